@@ -1,0 +1,1 @@
+"""Learner actors: DeepSpeed ranks behind one algorithm-blind interface."""

@@ -1,0 +1,1 @@
+"""Reward actors: verifiers and the supervised pools that run them."""

@@ -1,0 +1,1 @@
+"""Rollout actors: vLLM engines behind one interface, and the strategies that drive them."""

@@ -1,0 +1,99 @@
+"""A batch as flat columns with offsets: no padding, and readable zero-copy from Ray's object store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raylign.records import Int32s, Sample
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """B rows laid end to end in streams of N tokens. Row i is ``stream[offsets[i]:offsets[i + 1]]``.
+
+    Streams always present: token_ids (int32), loss_mask (bool), sampler_logprob (float32), policy_version (int32),
+    advantage (float32), weight (float32). Others are added by name: old_logprob, ref_logprob, value, return, ...
+    Arrays that came through the object store are read-only; make new ones, never write in place.
+
+    Example: two rows of 3 and 2 tokens have ``offsets=[0, 3, 5]`` and streams of length 5.
+    """
+
+    offsets: NDArray[np.int64]  # [B + 1]
+    prompt_lengths: Int32s  # [B]
+    groups: Int32s  # [B] rows with the same number share their first prompt_length tokens
+    streams: Mapping[str, Array]  # name -> [N]
+
+    def __len__(self) -> int:
+        return len(self.prompt_lengths)
+
+    def __getitem__(self, name: str) -> Array:
+        return self.streams[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.streams
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens per row, [B]."""
+        return np.diff(self.offsets)
+
+    @property
+    def tokens(self) -> int:
+        """N, tokens in all rows."""
+        return int(self.offsets[-1])
+
+    @property
+    def row_of_token(self) -> NDArray[np.int64]:
+        """Index of the row that each token belongs to, [N]."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def row(self, index: int, stream: str) -> Array:
+        """One row of one stream (a view)."""
+        return self.streams[stream][self.offsets[index] : self.offsets[index + 1]]
+
+    def with_streams(self, **streams: Array) -> Columns:
+        """The same rows with streams added or replaced. Raises ValueError on a wrong length."""
+        for name, stream in streams.items():
+            if stream.shape != (self.tokens,):
+                raise ValueError(f"stream {name} has shape {stream.shape}, expected ({self.tokens},)")
+        return replace(self, streams={**self.streams, **streams})
+
+    def select(self, rows: Sequence[int] | Array) -> Columns:
+        """Some rows, in the order given."""
+        rows = np.asarray(rows, np.int64)
+        spans = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in rows]
+        index = np.concatenate(spans) if spans else np.zeros(0, np.int64)
+        return Columns(
+            offsets=offsets_of(self.lengths[rows]),
+            prompt_lengths=self.prompt_lengths[rows],
+            groups=self.groups[rows],
+            streams={name: stream[index] for name, stream in self.streams.items()},
+        )
+
+    @classmethod
+    def from_samples(cls, samples: Sequence[Sample]) -> Columns:
+        """Lay samples end to end. All must carry the same extra streams."""
+        names = ("token_ids", "loss_mask", "sampler_logprob", "policy_version", "advantage", "weight")
+        streams: dict[str, Array] = {
+            name: np.concatenate([getattr(sample, name) for sample in samples]) for name in names
+        }
+        for name in samples[0].extras:
+            streams[name] = np.concatenate([sample.extras[name] for sample in samples])
+        return cls(
+            offsets=offsets_of([len(sample.token_ids) for sample in samples]),
+            prompt_lengths=np.array([sample.prompt_length for sample in samples], np.int32),
+            groups=np.array([sample.group for sample in samples], np.int32),
+            streams=streams,
+        )
+
+
+def offsets_of(lengths: Sequence[int] | Array) -> NDArray[np.int64]:
+    """[0, l0, l0 + l1, ...]"""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.asarray(lengths, np.int64))])

@@ -1,0 +1,1 @@
+"""Typed configuration: schema, composition, building of parts, validation."""

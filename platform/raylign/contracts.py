@@ -1,0 +1,277 @@
+"""What the parts promise each other. Actors and recipes implement these; the loop knows nothing else.
+
+A part is a class with a nested ``Config`` dataclass and ``__init__(self, config)``. YAML names it by ``_target_`` and
+`raylign.config.build.build` makes it, so that a typo in any field of any part is an error before work starts.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from raylign.columns import Columns
+from raylign.records import Float32s, Group, Int32s, Prompt, Reward, StopReason, Trajectory, Value
+
+if TYPE_CHECKING:
+    import torch
+
+
+# ----------------------------------------------------------------------------------------------------- prompts
+
+
+class PromptSource(Protocol):
+    """Where prompts come from: a data set cursor, a curriculum, a composer. Runs in the controller."""
+
+    def next(self, n: int) -> list[Prompt]:
+        """The next n prompts. Wraps around at the end of an epoch (with `visit` + 1)."""
+
+    def observe(self, groups: Sequence[Group]) -> None:
+        """Learn from finished groups (curricula, dynamic sampling)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to hand out the same prompts after a restart (JSON types only)."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+# ----------------------------------------------------------------------------------------------------- rollout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How to sample one completion. Log-probs are always those of the distribution that was sampled from.
+
+    `structure` constrains the output: {"json": schema}, {"regex": pattern} or {"choice": [..]}.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0 = off
+    stop: tuple[str, ...] = ()
+    structure: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What the engine returns for one request."""
+
+    token_ids: Int32s  # [R]
+    logprobs: Float32s  # [R]
+    versions: Int32s  # [R]
+    stop: StopReason
+    text: str
+
+
+class Policy(Protocol):
+    """The engine as a strategy sees it."""
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling, seed: int) -> Completion:
+        """One completion of the given ids."""
+
+    async def score(self, token_ids: Sequence[int], start: int) -> Float32s:
+        """Log-probs of ``token_ids[start:]`` given what precedes each, temperature 1. start >= 1."""
+
+
+class Environment(Protocol):
+    """A world that one episode lives in; single-use."""
+
+    async def reset(self, prompt: Prompt, seed: int) -> Any: ...
+    async def step(self, action: str) -> Any: ...
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutTask:
+    """One prompt to be rolled out n times, with the sampling to use. Seeds derive from `run_seed` and the prompt."""
+
+    prompt: Prompt
+    n: int
+    sampling: Sampling
+    run_seed: int
+    greedy: bool = False  # evaluation at temperature 0
+
+
+class RolloutStrategy(Protocol):
+    """How a prompt becomes trajectories: a coroutine against a policy. Runs on the rollout worker's event loop."""
+
+    def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory]:
+        """Yield each trajectory the moment it is finished, in any order."""
+
+
+# ------------------------------------------------------------------------------------------------------ reward
+
+
+class Scope(StrEnum):
+    """What a reward function looks at in one call."""
+
+    TRAJECTORY = "trajectory"  # scored the moment it finishes, while its neighbours still generate
+    GROUP = "group"  # all samples of a prompt at once
+
+
+class RewardFunction(ABC):
+    """Scores trajectories. Runs in a reward actor, which adds the deadline, the retries and `Missing`.
+
+    A score that cannot be computed is an exception, never a zero.
+    """
+
+    scope: ClassVar[Scope] = Scope.TRAJECTORY
+    isolated: ClassVar[bool] = False  # True: each call runs in a killable child process
+    maximum: ClassVar[float] = 1.0  # what a gold answer scores
+
+    @abstractmethod
+    def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
+        """One value per trajectory (one trajectory for scope `trajectory`). Raises on anything it cannot judge."""
+
+    def gold(self, prompt: Prompt) -> str | None:
+        """A response that must score `maximum`, or None when the prompt has none."""
+        return None
+
+    def wrong(self, prompt: Prompt) -> str | None:
+        """A response that must score less than `maximum`, or None."""
+        return None
+
+
+class RewardShaper(Protocol):
+    """Turns the rewards of a group into the scores that credit works on; may keep state across steps."""
+
+    def shape(self, groups: Sequence[Group]) -> list[Group]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+# ---------------------------------------------------------------------------------------------- credit, losses
+
+
+class Credit(Protocol):
+    """Scores -> per-token advantages. `needs` names the extra streams it reads (``value``, ``ref_logprob``)."""
+
+    @property
+    def needs(self) -> frozenset[str]: ...
+
+    def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:
+        """The batch with its `advantage` stream (and `return`, for a critic) filled in, and metrics.
+
+        scores: [B] one scalar per row. Rows of one group have the same number in ``batch.groups``.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenView:
+    """The loss positions of one micro-batch, as tensors of length K on the learner's device.
+
+    `logprob` and `values` carry gradient. `segment` numbers the rows of the micro-batch 0..rows-1; a row is never
+    split over micro-batches. Streams are those of the batch, gathered at the same positions.
+    """
+
+    streams: Mapping[str, torch.Tensor]  # name -> [K]
+    segment: torch.Tensor  # [K] int64
+    rows: int
+    logprob: torch.Tensor | None = None  # [K] of the sampled id, temperature-scaled as the sampler's
+    entropy: torch.Tensor | None = None  # [K] of the same distribution
+    values: torch.Tensor | None = None  # [K] scalar_head only
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.streams[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossTerms:
+    """Named loss components of one micro-batch, each already normalised by its global count, and additive metrics.
+
+    Summed over micro-batches and ranks, `components` are the losses of the whole batch, and `metrics` its averages.
+    Metrics named ``max/...`` are reduced by maximum instead.
+    """
+
+    components: Mapping[str, torch.Tensor]
+    metrics: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """A loss as a sum of named components. Runs in the learner; knows nothing of sharding or packing."""
+
+    needs_entropy: bool
+
+    def prepare(self, batch: Columns) -> Columns:
+        """Once per optimiser step on the whole batch: stamp the weight stream of each component.
+
+        The weights carry the global normalisation: component loss = sum over all tokens of weight * token loss.
+        """
+
+    def terms(self, view: TokenView) -> LossTerms: ...
+
+
+# ------------------------------------------------------------------------------------- roles, as the loop sees them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A finished trajectory and the index of the task that it belongs to."""
+
+    task: int
+    trajectory: Trajectory
+
+
+class RolloutPool(Protocol):
+    """All rollout workers."""
+
+    def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
+        """Finished trajectories, in small lists, as they come. Survives the death of workers."""
+
+    async def publish(self, weights: WeightUpdate) -> dict[str, float]:
+        """Load new weights everywhere, prove it by the probe; returns seconds and gaps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightUpdate:
+    """One version of the policy on its way to the rollout engines.
+
+    `buffer` is an object-store reference to one flat uint8 array; `layout` lists name, dtype, shape, byte offset.
+    `probe_ids` / `probe_logprobs`: a probe row and the learner's log-probs of ``probe_ids[1:]`` under these weights.
+    """
+
+    version: int
+    buffer: Any
+    layout: tuple[tuple[str, str, tuple[int, ...], int], ...]
+    probe_ids: Int32s
+    probe_logprobs: Float32s
+
+
+class RewardPools(Protocol):
+    """All reward actors, by reward name."""
+
+    async def score(self, prompt: Prompt, trajectory: Trajectory) -> Mapping[str, Reward]:
+        """Trajectory-scoped rewards of one trajectory."""
+
+    async def score_group(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Mapping[str, Reward]]:
+        """Group-scoped rewards of all samples of a prompt."""
+
+
+class Learner(Protocol):
+    """A group of ranks that trains one model. Knows no algorithm by name."""
+
+    async def logprobs(self, batch: Columns) -> Float32s:
+        """[N] log-prob of every token given what precedes it at the sampling temperature; 0 off the loss mask."""
+
+    async def values(self, batch: Columns) -> Float32s:
+        """[N] scalar-head output for every loss token (the state before the token is sampled)."""
+
+    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
+        """One optimiser step on the whole batch. `objective` is a `_target_` node."""
+
+    async def publish(self, version: int) -> WeightUpdate: ...
+    async def save(self, folder: str) -> None: ...
+    async def restore(self, folder: str) -> None: ...
+    async def export(self, folder: str) -> None:
+        """Write a Hugging Face folder: safetensors, config, tokenizer, chat template."""
+
+
+def finite(value: float, what: str) -> float:
+    """The value, or ValueError naming it when it is NaN or infinite."""
+    if not math.isfinite(value):
+        raise ValueError(f"{what} is {value}")
+    return float(value)

@@ -1,0 +1,1 @@
+"""Prompts: readers, procedural tasks, sources."""

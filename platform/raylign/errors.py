@@ -1,0 +1,66 @@
+"""Errors that name what is wrong and how to mend it. All of them pickle, so they survive the way between actors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class RaylignError(Exception):
+    """Root of every error that the platform raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing wrong with a configuration.
+
+    Example: ``Problem(key="rollout.workers", value="0", why="must be at least 1", fix="set rollout.workers=1")``
+    """
+
+    key: str
+    value: str
+    why: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.key} = {self.value}: {self.why}\n    fix: {self.fix}"
+
+
+class ConfigError(RaylignError):
+    """The configuration cannot run; carries every problem found, not only the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        super().__init__(f"{len(self.problems)} problem(s) in the configuration:\n{lines}")
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
+
+class PlanError(RaylignError):
+    """The cluster is too small for the plan, or the plan's arithmetic is impossible."""
+
+
+class DataError(RaylignError):
+    """A data file is missing, empty, truncated, or lacks a column."""
+
+
+class RewardError(RaylignError):
+    """A reward function is broken (raises on every input, returns NaN, returns the wrong number of values)."""
+
+
+class EngineDeadError(RaylignError):
+    """An inference engine died or was left unusable by a failed weight update; it must be rebuilt."""
+
+
+class LearnerError(RaylignError):
+    """A learner rank failed or missed its deadline; the group is dead and must be restarted."""
+
+
+class CheckpointError(RaylignError):
+    """No valid checkpoint where one is needed, or a checkpoint that does not fit this run."""
+
+
+class RunError(RaylignError):
+    """The run folder is in use, finished, or belongs to another configuration."""

@@ -1,0 +1,1 @@
+"""Models: the tiny model and its tokenizer."""

@@ -1,0 +1,1 @@
+"""Objectives: advantage estimators, losses and their normalisation; no Ray, no DeepSpeed."""

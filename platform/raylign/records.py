@@ -1,0 +1,220 @@
+"""The one vocabulary of the platform: Prompt -> Turn -> Trajectory -> Group -> Sample (-> columns, see `columns.py`).
+
+Token in, token out: only ids that were sent to or sampled by the engine are stored. Text is derived once, by the worker
+that sampled it, for rewards and logs; it is never encoded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int32s: TypeAlias = NDArray[np.int32]
+Float32s: TypeAlias = NDArray[np.float32]
+Bools: TypeAlias = NDArray[np.bool_]
+Message: TypeAlias = Mapping[str, Any]
+
+
+class StopReason(StrEnum):
+    """Why a turn or a trajectory ended."""
+
+    EOS = "eos"
+    STOP = "stop"  # a stop string or a stop token other than EOS
+    LENGTH = "length"  # the response ran into `max_tokens` or the context
+    ABORT = "abort"  # the engine was told to give up on it
+    TURNS = "turns"  # a multi-turn episode ran out of turns
+    DONE = "done"  # the environment said that the episode is over
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """A reward that was measured.
+
+    `channels` carries finer-grained parts, one entry per turn or per token, under the name that the reward gives them.
+
+    Example: ``Value(score=1.0, details={"parsed": "42"})``
+    """
+
+    score: float
+    details: Mapping[str, Any] = field(default_factory=dict)
+    channels: Mapping[str, Float32s] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """A reward that could not be measured (timeout, crash, unreachable judge). Absent is not zero.
+
+    Example: ``Missing(reason="timeout after 5.0 s")``
+    """
+
+    reason: str
+
+
+Reward: TypeAlias = Value | Missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One task for the policy.
+
+    `id` is stable across runs and epochs (content hash unless the data set brings one); `visit` counts how often the
+    source has handed it out, so that a second epoch draws other samples.
+
+    Example: ``Prompt(id="gsm8k-0001", messages=({"role": "user", "content": "1+1?"},), token_ids=..., answer="2")``
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    token_ids: Int32s  # [P] the rendered prompt, generation suffix included
+    answer: Any = None  # ground truth, in whatever form the reward wants
+    domain: str = ""  # routes rewards, teachers and metrics
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = ()
+    visit: int = 0
+
+    @property
+    def key(self) -> str:
+        """Identity of one draw of this prompt."""
+        return f"{self.id}#{self.visit}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One call of the policy: the tokens that preceded it since the last turn, and the tokens that it sampled.
+
+    Example: ``Turn(context_ids=[], token_ids=[52, 53, 2], logprobs=[-.1, -.2, -.0], versions=[3, 3, 3], stop="eos")``
+    """
+
+    context_ids: Int32s  # [C] observation tokens appended since the previous turn (empty for the first turn)
+    token_ids: Int32s  # [R] sampled ids, EOS included when it was sampled
+    logprobs: Float32s  # [R] processed log-probability of each sampled id under the sampler
+    versions: Int32s  # [R] policy version that sampled each id
+    stop: StopReason
+    text: str = ""  # decoded `token_ids` without special tokens; derived, never re-encoded
+    reward: float | None = None  # what the environment gave for this turn, if any
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory:
+    """One complete attempt at a prompt.
+
+    `rewards` is filled by the reward pools, one entry per reward name.
+
+    Example: ``Trajectory(prompt_key="gsm8k-0001#0", sample_index=3, turns=(turn,), seed=77)``
+    """
+
+    prompt_key: str
+    sample_index: int
+    turns: tuple[Turn, ...]
+    seed: int
+    stop: StopReason
+    rewards: Mapping[str, Reward] = field(default_factory=dict)
+    payload: Mapping[str, Any] = field(default_factory=dict)  # references to images, latents, traces
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """All sampled text, turns joined by newlines."""
+        return "\n".join(turn.text for turn in self.turns)
+
+    @property
+    def response_length(self) -> int:
+        """Number of sampled tokens."""
+        return sum(len(turn.token_ids) for turn in self.turns)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the last turn was cut by a length limit."""
+        return self.stop is StopReason.LENGTH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """All trajectories of one draw of a prompt, with the scalar that credit works on.
+
+    `scores[i]` is None when any reward of trajectory i is Missing: it takes no part in the group's statistics.
+
+    Example: ``Group(prompt=p, trajectories=(t0, t1), scores=(1.0, None))``
+    """
+
+    prompt: Prompt
+    trajectories: tuple[Trajectory, ...]
+    scores: tuple[float | None, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def valid(self) -> tuple[int, ...]:
+        """Indices of the trajectories that have a score."""
+        return tuple(i for i, score in enumerate(self.scores) if score is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One row for the learner: a prompt, what followed it, and its per-token streams, all of length T.
+
+    Position t of every stream describes token t. `loss_mask` is true only on sampled ids.
+
+    Example: ``Sample(group=0, prompt_length=2, token_ids=[5, 6, 9, 2], loss_mask=[0, 0, 1, 1], ...)``
+    """
+
+    group: int  # samples of one group share their first `prompt_length` tokens
+    prompt_length: int
+    token_ids: Int32s  # [T]
+    loss_mask: Bools  # [T]
+    sampler_logprob: Float32s  # [T], 0 where not sampled
+    policy_version: Int32s  # [T], -1 where not sampled
+    advantage: Float32s  # [T]
+    weight: Float32s  # [T] extra per-token weight of the policy loss, 1 by default
+    extras: Mapping[str, Float32s] = field(default_factory=dict)  # named streams, each [T]
+
+
+def content_id(*parts: str) -> str:
+    """Stable 16-hex-digit identity of some text."""
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+
+
+def derive_seed(run_seed: int, *path: str | int) -> int:
+    """A 63-bit seed for one random draw, the same whatever worker draws it.
+
+    Example: ``derive_seed(run_seed, prompt.key, sample_index, turn_index)``
+    """
+    text = "\x1f".join(str(part) for part in (run_seed, *path))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def sample_from(trajectory: Trajectory, prompt: Prompt, group: int) -> Sample:
+    """The learner's row of a trajectory: loss only on sampled ids, streams laid out token by token."""
+    ids: list[Int32s] = [prompt.token_ids]
+    mask: list[Bools] = [np.zeros(len(prompt.token_ids), bool)]
+    logprobs: list[Float32s] = [np.zeros(len(prompt.token_ids), np.float32)]
+    versions: list[Int32s] = [np.full(len(prompt.token_ids), -1, np.int32)]
+    for turn in trajectory.turns:
+        context = len(turn.context_ids)
+        ids += [turn.context_ids, turn.token_ids]
+        mask += [np.zeros(context, bool), np.ones(len(turn.token_ids), bool)]
+        logprobs += [np.zeros(context, np.float32), turn.logprobs]
+        versions += [np.full(context, -1, np.int32), turn.versions]
+    token_ids = np.concatenate(ids).astype(np.int32)
+    return Sample(
+        group=group,
+        prompt_length=len(prompt.token_ids),
+        token_ids=token_ids,
+        loss_mask=np.concatenate(mask),
+        sampler_logprob=np.concatenate(logprobs).astype(np.float32),
+        policy_version=np.concatenate(versions).astype(np.int32),
+        advantage=np.zeros(len(token_ids), np.float32),
+        weight=np.ones(len(token_ids), np.float32),
+    )
+
+
+def describe(rewards: Sequence[Reward]) -> str:
+    """One line about the missing ones among some rewards, for events and logs."""
+    missing = [reward.reason for reward in rewards if isinstance(reward, Missing)]
+    return f"{len(missing)} of {len(rewards)} missing" + (f", first: {missing[0]}" if missing else "")

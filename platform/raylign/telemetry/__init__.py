@@ -1,0 +1,1 @@
+"""Telemetry: metrics, events, rollouts, progress, optional sinks."""

@@ -1,0 +1,1 @@
+"""One module per paper, and the stages that they share."""

@@ -1,0 +1,1 @@
+"""Stages: ordered steps of a recipe."""
