@@ -194,7 +194,13 @@ class LossTerms:
 class Objective(Protocol):
     """A loss as a sum of named components. Runs in the learner; knows nothing of sharding or packing."""
 
-    needs_entropy: bool
+    @property
+    def needs(self) -> frozenset[str]:
+        """Streams that must be in the batch before `prepare`: old_logprob, ref_logprob, value, return, ..."""
+
+    @property
+    def needs_entropy(self) -> bool:
+        """Whether `TokenView.entropy` must carry gradient (it is always given, detached, for metrics)."""
 
     def prepare(self, batch: Columns) -> Columns:
         """Once per optimiser step on the whole batch: stamp the weight stream of each component.
