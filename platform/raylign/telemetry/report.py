@@ -1,4 +1,4 @@
-"""One self-contained `report.html` per run: curves, accuracy before and after, settings, readable samples. No network."""
+"""One self-contained `report.html` per run: curves, accuracy before and after, settings, samples. No network."""
 
 from __future__ import annotations
 
