@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,9 +28,15 @@ class Collected:
 
 
 async def collect(
-    tasks: Sequence[RolloutTask], rollouts: RolloutPool, rewards: RewardPools, stall_s: float
+    tasks: Sequence[RolloutTask],
+    rollouts: RolloutPool,
+    rewards: RewardPools,
+    stall_s: float,
+    generated: Callable[[], None] = lambda: None,
 ) -> Collected:
     """Roll out all tasks and reward every trajectory. No task is lost and no draw counted twice.
+
+    `generated` is called when the last trajectory has arrived and only rewards are outstanding.
 
     Raises EngineDeadError when nothing arrives for `stall_s` seconds.
     """
@@ -47,7 +53,8 @@ async def collect(
                 jobs.one(item)
                 if len(draws) == tasks[item.task].n:
                     jobs.whole(item.task, [draws[index] for index in sorted(draws)])
-        generated = time.perf_counter()
+        last_token = time.perf_counter()
+        generated()
         _nothing_lost(tasks, arrived)
         parts = await jobs.finish(arrived)
     except BaseException:
@@ -62,8 +69,8 @@ async def collect(
     ]
     return Collected(
         groups=groups,
-        generate_s=generated - started,
-        reward_tail_s=time.perf_counter() - generated,
+        generate_s=last_token - started,
+        reward_tail_s=time.perf_counter() - last_token,
         tokens=sum(t.response_length for group in groups for t in group.trajectories),
         missing=_missing(groups),
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -90,9 +90,12 @@ class StepResult:
 class Loop:
     """Runs steps over its parts; `version` counts published policies."""
 
-    def __init__(self, parts: Parts, settings: LoopSettings) -> None:
+    def __init__(
+        self, parts: Parts, settings: LoopSettings, on_phase: Callable[[int, str], None] = lambda step, phase: None
+    ) -> None:
         self.parts = parts
         self.settings = settings
+        self.on_phase = on_phase  # told (step, phase) when a phase begins: rollout, reward, score, learn, publish
         self.version = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -125,14 +128,17 @@ class Loop:
         metrics |= {"groups/dropped": float(len(collected.groups) - len(kept))}
         if not kept:
             return StepResult(groups=collected.groups, batch=None, metrics=metrics | clock.laps)
+        self.on_phase(step, "score")
         batch, scores = rows_of(kept, self.settings.mask_truncated)
         batch = await self._annotate(batch)
         clock.lap("score")
         batch, found = self.parts.credit.assign(batch, scores)
         metrics |= found
+        self.on_phase(step, "learn")
         metrics |= await self._learn(step, batch)
         clock.lap("learn")
         self.version += 1
+        self.on_phase(step, "publish")
         metrics |= await self.publish()
         clock.lap("publish")
         self.parts.source.observe(collected.groups)
@@ -148,7 +154,8 @@ class Loop:
         settings, kept, seen, rounds = self.settings, [], [], 0
         while True:
             rounds += 1
-            found = await self._round(settings.prompts_per_step)
+            self.on_phase(step, "rollout")
+            found = await self._round(settings.prompts_per_step, lambda: self.on_phase(step, "reward"))
             seen.append(found)
             useful = [group for group in found.groups if not settings.dynamic_sampling or _differ(group)]
             kept += useful
@@ -173,13 +180,13 @@ class Loop:
         )
         return collected, metrics
 
-    async def _round(self, n: int) -> Collected:
+    async def _round(self, n: int, generated: Callable[[], None]) -> Collected:
         settings, parts = self.settings, self.parts
         tasks = [
             RolloutTask(prompt=prompt, n=settings.group_size, sampling=settings.sampling, run_seed=settings.seed)
             for prompt in parts.source.next(n)
         ]
-        found = await collect(tasks, parts.rollouts, parts.rewards, settings.stall_s)
+        found = await collect(tasks, parts.rollouts, parts.rewards, settings.stall_s, generated)
         found.groups = parts.shaper.shape(found.groups)
         return found
 

@@ -191,8 +191,7 @@ def _tokenizer(path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
 
 def stage_summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Metrics of all stages as ``<stage>/<metric>``."""
-    return {
-        f"{stage}/{name}": value
-        for stage, result in results.items()
-        for name, value in result.get("metrics", {}).items()
-    }
+    found: dict[str, Any] = {}
+    for stage, result in results.items():
+        found |= {f"{stage}/{name}": value for name, value in result.get("metrics", {}).items()}
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ class Rl:
         """Train to the last step, from the newest checkpoint if there is one; export the model."""
         folder = context.folder.stage(self.name)
         checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
-        loop = Loop(await self._parts(context), self._settings(context))
+        loop = Loop(await self._parts(context), self._settings(context), self._on_phase(context))
         start = await self._resume(context, loop, checkpoints)
         found = await loop.publish()
         context.recorder.event("published", stage=self.name, step=start, **found)
@@ -85,6 +86,7 @@ class Rl:
             last, stop = step + 1 == self.config.steps, context.stop_requested
             every = context.cfg.run.save_every
             if stop or last or (every and (step + 1) % every == 0):
+                loop.on_phase(step, "save")
                 await self._save(loop, checkpoints, step + 1)
             if stop and not last:
                 raise StopRequested(f"{self.name}: stopped after step {step + 1} of {self.config.steps}")
@@ -105,6 +107,9 @@ class Rl:
             stall_s=context.cfg.run.stall_s,
         )
         return found.metrics
+
+    def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:
+        return lambda step, phase: context.recorder.event("phase", stage=self.name, step=step, phase=phase)
 
     async def _parts(self, context: RunContext) -> Parts:
         cfg = context.cfg
