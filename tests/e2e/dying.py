@@ -1,6 +1,6 @@
 """Run the command line in this process and die by SIGKILL `delay` seconds into a phase of a step.
 
-    python tests/e2e/dying.py rollout 1 0.05 train recipe=grpo ...
+python tests/e2e/dying.py rollout 1 0.05 train recipe=grpo ...
 """
 
 from __future__ import annotations
