@@ -254,6 +254,7 @@ def _build(rows: _Rows, chunk: tuple[_Chunk, float]) -> MicroBatch:
     if not pieces:
         return dummy()
     source: list[Int64s] = []  # flat index of each computed token
+    positions: list[Int64s] = []
     segments: list[tuple[int, int, int, int]] = []
     predict: list[Int64s] = []
     loss: list[Int64s] = []
@@ -266,6 +267,7 @@ def _build(rows: _Rows, chunk: tuple[_Chunk, float]) -> MicroBatch:
         if prefix:
             leader = max(members, key=lambda row: min(rows.need[row], rows.shared[row]))
             source.append(np.arange(offsets[leader], offsets[leader] + prefix))
+            positions.append(np.arange(prefix))
             segments.append((start, prefix, 0, 0))
             start += prefix
         for row in members:
@@ -273,6 +275,7 @@ def _build(rows: _Rows, chunk: tuple[_Chunk, float]) -> MicroBatch:
             length = max(int(rows.need[row]) - shared, 0)
             if length:
                 source.append(np.arange(offsets[row] + shared, offsets[row] + shared + length))
+                positions.append(np.arange(shared, shared + length))
                 segments.append((start, length, prefix_start if prefix else 0, prefix))
             at = np.flatnonzero(rows.batch.row(row, "loss_mask"))
             before = at - 1
@@ -284,7 +287,7 @@ def _build(rows: _Rows, chunk: tuple[_Chunk, float]) -> MicroBatch:
     return MicroBatch(
         rows=np.array(owner, np.int64),
         token_ids=rows.batch["token_ids"][index].astype(np.int64),
-        position_ids=index - rows.batch.offsets[rows.batch.row_of_token[index]],
+        position_ids=np.concatenate(positions),
         segments=np.array(segments, np.int64),
         predict_index=np.concatenate(predict).astype(np.int64),
         token_index=np.concatenate(loss).astype(np.int64),
