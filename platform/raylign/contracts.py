@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from raylign.columns import Columns
 from raylign.records import Float32s, Group, Int32s, Prompt, Reward, StopReason, Trajectory, Value
@@ -119,9 +119,10 @@ class RewardFunction(ABC):
     A score that cannot be computed is an exception, never a zero.
     """
 
-    scope: ClassVar[Scope] = Scope.TRAJECTORY
-    isolated: ClassVar[bool] = False  # True: each call runs in a killable child process
-    maximum: ClassVar[float] = 1.0  # what a gold answer scores
+    # Set by a class, or by an instance whose Config chooses.
+    scope: Scope = Scope.TRAJECTORY
+    isolated: bool = False  # True: each call runs in a killable child process
+    maximum: float = 1.0  # what a gold answer scores
 
     @abstractmethod
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
