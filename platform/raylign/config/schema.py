@@ -1,7 +1,7 @@
 """Every setting of a run, once. Defaults are the vetted values for a GPU; `conf/scale/tiny.yaml` shrinks them.
 
-Nodes typed ``dict[str, Any]`` with a ``_target_`` are parts (see `contracts.py`); their fields are declared by the part's own
-``Config`` and checked just as strictly.
+Nodes typed ``dict[str, Any]`` with a ``_target_`` are parts (see `contracts.py`); their fields are declared by the
+part's own ``Config`` and checked just as strictly.
 """
 
 from __future__ import annotations
