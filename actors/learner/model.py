@@ -74,9 +74,7 @@ class PackedModel(nn.Module):
             nn.init.zeros_(self.value_head.weight)
             nn.init.zeros_(self.value_head.bias)
 
-    def forward(
-        self, inputs: PackedInputs, temperature: float = 1.0, entropy_grad: bool = False
-    ) -> tuple[Tensor, ...]:
+    def forward(self, inputs: PackedInputs, temperature: float = 1.0, entropy_grad: bool = False) -> tuple[Tensor, ...]:
         """(logprob [K], entropy [K]) in fp32 for causal_lm, (values [K],) in fp32 for scalar_head."""
         backbone = self.hf.base_model
         states = backbone(
@@ -153,4 +151,6 @@ def _linear_head(hf: PreTrainedModel) -> nn.Linear:
 def _check_supported(config: PretrainedConfig) -> None:
     for name, neutral in LOGIT_SETTINGS.items():
         if getattr(config, name, None) not in neutral:
-            raise ValueError(f"{config.model_type} sets {name}={getattr(config, name)}, which the learner cannot compute")
+            raise ValueError(
+                f"{config.model_type} sets {name}={getattr(config, name)}, which the learner cannot compute"
+            )
