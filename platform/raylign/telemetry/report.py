@@ -13,20 +13,21 @@ import jinja2
 import orjson
 import yaml
 
+from raylign.run_folder import write_atomically
 from raylign.telemetry.progress import duration
-from raylign.telemetry.recorder import read_lines, write_atomically
+from raylign.telemetry.recorder import read_lines, rollout_step
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 190, 52, 10, 10, 26
 ORDER = ("reward", "eval", "accuracy", "loss", "kl", "entropy", "length", "gap", "ratio", "clip", "advantage", "tokens")
 SERIES = 6  # lines in one chart that can be told apart
 SMOOTHING = 0.85
-ACCURACY = ("eval/accuracy", "accuracy")
+ACCURACY = ("eval/score",)
 GROUPS, SAMPLES = 4, 4  # shown of the last step
 
 
 def write_report(folder: Path) -> Path:
     """Make `<run>/report.html` from the files of a run folder, as far as they exist. Returns its path."""
-    lines = read_lines(folder / "metrics.jsonl")
+    lines = _in_one_line(read_lines(folder / "metrics.jsonl"))
     resolved = _yaml(folder / "resolved.yaml")
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         resources.files("raylign.telemetry").joinpath("report.html").read_text()
@@ -38,15 +39,27 @@ def write_report(folder: Path) -> Path:
         accuracy=_accuracy(lines),
         charts=charts(lines),
         settings=_settings(resolved),
-        overrides=_text(folder / "overrides.txt").split("\n"),
+        command=_text(folder / "command.txt").strip(),
         environment=_environment(folder / "environment.json"),
-        events=read_lines(folder / "events.jsonl")[-50:],
+        events=_events(folder / "events.jsonl"),
         rollouts=_rollouts(folder / "rollouts"),
         made=time.strftime("%Y-%m-%d %H:%M:%S"),
     )
     path = folder / "report.html"
     write_atomically(path, html.encode())
     return path
+
+
+def _in_one_line(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The steps of all stages one after the other, so that a curve never folds back."""
+    offset, base, stage = 0, 0, None
+    out = []
+    for line in lines:
+        if line["stage"] != stage:
+            stage, base = line["stage"], offset
+        offset = max(offset, base + int(line["step"]) + 1)
+        out.append({**line, "step": base + int(line["step"]) + 1})
+    return out
 
 
 def charts(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -174,7 +187,7 @@ def _settings(resolved: Mapping[str, Any], prefix: str = "") -> list[tuple[str, 
 
 
 def _rollouts(folder: Path) -> dict[str, Any] | None:
-    files = sorted(folder.glob("step_*.jsonl"))
+    files = sorted(folder.glob("step_*.jsonl"), key=lambda path: path.stat().st_mtime)
     if not files:
         return None
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -189,7 +202,7 @@ def _rollouts(folder: Path) -> dict[str, Any] | None:
         shown.append(
             {"key": key, "first": rows[0], "rows": [_sample(row) for row in picked], "n": len(rows), "mean": mean}
         )
-    return {"step": int(files[-1].stem.removeprefix("step_")), "groups": shown}
+    return {"step": rollout_step(files[-1]), "stage": files[-1].name.split(".")[1], "groups": shown}
 
 
 def _sample(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,6 +215,12 @@ def _sample(row: Mapping[str, Any]) -> dict[str, Any]:
     tokens = sum(len(turn["token_ids"]) for turn in row.get("turns", ()))
     good = isinstance(advantage, (int, float)) and advantage > 0
     return {**row, "chips": rewards, "advantage": shown, "tokens": tokens, "good": good}
+
+
+def _events(path: Path) -> list[dict[str, Any]]:
+    """The last events, phases of ordinary steps left out."""
+    shown = [event for event in read_lines(path) if event["kind"] != "phase"][-50:]
+    return [event | {"clock": time.strftime("%H:%M:%S", time.localtime(event["time"]))} for event in shown]
 
 
 def _environment(path: Path) -> list[tuple[str, str]]:
