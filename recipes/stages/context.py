@@ -12,7 +12,6 @@ from raylign.actors.learner.group import LearnerGroup, LearnerSpec
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.actors.scorer import ScorerGroup
-from raylign.data.prompts import PromptSet, load_prompts
 from raylign.placement import Placement
 from raylign.telemetry.progress import Progress
 from raylign.telemetry.recorder import Recorder
@@ -20,6 +19,7 @@ from raylign.telemetry.recorder import Recorder
 from raylign.config.build import build
 from raylign.config.schema import Config, LearnerConfig, OptimConfig
 from raylign.contracts import RewardShaper, Sampling
+from raylign.data.prompts import PromptSet, load_prompts
 from raylign.models.tiny import build_tiny_model
 from raylign.run_folder import RunFolder
 
