@@ -135,9 +135,7 @@ def sdpa_segments(q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, scale: f
         )
         mask = table.mask(q, length, prefix, window)
         queries = q[start : start + length].transpose(0, 1)[None]
-        out = F.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale
-        )
+        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale)
         parts.append(out[0].transpose(0, 1))
     return torch.cat(parts)
 

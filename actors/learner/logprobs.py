@@ -29,9 +29,7 @@ class LogprobHead(nn.Module):
         self.bias = linear.bias  # [V] or None
         self.chunk = chunk
 
-    def forward(
-        self, hidden: Tensor, targets: Tensor, temperature: float, entropy_grad: bool
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, hidden: Tensor, targets: Tensor, temperature: float, entropy_grad: bool) -> tuple[Tensor, Tensor]:
         """[K] log-probs of the targets and [K] entropies."""
         logprob, entropy = _ChunkedLogprob.apply(
             hidden, self.weight, self.bias, targets, temperature, self.chunk, entropy_grad
