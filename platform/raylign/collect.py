@@ -1,0 +1,188 @@
+"""Generate and reward: tasks in, scored groups out. A trajectory is rewarded while its neighbours still generate."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from raylign.columns import Columns
+from raylign.contracts import RewardPools, RolloutPool, RolloutTask, Scored
+from raylign.errors import EngineDeadError, RewardError
+from raylign.records import Float32s, Group, Missing, Reward, Trajectory, Value, sample_from
+
+
+@dataclass(slots=True)
+class Collected:
+    """Groups in the order of their tasks, and where the time went (seconds)."""
+
+    groups: list[Group]
+    generate_s: float
+    reward_tail_s: float  # what rewarding added after the last token
+    tokens: int
+    missing: Counter[str] = field(default_factory=Counter)  # "<reward name>: <reason>" -> count
+
+
+async def collect(
+    tasks: Sequence[RolloutTask],
+    rollouts: RolloutPool,
+    rewards: RewardPools,
+    stall_s: float,
+    generated: Callable[[], None] = lambda: None,
+) -> Collected:
+    """Roll out all tasks and reward every trajectory. No task is lost and no draw counted twice.
+
+    `generated` is called when the last trajectory has arrived and only rewards are outstanding.
+
+    Raises EngineDeadError when nothing arrives for `stall_s` seconds.
+    """
+    started = time.perf_counter()
+    arrived: list[dict[int, Trajectory]] = [{} for _ in tasks]
+    jobs = _RewardJobs(rewards, tasks)
+    try:
+        async for scored in _with_deadline(rollouts.stream(tasks), stall_s):
+            for item in scored:
+                draws = arrived[item.task]
+                if item.trajectory.sample_index in draws:
+                    raise EngineDeadError(f"draw {item.trajectory.sample_index} of task {item.task} arrived twice")
+                draws[item.trajectory.sample_index] = item.trajectory
+                jobs.one(item)
+                if len(draws) == tasks[item.task].n:
+                    jobs.whole(item.task, [draws[index] for index in sorted(draws)])
+        last_token = time.perf_counter()
+        generated()
+        _nothing_lost(tasks, arrived)
+        parts = await jobs.finish(arrived)
+    except BaseException:
+        jobs.cancel()
+        raise
+    groups = [
+        Group(
+            prompt=task.prompt,
+            trajectories=tuple(replace(draws[i], rewards=parts[number][i]) for i in sorted(draws)),
+        )
+        for number, (task, draws) in enumerate(zip(tasks, arrived, strict=True))
+    ]
+    return Collected(
+        groups=groups,
+        generate_s=last_token - started,
+        reward_tail_s=time.perf_counter() - last_token,
+        tokens=sum(t.response_length for group in groups for t in group.trajectories),
+        missing=_missing(groups),
+    )
+
+
+def refuse_missing(groups: Sequence[Group], limits: Mapping[str, float]) -> None:
+    """Raise RewardError when a reward is missing more often than its `max_missing` allows."""
+    for name, limit in limits.items():
+        rewards = [t.rewards[name] for group in groups for t in group.trajectories if name in t.rewards]
+        missing = [reward for reward in rewards if isinstance(reward, Missing)]
+        if rewards and len(missing) > limit * len(rewards):
+            common, count = Counter(reward.reason for reward in missing).most_common(1)[0]
+            raise RewardError(
+                f"reward {name} is missing for {len(missing)} of {len(rewards)} trajectories (limit {limit:.0%}); "
+                f"{count} times: {common}; fix: mend the reward, or raise rewards.{name}.max_missing"
+            )
+
+
+def rows_of(groups: Sequence[Group], mask_truncated: bool = False) -> tuple[Columns, Float32s]:
+    """The learner's rows of all trajectories that have a score, in order, and their scores [B].
+
+    mask_truncated: rows cut by a length limit get weight 0 (they stay in their group's statistics).
+    """
+    samples, scores = [], []
+    for number, group in enumerate(groups):
+        for index in group.valid:
+            trajectory = group.trajectories[index]
+            sample = sample_from(trajectory, group.prompt, number)
+            if mask_truncated and trajectory.truncated:
+                sample = replace(sample, weight=np.zeros_like(sample.weight))
+            samples.append(sample)
+            scores.append(group.scores[index])
+    return Columns.from_samples(samples), np.array(scores, np.float32)
+
+
+def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """Means per reward over what was measured, the share that was missing, and lengths."""
+    trajectories = [t for group in groups for t in group.trajectories]
+    metrics: dict[str, float] = {}
+    for name in sorted({name for t in trajectories for name in t.rewards}):
+        found = [t.rewards[name] for t in trajectories if name in t.rewards]
+        values = [reward.score for reward in found if isinstance(reward, Value)]
+        metrics[f"missing/{name}"] = 1 - len(values) / len(found)
+        if values:
+            metrics[f"reward/{name}"] = float(np.mean(values))
+    scores = [score for group in groups for score in group.scores if score is not None]
+    if scores:
+        metrics |= {"reward/mean": float(np.mean(scores)), "reward/std": float(np.std(scores))}
+    lengths = [t.response_length for t in trajectories]
+    if lengths:
+        metrics |= {
+            "length/mean": float(np.mean(lengths)),
+            "length/max": float(np.max(lengths)),
+            "length/truncated": float(np.mean([t.truncated for t in trajectories])),
+        }
+    return metrics
+
+
+async def _with_deadline(stream: AsyncIterator[list[Scored]], stall_s: float) -> AsyncIterator[list[Scored]]:
+    iterator = aiter(stream)
+    while True:
+        try:
+            yield await asyncio.wait_for(anext(iterator), stall_s)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise EngineDeadError(
+                f"no trajectory finished for {stall_s:.0f} s (run.stall_s); see the rollout logs of the run folder"
+            ) from None
+
+
+class _RewardJobs:
+    """Reward calls in flight: one a trajectory, and one a group once it is complete."""
+
+    def __init__(self, rewards: RewardPools, tasks: Sequence[RolloutTask]) -> None:
+        self._rewards, self._tasks = rewards, tasks
+        self._single: dict[tuple[int, int], asyncio.Future[Mapping[str, Reward]]] = {}
+        self._group: dict[int, asyncio.Future[list[Mapping[str, Reward]]]] = {}
+
+    def one(self, item: Scored) -> None:
+        call = self._rewards.score(self._tasks[item.task].prompt, item.trajectory)
+        self._single[item.task, item.trajectory.sample_index] = asyncio.ensure_future(call)
+
+    def whole(self, task: int, trajectories: Sequence[Trajectory]) -> None:
+        call = self._rewards.score_group(self._tasks[task].prompt, trajectories)
+        self._group[task] = asyncio.ensure_future(call)
+
+    async def finish(self, arrived: Sequence[Mapping[int, Trajectory]]) -> list[dict[int, dict[str, Reward]]]:
+        parts: list[dict[int, dict[str, Reward]]] = [{index: {} for index in draws} for draws in arrived]
+        for (task, index), single in self._single.items():
+            parts[task][index] |= await single
+        for task, group in self._group.items():
+            for index, found in zip(sorted(arrived[task]), await group, strict=True):
+                parts[task][index] |= found
+        return parts
+
+    def cancel(self) -> None:
+        for job in (*self._single.values(), *self._group.values()):
+            job.cancel()
+
+
+def _nothing_lost(tasks: Sequence[RolloutTask], arrived: Sequence[Mapping[int, Trajectory]]) -> None:
+    for task, draws in zip(tasks, arrived, strict=True):
+        if len(draws) != task.n:
+            raise EngineDeadError(f"prompt {task.prompt.key}: {len(draws)} of {task.n} draws arrived")
+
+
+def _missing(groups: Sequence[Group]) -> Counter[str]:
+    return Counter(
+        f"{name}: {reward.reason}"
+        for group in groups
+        for trajectory in group.trajectories
+        for name, reward in trajectory.rewards.items()
+        if isinstance(reward, Missing)
+    )

@@ -1,0 +1,151 @@
+"""The folder of one run: which one a command gets, who holds it, and whether it fits the configuration."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from raylign.config.schema import Config, Resume
+from raylign.errors import RunError
+
+IDENTITY = "identity.json"
+FINISHED = "finished.json"
+LOCK = ".lock"
+UNESSENTIAL = ("run", "cluster", "telemetry")  # may differ between a run and its resumption
+
+
+class RunFolder:
+    """An open run folder, locked against a second process until `close`.
+
+    Example: ``folder = RunFolder.open(cfg, resolved)``; ``folder.stage("rl")`` is ``<run>/stages/rl``.
+    """
+
+    def __init__(self, path: Path, lock: IO[str], resumed: bool) -> None:
+        self.path = path
+        self.resumed = resumed
+        self._lock = lock
+
+    @classmethod
+    def open(cls, cfg: Config, resolved: Mapping[str, Any]) -> RunFolder:
+        """Find or make the folder that this configuration should run in, and lock it.
+
+        Raises RunError when it is in use, finished (explicit run.dir), or belongs to another configuration.
+        """
+        path, identity = _choose(cfg, resolved), identity_of(resolved)
+        path.mkdir(parents=True, exist_ok=True)
+        lock = _lock(path)
+        known = path / IDENTITY
+        resumed = known.exists()
+        if cfg.run.resume is Resume.must and not resumed:
+            raise RunError(f"{path} holds nothing to continue; fix: run.resume=auto, or name the folder by run.dir")
+        if cfg.run.resume is Resume.never and resumed:
+            raise RunError(f"{path} already holds a run; fix: run.resume=auto to continue it, or another run.dir")
+        if (path / FINISHED).exists():
+            raise RunError(f"{path} holds a finished run; fix: another run.dir (see it: {path}/report.html)")
+        if resumed:
+            _refuse_other(orjson.loads(known.read_bytes()), identity, path)
+        else:
+            known.write_bytes(orjson.dumps(identity, option=orjson.OPT_INDENT_2))
+        return cls(path, lock, resumed)
+
+    def stage(self, name: str) -> Path:
+        """Folder of one stage, made when absent."""
+        folder = self.path / "stages" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def stage_result(self, name: str) -> dict[str, Any] | None:
+        """What a finished stage left behind; None while it is unfinished."""
+        path = self.stage(name) / "done.json"
+        return orjson.loads(path.read_bytes()) if path.exists() else None
+
+    def finish_stage(self, name: str, result: Mapping[str, Any]) -> None:
+        """Record that a stage is over and what it left behind."""
+        write_atomically(self.stage(name) / "done.json", orjson.dumps(dict(result), option=orjson.OPT_INDENT_2))
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Record that the run is over."""
+        write_atomically(self.path / FINISHED, orjson.dumps(dict(summary), option=orjson.OPT_INDENT_2))
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._lock.close()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a small file so that a reader sees the old content or the new, never a part."""
+    staging = path.with_name(f".{path.name}.writing")
+    with staging.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(staging, path)
+
+
+def identity_of(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that decides its results, and its hash."""
+    essential = {key: value for key, value in resolved.items() if key not in UNESSENTIAL}
+    digest = hashlib.sha256(orjson.dumps(essential, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    return {"hash": digest, "config": essential}
+
+
+def _choose(cfg: Config, resolved: Mapping[str, Any]) -> Path:
+    """Explicit folder, or the first numbered default folder that is new or holds this very run, unfinished."""
+    if cfg.run.dir:
+        return Path(cfg.run.dir).absolute()
+    base = Path("outputs").absolute() / f"{cfg.recipe}-{cfg.scale}-seed{cfg.seed}"
+    identity = identity_of(resolved)["hash"]
+    candidates = [base, *(base.with_name(f"{base.name}-{n}") for n in range(2, 100_000))]
+    for path in candidates:
+        if not (path / IDENTITY).exists():
+            return path
+        same = orjson.loads((path / IDENTITY).read_bytes())["hash"] == identity
+        if same and not (path / FINISHED).exists() and cfg.run.resume is not Resume.never:
+            return path
+    raise RunError(f"too many runs beside {base}; fix: name one by run.dir")
+
+
+def _lock(path: Path) -> IO[str]:
+    stream = (path / LOCK).open("a+")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.seek(0)
+        owner = stream.read().strip() or "unknown"
+        stream.close()
+        raise RunError(
+            f"{path} is in use by process {owner}; fix: wait for it, stop it, or choose another run.dir"
+        ) from None
+    stream.truncate(0)
+    stream.write(str(os.getpid()))
+    stream.flush()
+    return stream
+
+
+def _refuse_other(known: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
+    if known["hash"] == now["hash"]:
+        return
+    old, new = flatten(known["config"]), flatten(now["config"])
+    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    shown = "\n".join(f"  {key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in changed[:12])
+    raise RunError(
+        f"{path} holds a run with other settings:\n{shown}\n"
+        "fix: use the same settings to continue it, or another run.dir"
+    )
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}"""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

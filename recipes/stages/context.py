@@ -1,0 +1,197 @@
+"""What the stages of one run share: its folder, data, cluster, and the role groups, started when first asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+from raylign.actors.learner.group import LearnerGroup, LearnerSpec
+from raylign.actors.reward.pools import RewardPools
+from raylign.actors.rollout.pool import VllmRolloutPool
+from raylign.actors.scorer import ScorerGroup
+from raylign.placement import Placement
+from raylign.telemetry.progress import Progress
+from raylign.telemetry.recorder import Recorder
+
+from raylign.config.build import build
+from raylign.config.schema import Config, LearnerConfig, OptimConfig
+from raylign.contracts import RewardShaper, Sampling
+from raylign.data.prompts import PromptSet, load_prompts
+from raylign.models.tiny import build_tiny_model
+from raylign.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class StopRequested(Exception):
+    """SIGTERM or Ctrl-C: the stage saved its state and the same command continues it."""
+
+
+class RunContext:
+    """Shared by the stages of one run; `model_path` is the lineage: the model that the next stage starts from."""
+
+    def __init__(
+        self,
+        cfg: Config,
+        folder: RunFolder,
+        recorder: Recorder,
+        progress: Progress,
+        placement: Placement,
+    ) -> None:
+        self.cfg = cfg
+        self.folder = folder
+        self.recorder = recorder
+        self.progress = progress
+        self.placement = placement
+        self.stop_requested = False
+        self.model_path = cfg.model.path or str(build_tiny_model(cfg.model.tiny))
+        self.tokenizer = _tokenizer(self.model_path, cfg.model.trust_remote_code)
+        self.prompts: PromptSet = load_prompts(cfg.data, self.tokenizer, cfg.seed)
+        self._rollouts: VllmRolloutPool | None = None
+        self._rollout_model = ""
+        self._rewards: RewardPools | None = None
+        self._learners: dict[str, LearnerGroup] = {}
+        self._reference: ScorerGroup | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """The run's sampling settings as a record."""
+        config = self.cfg.rollout.sampling
+        return Sampling(
+            max_tokens=config.max_tokens,
+            temperature=config.temperature,
+            top_p=config.top_p,
+            top_k=config.top_k,
+            stop=tuple(config.stop),
+        )
+
+    def part(self, key: str, node: Any = None, **context: Any) -> Any:
+        """Make the part that the configuration holds under `key`."""
+        node = OmegaConf.select(OmegaConf.structured(self.cfg), key) if node is None else node
+        return build(node, key, tuple(self.cfg.run.allow_targets), **context)
+
+    def shaper(self) -> RewardShaper:
+        """A fresh shaper of the configured kind."""
+        weights = {name: reward.weight for name, reward in self.cfg.rewards.items()}
+        return self.part("shaper", self.cfg.shaper, weights=weights, max_tokens=self.cfg.rollout.sampling.max_tokens)
+
+    async def rollouts(self) -> VllmRolloutPool:
+        """The rollout pool; its engines hold `model_path` or what was last published to them."""
+        if self._rollouts is not None and self._rollout_model != self.model_path:
+            await self._rollouts.close()
+            self._rollouts = None
+        if self._rollouts is None:
+            self._rollouts = VllmRolloutPool(
+                self.cfg.rollout,
+                self.cfg.model,
+                self.model_path,
+                log_dir=self.log_dir,
+                options=lambda index: self.placement.options("rollout", index),
+                allow=tuple(self.cfg.run.allow_targets),
+                deadline_s=self.cfg.run.deadline_s,
+            )
+            self._rollout_model = self.model_path
+            await self._rollouts.start()
+        return self._rollouts
+
+    async def rewards(self) -> RewardPools:
+        """The reward pools, proven on gold and wrong answers before they are first used."""
+        if self._rewards is None:
+            self._rewards = RewardPools(
+                self.cfg.rewards,
+                allow=tuple(self.cfg.run.allow_targets),
+                log_dir=self.log_dir,
+                options=lambda name, index: self.placement.options(f"reward/{name}", index),
+            )
+            await self._rewards.start()
+            await self._rewards.validate(self.prompts.train)
+        return self._rewards
+
+    async def learner(self, optim: OptimConfig, total_steps: int) -> LearnerGroup:
+        """The policy's learner, loaded from `model_path` with a new optimizer."""
+        return await self._learner("learner", "causal_lm", self.model_path, self._ranks(optim), total_steps)
+
+    async def critic(self, total_steps: int) -> LearnerGroup:
+        """The value model, started from its own path or the policy's weights."""
+        config = self._ranks(self.cfg.critic.optim, self.cfg.critic.ranks)
+        path = self.cfg.critic.path or self.model_path
+        return await self._learner("critic", "scalar_head", path, config, total_steps)
+
+    async def reference(self) -> ScorerGroup:
+        """A frozen copy of `model_path`."""
+        if self._reference is not None:
+            await self._reference.close()
+        self._reference = ScorerGroup(
+            self._spec("causal_lm", self.model_path, self.cfg.learner, 0),
+            name="reference",
+            log_dir=self.log_dir,
+            options=lambda index: self.placement.options("reference", index),
+        )
+        await self._reference.start()
+        return self._reference
+
+    def hand_over(self, model_path: Path, published: bool) -> None:
+        """Make a stage's model the start of the next. published: the rollout engines hold exactly these weights."""
+        self.model_path = str(model_path)
+        if published:
+            self._rollout_model = self.model_path
+
+    async def close(self) -> None:
+        """End every actor that was started."""
+        groups = (self._rollouts, self._rewards, self._reference, *self._learners.values())
+        await asyncio.gather(*(group.close() for group in groups if group is not None), return_exceptions=True)
+
+    @property
+    def log_dir(self) -> Path:
+        """Where the actors write what they print."""
+        return self.folder.path / "logs"
+
+    def _ranks(self, optim: OptimConfig, ranks: int = 0) -> LearnerConfig:
+        merged = OmegaConf.merge(OmegaConf.structured(self.cfg.learner), {"optim": OmegaConf.structured(optim)})
+        config: LearnerConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
+        config.ranks = ranks or config.ranks
+        return config
+
+    def _spec(self, kind: str, path: str, learner: LearnerConfig, total_steps: int) -> LearnerSpec:
+        return LearnerSpec(
+            kind=kind,
+            model_path=path,
+            dtype=self.cfg.model.dtype,
+            temperature=self.cfg.rollout.sampling.temperature,
+            learner=learner,
+            total_steps=total_steps,
+            seed=self.cfg.seed,
+            deadline_s=self.cfg.run.deadline_s,
+        )
+
+    async def _learner(self, role: str, kind: str, path: str, config: LearnerConfig, steps: int) -> LearnerGroup:
+        group = self._learners.get(role)
+        if group is None:
+            group = LearnerGroup(
+                role,
+                config,
+                log_dir=self.log_dir,
+                options=lambda index: self.placement.options(role, index),
+            )
+            self._learners[role] = group
+            await group.start()
+        await group.load(self._spec(kind, path, config, steps))
+        return group
+
+
+def _tokenizer(path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+
+
+def stage_summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Metrics of all stages as ``<stage>/<metric>``."""
+    found: dict[str, Any] = {}
+    for stage, result in results.items():
+        found |= {f"{stage}/{name}": value for name, value in result.get("metrics", {}).items()}
+    return found

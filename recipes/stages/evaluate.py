@@ -1,0 +1,51 @@
+"""Held-out evaluation as a stage: no weights change."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from raylign.recipes.stages.context import RunContext
+
+from raylign.evaluate import evaluate
+
+
+class Evaluate:
+    """Score the current model on the held-out prompts."""
+
+    @dataclass
+    class Config:
+        """How to sample; greedy with one sample is pass@1 at temperature 0."""
+
+        samples: int = 1
+        greedy: bool = True
+        prompts: int = 0  # 0: all held-out prompts
+
+        def __post_init__(self) -> None:
+            if self.greedy and self.samples > 1:
+                raise ValueError("samples > 1 of a greedy policy are all the same; set greedy: false")
+
+    def __init__(self, config: Config, name: str) -> None:
+        self.config = config
+        self.name = name
+
+    async def run(self, context: RunContext) -> dict[str, Any]:
+        """Evaluate the model of the lineage."""
+        rollouts, rewards = await asyncio.gather(context.rollouts(), context.rewards())
+        context.recorder.rewind(self.name, 0)
+        found = await evaluate(
+            context.prompts.holdout[: self.config.prompts or None],
+            rollouts,
+            rewards,
+            context.shaper(),
+            context.sampling,
+            seed=context.cfg.seed,
+            samples=self.config.samples,
+            greedy=self.config.greedy,
+            stall_s=context.cfg.run.stall_s,
+        )
+        context.recorder.metrics(0, found.metrics, self.name)
+        context.recorder.rollouts(0, found.groups, None, self.name)
+        context.progress.step(self.name, 0, 1, found.metrics)
+        return {"metrics": found.metrics}

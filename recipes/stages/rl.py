@@ -1,0 +1,176 @@
+"""Reinforcement learning: the loop over steps, with evaluation, checkpoints and exact resumption."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from raylign.recipes.stages.context import RunContext, StopRequested
+
+from raylign.checkpoint import Checkpoints
+from raylign.config.schema import Config as RunSettings
+from raylign.errors import Problem
+from raylign.evaluate import evaluate
+from raylign.loop import Loop, LoopSettings, Parts
+
+
+class Rl:
+    """Train the policy on its own samples; see `raylign.loop`."""
+
+    @dataclass
+    class Config:
+        """Numbers of the stage; samples per step = prompts_per_step * group_size."""
+
+        steps: int = 200
+        prompts_per_step: int = 64
+        group_size: int = 8
+        minibatches: int = 1
+        epochs: int = 1
+        mask_truncated: bool = False
+        dynamic_sampling: bool = False
+        sampling_rounds: int = 4
+        eval_every: int = 0  # 0: never
+        eval_prompts: int = 0  # 0: all held-out prompts
+
+        def __post_init__(self) -> None:
+            for name in ("steps", "prompts_per_step", "group_size", "minibatches", "epochs", "sampling_rounds"):
+                if getattr(self, name) < 1:
+                    raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if self.prompts_per_step % self.minibatches:
+                raise ValueError(
+                    f"prompts_per_step ({self.prompts_per_step}) must be divisible by minibatches ({self.minibatches})"
+                )
+
+    @classmethod
+    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+        """What else must hold for this stage to make sense within a run."""
+        found = []
+        if not cfg.rewards:
+            found.append(
+                Problem(
+                    key="rewards", value="none", why=f"{key} has nothing to learn from", fix="add rewards.<name>.fn"
+                )
+            )
+        updates = config.minibatches * config.epochs
+        if updates > 1 and cfg.objective.get("old_logprob", "detach") == "detach":
+            why = f"{updates} updates a step need the log-probs from before the first of them"
+            found.append(
+                Problem(key="objective.old_logprob", value="detach", why=why, fix="set objective.old_logprob=recompute")
+            )
+        return found
+
+    def __init__(self, config: Config, name: str) -> None:
+        self.config = config
+        self.name = name
+
+    async def run(self, context: RunContext) -> dict[str, Any]:
+        """Train to the last step, from the newest checkpoint if there is one; export the model."""
+        folder = context.folder.stage(self.name)
+        checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
+        loop = Loop(await self._parts(context), self._settings(context), self._on_phase(context))
+        start = await self._resume(context, loop, checkpoints)
+        found = await loop.publish()
+        context.recorder.event("published", stage=self.name, step=start, **found)
+        for step in range(start, self.config.steps):
+            result = await loop.step(step)
+            metrics = result.metrics
+            if self.config.eval_every and (step + 1) % self.config.eval_every == 0:
+                metrics |= await self.evaluate(context, loop)
+            context.recorder.metrics(step, metrics, self.name)
+            context.recorder.rollouts(step, result.groups, result.batch, self.name)
+            context.progress.step(self.name, step, self.config.steps, metrics)
+            last, stop = step + 1 == self.config.steps, context.stop_requested
+            every = context.cfg.run.save_every
+            if stop or last or (every and (step + 1) % every == 0):
+                loop.on_phase(step, "save")
+                await self._save(loop, checkpoints, step + 1)
+            if stop and not last:
+                raise StopRequested(f"{self.name}: stopped after step {step + 1} of {self.config.steps}")
+        await loop.parts.learner.export(str(folder / "model"))
+        context.hand_over(folder / "model", published=True)
+        return {"model": str(folder / "model"), "steps": self.config.steps, "metrics": {}}
+
+    async def evaluate(self, context: RunContext, loop: Loop) -> dict[str, float]:
+        """Greedy score on held-out prompts under the weights that are live."""
+        prompts = context.prompts.holdout[: self.config.eval_prompts or None]
+        found = await evaluate(
+            prompts,
+            loop.parts.rollouts,
+            loop.parts.rewards,
+            context.shaper(),
+            context.sampling,
+            seed=context.cfg.seed,
+            stall_s=context.cfg.run.stall_s,
+        )
+        return found.metrics
+
+    def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:
+        return lambda step, phase: context.recorder.event("phase", stage=self.name, step=step, phase=phase)
+
+    async def _parts(self, context: RunContext) -> Parts:
+        cfg = context.cfg
+        updates = self.config.steps * self.config.minibatches * self.config.epochs
+        credit, objective = context.part("credit", cfg.credit), context.part("objective", cfg.objective)
+        needs = credit.needs | objective.needs
+        rollouts, rewards, learner, critic, reference = await asyncio.gather(
+            context.rollouts(),
+            context.rewards(),
+            context.learner(cfg.learner.optim, updates),
+            context.critic(updates) if "value" in needs else _nothing(),
+            context.reference() if "ref_logprob" in needs else _nothing(),
+        )
+        return Parts(
+            source=context.part("source", cfg.source, prompts=context.prompts.train, seed=cfg.seed),
+            rollouts=rollouts,
+            rewards=rewards,
+            shaper=context.shaper(),
+            credit=credit,
+            learner=learner,
+            objective=dict(cfg.objective),
+            objective_needs=objective.needs,
+            critic=critic,
+            critic_objective=dict(cfg.critic.objective) if critic else None,
+            reference=reference,
+        )
+
+    def _settings(self, context: RunContext) -> LoopSettings:
+        cfg, own = context.cfg, OmegaConf.to_container(OmegaConf.structured(self.config))
+        shared = ("prompts_per_step", "group_size", "minibatches", "epochs", "mask_truncated")
+        sampling = ("dynamic_sampling", "sampling_rounds")
+        return LoopSettings(
+            seed=cfg.seed,
+            sampling=context.sampling,
+            critic_warmup=cfg.critic.warmup_steps,
+            missing_limits={name: reward.max_missing for name, reward in cfg.rewards.items()},
+            stall_s=cfg.run.stall_s,
+            **{name: own[name] for name in (*shared, *sampling)},  # type: ignore[index,call-overload]
+        )
+
+    async def _resume(self, context: RunContext, loop: Loop, checkpoints: Checkpoints) -> int:
+        found = checkpoints.newest()
+        start = found.step if found else 0
+        context.recorder.rewind(self.name, start)
+        if found:
+            loop.load_state_dict(found.state["loop"])
+            await loop.parts.learner.restore(str(found.folder / "learner"))
+            if loop.parts.critic is not None:
+                await loop.parts.critic.restore(str(found.folder / "critic"))
+            context.recorder.event("resumed", stage=self.name, step=start, checkpoint=str(found.folder))
+        return start
+
+    async def _save(self, loop: Loop, checkpoints: Checkpoints, step: int) -> None:
+        async def write(folder: Path) -> None:
+            jobs = [loop.parts.learner.save(str(folder / "learner"))]
+            if loop.parts.critic is not None:
+                jobs.append(loop.parts.critic.save(str(folder / "critic")))
+            await asyncio.gather(*jobs)
+
+        await checkpoints.save(step, {"loop": loop.state_dict()}, write)
+
+
+async def _nothing() -> None:
+    return None

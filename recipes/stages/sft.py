@@ -1,0 +1,139 @@
+"""Supervised fine-tuning on prompts that bring a target text: cross-entropy over the target's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from raylign.recipes.stages.context import RunContext, StopRequested
+
+from raylign.checkpoint import Checkpoints
+from raylign.columns import Columns
+from raylign.config.schema import Node, OptimConfig, node
+from raylign.errors import DataError
+from raylign.evaluate import evaluate
+from raylign.records import Prompt, Sample
+
+
+class Sft:
+    """Fit the policy to targets, until the last step or until held-out samples reach a pass rate."""
+
+    @dataclass
+    class Config:
+        """Numbers of the stage. One step = `batch_size` rows."""
+
+        steps: int = 1000
+        batch_size: int = 64
+        optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5))
+        objective: Node = node("raylign.objectives.cross_entropy.CrossEntropy")
+        eval_every: int = 0  # steps between evaluations of the sampled pass rate; 0: never
+        eval_prompts: int = 128
+        stop_at: float | None = None  # pass rate of sampled held-out answers that ends the stage early
+
+        def __post_init__(self) -> None:
+            if self.stop_at is not None and not self.eval_every:
+                raise ValueError("stop_at needs eval_every > 0: the pass rate is only known after an evaluation")
+
+    def __init__(self, config: Config, name: str) -> None:
+        self.config = config
+        self.name = name
+
+    async def run(self, context: RunContext) -> dict[str, Any]:
+        """Train, from the newest checkpoint if there is one; export the model."""
+        config, folder = self.config, context.folder.stage(self.name)
+        checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
+        rows = demonstrations(context.prompts.train, context.tokenizer)
+        learner = await context.learner(config.optim, config.steps)
+        found = checkpoints.newest()
+        start = found.step if found else 0
+        context.recorder.rewind(self.name, start)
+        if found:
+            await learner.restore(str(found.folder / "learner"))
+            context.recorder.event("resumed", stage=self.name, step=start, checkpoint=str(found.folder))
+        batches, metrics, published = batches_of(rows, config.batch_size, context.cfg.seed, start), {}, False
+        for step in range(start, config.steps):
+            metrics = await learner.update(next(batches), config.objective)
+            published = bool(config.eval_every) and (step + 1) % config.eval_every == 0
+            if published:
+                metrics |= await self._pass_rate(context, learner, step + 1)
+            context.recorder.metrics(step, metrics, self.name)
+            context.progress.step(self.name, step, config.steps, metrics)
+            done = config.stop_at is not None and metrics.get("eval/score", 0.0) >= config.stop_at
+            every, stop = context.cfg.run.save_every, context.stop_requested
+            if stop or (every and (step + 1) % every == 0):
+                await checkpoints.save(step + 1, {}, lambda path: _write(learner, path))
+            if done:
+                break
+            if stop:
+                raise StopRequested(f"{self.name}: stopped after step {step + 1} of {config.steps}")
+        await learner.export(str(folder / "model"))
+        context.hand_over(folder / "model", published=published)
+        return {"model": str(folder / "model"), "metrics": metrics}
+
+    async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
+        """Score of sampled (not greedy) answers: what reinforcement learning would start from."""
+        rollouts, rewards = await context.rollouts(), await context.rewards()
+        await rollouts.publish(await learner.publish(step))
+        found = await evaluate(
+            context.prompts.holdout[: self.config.eval_prompts],
+            rollouts,
+            rewards,
+            context.shaper(),
+            context.sampling,
+            seed=context.cfg.seed,
+            greedy=False,
+            stall_s=context.cfg.run.stall_s,
+        )
+        return found.metrics
+
+
+def demonstrations(prompts: Sequence[Prompt], tokenizer: Any) -> list[Sample]:
+    """Rows of the prompts that bring ``meta["target"]``; the loss is on the target and the end token.
+
+    Raises DataError when no prompt has a target.
+    """
+    rows = []
+    for number, prompt in enumerate(prompts):
+        target = prompt.meta.get("target")
+        if target is None:
+            continue
+        ids = [*tokenizer.encode(str(target), add_special_tokens=False), tokenizer.eos_token_id]
+        length, size = len(prompt.token_ids), len(prompt.token_ids) + len(ids)
+        mask = np.zeros(size, bool)
+        mask[length:] = True
+        rows.append(
+            Sample(
+                group=number,
+                prompt_length=length,
+                token_ids=np.concatenate([prompt.token_ids, np.array(ids, np.int32)]).astype(np.int32),
+                loss_mask=mask,
+                sampler_logprob=np.zeros(size, np.float32),
+                policy_version=np.full(size, -1, np.int32),
+                advantage=np.zeros(size, np.float32),
+                weight=np.ones(size, np.float32),
+            )
+        )
+    if not rows:
+        raise DataError(
+            f"none of {len(prompts)} prompts has a target to imitate; fix: a format with completions (trl, gsm8k), "
+            "data.answer_key, or drop the sft stage"
+        )
+    return rows
+
+
+def batches_of(rows: Sequence[Sample], size: int, seed: int, start: int) -> Iterator[Columns]:
+    """Batches from step `start` on: every epoch is a permutation drawn from (seed, epoch); the last part is kept."""
+    per_epoch = max(1, -(-len(rows) // size))
+    step = start
+    while True:
+        epoch, index = divmod(step, per_epoch)
+        order = np.random.default_rng([seed, epoch]).permutation(len(rows))
+        yield Columns.from_samples([rows[i] for i in order[index * size : (index + 1) * size]])
+        step += 1
+
+
+async def _write(learner: Any, folder: Path) -> None:
+    await learner.save(str(folder / "learner"))
