@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from raylign.cluster import connect, shutdown
@@ -25,6 +26,22 @@ STOPPED = 3  # exit status of a run that saved itself on a signal
 
 def train(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] = ()) -> int:
     """Run all stages of a validated configuration; returns the exit status. Finished stages are not repeated."""
+    with open_run(cfg, resolved, overrides) as context:
+        try:
+            summary = asyncio.run(run_stages(context))
+        except StopRequested as stop:
+            context.progress.stop()
+            context.progress.message(f"{stop}; the same command continues it")
+            return STOPPED
+        context.folder.finish(summary)
+        context.progress.stop()
+        context.progress.message(closing(summary, write_report(context.folder.path)))
+        return 0
+
+
+@contextmanager
+def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] = ()) -> Iterator[RunContext]:
+    """Folder, records, cluster and placement of a run; everything is given back at the end, whatever happens."""
     plan = make_plan(cfg)
     folder = RunFolder.open(cfg, resolved)
     recorder = Recorder(folder.path, cfg.telemetry)
@@ -37,15 +54,7 @@ def train(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] = (
         placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
         context = RunContext(cfg, folder, recorder, progress, placement)
         progress.message(str(context.prompts.report))
-        summary = asyncio.run(_stages(context))
-        folder.finish(summary)
-        progress.stop()
-        progress.message(closing(summary, write_report(folder.path)))
-        return 0
-    except StopRequested as stop:
-        progress.stop()
-        progress.message(f"{stop}; the same command continues it")
-        return STOPPED
+        yield context
     finally:
         progress.stop()
         recorder.close()
@@ -64,7 +73,8 @@ def closing(summary: Mapping[str, Any], report: Any) -> str:
     return "\n".join([*held_out, f"model:  {summary['model']}", f"report: {report}"])
 
 
-async def _stages(context: RunContext) -> dict[str, Any]:
+async def run_stages(context: RunContext) -> dict[str, Any]:
+    """All stages in order; ends every actor. Returns the final model and the metrics of every stage."""
     _stop_on_signals(context)
     results: dict[str, dict[str, Any]] = {}
     try:
