@@ -114,12 +114,11 @@ class Rl:
         updates = self.config.steps * self.config.minibatches * self.config.epochs
         credit, objective = context.part("credit", cfg.credit), context.part("objective", cfg.objective)
         needs = credit.needs | objective.needs
-        rollouts, rewards, learner, critic, reference = await asyncio.gather(
+        rollouts, rewards, learner, critic = await asyncio.gather(
             context.rollouts(),
             context.rewards(),
             context.learner(cfg.learner.optim, updates),
             context.critic(updates) if "value" in needs else _nothing(),
-            context.reference() if "ref_logprob" in needs else _nothing(),
         )
         return Parts(
             source=context.part("source", cfg.source, prompts=context.prompts.train, seed=cfg.seed),
@@ -132,7 +131,6 @@ class Rl:
             objective_needs=objective.needs,
             critic=critic,
             critic_objective=dict(cfg.critic.objective) if critic else None,
-            reference=reference,
         )
 
     def _settings(self, context: RunContext) -> LoopSettings:
