@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 
 import ray
@@ -16,17 +15,6 @@ from raylign.errors import PlanError
 from raylign.plan import Plan
 
 LOCAL = "local"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """A connected cluster.
-
-    Example: ``Cluster(address="10.0.0.1:6379", resources=[{"CPU": 96.0, "GPU": 8.0}])``
-    """
-
-    address: str
-    resources: list[dict[str, float]]  # of each live node
 
 
 def local_gpus() -> int:
@@ -44,18 +32,15 @@ def local_node(config: ClusterConfig, plan: Plan) -> dict[str, float]:
     return {"CPU": float(cpus), "GPU": float(local_gpus())}
 
 
-def connect(config: ClusterConfig, plan: Plan) -> Cluster:
-    """Start a private cluster, or join one. Raises PlanError, before any actor starts, when the plan does not fit."""
+def connect(config: ClusterConfig, plan: Plan) -> Plan:
+    """Start or join the cluster and check that the plan fits. Raises PlanError before any actor starts."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if config.address == LOCAL:
-        nodes = [local_node(config, plan)]
-        plan.check(nodes)
+        checked = plan.check([local_node(config, plan)])
         _start(config, plan)
-    else:
-        _join(config)
-        nodes = live_nodes()
-        plan.check(nodes)
-    return Cluster(address=ray.get_runtime_context().gcs_address, resources=nodes)
+        return checked
+    _join(config)
+    return plan.check(live_nodes())
 
 
 def live_nodes() -> list[dict[str, float]]:

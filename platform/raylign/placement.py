@@ -24,13 +24,12 @@ class Placement:
     group: PlacementGroup
 
     @classmethod
-    def create(cls, plan: Plan, strategy: str, timeout: float, run_id: str) -> Placement:
+    def create(cls, plan: Plan, run_id: str, timeout: float) -> Placement:
         """Reserve all bundles of a plan in a group named ``raylign-<run id>``.
 
-        strategy: PACK, SPREAD, STRICT_PACK or STRICT_SPREAD. timeout: seconds. Raises PlanError with demand and
-        supply when they are not free by then.
+        timeout: seconds. Raises PlanError with demand and supply when they are not free by then.
         """
-        group = placement_group(plan.bundles, strategy=strategy, name=f"raylign-{run_id}")
+        group = placement_group(plan.bundles, strategy=plan.strategy, name=f"raylign-{run_id}")
         if group.wait(timeout):
             return cls(plan, group)
         remove_placement_group(group)
@@ -40,7 +39,7 @@ class Placement:
         )
         raise PlanError(
             f"the cluster did not give the plan's resources in {timeout:g} s.\n"
-            f"  demand: {plan.cpus:g} CPU, {plan.gpus:g} GPU in {len(plan.bundles)} bundles, {strategy}\n"
+            f"  demand: {plan.cpus:g} CPU, {plan.gpus:g} GPU in {len(plan.bundles)} bundles, {plan.strategy}\n"
             f"  supply: {supply}\n"
             "another job holds them (see `ray status`), or cluster.ready_timeout_s is too short for the autoscaler"
         )

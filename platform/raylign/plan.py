@@ -124,7 +124,7 @@ class Plan:
         return text
 
 
-def plan_of(config: Config) -> Plan:
+def make_plan(config: Config) -> Plan:
     """The plan of a validated configuration. Raises ConfigError or PlanError."""
     try:
         facts = model_facts(config.model)

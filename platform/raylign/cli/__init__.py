@@ -37,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_to(commands)
-    parsed = parser.parse_args(arguments)
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and hasattr(parsed, "overrides") and not any(text.startswith("-") for text in rest):
+        parsed.overrides = [*parsed.overrides, *rest]  # argparse takes no settings after an option
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return int(parsed.run(parsed))
     except RaylignError as error:

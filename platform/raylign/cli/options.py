@@ -22,9 +22,7 @@ def new_command(commands: Any, name: str, help_text: str, epilog: str = "") -> a
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """The arguments that make a configuration."""
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="settings, e.g. recipe=grpo scale=tiny seed=2"
-    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, e.g. recipe=grpo seed=2")
     parser.add_argument(
         "--config-dir", default="", metavar="DIR", help="a folder with further recipe/, scale/, variant/ files"
     )

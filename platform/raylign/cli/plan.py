@@ -10,7 +10,8 @@ from raylign.cluster import LOCAL, connect, local_node, shutdown
 from raylign.config.compose import compose
 from raylign.config.describe import describe
 from raylign.config.schema import Config
-from raylign.plan import Plan, plan_of
+from raylign.errors import PlanError
+from raylign.plan import Plan, make_plan
 
 EPILOG = """\
 examples:
@@ -31,11 +32,11 @@ def add_to(commands: Any) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Print the plan; raises PlanError when it does not fit."""
     config = compose(parsed.overrides, parsed.config_dir).config
-    plan = plan_of(config)
+    plan = make_plan(config)
     if not parsed.no_fit:
         try:
-            plan = plan.check(_nodes(config, plan))
-        except Exception:
+            plan = _fitted(config, plan)
+        except PlanError:
             say(plan.render())
             say()
             raise
@@ -46,10 +47,10 @@ def run(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _nodes(config: Config, plan: Plan) -> list[dict[str, float]]:
+def _fitted(config: Config, plan: Plan) -> Plan:
     if config.cluster.address == LOCAL:
-        return [local_node(config.cluster, plan)]
+        return plan.check([local_node(config.cluster, plan)])
     try:
-        return connect(config.cluster, plan).resources
+        return connect(config.cluster, plan)
     finally:
         shutdown()

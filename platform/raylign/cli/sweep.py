@@ -1,4 +1,4 @@
-"""Sweeps: Hydra's grammar expands the points; each is a process of its own, so that no engine state leaks between them."""
+"""Sweeps: Hydra's grammar expands the points; each is a process of its own, so that no engine state leaks over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``raylign train``: compose, check, describe, run; with ``-m`` a sweep."""
+"""``raylign train``: compose, check, run; with ``-m`` a sweep."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import importlib
 import os
 from typing import Any
 
-from raylign.cli.options import add_overrides, new_command, say
+from raylign.cli.options import add_overrides, new_command
 from raylign.cli.sweep import sweep
 from raylign.config.compose import compose
-from raylign.config.describe import describe
 
 RUNNER = "raylign.recipes.run"  # by name: the ground floor imports no recipe
 EPILOG = """\
@@ -27,9 +26,7 @@ def add_to(commands: Any) -> None:
     parser = new_command(commands, "train", "run a recipe, or continue it", EPILOG)
     add_overrides(parser)
     parser.add_argument("-m", "--multirun", action="store_true", help="sweep: every combination of comma lists")
-    parser.add_argument(
-        "-j", "--jobs", type=int, default=1, metavar="N", help="points of a sweep at a time (default 1)"
-    )
+    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="points at a time (default 1)")
     parser.set_defaults(run=run)
 
 
@@ -39,10 +36,7 @@ def run(parsed: argparse.Namespace) -> int:
         return sweep(parsed.overrides, parsed.config_dir, parsed.jobs)
     composed = compose(parsed.overrides, parsed.config_dir)
     _quiet_libraries()
-    if composed.config.telemetry.progress != "none":
-        say(describe(composed.config))
-        say()
-    return int(importlib.import_module(RUNNER).train(composed.config, composed.resolved))
+    return int(importlib.import_module(RUNNER).train(composed.config, composed.resolved, parsed.overrides))
 
 
 def _quiet_libraries() -> None:
@@ -51,6 +45,5 @@ def _quiet_libraries() -> None:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }.items():
         os.environ.setdefault(name, value)

@@ -7,8 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -32,70 +31,30 @@ SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
 )
 
 
-class Display(Protocol):
-    """One way to show progress."""
+class Progress(Protocol):
+    """A display of a run's stages and steps."""
 
-    def start(self, stage: str, total: int) -> None:
-        """A stage begins."""
+    def start(self, stage: str, total: int, done: int = 0) -> None:
+        """A stage begins; `total` steps (0: unknown), `done` of them already behind it."""
 
-    def step(self, done: int, metrics: Mapping[str, float]) -> None:
-        """`done` steps of the stage are finished."""
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Step number `step` of the stage is finished."""
 
-    def note(self, text: str) -> None:
-        """A line for the reader, kept on the screen."""
+    def message(self, text: str) -> None:
+        """One line for the reader, kept on the screen."""
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Leave the terminal as it was found."""
 
 
-class Progress:
-    """What the stages of a run tell a person.
-
-    mode: auto (rich on a terminal, else plain) | rich | plain | none. stream: standard output by default.
-    """
-
-    def __init__(self, mode: str, folder: Path, stream: TextIO | None = None) -> None:
-        stream = stream or sys.stdout
-        self._folder = folder
-        self._stage = ""
-        self._display: Display
-        if mode == "none":
-            self._display = Silence()
-        elif mode == "rich" or (mode == "auto" and stream.isatty()):
-            self._display = Panels(stream)
-        else:
-            self._display = Lines(stream)
-        self.note(f"run folder: {folder}")
-
-    def step(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Step number `step` (from 0) of `total` in a stage is finished."""
-        if stage != self._stage:
-            self._stage = stage
-            self._display.start(stage, total)
-        self._display.step(step + 1, metrics)
-
-    def note(self, text: str) -> None:
-        """A line for the reader, kept on the screen."""
-        self._display.note(text)
-
-    def finish(self, summary: Mapping[str, Any]) -> None:
-        """The last words: accuracy by stage, the model, the report."""
-        self._display.close()
-        scores = {
-            name.removesuffix("/eval/score"): value
-            for name, value in summary.get("metrics", {}).items()
-            if name.endswith("/eval/score")
-        }
-        if scores:
-            listed = [f"{stage} {value:.1%}" for stage, value in scores.items()]
-            self.note(f"held-out score: {' -> '.join(listed)}")
-        if "model" in summary:
-            self.note(f"model:  {summary['model']}")
-        self.note(f"report: {self._folder / 'report.html'}")
-
-    def close(self) -> None:
-        """Leave the terminal as it was found."""
-        self._display.close()
+def make_progress(mode: str = "auto", stream: TextIO | None = None) -> Progress:
+    """mode: auto (by terminal) | rich | plain | none. stream: standard output by default."""
+    stream = stream or sys.stdout
+    if mode == "none":
+        return SilentProgress()
+    if mode == "rich" or (mode == "auto" and stream.isatty()):
+        return RichProgress(stream)
+    return PlainProgress(stream)
 
 
 def shown_values(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
@@ -135,16 +94,15 @@ def duration(seconds: float) -> str:
 class _Clock:
     """Steps done, mean seconds of the last ten, time left."""
 
-    def __init__(self, total: int) -> None:
-        self.total, self.done = total, 0
+    def __init__(self, total: int, done: int) -> None:
+        self.total, self.done = total, done
         self.started = self._last = time.monotonic()
         self._recent: deque[float] = deque(maxlen=10)
 
-    def tick(self, done: int) -> None:
+    def tick(self, step: int) -> None:
         now = time.monotonic()
-        if self.done:  # the first step heard of is the one that started the clock
-            self._recent.append((now - self._last) / max(1, done - self.done))
-        self._last, self.done = now, done
+        self._recent.append(now - self._last)
+        self._last, self.done = now, step
 
     @property
     def seconds_per_step(self) -> float:
@@ -156,84 +114,84 @@ class _Clock:
         return duration(left * self.seconds_per_step) if self._recent and left > 0 else "-"
 
 
-class Silence:
+class SilentProgress:
     """Shows nothing."""
 
-    def start(self, stage: str, total: int) -> None:
+    def start(self, stage: str, total: int, done: int = 0) -> None:
         """Nothing."""
 
-    def step(self, done: int, metrics: Mapping[str, float]) -> None:
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Nothing."""
 
-    def note(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Nothing."""
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Nothing."""
 
 
-class Lines:
+class PlainProgress:
     """One line a step, no carriage returns: for files, CI and job logs."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._stage = ""
-        self._clock = _Clock(0)
+        self._clock = _Clock(0, 0)
 
-    def start(self, stage: str, total: int) -> None:
-        """Remember the stage; its first line says the rest."""
-        self._stage, self._clock = stage, _Clock(total)
+    def start(self, stage: str, total: int, done: int = 0) -> None:
+        """A line that says so."""
+        self._stage, self._clock = stage, _Clock(total, done)
+        self.message(f"stage {stage}: {total or '?'} steps" + (f", {done} done before" if done else ""))
 
-    def step(self, done: int, metrics: Mapping[str, float]) -> None:
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """A line of numbers."""
-        self._clock.tick(done)
+        self._clock.tick(step)
         total = f"/{self._clock.total}" if self._clock.total else ""
         values = "  ".join(f"{label} {value}" for label, value in shown_values(metrics))
-        pace = self._clock.seconds_per_step
-        tail = f"  {pace:.2f} s/step  eta {self._clock.eta}" if pace else ""
-        self.note(f"{self._stage} {done}{total}  {values}{tail}")
+        tail = f"{self._clock.seconds_per_step:.2f} s/step  eta {self._clock.eta}"
+        self.message(f"{self._stage} {step}{total}  {values}  {tail}")
 
-    def note(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """One line."""
         self._stream.write(f"{text}\n")
         self._stream.flush()
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Nothing is left to do."""
 
 
-class Panels:
+class RichProgress:
     """A panel that is redrawn in place: stage, bar, numbers, sparkline of the reward."""
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream)
         self._live: Live | None = None
         self._stage = ""
-        self._clock = _Clock(0)
+        self._clock = _Clock(0, 0)
         self._values: list[tuple[str, str]] = []
         self._rewards: deque[float] = deque(maxlen=400)
 
-    def start(self, stage: str, total: int) -> None:
+    def start(self, stage: str, total: int, done: int = 0) -> None:
         """A new panel; the last one stays above it."""
-        self.close()
-        self._stage, self._clock, self._values = stage, _Clock(total), []
+        self.stop()
+        self._stage, self._clock, self._values = stage, _Clock(total, done), []
         self._rewards.clear()
         self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=4)
         self._live.start()
 
-    def step(self, done: int, metrics: Mapping[str, float]) -> None:
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """New numbers."""
-        self._clock.tick(done)
+        self._clock.tick(step)
         self._values = shown_values(metrics)
         reward = first_of(metrics, REWARD)
         if reward is not None:
             self._rewards.append(reward)
 
-    def note(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """One line above the panel."""
         self._console.print(text, markup=False, highlight=False)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """The last state of the panel stays on the screen."""
         if self._live is not None:
             self._live.stop()

@@ -1,18 +1,15 @@
 """The run folder's own record, always written: what was run, every step's metrics, the samples, the events.
 
-    resolved.yaml  command.txt  environment.json   what was run, on what
-    metrics.jsonl                                  one line a step: {"step", "stage", "time", name: number, ...}
-    events.jsonl                                   one line an event: {"time", "kind", ...}
-    rollouts/step_000123.<stage>.jsonl             one line a trajectory
-    summary.json                                   what the run ended with
+    resolved.yaml  overrides.txt  environment.json      what was run, on what
+    metrics.jsonl                                       one line a step: {"step", "stage", "time", name: number, ...}
+    events.jsonl                                        one line an event: {"time", "step", "kind", ...}
+    rollouts/step_000123.jsonl                          one line a trajectory
 
-`step` counts from 0 within its stage. One process writes: the driver.
+`step` counts over the whole run, all stages together, so that curves never fold back. One process writes: the driver.
 """
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +19,7 @@ import orjson
 import yaml
 
 from raylign.columns import Columns
-from raylign.config.schema import Config
+from raylign.config.schema import TelemetryConfig
 from raylign.records import Group, Missing, Reward, Trajectory
 from raylign.run_folder import write_atomically
 from raylign.telemetry.environment import environment
@@ -34,46 +31,45 @@ JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 class Recorder:
     """Writes a run folder. Sinks (W&B, TensorBoard) get the same metrics and can never fail the run.
 
-    Example: ``recorder = Recorder(folder, config, resolved); recorder.metrics(0, {"loss": 0.3}, "rl")``
+    Example: ``recorder = Recorder(folder, config.telemetry, run_id="grpo-1"); recorder.metrics(1, {"loss": .3}, "rl")``
     """
 
-    def __init__(self, folder: Path, config: Config, resolved: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: TelemetryConfig, *, run_id: str = "") -> None:
         self.folder = Path(folder)
-        self._config = config.telemetry
-        self._run_id = self.folder.name
+        self._config = config
+        self._run_id = run_id or self.folder.name
         (self.folder / "rollouts").mkdir(parents=True, exist_ok=True)
         for name in ("metrics.jsonl", "events.jsonl"):
             _heal(self.folder / name)
         self._metrics = (self.folder / "metrics.jsonl").open("ab")
         self._events = (self.folder / "events.jsonl").open("ab")
         self._sinks: list[Sink] | None = None
-        self._lines = len(read_lines(self.folder / "metrics.jsonl"))  # what trackers get as step
+        self._step = 0
+
+    def settings(self, resolved: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
+        """Store the configuration, the command line's part of it, and the environment."""
         write_atomically(self.folder / "resolved.yaml", yaml.safe_dump(dict(resolved), sort_keys=False).encode())
-        write_atomically(self.folder / "command.txt", f"{shlex.join(sys.argv)}\n".encode())
+        write_atomically(self.folder / "overrides.txt", "".join(f"{item}\n" for item in overrides).encode())
         write_atomically(self.folder / "environment.json", orjson.dumps(environment(), option=orjson.OPT_INDENT_2))
 
     def metrics(self, step: int, values: Mapping[str, float], stage: str) -> None:
         """One line of numbers (NaN and infinity become null), flushed."""
+        self._step = step
         line = {"step": step, "stage": stage, "time": round(time.time(), 3), **_plain(values)}
         _append(self._metrics, line)
-        self._lines += 1
-        self._to_sinks(self._lines, {name: value for name, value in line.items() if isinstance(value, (int, float))})
+        self._to_sinks(step, {name: value for name, value in line.items() if isinstance(value, (int, float))})
 
     def event(self, kind: str, **fields: Any) -> None:
         """Something that is no number: a restart, a dropped group, an alarm."""
-        _append(self._events, {"time": round(time.time(), 3), "kind": kind, **fields})
-
-    def summary(self, values: Mapping[str, Any]) -> None:
-        """What the run ended with."""
-        write_atomically(self.folder / "summary.json", orjson.dumps(dict(values), option=JSON | orjson.OPT_INDENT_2))
+        _append(self._events, {"time": round(time.time(), 3), "step": self._step, "kind": kind, **fields})
 
     def rollouts(
         self,
         step: int,
         groups: Sequence[Group],
-        batch: Columns | None,
-        stage: str,
+        batch: Columns | None = None,
         rows: Sequence[tuple[int, int]] | None = None,
+        stage: str = "",
     ) -> Path:
         """Store trajectories of one step, whole groups first, up to the configured number.
 
@@ -90,23 +86,22 @@ class Recorder:
                 score = group.scores[t] if t < len(group.scores) else None
                 row = {"step": step, "stage": stage, **_row(group, trajectory), "score": score}
                 lines.append(orjson.dumps(row | {"advantage": advantages.get((g, t))}, option=JSON))
-        path = self.folder / "rollouts" / f"step_{step:06d}.{stage}.jsonl"
+        path = self.folder / "rollouts" / f"step_{step:06d}.jsonl"
         write_atomically(path, b"".join(line + b"\n" for line in lines[:limit]))
         return path
 
-    def rewind(self, stage: str, step: int) -> None:
-        """Forget what a stage recorded from `step` on, which it is about to do (again): nothing is counted twice.
+    def truncate(self, step: int) -> None:
+        """Forget metrics and rollouts after `step`, so that a resume counts nothing twice.
 
         Events stay: a worker that died did die.
         """
         self._metrics.close()
-        self._lines = _rewrite(
-            self.folder / "metrics.jsonl", lambda line: line["stage"] != stage or int(line["step"]) < step
-        )
-        for path in (self.folder / "rollouts").glob(f"step_*.{stage}.jsonl"):
-            if rollout_step(path) >= step:
+        _rewrite(self.folder / "metrics.jsonl", lambda line: line.get("step", 0) <= step)
+        for path in (self.folder / "rollouts").glob("step_*.jsonl"):
+            if int(path.stem.removeprefix("step_")) > step:
                 path.unlink()
         self._metrics = (self.folder / "metrics.jsonl").open("ab")
+        self._step = step
 
     def close(self) -> None:
         """Flush everything; sinks get their last chance."""
@@ -131,11 +126,6 @@ class Recorder:
 
     def _sink_failed(self, name: str, cause: Exception) -> None:
         self.event("sink_dropped", sink=name, error=f"{type(cause).__name__}: {cause}"[:500])
-
-
-def rollout_step(path: Path) -> int:
-    """Step of a file in rollouts/."""
-    return int(path.name.split(".")[0].removeprefix("step_"))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -164,11 +154,9 @@ def _heal(path: Path) -> None:
         _rewrite(path, lambda line: True)
 
 
-def _rewrite(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> int:
-    """Keep some lines; returns how many."""
+def _rewrite(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
     kept = [line for line in read_lines(path) if keep(line)]
     write_atomically(path, b"".join(orjson.dumps(line) + b"\n" for line in kept))
-    return len(kept)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

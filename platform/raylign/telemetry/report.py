@@ -15,7 +15,7 @@ import yaml
 
 from raylign.run_folder import write_atomically
 from raylign.telemetry.progress import duration
-from raylign.telemetry.recorder import read_lines, rollout_step
+from raylign.telemetry.recorder import read_lines
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 190, 52, 10, 10, 26
 ORDER = ("reward", "eval", "accuracy", "loss", "kl", "entropy", "length", "gap", "ratio", "clip", "advantage", "tokens")
@@ -27,7 +27,7 @@ GROUPS, SAMPLES = 4, 4  # shown of the last step
 
 def write_report(folder: Path) -> Path:
     """Make `<run>/report.html` from the files of a run folder, as far as they exist. Returns its path."""
-    lines = _in_one_line(read_lines(folder / "metrics.jsonl"))
+    lines = read_lines(folder / "metrics.jsonl")
     resolved = _yaml(folder / "resolved.yaml")
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         resources.files("raylign.telemetry").joinpath("report.html").read_text()
@@ -39,7 +39,7 @@ def write_report(folder: Path) -> Path:
         accuracy=_accuracy(lines),
         charts=charts(lines),
         settings=_settings(resolved),
-        command=_text(folder / "command.txt").strip(),
+        overrides=_text(folder / "overrides.txt").split("\n"),
         environment=_environment(folder / "environment.json"),
         events=_events(folder / "events.jsonl"),
         rollouts=_rollouts(folder / "rollouts"),
@@ -48,18 +48,6 @@ def write_report(folder: Path) -> Path:
     path = folder / "report.html"
     write_atomically(path, html.encode())
     return path
-
-
-def _in_one_line(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The steps of all stages one after the other, so that a curve never folds back."""
-    offset, base, stage = 0, 0, None
-    out = []
-    for line in lines:
-        if line["stage"] != stage:
-            stage, base = line["stage"], offset
-        offset = max(offset, base + int(line["step"]) + 1)
-        out.append({**line, "step": base + int(line["step"]) + 1})
-    return out
 
 
 def charts(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -187,7 +175,7 @@ def _settings(resolved: Mapping[str, Any], prefix: str = "") -> list[tuple[str, 
 
 
 def _rollouts(folder: Path) -> dict[str, Any] | None:
-    files = sorted(folder.glob("step_*.jsonl"), key=lambda path: path.stat().st_mtime)
+    files = sorted(folder.glob("step_*.jsonl"))
     if not files:
         return None
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -202,7 +190,7 @@ def _rollouts(folder: Path) -> dict[str, Any] | None:
         shown.append(
             {"key": key, "first": rows[0], "rows": [_sample(row) for row in picked], "n": len(rows), "mean": mean}
         )
-    return {"step": rollout_step(files[-1]), "stage": files[-1].name.split(".")[1], "groups": shown}
+    return {"step": int(files[-1].stem.removeprefix("step_")), "groups": shown}
 
 
 def _sample(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,9 +206,8 @@ def _sample(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _events(path: Path) -> list[dict[str, Any]]:
-    """The last events, phases of ordinary steps left out."""
-    shown = [event for event in read_lines(path) if event["kind"] != "phase"][-50:]
-    return [event | {"clock": time.strftime("%H:%M:%S", time.localtime(event["time"]))} for event in shown]
+    """The last events, the phases of ordinary steps left out."""
+    return [event for event in read_lines(path) if event["kind"] != "phase"][-50:]
 
 
 def _environment(path: Path) -> list[tuple[str, str]]:
