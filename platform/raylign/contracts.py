@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from raylign.columns import Columns
 from raylign.records import Float32s, Group, Int32s, Prompt, Reward, StopReason, Trajectory, Value
@@ -35,7 +35,8 @@ class PromptSource(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to hand out the same prompts after a restart (JSON types only)."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo a restart."""
 
 
 # ----------------------------------------------------------------------------------------------------- rollout
@@ -80,9 +81,14 @@ class Policy(Protocol):
 class Environment(Protocol):
     """A world that one episode lives in; single-use."""
 
-    async def reset(self, prompt: Prompt, seed: int) -> Any: ...
-    async def step(self, action: str) -> Any: ...
-    async def close(self) -> None: ...
+    async def reset(self, prompt: Prompt, seed: int) -> Any:
+        """Begin the episode; returns the first observation."""
+
+    async def step(self, action: str) -> Any:
+        """Act; returns the next observation, reward and whether the episode is over."""
+
+    async def close(self) -> None:
+        """Give back what the episode held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,9 +134,10 @@ class RewardFunction(ABC):
     A score that cannot be computed is an exception, never a zero.
     """
 
-    scope: ClassVar[Scope] = Scope.TRAJECTORY
-    isolated: ClassVar[bool] = False  # True: each call runs in a killable child process
-    maximum: ClassVar[float] = 1.0  # what a gold answer scores
+    # Set by a class, or by an instance whose Config chooses.
+    scope: Scope = Scope.TRAJECTORY
+    isolated: bool = False  # True: each call runs in a killable child process
+    maximum: float = 1.0  # what a gold answer scores
 
     @abstractmethod
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
@@ -148,19 +155,25 @@ class RewardFunction(ABC):
 class RewardShaper(Protocol):
     """Turns the rewards of a group into the scores that credit works on; may keep state across steps."""
 
-    def shape(self, groups: Sequence[Group]) -> list[Group]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def shape(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups with their `scores` filled in; None where a reward is missing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State that a checkpoint must carry (JSON types only)."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo a restart."""
 
 
 # ---------------------------------------------------------------------------------------------- credit, losses
 
 
 class Credit(Protocol):
-    """Scores -> per-token advantages. `needs` names the extra streams it reads (``value``, ``ref_logprob``)."""
+    """Scores -> per-token advantages."""
 
     @property
-    def needs(self) -> frozenset[str]: ...
+    def needs(self) -> frozenset[str]:
+        """The extra streams that it reads: ``value``, ``old_logprob``, or one that a scorer fills."""
 
     def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:
         """The batch with its `advantage` stream (and `return`, for a critic) filled in, and metrics.
@@ -217,7 +230,8 @@ class Objective(Protocol):
         The weights carry the global normalisation: component loss = sum over all tokens of weight * token loss.
         """
 
-    def terms(self, view: TokenView) -> LossTerms: ...
+    def terms(self, view: TokenView) -> LossTerms:
+        """Loss components and metrics of one micro-batch."""
 
 
 # ------------------------------------------------------------------------------------- roles, as the loop sees them
@@ -271,6 +285,13 @@ class RewardPools(Protocol):
         """Group-scoped rewards of all samples of a prompt."""
 
 
+class StreamScorer(Protocol):
+    """Frozen models that fill one named stream of a batch: a reference, or teachers routed by domain."""
+
+    async def stream(self, batch: Columns, prompts: Sequence[Prompt]) -> Float32s:
+        """[N] log-prob of every loss token, 0 elsewhere. ``prompts[g]`` is the prompt of the rows of group g."""
+
+
 class Learner(Protocol):
     """A group of ranks that trains one model. Knows no algorithm by name."""
 
@@ -283,9 +304,15 @@ class Learner(Protocol):
     async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
         """One optimiser step on the whole batch. `objective` is a `_target_` node."""
 
-    async def publish(self, version: int) -> WeightUpdate: ...
-    async def save(self, folder: str) -> None: ...
-    async def restore(self, folder: str) -> None: ...
+    async def publish(self, version: int) -> WeightUpdate:
+        """The weights as they are now, with a probe that proves them."""
+
+    async def save(self, folder: str) -> None:
+        """Write weights, optimizer, schedule and random state; bit-exact."""
+
+    async def restore(self, folder: str) -> None:
+        """Undo a restart from what `save` wrote."""
+
     async def export(self, folder: str) -> None:
         """Write a Hugging Face folder: safetensors, config, tokenizer, chat template."""
 

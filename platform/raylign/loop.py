@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,18 +29,12 @@ from raylign.contracts import (
     RolloutPool,
     RolloutTask,
     Sampling,
+    StreamScorer,
 )
 from raylign.errors import RewardError
-from raylign.records import Float32s, Group
+from raylign.records import Group, Prompt
 
 Part = TypeVar("Part")
-
-
-class FrozenModel(Protocol):
-    """A model that does not learn."""
-
-    async def logprobs(self, batch: Columns) -> Float32s:
-        """[N] log-prob of every loss token under it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +69,7 @@ class Parts:
     objective_needs: frozenset[str]
     critic: Learner | None = None
     critic_objective: Mapping[str, Any] | None = None
-    reference: FrozenModel | None = None
+    scorers: Mapping[str, StreamScorer] = field(default_factory=dict)  # stream name -> who fills it
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,10 +121,11 @@ class Loop:
         kept = [group for group in collected.groups if len(group.valid) >= min(2, self.settings.group_size)]
         metrics |= {"groups/dropped": float(len(collected.groups) - len(kept))}
         if not kept:
+            self.parts.source.observe(collected.groups)
             return StepResult(groups=collected.groups, batch=None, metrics=metrics | clock.laps)
         self.on_phase(step, "score")
         batch, scores = rows_of(kept, self.settings.mask_truncated)
-        batch = await self._annotate(batch)
+        batch = await self._annotate(batch, [group.prompt for group in kept])
         clock.lap("score")
         batch, found = self.parts.credit.assign(batch, scores)
         metrics |= found
@@ -190,17 +185,18 @@ class Loop:
         found.groups = parts.shaper.shape(found.groups)
         return found
 
-    async def _annotate(self, batch: Columns) -> Columns:
+    async def _annotate(self, batch: Columns, prompts: Sequence[Prompt]) -> Columns:
         """Add the streams that credit and objective need and only a model can give."""
         parts = self.parts
         needs = parts.credit.needs | parts.objective_needs
         jobs: dict[str, Any] = {}
-        if "old_logprob" in needs:
-            jobs["old_logprob"] = parts.learner.logprobs(batch)
-        if "ref_logprob" in needs:
-            jobs["ref_logprob"] = _required(parts.reference, "a reference model").logprobs(batch)
-        if "value" in needs:
-            jobs["value"] = _required(parts.critic, "a critic").values(batch)
+        for name in sorted(needs):
+            if name == "old_logprob":
+                jobs[name] = parts.learner.logprobs(batch)
+            elif name == "value":
+                jobs[name] = _required(parts.critic, "a critic").values(batch)
+            elif name not in ("advantage", "return"):
+                jobs[name] = _required(parts.scorers.get(name), f"a scorer for {name}").stream(batch, prompts)
         streams = await asyncio.gather(*jobs.values())
         return batch.with_streams(**dict(zip(jobs, streams, strict=True)))
 

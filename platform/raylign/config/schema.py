@@ -1,7 +1,7 @@
 """Every setting of a run, once. Defaults are the vetted values for a GPU; `conf/scale/tiny.yaml` shrinks them.
 
-Nodes typed ``dict[str, Any]`` with a ``_target_`` are parts (see `contracts.py`); their fields are declared by the part's own
-``Config`` and checked just as strictly.
+Nodes typed ``dict[str, Any]`` with a ``_target_`` are parts (see `contracts.py`); their fields are declared by the
+part's own ``Config`` and checked just as strictly.
 """
 
 from __future__ import annotations
@@ -195,6 +195,21 @@ class CriticConfig:
 
 
 @dataclass
+class ScorerConfig:
+    """One frozen model that fills a stream with its log-probs; it runs when the credit or the objective needs the stream.
+
+    Several scorers may fill one stream, each for the prompts of its domain (teachers routed by task).
+    """
+
+    stream: str = "ref_logprob"
+    path: str = ""  # Hugging Face folder or id; empty: the model that the stage starts from
+    domain: str = ""  # prompts of this domain only; empty: all
+    own_template: bool = False  # render the prompt with this model's own chat template, response ids unchanged
+    gpus: float = 1.0
+    cpus: float = 1.0
+
+
+@dataclass
 class ClusterConfig:
     """The Ray cluster that the run asks for."""
 
@@ -236,6 +251,7 @@ class Config:
     objective: Node = node("raylign.objectives.policy.PolicyLoss")
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
+    scorers: dict[str, ScorerConfig] = field(default_factory=lambda: {"reference": ScorerConfig()})
     stages: dict[str, Any] = field(default_factory=dict)  # name -> stage node, run in order
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

@@ -1,0 +1,95 @@
+"""Log-probs and entropies straight from hidden states; never more than `chunk` rows of fp32 logits at a time.
+
+    logits = h W^T / temperature,  lse = logsumexp(logits)
+    logprob_k = logits[k, target_k] - lse_k          d logprob / d logits = onehot - p
+    entropy_k = lse_k - sum_v p_v logits_v           d entropy / d logits = -p (log p + entropy)
+
+The backward pass computes the logits of a chunk again. The head is one module that is called once per forward, so the
+hooks by which ZeRO-3 gathers its weight run once, whatever the number of chunks on this rank.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class LogprobHead(nn.Module):
+    """Takes the place of a language model's output layer and shares its parameters (tied ones too).
+
+    ``head(hidden[K, E], targets[K], temperature, entropy_grad)`` returns log-prob and entropy, fp32, [K] each. Both are
+    of the temperature-scaled distribution. The entropy carries gradient only with `entropy_grad`.
+    """
+
+    def __init__(self, linear: nn.Linear, chunk: int) -> None:
+        super().__init__()
+        self.weight = linear.weight  # [V, E]
+        self.bias = linear.bias  # [V] or None
+        self.chunk = chunk
+
+    def forward(self, hidden: Tensor, targets: Tensor, temperature: float, entropy_grad: bool) -> tuple[Tensor, Tensor]:
+        """[K] log-probs of the targets and [K] entropies."""
+        logprob, entropy = _ChunkedLogprob.apply(
+            hidden, self.weight, self.bias, targets, temperature, self.chunk, entropy_grad
+        )
+        return logprob, entropy if entropy_grad else entropy.detach()
+
+
+class _ChunkedLogprob(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+        chunk: int,
+        entropy_grad: bool,
+    ) -> tuple[Tensor, Tensor]:
+        lse = hidden.new_empty(len(hidden), dtype=torch.float32)
+        logprob, entropy = torch.empty_like(lse), torch.empty_like(lse)
+        for rows in _chunks(len(hidden), chunk):
+            logits = _logits(hidden[rows], weight, bias, temperature)
+            lse[rows] = torch.logsumexp(logits, -1)
+            logprob[rows] = logits.gather(-1, targets[rows, None])[:, 0] - lse[rows]
+            p = (logits - lse[rows, None]).exp_()
+            entropy[rows] = lse[rows] - torch.linalg.vecdot(p, logits)
+        ctx.save_for_backward(hidden, weight, bias, targets, lse, entropy)
+        ctx.temperature, ctx.chunk, ctx.entropy_grad = temperature, chunk, entropy_grad
+        return logprob, entropy
+
+    @staticmethod
+    def backward(ctx: Any, grad_logprob: Tensor, grad_entropy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        hidden, weight, bias, targets, lse, entropy = ctx.saved_tensors
+        grad_hidden = torch.empty_like(hidden)
+        # Partial sums stay in fp32: adding many bf16 chunks would lose the small ones.
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+        grad_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
+        for rows in _chunks(len(hidden), ctx.chunk):
+            logits = _logits(hidden[rows], weight, bias, ctx.temperature)
+            logp = logits.sub_(lse[rows, None])
+            p = logp.exp()
+            grad = p * -grad_logprob[rows, None]
+            grad.scatter_add_(-1, targets[rows, None], grad_logprob[rows, None])
+            if ctx.entropy_grad:
+                grad -= p * (logp + entropy[rows, None]) * grad_entropy[rows, None]
+            grad /= ctx.temperature
+            if grad_bias is not None:
+                grad_bias += grad.sum(0)
+            grad = grad.to(hidden.dtype)
+            grad_hidden[rows] = grad @ weight
+            grad_weight += grad.T @ hidden[rows]
+        bias_out = None if grad_bias is None else grad_bias.to(bias.dtype)
+        return grad_hidden, grad_weight.to(weight.dtype), bias_out, None, None, None, None
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+    logits = nn.functional.linear(hidden, weight, bias).float()
+    return logits if temperature == 1.0 else logits.div_(temperature)
+
+
+def _chunks(rows: int, chunk: int) -> list[slice]:
+    return [slice(start, min(start + chunk, rows)) for start in range(0, rows, chunk)]

@@ -1,0 +1,150 @@
+"""Strict check of a plain mapping against a dataclass schema: every unknown key and wrong type, not only the first."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import enum
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from raylign.config.build import part_config, target_class
+from raylign.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing wrong with one key; `siblings` are the keys that exist beside it."""
+
+    key: str
+    value: str
+    why: str
+    fix: str = ""
+    siblings: tuple[str, ...] = ()
+
+
+def check(schema: type, tree: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], list[Fault]]:
+    """The part of `tree` that fits the schema, and what does not fit."""
+    hints = typing.get_type_hints(schema)
+    names = tuple(item.name for item in dataclasses.fields(schema))
+    scratch = OmegaConf.structured(schema)
+    clean: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if name not in names:
+            siblings = tuple(f"{prefix}{other}" for other in names)
+            faults.append(Fault(key=key, value=_short(value), why="is no setting", siblings=siblings))
+            continue
+        hint = hints[name]
+        item = _mapping_item(hint)
+        if dataclasses.is_dataclass(hint) or item is not None:
+            if not isinstance(value, Mapping):
+                faults.append(_wrong_type(key, value, "a mapping"))
+            elif dataclasses.is_dataclass(hint):
+                clean[name], below = check(typing.cast(type, hint), value, f"{key}.")
+                faults += below
+            else:
+                clean[name], below = _check_items(item, value, key)
+                faults += below
+            continue
+        try:
+            scratch[name] = value
+            clean[name] = value
+        except (OmegaConfBaseException, ValueError):
+            faults.append(_wrong_type(key, value, type_name(hint)))
+    return clean, faults
+
+
+def leaf_keys(schema: type, prefix: str = "") -> Iterator[str]:
+    """Dotted keys of all settings of a schema."""
+    hints = typing.get_type_hints(schema)
+    for item in dataclasses.fields(schema):
+        hint = hints[item.name]
+        if dataclasses.is_dataclass(hint):
+            yield from leaf_keys(typing.cast(type, hint), f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}"
+
+
+def part_keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted keys of the settings of all parts in a tree whose class can be imported."""
+    for name, value in tree.items():
+        if not isinstance(value, Mapping):
+            continue
+        key = f"{prefix}{name}"
+        if "_target_" in value:
+            try:
+                cls = target_class(value, key)
+            except ConfigError:
+                continue  # reported by `validate`; here it only costs a suggestion
+            yield from (f"{key}.{item.name}" for item in dataclasses.fields(cls.Config))  # type: ignore[attr-defined]
+        else:
+            yield from part_keys(value, f"{key}.")
+
+
+def part_fields(node: Mapping[str, Any], key: str, allow: Sequence[str] = ()) -> dict[str, Any]:
+    """All settings of a part with its defaults filled in. Raises ConfigError."""
+    _, config = part_config(node, key, allow)
+    return {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
+
+
+def nearest_keys(key: str, known: Sequence[str], siblings: Sequence[str] = ()) -> str:
+    """A suggestion: the nearest key beside it, else keys of the same last name anywhere, else the nearest anywhere."""
+    last = key.rsplit(".", 1)[-1]
+    for names in (siblings, known):
+        by_last = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}
+        if last in by_last:
+            same = [name for name in names if name.rsplit(".", 1)[-1] == last]
+            return f"did you mean {' or '.join(same[:3])}?"
+        close = difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.6)
+        if close:
+            return f"did you mean {by_last[close[0]]}?"
+    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"known: {', '.join(siblings or known) or 'none'}"
+
+
+def type_name(hint: Any) -> str:
+    """A type as a reader of YAML would say it."""
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return f"one of {', '.join(item.name for item in hint)}"
+    origin = typing.get_origin(hint)
+    if origin is list:
+        return f"a list of {type_name(typing.get_args(hint)[0])}"
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a mapping"}
+    return names.get(origin or hint, str(hint))
+
+
+def _check_items(item: Any, value: Mapping[str, Any], key: str) -> tuple[dict[str, Any], list[Fault]]:
+    if not dataclasses.is_dataclass(item):
+        return dict(value), []
+    clean: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for name, entry in value.items():
+        if isinstance(entry, Mapping):
+            clean[name], below = check(typing.cast(type, item), entry, f"{key}.{name}.")
+            faults += below
+        else:
+            faults.append(_wrong_type(f"{key}.{name}", entry, "a mapping"))
+    return clean, faults
+
+
+def _mapping_item(hint: Any) -> Any:
+    return typing.get_args(hint)[1] if typing.get_origin(hint) is dict else None
+
+
+def _wrong_type(key: str, value: Any, expected: str) -> Fault:
+    why = f"has the wrong type {type(value).__name__}, expected {expected}"
+    return Fault(key=key, value=_short(value), why=why, fix=f"set {key} to {expected}")
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

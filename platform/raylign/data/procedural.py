@@ -1,0 +1,60 @@
+"""Procedural tasks from reasoning-gym: endless rows, each with the entry that its own scorer grades."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from raylign.data.readers import Row
+from raylign.errors import DataError
+from raylign.records import derive_seed
+
+VERIFIER = "reasoning_gym"
+DRAWS_PER_ROW = 8  # how far to look for rows that differ before a task counts as exhausted
+
+
+def procedural_rows(task: str, task_args: Mapping[str, Any], size: int, seed: int) -> Iterator[Row]:
+    """`size` rows of a reasoning-gym data set with different questions; fewer when the task has no more.
+
+    `meta` keeps ``dataset``, ``task_args`` and ``entry`` (question, answer, metadata). `fields` offers the entry to
+    `data.template`, so that ``{metadata[expression]}=`` gives a short prompt. Raises DataError on an unknown task or
+    an argument that it refuses.
+    """
+    if size <= 0:
+        raise DataError(f"data.task={task} needs data.size, the number of rows to generate")
+    dataset = _dataset(task, task_args, size * DRAWS_PER_ROW, seed)
+    seen: set[str] = set()
+    for index in range(size * DRAWS_PER_ROW):
+        entry = dataset[index]
+        question = str(entry["question"])
+        if question in seen:
+            continue
+        seen.add(question)
+        answer = None if entry["answer"] is None else str(entry["answer"])
+        yield Row(
+            messages=({"role": "user", "content": question},),
+            place=f"{task}[{index}]",
+            answer=answer,
+            target=answer,
+            verifier=VERIFIER,
+            domain=task,
+            meta={"dataset": task, "task_args": dict(task_args), "entry": dict(entry)},
+            fields=entry,
+        )
+        if len(seen) == size:
+            return
+
+
+def _dataset(task: str, task_args: Mapping[str, Any], draws: int, seed: int) -> Any:
+    import reasoning_gym
+    from reasoning_gym.factory import DATASETS
+
+    if task not in DATASETS:
+        raise DataError(f"data.task={task} is no reasoning-gym data set; there are {', '.join(sorted(DATASETS))}")
+    # reasoning-gym seeds row i with seed + i: neighbouring run seeds would share all rows but one.
+    wide = derive_seed(seed, "procedural", task) % 2**32
+    try:
+        return reasoning_gym.create_dataset(task, **dict(task_args), seed=wide, size=draws)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise DataError(f"data.task_args={json.dumps(dict(task_args))} do not suit {task}: {error}") from error

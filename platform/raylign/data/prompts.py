@@ -1,0 +1,189 @@
+"""Rows -> prompts: template, system message, chat template, length limit, duplicates, held-out split."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from raylign.config.schema import DataConfig
+from raylign.data.procedural import procedural_rows
+from raylign.data.readers import Row, load_rows
+from raylign.errors import DataError
+from raylign.records import Message, Prompt, content_id
+
+CHUNK = 512  # conversations rendered in one tokenizer call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReport:
+    """What became of the rows, for the start of a run.
+
+    Example: ``LoadReport(source="a.jsonl (gsm8k)", rows=10, duplicates=1, too_long=2, train=5, holdout=2)``
+    """
+
+    source: str
+    rows: int  # read or generated
+    duplicates: int  # same messages and answer as an earlier row; dropped
+    too_long: int  # rendered to more than data.max_prompt_tokens; dropped
+    leaked: int = 0  # training rows that stand in data.eval_path too; dropped
+    train: int = 0
+    holdout: int = 0
+    longest: int = 0  # tokens of the longest prompt kept
+    verifiers: dict[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        checks = ", ".join(f"{name or 'none'} {count}" for name, count in sorted(self.verifiers.items()))
+        return (
+            f"{self.source}: {self.rows} rows, dropped {self.duplicates} duplicate, {self.too_long} too long, "
+            f"{self.leaked} also in eval; {self.train} train, {self.holdout} held out, "
+            f"longest prompt {self.longest} tokens; verifier: {checks}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSet:
+    """Prompts to train on and prompts held out, without a common one."""
+
+    train: tuple[Prompt, ...]
+    holdout: tuple[Prompt, ...]
+    report: LoadReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rendered:
+    prompts: list[Prompt]
+    rows: int
+    duplicates: int
+    too_long: int
+
+
+def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
+    """All prompts of a run, rendered once.
+
+    Rows with the same messages and answer have the same id and are kept once. The held-out prompts are those with the
+    smallest ids, so every seed of a run on a file is measured on the same ones; procedural rows depend on `seed`.
+    `data.size` keeps the first rows of a file, or is the number of rows to generate, held-out ones included.
+
+    tokenizer: a Hugging Face tokenizer with a chat template. Raises DataError on anything that is wrong with the data.
+    """
+    source, rows = _rows(config, config.path, seed)
+    found = _render(rows, config, tokenizer)
+    prompts, leaked = found.prompts, 0
+    if not prompts:
+        raise DataError(f"{source}: all {found.rows} rows are longer than max_prompt_tokens={config.max_prompt_tokens}")
+    if config.eval_path:
+        held = _render(_rows(config, config.eval_path, seed)[1], config, tokenizer).prompts
+        train = _without(prompts, held)
+        leaked = len(prompts) - len(train)
+    else:
+        held = sorted(prompts, key=lambda prompt: prompt.id)[: config.holdout]
+        train = _without(prompts, held)
+    if not train:
+        raise DataError(f"{source}: {len(prompts)} prompts and data.holdout={config.holdout} leave none to train on")
+    report = LoadReport(
+        source=source,
+        rows=found.rows,
+        duplicates=found.duplicates,
+        too_long=found.too_long,
+        leaked=leaked,
+        train=len(train),
+        holdout=len(held),
+        longest=max(len(prompt.token_ids) for prompt in (*train, *held)),
+        verifiers=dict(Counter(str(prompt.meta["verifier"]) for prompt in train)),
+    )
+    return PromptSet(train=tuple(train), holdout=tuple(held), report=report)
+
+
+def _rows(config: DataConfig, path: str, seed: int) -> tuple[str, Iterable[Row]]:
+    if config.task and path:
+        raise DataError("data.path and data.task are both set; keep one")
+    if config.task:
+        return f"reasoning-gym {config.task}", procedural_rows(config.task, config.task_args, config.size, seed)
+    if not path:
+        raise DataError("no data: set data.path to a file or data.task to a reasoning-gym data set")
+    kind, rows = load_rows(path, config.format, config.prompt_key, config.answer_key)
+    if config.size and path == config.path:
+        rows = (row for row, _ in zip(rows, range(config.size), strict=False))
+    return f"{path} ({kind.value})", rows
+
+
+def _render(rows: Iterable[Row], config: DataConfig, tokenizer: Any) -> _Rendered:
+    known: dict[str, tuple[Row, tuple[Message, ...]]] = {}
+    count = 0
+    for row in rows:
+        count += 1
+        messages = _messages(row, config)
+        known.setdefault(content_id(_canonical(messages), _canonical(row.answer)), (row, messages))
+    ids = list(known)
+    prompts: list[Prompt] = []
+    for start in range(0, len(ids), CHUNK):
+        names = ids[start : start + CHUNK]
+        tokens = _tokenize([known[name][1] for name in names], tokenizer)
+        for name, token_ids in zip(names, tokens, strict=True):
+            if len(token_ids) <= config.max_prompt_tokens:
+                prompts.append(_prompt(name, *known[name], token_ids, config))
+    return _Rendered(prompts=prompts, rows=count, duplicates=count - len(known), too_long=len(known) - len(prompts))
+
+
+def _messages(row: Row, config: DataConfig) -> tuple[Message, ...]:
+    messages = list(row.messages)
+    if config.template:
+        users = [index for index, message in enumerate(messages) if message["role"] == "user"]
+        if not users:
+            raise DataError(f"{row.place}: data.template needs a user message")
+        content = messages[users[-1]]["content"]
+        fields = {**row.fields, "prompt": content}
+        try:
+            text = config.template.format_map(fields)
+        except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
+            raise DataError(
+                f"{row.place}: data.template={config.template!r} cannot be filled ({error!r}); "
+                f"fields: {', '.join(map(str, fields))}"
+            ) from error
+        messages[users[-1]] = {**messages[users[-1]], "content": text}
+    if config.system:
+        messages = [{"role": "system", "content": config.system}, *(m for m in messages if m["role"] != "system")]
+    return tuple(messages)
+
+
+def _tokenize(conversations: Sequence[Sequence[Message]], tokenizer: Any) -> list[list[int]]:
+    if not tokenizer.chat_template:
+        raise DataError("the tokenizer has no chat template; use an instruct model or add chat_template.jinja to it")
+    rendered = tokenizer.apply_chat_template(
+        [[dict(message) for message in messages] for messages in conversations],
+        tokenize=True,
+        add_generation_prompt=True,
+        return_dict=True,
+        padding=False,
+        truncation=False,
+        tokenizer_kwargs={"verbose": False},  # warns of prompts that are about to be dropped
+    )
+    return [list(ids) for ids in rendered["input_ids"]]
+
+
+def _prompt(name: str, row: Row, messages: tuple[Message, ...], token_ids: Sequence[int], config: DataConfig) -> Prompt:
+    meta = {**row.meta, "verifier": config.verifier or row.verifier}
+    if row.target is not None:
+        meta["target"] = row.target
+    return Prompt(
+        id=name,
+        messages=messages,
+        token_ids=np.asarray(token_ids, np.int32),
+        answer=row.answer,
+        domain=row.domain,
+        meta=meta,
+    )
+
+
+def _without(prompts: Sequence[Prompt], others: Sequence[Prompt]) -> list[Prompt]:
+    known = {prompt.id for prompt in others}
+    return [prompt for prompt in prompts if prompt.id not in known]
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)

@@ -1,0 +1,115 @@
+"""Generalised advantage estimation over rows whose sampled tokens may be broken up by observations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raylign.columns import Columns
+from raylign.objectives.aggregate import counted_tokens
+from raylign.objectives.kl import KlEstimator, LogprobSource, reward_kl, reward_kl_needs
+from raylign.objectives.whiten import Whiten, whiten
+from raylign.records import Float32s
+
+Float64s = NDArray[np.float64]
+
+
+class GaeCredit:
+    """delta_k = r_k + gamma V_{k+1} - V_k, A_k = delta_k + gamma lam A_{k+1} (arXiv:1506.02438, eq. 16).
+
+    k runs over the *sampled* tokens of a row: the recursion carries through observation tokens, which take no step of
+    gamma or lam and have no value of their own (zeroing their value instead is right only at gamma = lam = 1). The
+    value after the last sampled token is 0. r is the row's score at its last sampled token, plus the stream
+    `turn_reward` where the batch has one (it lies on sampled tokens), minus kl_coef times the KL to the reference.
+
+    `return` = A + V before whitening. A NaN score marks an invalid sample: advantage 0, weight 0, return = value.
+    """
+
+    @dataclass
+    class Config:
+        """Every choice that changes the number."""
+
+        gamma: float = 1.0
+        lam: float = 0.95
+        whiten: Whiten = Whiten.batch
+        kl_coef: float = 0.0
+        kl_estimator: KlEstimator = KlEstimator.k1  # only k1 optimises a KL from the reward, see kl.py
+        kl_logprob: LogprobSource = LogprobSource.sampler
+
+        def __post_init__(self) -> None:
+            for name in ("gamma", "lam"):
+                if not 0 <= getattr(self, name) <= 1:
+                    raise ValueError(f"{name} is {getattr(self, name)}, set it between 0 and 1")
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """`value`, and `ref_logprob` (and `old_logprob`) when KL is in the reward."""
+        return frozenset({"value"}) | reward_kl_needs(self.config.kl_coef, self.config.kl_logprob)
+
+    def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:
+        """Fill `advantage` and `return`; zero `weight` on invalid rows. scores: [B], NaN where invalid."""
+        config, rows = self.config, batch.row_of_token
+        scores64 = np.asarray(scores, np.float64)
+        if scores64.shape != (len(batch),) or np.isinf(scores64).any():
+            raise ValueError(f"scores must be {len(batch)} numbers, finite or NaN, got {scores64}")
+        valid = ~np.isnan(scores64)
+        index = np.flatnonzero(batch["loss_mask"])
+        counts = np.bincount(rows[index], minlength=len(batch))
+        penalty = np.zeros(batch.tokens)
+        if config.kl_coef != 0:
+            penalty = config.kl_coef * reward_kl(batch, config.kl_estimator, config.kl_logprob)
+        reward = self._turn_rewards(batch) - penalty
+        value = np.asarray(batch["value"], np.float64)[index]
+        compact = reward[index]
+        ends = np.cumsum(counts) - 1
+        scored = valid & (counts > 0)
+        compact[ends[scored]] += scores64[scored]
+        advantage, returns = np.zeros(batch.tokens), np.zeros(batch.tokens)
+        advantage[index] = np.where(valid[rows[index]], _gae(compact, value, counts, config.gamma, config.lam), 0.0)
+        returns[index] = advantage[index] + value
+        batch = batch.with_streams(weight=np.where(valid[rows], batch["weight"], 0.0).astype(np.float32))
+        counted = counted_tokens(batch)
+        metrics = {
+            "credit/invalid_rows": float(np.mean(~valid)) if len(batch) else 0.0,
+            "credit/score": float(np.mean(scores64[valid])) if valid.any() else 0.0,
+            "credit/return": float(np.mean(returns[counted])) if counted.any() else 0.0,
+            "credit/advantage_abs": float(np.mean(np.abs(advantage[counted]))) if counted.any() else 0.0,
+        }
+        if config.kl_coef != 0:
+            metrics["credit/kl_penalty"] = float(penalty[counted].sum() / max(np.count_nonzero(valid), 1))
+        if config.whiten is Whiten.batch:
+            advantage = whiten(advantage, counted)
+        streams = {"advantage": advantage.astype(np.float32), "return": returns.astype(np.float32)}
+        return batch.with_streams(**streams), metrics
+
+    @staticmethod
+    def _turn_rewards(batch: Columns) -> Float64s:
+        if "turn_reward" not in batch:
+            return np.zeros(batch.tokens)
+        reward = np.asarray(batch["turn_reward"], np.float64)
+        stray = np.flatnonzero((reward != 0) & ~np.asarray(batch["loss_mask"], bool))
+        if len(stray):
+            raise ValueError(f"turn_reward lies on token {int(stray[0])}, which was not sampled and can earn nothing")
+        return reward
+
+
+def _gae(reward: Float64s, value: Float64s, counts: NDArray[np.int64], gamma: float, lam: float) -> Float64s:
+    """[K] advantages of rows laid end to end, row i having counts[i] sampled tokens. All rows step back together."""
+    starts = np.cumsum(counts) - counts
+    order = np.argsort(-counts, kind="stable")
+    ascending = np.sort(counts)
+    result = np.zeros(len(reward))
+    for step in range(int(counts.max(initial=0)) - 1, -1, -1):
+        longer = len(counts) - int(np.searchsorted(ascending, step, side="right"))  # rows that have this token
+        rows = order[:longer]
+        at = starts[rows] + step
+        more = counts[rows] > step + 1
+        following = np.where(more, at + 1, at)
+        delta = reward[at] + np.where(more, gamma * value[following], 0.0) - value[at]
+        result[at] = delta + np.where(more, gamma * lam * result[following], 0.0)
+    return result

@@ -1,0 +1,93 @@
+"""Rewards of a trajectory -> the one score that credit works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from raylign.contracts import finite
+from raylign.records import Group, Trajectory, Value
+
+
+class WeightedSum:
+    """score = sum of weight * reward, plus the soft overlong penalty of DAPO (arXiv:2503.14476, eq. 13) when it is on.
+
+    With L = max_tokens, buffer C and y sampled tokens: 0 for y <= L - C, (L - C - y) / C in between, -1 for y > L; all
+    times overlong_penalty. A trajectory lacking any reward of non-zero weight has no score (absent is not zero) and
+    leaves its group's statistics. A reward of weight 0 is only logged.
+
+    Group metrics: mean of each reward over the trajectories that have it (`reward/<name>`), `reward/score`,
+    `reward/unscored` (share without a score), `reward/overlong` (mean penalty, when on).
+    """
+
+    @dataclass
+    class Config:
+        """Every choice that changes the number. Truncated responses may be masked or punished, never both."""
+
+        overlong_buffer: int = 0  # C in tokens, 0: no penalty
+        overlong_penalty: float = 1.0
+        mask_truncated: bool = False  # responses cut at max_tokens get no score
+
+        def __post_init__(self) -> None:
+            if self.overlong_buffer < 0 or self.overlong_penalty < 0:
+                raise ValueError("overlong_buffer and overlong_penalty must be 0 or more")
+            if self.overlong_buffer and self.mask_truncated:
+                raise ValueError(
+                    "truncated responses would be masked and punished: set overlong_buffer=0 or unmask them"
+                )
+
+    def __init__(self, config: Config, weights: Mapping[str, float], max_tokens: int) -> None:
+        if config.overlong_buffer > max_tokens:
+            raise ValueError(
+                f"overlong_buffer={config.overlong_buffer} exceeds max_tokens={max_tokens}: make it smaller"
+            )
+        self.config = config
+        self.weights = dict(weights)
+        self.max_tokens = max_tokens
+
+    def shape(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups with `scores` and metrics filled in. Raises ValueError on a reward that is not finite."""
+        return [self._shaped(group) for group in groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty: a weighted sum remembers nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to restore."""
+
+    def _shaped(self, group: Group) -> Group:
+        scores = tuple(self._score(trajectory) for trajectory in group.trajectories)
+        metrics = dict(group.metrics)
+        for name in self.weights:
+            values = [t.rewards.get(name) for t in group.trajectories]
+            measured = [value.score for value in values if isinstance(value, Value)]
+            if measured:
+                metrics[f"reward/{name}"] = sum(measured) / len(measured)
+        known = [score for score in scores if score is not None]
+        if known:
+            metrics["reward/score"] = sum(known) / len(known)
+        count = max(len(scores), 1)
+        metrics["reward/unscored"] = 1.0 - len(known) / count
+        if self.config.overlong_buffer:
+            metrics["reward/overlong"] = sum(map(self._overlong, group.trajectories)) / count
+        return replace(group, scores=scores, metrics=metrics)
+
+    def _score(self, trajectory: Trajectory) -> float | None:
+        total = self._overlong(trajectory)
+        for name, weight in self.weights.items():
+            if weight == 0:
+                continue
+            reward = trajectory.rewards.get(name)
+            if not isinstance(reward, Value):
+                return None
+            total += weight * finite(reward.score, f"reward {name} of {trajectory.prompt_key}")
+        return None if self.config.mask_truncated and trajectory.truncated else total
+
+    def _overlong(self, trajectory: Trajectory) -> float:
+        buffer = self.config.overlong_buffer
+        if not buffer:
+            return 0.0
+        excess = trajectory.response_length - (self.max_tokens - buffer)
+        return -self.config.overlong_penalty * min(max(excess / buffer, 0.0), 1.0)

@@ -1,0 +1,238 @@
+"""The loop over scripted parts: order, dynamic sampling, missing rewards, dropped groups, resumption of its state.
+
+The engines' own behaviour is tested where they live; here the contracts are implemented by a few lines that compute
+exactly known numbers, so that the controller's arithmetic can be checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raylign.columns import Columns
+from raylign.contracts import RolloutTask, Sampling, Scored, WeightUpdate
+from raylign.data.source import DatasetSource
+from raylign.errors import EngineDeadError, RewardError
+from raylign.loop import Loop, LoopSettings, Parts, minibatches
+from raylign.objectives.credit import GroupCredit
+from raylign.objectives.policy import PolicyLoss
+from raylign.objectives.shaping import WeightedSum
+from raylign.records import Float32s, Missing, Prompt, Reward, StopReason, Trajectory, Turn, Value, derive_seed
+
+
+def prompt(number: int) -> Prompt:
+    return Prompt(id=f"p{number}", messages=(), token_ids=np.array([1, 2, 3 + number], np.int32), answer=str(number))
+
+
+class Scripted:
+    """Rollout pool whose draw i of prompt p is the token list [seed % 7 + 1, 9], delivered last draw first."""
+
+    def __init__(self) -> None:
+        self.published: list[int] = []
+        self.drawn: list[str] = []
+
+    async def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
+        for number in reversed(range(len(tasks))):
+            task = tasks[number]
+            self.drawn.append(task.prompt.key)
+            for index in reversed(range(task.n)):
+                seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
+                turn = Turn(
+                    context_ids=np.zeros(0, np.int32),
+                    token_ids=np.array([seed % 7 + 1, 9], np.int32),
+                    logprobs=np.array([-0.5, -0.25], np.float32),
+                    versions=np.full(2, len(self.published), np.int32),
+                    stop=StopReason.EOS,
+                )
+                trajectory = Trajectory(
+                    prompt_key=task.prompt.key, sample_index=index, turns=(turn,), seed=seed, stop=StopReason.EOS
+                )
+                yield [Scored(task=number, trajectory=trajectory)]
+                await asyncio.sleep(0)
+
+    async def publish(self, weights: WeightUpdate) -> dict[str, float]:
+        self.published.append(weights.version)
+        return {"seconds": 0.0}
+
+
+class Rule:
+    """Reward pools around a function of (prompt, trajectory)."""
+
+    def __init__(self, rule: Callable[[Prompt, Trajectory], Reward]) -> None:
+        self.rule = rule
+
+    async def score(self, prompt: Prompt, trajectory: Trajectory) -> Mapping[str, Reward]:
+        await asyncio.sleep(0)
+        return {"rule": self.rule(prompt, trajectory)}
+
+    async def score_group(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Mapping[str, Reward]]:
+        return [{"size": Value(score=float(len(trajectories)))} for _ in trajectories]
+
+
+class Student:
+    """A learner that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.batches: list[Columns] = []
+
+    async def logprobs(self, batch: Columns) -> Float32s:
+        return np.where(batch["loss_mask"], -1.0, 0.0).astype(np.float32)
+
+    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
+        self.batches.append(batch)
+        return {"loss/policy": float(len(self.batches)), "max/gap": float(len(self.batches))}
+
+    async def publish(self, version: int) -> WeightUpdate:
+        none = np.zeros(0, np.float32)
+        return WeightUpdate(
+            version=version, buffer=None, layout=(), probe_ids=np.zeros(0, np.int32), probe_logprobs=none
+        )
+
+
+def make(rule: Callable[[Prompt, Trajectory], Reward], count: int = 12, **settings: Any) -> Loop:
+    numbers: dict[str, Any] = {"prompts_per_step": 4, "group_size": 3, "stall_s": 5.0, **settings}
+    weights = {"rule": 1.0, "size": 0.0}
+    parts = Parts(
+        source=DatasetSource(DatasetSource.Config(), prompts=[prompt(i) for i in range(count)], seed=1),
+        rollouts=Scripted(),  # type: ignore[arg-type]
+        rewards=Rule(rule),
+        shaper=WeightedSum(WeightedSum.Config(), weights=weights, max_tokens=8),
+        credit=GroupCredit(GroupCredit.Config()),
+        learner=Student(),  # type: ignore[arg-type]
+        objective={"_target_": "raylign.objectives.policy.PolicyLoss"},
+        objective_needs=PolicyLoss(PolicyLoss.Config()).needs,
+    )
+    return Loop(parts, LoopSettings(seed=1, sampling=Sampling(max_tokens=8), **numbers))
+
+
+def first_token(_: Prompt, trajectory: Trajectory) -> Reward:
+    return Value(score=float(trajectory.turns[0].token_ids[0]))
+
+
+async def test_groups_come_in_task_order_whatever_the_order_of_arrival() -> None:
+    loop = make(first_token)
+    result = await loop.step(0)
+    keys = [group.prompt.key for group in result.groups]
+    assert keys == list(reversed(loop.parts.rollouts.drawn))  # type: ignore[attr-defined]
+    assert all([t.sample_index for t in group.trajectories] == [0, 1, 2] for group in result.groups)
+    assert result.metrics["reward/size"] == 3.0
+    assert loop.parts.rollouts.published == [1] and loop.version == 1  # type: ignore[attr-defined]
+    batch = loop.parts.learner.batches[0]  # type: ignore[attr-defined]
+    for group in range(4):
+        rows = np.flatnonzero(batch.groups == group)
+        scores = np.array([batch.row(i, "token_ids")[3] for i in rows], float)
+        expected = (scores - scores.mean()) / (scores.std(ddof=1) + 1e-6) if np.ptp(scores) else scores * 0
+        np.testing.assert_allclose([batch.row(i, "advantage")[-1] for i in rows], expected, rtol=1e-5)
+        assert all(batch.row(i, "advantage")[0] == 0 for i in rows), "advantage off the sampled tokens"
+
+
+async def test_missing_reward_leaves_the_statistics_and_is_never_zero() -> None:
+    def half(prompt: Prompt, trajectory: Trajectory) -> Reward:
+        if trajectory.sample_index == 0:
+            return Missing(reason="judge unreachable")
+        return Value(score=float(trajectory.sample_index))
+
+    loop = make(half)
+    result = await loop.step(0)
+    assert result.metrics["missing/rule"] == pytest.approx(1 / 3)
+    assert result.metrics["reward/mean"] == 1.5, "a missing reward must not pull the mean down"
+    assert result.batch is not None and len(result.batch) == 8
+
+
+async def test_group_with_fewer_than_two_valid_samples_leaves_whole() -> None:
+    def lonely(prompt: Prompt, trajectory: Trajectory) -> Reward:
+        if prompt.id in ("p0", "p1") and trajectory.sample_index > 0:
+            return Missing(reason="timeout")
+        return Value(score=float(trajectory.sample_index))
+
+    loop = make(lonely, count=4)
+    result = await loop.step(0)
+    assert result.metrics["groups/dropped"] == 2.0
+    assert {group.prompt.id for group in result.groups} == {"p2", "p3"}
+
+
+async def test_nothing_valid_means_no_update_and_no_new_version() -> None:
+    loop = make(lambda p, t: Missing(reason="down"), count=4, missing_limits={"rule": 1.0})
+    result = await loop.step(0)
+    assert result.batch is None and loop.version == 0
+    assert not loop.parts.learner.batches  # type: ignore[attr-defined]
+
+
+async def test_too_many_missing_rewards_end_the_run_by_name() -> None:
+    loop = make(lambda p, t: Missing(reason="connection refused"), missing_limits={"rule": 0.5})
+    with pytest.raises(RewardError, match="reward rule is missing for 12 of 12.*connection refused"):
+        await loop.step(0)
+
+
+async def test_dynamic_sampling_refills_and_is_bounded() -> None:
+    def only_even(prompt: Prompt, trajectory: Trajectory) -> Reward:
+        even = int(prompt.id[1:]) % 2 == 0
+        return Value(score=float(trajectory.sample_index) if even else 1.0)
+
+    loop = make(only_even, count=24, dynamic_sampling=True, sampling_rounds=8)
+    result = await loop.step(0)
+    assert len(result.groups) == 4 and all(int(group.prompt.id[1:]) % 2 == 0 for group in result.groups)
+    assert result.metrics["groups/rounds"] > 1
+    never = make(lambda p, t: Value(score=1.0), dynamic_sampling=True, sampling_rounds=3)
+    result = await never.step(0)
+    assert result.metrics["groups/rounds"] == 3 and result.batch is None
+
+
+async def test_minibatches_split_whole_groups_and_cover_all() -> None:
+    loop = make(first_token, prompts_per_step=6, minibatches=3, epochs=2)
+    result = await loop.step(0)
+    batches = loop.parts.learner.batches  # type: ignore[attr-defined]
+    assert len(batches) == 6
+    for epoch in (batches[:3], batches[3:]):
+        assert sorted(g for batch in epoch for g in set(batch.groups.tolist())) == [0, 1, 2, 3, 4, 5]
+        assert all(len(set(batch.groups.tolist())) == 2 and len(batch) == 6 for batch in epoch)
+    assert result.metrics["max/gap"] == 6.0 and result.metrics["loss/policy"] == 3.5
+    again = minibatches(result.batch, 3, seed=(1, 0, 0))  # type: ignore[arg-type]
+    assert [set(b.groups.tolist()) for b in again] == [set(b.groups.tolist()) for b in batches[:3]]
+
+
+async def test_state_restores_the_cursor() -> None:
+    whole, broken = make(first_token, count=10), make(first_token, count=10)
+    for step in range(4):
+        await whole.step(step)
+    for step in range(2):
+        await broken.step(step)
+    resumed = make(first_token, count=10)
+    resumed.load_state_dict(broken.state_dict())
+    for step in range(2, 4):
+        await resumed.step(step)
+    assert resumed.version == 4
+    drawn = whole.parts.rollouts.drawn[8:]  # type: ignore[attr-defined]
+    assert resumed.parts.rollouts.drawn == drawn  # type: ignore[attr-defined]
+
+
+async def test_silence_is_an_error() -> None:
+    loop = make(first_token, stall_s=0.05)
+
+    async def silent(tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
+        await asyncio.sleep(10)
+        yield []
+
+    loop.parts.rollouts.stream = silent  # type: ignore[method-assign]
+    with pytest.raises(EngineDeadError, match="no trajectory finished"):
+        await loop.step(0)
+
+
+async def test_lost_draw_is_an_error() -> None:
+    loop = make(first_token)
+    whole = loop.parts.rollouts.stream
+
+    async def leaky(tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
+        first = True
+        async for scored in whole(tasks):
+            if not first:
+                yield scored
+            first = False
+
+    loop.parts.rollouts.stream = leaky  # type: ignore[method-assign]
+    with pytest.raises(EngineDeadError, match="2 of 3 draws"):
+        await loop.step(0)

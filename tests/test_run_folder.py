@@ -1,0 +1,68 @@
+"""Run folders: same command continues, finished runs are left alone, other settings and second processes are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raylign.config.schema import Config, Resume, RunConfig
+from raylign.errors import RunError
+from raylign.run_folder import RunFolder
+
+
+def settings(**run: Any) -> Config:
+    return Config(recipe="grpo", scale="tiny", run=RunConfig(**run))
+
+
+RESOLVED = {"recipe": "grpo", "learner": {"optim": {"lr": 1.0}}, "telemetry": {"wandb": False}}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_unfinished_is_continued_and_finished_is_left_alone() -> None:
+    first = RunFolder.open(settings(), RESOLVED)
+    assert first.path.name == "grpo-tiny-seed1" and not first.resumed
+    first.close()
+    second = RunFolder.open(settings(), RESOLVED)
+    assert second.path == first.path and second.resumed
+    second.finish({})
+    second.close()
+    third = RunFolder.open(settings(), RESOLVED)
+    assert third.path.name == "grpo-tiny-seed1-2" and not third.resumed
+    third.close()
+
+
+def test_other_settings_get_another_default_folder_but_an_explicit_one_is_refused() -> None:
+    RunFolder.open(settings(dir="mine"), RESOLVED).close()
+    other = {**RESOLVED, "learner": {"optim": {"lr": 2.0}}}
+    with pytest.raises(RunError, match=r"learner\.optim\.lr: 1\.0 -> 2\.0"):
+        RunFolder.open(settings(dir="mine"), other)
+    RunFolder.open(settings(dir="mine"), {**RESOLVED, "telemetry": {"wandb": True}}).close()
+
+
+def test_second_process_is_refused() -> None:
+    held = RunFolder.open(settings(dir="mine"), RESOLVED)
+    with pytest.raises(RunError, match="in use by process"):
+        RunFolder.open(settings(dir="mine"), RESOLVED)
+    held.close()
+
+
+def test_resume_modes() -> None:
+    with pytest.raises(RunError, match="nothing to continue"):
+        RunFolder.open(settings(dir="mine", resume=Resume.must), RESOLVED)
+    RunFolder.open(settings(dir="mine"), RESOLVED).close()
+    with pytest.raises(RunError, match="already holds a run"):
+        RunFolder.open(settings(dir="mine", resume=Resume.never), RESOLVED)
+
+
+def test_stage_results_survive() -> None:
+    folder = RunFolder.open(settings(dir="mine"), RESOLVED)
+    assert folder.stage_result("rl") is None
+    folder.finish_stage("rl", {"model": "x"})
+    assert folder.stage_result("rl") == {"model": "x"}
+    folder.close()
