@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
+
 from raylign.actors.learner.group import LearnerGroup, LearnerSpec
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.actors.scorer import ScorerGroup
-from raylign.placement import Placement
-from raylign.telemetry.progress import Progress
-from raylign.telemetry.recorder import Recorder
-
 from raylign.columns import Columns
 from raylign.config.build import build
 from raylign.config.schema import Config, LearnerConfig, OptimConfig
 from raylign.contracts import RewardShaper, Sampling
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.models.tiny import build_tiny_model
+from raylign.placement import Placement
 from raylign.records import Group
 from raylign.run_folder import RunFolder
+from raylign.telemetry.progress import Progress
+from raylign.telemetry.recorder import Recorder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from raylign.recipes.stages.context import RunContext, StopRequested
 
 from raylign.checkpoint import Checkpoints
 from raylign.config.schema import Config as RunSettings
 from raylign.errors import Problem
 from raylign.evaluate import evaluate
 from raylign.loop import Loop, LoopSettings, Parts
+from raylign.recipes.stages.context import RunContext, StopRequested
 
 
 class Rl:

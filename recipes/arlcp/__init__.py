@@ -19,8 +19,9 @@ Elsewhere, by overrides alone: ``recipe=composition_rl shaper={_target_: raylign
 Baselines: ``shaper.split=length`` is TLMRE, ``shaper.split=reflection`` drops the length term, ``shaper.split=fixed``
 the tiers, ``shaper.alpha=0`` everything but correctness.
 
-Expected: the paper's 1.5B model answers 53 % shorter at +5.8 points of accuracy (mean of five benchmarks). At scale=tiny
-the excess of reflections over what a task needs at least halves at equal accuracy (`benchmarks/experiments/arlcp.py`).
+Expected: the paper's 1.5B model answers 53 % shorter at +5.8 points of accuracy (mean of five benchmarks). At
+scale=tiny the excess of reflections over what a task needs at least halves at equal accuracy (see
+`benchmarks/experiments/arlcp.py`).
 Cost: paper 8 GPUs, 128 x 16 samples of up to 16k tokens a step, about 310 steps; tiny a few minutes on 2 cores.
 
 Deviations and choices:
@@ -36,19 +37,18 @@ Deviations and choices:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from raylign.actors.reward.response import ResponseReward, last_boxed
 
+from raylign.actors.reward.response import ResponseReward, last_boxed
 from raylign.config.build import build
 from raylign.config.schema import Node, node
 from raylign.contracts import finite
-from raylign.data.readers import Row
 from raylign.errors import ConfigError, Problem, RewardError
 from raylign.records import Group, Prompt, Trajectory, Value
 
@@ -381,6 +381,3 @@ def _splits(row: Mapping[str, float], trajectory: Trajectory, verdict: Value) ->
     if "format" in verdict.details:
         extra["arlcp/format_failure"] = 1.0 - float(verdict.details["format"])
     return extra
-
-
-# ------------------------------------------------------------------------------------------------ the toy at tiny
