@@ -196,7 +196,7 @@ class CriticConfig:
 
 @dataclass
 class ScorerConfig:
-    """One frozen model that fills a stream with its log-probs; it runs when the credit or the objective needs the stream.
+    """One frozen model that fills a stream with its log-probs; runs when the credit or the objective needs the stream.
 
     Several scorers may fill one stream, each for the prompts of its domain (teachers routed by task).
     """
