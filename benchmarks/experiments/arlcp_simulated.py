@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from raylign.recipes.arlcp import ReflectionPenalty, Split, shape_group, sigmoid
 
 Float64s = NDArray[np.float64]

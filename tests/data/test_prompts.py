@@ -87,7 +87,7 @@ def test_impossible_settings(tmp_path: Path, tokenizer: Any) -> None:
         (DataConfig(path=path, template="{question}"), r"a\.jsonl:1: data.template=.*fields: prompt"),
         (DataConfig(path=path, template="{prompt"), "cannot be filled"),
         (DataConfig(), "no data"),
-        (DataConfig(path=path, task="chain_sum"), "both set"),
+        (DataConfig(path=path, task="chain_sum"), "only one may be set"),
         (DataConfig(task="chain_sum"), "needs data.size"),
         (DataConfig(task="chain_some", size=4), "no reasoning-gym data set"),
         (DataConfig(task="chain_sum", size=4, task_args={"min_term": 2}), "do not suit chain_sum"),

@@ -90,7 +90,7 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    """Prompts. Either a file (`path`) or a procedural task (`task`)."""
+    """Prompts. Either a file (`path`), a procedural task (`task`), or a part that makes rows (`generator`)."""
 
     path: str = ""  # .jsonl or .parquet
     eval_path: str = ""  # empty: `holdout` rows are split off
@@ -102,6 +102,7 @@ class DataConfig:
     template: str = ""  # e.g. "{prompt} Put the answer in a box."
     task: str = ""  # reasoning-gym data set, e.g. basic_arithmetic
     task_args: dict[str, Any] = field(default_factory=dict)
+    generator: Node = field(default_factory=dict)  # a part with ``rows(size, seed) -> Iterator[Row]``
     size: int = 0  # rows to generate or keep, 0: all
     holdout: int = 256
     shuffle: bool = True
@@ -202,7 +203,9 @@ class ScorerConfig:
     """
 
     stream: str = "ref_logprob"
-    path: str = ""  # Hugging Face folder or id; empty: the model that the stage starts from
+    path: str = (
+        ""  # Hugging Face folder or id; empty: the model that the stage starts from; @NAME: what stage NAME made
+    )
     domain: str = ""  # prompts of this domain only; empty: all
     own_template: bool = False  # render the prompt with this model's own chat template, response ids unchanged
     gpus: float = 1.0

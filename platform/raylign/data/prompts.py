@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.data.procedural import procedural_rows
 from raylign.data.readers import Row, load_rows
@@ -100,12 +101,16 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
 
 
 def _rows(config: DataConfig, path: str, seed: int) -> tuple[str, Iterable[Row]]:
-    if config.task and path:
-        raise DataError("data.path and data.task are both set; keep one")
+    if bool(config.task) + bool(path) + bool(config.generator) > 1:
+        raise DataError("of data.path, data.task and data.generator only one may be set; keep one")
+    if config.generator:
+        if config.size <= 0:
+            raise DataError("data.generator needs data.size, the number of rows to make")
+        return str(config.generator["_target_"]), build(config.generator, "data.generator").rows(config.size, seed)
     if config.task:
         return f"reasoning-gym {config.task}", procedural_rows(config.task, config.task_args, config.size, seed)
     if not path:
-        raise DataError("no data: set data.path to a file or data.task to a reasoning-gym data set")
+        raise DataError("no data: set data.path to a file, data.task to a reasoning-gym data set, or data.generator")
     kind, rows = load_rows(path, config.format, config.prompt_key, config.answer_key)
     if config.size and path == config.path:
         rows = (row for row, _ in zip(rows, range(config.size), strict=False))
