@@ -90,7 +90,7 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    """Prompts. Either a file (`path`), a procedural task (`task`), or a part that makes rows (`generator`)."""
+    """Prompts: a file (`path`), or without one a procedural task (`task`) or a part that makes rows (`generator`)."""
 
     path: str = ""  # .jsonl or .parquet
     eval_path: str = ""  # empty: `holdout` rows are split off
@@ -100,8 +100,9 @@ class DataConfig:
     verifier: str = ""  # empty: what the format implies
     system: str = ""  # system message put before every prompt
     template: str = ""  # e.g. "{prompt} Put the answer in a box."
-    task: str = ""  # reasoning-gym data set, e.g. basic_arithmetic
+    task: str = ""  # reasoning-gym data set, e.g. basic_arithmetic; used when `path` is empty
     task_args: dict[str, Any] = field(default_factory=dict)
+    task_template: str = ""  # `template` of procedural rows, e.g. "{metadata[expression]}="
     generator: Node = field(default_factory=dict)  # a part with ``rows(size, seed) -> Iterator[Row]``
     size: int = 0  # rows to generate or keep, 0: all
     holdout: int = 256

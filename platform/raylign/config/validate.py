@@ -115,13 +115,6 @@ def _data(config: Config, found: _Findings) -> None:
     for key, path in (("data.path", data.path), ("data.eval_path", data.eval_path)):
         if path:
             _data_file(found, key, Path(path).expanduser())
-    found.expect(
-        not (data.path and data.task),
-        "data.task",
-        data.task,
-        "data.path is set as well; the prompts come from a file or from a task",
-        "remove one: data.path='' or data.task=''",
-    )
     own_source = not str(config.source.get("_target_", "")).startswith("raylign.data.")
     found.expect(
         bool(data.path or data.task or data.generator or own_source),
@@ -138,7 +131,7 @@ def _data(config: Config, found: _Findings) -> None:
         "set data.prompt_key=COLUMN (and data.answer_key=COLUMN)",
     )
     found.expect(
-        not data.template or "{" in data.template,
+        not data.template or "{prompt}" in data.template,
         "data.template",
         data.template,
         "has no place for the prompt",
