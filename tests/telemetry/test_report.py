@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
-from test_recorder import a_group
-
 from raylign.config.schema import TelemetryConfig
+from raylign.records import Group
 from raylign.telemetry.recorder import Recorder
 from raylign.telemetry.report import _ticks, charts, write_report
 
+Groups = Callable[..., Group]
 
-def a_run(folder: Path, steps: int = 60) -> None:
+
+def a_run(folder: Path, a_group: Groups, steps: int = 60) -> None:
     noise = random.Random(0)
     recorder = Recorder(folder, TelemetryConfig())
     recorder.settings({"recipe": "grpo", "data": {"task": "a<b>", "size": 3}}, ["recipe=grpo", "seed=1"])
@@ -41,8 +43,8 @@ def a_run(folder: Path, steps: int = 60) -> None:
     recorder.close()
 
 
-def test_a_whole_run(tmp_path: Path) -> None:
-    a_run(tmp_path)
+def test_a_whole_run(tmp_path: Path, a_group: Groups) -> None:
+    a_run(tmp_path, a_group)
     html = write_report(tmp_path).read_text()
     assert "31.0% → 92.5%" in html and "+61.5 points" in html
     assert "worker_restarted" in html and "phase: learn" not in html
