@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -194,7 +195,8 @@ class _RewardJobs:
         return parts
 
     def cancel(self) -> None:
-        for job in (*self._single.values(), *self._group.values()):
+        jobs: list[asyncio.Future[Any]] = [*self._single.values(), *self._group.values()]
+        for job in jobs:
             job.cancel()
 
 

@@ -165,7 +165,7 @@ class Rl:
             critic_warmup=cfg.critic.warmup_steps,
             missing_limits={name: reward.max_missing for name, reward in cfg.rewards.items()},
             stall_s=cfg.run.stall_s,
-            **{name: own[name] for name in (*shared, *sampling)},  # type: ignore[index,call-overload]
+            **{name: own[name] for name in (*shared, *sampling)},  # type: ignore[index,call-overload,arg-type]
         )
 
     async def _resume(self, context: RunContext, loop: Loop, checkpoints: Checkpoints) -> int:

@@ -20,7 +20,7 @@ from raylign.telemetry.recorder import read_lines
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 190, 52, 10, 10, 26
 ORDER = ("reward", "eval", "accuracy", "loss", "kl", "entropy", "length", "gap", "ratio", "clip", "advantage", "tokens")
 SERIES = 6  # lines in one chart that can be told apart
-SMOOTHING = 0.85
+SMOOTHING = 0.7
 ACCURACY = ("eval/score",)
 GROUPS, SAMPLES = 4, 4  # shown of the last step
 
@@ -51,7 +51,7 @@ def write_report(folder: Path) -> Path:
 
 
 def charts(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One chart per metric family (the name before the first slash), the best known families first.
+    """One chart per metric family (the name up to its last slash), the best known families first.
 
     Each is {"title", "svg", "legend": [(series number, name, last value)]}.
     """
@@ -60,7 +60,7 @@ def charts(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for name, value in line.items():
             if name in ("step", "time", "stage") or not isinstance(value, (int, float)) or not math.isfinite(value):
                 continue
-            family = name.split("/", 1)[0]
+            family = name.rpartition("/")[0] or name
             families.setdefault(family, {}).setdefault(name, []).append((line["step"], value))
     made = []
     for family in sorted(families, key=_rank):
@@ -69,7 +69,7 @@ def charts(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for first in range(0, len(names), SERIES):
             shown = {name: series[name] for name in names[first : first + SERIES]}
             legend = [
-                (i, name.split("/", 1)[-1], _number(points[-1][1])) for i, (name, points) in enumerate(shown.items())
+                (i, name.rpartition("/")[2], _number(points[-1][1])) for i, (name, points) in enumerate(shown.items())
             ]
             made.append({"title": family, "svg": _svg(list(shown.items())), "legend": legend})
     return made
@@ -155,13 +155,11 @@ def _accuracy(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
             found.append((line["stage"], line["step"], value))
     if not found:
         return None
-    change = found[-1][2] - found[0][2]
-    return {
-        "before": f"{found[0][2]:.1%}",
-        "after": f"{found[-1][2]:.1%}",
-        "change": f"{change * 100:+.1f}",
-        "all": found,
-    }
+    written = Counter(line["stage"] for line in lines)
+    alone = [entry for entry in found if written[entry[0]] == 1]  # of stages that do nothing but evaluate
+    first, last = (alone[0], alone[-1]) if len(alone) > 1 else (found[0], found[-1])
+    change = f"{(last[2] - first[2]) * 100:+.1f}"
+    return {"before": f"{first[2]:.1%}", "after": f"{last[2]:.1%}", "change": change, "all": found}
 
 
 def _settings(resolved: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
