@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 LOCK := requirements/$(STACK).lock
 HASH := $(shell cat $(LOCK) pyproject.toml 2>/dev/null | sha256sum | cut -c1-12)
 STAMP := $(VENV)/.ready-$(STACK)-$(HASH)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 CODE := platform/raylign actors recipes
 ARGS ?=
 
