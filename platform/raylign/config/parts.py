@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from raylign.config.build import build, part_config
+from raylign.config.build import build, part_config, target_class
 from raylign.config.schema import Config
 
 ROLES = frozenset({"rollout", "rewards", "learner"})
@@ -70,3 +70,8 @@ def streams_needed(config: Config) -> frozenset[str]:
                 part = build(getattr(stage.config, kind, None) or shared, kind, allow)
                 needed |= frozenset(part.needs)
     return needed
+
+
+def reads_scores(credit: Mapping[str, Any], allow: Sequence[str]) -> bool:
+    """Whether a credit works on scores at all (see `raylign.contracts.Credit`). Raises ConfigError."""
+    return bool(getattr(target_class(credit, "credit", allow), "reads_scores", True))
