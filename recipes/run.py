@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from raylign.cluster import connect, shutdown
+from raylign.config.describe import describe
 from raylign.placement import Placement
-from raylign.plan import plan_of
+from raylign.plan import make_plan
 from raylign.recipes.stages.context import RunContext, StopRequested, stage_summary
-from raylign.telemetry.progress import Progress
+from raylign.telemetry.progress import make_progress
 from raylign.telemetry.recorder import Recorder
 from raylign.telemetry.report import write_report
 
@@ -22,34 +24,57 @@ from raylign.run_folder import RunFolder
 STOPPED = 3  # exit status of a run that saved itself on a signal
 
 
-def train(cfg: Config, resolved: Mapping[str, Any]) -> int:
+def train(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] = ()) -> int:
     """Run all stages of a validated configuration; returns the exit status. Finished stages are not repeated."""
-    plan = plan_of(cfg)
-    folder = RunFolder.open(cfg, resolved)
-    recorder = Recorder(folder.path, cfg, resolved)
-    progress = Progress(cfg.telemetry.progress, folder.path)
-    try:
-        cluster = connect(cfg.cluster, plan)
-        plan.check(cluster.resources)
-        placement = Placement.create(plan, cfg.cluster.strategy, cfg.cluster.ready_timeout_s, folder.path.name)
-        context = RunContext(cfg, folder, recorder, progress, placement)
-        summary = asyncio.run(_stages(context))
-        recorder.summary(summary)
-        folder.finish(summary)
-        write_report(folder.path)
-        progress.finish(summary)
+    with open_run(cfg, resolved, overrides) as context:
+        try:
+            summary = asyncio.run(run_stages(context))
+        except StopRequested as stop:
+            context.progress.stop()
+            context.progress.message(f"{stop}; the same command continues it")
+            return STOPPED
+        context.folder.finish(summary)
+        context.progress.stop()
+        context.progress.message(closing(summary, write_report(context.folder.path)))
         return 0
-    except StopRequested as stop:
-        progress.note(f"{stop}; the same command continues it")
-        return STOPPED
+
+
+@contextmanager
+def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] = ()) -> Iterator[RunContext]:
+    """Folder, records, cluster and placement of a run; everything is given back at the end, whatever happens."""
+    plan = make_plan(cfg)
+    folder = RunFolder.open(cfg, resolved)
+    recorder = Recorder(folder.path, cfg.telemetry)
+    progress = make_progress(cfg.telemetry.progress)
+    try:
+        recorder.settings(resolved, overrides)
+        progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
+        progress.message(describe(cfg))
+        placed = connect(cfg.cluster, plan)
+        placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
+        context = RunContext(cfg, folder, recorder, progress, placement)
+        progress.message(str(context.prompts.report))
+        yield context
     finally:
+        progress.stop()
         recorder.close()
-        progress.close()
         shutdown()
         folder.close()
 
 
-async def _stages(context: RunContext) -> dict[str, Any]:
+def closing(summary: Mapping[str, Any], report: Any) -> str:
+    """The last lines of a run: held-out scores in the order of the stages, the model, the report."""
+    scores = [
+        f"{name.removesuffix('/eval/score')} {value:.1%}"
+        for name, value in summary["metrics"].items()
+        if name.endswith("/eval/score")
+    ]
+    held_out = [f"held-out score: {' -> '.join(scores)}"] if scores else []
+    return "\n".join([*held_out, f"model:  {summary['model']}", f"report: {report}"])
+
+
+async def run_stages(context: RunContext) -> dict[str, Any]:
+    """All stages in order; ends every actor. Returns the final model and the metrics of every stage."""
     _stop_on_signals(context)
     results: dict[str, dict[str, Any]] = {}
     try:
@@ -60,9 +85,10 @@ async def _stages(context: RunContext) -> dict[str, Any]:
                 stage = build(node, f"stages.{name}", tuple(context.cfg.run.allow_targets), name=name)
                 result = {"started_from": context.model_path, **await stage.run(context)}
                 context.folder.finish_stage(name, result)
-                context.recorder.event("stage_finished", stage=name, **result.get("metrics", {}))
+                context.recorder.event("stage_finished", stage=name, metrics=result["metrics"])
             elif "model" in result:
                 context.model_path = result["model"]
+            context.first_step += result["steps"]
             results[name] = result
     finally:
         await context.close()
@@ -77,7 +103,7 @@ def _stop_on_signals(context: RunContext) -> None:
         if context.stop_requested:
             raise KeyboardInterrupt
         context.stop_requested = True
-        context.progress.note("stopping after this step; once more to stop at once")
+        context.progress.message("stopping after this step; once more to stop at once")
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, request)

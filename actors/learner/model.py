@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import torch
@@ -18,19 +17,13 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, Pretrai
 
 from raylign.actors.learner.attention import NAME, SegmentTable
 from raylign.actors.learner.logprobs import LogprobHead
+from raylign.actors.learner.spec import ForwardKind
 from raylign.columns import Columns
 from raylign.packing import MicroBatch
 
 VALUE_HEAD = "value_head.safetensors"  # beside the backbone in an exported critic
 # Transformations between hidden state and logits that LogprobHead does not compute, and their neutral values.
 LOGIT_SETTINGS = {"final_logit_softcapping": (None,), "logits_scaling": (None, 1, 1.0), "logit_scale": (None, 1, 1.0)}
-
-
-class ForwardKind(StrEnum):
-    """What the learner's model computes for a loss token."""
-
-    CAUSAL_LM = "causal_lm"  # log-prob and entropy of the sampled id
-    SCALAR_HEAD = "scalar_head"  # one number: the value of the state before the token is sampled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,13 +93,22 @@ class Environment(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutTask:
-    """One prompt to be rolled out n times, with the sampling to use. Seeds derive from `run_seed` and the prompt."""
+    """One prompt to be rolled out n times, with the sampling to use. Seeds derive from `run_seed` and the prompt.
+
+    `indices` restricts the task to some of its n draws: what is left to do after a worker died.
+    """
 
     prompt: Prompt
     n: int
     sampling: Sampling
     run_seed: int
     greedy: bool = False  # evaluation at temperature 0
+    indices: tuple[int, ...] | None = None  # None: all of 0 .. n - 1
+
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """The sample indices to draw."""
+        return tuple(range(self.n)) if self.indices is None else self.indices
 
 
 class RolloutStrategy(Protocol):
@@ -230,10 +239,15 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """A finished trajectory and the index of the task that it belongs to."""
+    """A finished trajectory and the index of the task that it belongs to.
+
+    `error` tells why the engine refused the draw (prompt longer than the context); the trajectory then has no turns and
+    its rewards are Missing, never 0.
+    """
 
     task: int
     trajectory: Trajectory
+    error: str = ""
 
 
 class RolloutPool(Protocol):

@@ -64,3 +64,7 @@ class CheckpointError(RaylignError):
 
 class RunError(RaylignError):
     """The run folder is in use, finished, or belongs to another configuration."""
+
+
+class RequestError(RaylignError):
+    """One request cannot be served (prompt longer than the context, bad grammar); the engine lives on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,13 @@ from raylign.placement import Placement
 from raylign.telemetry.progress import Progress
 from raylign.telemetry.recorder import Recorder
 
+from raylign.columns import Columns
 from raylign.config.build import build
 from raylign.config.schema import Config, LearnerConfig, OptimConfig
 from raylign.contracts import RewardShaper, Sampling
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.models.tiny import build_tiny_model
+from raylign.records import Group
 from raylign.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class RunContext:
         self.progress = progress
         self.placement = placement
         self.stop_requested = False
+        self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
         self.model_path = cfg.model.path or str(build_tiny_model(cfg.model.tiny))
         self.tokenizer = _tokenizer(self.model_path, cfg.model.trust_remote_code)
         self.prompts: PromptSet = load_prompts(cfg.data, self.tokenizer, cfg.seed)
@@ -78,6 +81,25 @@ class RunContext:
         """A fresh shaper of the configured kind."""
         weights = {name: reward.weight for name, reward in self.cfg.rewards.items()}
         return self.part("shaper", self.cfg.shaper, weights=weights, max_tokens=self.cfg.rollout.sampling.max_tokens)
+
+    def begin(self, stage: str, total: int, done: int) -> None:
+        """A stage starts, or goes on after `done` of its steps: forget what was recorded beyond that point."""
+        self.recorder.truncate(self.first_step + done)
+        self.progress.start(stage, total, done)
+
+    def record(
+        self,
+        stage: str,
+        step: int,
+        metrics: Mapping[str, float],
+        groups: Sequence[Group] = (),
+        batch: Columns | None = None,
+    ) -> None:
+        """Write down step number `step` (from 1) of a stage, and show it."""
+        self.recorder.metrics(self.first_step + step, metrics, stage)
+        if groups:
+            self.recorder.rollouts(self.first_step + step, groups, batch, stage=stage)
+        self.progress.step(step, metrics)
 
     async def rollouts(self) -> VllmRolloutPool:
         """The rollout pool; its engines hold `model_path` or what was last published to them."""

@@ -26,6 +26,11 @@ class Evaluate:
             if self.greedy and self.samples > 1:
                 raise ValueError("samples > 1 of a greedy policy are all the same; set greedy: false")
 
+    @classmethod
+    def roles(cls, config: Config) -> frozenset[str]:
+        """Nothing learns here."""
+        return frozenset({"rollout", "rewards"})
+
     def __init__(self, config: Config, name: str) -> None:
         self.config = config
         self.name = name
@@ -33,7 +38,7 @@ class Evaluate:
     async def run(self, context: RunContext) -> dict[str, Any]:
         """Evaluate the model of the lineage."""
         rollouts, rewards = await asyncio.gather(context.rollouts(), context.rewards())
-        context.recorder.rewind(self.name, 0)
+        context.begin(self.name, 1, 0)
         found = await evaluate(
             context.prompts.holdout[: self.config.prompts or None],
             rollouts,
@@ -45,7 +50,5 @@ class Evaluate:
             greedy=self.config.greedy,
             stall_s=context.cfg.run.stall_s,
         )
-        context.recorder.metrics(0, found.metrics, self.name)
-        context.recorder.rollouts(0, found.groups, None, self.name)
-        context.progress.step(self.name, 0, 1, found.metrics)
-        return {"metrics": found.metrics}
+        context.record(self.name, 1, found.metrics, found.groups)
+        return {"steps": 1, "metrics": found.metrics}

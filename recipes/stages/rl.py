@@ -74,15 +74,13 @@ class Rl:
         loop = Loop(await self._parts(context), self._settings(context), self._on_phase(context))
         start = await self._resume(context, loop, checkpoints)
         found = await loop.publish()
-        context.recorder.event("published", stage=self.name, step=start, **found)
+        context.recorder.event("published", stage=self.name, **found)
         for step in range(start, self.config.steps):
             result = await loop.step(step)
             metrics = result.metrics
             if self.config.eval_every and (step + 1) % self.config.eval_every == 0:
                 metrics |= await self.evaluate(context, loop)
-            context.recorder.metrics(step, metrics, self.name)
-            context.recorder.rollouts(step, result.groups, result.batch, self.name)
-            context.progress.step(self.name, step, self.config.steps, metrics)
+            context.record(self.name, step + 1, metrics, result.groups, result.batch)
             last, stop = step + 1 == self.config.steps, context.stop_requested
             every = context.cfg.run.save_every
             if stop or last or (every and (step + 1) % every == 0):
@@ -109,19 +107,18 @@ class Rl:
         return found.metrics
 
     def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:
-        return lambda step, phase: context.recorder.event("phase", stage=self.name, step=step, phase=phase)
+        return lambda step, phase: context.recorder.event("phase", stage=self.name, stage_step=step, phase=phase)
 
     async def _parts(self, context: RunContext) -> Parts:
         cfg = context.cfg
         updates = self.config.steps * self.config.minibatches * self.config.epochs
         credit, objective = context.part("credit", cfg.credit), context.part("objective", cfg.objective)
         needs = credit.needs | objective.needs
-        rollouts, rewards, learner, critic, reference = await asyncio.gather(
+        rollouts, rewards, learner, critic = await asyncio.gather(
             context.rollouts(),
             context.rewards(),
             context.learner(cfg.learner.optim, updates),
             context.critic(updates) if "value" in needs else _nothing(),
-            context.reference() if "ref_logprob" in needs else _nothing(),
         )
         return Parts(
             source=context.part("source", cfg.source, prompts=context.prompts.train, seed=cfg.seed),
@@ -134,7 +131,6 @@ class Rl:
             objective_needs=objective.needs,
             critic=critic,
             critic_objective=dict(cfg.critic.objective) if critic else None,
-            reference=reference,
         )
 
     def _settings(self, context: RunContext) -> LoopSettings:
@@ -153,13 +149,13 @@ class Rl:
     async def _resume(self, context: RunContext, loop: Loop, checkpoints: Checkpoints) -> int:
         found = checkpoints.newest()
         start = found.step if found else 0
-        context.recorder.rewind(self.name, start)
+        context.begin(self.name, self.config.steps, start)
         if found:
             loop.load_state_dict(found.state["loop"])
             await loop.parts.learner.restore(str(found.folder / "learner"))
             if loop.parts.critic is not None:
                 await loop.parts.critic.restore(str(found.folder / "critic"))
-            context.recorder.event("resumed", stage=self.name, step=start, checkpoint=str(found.folder))
+            context.recorder.event("resumed", stage=self.name, checkpoint=str(found.folder))
         return start
 
     async def _save(self, loop: Loop, checkpoints: Checkpoints, step: int) -> None:

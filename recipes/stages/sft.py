@@ -37,6 +37,11 @@ class Sft:
             if self.stop_at is not None and not self.eval_every:
                 raise ValueError("stop_at needs eval_every > 0: the pass rate is only known after an evaluation")
 
+    @classmethod
+    def roles(cls, config: Config) -> frozenset[str]:
+        """Engines and rewards are needed for the pass rate only."""
+        return frozenset({"learner", "rollout", "rewards"} if config.eval_every else {"learner"})
+
     def __init__(self, config: Config, name: str) -> None:
         self.config = config
         self.name = name
@@ -49,18 +54,17 @@ class Sft:
         learner = await context.learner(config.optim, config.steps)
         found = checkpoints.newest()
         start = found.step if found else 0
-        context.recorder.rewind(self.name, start)
+        context.begin(self.name, config.steps, start)
         if found:
             await learner.restore(str(found.folder / "learner"))
-            context.recorder.event("resumed", stage=self.name, step=start, checkpoint=str(found.folder))
-        batches, metrics, published = batches_of(rows, config.batch_size, context.cfg.seed, start), {}, False
+            context.recorder.event("resumed", stage=self.name, checkpoint=str(found.folder))
+        batches, metrics, published, step = batches_of(rows, config.batch_size, context.cfg.seed, start), {}, False, 0
         for step in range(start, config.steps):
             metrics = await learner.update(next(batches), config.objective)
             published = bool(config.eval_every) and (step + 1) % config.eval_every == 0
             if published:
                 metrics |= await self._pass_rate(context, learner, step + 1)
-            context.recorder.metrics(step, metrics, self.name)
-            context.progress.step(self.name, step, config.steps, metrics)
+            context.record(self.name, step + 1, metrics)
             done = config.stop_at is not None and metrics.get("eval/score", 0.0) >= config.stop_at
             every, stop = context.cfg.run.save_every, context.stop_requested
             if stop or (every and (step + 1) % every == 0):
@@ -71,7 +75,7 @@ class Sft:
                 raise StopRequested(f"{self.name}: stopped after step {step + 1} of {config.steps}")
         await learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=published)
-        return {"model": str(folder / "model"), "metrics": metrics}
+        return {"model": str(folder / "model"), "steps": step + 1, "metrics": metrics}
 
     async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
         """Score of sampled (not greedy) answers: what reinforcement learning would start from."""

@@ -11,8 +11,9 @@ import sys
 import threading
 from typing import Any
 
-from raylign.cli import main
 from raylign.telemetry.recorder import Recorder
+
+from raylign.cli import main
 
 PHASE, STEP, DELAY = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 written = Recorder.event
@@ -21,7 +22,7 @@ written = Recorder.event
 def event(self: Recorder, kind: str, **fields: Any) -> None:
     """The real event, and then death."""
     written(self, kind, **fields)
-    if kind == "phase" and (fields["phase"], fields["step"]) == (PHASE, STEP):
+    if kind == "phase" and (fields["phase"], fields["stage_step"]) == (PHASE, STEP):
         threading.Timer(DELAY, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
 
 

@@ -28,6 +28,7 @@ from yaml import YAMLError
 
 from raylign.config.schema import Config
 from raylign.config.strict import check, leaf_keys, nearest_keys, part_keys
+from raylign.config.validate import validate
 from raylign.errors import ConfigError, Problem
 
 CONF = "pkg://raylign.conf"
@@ -70,8 +71,6 @@ def compose(overrides: Sequence[str], config_dir: str = "", validated: bool = Tr
     """
     config, resolved, problems = compose_with_problems(overrides, config_dir)
     if validated and config is not None:
-        from raylign.config.validate import validate
-
         seen = {problem.key for problem in problems}
         problems += [problem for problem in validate(config) if problem.key not in seen]
     if problems or config is None:

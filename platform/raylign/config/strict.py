@@ -108,7 +108,7 @@ def nearest_keys(key: str, known: Sequence[str], siblings: Sequence[str] = ()) -
     close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
     if close:
         return f"did you mean {close[0]}?"
-    return f"known: {', '.join(siblings or known)}"
+    return f"known: {', '.join(siblings or known) or 'none'}"
 
 
 def type_name(hint: Any) -> str:

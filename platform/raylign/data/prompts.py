@@ -161,6 +161,7 @@ def _tokenize(conversations: Sequence[Sequence[Message]], tokenizer: Any) -> lis
         return_dict=True,
         padding=False,
         truncation=False,
+        tokenizer_kwargs={"verbose": False},  # warns of prompts that are about to be dropped
     )
     return [list(ids) for ids in rendered["input_ids"]]
 

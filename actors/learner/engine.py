@@ -1,0 +1,224 @@
+"""One rank's model, DeepSpeed engine and optimiser: updates, log-probs, values, and the weights they rest on.
+
+One update: prepare the batch (the objective stamps the global normalisation) -> pack (every rank makes the same plan) ->
+forward and backward per micro-batch -> one optimiser step. DeepSpeed averages gradients over ranks while components are
+already parts of the global loss, so each micro-batch loss is multiplied by the number of ranks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import deepspeed
+import numpy as np
+import ray
+import torch
+from torch import Tensor
+
+from raylign.actors.learner.model import export_model, load_model
+from raylign.actors.learner.optimization import deepspeed_config, effective_stage, learning_rate
+from raylign.actors.learner.passes import Totals, token_values, token_view
+from raylign.actors.learner.probe import probe_batch, probe_ids
+from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, RankUpdate
+from raylign.columns import Columns
+from raylign.config.build import build
+from raylign.contracts import Objective, WeightUpdate
+from raylign.errors import LearnerError
+from raylign.packing import MicroBatch, balance, computed_tokens, pack
+from raylign.weights import Layout, dtype_name, layout_of, total_bytes, views
+
+
+class TrainingEngine:
+    """Everything that `LearnerWorker.load` builds; replaced as a whole by the next load.
+
+    Every method is collective: all ranks call it, in the same order, with the same arguments.
+    """
+
+    def __init__(self, spec: LearnerSpec, rank: int, world: int, device: torch.device) -> None:
+        self.spec, self.rank, self.world, self.device = spec, rank, world, device
+        self.stage = effective_stage(spec.learner, spec.dtype)
+        self.step = 0
+        torch.manual_seed(spec.seed)
+        settings = deepspeed_config(spec.learner, spec.dtype)
+        partition = _partition_at_load(settings) if self.stage == 3 else None
+        self.model = load_model(
+            spec.model_path,
+            spec.kind,
+            getattr(torch, spec.dtype),
+            spec.learner.logprob_chunk,
+            spec.learner.gradient_checkpointing,
+        )
+        del partition
+        optim = spec.learner.optim
+        beta1, beta2 = optim.betas
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=optim.lr,
+            betas=(beta1, beta2),
+            eps=optim.eps,
+            weight_decay=optim.weight_decay,
+            fused=True,
+        )
+        self.engine = deepspeed.initialize(model=self.model, optimizer=optimizer, config=settings)[0]
+        self.parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.model.parameters())
+        self._objectives: dict[str, Objective] = {}
+        self._probe = probe_ids(spec.model_path, self.model.hf.config.vocab_size, spec.seed)
+        self._layout: Layout = ()
+        self._buffer = np.zeros(0, np.uint8)
+        self._targets: list[Tensor] = []
+
+    def destroy(self) -> None:
+        """Take DeepSpeed's hooks and buffers away, so that another engine can be built in this process."""
+        self.engine.destroy()
+
+    # ------------------------------------------------------------------------------------------------- passes
+
+    def update(self, batch: Columns, node: Mapping[str, Any]) -> RankUpdate:
+        """One optimiser step on the whole batch.
+
+        Raises LearnerError, with nothing applied, when a loss component or the gradient norm is not finite.
+        """
+        started = time.perf_counter()
+        objective = self._objective(node)
+        batch = objective.prepare(batch)
+        plan = self._plan(batch)
+        mine, totals = plan[self.rank], Totals()
+        rate = learning_rate(self.spec.learner.optim, self.step, self.spec.total_steps)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+        self.engine.train()
+        for index, micro in enumerate(mine):
+            self.engine.set_gradient_accumulation_boundary(index == len(mine) - 1)
+            self.engine.backward(self._loss(micro, batch, objective, totals) * self.world)
+        sums = totals.sums(self.step)
+        norm = self._apply()
+        self.step += 1
+        seconds = time.perf_counter() - started
+        common = {
+            "grad_norm": norm,
+            "lr": rate,
+            "optimizer_step": float(self.step),
+            "tokens": float(computed_tokens(plan)),
+            "rows": float(len(batch)),
+            "micro_batches": float(len(mine)),
+            "rank_balance": balance(plan),
+        }
+        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        maxima = {name: float(value) for name, value in totals.maxima.items()}
+        return RankUpdate(sums=sums, maxima={**maxima, "seconds": seconds, "peak_rss_mb": rss}, common=common)
+
+    def logprobs(self, batch: Columns) -> RankTokens:
+        """Log-probs of this rank's loss tokens at the sampling temperature."""
+        self._require(ForwardKind.CAUSAL_LM)
+        return self._token_values(batch, self.spec.temperature)
+
+    def values(self, batch: Columns) -> RankTokens:
+        """Scalar-head outputs for this rank's loss tokens."""
+        self._require(ForwardKind.SCALAR_HEAD)
+        return self._token_values(batch, 1.0)
+
+    def _token_values(self, batch: Columns, temperature: float) -> RankTokens:
+        self.engine.eval()
+        mine = self._plan(batch)[self.rank]
+        return token_values(lambda inputs: self.engine(inputs, temperature), mine, batch, self.device)
+
+    def _plan(self, batch: Columns) -> list[list[MicroBatch]]:
+        learner = self.spec.learner
+        return pack(batch, self.world, learner.micro_batch_tokens, learner.share_prompts)
+
+    def _loss(self, micro: MicroBatch, batch: Columns, objective: Objective, totals: Totals) -> Tensor:
+        from raylign.actors.learner.model import packed_inputs
+
+        inputs = packed_inputs(micro, batch, self.device)
+        outputs = self.engine(inputs, self.spec.temperature, objective.needs_entropy)
+        if not len(micro.token_index):
+            return self.model.loss_of_nothing(outputs)
+        terms = objective.terms(token_view(self.spec.kind, outputs, micro, batch, self.device))
+        totals.add(terms)
+        return torch.stack([component.float() for component in terms.components.values()]).sum()
+
+    def _apply(self) -> float:
+        """Clip, check and step; returns the norm before clipping."""
+        if self.stage == 0:  # no ZeRO optimizer that would refuse a non-finite norm by itself
+            grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+            norm = float(torch.nn.utils.get_total_norm(grads))
+            if math.isfinite(norm):
+                self.engine.step()
+        else:
+            self.engine.step()
+            norm = float(self.engine.get_global_grad_norm()) if self.engine.was_step_applied() else math.inf
+        if not math.isfinite(norm):
+            raise LearnerError(f"step {self.step}: the gradient norm is not finite; the step was not applied")
+        return norm
+
+    def _objective(self, node: Mapping[str, Any]) -> Objective:
+        key = json.dumps(node, sort_keys=True, default=str)
+        if key not in self._objectives:
+            self._objectives[key] = build(node, "objective", self.spec.allow_targets)
+        return self._objectives[key]
+
+    def _require(self, kind: ForwardKind) -> None:
+        if self.spec.kind is not kind:
+            raise LearnerError(f"this learner's model is a {self.spec.kind}, the call needs a {kind}")
+
+    # ------------------------------------------------------------------------------------------------ weights
+
+    def publish(self, version: int) -> WeightUpdate | None:
+        """Rank 0: all weights as one object, with a probe row to prove their arrival. Other ranks: None."""
+        self._require(ForwardKind.CAUSAL_LM)
+        probe = probe_batch(self._probe)
+        self.engine.eval()
+        micro = pack(probe, 1, len(self._probe), False)[0]
+        scores = token_values(lambda inputs: self.engine(inputs, 1.0), micro, probe, self.device)
+        if self.rank == 0 and not self._layout:
+            self._prepare_buffer()
+        targets: Iterator[Tensor | None] = iter(self._targets)
+        with torch.no_grad():
+            for _, parameter in self.model.named_weights():
+                with self._whole(parameter):
+                    if (target := next(targets, None)) is not None:
+                        target.copy_(parameter.data)
+        if self.rank != 0:
+            return None
+        return WeightUpdate(
+            version=version,
+            buffer=ray.put(self._buffer),
+            layout=self._layout,
+            probe_ids=self._probe,
+            probe_logprobs=scores.values,
+        )
+
+    def export(self, folder: str) -> None:
+        """Write a Hugging Face folder on rank 0, gathering partitioned weights one at a time."""
+        weights: dict[str, Tensor] = {}
+        for name, parameter in self.model.named_parameters():
+            with self._whole(parameter):
+                if self.rank == 0:
+                    weights[name] = parameter.data.detach().cpu().clone()
+        if self.rank == 0:
+            export_model(self.model, weights, self.spec.model_path, folder)
+
+    def _prepare_buffer(self) -> None:
+        """Lay out the flat buffer once; later publishes only copy into it."""
+        dtype = dtype_name(self.model.hf.dtype)
+        shapes = [(name, dtype, tuple(getattr(p, "ds_shape", p.shape))) for name, p in self.model.named_weights()]
+        self._layout = layout_of(shapes)
+        self._buffer = np.zeros(total_bytes(self._layout), np.uint8)
+        self._targets = [tensor for _, tensor in views(self._buffer, self._layout)]
+
+    def _whole(self, parameter: torch.nn.Parameter) -> Any:
+        """Context in which the parameter is complete on this rank."""
+        return deepspeed.zero.GatheredParameters([parameter]) if self.stage == 3 else nullcontext()
+
+
+def _partition_at_load(settings: Mapping[str, Any]) -> Any:
+    """While the returned object lives, `from_pretrained` splits each weight over the ranks as it is read (ZeRO-3)."""
+    from transformers.integrations import HfDeepSpeedConfig
+
+    return HfDeepSpeedConfig(dict(settings))

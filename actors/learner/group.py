@@ -1,0 +1,108 @@
+"""The learner as the loop sees it: a group of DeepSpeed ranks behind the contract `Learner`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+
+from raylign.actors.learner.ranks import RankGroup
+from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, merge_updates, scatter
+from raylign.actors.learner.worker import LearnerWorker
+from raylign.columns import Columns
+from raylign.contracts import WeightUpdate
+from raylign.errors import LearnerError
+from raylign.records import Float32s
+
+Options = Callable[[int], dict[str, Any]]
+
+
+class LearnerGroup:
+    """N ranks that train one model at a time; implements `raylign.contracts.Learner`.
+
+    Every call runs on all ranks under the spec's deadline. The first rank that raises or dies ends the group with a
+    LearnerError that carries that rank's error, node and log; make and `start` a new group after that.
+
+    Example::
+
+        group = LearnerGroup(role="policy", ranks=2, threads=1, gpu=False, log_dir="run/logs", options=placement)
+        await group.start()
+        await group.load(LearnerSpec(model_path=path, learner=config, total_steps=100))
+        metrics = await group.update(batch, {"_target_": "raylign.objectives.policy.PolicyLoss"})
+    """
+
+    def __init__(self, *, role: str, ranks: int, threads: int, gpu: bool, log_dir: str, options: Options) -> None:
+        self._group = RankGroup(LearnerWorker, f"learner-{role}", ranks, log_dir, options)
+        self._threads, self._gpu = threads, gpu
+        self._spec: LearnerSpec | None = None
+        self.pids: tuple[int, ...] = ()  # of the ranks' processes, once started
+
+    async def start(self, deadline: float = 300.0) -> None:
+        """Create the actors and their process group."""
+        self._group.spawn(self._threads, self._gpu)
+        places = await self._group.call("address", deadline=deadline)
+        self._group.locate([f"{node[:8]} {address}" for node, address, _ in places])
+        _, address, port = places[0]
+        # On one node the loopback is always right; the host's own name may not resolve.
+        master = "127.0.0.1" if len({node for node, _, _ in places}) == 1 else address
+        args = (master, port, self._threads, self._gpu, deadline)
+        self.pids = tuple(await self._group.call("start", *args, deadline=deadline))
+
+    async def load(self, spec: LearnerSpec) -> dict[str, float]:
+        """Build the engine for this spec on every rank, in place of an earlier one. Returns seconds and parameters."""
+        self._spec = spec
+        reports = await self._call("load", spec)
+        return {"seconds": max(report["seconds"] for report in reports), "parameters": reports[0]["parameters"]}
+
+    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
+        """One optimiser step on the whole batch.
+
+        Metrics: ``loss``, ``loss/<component>``, the objective's own, ``grad_norm`` before clipping, ``lr``, ``tokens``
+        computed, ``seconds`` of the slowest rank, ``tokens_per_second``, ``rank_balance``, ``peak_rss_mb``.
+        """
+        return merge_updates(await self._call("update", _shared(batch), dict(objective)))
+
+    async def logprobs(self, batch: Columns) -> Float32s:
+        """[N] log-probs at the sampling temperature; 0 off the loss mask."""
+        parts: list[RankTokens] = await self._call("logprobs", _shared(batch))
+        return scatter(parts, batch.tokens)
+
+    async def values(self, batch: Columns) -> Float32s:
+        """[N] values of the states before each loss token; 0 elsewhere."""
+        parts: list[RankTokens] = await self._call("values", _shared(batch))
+        return scatter(parts, batch.tokens)
+
+    async def publish(self, version: int) -> WeightUpdate:
+        """All weights in one object of the store, with a probe row."""
+        update: WeightUpdate = (await self._call("publish", version))[0]
+        return update
+
+    async def save(self, folder: str) -> None:
+        """A checkpoint; every rank writes its part."""
+        await self._call("save", folder)
+
+    async def restore(self, folder: str) -> None:
+        """Continue from a checkpoint, bit for bit."""
+        await self._call("restore", folder)
+
+    async def export(self, folder: str) -> None:
+        """A Hugging Face folder: safetensors, config, tokenizer, chat template."""
+        await self._call("export", folder)
+
+    def close(self) -> None:
+        """End the ranks."""
+        self._group.kill()
+
+    async def _call(self, method: str, *args: Any) -> list[Any]:
+        if self._spec is None:
+            raise LearnerError(f"{method} was called before load")
+        return await self._group.call(method, *args, deadline=self._spec.deadline)
+
+
+def _shared(batch: Columns) -> Any:
+    """One copy in the object store that all ranks read."""
+    return ray.put(batch)
+
+
+__all__ = ["ForwardKind", "LearnerGroup", "LearnerSpec"]

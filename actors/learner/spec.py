@@ -1,0 +1,89 @@
+"""What a learner or a scorer loads, and what its ranks report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raylign.config.schema import LearnerConfig
+from raylign.records import Float32s
+
+
+class ForwardKind(StrEnum):
+    """What the learner's model computes for a loss token."""
+
+    CAUSAL_LM = "causal_lm"  # log-prob and entropy of the sampled id
+    SCALAR_HEAD = "scalar_head"  # one number: the value of the state before the token is sampled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerSpec:
+    """One model to train.
+
+    Example: ``LearnerSpec(model_path="models/tiny", dtype="float32", learner=LearnerConfig(gpus=0), total_steps=100)``
+    """
+
+    model_path: str  # Hugging Face folder or id
+    learner: LearnerConfig
+    total_steps: int  # optimiser steps of the schedule
+    kind: ForwardKind = ForwardKind.CAUSAL_LM
+    dtype: str = "float32"  # float32 | bfloat16
+    temperature: float = 1.0  # of the sampler; log-probs and entropies are those of the scaled distribution
+    seed: int = 0
+    deadline: float = 1800.0  # seconds that any single call may take
+    allow_targets: tuple[str, ...] = ()  # module prefixes that an objective's `_target_` may name besides raylign.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorerSpec:
+    """One frozen model whose log-probs are wanted."""
+
+    model_path: str
+    dtype: str = "float32"
+    temperature: float = 1.0
+    micro_batch_tokens: int = 16384
+    share_prompts: bool = True
+    logprob_chunk: int = 1024
+    deadline: float = 1800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankTokens:
+    """Per-token results of one rank: positions in the batch's flat streams and the values there."""
+
+    index: NDArray[np.int64]  # [K]
+    values: Float32s  # [K]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankUpdate:
+    """What one rank reports about an update. `sums` add up over ranks, `maxima` do not, `common` are equal on all."""
+
+    sums: Mapping[str, float] = field(default_factory=dict)
+    maxima: Mapping[str, float] = field(default_factory=dict)
+    common: Mapping[str, float] = field(default_factory=dict)
+
+
+def merge_updates(reports: list[RankUpdate]) -> dict[str, float]:
+    """The metrics of the whole step."""
+    merged: dict[str, float] = {}
+    for report in reports:
+        for name, value in report.sums.items():
+            merged[name] = merged.get(name, 0.0) + value
+        for name, value in report.maxima.items():
+            merged[name] = max(merged.get(name, value), value)
+    merged.update(reports[0].common)
+    merged["tokens_per_second"] = merged["tokens"] / max(merged["seconds"], 1e-9)
+    return merged
+
+
+def scatter(parts: list[RankTokens], tokens: int) -> Float32s:
+    """[N] with the ranks' values in place and 0 elsewhere."""
+    full = np.zeros(tokens, np.float32)
+    for part in parts:
+        full[part.index] = part.values
+    return full

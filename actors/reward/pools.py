@@ -1,0 +1,89 @@
+"""All rewards of a run: one pool of actors each, seen by the loop as `score` and `score_group`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from raylign.actors.reward.pool import RewardPool
+
+from raylign.config.schema import RewardConfig
+from raylign.contracts import Scope
+from raylign.errors import RewardError
+from raylign.records import Prompt, Reward, Trajectory
+
+
+class RewardPools:
+    """Implements the contract `raylign.contracts.RewardPools` on Ray actors; lives on the driver's event loop.
+
+    options: Ray actor options of worker `index` of the reward `name` (resources, placement).
+    """
+
+    def __init__(
+        self,
+        configs: Mapping[str, RewardConfig],
+        allow: Sequence[str],
+        log_dir: str | Path,
+        options: Callable[[str, int], Mapping[str, Any]],
+    ) -> None:
+        self._pools = {
+            name: RewardPool(name, config, tuple(allow), Path(log_dir), options) for name, config in configs.items()
+        }
+
+    async def start(self) -> None:
+        """Start all actors. Raises RewardError with every pool's problem when some function cannot be made."""
+        results = await asyncio.gather(*(pool.start() for pool in self._pools.values()), return_exceptions=True)
+        await self._refuse(results)
+
+    async def validate(self, prompts: Sequence[Prompt]) -> None:
+        """Prove every reward on a sample of prompts, through the same path that training uses.
+
+        Raises RewardError with all problems: gold responses below the maximum, wrong ones at it, errors, timeouts.
+        """
+        found = await asyncio.gather(*(pool.validate(prompts) for pool in self._pools.values()))
+        problems = [f"{name}: {line}" for name, lines in zip(self._pools, found, strict=True) for line in lines]
+        if problems:
+            raise RewardError("rewards that do not prove themselves:\n" + "\n".join(f"  {line}" for line in problems))
+
+    async def score(self, prompt: Prompt, trajectory: Trajectory) -> Mapping[str, Reward]:
+        """The trajectory-scoped rewards of one trajectory. Calls of the same moment travel together."""
+        pools = self._of(Scope.TRAJECTORY)
+        found = await asyncio.gather(*(pool.submit((prompt, (trajectory,))) for pool in pools.values()))
+        return {name: rewards[0] for name, rewards in zip(pools, found, strict=True)}
+
+    async def score_group(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Mapping[str, Reward]]:
+        """The group-scoped rewards of all samples of a prompt, in their order."""
+        pools = self._of(Scope.GROUP)
+        found = await asyncio.gather(*(pool.submit((prompt, tuple(trajectories))) for pool in pools.values()))
+        return [
+            {name: rewards[index] for name, rewards in zip(pools, found, strict=True)}
+            for index in range(len(trajectories))
+        ]
+
+    def stats(self) -> dict[str, float]:
+        """Since the last call, per reward ``reward/<name>/``: items, rpcs, latency_mean_s, latency_max_s, restarts,
+        missing, and missing_<kind> for each kind of failure."""
+        return {
+            f"reward/{name}/{metric}": value
+            for name, pool in self._pools.items()
+            for metric, value in pool.stats().items()
+        }
+
+    async def close(self) -> None:
+        """End all actors; calls still waiting raise RewardError."""
+        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+
+    def _of(self, scope: Scope) -> dict[str, RewardPool]:
+        return {name: pool for name, pool in self._pools.items() if pool.scope is scope}
+
+    async def _refuse(self, results: Sequence[BaseException | None]) -> None:
+        errors = [error for error in results if error is not None]
+        if not errors:
+            return
+        await self.close()
+        for error in errors:
+            if not isinstance(error, RewardError):
+                raise error
+        raise RewardError("\n".join(map(str, errors)))

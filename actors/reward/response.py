@@ -1,0 +1,68 @@
+"""Rewards that look at one response's text at a time."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from raylign.contracts import RewardFunction
+from raylign.records import Prompt, StopReason, Trajectory, Turn, Value
+
+
+class ResponseReward(RewardFunction):
+    """A reward function that is made of a verdict on each response's text."""
+
+    @abstractmethod
+    def judge(self, prompt: Prompt, response: str) -> Value:
+        """The verdict on one response. Raises when it cannot be judged, above all when the gold answer is unusable."""
+
+    def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
+        """One verdict per trajectory, on all the text that was sampled in it."""
+        return [self.judge(prompt, trajectory.text) for trajectory in trajectories]
+
+
+def trajectory_of(prompt: Prompt, response: str) -> Trajectory:
+    """A trajectory without tokens that says `response`, for probing a reward function."""
+    nothing = np.zeros(0, np.int32)
+    turn = Turn(
+        context_ids=nothing,
+        token_ids=nothing,
+        logprobs=np.zeros(0, np.float32),
+        versions=nothing,
+        stop=StopReason.EOS,
+        text=response,
+    )
+    return Trajectory(prompt_key=prompt.key, sample_index=0, turns=(turn,), seed=0, stop=StopReason.EOS)
+
+
+def last_boxed(text: str) -> str | None:
+    r"""What stands in the last complete ``\boxed{...}``, or None. Braces are matched, escaped ones are skipped."""
+    start = text.rfind("\\boxed")
+    while start >= 0:
+        inside = _braced(text, start + len("\\boxed"))
+        if inside is not None:
+            return inside
+        start = text.rfind("\\boxed", 0, start)
+    return None
+
+
+def _braced(text: str, start: int) -> str | None:
+    while start < len(text) and text[start] == " ":
+        start += 1
+    if start >= len(text) or text[start] != "{":
+        return None
+    depth, position = 0, start
+    while position < len(text):
+        letter = text[position]
+        if letter == "\\":
+            position += 1
+        elif letter == "{":
+            depth += 1
+        elif letter == "}":
+            depth -= 1
+            if depth == 0:
+                return text[start + 1 : position].strip()
+        position += 1
+    return None

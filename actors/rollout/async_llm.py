@@ -1,0 +1,166 @@
+"""vLLM's `AsyncLLM`: an engine core and one worker per tensor-parallel rank, each in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout
+from raylign.contracts import Completion, Sampling
+from raylign.errors import EngineDeadError, RequestError
+from raylign.records import Float32s
+
+EXTENSION = "raylign.actors.rollout.weight_extension.WeightExtension"
+SHARED_MEMORY = "/dev/shm"
+
+
+class AsyncLLMEngine(Engine):
+    """`Engine` over an `AsyncLLM`.
+
+    A paused AsyncLLM schedules nothing, not even a probe. So `verify` lets it run again, and results of other requests
+    are kept back until the probe has proven the weights.
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        super().__init__(spec)
+        self._ids = itertools.count()
+        self._proven = asyncio.Event()
+        self._proven.set()
+        self._death: EngineDeadError | None = None
+        self._counters = {"requests": 0, "tokens": 0, "rejected": 0, "updates": 0, "running": 0}
+
+    async def start(self) -> None:
+        """See `Engine.start`. Takes 16 to 29 s on CPU."""
+        from raylign.actors.rollout import vllm_io as io
+
+        self._io = io
+        try:
+            from transformers import AutoTokenizer
+            from vllm import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+
+            fields = io.engine_fields(self.spec) | {"worker_extension_cls": EXTENSION}
+            self._context = io.context_of(self.spec)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                self.spec.model_path, trust_remote_code=self.spec.trust_remote_code
+            )
+            self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**fields))
+            await self._llm.update_weight_version(str(self.version))
+        except Exception as cause:
+            raise self._die(cause) from cause
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling, seed: int) -> Completion:
+        """See `Engine.generate`."""
+        prompt, params = self._io.prompt_of(token_ids, self._context), self._io.generate_params(sampling, seed)
+        completion = self._io.completion_from(await self._run(prompt, params), self._tokenizer)
+        await self._proven.wait()
+        if self._death is not None:
+            raise EngineDeadError(str(self._death))
+        return completion
+
+    async def score(self, token_ids: Sequence[int], start: int) -> Float32s:
+        """See `Engine.score`."""
+        if not 1 <= start <= len(token_ids):
+            raise RequestError(f"start is {start}, expected 1 to {len(token_ids)}: the first token has no log-prob")
+        prompt = self._io.prompt_of(token_ids, self._context, "sequence to score")
+        return self._io.score_from(await self._run(prompt, self._io.score_params()))[start - 1 :]
+
+    async def pause(self) -> None:
+        """See `Engine.pause`."""
+        await self._final(self._llm.pause_generation(mode="keep", clear_cache=False))
+
+    async def load(self, layout: Layout, buffer: Bytes) -> None:
+        """See `Engine.load`. The bytes reach vLLM's workers by a file in shared memory."""
+        folder = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None
+        handle, path = tempfile.mkstemp(prefix="raylign-weights-", dir=folder)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(memoryview(np.ascontiguousarray(buffer)))
+            rows = [[name, dtype, list(shape), offset] for name, dtype, shape, offset in layout]
+            await self._final(self._llm.collective_rpc("load_weight_file", args=(path, rows)))
+        finally:
+            os.unlink(path)
+
+    async def commit(self, version: int) -> None:
+        """See `Engine.commit`."""
+        await self.reset_prefix_cache()
+        await self._final(self._llm.update_weight_version(str(version)))
+        self.version = version
+        self._counters["updates"] += 1
+
+    async def verify(self, probe_ids: Sequence[int], probe_logprobs: Float32s) -> Gap:
+        """See `Engine.verify`."""
+        self._proven.clear()
+        try:
+            await self.resume()
+            found = await self.score(probe_ids, 1)
+            gap = Gap.between(found, np.asarray(probe_logprobs, np.float32))
+            return gap.check(self.spec.max_gap, self.version)
+        except Exception as cause:
+            raise self._die(cause) from cause
+        finally:
+            self._proven.set()
+
+    async def resume(self) -> None:
+        """See `Engine.resume`."""
+        await self._final(self._llm.resume_generation())
+
+    async def reset_prefix_cache(self) -> None:
+        """See `Engine.reset_prefix_cache`."""
+        if not await self._final(self._llm.reset_prefix_cache(reset_running_requests=True)):
+            raise self._die(EngineDeadError("the prefix cache could not be reset: old keys would be reused"))
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        if hasattr(self, "_llm"):
+            await asyncio.to_thread(self._llm.shutdown)
+
+    def stats(self) -> dict[str, Any]:
+        """Requests, tokens, rejected requests and updates so far; requests running now."""
+        return {**self._counters, "version": self.version}
+
+    async def _run(self, prompt: Any, params: Any) -> Any:
+        """The finished output of one request."""
+        from vllm.v1.engine.exceptions import EngineDeadError as CoreDead
+
+        if self._death is not None:
+            raise EngineDeadError(str(self._death))
+        self.submitted += 1
+        self._counters["running"] += 1
+        output = None
+        try:
+            async for found in self._llm.generate(prompt, params, f"r{next(self._ids)}"):
+                output = found  # FINAL_ONLY: there is one
+        except CoreDead as cause:
+            raise self._die(cause) from cause
+        except self._io.REQUEST_ERRORS as cause:
+            self._counters["rejected"] += 1
+            raise RequestError(str(cause)) from None
+        finally:
+            self._counters["running"] -= 1
+        if output is None:
+            raise self._die(EngineDeadError("vLLM ended a request without any output"))
+        self._counters["requests"] += 1
+        self._counters["tokens"] += len(output.outputs[0].token_ids)
+        return output
+
+    async def _final(self, call: Any) -> Any:
+        """A call whose failure leaves the engine unusable."""
+        if self._death is not None:
+            call.close()
+            raise EngineDeadError(str(self._death))
+        try:
+            return await call
+        except Exception as cause:
+            raise self._die(cause) from cause
+
+    def _die(self, cause: Exception) -> EngineDeadError:
+        text = str(cause) if isinstance(cause, EngineDeadError) else f"{type(cause).__name__}: {cause}"
+        self._death = self._death or EngineDeadError(text)
+        return EngineDeadError(str(self._death))

@@ -1,0 +1,196 @@
+"""The one interface over both vLLM front ends: ids in, ids and processed log-probs out, weights that prove themselves.
+
+    generate, score ──────────────► engine ──► Completion, log-probs
+    pause ► load ► commit ► verify ► resume      a new policy version; any failure in between kills the engine
+
+A failed weight update leaves vLLM's layers half replaced. Such an engine is never repaired in place: it raises
+EngineDeadError from then on, its process exits, and the pool builds another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raylign.config.schema import EngineKind, ModelConfig, RolloutConfig
+from raylign.contracts import Completion, Sampling
+from raylign.errors import EngineDeadError
+from raylign.records import Float32s
+
+Bytes: TypeAlias = NDArray[np.uint8]
+Layout: TypeAlias = Sequence[tuple[str, str, tuple[int, ...], int]]  # name, dtype, shape, byte offset
+
+FLOAT32_GAP = 1e-4  # mean |Δ log-prob| that fp32 engines never reach unless the weights differ
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """What an engine needs to know of the run.
+
+    Example: ``EngineSpec(model_path="/m", dtype="float32", max_context=512, max_sequences=256)``
+    """
+
+    model_path: str
+    dtype: str  # float32 | bfloat16
+    max_context: int  # tokens of prompt and response together; capped at the model's own
+    max_sequences: int  # concurrent sequences
+    threads: int = 1  # OpenMP threads, CPU only
+    kv_cache_bytes: int = GIB  # CPU only
+    gpu: bool = False
+    gpu_memory: float = 0.85
+    tensor_parallel: int = 1
+    trust_remote_code: bool = False
+    max_gap: float = 0.02  # mean |Δ log-prob| of the probe that makes an update a failure
+
+    @classmethod
+    def of(cls, rollout: RolloutConfig, model: ModelConfig, model_path: str) -> EngineSpec:
+        """The engine of a rollout worker under this configuration."""
+        return cls(
+            model_path=model_path,
+            dtype=model.dtype,
+            max_context=model.max_context,
+            max_sequences=rollout.max_sequences,
+            threads=rollout.threads,
+            kv_cache_bytes=int(rollout.kv_cache_gb * GIB),
+            gpu=rollout.gpus > 0,
+            gpu_memory=rollout.gpu_memory,
+            tensor_parallel=rollout.tensor_parallel,
+            trust_remote_code=model.trust_remote_code,
+            # bf16 rounds by some 2e-3; in fp32 a gap far below the alarm already means stale weights.
+            max_gap=min(rollout.gap_alarm, FLOAT32_GAP) if model.dtype == "float32" else rollout.gap_alarm,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """|log-prob of the engine - log-prob of the learner| over the tokens of the probe.
+
+    Example: ``Gap(mean=4e-7, max=2e-6)``
+    """
+
+    mean: float
+    max: float
+
+    @classmethod
+    def between(cls, engine: Float32s, learner: Float32s) -> Gap:
+        """Both [P - 1]. Raises EngineDeadError when the lengths differ or a value is not finite."""
+        if engine.shape != np.shape(learner):
+            raise EngineDeadError(f"the probe has {engine.shape} log-probs in the engine, {np.shape(learner)} expected")
+        delta = np.abs(engine.astype(np.float64) - np.asarray(learner, np.float64))
+        if not np.isfinite(delta).all():
+            raise EngineDeadError("the probe's log-probs are not finite: the new weights are broken")
+        return cls(mean=float(delta.mean()), max=float(delta.max()))
+
+    def check(self, limit: float, version: int) -> Gap:
+        """Itself, or EngineDeadError when the mean is above the limit."""
+        if self.mean > limit:
+            raise EngineDeadError(
+                f"weights of version {version} are not live: the probe's log-probs differ from the learner's by "
+                f"{self.mean:.3g} nat on average (limit {limit:g}), {self.max:.3g} at most"
+            )
+        return self
+
+
+class Engine(ABC):
+    """One vLLM engine. All methods are called from one event loop.
+
+    Errors: RequestError concerns one request and leaves the engine usable; EngineDeadError is final.
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.spec = spec
+        self.submitted = 0  # requests handed to the engine so far
+        self.version = 0
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Load the model. Raises EngineDeadError naming vLLM's reason."""
+
+    @abstractmethod
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling, seed: int) -> Completion:
+        """One completion. The same seed gives the same tokens whatever else runs in the batch (fp32, one thread)."""
+
+    @abstractmethod
+    async def score(self, token_ids: Sequence[int], start: int) -> Float32s:
+        """Log-probs of ``token_ids[start:]`` given what precedes each, at temperature 1. start >= 1."""
+
+    @abstractmethod
+    async def pause(self) -> None:
+        """Stop sampling; requests in flight keep their tokens and wait."""
+
+    @abstractmethod
+    async def load(self, layout: Layout, buffer: Bytes) -> None:
+        """Replace all weights by those in one flat buffer. Names are the Hugging Face model's."""
+
+    @abstractmethod
+    async def commit(self, version: int) -> None:
+        """Drop every cached key and value of the old weights; tokens sampled from now on carry `version`."""
+
+    @abstractmethod
+    async def verify(self, probe_ids: Sequence[int], probe_logprobs: Float32s) -> Gap:
+        """Prove that the new weights are live. Raises EngineDeadError when the mean gap exceeds the spec's."""
+
+    @abstractmethod
+    async def resume(self) -> None:
+        """Go on sampling."""
+
+    @abstractmethod
+    async def reset_prefix_cache(self) -> None:
+        """Forget cached prefixes; requests in flight are computed again."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Stop the engine. Requests in flight fail."""
+
+    @abstractmethod
+    def stats(self) -> dict[str, Any]:
+        """Counters for telemetry."""
+
+    def _hold(self) -> None:  # noqa: B027 - an engine that cannot hold admissions schedules as requests come
+        """From now on collect requests instead of admitting them."""
+
+    def _release(self) -> None:  # noqa: B027
+        """Admit everything collected, in an order that depends on the requests alone."""
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Requests made inside enter the engine together, before its next step.
+
+        The composition of every batch then depends on the requests and not on timing, so two runs with the same seeds
+        are bit-equal even where arithmetic depends on the batch (several threads, bf16).
+        """
+        self._hold()
+        try:
+            yield
+            await self._settled()
+        finally:
+            self._release()
+
+    async def _settled(self) -> None:
+        """Return once the coroutines on this loop have stopped submitting requests."""
+        quiet, seen = 0, -1
+        while quiet < 3:  # a strategy may pass the loop once or twice between its start and its first request
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if self.submitted == seen else 0
+            seen = self.submitted
+
+
+def make_engine(kind: EngineKind, spec: EngineSpec) -> Engine:
+    """The engine of this kind; `auto` is in_process without a GPU and async_llm with one."""
+    if kind is EngineKind.auto:
+        kind = EngineKind.async_llm if spec.gpu else EngineKind.in_process
+    if kind is EngineKind.in_process:
+        from raylign.actors.rollout.in_process import InProcessEngine
+
+        return InProcessEngine(spec)
+    from raylign.actors.rollout.async_llm import AsyncLLMEngine
+
+    return AsyncLLMEngine(spec)

@@ -1,0 +1,51 @@
+"""Rollout strategies that need nothing but a policy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from raylign.contracts import Policy, RolloutTask
+from raylign.records import Trajectory, Turn, derive_seed
+
+
+class SingleTurn:
+    """One completion per draw: the prompt in, one turn out.
+
+    The seed of draw i is ``derive_seed(run_seed, prompt.key, i, 0)``, whatever worker makes it and whenever.
+    """
+
+    @dataclass
+    class Config:
+        """Nothing to choose."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory]:
+        """Each trajectory as it finishes. Raises RequestError when the prompt does not fit the context."""
+        draws = [asyncio.ensure_future(self._draw(task, policy, index)) for index in task.draws]
+        try:
+            for finished in asyncio.as_completed(draws):
+                yield await finished
+        finally:
+            for draw in draws:
+                draw.cancel()
+            await asyncio.gather(*draws, return_exceptions=True)
+
+    async def _draw(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
+        seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
+        sampling = replace(task.sampling, temperature=0.0, top_p=1.0, top_k=0) if task.greedy else task.sampling
+        found = await policy.generate(task.prompt.token_ids, sampling, seed)
+        turn = Turn(
+            context_ids=np.zeros(0, np.int32),
+            token_ids=found.token_ids,
+            logprobs=found.logprobs,
+            versions=found.versions,
+            stop=found.stop,
+            text=found.text,
+        )
+        return Trajectory(prompt_key=task.prompt.key, sample_index=index, turns=(turn,), seed=seed, stop=found.stop)

@@ -1,0 +1,90 @@
+"""The Ray cluster of a run: a private one on this machine, or one that is joined."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+from pathlib import Path
+
+import ray
+from ray.exceptions import AuthenticationError
+
+from raylign.config.schema import ClusterConfig
+from raylign.errors import PlanError
+from raylign.plan import Plan
+
+LOCAL = "local"
+
+
+def local_gpus() -> int:
+    """NVIDIA GPUs that this process may use, without loading CUDA."""
+    devices = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return devices
+    return min(devices, len([name for name in visible.split(",") if name.strip() and name.strip() != "-1"]))
+
+
+def local_node(config: ClusterConfig, plan: Plan) -> dict[str, float]:
+    """What a private cluster on this machine offers. CPUs are logical: a plan may have more actors than cores."""
+    cpus = config.num_cpus or max(os.cpu_count() or 1, math.ceil(plan.cpus))
+    return {"CPU": float(cpus), "GPU": float(local_gpus())}
+
+
+def connect(config: ClusterConfig, plan: Plan) -> Plan:
+    """Start or join the cluster and check that the plan fits. Raises PlanError before any actor starts."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if config.address == LOCAL:
+        checked = plan.check([local_node(config, plan)])
+        _start(config, plan)
+        return checked
+    _join(config)
+    return plan.check(live_nodes())
+
+
+def live_nodes() -> list[dict[str, float]]:
+    """CPUs and GPUs of every live node of the connected cluster."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [{"CPU": node.get("CPU", 0.0), "GPU": node.get("GPU", 0.0)} for node in nodes]
+
+
+def shutdown() -> None:
+    """Leave the cluster; a private one ends, and every actor of this run with it."""
+    ray.shutdown()
+
+
+def _start(config: ClusterConfig, plan: Plan) -> None:
+    # Ray listens on all interfaces. By itself it would switch token mode on and leave the token in ~/.ray, where it
+    # changes what later `ray` commands do; a token of this run alone keeps both doors shut.
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    node = local_node(config, plan)
+    ray.init(
+        address=LOCAL,
+        num_cpus=int(node["CPU"]),
+        num_gpus=int(node["GPU"]),
+        object_store_memory=config.object_store_mb * 2**20,
+        include_dashboard=config.dashboard,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+
+
+def _join(config: ClusterConfig) -> None:
+    has_token = "RAY_AUTH_TOKEN" in os.environ or Path("~/.ray/auth_token").expanduser().exists()
+    if has_token:  # a client without the mode is refused by a cluster that has it
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    try:
+        ray.init(address=config.address, log_to_driver=False, logging_level="ERROR")
+    except AuthenticationError as cause:
+        raise PlanError(
+            f"the cluster at {config.address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or put the "
+            "cluster's token into ~/.ray/auth_token)"
+        ) from cause
+    except (ConnectionError, ValueError) as cause:
+        raise PlanError(
+            f"no Ray cluster at cluster.address={config.address} ({str(cause).splitlines()[0]}); start one with "
+            "`ray start --head`, or set cluster.address=local"
+        ) from cause

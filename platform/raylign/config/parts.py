@@ -1,0 +1,62 @@
+"""Where the parts of a configuration are, and what the stages among them need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from raylign.config.build import build, part_config
+from raylign.config.schema import Config
+
+ROLES = frozenset({"rollout", "rewards", "learner"})
+
+
+class Part(NamedTuple):
+    """A resolved part: its place in the configuration, its class and its typed Config."""
+
+    key: str
+    cls: type
+    config: Any
+
+
+def part_nodes(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(dotted key, node) of every part."""
+    yield "source", config.source
+    yield "rollout.strategy", config.rollout.strategy
+    for name, reward in config.rewards.items():
+        yield f"rewards.{name}.fn", reward.fn
+    yield "shaper", config.shaper
+    yield "credit", config.credit
+    yield "objective", config.objective
+    yield "critic.objective", config.critic.objective
+    for name, stage in config.stages.items():
+        yield f"stages.{name}", stage
+
+
+def stages(config: Config) -> list[Part]:
+    """The stages in the order in which they run. Raises ConfigError."""
+    found = []
+    for name, stage in config.stages.items():
+        key = f"stages.{name}"
+        found.append(Part(key, *part_config(stage, key, config.run.allow_targets)))
+    return found
+
+
+def is_rl(stage: Part) -> bool:
+    """Whether a stage samples groups and trains on them: it then has `prompts_per_step` and `group_size`."""
+    return hasattr(stage.config, "prompts_per_step") and hasattr(stage.config, "group_size")
+
+
+def roles_of(stage: Part) -> frozenset[str]:
+    """Which actors a stage talks to: the class attribute ``roles``, a subset of rollout, rewards, learner."""
+    return frozenset(getattr(stage.cls, "roles", ROLES))
+
+
+def streams_needed(config: Config) -> frozenset[str]:
+    """Extra token streams that credit and objective read: ``value`` brings a critic, ``ref_logprob`` a reference."""
+    if not any(is_rl(stage) for stage in stages(config)):
+        return frozenset()
+    allow = config.run.allow_targets
+    credit = build(config.credit, "credit", allow)
+    objective = build(config.objective, "objective", allow)
+    return frozenset(credit.needs) | frozenset(objective.needs)

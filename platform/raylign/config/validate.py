@@ -1,0 +1,341 @@
+"""Rules that no single field can check. `validate` finds every problem; it starts nothing and loads no weights.
+
+A part may bring its own rules: ``Config.__post_init__`` raising ValueError for its own fields, and a class method
+``problems(config, run_config) -> list[Problem]`` for what depends on the rest of the run. A problem key that starts
+with a dot is relative to the part's own key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from raylign.config.build import part_config
+from raylign.config.parts import Part, is_rl, part_nodes, roles_of
+from raylign.config.schema import Config, Offload, OptimConfig
+from raylign.errors import ConfigError, Problem
+from raylign.models.facts import model_facts
+
+DATA_SUFFIXES = (".jsonl", ".parquet")
+FORMATS = ("auto", "gsm8k", "verl", "trl", "openrlhf", "verifiers", "columns")
+PLACEMENTS = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
+
+
+class _Findings(list[Problem]):
+    """Problems so far; `expect` adds one unless its condition holds."""
+
+    def expect(self, holds: bool, key: str, value: object, why: str, fix: str) -> None:
+        if not holds:
+            self.append(Problem(key=key, value=str(value), why=why, fix=fix))
+
+
+def validate(config: Config) -> list[Problem]:
+    """Every problem of a configuration, in the order of its sections; an empty list means that it can be planned."""
+    found = _Findings()
+    parts = _parts(config, found)
+    stages = [part for part in parts if part.key.startswith("stages.")]
+    found.expect(bool(config.stages), "stages", "{}", "there is nothing to run", "name at least one stage")
+    _run(config, found)
+    _model(config, found)
+    _data(config, found)
+    _sampling(config, stages, found)
+    _rollout(config, found)
+    _rewards(config, stages, found)
+    _learner(config, found)
+    _scale(config, found)
+    _cluster(config, found)
+    for stage in stages:
+        if is_rl(stage):
+            _batch(stage, config, {part.key: part for part in parts}, found)
+    return found
+
+
+def _parts(config: Config, found: _Findings) -> list[Part]:
+    parts: list[Part] = []
+    for key, node in part_nodes(config):
+        if not isinstance(node, Mapping):
+            found.expect(False, key, node, "is no part", f"write {key}: {{_target_: package.module.Class}}")
+            continue
+        try:
+            part = Part(key, *part_config(node, key, config.run.allow_targets))
+        except ConfigError as error:
+            found.extend(error.problems)
+            continue
+        parts.append(part)
+        hook = getattr(part.cls, "problems", None)
+        for problem in hook(part.config, config) if hook else ():
+            absolute = f"{key}{problem.key}" if problem.key.startswith(".") else problem.key
+            found.append(Problem(key=absolute, value=problem.value, why=problem.why, fix=problem.fix))
+    return parts
+
+
+def _run(config: Config, found: _Findings) -> None:
+    run, telemetry = config.run, config.telemetry
+    _positive(found, "run.keep_checkpoints", run.keep_checkpoints)
+    _not_negative(found, "run.save_every", run.save_every)
+    _positive(found, "run.deadline_s", run.deadline_s)
+    _positive(found, "run.stall_s", run.stall_s)
+    _not_negative(found, "seed", config.seed)
+    _one_of(found, "telemetry.progress", telemetry.progress, ("auto", "rich", "plain", "none"))
+    _one_of(found, "telemetry.wandb_mode", telemetry.wandb_mode, ("offline", "online"))
+    _not_negative(found, "telemetry.rollouts_per_step", telemetry.rollouts_per_step)
+
+
+def _model(config: Config, found: _Findings) -> None:
+    model, data = config.model, config.data
+    _one_of(found, "model.dtype", model.dtype, ("float32", "bfloat16"))
+    _positive(found, "model.max_context", model.max_context)
+    tokens = data.max_prompt_tokens + config.rollout.sampling.max_tokens
+    found.expect(
+        tokens <= model.max_context,
+        "model.max_context",
+        model.max_context,
+        f"is less than data.max_prompt_tokens + rollout.sampling.max_tokens = {tokens}",
+        f"set model.max_context={tokens}, or shorten one of the two",
+    )
+    try:
+        facts = model_facts(model)
+    except ValueError as cause:
+        fix = "name a folder with config.json and safetensors, or leave it empty for the tiny model"
+        found.expect(False, "model.path", model.path, str(cause), fix)
+        return
+    found.expect(
+        not facts.context or model.max_context <= facts.context,
+        "model.max_context",
+        model.max_context,
+        f"is more than the {facts.context} positions of {facts.name}",
+        f"set model.max_context={facts.context}" + ("" if model.path else " or raise model.tiny.context"),
+    )
+
+
+def _data(config: Config, found: _Findings) -> None:
+    data = config.data
+    _one_of(found, "data.format", data.format, FORMATS)
+    for key, path in (("data.path", data.path), ("data.eval_path", data.eval_path)):
+        if path:
+            _data_file(found, key, Path(path).expanduser())
+    found.expect(
+        not (data.path and data.task),
+        "data.task",
+        data.task,
+        "data.path is set as well; the prompts come from a file or from a task",
+        "remove one: data.path='' or data.task=''",
+    )
+    own_source = not str(config.source.get("_target_", "")).startswith("raylign.data.")
+    found.expect(
+        bool(data.path or data.task or own_source),
+        "data.path",
+        "empty",
+        "neither a file nor a task gives the prompts",
+        "set data.path=FILE.jsonl or data.task=basic_arithmetic",
+    )
+    found.expect(
+        data.format != "columns" or bool(data.prompt_key),
+        "data.prompt_key",
+        "empty",
+        "data.format=columns needs to know the prompt's column",
+        "set data.prompt_key=COLUMN (and data.answer_key=COLUMN)",
+    )
+    found.expect(
+        not data.template or "{prompt}" in data.template,
+        "data.template",
+        data.template,
+        "has no place for the prompt",
+        "put {prompt} into it",
+    )
+    _not_negative(found, "data.size", data.size)
+    _not_negative(found, "data.holdout", data.holdout)
+    _positive(found, "data.max_prompt_tokens", data.max_prompt_tokens)
+    found.expect(
+        not data.size or bool(data.eval_path) or data.holdout < data.size,
+        "data.holdout",
+        data.holdout,
+        f"leaves nothing to train on of data.size={data.size} rows",
+        f"set data.holdout below {data.size}",
+    )
+
+
+def _data_file(found: _Findings, key: str, path: Path) -> None:
+    fix = "name a .jsonl or .parquet file"
+    if not path.exists():
+        found.expect(False, key, path, f"does not exist (looked in {path.parent.absolute()})", fix)
+    elif path.suffix not in DATA_SUFFIXES:
+        found.expect(False, key, path, f"has the suffix {path.suffix or 'none'!r}, which no reader knows", fix)
+    else:
+        found.expect(path.is_file() and path.stat().st_size > 0, key, path, "is empty or no file", fix)
+
+
+def _sampling(config: Config, stages: list[Part], found: _Findings) -> None:
+    sampling, key = config.rollout.sampling, "rollout.sampling"
+    _positive(found, f"{key}.max_tokens", sampling.max_tokens)
+    _not_negative(found, f"{key}.top_k", sampling.top_k)
+    found.expect(0 < sampling.top_p <= 1, f"{key}.top_p", sampling.top_p, "is no share", "choose 0 < top_p <= 1")
+    if not any(is_rl(stage) for stage in stages):
+        _not_negative(found, f"{key}.temperature", sampling.temperature)
+        return
+    why = "reinforcement learning needs to sample"
+    found.expect(sampling.temperature > 0, f"{key}.temperature", sampling.temperature, why, f"set {key}.temperature=1")
+    why = "cuts the distribution that is sampled from, and the learner does not: its ratios would be wrong"
+    found.expect(sampling.top_p == 1, f"{key}.top_p", sampling.top_p, why, f"set {key}.top_p=1")
+    found.expect(sampling.top_k == 0, f"{key}.top_k", sampling.top_k, why, f"set {key}.top_k=0")
+
+
+def _rollout(config: Config, found: _Findings) -> None:
+    rollout = config.rollout
+    for name in ("workers", "tensor_parallel", "threads", "max_sequences", "cpus", "kv_cache_gb", "gap_alarm"):
+        _positive(found, f"rollout.{name}", getattr(rollout, name))
+    _not_negative(found, "rollout.gpus", rollout.gpus)
+    _not_negative(found, "rollout.max_restarts", rollout.max_restarts)
+    _share(found, "rollout.gpu_memory", rollout.gpu_memory)
+    found.expect(
+        rollout.tensor_parallel == 1 or rollout.gpus in (0, rollout.tensor_parallel),
+        "rollout.gpus",
+        rollout.gpus,
+        f"one engine with rollout.tensor_parallel={rollout.tensor_parallel} takes that many GPUs",
+        f"set rollout.gpus={rollout.tensor_parallel}",
+    )
+    _whole_gpus(found, "rollout.gpus", rollout.gpus)
+
+
+def _rewards(config: Config, stages: list[Part], found: _Findings) -> None:
+    needing = [stage.key for stage in stages if is_rl(stage) and "rewards" in roles_of(stage)]
+    found.expect(
+        bool(config.rewards or not needing),
+        "rewards",
+        "{}",
+        f"{', '.join(needing)} learns from rewards and there are none",
+        "set rewards.NAME.fn._target_=..., or choose a recipe that brings one",
+    )
+    for name, reward in config.rewards.items():
+        key = f"rewards.{name}"
+        found.expect(math.isfinite(reward.weight), f"{key}.weight", reward.weight, "is no number", "set it to 1")
+        _positive(found, f"{key}.workers", reward.workers)
+        _positive(found, f"{key}.cpus", reward.cpus)
+        _not_negative(found, f"{key}.gpus", reward.gpus)
+        _positive(found, f"{key}.timeout_s", reward.timeout_s)
+        _not_negative(found, f"{key}.retries", reward.retries)
+        _share(found, f"{key}.max_missing", reward.max_missing)
+
+
+def _learner(config: Config, found: _Findings) -> None:
+    learner = config.learner
+    for name in ("ranks", "threads", "micro_batch_tokens", "logprob_chunk", "cpus"):
+        _positive(found, f"learner.{name}", getattr(learner, name))
+    _positive(found, "critic.ranks", config.critic.ranks)
+    _not_negative(found, "critic.warmup_steps", config.critic.warmup_steps)
+    _one_of(found, "learner.zero_stage", learner.zero_stage, (0, 1, 2, 3))
+    found.expect(
+        0 <= learner.gpus <= 1, "learner.gpus", learner.gpus, "one rank drives one GPU", "set it between 0 and 1"
+    )
+    found.expect(
+        learner.offload is Offload.none or learner.zero_stage > 0,
+        "learner.offload",
+        learner.offload.name,
+        "ZeRO stage 0 keeps the optimizer in one piece on the device",
+        "set learner.zero_stage=2 or learner.offload=none",
+    )
+    tokens = config.data.max_prompt_tokens + config.rollout.sampling.max_tokens
+    found.expect(
+        learner.micro_batch_tokens >= tokens,
+        "learner.micro_batch_tokens",
+        learner.micro_batch_tokens,
+        f"cannot hold one sample of data.max_prompt_tokens + rollout.sampling.max_tokens = {tokens} (none is split)",
+        f"set learner.micro_batch_tokens={tokens} or more",
+    )
+    _optim(found, "learner.optim", learner.optim)
+    _optim(found, "critic.optim", config.critic.optim)
+
+
+def _optim(found: _Findings, key: str, optim: OptimConfig) -> None:
+    _positive(found, f"{key}.lr", optim.lr)
+    _positive(found, f"{key}.eps", optim.eps)
+    _positive(found, f"{key}.max_grad_norm", optim.max_grad_norm)
+    _not_negative(found, f"{key}.weight_decay", optim.weight_decay)
+    _not_negative(found, f"{key}.warmup_steps", optim.warmup_steps)
+    _share(found, f"{key}.min_lr_ratio", optim.min_lr_ratio)
+    usable = len(optim.betas) == 2 and all(0 <= beta < 1 for beta in optim.betas)
+    found.expect(usable, f"{key}.betas", optim.betas, "must be two numbers in [0, 1)", f"set {key}.betas=[0.9,0.95]")
+
+
+def _scale(config: Config, found: _Findings) -> None:
+    if config.scale != "tiny":
+        return
+    asked = {"rollout.gpus": config.rollout.gpus, "learner.gpus": config.learner.gpus}
+    asked |= {f"rewards.{name}.gpus": reward.gpus for name, reward in config.rewards.items()}
+    for key, gpus in asked.items():
+        found.expect(gpus == 0, key, gpus, "scale=tiny runs on the CPU only", f"set {key}=0 or scale=gpu")
+
+
+def _cluster(config: Config, found: _Findings) -> None:
+    cluster = config.cluster
+    _one_of(found, "cluster.strategy", cluster.strategy, PLACEMENTS)
+    _positive(found, "cluster.ready_timeout_s", cluster.ready_timeout_s)
+    _not_negative(found, "cluster.num_cpus", cluster.num_cpus)
+    why = "Ray's object store needs at least 80 MB"
+    found.expect(cluster.object_store_mb >= 80, "cluster.object_store_mb", cluster.object_store_mb, why, "set 256")
+
+
+def _batch(stage: Part, config: Config, parts: Mapping[str, Part], found: _Findings) -> None:
+    batch, key = stage.config, stage.key
+    prompts, group = int(batch.prompts_per_step), int(batch.group_size)
+    minibatches = int(getattr(batch, "minibatches", 1))
+    before = len(found)
+    _positive(found, f"{key}.prompts_per_step", prompts)
+    _positive(found, f"{key}.group_size", group)
+    _positive(found, f"{key}.minibatches", minibatches)
+    if len(found) > before:
+        return
+    found.expect(
+        prompts % minibatches == 0,
+        f"{key}.minibatches",
+        minibatches,
+        f"does not divide prompts_per_step={prompts}; a group is never split",
+        f"choose one of {', '.join(str(n) for n in range(1, prompts + 1) if prompts % n == 0)}",
+    )
+    credit = parts.get("credit")
+    grouped = credit is not None and any(
+        _name(getattr(credit.config, field, None)) not in ("None", "none") for field in ("baseline", "std")
+    )
+    found.expect(
+        group >= 2 or not grouped,
+        f"{key}.group_size",
+        group,
+        "the credit compares the samples of a group, and one sample has nothing to be compared with",
+        f"set {key}.group_size=8, or credit.baseline=none credit.std=none",
+    )
+    samples, ranks = prompts * group // minibatches, config.learner.ranks
+    found.expect(
+        samples >= ranks,
+        f"{key}.prompts_per_step",
+        prompts,
+        f"gives {samples} samples an update to {ranks} learner ranks",
+        "raise prompts_per_step or group_size, or lower minibatches or learner.ranks",
+    )
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "name", value))
+
+
+def _positive(found: _Findings, key: str, value: float) -> None:
+    found.expect(value > 0 and math.isfinite(value), key, value, "must be above 0", f"set {key} to a positive number")
+
+
+def _not_negative(found: _Findings, key: str, value: float) -> None:
+    found.expect(value >= 0 and math.isfinite(value), key, value, "must not be negative", f"set {key}=0 or more")
+
+
+def _share(found: _Findings, key: str, value: float) -> None:
+    found.expect(0 <= value <= 1, key, value, "is no share", f"set {key} between 0 and 1")
+
+
+def _one_of(found: _Findings, key: str, value: object, known: tuple[object, ...]) -> None:
+    choices = ", ".join(str(item) for item in known)
+    found.expect(value in known, key, value, f"is none of {choices}", f"set {key} to one of them")
+
+
+def _whole_gpus(found: _Findings, key: str, gpus: float) -> None:
+    why = "more than one GPU can only be given whole"
+    found.expect(gpus <= 1 or gpus == int(gpus), key, gpus, why, f"set {key}={math.ceil(gpus)}")

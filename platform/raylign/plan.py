@@ -1,0 +1,322 @@
+"""What would run where: roles, bundles, batch arithmetic and memory, worked out before any actor starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from raylign.config.parts import is_rl, roles_of, stages, streams_needed
+from raylign.config.schema import Config, Offload
+from raylign.errors import PlanError
+from raylign.models.facts import ModelFacts, model_facts
+from raylign.telemetry.table import table
+
+GB = 2**30
+Resources = Mapping[str, float]  # of one node: {"CPU": 8, "GPU": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """Actors of one kind; each gets a bundle of its own.
+
+    Example: ``Role(name="learner", actors=4, cpus=4, gpus=1, memory_gb=31.2, memory="weights 14.2, optimizer 14.2")``
+    """
+
+    name: str
+    actors: int
+    cpus: float  # of each actor
+    gpus: float
+    memory_gb: float = 0.0  # estimate of each actor, on the GPU where it has one
+    memory: str = ""
+    setting: str = ""  # the key that makes it smaller
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """Resources of one actor, as Ray wants them."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Arithmetic of one step of a reinforcement-learning stage."""
+
+    stage: str
+    steps: int
+    prompts: int
+    samples: int
+    max_tokens: int  # if every sample ran to its limit
+    updates: int
+    samples_per_update: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All roles of a run in the order of their bundles."""
+
+    roles: tuple[Role, ...]
+    batches: tuple[Batch, ...] = ()
+    strategy: str = "PACK"
+    model: str = ""
+    nodes: tuple[int, ...] = field(default=())  # node of each bundle, known after `check`
+
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """One per actor, roles in order."""
+        return [role.bundle for role in self.roles for _ in range(role.actors)]
+
+    @property
+    def cpus(self) -> float:
+        """CPUs of all actors."""
+        return sum(role.actors * role.cpus for role in self.roles)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of all actors."""
+        return sum(role.actors * role.gpus for role in self.roles)
+
+    def role(self, name: str) -> Role:
+        """A role by name. Raises KeyError."""
+        return {role.name: role for role in self.roles}[name]
+
+    def bundle_index(self, name: str, actor: int) -> int:
+        """Index of the bundle of one actor. Raises KeyError, IndexError."""
+        first = 0
+        for role in self.roles:
+            if role.name == name:
+                if not 0 <= actor < role.actors:
+                    raise IndexError(f"role {name} has {role.actors} actors, no number {actor}")
+                return first + actor
+            first += role.actors
+        raise KeyError(name)
+
+    def check(self, nodes: Sequence[Resources]) -> Plan:
+        """The plan with a node for each bundle. Raises PlanError naming what does not fit."""
+        placed, left_out = _fit(self, nodes)
+        if not left_out:
+            return Plan(
+                roles=self.roles,
+                batches=self.batches,
+                strategy=self.strategy,
+                model=self.model,
+                nodes=tuple(placed[index] for index in range(len(placed))),
+            )
+        raise PlanError(_shortage(self, nodes, left_out))
+
+    def render(self) -> str:
+        """The plan as tables of plain text."""
+        first, rows = 0, []
+        for role in self.roles:
+            where = sorted(set(self.nodes[first : first + role.actors]))
+            first += role.actors
+            fit = _ranges(where) if where else "?"
+            memory = f"{role.memory_gb:.2f}" if role.memory_gb else "-"
+            rows.append([role.name, role.actors, role.cpus, role.gpus, fit, memory, role.memory])
+        rows.append(["total", len(self.bundles), round(self.cpus, 3), round(self.gpus, 3), "", "", self.strategy])
+        headers = ["role", "actors", "CPUs each", "GPUs each", "node", "GB each", "of which"]
+        text = f"model: {self.model}\n\nroles, one placement group\n{table(headers, rows)}"
+        if self.batches:
+            headers = ["stage", "steps", "prompts", "samples", "tokens at most", "updates", "samples/update"]
+            lines = [
+                [b.stage, b.steps, b.prompts, b.samples, b.max_tokens, b.updates, b.samples_per_update]
+                for b in self.batches
+            ]
+            text += f"\n\nevery step\n{table(headers, lines)}"
+        return text
+
+
+def make_plan(config: Config) -> Plan:
+    """The plan of a validated configuration. Raises ConfigError or PlanError."""
+    try:
+        facts = model_facts(config.model)
+    except ValueError as cause:
+        raise PlanError(f"model.path = {config.model.path}: {cause}") from cause
+    listed = stages(config)
+    wanted = frozenset().union(*(roles_of(stage) for stage in listed)) if listed else frozenset[str]()
+    streams = streams_needed(config)
+    roles: list[Role] = []
+    if "learner" in wanted:
+        roles.append(_trainer("learner", config.learner.ranks, config, facts))
+    if "value" in streams:
+        roles.append(_trainer("critic", config.critic.ranks, config, facts))
+    if "ref_logprob" in streams:
+        roles.append(_reference(config, facts))
+    if "rollout" in wanted:
+        roles.append(_rollout(config, facts))
+    if "rewards" in wanted:
+        for name, reward in config.rewards.items():
+            key = f"rewards.{name}"
+            roles.append(
+                Role(
+                    name=f"reward.{name}",
+                    actors=reward.workers,
+                    cpus=reward.cpus,
+                    gpus=reward.gpus,
+                    setting=f"{key}.workers",
+                )
+            )
+    size = _count(facts.parameters)
+    return Plan(
+        roles=tuple(roles),
+        batches=tuple(_batch(stage.key, stage.config, config) for stage in listed if is_rl(stage)),
+        strategy=config.cluster.strategy,
+        model=f"{config.model.path or 'built from its shape'}, {facts.name}, {size} parameters, {config.model.dtype}",
+    )
+
+
+def _batch(key: str, stage: object, config: Config) -> Batch:
+    prompts, group = int(getattr(stage, "prompts_per_step")), int(getattr(stage, "group_size"))  # noqa: B009 (any class)
+    minibatches, epochs = int(getattr(stage, "minibatches", 1)), int(getattr(stage, "epochs", 1))
+    return Batch(
+        stage=key.removeprefix("stages."),
+        steps=int(getattr(stage, "steps", 0)),
+        prompts=prompts,
+        samples=prompts * group,
+        max_tokens=prompts * group * (config.data.max_prompt_tokens + config.rollout.sampling.max_tokens),
+        updates=minibatches * epochs,
+        samples_per_update=prompts * group // minibatches,
+    )
+
+
+def _trainer(name: str, ranks: int, config: Config, facts: ModelFacts) -> Role:
+    """Weights, gradients, fp32 master and Adam moments as ZeRO shards them, activations, and the logits in flight."""
+    learner, mixed = config.learner, config.model.dtype != "float32"
+    width = 2 if mixed else 4
+    sharded = {3: "wgo", 2: "go", 1: "o", 0: ""}[learner.zero_stage]
+    sizes = {
+        "weights": facts.parameters * width / (ranks if "w" in sharded else 1),
+        "gradients": facts.parameters * width / (ranks if "g" in sharded else 1),
+        "optimizer": facts.parameters * (12 if mixed else 8) / (ranks if "o" in sharded else 1),
+    }
+    if learner.offload is Offload.cpu and learner.gpus:
+        del sizes["optimizer"]
+    per_layer = 2 if learner.gradient_checkpointing else 16  # hidden-sized tensors kept for the backward pass
+    sizes["activations"] = learner.micro_batch_tokens * facts.hidden * facts.layers * per_layer * width
+    if name != "critic":
+        sizes["logits"] = 2 * learner.logprob_chunk * facts.vocab * 4
+    return Role(
+        name=name,
+        actors=ranks,
+        cpus=learner.cpus,
+        gpus=learner.gpus,
+        memory_gb=sum(sizes.values()) / GB,
+        memory=_parts(sizes),
+        setting=f"{name}.ranks",
+    )
+
+
+def _reference(config: Config, facts: ModelFacts) -> Role:
+    learner = config.learner
+    sizes = {
+        "weights": facts.parameters * (4 if config.model.dtype == "float32" else 2),
+        "logits": 2 * learner.logprob_chunk * facts.vocab * 4,
+    }
+    return Role(
+        name="reference",
+        actors=1,
+        cpus=learner.cpus,
+        gpus=learner.gpus,
+        memory_gb=sum(sizes.values()) / GB,
+        memory=_parts(sizes),
+        setting="credit.kl_coef=0 objective.kl_coef=0",
+    )
+
+
+def _rollout(config: Config, facts: ModelFacts) -> Role:
+    rollout, width = config.rollout, 4 if config.model.dtype == "float32" else 2
+    sizes: dict[str, float] = {"weights": facts.parameters * width / rollout.tensor_parallel}
+    full = rollout.max_sequences * config.model.max_context * facts.kv_bytes(width)
+    if rollout.gpus:
+        note = f", a full KV cache would take {full / GB:.2f}; the engine takes {rollout.gpu_memory:.0%} of the GPU"
+    else:
+        sizes["KV cache"] = rollout.kv_cache_gb * GB
+        holds = int(rollout.kv_cache_gb * GB // max(1, config.model.max_context * facts.kv_bytes(width)))
+        note = f" ({holds:,} full contexts)"
+    return Role(
+        name="rollout",
+        actors=rollout.workers,
+        cpus=rollout.cpus,
+        gpus=rollout.gpus,
+        memory_gb=sum(sizes.values()) / GB,
+        memory=_parts(sizes) + note,
+        setting="rollout.workers",
+    )
+
+
+def _fit(plan: Plan, nodes: Sequence[Resources]) -> tuple[dict[int, int], list[int]]:
+    """First fit, largest bundles first: node of each bundle, and the bundles that found none."""
+    bundles = plan.bundles
+    cpus = [node.get("CPU", 0.0) for node in nodes]
+    devices = [[1.0] * int(node.get("GPU", 0)) for node in nodes]
+    order = sorted(range(len(bundles)), key=lambda i: (-bundles[i].get("GPU", 0.0), -bundles[i]["CPU"], i))
+    placed: dict[int, int] = {}
+    left_out: list[int] = []
+    for index in order:
+        bundle = bundles[index]
+        for node in _candidates(plan.strategy, placed, len(nodes)):
+            if cpus[node] + 1e-9 >= bundle["CPU"] and _take(devices[node], bundle.get("GPU", 0.0)):
+                cpus[node] -= bundle["CPU"]
+                placed[index] = node
+                break
+        else:
+            left_out.append(index)
+    return placed, left_out
+
+
+def _candidates(strategy: str, placed: Mapping[int, int], nodes: int) -> list[int]:
+    used = set(placed.values())
+    if strategy == "STRICT_PACK" and used:
+        return list(used)
+    free = [node for node in range(nodes) if node not in used]
+    if strategy == "STRICT_SPREAD":
+        return free
+    return [*free, *used] if strategy == "SPREAD" else [*sorted(used), *free]
+
+
+def _take(devices: list[float], gpus: float) -> bool:
+    """Take a share of one device, or whole devices; False when there is no room."""
+    whole, share = (int(gpus), 0.0) if gpus >= 1 else (0, gpus)
+    room = [i for i, left in enumerate(devices) if left + 1e-9 >= (1.0 if whole else share)]
+    if len(room) < max(whole, 1 if share else 0):
+        return False
+    for i in room[:whole]:
+        devices[i] = 0.0
+    if share:
+        fullest = min(room, key=lambda i: devices[i])
+        devices[fullest] -= share
+    return True
+
+
+def _shortage(plan: Plan, nodes: Sequence[Resources], left_out: Sequence[int]) -> str:
+    owners = [role for role in plan.roles for _ in range(role.actors)]
+    rows = []
+    for role in plan.roles:
+        short = sum(owners[index] is role for index in left_out)
+        if short:
+            rows.append(f"  {short} of {role.actors} {role.name} actors ({_bundle(role.bundle)} each): {role.setting}")
+    supply = ", ".join(_bundle(node) for node in nodes) or "no node"
+    return (
+        f"the plan does not fit the cluster.\n"
+        f"  demand: {_bundle({'CPU': plan.cpus, 'GPU': plan.gpus})} in {len(plan.bundles)} bundles, {plan.strategy}\n"
+        f"  supply: {supply}\n"
+        f"without a place, and the setting that makes each smaller:\n" + "\n".join(rows)
+    )
+
+
+def _bundle(bundle: Resources) -> str:
+    shown = [f"{round(bundle[name], 3):g} {name}" for name in ("CPU", "GPU") if bundle.get(name)]
+    return " + ".join(shown) or "nothing"
+
+
+def _parts(sizes: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {size / GB:.2f}" for name, size in sizes.items())
+
+
+def _count(number: int) -> str:
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return str(number)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"

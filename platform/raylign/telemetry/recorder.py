@@ -1,0 +1,216 @@
+"""The run folder's own record, always written: what was run, every step's metrics, the samples, the events.
+
+    resolved.yaml  overrides.txt  environment.json      what was run, on what
+    metrics.jsonl                                       one line a step: {"step", "stage", "time", name: number, ...}
+    events.jsonl                                        one line an event: {"time", "step", "kind", ...}
+    rollouts/step_000123.jsonl                          one line a trajectory
+
+`step` counts over the whole run, all stages together, so that curves never fold back. One process writes: the driver.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from raylign.columns import Columns
+from raylign.config.schema import TelemetryConfig
+from raylign.records import Group, Missing, Reward, Trajectory
+from raylign.telemetry.environment import environment
+from raylign.telemetry.sinks import Sink, open_sinks
+
+JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+class Recorder:
+    """Writes a run folder. Sinks (W&B, TensorBoard) get the same metrics and can never fail the run.
+
+    Example: ``recorder = Recorder(folder, config.telemetry, run_id="grpo-1"); recorder.metrics(1, {"loss": .3}, "rl")``
+    """
+
+    def __init__(self, folder: Path, config: TelemetryConfig, *, run_id: str = "") -> None:
+        self.folder = Path(folder)
+        self._config = config
+        self._run_id = run_id or self.folder.name
+        (self.folder / "rollouts").mkdir(parents=True, exist_ok=True)
+        for name in ("metrics.jsonl", "events.jsonl"):
+            _heal(self.folder / name)
+        self._metrics = (self.folder / "metrics.jsonl").open("ab")
+        self._events = (self.folder / "events.jsonl").open("ab")
+        self._sinks: list[Sink] | None = None
+        self._step = 0
+
+    def settings(self, resolved: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
+        """Store the configuration, the command line's part of it, and the environment."""
+        write_atomically(self.folder / "resolved.yaml", yaml.safe_dump(dict(resolved), sort_keys=False).encode())
+        write_atomically(self.folder / "overrides.txt", "".join(f"{item}\n" for item in overrides).encode())
+        write_atomically(self.folder / "environment.json", orjson.dumps(environment(), option=orjson.OPT_INDENT_2))
+
+    def metrics(self, step: int, values: Mapping[str, float], stage: str) -> None:
+        """One line of numbers (NaN and infinity become null), flushed."""
+        self._step = step
+        line = {"step": step, "stage": stage, "time": round(time.time(), 3), **_plain(values)}
+        _append(self._metrics, line)
+        self._to_sinks(step, {name: value for name, value in line.items() if isinstance(value, (int, float))})
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Something that is no number: a restart, a dropped group, an alarm."""
+        _append(self._events, {"time": round(time.time(), 3), "step": self._step, "kind": kind, **fields})
+
+    def rollouts(
+        self,
+        step: int,
+        groups: Sequence[Group],
+        batch: Columns | None = None,
+        rows: Sequence[tuple[int, int]] | None = None,
+        stage: str = "",
+    ) -> Path:
+        """Store trajectories of one step, whole groups first, up to the configured number.
+
+        rows: (group, trajectory) of each row of `batch`, whose advantages are stored; by default the valid
+        trajectories in order.
+        """
+        if rows is None:
+            rows = [(g, t) for g, group in enumerate(groups) for t in group.valid]
+        advantages = _advantages(batch, rows) if batch is not None and len(batch) == len(rows) else {}
+        limit = self._config.rollouts_per_step or sum(len(group.trajectories) for group in groups)
+        lines = []
+        for g, group in enumerate(groups):
+            for t, trajectory in enumerate(group.trajectories):
+                score = group.scores[t] if t < len(group.scores) else None
+                row = {"step": step, "stage": stage, **_row(group, trajectory), "score": score}
+                lines.append(orjson.dumps(row | {"advantage": advantages.get((g, t))}, option=JSON))
+        path = self.folder / "rollouts" / f"step_{step:06d}.jsonl"
+        write_atomically(path, b"".join(line + b"\n" for line in lines[:limit]))
+        return path
+
+    def truncate(self, step: int) -> None:
+        """Forget metrics and rollouts after `step`, so that a resume counts nothing twice.
+
+        Events stay: a worker that died did die.
+        """
+        self._metrics.close()
+        _rewrite(self.folder / "metrics.jsonl", lambda line: line.get("step", 0) <= step)
+        for path in (self.folder / "rollouts").glob("step_*.jsonl"):
+            if int(path.stem.removeprefix("step_")) > step:
+                path.unlink()
+        self._metrics = (self.folder / "metrics.jsonl").open("ab")
+        self._step = step
+
+    def close(self) -> None:
+        """Flush everything; sinks get their last chance."""
+        for sink in self._sinks or ():
+            self._guard(sink, sink.close)
+        self._sinks = []
+        self._metrics.close()
+        self._events.close()
+
+    def _to_sinks(self, step: int, values: Mapping[str, float]) -> None:
+        if self._sinks is None:
+            self._sinks = open_sinks(self._config, self.folder, self._run_id, self._sink_failed)
+        for sink in list(self._sinks):
+            self._guard(sink, lambda sink=sink: sink.metrics(step, values))
+
+    def _guard(self, sink: Sink, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as cause:  # noqa: BLE001  a tracker may raise anything, and no run may end because of it
+            self._sinks = [other for other in self._sinks or () if other is not sink]
+            self._sink_failed(sink.name, cause)
+
+    def _sink_failed(self, name: str, cause: Exception) -> None:
+        self.event("sink_dropped", sink=name, error=f"{type(cause).__name__}: {cause}"[:500])
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a .jsonl file; one that was cut off by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_bytes().split(b"\n"):
+        if not text:
+            continue
+        try:
+            lines.append(orjson.loads(text))
+        except orjson.JSONDecodeError:
+            continue
+    return lines
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside, sync, rename: a reader sees the old file or the new one."""
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    with staging.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    staging.replace(path)
+
+
+def _append(stream: Any, line: Mapping[str, Any]) -> None:
+    stream.write(orjson.dumps(line, option=JSON, default=str) + b"\n")
+    stream.flush()
+
+
+def _heal(path: Path) -> None:
+    """Drop a last line that a kill cut off, so that the next one does not grow onto it."""
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        _rewrite(path, lambda line: True)
+
+
+def _rewrite(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
+    kept = [line for line in read_lines(path) if keep(line)]
+    write_atomically(path, b"".join(orjson.dumps(line) + b"\n" for line in kept))
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}
+
+
+def _row(group: Group, trajectory: Trajectory) -> dict[str, Any]:
+    prompt = group.prompt
+    return {
+        "prompt": trajectory.prompt_key,
+        "sample": trajectory.sample_index,
+        "messages": [dict(message) for message in prompt.messages],
+        "answer": prompt.answer if isinstance(prompt.answer, (str, int, float, list, dict)) else str(prompt.answer),
+        "prompt_ids": prompt.token_ids,
+        "seed": trajectory.seed,
+        "stop": trajectory.stop.value,
+        "text": trajectory.text,
+        "rewards": {name: _reward(reward) for name, reward in trajectory.rewards.items()},
+        "turns": [
+            {
+                "context_ids": turn.context_ids,
+                "token_ids": turn.token_ids,
+                "logprobs": turn.logprobs,
+                "versions": turn.versions,
+                "stop": turn.stop.value,
+            }
+            for turn in trajectory.turns
+        ],
+    }
+
+
+def _reward(reward: Reward) -> dict[str, Any]:
+    if isinstance(reward, Missing):
+        return {"missing": reward.reason}
+    return {"score": reward.score} | (
+        {"details": {k: str(v) for k, v in reward.details.items()}} if reward.details else {}
+    )
+
+
+def _advantages(batch: Columns, rows: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Any]:
+    """One number where all sampled tokens of a row share it, else one per sampled token."""
+    found: dict[tuple[int, int], Any] = {}
+    for index, place in enumerate(rows):
+        values = batch.row(index, "advantage")[batch.row(index, "loss_mask")]
+        constant = len(values) > 0 and bool((values == values[0]).all())
+        found[place] = float(values[0]) if constant else values.tolist()
+    return found

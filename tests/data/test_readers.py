@@ -1,0 +1,148 @@
+"""Every column convention, and every way in which a file can be wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raylign.data.readers import Format, Row, load_rows
+from raylign.errors import DataError
+
+CHAT = [{"role": "user", "content": "1+1?"}]
+
+
+def write_jsonl(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(path: Path, **keys: str) -> tuple[Format, list[Row]]:
+    kind, rows = load_rows(path, **keys)
+    return kind, list(rows)
+
+
+CONVENTIONS = [
+    (
+        {"question": "How many?", "answer": "2 * 540\n#### 1,080", "level": 3},
+        Format.gsm8k,
+        {"answer": "1080", "target": "2 * 540\n#### 1,080", "verifier": "gsm8k", "meta": {"level": 3}},
+    ),
+    (
+        {
+            "prompt": CHAT,
+            "reward_model": {"ground_truth": "2", "style": "rule"},
+            "data_source": "openai/gsm8k",
+            "extra_info": {"index": 7},
+        },
+        Format.verl,
+        {"answer": "2", "verifier": "gsm8k", "domain": "openai/gsm8k", "meta": {"extra_info": {"index": 7}}},
+    ),
+    ({"prompt": CHAT, "color": "red"}, Format.trl, {"answer": None, "verifier": "", "meta": {"color": "red"}}),
+    ({"prompt": "1+1?", "solution": "2"}, Format.trl, {"answer": "2", "verifier": "exact"}),
+    ({"input": "1+1?", "label": "2"}, Format.openrlhf, {"answer": "2", "verifier": "exact"}),
+    (
+        {"question": "1+1?", "answer": "2", "info": {"a": 1}, "task": "math"},
+        Format.verifiers,
+        {"answer": "2", "domain": "math", "verifier": "boxed_math", "meta": {"info": {"a": 1}, "task": "math"}},
+    ),
+    ({"prompt": CHAT, "answer": "2", "task": "x"}, Format.verifiers, {"answer": "2", "verifier": "exact"}),
+    ({"problem": "1+1?", "answer": "2"}, Format.verifiers, {"answer": "2", "verifier": "boxed_math"}),
+]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".json", ".parquet"])
+@pytest.mark.parametrize(("raw", "kind", "expected"), CONVENTIONS)
+def test_conventions_are_detected_and_read(
+    tmp_path: Path, raw: dict[str, Any], kind: Format, expected: dict[str, Any], suffix: str
+) -> None:
+    path = tmp_path / f"rows{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([raw, raw]), path)
+    elif suffix == ".json":
+        path.write_text(json.dumps([raw, raw]))
+    else:
+        text = "\n".join([json.dumps(raw), "", json.dumps(raw)]).encode()  # no newline at the end, a blank line
+        path.write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
+    found, rows = read(path)
+    assert found is kind and len(rows) == 2
+    for name, value in expected.items():
+        assert getattr(rows[1], name) == value, name
+    assert [message["role"] for message in rows[0].messages] == ["user"]
+    assert load_rows(path, kind.value)[0] is kind
+
+
+def test_named_columns_override(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"prompt": "no", "text": "1+1?", "gold": 2}])
+    kind, rows = read(path, prompt_key="text", answer_key="gold")
+    assert kind is Format.columns
+    assert (rows[0].messages[0]["content"], rows[0].answer, rows[0].meta) == ("1+1?", 2, {"prompt": "no"})
+
+
+def test_parquet_structs_lose_their_nulls(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "name": "x"}]
+    pq.write_table(pa.Table.from_pylist([{"prompt": chat}]), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet")[1][0].messages == tuple(chat)
+
+
+BAD_FILES = [
+    ("a.jsonl", b"", r"a\.jsonl: holds no rows"),
+    ("a.jsonl", b"\n\n", r"a\.jsonl: holds no rows"),
+    ("a.json", b"[]", r"a\.json: holds no rows"),
+    ("a.json", b'[{"prompt": "x"}', r"a\.json:1: not valid JSON or truncated"),
+    ("a.json", b"{}", r"must hold one array"),
+    ("a.jsonl", b'{"prompt": "x"}\n{"prompt": "y', r"a\.jsonl:2: the last line is cut off"),
+    ("a.jsonl", b'{"prompt": "x"}\nnonsense\n{"prompt": "y"}\n', r"a\.jsonl:2: not valid JSON"),
+    ("a.jsonl", b'{"prompt": "x"}\n[1]\n', r"a\.jsonl:2: a row must be an object"),
+    ("a.jsonl", b'{"prompt": "\xff"}\n', r"not UTF-8"),
+    ("a.jsonl.gz", gzip.compress(b'{"prompt": "x"}\n' * 99)[:-9], r"corrupt or truncated gzip"),
+    ("a.jsonl.gz", b"", r"holds no rows"),
+    ("a.jsonl.gz", b"no gzip", r"corrupt or truncated gzip"),
+    ("a.parquet", b"", r"not a readable parquet file"),
+    ("a.parquet", b"PAR1 and then nothing", r"not a readable parquet file"),
+    ("a.csv", b"a,b", r"unknown kind of file"),
+    ("a.jsonl", b'{"prompt": ""}\n', r"a\.jsonl:1: the prompt is empty"),
+    ("a.jsonl", b'{"prompt": 3}\n', r"a\.jsonl:1: the prompt must be a text or a list"),
+    ("a.jsonl", b'{"prompt": []}\n', r"a\.jsonl:1: the prompt must be a text or a list"),
+    ("a.jsonl", b'{"chosen": "x", "rejected": "y"}\n', r"a\.jsonl:1: no known format.*chosen, rejected"),
+    ("a.jsonl", b'{"prompt": "x"}\n{"text": "y"}\n', r"a\.jsonl:2: no column 'prompt'; columns present: text"),
+    ("a.jsonl", b'{"question": "x", "answer": "#### 1"}\n{"question": "y"}\n', r":2: no column 'answer'"),
+    ("a.jsonl", b'{"question": "x", "answer": "#### 1"}\n{"question": "y", "answer": "2"}\n', r":2: .*no '#### N'"),
+    ("a.jsonl", b'{"prompt": "x", "reward_model": {"style": "rule"}}\n', r":1: no column 'reward_model.ground_truth'"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
+def test_bad_files_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / name)
+
+
+def test_truncated_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"prompt": [str(i) for i in range(5000)]}), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"a\.parquet: not a readable parquet"):
+        read(path)
+
+
+def test_missing_file_folder_column_and_format(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read(tmp_path / "none.jsonl")
+    with pytest.raises(DataError, match="is a folder"):
+        read(tmp_path)
+    path = write_jsonl(tmp_path / "a.jsonl", [{"prompt": "x"}])
+    with pytest.raises(DataError, match=r"a\.jsonl:1: no column 'gold'; columns present: prompt"):
+        read(path, answer_key="gold")
+    with pytest.raises(DataError, match="no column 'txt'"):
+        read(path, prompt_key="txt")
+    with pytest.raises(DataError, match="unknown; known are auto, gsm8k"):
+        read(path, format="gms8k")
+    with pytest.raises(DataError, match="needs data.prompt_key"):
+        read(path, format="columns")
