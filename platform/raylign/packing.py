@@ -204,7 +204,7 @@ def _plan(rows: _Rows, keys: Sequence[list[int]], ranks: int, budget: int, grain
     tokens = [rows.tokens(piece) for piece in pieces]
     costs = [rows.cost(piece) for piece in pieces]
     order = sorted(range(len(pieces)), key=lambda i: (-costs[i], pieces[i]))
-    steps = max(1, -(-sum(tokens) // (ranks * budget)))
+    steps = max(1, -(-sum(min(size, budget) for size in tokens) // (ranks * budget)))  # a longer piece fills one bin
     while (bins := _fill(order, tokens, costs, ranks * steps, budget)) is None:
         steps += 1
     loads = [sum(costs[i] for i in members) for members in bins]

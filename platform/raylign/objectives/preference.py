@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid
 
 from raylign.columns import Columns
 from raylign.contracts import LossTerms, TokenView
@@ -82,7 +82,7 @@ def target_margin(mode: ReferenceMargin, ref_margin: Tensor, gamma: float = 0.0,
 def pair_loss(kind: PairLoss, margin: Tensor, target: Tensor, beta: float) -> Tensor:
     """[P] loss of each pair; `margin` (Δθ) carries gradient, `target` (D) does not."""
     if kind is PairLoss.sigmoid:
-        return softplus(-beta * (margin - target))
+        return -logsigmoid(beta * (margin - target))
     return (margin - target - 1 / (2 * beta)) ** 2
 
 
