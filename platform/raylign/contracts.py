@@ -220,8 +220,8 @@ class LossTerms:
 class Objective(Protocol):
     """A loss as a sum of named components. Runs in the learner; knows nothing of sharding or packing.
 
-    One that compares the rows of a group with each other (pairs) says so by the class attribute ``whole_groups = True``:
-    the learner then never splits a group over micro-batches or ranks.
+    One that compares the rows of a group (pairs) says so by the class attribute ``whole_groups = True``: the learner
+    then never splits a group over micro-batches or ranks.
     """
 
     @property

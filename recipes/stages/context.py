@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import RunError
 from raylign.models.tiny import build_tiny_model
 from raylign.placement import Placement
-from raylign.records import Group
+from raylign.records import Group, Prompt
 from raylign.run_folder import RunFolder
 from raylign.telemetry.progress import Progress
 from raylign.telemetry.recorder import Recorder
@@ -56,12 +57,18 @@ class RunContext:
         self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
         self.model_path = cfg.model.path or str(build_tiny_model(cfg.model.tiny))
         self.tokenizer = _tokenizer(self.model_path, cfg.model.trust_remote_code)
-        self.prompts: PromptSet = load_prompts(cfg.data, self.tokenizer, cfg.seed)
         self._rollouts: VllmRolloutPool | None = None
         self._rollout_model = ""
         self._rewards: RewardPools | None = None
         self._learners: dict[str, LearnerGroup] = {}
         self._scorers: dict[str, tuple[str, ScorerGroup]] = {}  # name -> (loaded path, group)
+
+    @cached_property
+    def prompts(self) -> PromptSet:
+        """The run's prompts, read when a stage first asks for them (one that learns from pairs never does)."""
+        found = load_prompts(self.cfg.data, self.tokenizer, self.cfg.seed)
+        self.progress.message(str(found.report))
+        return found
 
     @property
     def sampling(self) -> Sampling:
@@ -146,9 +153,11 @@ class RunContext:
         path = self.cfg.critic.path or self.model_path
         return await self._learner("critic", "scalar_head", path, config, total_steps)
 
-    async def scorers(self, streams: Collection[str]) -> dict[str, StreamScorer]:
+    async def scorers(
+        self, streams: Collection[str], prompts: Sequence[Prompt] | None = None
+    ) -> dict[str, StreamScorer]:
         """Who fills each of these streams, of those that any scorer of the run fills; started, and checked against
-        the training prompts. A scorer without a path is a frozen copy of `model_path`.
+        `prompts` (the training prompts). A scorer without a path is a frozen copy of `model_path`.
 
         Raises ConfigError on a model with another vocabulary, DataError on a domain without a model.
         """
@@ -158,7 +167,7 @@ class RunContext:
         for stream in sorted({scorer.stream for scorer in wanted.values()}):
             chosen = [model for model in models if wanted[model.name].stream == stream]
             routed = RoutedScorer(stream, chosen)
-            routed.check(self.prompts.train)
+            routed.check(self.prompts.train if prompts is None else prompts)
             found[stream] = routed
         return found
 
@@ -181,6 +190,12 @@ class RunContext:
             await group.start()
         own = tokenizer if scorer.own_template else None
         return RoutedModel(name=name, scorer=group, domain=scorer.domain, tokenizer=own)
+
+    async def end_scorers(self) -> None:
+        """End the frozen models, for a stage that has asked them all it wants to know."""
+        groups = [group for _, group in self._scorers.values()]
+        self._scorers.clear()
+        await asyncio.gather(*(group.close() for group in groups))
 
     def model_of(self, path: str) -> str:
         """The folder that a path of the configuration means: empty is the lineage's model, ``@NAME`` what the stage

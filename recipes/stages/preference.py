@@ -76,7 +76,7 @@ class Preference:
         return frozenset({"learner"})
 
     @classmethod
-    def problems(cls, config: Config, run: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: RunSettings) -> list[Problem]:
         """What else must hold within a run."""
         found = []
         if run.rollout.sampling.temperature != 1:
@@ -84,15 +84,17 @@ class Preference:
             found.append(_problem("rollout.sampling.temperature", run.rollout.sampling.temperature, why, "set it to 1"))
         if config.max_tokens > run.model.max_context:
             fix = f"set model.max_context={config.max_tokens} or shorten the pairs"
-            found.append(_problem(".max_tokens", config.max_tokens, "is more than model.max_context", fix))
+            found.append(_problem(f"{key}.max_tokens", config.max_tokens, "is more than model.max_context", fix))
         if run.data.max_prompt_tokens >= config.max_tokens:
             why = f"leaves no room for an answer in max_tokens={config.max_tokens}"
             fix = "set it below the stage's max_tokens"
             found.append(_problem("data.max_prompt_tokens", run.data.max_prompt_tokens, why, fix))
-        part = build(config.objective, "objective", tuple(run.run.allow_targets))
+        part = build(config.objective, f"{key}.objective", tuple(run.run.allow_targets))
         pairwise = isinstance(part, PreferenceLoss)
         if pairwise and config.rows is Rows.chosen:
-            found.append(_problem(".rows", "chosen", "a preference objective compares both answers", "set rows: pair"))
+            found.append(
+                _problem(f"{key}.rows", "chosen", "a preference objective compares both answers", "set rows: pair")
+            )
         if REFERENCE in part.needs and all(scorer.stream != REFERENCE for scorer in run.scorers.values()):
             why = f"no scorer fills {REFERENCE}"
             found.append(_problem("scorers", ", ".join(run.scorers) or "none", why, "add scorers.reference.path=MODEL"))

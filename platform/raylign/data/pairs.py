@@ -1,4 +1,4 @@
-"""Preference pairs: files with TRL's columns, or a procedural task -> token ids, cut to length, with a held-out part.
+"""Preference pairs: files with TRL's columns, or a generator -> token ids, cut to length, with a held-out part.
 
 | columns                  | values                                    | the prompt is                              |
 |--------------------------|-------------------------------------------|--------------------------------------------|
@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.data.files import RawRow, read_rows
-from raylign.data.procedural import procedural_rows
 from raylign.data.readers import messages_of
 from raylign.errors import DataError
 from raylign.records import Int32s, Message, Prompt, Sample, content_id
@@ -120,15 +120,15 @@ class _Counts:
 
 
 def load_pairs(config: DataConfig, tokenizer: Any, max_tokens: int, truncation: Truncation, seed: int) -> PairSet:
-    """All pairs of a run, tokenised once.
+    """All pairs of a run, tokenised once: those of `data.path`, else those that `data.generator` makes.
 
     `data.eval_path`, or else `data.holdout` pairs with the smallest prompt ids, are held out, the same for every seed.
     `data.size` keeps the first rows of a file. Prompt and answer together may have `max_tokens`; where they have more
-    the prompt is cut to `data.max_prompt_tokens`; see `Truncation`. Raises DataError on anything that is wrong with the data.
+    the prompt is cut to `data.max_prompt_tokens`; see `Truncation`. Raises DataError.
     """
     counts = _Counts()
     rules = _Rules(data=config, tokenizer=tokenizer, max_tokens=max_tokens, truncation=truncation)
-    source = config.path or f"reasoning-gym {config.task}"
+    source = config.path or str(config.generator.get("_target_", ""))
     pairs = _tokenize(_texts(config, config.path, seed, counts), rules, counts)
     if config.eval_path:
         # What is dropped among the held-out rows is not reported: the counts are about what is trained on.
@@ -213,11 +213,15 @@ def _sample(group: int, prompt: Int32s, answer: Int32s) -> Sample:
 
 
 def _texts(config: DataConfig, path: str, seed: int, counts: _Counts) -> Iterator[PairText]:
-    if config.task and path:
-        raise DataError("data.path and data.task are both set; keep one")
-    if not (config.task or path):
-        raise DataError("no pairs: set data.path to a file with columns chosen and rejected, or data.task")
-    found: Iterable[PairText | None] = read_pairs(path) if path else _procedural(config, seed)
+    found: Iterable[PairText | None]
+    if path:
+        found = read_pairs(path)
+    elif config.generator:
+        if not config.size:
+            raise DataError("data.generator needs data.size, the number of pairs to make")
+        found = build(config.generator, "data.generator").pairs(config.size, seed)
+    else:
+        raise DataError("no pairs: set data.path to a file with columns chosen and rejected, or data.generator")
     limit = config.size if path == config.path else 0
     for text in found:
         if limit and counts.rows >= limit:
@@ -227,22 +231,6 @@ def _texts(config: DataConfig, path: str, seed: int, counts: _Counts) -> Iterato
             counts.unpaired += 1
         else:
             yield text
-
-
-def _procedural(config: DataConfig, seed: int) -> Iterator[PairText]:
-    """The right answer of a task over the next different answer of the same length (of any length if there is none)."""
-    rows = list(procedural_rows(config.task, config.task_args, config.size, seed))
-    answers = [str(row.answer) for row in rows]
-    by_length: dict[int, list[int]] = {}
-    for index, answer in enumerate(answers):
-        by_length.setdefault(len(answer), []).append(index)
-    for index, row in enumerate(rows):
-        peers = [other for other in by_length[len(answers[index])] if answers[other] != answers[index]]
-        peers = peers or [other for other in range(len(rows)) if answers[other] != answers[index]]
-        if not peers:
-            raise DataError(f"reasoning-gym {config.task}: all {len(rows)} answers are the same; nothing to prefer")
-        wrong = next((other for other in peers if other > index), peers[0])
-        yield PairText(messages=row.messages, chosen=answers[index], rejected=answers[wrong], place=row.place)
 
 
 def _dialogue(text: str, place: str) -> tuple[Message, ...]:
