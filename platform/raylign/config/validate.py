@@ -18,7 +18,7 @@ from raylign.config.schema import Config, ModelConfig, Offload, OptimConfig
 from raylign.errors import ConfigError, Problem
 from raylign.models.facts import model_facts
 
-DATA_SUFFIXES = (".jsonl", ".parquet")
+DATA_SUFFIXES = (".jsonl", ".json", ".parquet")
 FORMATS = ("auto", "gsm8k", "verl", "trl", "openrlhf", "verifiers", "columns")
 PLACEMENTS = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
@@ -153,7 +153,7 @@ def _data_file(found: _Findings, key: str, path: Path) -> None:
     fix = "name a .jsonl or .parquet file"
     if not path.exists():
         found.expect(False, key, path, f"does not exist (looked in {path.parent.absolute()})", fix)
-    elif path.suffix not in DATA_SUFFIXES:
+    elif (path.with_suffix("") if path.suffix == ".gz" else path).suffix not in DATA_SUFFIXES:
         found.expect(False, key, path, f"has the suffix {path.suffix or 'none'!r}, which no reader knows", fix)
     else:
         found.expect(path.is_file() and path.stat().st_size > 0, key, path, "is empty or no file", fix)
