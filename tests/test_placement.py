@@ -103,7 +103,7 @@ def test_what_is_missing_is_named() -> None:
     with pytest.raises(PlanError) as caught:
         plan.check([{"CPU": 64, "GPU": 2}])
     text = str(caught.value)
-    assert "demand: 24 CPU + 6 GPU" in text and "supply: 64 CPU + 2 GPU" in text
+    assert "demand:  24 CPU + 6 GPU" in text and "supply:  64 CPU + 2 GPU" in text and "missing: 4 GPU" in text
     assert "2 of 4 learner actors (4 CPU + 1 GPU each): learner.ranks" in text
     assert "2 of 2 rollout" in text
     with pytest.raises(PlanError, match="no node"):

@@ -240,6 +240,8 @@ class RunContext:
             total_steps=total_steps,
             seed=self.cfg.seed,
             deadline_s=self.cfg.run.deadline_s,
+            allow_targets=tuple(self.cfg.run.allow_targets),
+            trust_remote_code=self.cfg.model.trust_remote_code,
         )
 
     async def _learner(self, role: str, kind: str, path: str, config: LearnerConfig, steps: int) -> LearnerGroup:

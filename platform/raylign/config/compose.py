@@ -36,7 +36,7 @@ from raylign.errors import ConfigError, Problem
 
 CONF = "pkg://raylign.conf"
 COMMAND_LINE = "command line"
-TASK = ("task", "task_args", "template")
+TASK = ("task", "task_args", "task_template")
 
 
 class Composed(NamedTuple):
