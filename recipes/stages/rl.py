@@ -33,7 +33,7 @@ class Rl:
         group_size: int = 8
         minibatches: int = 1
         epochs: int = 1
-        mask_truncated: bool = False
+        mask_truncated: bool = False  # rows cut by a length limit keep their score but carry no loss
         dynamic_sampling: bool = False
         sampling_rounds: int = 4
         eval_every: int = 0  # 0: never
@@ -62,6 +62,10 @@ class Rl:
                     key="rewards", value="none", why=f"{key} has nothing to learn from", fix="add rewards.<name>.fn"
                 )
             )
+        if config.mask_truncated and cfg.shaper.get("overlong_buffer"):
+            why = "truncated responses would be masked and punished"
+            fix = "set shaper.overlong_buffer=0, or do not mask"
+            found.append(Problem(key=f"{key}.mask_truncated", value="true", why=why, fix=fix))
         updates = config.minibatches * config.epochs
         if updates > 1 and (config.objective or cfg.objective).get("old_logprob", "detach") == "detach":
             why = f"{updates} updates a step need the log-probs from before the first of them"
