@@ -66,16 +66,25 @@ def test_an_empty_folder_and_a_young_run(tmp_path: Path) -> None:
 
 
 def test_charts_by_family() -> None:
-    lines = [{"step": s, "stage": "rl", "time": s, "zebra": 1.0, "reward/a": s, "reward/b": -s} for s in range(3)]
-    made = charts(lines)
-    assert [chart["title"] for chart in made] == ["reward", "zebra"]
+    lines = [
+        {"step": s, "stage": "rl", "time": s, "zebra": 1.0, "yak": s, "reward/a": s, "reward/b": -s} for s in range(3)
+    ]
+    made, steady = charts(lines)
+    assert [(chart["title"], chart["main"]) for chart in made] == [("reward", True), ("yak", False)]
     assert [name for _, name, _ in made[0]["legend"]] == ["a", "b"]
-    assert charts(lines[:1]) == [], "one point is no curve"
+    assert steady == [("zebra", "1")]
+    assert charts(lines[:1])[0] == [], "one point is no curve"
+
+
+def test_no_line_joins_two_stages() -> None:
+    lines = [{"step": s, "stage": "a" if s < 3 else "b", "time": s, "loss": s} for s in range(6)]
+    (chart,), _ = charts(lines)
+    assert chart["svg"].count("<polyline") == 2
 
 
 def test_many_series_are_split() -> None:
-    lines = [{"step": s, "stage": "rl", "time": s} | {f"m/{i:02d}": s * i for i in range(14)} for s in range(3)]
-    assert [len(chart["legend"]) for chart in charts(lines)] == [6, 6, 2]
+    lines = [{"step": s, "stage": "rl", "time": s} | {f"m/{i:02d}": s * (i + 1) for i in range(14)} for s in range(3)]
+    assert [len(chart["legend"]) for chart in charts(lines)[0]] == [6, 6, 2]
 
 
 def test_ticks_enclose() -> None:
