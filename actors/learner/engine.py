@@ -106,7 +106,9 @@ class TrainingEngine:
         }
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         maxima = {name: float(value) for name, value in totals.maxima.items()}
-        return RankUpdate(sums=sums, maxima={**maxima, "learner/seconds": seconds, "learner/peak_rss_mb": rss}, common=common)
+        return RankUpdate(
+            sums=sums, maxima={**maxima, "learner/seconds": seconds, "learner/peak_rss_mb": rss}, common=common
+        )
 
     def logprobs(self, batch: Columns) -> RankTokens:
         """Log-probs of this rank's loss tokens at the sampling temperature."""

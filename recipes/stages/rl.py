@@ -85,7 +85,7 @@ class Rl:
         if self.config.start:
             # The loop publishes the learner's weights before the first sample, so engines of another stage will do.
             context.hand_over(Path(context.model_of(self.config.start)), published=True)
-        loop = Loop(await self._parts(context), self._settings(context), self._on_phase(context))
+        loop = await self.loop(context)
         start = await self._resume(context, loop, checkpoints)
         found = await loop.publish()
         context.recorder.event("published", stage=self.name, **found)
@@ -105,6 +105,10 @@ class Rl:
         await loop.parts.learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=True)
         return {"model": str(folder / "model"), "steps": self.config.steps, "metrics": {}}
+
+    async def loop(self, context: RunContext) -> Loop:
+        """The loop over this run's parts, all of them started."""
+        return Loop(await self._parts(context), self._settings(context), self._on_phase(context))
 
     async def evaluate(self, context: RunContext, loop: Loop) -> dict[str, float]:
         """Greedy score on held-out prompts under the weights that are live."""
