@@ -1,4 +1,4 @@
-"""HyPO through the command line: it mends wrong references better than DPO, and a killed run ends with the same weights."""
+"""HyPO through the command line: it mends what DPO leaves, and a killed run ends with the very same weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 HERE = Path(__file__).parent
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 STAGE = (
-    "_target_:raylign.recipes.stages.preference.Preference,start:'@sft',batch_pairs:64,max_tokens:64,optim:{lr:1e-3}"
+    "_target_:raylign.recipes.stages.preference.Preference,start:'@sft',batch_pairs:64,max_tokens:64,"
+    "optim:{lr:1e-3,schedule:constant,warmup_steps:4}"  # without a horizon, so that a shorter stage has the same steps
 )
 LOGGED = {  # what the digest's "Needs from the platform" lists
     "loss",
@@ -76,6 +77,9 @@ def test_hypo_mends_more_pessimistic_pairs_than_dpo_in_equal_steps(tmp_path: Pat
     assert found["dpo/eval/share/pessimistic"] == found["hypo/eval/share/pessimistic"] > 0.2
     rows = metrics(tmp_path / "run")
     assert set(rows[-1]) >= LOGGED
+    losses = {name: [row["loss"] for row in rows if row["stage"] == name] for name in methods}
+    assert losses["floorless"] == losses["dpo"][:8]
+    assert losses["hypo"][0] != losses["dpo"][0]
 
 
 def test_killed_while_scoring_learning_and_saving_and_resumed_is_bit_equal(tmp_path: Path) -> None:
