@@ -21,6 +21,7 @@ STAMP := $(VENV)/.ready-$(STACK)-$(HASH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CODE := platform/raylign actors recipes
 ARGS ?=
+RECIPE ?= $(NAME)
 
 .PHONY: help setup run test lint lock wheel bench experiment doctor clean
 
@@ -95,9 +96,9 @@ wheel: $(STAMP) ## dist/*.whl, and unpacked in build/pkg for Ray's py_modules (h
 bench: $(STAMP) ## every script in benchmarks/, or one: make bench NAME=packing
 	@for script in $(if $(NAME),benchmarks/$(NAME).py,benchmarks/[a-z]*.py); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
 
-experiment: $(STAMP) ## one paper's experiment: make experiment NAME=<slug>
-	@[ -n "$(NAME)" ] || { echo "make experiment NAME=<slug>; there are:"; ls benchmarks/experiments/*.py 2>/dev/null || true; exit 1; }
-	$(BIN)/python benchmarks/experiments/$(NAME).py $(ARGS)
+experiment: $(STAMP) ## one paper's experiment: make experiment RECIPE=<slug>
+	@[ -n "$(RECIPE)" ] || { echo "make experiment RECIPE=<slug>; there are:"; ls benchmarks/experiments | sed -nE 's/^([a-z]\w*)\.py$$/    \1/p' | grep -vw report; exit 1; }
+	$(BIN)/python -m benchmarks.experiments.$(RECIPE) $(ARGS)
 
 doctor: $(STAMP) ## what is wrong with this environment, and the fix
 	@$(BIN)/raylign doctor
