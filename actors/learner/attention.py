@@ -1,9 +1,9 @@
 """Attention over a packed row of segments: no padding, no M x M mask.
 
 A segment ``(start, length, prefix_start, prefix_length)`` of a micro-batch attends causally to itself and fully to its
-prefix (see `raylign.packing`). The function is registered with transformers' `AttentionInterface` under `NAME`; the table of
-segments travels as the keyword argument ``segments`` of the backbone's forward, which every transformers model hands
-down to its attention layers (gradient checkpointing included).
+prefix (see `raylign.packing`). The function is registered with transformers' `AttentionInterface` under `NAME`; the
+table of segments travels as the keyword argument ``segments`` of the backbone's forward, which transformers models hand
+down to their attention layers (gradient checkpointing included).
 
 Three kernels, all exact:
 - CPU: the flash kernel of PyTorch, segment by segment, inside one autograd function. Autograd over slices and
@@ -39,6 +39,14 @@ class Varlen:
     key_ends: Tensor  # [S + 1] int32
     longest_query: int
     longest_key: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one attention layer asks for."""
+
+    scale: float
+    window: int | None  # keys that a query may look back on, its own included; None: all
 
 
 class SegmentTable:
@@ -113,19 +121,18 @@ def segment_attention(
     for unsupported in ("softcap", "s_aux", "position_bias"):
         if options.get(unsupported) is not None:
             raise ValueError(f"{type(module).__name__} needs {unsupported}, which segment attention does not compute")
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    window = options.get("sliding_window")
+    rule = Rule(query.shape[-1] ** -0.5 if scale is None else scale, options.get("sliding_window"))
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))  # [M, H, D]
     if q.device.type == "cpu":
-        out = _CpuSegments.apply(q, k, v, table, scale, window)
+        out = _CpuSegments.apply(q, k, v, table, rule)
     elif q.device.type == "cuda" and q.dtype in (torch.bfloat16, torch.float16):
-        out = _varlen_segments(q, k, v, table, scale, window)
+        out = _varlen_segments(q, k, v, table, rule)
     else:
-        out = sdpa_segments(q, k, v, table, scale, window)
+        out = sdpa_segments(q, k, v, table, rule)
     return out[None], None
 
 
-def sdpa_segments(q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, scale: float, window: int | None) -> Tensor:
+def sdpa_segments(q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, rule: Rule) -> Tensor:
     """[M, H, D] by one scaled_dot_product_attention per segment, differentiated by autograd. Any device and dtype."""
     parts = []
     repeat = q.shape[1] // k.shape[1]
@@ -133,14 +140,16 @@ def sdpa_segments(q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, scale: f
         keys, values = (
             _heads_first(_with_prefix(states, start, length, prefix_start, prefix), repeat) for states in (k, v)
         )
-        mask = table.mask(q, length, prefix, window)
+        mask = table.mask(q, length, prefix, rule.window)
         queries = q[start : start + length].transpose(0, 1)[None]
-        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale)
+        out = F.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=rule.scale
+        )
         parts.append(out[0].transpose(0, 1))
     return torch.cat(parts)
 
 
-def _varlen_segments(q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, scale: float, window: int | None) -> Tensor:
+def _varlen_segments(q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, rule: Rule) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     spans = table.varlen(q.device)
@@ -152,9 +161,9 @@ def _varlen_segments(q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, scale
         spans.key_ends,
         spans.longest_query,
         spans.longest_key,
-        scale=scale,
+        scale=rule.scale,
         # (w, 0): causal, aligned to the last key, with w keys to the left
-        window_size=(-1 if window is None else window - 1, 0),
+        window_size=(-1 if rule.window is None else rule.window - 1, 0),
         enable_gqa=q.shape[1] != k.shape[1],
     )
 
@@ -163,8 +172,8 @@ class _CpuSegments(torch.autograd.Function):
     """PyTorch's CPU flash kernel per segment, forward and backward, with results written in place."""
 
     @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, scale: float, window: int | None
+    def forward(  # noqa: PLR0917 - autograd functions take positional arguments only
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, rule: Rule
     ) -> Tensor:
         out = q.new_empty(q.shape)
         repeat = q.shape[1] // k.shape[1]
@@ -173,13 +182,13 @@ class _CpuSegments(torch.autograd.Function):
             keys, values = (
                 _heads_first(_with_prefix(states, start, length, prefix_start, prefix), repeat) for states in (k, v)
             )
-            mask = table.mask(q, length, prefix, window)
+            mask = table.mask(q, length, prefix, rule.window)
             queries = q[start : start + length].transpose(0, 1)[None]
-            part, lse = _flash(queries, keys, values, 0.0, mask is None, attn_mask=mask, scale=scale)
+            part, lse = _flash(queries, keys, values, 0.0, mask is None, attn_mask=mask, scale=rule.scale)
             out[start : start + length] = part[0].transpose(0, 1)
             kept.append((keys, values, part, lse))
         ctx.save_for_backward(q, *(tensor for group in kept for tensor in group))
-        ctx.table, ctx.scale, ctx.window, ctx.shape = table, scale, window, k.shape
+        ctx.table, ctx.rule, ctx.shape = table, rule, k.shape
         return out
 
     @staticmethod
@@ -189,11 +198,11 @@ class _CpuSegments(torch.autograd.Function):
         kv_heads = ctx.shape[1]
         for index, (start, length, prefix_start, prefix) in enumerate(ctx.table.rows):
             keys, values, part, lse = kept[4 * index : 4 * index + 4]
-            mask = ctx.table.mask(q, length, prefix, ctx.window)
+            mask = ctx.table.mask(q, length, prefix, ctx.rule.window)
             span = slice(start, start + length)
             queries, grads = (states[span].transpose(0, 1)[None] for states in (q, grad))
             dq, dk, dv = _flash_backward(
-                grads, queries, keys, values, part, lse, 0.0, mask is None, attn_mask=mask, scale=ctx.scale
+                grads, queries, keys, values, part, lse, 0.0, mask is None, attn_mask=mask, scale=ctx.rule.scale
             )
             grad_q[span] = dq[0].transpose(0, 1)
             for total, step in ((grad_k, dk), (grad_v, dv)):
@@ -201,7 +210,7 @@ class _CpuSegments(torch.autograd.Function):
                 total[span] += heads[prefix:]
                 if prefix:
                     total[prefix_start : prefix_start + prefix] += heads[:prefix]
-        return grad_q, grad_k, grad_v, None, None, None
+        return grad_q, grad_k, grad_v, None, None
 
 
 def _with_prefix(states: Tensor, start: int, length: int, prefix_start: int, prefix: int) -> Tensor:

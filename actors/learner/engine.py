@@ -1,7 +1,7 @@
 """One rank's model, DeepSpeed engine and optimiser: updates, log-probs, values, and the weights they rest on.
 
-One update: prepare the batch (the objective stamps the global normalisation) -> pack (every rank makes the same plan) ->
-forward and backward per micro-batch -> one optimiser step. DeepSpeed averages gradients over ranks while components are
+One update: prepare the batch (the objective stamps the global normalisation), pack it (every rank makes the same plan),
+forward and backward per micro-batch, one optimiser step. DeepSpeed averages gradients over ranks while components are
 already parts of the global loss, so each micro-batch loss is multiplied by the number of ranks.
 """
 
@@ -19,13 +19,13 @@ import deepspeed
 import numpy as np
 import ray
 import torch
-from torch import Tensor
-
-from raylign.actors.learner.model import export_model, load_model
+from raylign.actors.learner.model import export_model, load_model, packed_inputs
 from raylign.actors.learner.optimization import deepspeed_config, effective_stage, learning_rate
 from raylign.actors.learner.passes import Totals, token_values, token_view
 from raylign.actors.learner.probe import probe_batch, probe_ids
 from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, RankUpdate
+from torch import Tensor
+
 from raylign.columns import Columns
 from raylign.config.build import build
 from raylign.contracts import Objective, WeightUpdate
@@ -43,17 +43,12 @@ class TrainingEngine:
     def __init__(self, spec: LearnerSpec, rank: int, world: int, device: torch.device) -> None:
         self.spec, self.rank, self.world, self.device = spec, rank, world, device
         self.stage = effective_stage(spec.learner, spec.dtype)
+        self.kind = ForwardKind(spec.kind)
         self.step = 0
         torch.manual_seed(spec.seed)
         settings = deepspeed_config(spec.learner, spec.dtype)
         partition = _partition_at_load(settings) if self.stage == 3 else None
-        self.model = load_model(
-            spec.model_path,
-            spec.kind,
-            getattr(torch, spec.dtype),
-            spec.learner.logprob_chunk,
-            spec.learner.gradient_checkpointing,
-        )
+        self.model = load_model(spec)
         del partition
         optim = spec.learner.optim
         beta1, beta2 = optim.betas
@@ -133,13 +128,11 @@ class TrainingEngine:
         return pack(batch, self.world, learner.micro_batch_tokens, learner.share_prompts)
 
     def _loss(self, micro: MicroBatch, batch: Columns, objective: Objective, totals: Totals) -> Tensor:
-        from raylign.actors.learner.model import packed_inputs
-
         inputs = packed_inputs(micro, batch, self.device)
         outputs = self.engine(inputs, self.spec.temperature, objective.needs_entropy)
         if not len(micro.token_index):
             return self.model.loss_of_nothing(outputs)
-        terms = objective.terms(token_view(self.spec.kind, outputs, micro, batch, self.device))
+        terms = objective.terms(token_view(self.kind, outputs, micro, batch, self.device))
         totals.add(terms)
         return torch.stack([component.float() for component in terms.components.values()]).sum()
 
@@ -164,8 +157,8 @@ class TrainingEngine:
         return self._objectives[key]
 
     def _require(self, kind: ForwardKind) -> None:
-        if self.spec.kind is not kind:
-            raise LearnerError(f"this learner's model is a {self.spec.kind}, the call needs a {kind}")
+        if self.kind is not kind:
+            raise LearnerError(f"this learner's model is a {self.kind}, the call needs a {kind}")
 
     # ------------------------------------------------------------------------------------------------ weights
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
-
 from raylign.actors.learner.ranks import RankGroup
 from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, merge_updates, scatter
 from raylign.actors.learner.worker import LearnerWorker
+
 from raylign.columns import Columns
+from raylign.config.schema import LearnerConfig
 from raylign.contracts import WeightUpdate
 from raylign.errors import LearnerError
 from raylign.records import Float32s
@@ -21,20 +23,24 @@ Options = Callable[[int], dict[str, Any]]
 class LearnerGroup:
     """N ranks that train one model at a time; implements `raylign.contracts.Learner`.
 
+    role: names the logs, ``<log_dir>/learner-<role>-<rank>.log``. config: its ranks, threads and gpus shape the group.
+    options: placement of a rank, as Ray actor options.
+
     Every call runs on all ranks under the spec's deadline. The first rank that raises or dies ends the group with a
     LearnerError that carries that rank's error, node and log; make and `start` a new group after that.
 
     Example::
 
-        group = LearnerGroup(role="policy", ranks=2, threads=1, gpu=False, log_dir="run/logs", options=placement)
+        group = LearnerGroup("learner", config, log_dir=Path("run/logs"), options=lambda rank: {"num_cpus": 1})
         await group.start()
         await group.load(LearnerSpec(model_path=path, learner=config, total_steps=100))
         metrics = await group.update(batch, {"_target_": "raylign.objectives.policy.PolicyLoss"})
     """
 
-    def __init__(self, *, role: str, ranks: int, threads: int, gpu: bool, log_dir: str, options: Options) -> None:
-        self._group = RankGroup(LearnerWorker, f"learner-{role}", ranks, log_dir, options)
-        self._threads, self._gpu = threads, gpu
+    def __init__(self, role: str, config: LearnerConfig, *, log_dir: Path | str, options: Options) -> None:
+        label = role if role.startswith("learner") else f"learner-{role}"
+        self._group = RankGroup(LearnerWorker, label, config.ranks, log_dir, options)
+        self._threads, self._gpu = config.threads, config.gpus > 0
         self._spec: LearnerSpec | None = None
         self.pids: tuple[int, ...] = ()  # of the ranks' processes, once started
 
@@ -90,14 +96,14 @@ class LearnerGroup:
         """A Hugging Face folder: safetensors, config, tokenizer, chat template."""
         await self._call("export", folder)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the ranks."""
         self._group.kill()
 
     async def _call(self, method: str, *args: Any) -> list[Any]:
         if self._spec is None:
             raise LearnerError(f"{method} was called before load")
-        return await self._group.call(method, *args, deadline=self._spec.deadline)
+        return await self._group.call(method, *args, deadline=self._spec.deadline_s)
 
 
 def _shared(batch: Columns) -> Any:

@@ -39,7 +39,7 @@ class LogprobHead(nn.Module):
 
 class _ChunkedLogprob(torch.autograd.Function):
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - autograd functions take positional arguments only
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,

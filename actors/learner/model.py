@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from raylign.actors.learner.attention import NAME, SegmentTable
+from raylign.actors.learner.logprobs import LogprobHead
+from raylign.actors.learner.spec import ForwardKind, LearnerSpec
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
-from raylign.actors.learner.attention import NAME, SegmentTable
-from raylign.actors.learner.logprobs import LogprobHead
-from raylign.actors.learner.spec import ForwardKind
 from raylign.columns import Columns
 from raylign.packing import MicroBatch
 
@@ -88,24 +88,23 @@ class PackedModel(nn.Module):
         return torch.stack([output.sum() for output in outputs if output.requires_grad]).sum() * 0.0
 
 
-def load_model(
-    path: str, kind: ForwardKind, dtype: torch.dtype, logprob_chunk: int, gradient_checkpointing: bool = False
-) -> PackedModel:
-    """Build the packed model from a Hugging Face folder or id.
+def load_model(spec: LearnerSpec) -> PackedModel:
+    """Build the packed model of a spec from its Hugging Face folder or id.
 
     A critic starts from the backbone of whatever the folder holds, with the value head of an exported critic if there
-    is one. Dropout is switched off: ratios of log-probs need the same function in every pass. Raises ValueError when the
-    model's logits are more than a linear map of its hidden states, or when its attention cannot be replaced.
+    is one. Dropout is switched off: ratios of log-probs need the same function in every pass. Raises ValueError when
+    the model's logits are more than a linear map of its hidden states, or its attention cannot be replaced.
     """
+    kind, dtype, path = ForwardKind(spec.kind), getattr(torch, spec.dtype), spec.model_path
     loader = AutoModelForCausalLM if kind is ForwardKind.CAUSAL_LM else AutoModel
-    hf = loader.from_pretrained(path, dtype=dtype, attn_implementation=NAME)
+    hf = loader.from_pretrained(path, dtype=dtype, attn_implementation=NAME, trust_remote_code=spec.trust_remote_code)
     _check_supported(hf.config)
     for module in hf.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    if gradient_checkpointing:
+    if spec.learner.gradient_checkpointing:
         hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model = PackedModel(hf, kind, logprob_chunk)
+    model = PackedModel(hf, kind, spec.learner.logprob_chunk)
     stored = Path(path) / VALUE_HEAD
     if kind is ForwardKind.SCALAR_HEAD and stored.exists():
         model.value_head.load_state_dict({name: tensor.to(dtype) for name, tensor in load_file(stored).items()})

@@ -32,8 +32,8 @@ def effective_stage(config: LearnerConfig, dtype: str) -> int:
 def deepspeed_config(config: LearnerConfig, dtype: str) -> dict[str, Any]:
     """DeepSpeed's settings. Micro-batches are accumulated by the worker, so DeepSpeed counts one per step.
 
-    bf16 keeps fp32 master weights and accumulates and reduces gradients in fp32. An offloaded optimiser is PyTorch's own
-    fused AdamW on the CPU: the same update as DeepSpeed's, without a C++ build at the first start.
+    bf16 keeps fp32 master weights and accumulates and reduces gradients in fp32. An offloaded optimiser is
+    PyTorch's own fused AdamW on the CPU: the same update as DeepSpeed's, without a C++ build at the first start.
     """
     stage = effective_stage(config, dtype)
     zero: dict[str, Any] = {"stage": stage, "overlap_comm": config.gpus > 0}

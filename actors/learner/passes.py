@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from raylign.actors.learner.model import PackedInputs, packed_inputs
 from raylign.actors.learner.spec import ForwardKind, RankTokens
+from torch import Tensor
+
 from raylign.columns import Columns
 from raylign.contracts import LossTerms, TokenView
 from raylign.errors import LearnerError
@@ -57,8 +57,8 @@ class Totals:
         _add(self.metrics, {name: value for name, value in terms.metrics.items() if not name.startswith("max/")})
         for name, value in terms.metrics.items():
             if name.startswith("max/"):
-                value = torch.as_tensor(value).detach().float()
-                self.maxima[name] = torch.maximum(self.maxima[name], value) if name in self.maxima else value
+                found = value.detach().float()
+                self.maxima[name] = torch.maximum(self.maxima[name], found) if name in self.maxima else found
 
     def sums(self, step: int) -> dict[str, float]:
         """Additive results, components as ``loss/<name>``. Raises LearnerError when a component is not finite."""
@@ -72,5 +72,5 @@ class Totals:
 
 def _add(totals: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:
     for name, value in values.items():
-        value = torch.as_tensor(value).detach().float()
-        totals[name] = totals[name] + value if name in totals else value
+        found = value.detach().float()
+        totals[name] = totals[name] + found if name in totals else found

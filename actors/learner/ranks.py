@@ -40,7 +40,7 @@ def plain_errors(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate
         except RaylignError:
             traceback.print_exc()
             raise
-        except Exception as cause:
+        except Exception as cause:  # noqa: BLE001 - any cause becomes a LearnerError, none is swallowed
             traceback.print_exc()
             raise LearnerError(f"{type(cause).__name__} in {method.__name__}: {cause}") from None
 
@@ -66,7 +66,7 @@ class RankGroup:
     """
 
     def __init__(
-        self, worker: type, role: str, ranks: int, log_dir: str, options: Callable[[int], dict[str, Any]]
+        self, worker: type, role: str, ranks: int, log_dir: Path | str, options: Callable[[int], dict[str, Any]]
     ) -> None:
         self.role, self.ranks = role, ranks
         self._worker, self._options = worker, options
@@ -87,7 +87,7 @@ class RankGroup:
         self._nodes = list(nodes)
 
     async def call(self, method: str, *args: Any, deadline: float) -> list[Any]:
-        """Run a method on every rank. Raises LearnerError, with the group ended, on the first failure or the deadline."""
+        """Run a method on every rank; raises LearnerError, the group ended, on the first failure or at the deadline."""
         if self._failed is not None:
             raise LearnerError(f"the {self.role} group is dead: {self._failed}")
         if not self._actors:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from raylign.config.schema import LearnerConfig
 from raylign.records import Float32s
 
+DTYPES = ("float32", "bfloat16")
+
 
 class ForwardKind(StrEnum):
     """What the learner's model computes for a loss token."""
@@ -22,7 +24,7 @@ class ForwardKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerSpec:
-    """One model to train.
+    """One model to train, or (by a `ScorerGroup`, which reads only part of it) to take log-probs from.
 
     Example: ``LearnerSpec(model_path="models/tiny", dtype="float32", learner=LearnerConfig(gpus=0), total_steps=100)``
     """
@@ -30,25 +32,18 @@ class LearnerSpec:
     model_path: str  # Hugging Face folder or id
     learner: LearnerConfig
     total_steps: int  # optimiser steps of the schedule
-    kind: ForwardKind = ForwardKind.CAUSAL_LM
+    kind: str = ForwardKind.CAUSAL_LM  # a ForwardKind
     dtype: str = "float32"  # float32 | bfloat16
     temperature: float = 1.0  # of the sampler; log-probs and entropies are those of the scaled distribution
     seed: int = 0
-    deadline: float = 1800.0  # seconds that any single call may take
+    deadline_s: float = 1800.0  # that any single call may take
     allow_targets: tuple[str, ...] = ()  # module prefixes that an objective's `_target_` may name besides raylign.
+    trust_remote_code: bool = False
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScorerSpec:
-    """One frozen model whose log-probs are wanted."""
-
-    model_path: str
-    dtype: str = "float32"
-    temperature: float = 1.0
-    micro_batch_tokens: int = 16384
-    share_prompts: bool = True
-    logprob_chunk: int = 1024
-    deadline: float = 1800.0
+    def __post_init__(self) -> None:
+        ForwardKind(self.kind)
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype is {self.dtype}; a learner computes in {' or '.join(DTYPES)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

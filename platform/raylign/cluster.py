@@ -55,10 +55,9 @@ def shutdown() -> None:
 
 
 def _start(config: ClusterConfig, plan: Plan) -> None:
-    # Ray listens on all interfaces. By itself it would switch token mode on and leave the token in ~/.ray, where it
-    # changes what later `ray` commands do; a token of this run alone keeps both doors shut.
+    # Ray listens on all interfaces and by itself switches token mode on, with a token left in ~/.ray where it changes
+    # what later `ray` commands do. A token of this run alone keeps the door shut and leaves nothing behind.
     if "RAY_AUTH_MODE" not in os.environ:
-        os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     node = local_node(config, plan)
     ray.init(

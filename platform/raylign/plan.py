@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from raylign.config.parts import is_rl, roles_of, stages, streams_needed
-from raylign.config.schema import Config, Offload
+from raylign.config.schema import Config, ModelConfig, Offload
 from raylign.errors import PlanError
 from raylign.models.facts import ModelFacts, model_facts
 from raylign.telemetry.table import table
@@ -138,8 +138,7 @@ def make_plan(config: Config) -> Plan:
         roles.append(_trainer("learner", config.learner.ranks, config, facts))
     if "value" in streams:
         roles.append(_trainer("critic", config.critic.ranks, config, facts))
-    if "ref_logprob" in streams:
-        roles.append(_reference(config, facts))
+    roles += [_scorer(name, config, facts) for name, scorer in config.scorers.items() if scorer.stream in streams]
     if "rollout" in wanted:
         roles.append(_rollout(config, facts))
     if "rewards" in wanted:
@@ -147,7 +146,7 @@ def make_plan(config: Config) -> Plan:
             key = f"rewards.{name}"
             roles.append(
                 Role(
-                    name=f"reward.{name}",
+                    name=f"reward/{name}",
                     actors=reward.workers,
                     cpus=reward.cpus,
                     gpus=reward.gpus,
@@ -204,20 +203,21 @@ def _trainer(name: str, ranks: int, config: Config, facts: ModelFacts) -> Role:
     )
 
 
-def _reference(config: Config, facts: ModelFacts) -> Role:
-    learner = config.learner
+def _scorer(name: str, config: Config, policy: ModelFacts) -> Role:
+    scorer, learner = config.scorers[name], config.learner
+    facts = model_facts(ModelConfig(path=scorer.path)) if scorer.path else policy
     sizes = {
         "weights": facts.parameters * (4 if config.model.dtype == "float32" else 2),
         "logits": 2 * learner.logprob_chunk * facts.vocab * 4,
     }
     return Role(
-        name="reference",
+        name=f"scorer/{name}",
         actors=1,
-        cpus=learner.cpus,
-        gpus=learner.gpus,
+        cpus=scorer.cpus,
+        gpus=scorer.gpus,
         memory_gb=sum(sizes.values()) / GB,
         memory=_parts(sizes),
-        setting="credit.kl_coef=0 objective.kl_coef=0",
+        setting=f"scorers.{name}.gpus",
     )
 
 

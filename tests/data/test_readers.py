@@ -144,5 +144,5 @@ def test_missing_file_folder_column_and_format(tmp_path: Path) -> None:
         read(path, prompt_key="txt")
     with pytest.raises(DataError, match="unknown; known are auto, gsm8k"):
         read(path, format="gms8k")
-    with pytest.raises(DataError, match="needs data.prompt_key"):
+    with pytest.raises(DataError, match=r"needs data\.prompt_key"):
         read(path, format="columns")

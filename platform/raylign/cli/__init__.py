@@ -1,1 +1,54 @@
-"""Command line."""
+"""The command line: ``raylign train | plan | recipes | export | doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from raylign import __version__
+from raylign.cli import doctor, export, plan, recipes, train
+from raylign.errors import ConfigError, DataError, PlanError, RaylignError
+
+COMMANDS = (train, plan, recipes, export, doctor)
+USAGE_ERROR, RUN_ERROR = 2, 1
+EPILOG = """\
+examples:
+  raylign train recipe=grpo scale=tiny                       the tiny model on a laptop, minutes
+  raylign train recipe=grpo variant=dapo scale=gpu model.path=Qwen/Qwen3-0.6B data.path=train.jsonl
+  raylign train -m recipe=grpo seed=1,2,3                    a sweep, one process a point
+  raylign plan recipe=grpo scale=node                        what would run where, before anything starts
+  raylign recipes grpo                                       what a recipe does, and its settings
+
+Settings are Hydra overrides: key=value, +key=value to add, ~key to remove. The same train command continues a run that
+was killed. Exit status: 0 done, 1 the run failed, 2 the configuration or the plan is impossible, 3 stopped and saved.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status. arguments: by default those of the process."""
+    parser = argparse.ArgumentParser(
+        prog="raylign",
+        description="Reinforcement-learning post-training on Ray, vLLM and DeepSpeed.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"raylign {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_to(commands)
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and hasattr(parsed, "overrides") and not any(text.startswith("-") for text in rest):
+        parsed.overrides = [*parsed.overrides, *rest]  # argparse takes no settings after an option
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return int(parsed.run(parsed))
+    except RaylignError as error:
+        if parsed.trace:
+            raise
+        sys.stderr.write(f"raylign {parsed.command}: {error}\n")
+        return USAGE_ERROR if isinstance(error, (ConfigError, PlanError, DataError)) else RUN_ERROR
+    except KeyboardInterrupt:
+        sys.stderr.write(f"raylign {parsed.command}: stopped\n")
+        return 130

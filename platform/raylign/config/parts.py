@@ -48,8 +48,12 @@ def is_rl(stage: Part) -> bool:
 
 
 def roles_of(stage: Part) -> frozenset[str]:
-    """Which actors a stage talks to: the class attribute ``roles``, a subset of rollout, rewards, learner."""
-    return frozenset(getattr(stage.cls, "roles", ROLES))
+    """Which actors a stage talks to, a subset of rollout, rewards and learner.
+
+    A stage class may say so by a class method ``roles(config) -> frozenset[str]``; without one it gets all.
+    """
+    roles = getattr(stage.cls, "roles", None)
+    return frozenset(roles(stage.config)) if roles else ROLES
 
 
 def streams_needed(config: Config) -> frozenset[str]:

@@ -90,7 +90,7 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    """Prompts. Either a file (`path`) or a procedural task (`task`)."""
+    """Prompts: a file (`path`), or without one a procedural task (`task`)."""
 
     path: str = ""  # .jsonl or .parquet
     eval_path: str = ""  # empty: `holdout` rows are split off
@@ -100,8 +100,9 @@ class DataConfig:
     verifier: str = ""  # empty: what the format implies
     system: str = ""  # system message put before every prompt
     template: str = ""  # e.g. "{prompt} Put the answer in a box."
-    task: str = ""  # reasoning-gym data set, e.g. basic_arithmetic
+    task: str = ""  # reasoning-gym data set, e.g. basic_arithmetic; used when `path` is empty
     task_args: dict[str, Any] = field(default_factory=dict)
+    task_template: str = ""  # `template` of procedural rows, e.g. "{metadata[expression]}="
     size: int = 0  # rows to generate or keep, 0: all
     holdout: int = 256
     shuffle: bool = True
@@ -196,7 +197,7 @@ class CriticConfig:
 
 @dataclass
 class ScorerConfig:
-    """One frozen model that fills a stream with its log-probs; it runs when the credit or the objective needs the stream.
+    """One frozen model that fills a stream with its log-probs; runs when the credit or the objective needs the stream.
 
     Several scorers may fill one stream, each for the prompts of its domain (teachers routed by task).
     """

@@ -1,8 +1,8 @@
 """Rules that no single field can check. `validate` finds every problem; it starts nothing and loads no weights.
 
 A part may bring its own rules: ``Config.__post_init__`` raising ValueError for its own fields, and a class method
-``problems(config, run_config) -> list[Problem]`` for what depends on the rest of the run. A problem key that starts
-with a dot is relative to the part's own key.
+``problems(key, config, run_config) -> list[Problem]`` for what depends on the rest of the run; `key` is where the part
+stands in the configuration.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from raylign.config.build import part_config
 from raylign.config.parts import Part, is_rl, part_nodes, roles_of
-from raylign.config.schema import Config, Offload, OptimConfig
+from raylign.config.schema import Config, ModelConfig, Offload, OptimConfig
 from raylign.errors import ConfigError, Problem
 from raylign.models.facts import model_facts
 
@@ -44,6 +44,7 @@ def validate(config: Config) -> list[Problem]:
     _rollout(config, found)
     _rewards(config, stages, found)
     _learner(config, found)
+    _scorers(config, found)
     _scale(config, found)
     _cluster(config, found)
     for stage in stages:
@@ -65,9 +66,7 @@ def _parts(config: Config, found: _Findings) -> list[Part]:
             continue
         parts.append(part)
         hook = getattr(part.cls, "problems", None)
-        for problem in hook(part.config, config) if hook else ():
-            absolute = f"{key}{problem.key}" if problem.key.startswith(".") else problem.key
-            found.append(Problem(key=absolute, value=problem.value, why=problem.why, fix=problem.fix))
+        found.extend(hook(key, part.config, config) if hook else ())
     return parts
 
 
@@ -116,13 +115,6 @@ def _data(config: Config, found: _Findings) -> None:
     for key, path in (("data.path", data.path), ("data.eval_path", data.eval_path)):
         if path:
             _data_file(found, key, Path(path).expanduser())
-    found.expect(
-        not (data.path and data.task),
-        "data.task",
-        data.task,
-        "data.path is set as well; the prompts come from a file or from a task",
-        "remove one: data.path='' or data.task=''",
-    )
     own_source = not str(config.source.get("_target_", "")).startswith("raylign.data.")
     found.expect(
         bool(data.path or data.task or own_source),
@@ -202,7 +194,7 @@ def _rollout(config: Config, found: _Findings) -> None:
 def _rewards(config: Config, stages: list[Part], found: _Findings) -> None:
     needing = [stage.key for stage in stages if is_rl(stage) and "rewards" in roles_of(stage)]
     found.expect(
-        bool(config.rewards or not needing),
+        bool(config.rewards or not needing or any(problem.key == "rewards" for problem in found)),
         "rewards",
         "{}",
         f"{', '.join(needing)} learns from rewards and there are none",
@@ -248,6 +240,20 @@ def _learner(config: Config, found: _Findings) -> None:
     _optim(found, "critic.optim", config.critic.optim)
 
 
+def _scorers(config: Config, found: _Findings) -> None:
+    for name, scorer in config.scorers.items():
+        key = f"scorers.{name}"
+        _positive(found, f"{key}.cpus", scorer.cpus)
+        _not_negative(found, f"{key}.gpus", scorer.gpus)
+        _whole_gpus(found, f"{key}.gpus", scorer.gpus)
+        if scorer.path:
+            try:
+                model_facts(ModelConfig(path=scorer.path))
+            except ValueError as cause:
+                fix = "name a model's folder, or leave it empty for the stage's own start"
+                found.expect(False, f"{key}.path", scorer.path, str(cause), fix)
+
+
 def _optim(found: _Findings, key: str, optim: OptimConfig) -> None:
     _positive(found, f"{key}.lr", optim.lr)
     _positive(found, f"{key}.eps", optim.eps)
@@ -264,6 +270,7 @@ def _scale(config: Config, found: _Findings) -> None:
         return
     asked = {"rollout.gpus": config.rollout.gpus, "learner.gpus": config.learner.gpus}
     asked |= {f"rewards.{name}.gpus": reward.gpus for name, reward in config.rewards.items()}
+    asked |= {f"scorers.{name}.gpus": scorer.gpus for name, scorer in config.scorers.items()}
     for key, gpus in asked.items():
         found.expect(gpus == 0, key, gpus, "scale=tiny runs on the CPU only", f"set {key}=0 or scale=gpu")
 

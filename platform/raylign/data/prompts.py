@@ -71,13 +71,13 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
 
     tokenizer: a Hugging Face tokenizer with a chat template. Raises DataError on anything that is wrong with the data.
     """
-    source, rows = _rows(config, config.path, seed)
-    found = _render(rows, config, tokenizer)
+    source, *rows = _rows(config, config.path, seed)
+    found = _render(*rows, config, tokenizer)
     prompts, leaked = found.prompts, 0
     if not prompts:
         raise DataError(f"{source}: all {found.rows} rows are longer than max_prompt_tokens={config.max_prompt_tokens}")
     if config.eval_path:
-        held = _render(_rows(config, config.eval_path, seed)[1], config, tokenizer).prompts
+        held = _render(*_rows(config, config.eval_path, seed)[1:], config, tokenizer).prompts
         train = _without(prompts, held)
         leaked = len(prompts) - len(train)
     else:
@@ -99,25 +99,25 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
     return PromptSet(train=tuple(train), holdout=tuple(held), report=report)
 
 
-def _rows(config: DataConfig, path: str, seed: int) -> tuple[str, Iterable[Row]]:
-    if config.task and path:
-        raise DataError("data.path and data.task are both set; keep one")
-    if config.task:
-        return f"reasoning-gym {config.task}", procedural_rows(config.task, config.task_args, config.size, seed)
+def _rows(config: DataConfig, path: str, seed: int) -> tuple[str, Iterable[Row], str]:
+    """Where the rows come from, the rows, and the template that fits them."""
+    if config.task and not path:
+        rows = procedural_rows(config.task, config.task_args, config.size, seed)
+        return f"reasoning-gym {config.task}", rows, config.task_template
     if not path:
         raise DataError("no data: set data.path to a file or data.task to a reasoning-gym data set")
     kind, rows = load_rows(path, config.format, config.prompt_key, config.answer_key)
     if config.size and path == config.path:
         rows = (row for row, _ in zip(rows, range(config.size), strict=False))
-    return f"{path} ({kind.value})", rows
+    return f"{path} ({kind.value})", rows, config.template
 
 
-def _render(rows: Iterable[Row], config: DataConfig, tokenizer: Any) -> _Rendered:
+def _render(rows: Iterable[Row], template: str, config: DataConfig, tokenizer: Any) -> _Rendered:
     known: dict[str, tuple[Row, tuple[Message, ...]]] = {}
     count = 0
     for row in rows:
         count += 1
-        messages = _messages(row, config)
+        messages = _messages(row, template, config.system)
         known.setdefault(content_id(_canonical(messages), _canonical(row.answer)), (row, messages))
     ids = list(known)
     prompts: list[Prompt] = []
@@ -130,24 +130,24 @@ def _render(rows: Iterable[Row], config: DataConfig, tokenizer: Any) -> _Rendere
     return _Rendered(prompts=prompts, rows=count, duplicates=count - len(known), too_long=len(known) - len(prompts))
 
 
-def _messages(row: Row, config: DataConfig) -> tuple[Message, ...]:
+def _messages(row: Row, template: str, system: str) -> tuple[Message, ...]:
     messages = list(row.messages)
-    if config.template:
+    if template:
         users = [index for index, message in enumerate(messages) if message["role"] == "user"]
         if not users:
-            raise DataError(f"{row.place}: data.template needs a user message")
+            raise DataError(f"{row.place}: the template needs a user message")
         content = messages[users[-1]]["content"]
         fields = {**row.fields, "prompt": content}
         try:
-            text = config.template.format_map(fields)
+            text = template.format_map(fields)
         except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
             raise DataError(
-                f"{row.place}: data.template={config.template!r} cannot be filled ({error!r}); "
+                f"{row.place}: the template {template!r} cannot be filled ({error!r}); "
                 f"fields: {', '.join(map(str, fields))}"
             ) from error
         messages[users[-1]] = {**messages[users[-1]], "content": text}
-    if config.system:
-        messages = [{"role": "system", "content": config.system}, *(m for m in messages if m["role"] != "system")]
+    if system:
+        messages = [{"role": "system", "content": system}, *(m for m in messages if m["role"] != "system")]
     return tuple(messages)
 
 

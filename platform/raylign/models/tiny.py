@@ -53,7 +53,9 @@ def _write(shape: TinyModel, folder: Path) -> None:
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # it would break into the run's own display
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {token: index for index, token in enumerate((*SPECIAL, *letters))}
     core = Tokenizer(models.BPE(vocab=vocab, merges=[]))

@@ -17,16 +17,17 @@ from rich.table import Table
 from rich.text import Text
 
 BARS = "▁▂▃▄▅▆▇█"
-# label, the metric names that it may have (first found wins), format
+REWARD = ("reward/mean", "eval/reward/mean")
+# label, the metrics that it may be (first found wins), format
 SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
-    ("reward", ("reward/mean", "reward", "score/mean"), ".3f"),
-    ("accuracy", ("eval/accuracy", "accuracy", "reward/accuracy"), ".3f"),
-    ("loss", ("loss/policy", "loss", "loss/ce", "loss/total"), ".4f"),
-    ("KL", ("kl/reference", "kl", "kl/policy", "loss/kl"), ".4f"),
-    ("entropy", ("entropy", "entropy/mean", "policy/entropy"), ".3f"),
-    ("length", ("length/mean", "response_length/mean", "length"), ".1f"),
-    ("gap", ("gap/mean", "gap", "logprob_gap/mean", "sync/gap"), ".1e"),
-    ("tokens/s", ("tokens_per_s", "throughput/tokens_per_s", "speed/tokens_per_s"), ",.0f"),
+    ("reward", REWARD, ".3f"),
+    ("accuracy", ("eval/score",), ".3f"),
+    ("loss", ("loss/policy", "loss/ce", "loss"), ".4f"),
+    ("KL", ("kl", "approx_kl_k3"), ".1e"),
+    ("entropy", ("entropy",), ".3f"),
+    ("length", ("length/mean", "eval/length/mean"), ".1f"),
+    ("gap", ("publish/gap", "publish/gap_mean", "sampler_gap"), ".1e"),
+    ("tokens/s", ("tokens/per_second",), ",.0f"),
 )
 
 
@@ -60,10 +61,15 @@ def shown_values(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     """(label, formatted value) of the metrics that a person follows."""
     shown = []
     for label, names, form in SHOWN:
-        value = next((metrics[name] for name in names if name in metrics), None)
+        value = first_of(metrics, names)
         if value is not None:
             shown.append((label, format(value, form)))
     return shown
+
+
+def first_of(metrics: Mapping[str, float], names: Sequence[str]) -> float | None:
+    """The first of some metrics that is there."""
+    return next((metrics[name] for name in names if name in metrics), None)
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
@@ -177,7 +183,7 @@ class RichProgress:
         """New numbers."""
         self._clock.tick(step)
         self._values = shown_values(metrics)
-        reward = next((metrics[name] for name in SHOWN[0][1] if name in metrics), None)
+        reward = first_of(metrics, REWARD)
         if reward is not None:
             self._rewards.append(reward)
 

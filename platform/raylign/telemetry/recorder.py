@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import yaml
 from raylign.columns import Columns
 from raylign.config.schema import TelemetryConfig
 from raylign.records import Group, Missing, Reward, Trajectory
+from raylign.run_folder import write_atomically
 from raylign.telemetry.environment import environment
 from raylign.telemetry.sinks import Sink, open_sinks
 
@@ -141,16 +141,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except orjson.JSONDecodeError:
             continue
     return lines
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside, sync, rename: a reader sees the old file or the new one."""
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    with staging.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    staging.replace(path)
 
 
 def _append(stream: Any, line: Mapping[str, Any]) -> None:

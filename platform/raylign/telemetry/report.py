@@ -13,14 +13,15 @@ import jinja2
 import orjson
 import yaml
 
+from raylign.run_folder import write_atomically
 from raylign.telemetry.progress import duration
-from raylign.telemetry.recorder import read_lines, write_atomically
+from raylign.telemetry.recorder import read_lines
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 190, 52, 10, 10, 26
 ORDER = ("reward", "eval", "accuracy", "loss", "kl", "entropy", "length", "gap", "ratio", "clip", "advantage", "tokens")
 SERIES = 6  # lines in one chart that can be told apart
 SMOOTHING = 0.85
-ACCURACY = ("eval/accuracy", "accuracy")
+ACCURACY = ("eval/score",)
 GROUPS, SAMPLES = 4, 4  # shown of the last step
 
 
@@ -40,7 +41,7 @@ def write_report(folder: Path) -> Path:
         settings=_settings(resolved),
         overrides=_text(folder / "overrides.txt").split("\n"),
         environment=_environment(folder / "environment.json"),
-        events=read_lines(folder / "events.jsonl")[-50:],
+        events=_events(folder / "events.jsonl"),
         rollouts=_rollouts(folder / "rollouts"),
         made=time.strftime("%Y-%m-%d %H:%M:%S"),
     )
@@ -202,6 +203,11 @@ def _sample(row: Mapping[str, Any]) -> dict[str, Any]:
     tokens = sum(len(turn["token_ids"]) for turn in row.get("turns", ()))
     good = isinstance(advantage, (int, float)) and advantage > 0
     return {**row, "chips": rewards, "advantage": shown, "tokens": tokens, "good": good}
+
+
+def _events(path: Path) -> list[dict[str, Any]]:
+    """The last events, the phases of ordinary steps left out."""
+    return [event for event in read_lines(path) if event["kind"] != "phase"][-50:]
 
 
 def _environment(path: Path) -> list[tuple[str, str]]:

@@ -1,0 +1,109 @@
+"""All rollout workers behind one door: work is split, deaths are mended, and every draw arrives exactly once.
+
+tasks ──task i to worker i mod W──► workers ──lists of Scored──► ledger ──new draws only──► loop
+                                      │ dies
+                                      └─► rebuilt in the background with the last published weights;
+                                          its open draws go to the survivors, or wait for it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from raylign.actors.rollout.engine import EngineSpec
+from raylign.actors.rollout.slot import Slot
+from raylign.actors.rollout.stream import DrawCounters, DrawStream
+from raylign.actors.rollout.worker import WorkerSpec
+from raylign.config.build import part_config
+from raylign.config.schema import ModelConfig, RolloutConfig
+from raylign.contracts import RolloutTask, Scored, WeightUpdate
+from raylign.records import Float32s, Int32s
+
+
+class VllmRolloutPool:
+    """`RolloutPool` over `config.workers` vLLM actors.
+
+    `options` gives the Ray options of worker i (resources, placement); the environment is added here. `allow` lists
+    module prefixes that a strategy's `_target_` may name besides raylign's own. `deadline_s` bounds every single call.
+    """
+
+    def __init__(
+        self,
+        config: RolloutConfig,
+        model: ModelConfig,
+        model_path: str,
+        *,
+        log_dir: str | Path,
+        options: Callable[[int], dict[str, Any]] = lambda index: {},
+        allow: Sequence[str] = (),
+        deadline_s: float = 1800.0,
+    ) -> None:
+        part_config(config.strategy, "rollout.strategy", allow)  # a typo must not surface in a remote process
+        self._deadline_s = deadline_s
+        self._slots = [
+            Slot(
+                WorkerSpec(
+                    index=index,
+                    kind=config.engine,
+                    engine=EngineSpec.of(config, model, model_path),
+                    strategy=dict(config.strategy),
+                    allow=tuple(allow),
+                    log_path=str((Path(log_dir) / f"rollout-{index}.log").absolute()),
+                ),
+                options(index),
+                max_restarts=config.max_restarts,
+                deadline_s=deadline_s,
+            )
+            for index in range(config.workers)
+        ]
+        self._counters = DrawCounters()
+
+    async def start(self) -> None:
+        """Start all workers side by side. Raises EngineDeadError naming the worker, the cause and its log."""
+        await asyncio.gather(*(slot.ready() for slot in self._slots))
+
+    def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
+        """See `RolloutPool.stream`. Raises EngineDeadError when a worker's restarts are exhausted."""
+        return DrawStream(self._slots, tasks, self._counters, self._deadline_s).run()
+
+    async def publish(self, weights: WeightUpdate) -> dict[str, float]:
+        """Load, commit and prove new weights in all workers at once.
+
+        Returns seconds of the whole and of the slowest worker in each phase, and the gaps of the probe (nat). A worker
+        that fails is rebuilt with these weights; EngineDeadError when its restarts are exhausted.
+        """
+        started = time.perf_counter()
+        found = await asyncio.gather(*(slot.publish(weights) for slot in self._slots))
+        slowest = {name: max(one[name] for one in found) for name in found[0] if name not in ("seconds", "gap_mean")}
+        means = [one["gap_mean"] for one in found]
+        return slowest | {"seconds": time.perf_counter() - started, "gap_mean": sum(means) / len(means)}
+
+    async def score(self, rows: Sequence[tuple[Int32s, int]]) -> list[Float32s]:
+        """Log-probs of ``ids[start:]`` at temperature 1 for every (ids, start), in order; row i by worker i mod W."""
+        width = len(self._slots)
+        shares = [list(rows[number::width]) for number in range(width)]
+        parts = await asyncio.gather(
+            *(slot.call("score", share) for slot, share in zip(self._slots, shares, strict=True) if share)
+        )
+        found: list[Any] = [None] * len(rows)
+        for number, part in enumerate(parts):
+            found[number::width] = part
+        return found
+
+    async def stats(self) -> dict[str, Any]:
+        """Counters of the pool and of every worker."""
+        workers = await asyncio.gather(*(slot.call("stats") for slot in self._slots))
+        return {**asdict(self._counters), "restarts": sum(slot.restarts for slot in self._slots), "workers": workers}
+
+    async def pids(self) -> list[int]:
+        """Process ids of the workers on their machines."""
+        return [found["pid"] for found in await asyncio.gather(*(slot.call("ping") for slot in self._slots))]
+
+    async def close(self) -> None:
+        """Stop all engines and actors."""
+        await asyncio.gather(*(slot.close() for slot in self._slots))

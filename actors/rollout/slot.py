@@ -1,0 +1,158 @@
+"""The place of one rollout worker: its actor, how often it was rebuilt, and the weights that it must hold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.exceptions import ObjectLostError, RayActorError
+
+from raylign.actor_env import actor_env
+from raylign.actors.rollout.worker import RolloutWorker, WorkerSpec
+from raylign.contracts import WeightUpdate
+from raylign.errors import EngineDeadError
+
+DEATHS = (RayActorError, ObjectLostError, EngineDeadError)  # what a caller sees when a worker is gone
+CLOSE_S = 5.0
+
+
+class Slot:
+    """Keeps one worker alive. `ready` gives the actor that serves now, however often its predecessors died."""
+
+    def __init__(self, spec: WorkerSpec, options: Mapping[str, Any], max_restarts: int, deadline_s: float) -> None:
+        self.spec = spec
+        self.restarts = 0
+        self._options = options  # of Ray
+        self._max_restarts = max_restarts
+        self._deadline_s = deadline_s
+        self._weights: WeightUpdate | None = None
+        self._report: dict[str, float] = {}  # of the last update
+        self._actor: Any = None
+        self._building: asyncio.Task[Any] | None = None
+        self._failure: EngineDeadError | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether a worker is ready to serve at once."""
+        return self._actor is not None and self._building is None and self._failure is None
+
+    async def ready(self) -> Any:
+        """The serving actor, built if need be. Raises EngineDeadError when the restarts are exhausted."""
+        if self._failure is not None:
+            raise self._exhausted(self._failure)
+        if self._building is None and self._actor is None:
+            self._building = asyncio.ensure_future(self._build())
+        if self._building is not None:
+            # Shielded: several callers wait for one build, and one of them giving up must not end it.
+            await asyncio.shield(self._building)
+        if self._failure is not None:
+            raise self._exhausted(self._failure)
+        return self._actor
+
+    def died(self, actor: Any, cause: BaseException) -> None:
+        """Take note of a death and rebuild in the background. Raises EngineDeadError when that was the last restart."""
+        if actor is not self._actor or self._building is not None:
+            return  # a predecessor, or somebody noticed before
+        self._bury(cause)
+        if self._failure is not None:
+            raise self._exhausted(self._failure)
+        self._building = asyncio.ensure_future(self._build())
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method that may be repeated, on this worker or on its successors, until one answers."""
+        while True:
+            actor = await self.ready()
+            try:
+                return await self._within(getattr(actor, method).remote(*arguments), method)
+            except DEATHS as cause:
+                self.died(actor, cause)
+
+    async def publish(self, weights: WeightUpdate) -> dict[str, float]:
+        """New weights for this worker and all its successors. Returns `RolloutWorker.update`'s report."""
+        if self._building is not None:
+            await asyncio.shield(self._building)
+        self._weights = weights
+        actor = await self.ready()
+        try:
+            self._report = await self._within(actor.update.remote(weights), f"update to version {weights.version}")
+        except DEATHS as cause:
+            self.died(actor, cause)
+            await self.ready()  # the successor was given these weights while it was built
+        return self._report
+
+    async def close(self) -> None:
+        """Stop the engine and kill the actor."""
+        if self._building is not None:
+            self._building.cancel()
+            await asyncio.gather(self._building, return_exceptions=True)
+        if self._actor is None:
+            return
+        try:
+            await asyncio.wait_for(_resolve(self._actor.close.remote()), CLOSE_S)
+        except (*DEATHS, TimeoutError):
+            pass  # it is killed all the same
+        self._kill()
+
+    async def _build(self) -> None:
+        """Build a worker, with the last published weights, until one is ready or the restarts are exhausted."""
+        try:
+            while self._failure is None:
+                self._actor = self._create()
+                try:
+                    await self._within(self._actor.start.remote(), "start")
+                    if self._weights is not None:
+                        self._report = await self._within(self._actor.update.remote(self._weights), "update")
+                    return
+                except DEATHS as cause:
+                    self._bury(cause)
+        finally:
+            self._building = None
+
+    def _create(self) -> Any:
+        spec = self.spec
+        options = dict(self._options)
+        environment = dict(options.pop("runtime_env", None) or {})
+        variables = {**actor_env(spec.engine.threads, spec.engine.gpu), **environment.get("env_vars", {})}
+        actor_class = ray.remote(concurrency_groups={"health": 1})(RolloutWorker)
+        return actor_class.options(
+            **options,
+            runtime_env={**environment, "env_vars": variables},
+            max_restarts=0,  # a worker that Ray restarts by itself would serve old weights
+            max_task_retries=0,
+        ).remote(spec)
+
+    def _bury(self, cause: BaseException) -> None:
+        self._kill()
+        if self.restarts >= self._max_restarts:
+            self._failure = EngineDeadError(cause_of(cause))
+        else:
+            self.restarts += 1
+
+    def _kill(self) -> None:
+        if self._actor is not None:
+            ray.kill(self._actor, no_restart=True)
+            self._actor = None
+
+    async def _within(self, reference: Any, what: str) -> Any:
+        try:
+            return await asyncio.wait_for(_resolve(reference), self._deadline_s)
+        except TimeoutError:
+            raise EngineDeadError(f"{what} took more than {self._deadline_s:.0f} s") from None
+
+    def _exhausted(self, cause: EngineDeadError) -> EngineDeadError:
+        return EngineDeadError(
+            f"rollout worker {self.spec.index} is dead after {self.restarts} restarts "
+            f"(rollout.max_restarts={self._max_restarts}): {cause}; its log: {self.spec.log_path}"
+        )
+
+
+def cause_of(error: BaseException) -> str:
+    """The first line that tells a person why an actor died."""
+    text = str(getattr(error, "cause", None) or error).strip()
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+
+
+async def _resolve(reference: Any) -> Any:
+    return await reference

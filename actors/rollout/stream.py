@@ -1,0 +1,117 @@
+"""One pass over a list of tasks: who makes which draw, what has arrived, and what to do when a worker dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import ray
+
+from raylign.actors.rollout.slot import DEATHS, Slot
+from raylign.contracts import RolloutTask, Scored
+from raylign.errors import EngineDeadError, RaylignError
+
+Draw: TypeAlias = tuple[int, int]  # task, sample index
+
+
+@dataclass(slots=True)
+class DrawCounters:
+    """Over all passes of a pool."""
+
+    redrawn: int = 0  # draws made again because their worker died
+    duplicates: int = 0  # draws that arrived twice; the second is dropped
+    refused: int = 0  # draws that the engine refused
+
+
+class DrawStream:
+    """Every draw of `tasks`, exactly once. A draw made twice has the same tokens, so either may be kept."""
+
+    def __init__(
+        self, slots: Sequence[Slot], tasks: Sequence[RolloutTask], counters: DrawCounters, deadline_s: float
+    ) -> None:
+        self._slots, self._tasks, self._counters, self._deadline_s = slots, tasks, counters, deadline_s
+        self._open: set[Draw] = {(index, draw) for index, task in enumerate(tasks) for draw in task.draws}
+        self._news: asyncio.Queue[list[Scored] | BaseException] = asyncio.Queue()
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> AsyncIterator[list[Scored]]:
+        """Lists of finished trajectories as they come. Raises EngineDeadError when restarts are exhausted."""
+        for number, slot in enumerate(self._slots):
+            share = [draw for draw in sorted(self._open) if draw[0] % len(self._slots) == number]
+            if share:
+                self._dispatch(slot, share)
+        try:
+            while self._open or not self._news.empty():
+                found = await self._news.get()
+                if isinstance(found, BaseException):
+                    raise found
+                yield found
+        finally:
+            for job in self._jobs:
+                job.cancel()
+            await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    def _dispatch(self, slot: Slot, draws: Sequence[Draw]) -> None:
+        self._jobs.add(asyncio.ensure_future(self._serve(slot, draws)))
+
+    async def _serve(self, slot: Slot, draws: Sequence[Draw]) -> None:
+        """Let one worker make some draws. When it dies, what is still open goes to the survivors, or waits for it."""
+        try:
+            worker = await slot.ready()
+            try:
+                await self._receive(worker, draws)
+            except DEATHS as death:
+                slot.died(worker, death)
+                self._redraw(slot, draws)
+        except Exception as error:  # noqa: BLE001 - handed to the consumer of the stream, who raises it
+            self._news.put_nowait(error)
+
+    async def _receive(self, worker: Any, draws: Sequence[Draw]) -> None:
+        """One call of a worker; one that says nothing for `deadline_s` counts as dead."""
+        numbers = sorted({task for task, _ in draws})
+        indices = {number: tuple(draw for task, draw in draws if task == number) for number in numbers}
+        stream = worker.rollout.remote([replace(self._tasks[number], indices=indices[number]) for number in numbers])
+        ended = False
+        try:
+            while True:
+                try:
+                    batch = await asyncio.wait_for(_next(stream), self._deadline_s)
+                except StopAsyncIteration:
+                    ended = True
+                    break
+                except TimeoutError:
+                    raise EngineDeadError(f"no trajectory for {self._deadline_s:.0f} s") from None
+                self._enter([replace(item, task=numbers[item.task]) for item in batch])
+        finally:
+            if not ended:
+                ray.cancel(stream, recursive=False)
+        if lost := [draw for draw in draws if draw in self._open]:
+            raise RaylignError(f"the strategy ended without {len(lost)} of its draws, the first is {lost[0]}")
+
+    def _enter(self, items: Sequence[Scored]) -> None:
+        """The ledger: what was still open, now closed and on its way to the consumer."""
+        fresh = []
+        for item in items:
+            draw = (item.task, item.trajectory.sample_index)
+            if draw not in self._open:
+                self._counters.duplicates += 1
+                continue
+            self._open.remove(draw)
+            self._counters.refused += bool(item.error)
+            fresh.append(item)
+        if fresh:
+            self._news.put_nowait(fresh)
+
+    def _redraw(self, slot: Slot, draws: Sequence[Draw]) -> None:
+        left = [draw for draw in draws if draw in self._open]
+        self._counters.redrawn += len(left)
+        heirs = [other for other in self._slots if other.alive] or [slot]
+        for number, heir in enumerate(heirs):
+            if part := left[number :: len(heirs)]:
+                self._dispatch(heir, part)
+
+
+async def _next(stream: Any) -> list[Scored]:
+    return await (await anext(stream))

@@ -1,0 +1,174 @@
+"""The rollout actor: one engine, one strategy, trajectories out in small lists as they finish."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import ray
+
+from raylign.actors.rollout.engine import Engine, EngineSpec, make_engine
+from raylign.config.build import build
+from raylign.config.schema import EngineKind
+from raylign.contracts import RolloutStrategy, RolloutTask, Scored, WeightUpdate
+from raylign.errors import EngineDeadError, RaylignError, RequestError
+from raylign.records import Float32s, Int32s, StopReason, Trajectory, derive_seed
+from raylign.telemetry.logs import redirect_output
+
+COALESCE_S = 0.02  # trajectories that finish within this time travel together
+EXIT_DELAY_S = 0.5  # lets the error reach the pool before the process is gone
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """Everything needed to build a worker, the first time and again.
+
+    Example: ``WorkerSpec(index=0, kind=EngineKind.auto, engine=spec, strategy={"_target_": ...}, log_path="/r/0.log")``
+    """
+
+    index: int
+    kind: EngineKind
+    engine: EngineSpec
+    strategy: Mapping[str, Any]
+    log_path: str
+    allow: tuple[str, ...] = ()  # module prefixes that `strategy` may name besides raylign's own
+
+
+class RolloutWorker:
+    """Runs in a Ray actor with an event loop. A dead engine ends the process: nothing is retried on a corpse.
+
+    Every exception that leaves it is a RaylignError of plain text.
+    """
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        redirect_output(spec.log_path)
+        self.spec = spec
+        self._strategy: RolloutStrategy = build(spec.strategy, "rollout.strategy", spec.allow)
+        self._engine: Engine = make_engine(spec.kind, spec.engine)
+        self._phase = "created"
+
+    async def start(self) -> dict[str, float]:
+        """Load the model. Returns seconds."""
+        started = time.perf_counter()
+        self._phase = "starting"
+        await self._guard(self._engine.start())
+        self._phase = "ready"
+        return {"seconds": time.perf_counter() - started}
+
+    @ray.method(num_returns="streaming")
+    async def rollout(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
+        """Run the strategy on every task; yields what has finished since the last list. `Scored.task` indexes `tasks`.
+
+        A draw that the engine refuses comes as a Scored with an `error`. All first requests enter the engine together.
+        """
+        finished: list[Scored] = []
+        news = asyncio.Event()
+
+        def deliver(item: Scored) -> None:
+            finished.append(item)
+            news.set()
+
+        async with self._engine.held():
+            runs = [asyncio.ensure_future(self._run(index, task, deliver)) for index, task in enumerate(tasks)]
+        done = asyncio.gather(*runs)
+        done.add_done_callback(lambda _: news.set())
+        try:
+            while not done.done():
+                await news.wait()
+                if not done.done():
+                    await asyncio.sleep(COALESCE_S)
+                news.clear()
+                if finished:
+                    batch, finished[:] = list(finished), []
+                    yield batch
+            await self._guard(done)
+            if finished:
+                yield list(finished)
+        finally:
+            for run in runs:
+                run.cancel()
+
+    async def score(self, rows: Sequence[tuple[Int32s, int]]) -> list[Float32s]:
+        """Log-probs of ``ids[start:]`` at temperature 1, for every (ids, start)."""
+        async with self._engine.held():
+            calls = [asyncio.ensure_future(self._engine.score(ids, start)) for ids, start in rows]
+        return await self._guard(asyncio.gather(*calls))
+
+    async def update(self, weights: WeightUpdate) -> dict[str, float]:
+        """pause, load, commit, verify, resume. Returns seconds of each phase and the probe's gap.
+
+        Raises EngineDeadError when any of it fails or the probe's log-probs are not the learner's.
+        """
+        engine, found = self._engine, dict[str, float]()
+        started = time.perf_counter()
+
+        async def phase(name: str, step: Callable[[], Awaitable[T]]) -> T:
+            self._phase, begun = f"update {weights.version}: {name}", time.perf_counter()
+            result = await self._guard(step())
+            found[name] = time.perf_counter() - begun
+            return result
+
+        buffer = await phase("fetch", lambda: _fetch(weights.buffer))
+        await phase("pause", engine.pause)
+        await phase("load", lambda: engine.load(weights.layout, buffer))
+        await phase("commit", lambda: engine.commit(weights.version))
+        gap = await phase("verify", lambda: engine.verify(weights.probe_ids, weights.probe_logprobs))
+        await phase("resume", engine.resume)
+        self._phase = "ready"
+        return found | {"seconds": time.perf_counter() - started, "gap_mean": gap.mean, "gap_max": gap.max}
+
+    @ray.method(concurrency_group="health")
+    async def ping(self) -> dict[str, Any]:
+        """Answered from another thread than the work, so it tells a busy worker from a dead one."""
+        return {"pid": os.getpid(), "phase": self._phase, "version": self._engine.version}
+
+    async def stats(self) -> dict[str, Any]:
+        """The engine's counters."""
+        return {"worker": self.spec.index, "phase": self._phase} | self._engine.stats()
+
+    async def close(self) -> None:
+        """Stop the engine; the actor may then be killed."""
+        self._phase = "closed"
+        await self._engine.close()
+
+    async def _run(self, index: int, task: RolloutTask, deliver: Callable[[Scored], None]) -> None:
+        left = set(task.draws)
+        try:
+            async for trajectory in self._strategy.run(task, self._engine):
+                left.discard(trajectory.sample_index)
+                deliver(Scored(task=index, trajectory=trajectory))
+        except RequestError as error:
+            for draw in sorted(left):
+                deliver(Scored(task=index, trajectory=_refused(task, draw), error=str(error)))
+
+    async def _guard(self, work: Awaitable[T]) -> T:
+        """The result of some work; every failure as a plain error, and a dead engine as the end of this process."""
+        try:
+            return await work
+        except EngineDeadError as error:
+            traceback.print_exception(error)
+            asyncio.get_running_loop().call_later(EXIT_DELAY_S, os._exit, 1)
+            raise EngineDeadError(str(error)) from error
+        except RaylignError:
+            raise
+        except Exception as error:
+            traceback.print_exception(error)
+            raise RaylignError(f"rollout worker {self.spec.index}: {type(error).__name__}: {error}") from error
+
+
+async def _fetch(buffer: Any) -> np.ndarray:
+    """The flat weights: zero-copy from the object store, or the array itself."""
+    return await buffer if isinstance(buffer, ray.ObjectRef) else np.asarray(buffer, np.uint8)
+
+
+def _refused(task: RolloutTask, draw: int) -> Trajectory:
+    seed = derive_seed(task.run_seed, task.prompt.key, draw, 0)
+    return Trajectory(prompt_key=task.prompt.key, sample_index=draw, turns=(), seed=seed, stop=StopReason.ABORT)

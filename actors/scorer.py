@@ -1,0 +1,94 @@
+"""Log-probs of given tokens under a frozen model: a reference policy or a teacher.
+
+Ranks do not talk to each other: each holds the whole model and scores its share of the rows. They share the packing and
+the forward pass with the learner.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from raylign.actors.learner.ranks import RankGroup, node_address, plain_errors
+from raylign.actors.learner.spec import LearnerSpec, RankTokens, scatter
+
+from raylign.columns import Columns
+from raylign.packing import pack
+from raylign.records import Float32s
+from raylign.telemetry.logs import redirect_output
+
+if TYPE_CHECKING:
+    import torch
+    from raylign.actors.learner.model import PackedModel
+
+
+class ScorerWorker:
+    """One rank: a model without optimiser or gradients.
+
+    log_path: the file that receives everything this process prints.
+    """
+
+    def __init__(self, rank: int, world: int, log_path: str) -> None:
+        redirect_output(log_path)
+        self._rank, self._world = rank, world
+        self._spec: LearnerSpec
+        self._model: PackedModel
+        self._device: torch.device
+
+    def address(self) -> tuple[str, str]:
+        """(node id, IP address) of this process."""
+        return node_address()
+
+    @plain_errors
+    def load(self, spec: LearnerSpec) -> int:
+        """Load the model; returns the process id."""
+        import torch
+        from raylign.actors.learner.model import load_model
+
+        torch.set_num_threads(spec.learner.threads)
+        self._device = torch.device("cuda", 0) if spec.learner.gpus > 0 else torch.device("cpu")
+        self._model = load_model(spec).requires_grad_(False).eval().to(self._device)
+        self._spec = spec
+        return os.getpid()
+
+    @plain_errors
+    def logprobs(self, batch: Columns) -> RankTokens:
+        """Log-probs of this rank's loss tokens."""
+        from raylign.actors.learner.passes import token_values
+
+        learner, temperature = self._spec.learner, self._spec.temperature
+        mine = pack(batch, self._world, learner.micro_batch_tokens, learner.share_prompts)[self._rank]
+        return token_values(lambda inputs: self._model(inputs, temperature), mine, batch, self._device)
+
+
+class ScorerGroup:
+    """A frozen model on `spec.learner.ranks` actors. Its failures end it, like a learner's.
+
+    spec: model_path, dtype, temperature, deadline_s, and of `learner` the ranks, threads, gpus, micro_batch_tokens,
+    share_prompts and logprob_chunk. options: placement of a rank, as Ray actor options.
+    """
+
+    def __init__(
+        self, spec: LearnerSpec, *, name: str, log_dir: Path | str, options: Callable[[int], dict[str, Any]]
+    ) -> None:
+        self._spec = spec
+        self._group = RankGroup(ScorerWorker, f"scorer-{name}", spec.learner.ranks, log_dir, options)
+
+    async def start(self) -> None:
+        """Create the actors and load the model."""
+        self._group.spawn(self._spec.learner.threads, self._spec.learner.gpus > 0)
+        places = await self._group.call("address", deadline=self._spec.deadline_s)
+        self._group.locate([f"{node[:8]} {address}" for node, address in places])
+        await self._group.call("load", self._spec, deadline=self._spec.deadline_s)
+
+    async def logprobs(self, batch: Columns) -> Float32s:
+        """[N] log-probs at the spec's temperature; 0 off the loss mask."""
+        parts = await self._group.call("logprobs", ray.put(batch), deadline=self._spec.deadline_s)
+        return scatter(parts, batch.tokens)
+
+    async def close(self) -> None:
+        """End the actors."""
+        self._group.kill()

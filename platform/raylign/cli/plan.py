@@ -1,0 +1,56 @@
+"""``raylign plan``: what would run where, and whether it fits, before anything starts."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from raylign.cli.options import add_overrides, new_command, say
+from raylign.cluster import LOCAL, connect, local_node, shutdown
+from raylign.config.compose import compose
+from raylign.config.describe import describe
+from raylign.config.schema import Config
+from raylign.errors import PlanError
+from raylign.plan import Plan, make_plan
+
+EPILOG = """\
+examples:
+  raylign plan recipe=grpo scale=tiny
+  raylign plan recipe=grpo scale=cluster cluster.address=auto   checks against the running cluster
+  raylign plan recipe=grpo scale=node --no-fit                  prints a plan for a machine that is not this one
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Add the command."""
+    parser = new_command(commands, "plan", "print roles, placement, batch arithmetic and memory of a run", EPILOG)
+    add_overrides(parser)
+    parser.add_argument("--no-fit", action="store_true", help="do not check the plan against a cluster")
+    parser.set_defaults(run=run)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Print the plan; raises PlanError when it does not fit."""
+    config = compose(parsed.overrides, parsed.config_dir).config
+    plan = make_plan(config)
+    if not parsed.no_fit:
+        try:
+            plan = _fitted(config, plan)
+        except PlanError:
+            say(plan.render())
+            say()
+            raise
+    say(plan.render())
+    say()
+    say("settings that change the numbers")
+    say(describe(config))
+    return 0
+
+
+def _fitted(config: Config, plan: Plan) -> Plan:
+    if config.cluster.address == LOCAL:
+        return plan.check([local_node(config.cluster, plan)])
+    try:
+        return connect(config.cluster, plan)
+    finally:
+        shutdown()

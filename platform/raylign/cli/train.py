@@ -1,0 +1,49 @@
+"""``raylign train``: compose, check, run; with ``-m`` a sweep."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+from typing import Any
+
+from raylign.cli.options import add_overrides, new_command
+from raylign.cli.sweep import sweep
+from raylign.config.compose import compose
+
+RUNNER = "raylign.recipes.run"  # by name: the ground floor imports no recipe
+EPILOG = """\
+examples:
+  raylign train recipe=grpo scale=tiny seed=2
+  raylign train recipe=grpo scale=tiny run.dir=runs/mine     again: continues it where it was
+  raylign train -m recipe=grpo variant=grpo,rloo learner.optim.lr=1e-4,3e-4
+  raylign train --config-dir my_conf recipe=mine             my_conf/recipe/mine.yaml
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Add the command."""
+    parser = new_command(commands, "train", "run a recipe, or continue it", EPILOG)
+    add_overrides(parser)
+    parser.add_argument("-m", "--multirun", action="store_true", help="sweep: every combination of comma lists")
+    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="points at a time (default 1)")
+    parser.set_defaults(run=run)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Train; returns the exit status."""
+    if parsed.multirun:
+        return sweep(parsed.overrides, parsed.config_dir, parsed.jobs)
+    composed = compose(parsed.overrides, parsed.config_dir)
+    _quiet_libraries()
+    return int(importlib.import_module(RUNNER).train(composed.config, composed.resolved, parsed.overrides))
+
+
+def _quiet_libraries() -> None:
+    """Third-party switches that are read at import and that no run wants otherwise; a value set outside stays."""
+    for name, value in {
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }.items():
+        os.environ.setdefault(name, value)
