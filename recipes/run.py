@@ -9,17 +9,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from raylign.cluster import connect, shutdown
+from raylign.config.build import build
 from raylign.config.describe import describe
+from raylign.config.schema import Config
 from raylign.placement import Placement
 from raylign.plan import make_plan
 from raylign.recipes.stages.context import RunContext, StopRequested, stage_summary
+from raylign.run_folder import RunFolder
 from raylign.telemetry.progress import make_progress
 from raylign.telemetry.recorder import Recorder
 from raylign.telemetry.report import write_report
-
-from raylign.config.build import build
-from raylign.config.schema import Config
-from raylign.run_folder import RunFolder
 
 STOPPED = 3  # exit status of a run that saved itself on a signal
 

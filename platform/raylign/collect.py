@@ -89,33 +89,42 @@ def refuse_missing(groups: Sequence[Group], limits: Mapping[str, float]) -> None
             )
 
 
-def rows_of(groups: Sequence[Group], mask_truncated: bool = False) -> tuple[Columns, Float32s]:
+def rows_of(groups: Sequence[Group], mask_truncated: bool = False, unscored: bool = False) -> tuple[Columns, Float32s]:
     """The learner's rows of all trajectories that have a score, in order, and their scores [B].
 
     mask_truncated: rows cut by a length limit get weight 0 (they stay in their group's statistics).
+    unscored: rows of trajectories without a score too, with score NaN.
     """
     samples, scores = [], []
     for number, group in enumerate(groups):
-        for index in group.valid:
+        for index in range(len(group.trajectories)) if unscored else group.valid:
             trajectory = group.trajectories[index]
             sample = sample_from(trajectory, group.prompt, number)
             if mask_truncated and trajectory.truncated:
                 sample = replace(sample, weight=np.zeros_like(sample.weight))
             samples.append(sample)
-            scores.append(group.scores[index])
+            score = group.scores[index]
+            scores.append(float("nan") if score is None else score)
     return Columns.from_samples(samples), np.array(scores, np.float32)
 
 
 def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """Means per reward over what was measured, the share that was missing, and lengths."""
+    """Means per reward over what was measured, the share that was missing, and lengths.
+
+    Metrics that shapers and strategies left on groups and trajectories are averaged over those that have them. Rewards
+    are also given by domain, ``reward/<name>/<domain>``, where the prompts have several.
+    """
     trajectories = [t for group in groups for t in group.trajectories]
-    metrics: dict[str, float] = {}
+    metrics = _means([group.metrics for group in groups]) | _means([t.metrics for t in trajectories])
+    domains = sorted({group.prompt.domain for group in groups})
+    if len(domains) > 1:
+        for domain in domains:
+            of_domain = [group for group in groups if group.prompt.domain == domain]
+            metrics |= {f"{name}/{domain}": value for name, value in _rewards_of(of_domain).items()}
     for name in sorted({name for t in trajectories for name in t.rewards}):
         found = [t.rewards[name] for t in trajectories if name in t.rewards]
-        values = [reward.score for reward in found if isinstance(reward, Value)]
-        metrics[f"missing/{name}"] = 1 - len(values) / len(found)
-        if values:
-            metrics[f"reward/{name}"] = float(np.mean(values))
+        metrics[f"missing/{name}"] = float(np.mean([isinstance(reward, Missing) for reward in found]))
+    metrics |= _rewards_of(groups)
     scores = [score for group in groups for score in group.scores if score is not None]
     if scores:
         metrics |= {"reward/mean": float(np.mean(scores)), "reward/std": float(np.std(scores))}
@@ -127,6 +136,23 @@ def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
             "length/truncated": float(np.mean([t.truncated for t in trajectories])),
         }
     return metrics
+
+
+def _rewards_of(groups: Sequence[Group]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for trajectory in (t for group in groups for t in group.trajectories):
+        for name, reward in trajectory.rewards.items():
+            if isinstance(reward, Value):
+                found.setdefault(f"reward/{name}", []).append(reward.score)
+    return {name: float(np.mean(values)) for name, values in sorted(found.items())}
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row.items():
+            found.setdefault(name, []).append(value)
+    return {name: float(np.mean(values)) for name, values in sorted(found.items())}
 
 
 async def _with_deadline(stream: AsyncIterator[list[Scored]], stall_s: float) -> AsyncIterator[list[Scored]]:

@@ -169,7 +169,11 @@ class RewardShaper(Protocol):
 
 
 class Credit(Protocol):
-    """Scores -> per-token advantages."""
+    """Scores -> per-token advantages.
+
+    A class that works without scores (dense rewards from other models) says ``reads_scores = False``: then a group of
+    one, and a trajectory without a score, are rows like any other (their score is NaN).
+    """
 
     @property
     def needs(self) -> frozenset[str]:

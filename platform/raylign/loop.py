@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -118,14 +118,17 @@ class Loop:
         clock = _Clock()
         collected, metrics = await self._groups(step)
         clock.lap("generate")
-        kept = [group for group in collected.groups if len(group.valid) >= min(2, self.settings.group_size)]
+        scored = getattr(self.parts.credit, "reads_scores", True)
+        enough = min(2, self.settings.group_size) if scored else 0
+        kept = [group for group in collected.groups if len(group.valid) >= enough]
         metrics |= {"groups/dropped": float(len(collected.groups) - len(kept))}
         if not kept:
             self.parts.source.observe(collected.groups)
             return StepResult(groups=collected.groups, batch=None, metrics=metrics | clock.laps)
         self.on_phase(step, "score")
-        batch, scores = rows_of(kept, self.settings.mask_truncated)
-        batch = await self._annotate(batch, [group.prompt for group in kept])
+        batch, scores = rows_of(kept, self.settings.mask_truncated, unscored=not scored)
+        batch, seconds = await self._annotate(batch, [group.prompt for group in kept])
+        metrics |= seconds
         clock.lap("score")
         batch, found = self.parts.credit.assign(batch, scores)
         metrics |= found
@@ -185,11 +188,12 @@ class Loop:
         found.groups = parts.shaper.shape(found.groups)
         return found
 
-    async def _annotate(self, batch: Columns, prompts: Sequence[Prompt]) -> Columns:
-        """Add the streams that credit and objective need and only a model can give."""
+    async def _annotate(self, batch: Columns, prompts: Sequence[Prompt]) -> tuple[Columns, dict[str, float]]:
+        """Add the streams that credit and objective need and only a model can give; seconds that each took."""
         parts = self.parts
         needs = parts.credit.needs | parts.objective_needs
         jobs: dict[str, Any] = {}
+        seconds: dict[str, float] = {}
         for name in sorted(needs):
             if name == "old_logprob":
                 jobs[name] = parts.learner.logprobs(batch)
@@ -197,8 +201,8 @@ class Loop:
                 jobs[name] = _required(parts.critic, "a critic").values(batch)
             elif name not in ("advantage", "return"):
                 jobs[name] = _required(parts.scorers.get(name), f"a scorer for {name}").stream(batch, prompts)
-        streams = await asyncio.gather(*jobs.values())
-        return batch.with_streams(**dict(zip(jobs, streams, strict=True)))
+        streams = await asyncio.gather(*(_timed(job, seconds, f"time/score/{name}") for name, job in jobs.items()))
+        return batch.with_streams(**dict(zip(jobs, streams, strict=True))), seconds
 
     async def _learn(self, step: int, batch: Columns) -> dict[str, float]:
         settings, parts = self.settings, self.parts
@@ -236,6 +240,13 @@ def _required(part: Part | None, what: str) -> Part:
     if part is None:
         raise RewardError(f"the credit or the objective needs {what}, and the stage was given none")
     return part
+
+
+async def _timed(call: Awaitable[Part], seconds: dict[str, float], name: str) -> Part:
+    started = time.perf_counter()
+    result = await call
+    seconds[name] = time.perf_counter() - started
+    return result
 
 
 async def _prefixed(prefix: str, call: Any) -> dict[str, float]:

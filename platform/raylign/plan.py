@@ -205,7 +205,8 @@ def _trainer(name: str, ranks: int, config: Config, facts: ModelFacts) -> Role:
 
 def _scorer(name: str, config: Config, policy: ModelFacts) -> Role:
     scorer, learner = config.scorers[name], config.learner
-    facts = model_facts(ModelConfig(path=scorer.path)) if scorer.path else policy
+    own = scorer.path and not scorer.path.startswith("@")
+    facts = model_facts(ModelConfig(path=scorer.path)) if own else policy
     sizes = {
         "weights": facts.parameters * (4 if config.model.dtype == "float32" else 2),
         "logits": 2 * learner.logprob_chunk * facts.vocab * 4,

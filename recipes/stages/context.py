@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
+
 from raylign.actors.learner.group import LearnerGroup, LearnerSpec
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
+from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
-from raylign.placement import Placement
-from raylign.telemetry.progress import Progress
-from raylign.telemetry.recorder import Recorder
-
 from raylign.columns import Columns
 from raylign.config.build import build
-from raylign.config.schema import Config, LearnerConfig, OptimConfig
-from raylign.contracts import RewardShaper, Sampling
+from raylign.config.schema import Config, LearnerConfig, OptimConfig, ScorerConfig
+from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts
+from raylign.errors import RunError
 from raylign.models.tiny import build_tiny_model
+from raylign.placement import Placement
 from raylign.records import Group
 from raylign.run_folder import RunFolder
+from raylign.telemetry.progress import Progress
+from raylign.telemetry.recorder import Recorder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,7 +61,7 @@ class RunContext:
         self._rollout_model = ""
         self._rewards: RewardPools | None = None
         self._learners: dict[str, LearnerGroup] = {}
-        self._reference: ScorerGroup | None = None
+        self._scorers: dict[str, tuple[str, ScorerGroup]] = {}  # name -> (loaded path, group)
 
     @property
     def sampling(self) -> Sampling:
@@ -143,18 +146,53 @@ class RunContext:
         path = self.cfg.critic.path or self.model_path
         return await self._learner("critic", "scalar_head", path, config, total_steps)
 
-    async def reference(self) -> ScorerGroup:
-        """A frozen copy of `model_path`."""
-        if self._reference is not None:
-            await self._reference.close()
-        self._reference = ScorerGroup(
-            self._spec("causal_lm", self.model_path, self.cfg.learner, 0),
-            name="reference",
-            log_dir=self.log_dir,
-            options=lambda index: self.placement.options("reference", index),
-        )
-        await self._reference.start()
-        return self._reference
+    async def scorers(self, streams: Collection[str]) -> dict[str, StreamScorer]:
+        """Who fills each of these streams, of those that any scorer of the run fills; started, and checked against
+        the training prompts. A scorer without a path is a frozen copy of `model_path`.
+
+        Raises ConfigError on a model with another vocabulary, DataError on a domain without a model.
+        """
+        wanted = {name: scorer for name, scorer in self.cfg.scorers.items() if scorer.stream in streams}
+        models = await asyncio.gather(*(self._scorer(name, scorer) for name, scorer in wanted.items()))
+        found: dict[str, StreamScorer] = {}
+        for stream in sorted({scorer.stream for scorer in wanted.values()}):
+            chosen = [model for model in models if wanted[model.name].stream == stream]
+            routed = RoutedScorer(stream, chosen)
+            routed.check(self.prompts.train)
+            found[stream] = routed
+        return found
+
+    async def _scorer(self, name: str, scorer: ScorerConfig) -> RoutedModel:
+        path = self.model_of(scorer.path)
+        tokenizer = _tokenizer(path, self.cfg.model.trust_remote_code) if scorer.path else self.tokenizer
+        same_vocabulary(self.tokenizer, tokenizer, f"scorers.{name}.path", path)
+        loaded, group = self._scorers.get(name, ("", None))
+        if group is None or loaded != path:
+            if group is not None:
+                await group.close()
+            learner = replace(self.cfg.learner, ranks=1, gpus=scorer.gpus, cpus=scorer.cpus)
+            group = ScorerGroup(
+                self._spec("causal_lm", path, learner, 0),
+                name=name,
+                log_dir=self.log_dir,
+                options=lambda index: self.placement.options(f"scorer/{name}", index),
+            )
+            self._scorers[name] = (path, group)
+            await group.start()
+        own = tokenizer if scorer.own_template else None
+        return RoutedModel(name=name, scorer=group, domain=scorer.domain, tokenizer=own)
+
+    def model_of(self, path: str) -> str:
+        """The folder that a path of the configuration means: empty is the lineage's model, ``@NAME`` what the stage
+        of that name exported. Raises RunError when that stage has exported none.
+        """
+        if not path.startswith("@"):
+            return path or self.model_path
+        result = self.folder.stage_result(path[1:])
+        if result is None or "model" not in result:
+            done = [name for name in self.cfg.stages if self.folder.stage_result(name)]
+            raise RunError(f"{path} names no finished stage with a model; finished: {', '.join(done) or 'none'}")
+        return str(result["model"])
 
     def hand_over(self, model_path: Path, published: bool) -> None:
         """Make a stage's model the start of the next. published: the rollout engines hold exactly these weights."""
@@ -164,7 +202,8 @@ class RunContext:
 
     async def close(self) -> None:
         """End every actor that was started."""
-        groups = (self._rollouts, self._rewards, self._reference, *self._learners.values())
+        scorers = [group for _, group in self._scorers.values()]
+        groups = (self._rollouts, self._rewards, *scorers, *self._learners.values())
         await asyncio.gather(*(group.close() for group in groups if group is not None), return_exceptions=True)
 
     @property

@@ -6,9 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from raylign.recipes.stages.context import RunContext
-
 from raylign.evaluate import evaluate
+from raylign.recipes.stages.context import RunContext
 
 
 class Evaluate:

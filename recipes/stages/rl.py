@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from raylign.recipes.stages.context import RunContext, StopRequested
 
 from raylign.checkpoint import Checkpoints
+from raylign.config.build import target_class
 from raylign.config.schema import Config as RunSettings
+from raylign.config.schema import Node
 from raylign.errors import Problem
 from raylign.evaluate import evaluate
 from raylign.loop import Loop, LoopSettings, Parts
+from raylign.recipes.stages.context import RunContext, StopRequested
 
 
 class Rl:
@@ -35,6 +37,9 @@ class Rl:
         sampling_rounds: int = 4
         eval_every: int = 0  # 0: never
         eval_prompts: int = 0  # 0: all held-out prompts
+        start: str = ""  # @NAME: begin from what stage NAME made; empty: from the model of the stage before
+        credit: Node = field(default_factory=dict)  # empty: the run's
+        objective: Node = field(default_factory=dict)  # empty: the run's
 
         def __post_init__(self) -> None:
             for name in ("steps", "prompts_per_step", "group_size", "minibatches", "epochs", "sampling_rounds"):
@@ -49,14 +54,14 @@ class Rl:
     def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
         """What else must hold for this stage to make sense within a run."""
         found = []
-        if not cfg.rewards:
+        if not cfg.rewards and reads_scores(config.credit or cfg.credit, cfg.run.allow_targets):
             found.append(
                 Problem(
                     key="rewards", value="none", why=f"{key} has nothing to learn from", fix="add rewards.<name>.fn"
                 )
             )
         updates = config.minibatches * config.epochs
-        if updates > 1 and cfg.objective.get("old_logprob", "detach") == "detach":
+        if updates > 1 and (config.objective or cfg.objective).get("old_logprob", "detach") == "detach":
             why = f"{updates} updates a step need the log-probs from before the first of them"
             found.append(
                 Problem(key="objective.old_logprob", value="detach", why=why, fix="set objective.old_logprob=recompute")
@@ -71,6 +76,9 @@ class Rl:
         """Train to the last step, from the newest checkpoint if there is one; export the model."""
         folder = context.folder.stage(self.name)
         checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
+        if self.config.start:
+            # The loop publishes the learner's weights before the first sample, so engines of another stage will do.
+            context.hand_over(Path(context.model_of(self.config.start)), published=True)
         loop = Loop(await self._parts(context), self._settings(context), self._on_phase(context))
         start = await self._resume(context, loop, checkpoints)
         found = await loop.publish()
@@ -112,13 +120,16 @@ class Rl:
     async def _parts(self, context: RunContext) -> Parts:
         cfg = context.cfg
         updates = self.config.steps * self.config.minibatches * self.config.epochs
-        credit, objective = context.part("credit", cfg.credit), context.part("objective", cfg.objective)
+        objective_node = self.config.objective or cfg.objective
+        credit = context.part("credit", self.config.credit or cfg.credit)
+        objective = context.part("objective", objective_node)
         needs = credit.needs | objective.needs
-        rollouts, rewards, learner, critic = await asyncio.gather(
+        rollouts, rewards, learner, critic, scorers = await asyncio.gather(
             context.rollouts(),
             context.rewards(),
             context.learner(cfg.learner.optim, updates),
             context.critic(updates) if "value" in needs else _nothing(),
+            context.scorers(needs),
         )
         return Parts(
             source=context.part("source", cfg.source, prompts=context.prompts.train, seed=cfg.seed),
@@ -127,10 +138,11 @@ class Rl:
             shaper=context.shaper(),
             credit=credit,
             learner=learner,
-            objective=dict(cfg.objective),
+            objective=dict(objective_node),
             objective_needs=objective.needs,
             critic=critic,
             critic_objective=dict(cfg.critic.objective) if critic else None,
+            scorers=scorers,
         )
 
     def _settings(self, context: RunContext) -> LoopSettings:
@@ -170,3 +182,8 @@ class Rl:
 
 async def _nothing() -> None:
     return None
+
+
+def reads_scores(credit: Node, allow: Sequence[str]) -> bool:
+    """Whether a credit works on scores at all; one that does not has the class attribute ``reads_scores = False``."""
+    return bool(getattr(target_class(credit, "credit", allow), "reads_scores", True))

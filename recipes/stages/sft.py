@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from raylign.recipes.stages.context import RunContext, StopRequested
 
 from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
 from raylign.config.schema import Node, OptimConfig, node
 from raylign.errors import DataError
 from raylign.evaluate import evaluate
+from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.records import Prompt, Sample
 
 

@@ -21,6 +21,8 @@ class Part(NamedTuple):
 
 def part_nodes(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(dotted key, node) of every part."""
+    if config.data.generator:
+        yield "data.generator", config.data.generator
     yield "source", config.source
     yield "rollout.strategy", config.rollout.strategy
     for name, reward in config.rewards.items():
@@ -31,6 +33,9 @@ def part_nodes(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield "critic.objective", config.critic.objective
     for name, stage in config.stages.items():
         yield f"stages.{name}", stage
+        for inner in ("credit", "objective"):
+            if isinstance(stage, Mapping) and isinstance(stage.get(inner), Mapping) and stage[inner]:
+                yield f"stages.{name}.{inner}", stage[inner]
 
 
 def stages(config: Config) -> list[Part]:
@@ -58,9 +63,10 @@ def roles_of(stage: Part) -> frozenset[str]:
 
 def streams_needed(config: Config) -> frozenset[str]:
     """Extra token streams that credit and objective read: ``value`` brings a critic, ``ref_logprob`` a reference."""
-    if not any(is_rl(stage) for stage in stages(config)):
-        return frozenset()
-    allow = config.run.allow_targets
-    credit = build(config.credit, "credit", allow)
-    objective = build(config.objective, "objective", allow)
-    return frozenset(credit.needs) | frozenset(objective.needs)
+    allow, needed = config.run.allow_targets, frozenset[str]()
+    for stage in stages(config):
+        if is_rl(stage):
+            for kind, shared in (("credit", config.credit), ("objective", config.objective)):
+                part = build(getattr(stage.config, kind, None) or shared, kind, allow)
+                needed |= frozenset(part.needs)
+    return needed

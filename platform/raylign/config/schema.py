@@ -90,7 +90,7 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    """Prompts: a file (`path`), or without one a procedural task (`task`)."""
+    """Prompts: a file (`path`), or without one a procedural task (`task`) or a part that makes rows (`generator`)."""
 
     path: str = ""  # .jsonl or .parquet
     eval_path: str = ""  # empty: `holdout` rows are split off
@@ -103,6 +103,7 @@ class DataConfig:
     task: str = ""  # reasoning-gym data set, e.g. basic_arithmetic; used when `path` is empty
     task_args: dict[str, Any] = field(default_factory=dict)
     task_template: str = ""  # `template` of procedural rows, e.g. "{metadata[expression]}="
+    generator: Node = field(default_factory=dict)  # a part with ``rows(size, seed) -> Iterator[Row]``
     size: int = 0  # rows to generate or keep, 0: all
     holdout: int = 256
     shuffle: bool = True
@@ -203,7 +204,9 @@ class ScorerConfig:
     """
 
     stream: str = "ref_logprob"
-    path: str = ""  # Hugging Face folder or id; empty: the model that the stage starts from
+    path: str = (
+        ""  # Hugging Face folder or id; empty: the model that the stage starts from; @NAME: what stage NAME made
+    )
     domain: str = ""  # prompts of this domain only; empty: all
     own_template: bool = False  # render the prompt with this model's own chat template, response ids unchanged
     gpus: float = 1.0

@@ -35,7 +35,7 @@ def validate(config: Config) -> list[Problem]:
     """Every problem of a configuration, in the order of its sections; an empty list means that it can be planned."""
     found = _Findings()
     parts = _parts(config, found)
-    stages = [part for part in parts if part.key.startswith("stages.")]
+    stages = [part for part in parts if part.key.startswith("stages.") and part.key.count(".") == 1]
     found.expect(bool(config.stages), "stages", "{}", "there is nothing to run", "name at least one stage")
     _run(config, found)
     _model(config, found)
@@ -117,7 +117,7 @@ def _data(config: Config, found: _Findings) -> None:
             _data_file(found, key, Path(path).expanduser())
     own_source = not str(config.source.get("_target_", "")).startswith("raylign.data.")
     found.expect(
-        bool(data.path or data.task or own_source),
+        bool(data.path or data.task or data.generator or own_source),
         "data.path",
         "empty",
         "neither a file nor a task gives the prompts",
@@ -246,7 +246,10 @@ def _scorers(config: Config, found: _Findings) -> None:
         _positive(found, f"{key}.cpus", scorer.cpus)
         _not_negative(found, f"{key}.gpus", scorer.gpus)
         _whole_gpus(found, f"{key}.gpus", scorer.gpus)
-        if scorer.path:
+        if scorer.path.startswith("@"):
+            fix = f"name one of {', '.join(f'@{stage}' for stage in config.stages)}"
+            found.expect(scorer.path[1:] in config.stages, f"{key}.path", scorer.path, "names no stage", fix)
+        elif scorer.path:
             try:
                 model_facts(ModelConfig(path=scorer.path))
             except ValueError as cause:
@@ -301,7 +304,7 @@ def _batch(stage: Part, config: Config, parts: Mapping[str, Part], found: _Findi
         f"does not divide prompts_per_step={prompts}; a group is never split",
         f"choose one of {', '.join(str(n) for n in range(1, prompts + 1) if prompts % n == 0)}",
     )
-    credit = parts.get("credit")
+    credit = parts.get(f"{key}.credit") or parts.get("credit")
     grouped = credit is not None and any(
         _name(getattr(credit.config, field, None)) not in ("None", "none") for field in ("baseline", "std")
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.data.procedural import procedural_rows
 from raylign.data.readers import Row, load_rows
@@ -101,11 +102,16 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
 
 def _rows(config: DataConfig, path: str, seed: int) -> tuple[str, Iterable[Row], str]:
     """Where the rows come from, the rows, and the template that fits them."""
+    if config.generator and not path:
+        if config.size <= 0 or config.task:
+            raise DataError("data.generator needs data.size, the number of rows to make, and no data.task beside it")
+        made = build(config.generator, "data.generator").rows(config.size, seed)
+        return str(config.generator["_target_"]), made, config.task_template
     if config.task and not path:
         rows = procedural_rows(config.task, config.task_args, config.size, seed)
         return f"reasoning-gym {config.task}", rows, config.task_template
     if not path:
-        raise DataError("no data: set data.path to a file or data.task to a reasoning-gym data set")
+        raise DataError("no data: set data.path to a file, data.task to a reasoning-gym data set, or data.generator")
     kind, rows = load_rows(path, config.format, config.prompt_key, config.answer_key)
     if config.size and path == config.path:
         rows = (row for row, _ in zip(rows, range(config.size), strict=False))

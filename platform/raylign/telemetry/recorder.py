@@ -175,6 +175,7 @@ def _row(group: Group, trajectory: Trajectory) -> dict[str, Any]:
         "stop": trajectory.stop.value,
         "text": trajectory.text,
         "rewards": {name: _reward(reward) for name, reward in trajectory.rewards.items()},
+        "metrics": dict(trajectory.metrics),
         "turns": [
             {
                 "context_ids": turn.context_ids,

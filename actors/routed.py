@@ -1,0 +1,149 @@
+"""Several frozen models fill one stream of a batch: each scores the rows whose prompts are of its domain.
+
+    rows --by prompts[g].domain--> teacher "math"  --log-probs--+--> one stream [N]
+                              +--> teacher "code"  --log-probs--+
+
+A model may see the prompt through its own chat template: the prompt is rendered again, the sampled ids stay as they are
+and only they are scored. So all models must share the policy's vocabulary.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from raylign.columns import Columns, offsets_of
+from raylign.errors import ConfigError, DataError, Problem
+from raylign.records import Float32s, Int32s, Prompt
+
+
+class TokenScorer(Protocol):
+    """A frozen model as this module sees it; `raylign.actors.scorer.ScorerGroup` is one."""
+
+    async def logprobs(self, batch: Columns) -> Float32s:
+        """[N] log-probs of the loss tokens, 0 elsewhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutedModel:
+    """One frozen model and the prompts that it answers for.
+
+    Example: ``RoutedModel(name="math", scorer=group, domain="math", tokenizer=None)``
+    """
+
+    name: str
+    scorer: TokenScorer
+    domain: str = ""  # empty: every prompt; then it must be the only model of its stream
+    tokenizer: Any = None  # renders prompts by its own chat template; None: the policy's prompt ids
+
+
+class RoutedScorer:
+    """Implements `raylign.contracts.StreamScorer`. A prompt of an unknown domain is an error, never a fallback."""
+
+    def __init__(self, stream: str, models: Sequence[RoutedModel]) -> None:
+        domains = [model.domain for model in models]
+        clash = len(set(domains)) < len(domains) or ("" in domains and len(domains) > 1)
+        if not models or clash:
+            fix = "give every scorer of the stream a domain of its own, or keep a single one without a domain"
+            names = ", ".join(f"{model.name} ({model.domain or 'all domains'})" for model in models)
+            raise ConfigError(
+                [Problem(key="scorers", value=names or "none", why=f"do not divide stream {stream}", fix=fix)]
+            )
+        self.name = stream
+        self._models = {model.domain: model for model in models}
+
+    def check(self, prompts: Sequence[Prompt]) -> None:
+        """Raises DataError naming the domains that no model answers for, before any work is done."""
+        if "" not in self._models:
+            unknown = sorted({prompt.domain for prompt in prompts} - set(self._models))
+            if unknown:
+                raise self._unknown(unknown)
+
+    async def stream(self, batch: Columns, prompts: Sequence[Prompt]) -> Float32s:
+        """[N] log-prob of every loss token, 0 elsewhere. Raises DataError on a domain without a model."""
+        rows_of: dict[str, list[int]] = {}
+        for row, group in enumerate(batch.groups):
+            domain = "" if "" in self._models else prompts[group].domain
+            rows_of.setdefault(domain, []).append(row)
+        unknown = sorted(set(rows_of) - set(self._models))
+        if unknown:
+            raise self._unknown(unknown)
+        parts = await asyncio.gather(
+            *(self._score(self._models[domain], batch.select(rows), prompts) for domain, rows in rows_of.items())
+        )
+        result = np.zeros(batch.tokens, np.float32)
+        for rows, values in zip(rows_of.values(), parts, strict=True):
+            result[_positions(batch, rows)] = values
+        return result
+
+    async def _score(self, model: RoutedModel, part: Columns, prompts: Sequence[Prompt]) -> Float32s:
+        """[K] log-probs of the loss tokens of the model's own rows, in their order."""
+        if model.tokenizer is not None:
+            part = rendered_anew(part, prompts, model.tokenizer)
+        values = await model.scorer.logprobs(part)
+        return values[np.asarray(part["loss_mask"], bool)]
+
+    def _unknown(self, domains: Sequence[str]) -> DataError:
+        listed = ", ".join(repr(domain) for domain in domains)
+        known = ", ".join(repr(domain) for domain in self._models)
+        return DataError(
+            f"no scorer of stream {self.name} answers for the prompt domains {listed}; there are scorers for {known}; "
+            "fix: add scorers.NAME with stream and domain, or correct the domain column of the data"
+        )
+
+
+def rendered_anew(batch: Columns, prompts: Sequence[Prompt], tokenizer: Any) -> Columns:
+    """The rows with their prompts rendered by this tokenizer's chat template; ids after the prompt are unchanged.
+
+    Carries token_ids and loss_mask only, which is what a scorer reads. prompts[g] is the prompt of group g.
+    """
+    rendered: dict[int, Int32s] = {}
+    ids, masks, prompt_lengths = [], [], []
+    for row, group in enumerate(batch.groups):
+        prompt_ids = rendered.get(int(group))
+        if prompt_ids is None:
+            prompt_ids = rendered[int(group)] = _render(prompts[group], tokenizer)
+        start = int(batch.prompt_lengths[row])
+        ids.append(np.concatenate([prompt_ids, batch.row(row, "token_ids")[start:]]))
+        masks.append(np.concatenate([np.zeros(len(prompt_ids), bool), batch.row(row, "loss_mask")[start:]]))
+        prompt_lengths.append(len(prompt_ids))
+    return replace(
+        batch,
+        offsets=offsets_of([len(row) for row in ids]),
+        prompt_lengths=np.array(prompt_lengths, np.int32),
+        streams={"token_ids": np.concatenate(ids).astype(np.int32), "loss_mask": np.concatenate(masks)},
+    )
+
+
+def same_vocabulary(policy: Any, other: Any, key: str, path: str) -> None:
+    """Raises ConfigError unless both tokenizers give every text of their vocabulary the same id."""
+    ours: Mapping[str, int] = policy.get_vocab()
+    theirs: Mapping[str, int] = other.get_vocab()
+    if ours == theirs:
+        return
+    strange = next((token for token, number in ours.items() if theirs.get(token) != number), "")
+    why = f"has another vocabulary than the policy (they differ in {strange!r}), so sampled ids mean other texts"
+    raise ConfigError([Problem(key=key, value=path, why=why, fix="choose a model of the same tokenizer family")])
+
+
+def _render(prompt: Prompt, tokenizer: Any) -> Int32s:
+    found = tokenizer.apply_chat_template(
+        [dict(message) for message in prompt.messages],
+        tools=[dict(tool) for tool in prompt.tools] or None,
+        tokenize=True,
+        add_generation_prompt=True,
+        return_dict=True,
+    )
+    return np.asarray(found["input_ids"], np.int32)
+
+
+def _positions(batch: Columns, rows: Sequence[int]) -> Int32s:
+    """Positions in the flat streams of the loss tokens of these rows, row after row."""
+    mask = np.asarray(batch["loss_mask"], bool)
+    spans = [np.arange(batch.offsets[row], batch.offsets[row + 1]) for row in rows]
+    index = np.concatenate(spans)
+    return index[mask[index]].astype(np.int32)

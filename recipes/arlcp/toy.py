@@ -1,0 +1,82 @@
+"""The task of scale=tiny: traces that think longer than they must, so that there is something to trim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from raylign.data.readers import Row
+from raylign.recipes.arlcp import KeywordCounter, ThinkGate
+from raylign.records import Prompt, Value
+
+
+class ToyTraces:
+    """Rows whose prompt shows a need and a digit, e.g. ``5,7``, and whose target thinks longer than the need asks for.
+
+    Target: ``need + excess`` reflections (excess is normal, rounded, never below 0), fillers in between, a closing tag
+    and the boxed digit. What is learned from it over-thinks as the distilled models do, so there is something to trim.
+    """
+
+    @dataclass
+    class Config:
+        """Shape of the traces. `needs` are the difficulties, equally frequent."""
+
+        needs: list[int] = field(default_factory=lambda: [1, 5, 10])
+        excess: float = 8.0
+        spread: float = 4.0
+        filler: float = 0.25  # chance of a filler after a reflection
+        wait_word: str = "oh"  # a keyword
+        filler_word: str = "um"
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def rows(self, size: int, seed: int) -> Iterator[Row]:
+        """`size` rows, each drawn by itself."""
+        config = self.config
+        rng = np.random.default_rng([seed, 2602, 12113])
+        for number in range(size):
+            need, digit = int(rng.choice(config.needs)), int(rng.integers(10))
+            count = need + max(0, round(rng.normal(config.excess, config.spread)))
+            words = [word for _ in range(count) for word in self._reflection(rng)]
+            yield Row(
+                # The number keeps rows apart that ask the same; the policy reads past it.
+                messages=({"role": "user", "content": f"{number:04d}:{need:02d},{digit}"},),
+                place=f"toy trace {number}",
+                answer=str(digit),
+                target=f"{' '.join(words)}</think>\\boxed{{{digit}}}",
+                domain=f"need_{need}",
+                meta={"need": need},
+            )
+
+    def _reflection(self, rng: np.random.Generator) -> list[str]:
+        filler = [self.config.filler_word] if rng.random() < self.config.filler else []
+        return [self.config.wait_word, *filler]
+
+
+class ToyThought(ThinkGate):
+    """The gate, and before the closing tag at least as many thinking words as the prompt's ``meta["need"]``."""
+
+    @dataclass
+    class Config(ThinkGate.Config):
+        """Which words are thoughts; reflections and plain steps alike."""
+
+        thoughts: list[str] = field(default_factory=lambda: ["oh", "so"])
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._thoughts = KeywordCounter(config.thoughts)
+
+    def judge(self, prompt: Prompt, response: str) -> Value:
+        """The gate's verdict, 0 when the thought was too short."""
+        verdict = super().judge(prompt, response)
+        thought = response.partition(self.config.close_tag)[0]
+        enough = self._thoughts(thought) >= int(prompt.meta["need"])
+        return replace(verdict, score=verdict.score * enough)
+
+    def gold(self, prompt: Prompt) -> str | None:
+        """Just enough thoughts and the answer."""
+        gold = super().gold(prompt)
+        return None if gold is None else " ".join(["oh"] * int(prompt.meta["need"])) + gold
