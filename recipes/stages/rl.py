@@ -88,6 +88,7 @@ class Rl:
             metrics = result.metrics
             if self.config.eval_every and (step + 1) % self.config.eval_every == 0:
                 metrics |= await self.evaluate(context, loop)
+                loop.parts.source.evaluated(metrics)
             context.record(self.name, step + 1, metrics, result.groups, result.batch)
             last, stop = step + 1 == self.config.steps, context.stop_requested
             every = context.cfg.run.save_every
@@ -132,7 +133,9 @@ class Rl:
             context.scorers(needs),
         )
         return Parts(
-            source=context.part("source", cfg.source, prompts=context.prompts.train, seed=cfg.seed),
+            source=context.part(
+                "source", cfg.source, prompts=context.prompts.train, seed=cfg.seed, tokenizer=context.tokenizer
+            ),
             rollouts=rollouts,
             rewards=rewards,
             shaper=context.shaper(),
