@@ -83,7 +83,9 @@ class Curriculum:
     def _deeper(self, why: str) -> bool:
         if self.stage + 1 >= len(self.config.depths):
             return False
-        self.switches.append({"from": self.depth, "to": self.config.depths[self.stage + 1], "after": self.steps, "why": why})
+        self.switches.append(
+            {"from": self.depth, "to": self.config.depths[self.stage + 1], "after": self.steps, "why": why}
+        )
         self.stage, self.steps, self.streak, self.scores = self.stage + 1, 0, 0, []
         return True
 

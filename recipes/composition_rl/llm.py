@@ -25,7 +25,7 @@ from raylign.actors.reward.response import last_boxed
 
 from raylign.recipes.composition_rl import prompts
 from raylign.recipes.composition_rl.drive import Ask, Program, Request, Work
-from raylign.recipes.composition_rl.operator import assemble, distinct, joined, relation_sentence
+from raylign.recipes.composition_rl.operation import assemble, distinct, joined, relation_sentence
 from raylign.recipes.composition_rl.problem import Link, Problem, Reason, Rejected
 from raylign.recipes.composition_rl.prompts import ONE, TWO
 from raylign.recipes.composition_rl.sandbox import FAILED, REFUSED
@@ -177,5 +177,7 @@ def _named(text: str, placeholder: str, symbol: str) -> str:
     pieces = text.split(placeholder)
     result = pieces[0]
     for piece in pieces[1:]:
-        result += (bare if result.count("$") % 2 or result.count("\\[") > result.count("\\]") else f"${symbol}$") + piece
+        result += (
+            bare if result.count("$") % 2 or result.count("\\[") > result.count("\\]") else f"${symbol}$"
+        ) + piece
     return result

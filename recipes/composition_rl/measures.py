@@ -97,5 +97,7 @@ def reuse_metrics(uses: Mapping[str, int], seeds: int) -> dict[str, float]:
     metrics = {"seeds/used": len(counts) / seeds, "seeds/reuse_max": float(counts.max(initial=0))}
     for low in (1, 2, 4, 8, 16, 32):
         high = 2 * low if low < 32 else np.iinfo(int).max
-        metrics[f"seeds/reuse_{low}{'_up' if low == 32 else ''}"] = float(((counts >= low) & (counts < high)).sum() / seeds)
+        metrics[f"seeds/reuse_{low}{'_up' if low == 32 else ''}"] = float(
+            ((counts >= low) & (counts < high)).sum() / seeds
+        )
     return metrics

@@ -12,7 +12,7 @@ from raylign.data.files import read_rows
 from raylign.errors import DataError
 from raylign.records import Prompt
 from raylign.recipes.composition_rl.drive import Composer, compose_now
-from raylign.recipes.composition_rl.operator import side_by_side, spc
+from raylign.recipes.composition_rl.operation import side_by_side, spc
 from raylign.recipes.composition_rl.problem import Outcome, Problem, Rejected
 from raylign.recipes.composition_rl.render import problem_of, prompt_of
 
@@ -69,7 +69,9 @@ class Pool:
             try:
                 problem = Problem.from_record(row)
             except (KeyError, TypeError, ValueError, IndexError) as error:
-                raise DataError(f"{place}: no composed problem ({error!r}); the stage ComposeSet writes them") from error
+                raise DataError(
+                    f"{place}: no composed problem ({error!r}); the stage ComposeSet writes them"
+                ) from error
             if problem.seeds[-1] in self.prompts:
                 found.setdefault(problem.depth, []).append(problem)
             else:

@@ -107,7 +107,11 @@ class Sandbox:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
+            env={
+                "PATH": "/usr/bin:/bin",
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                "OMP_NUM_THREADS": "1",
+            },
         )
         self._line(self._server, START_S)
         return self._server

@@ -61,7 +61,9 @@ class CompositionSource:
             if self.path and self.mode is Mode.online:
                 raise ValueError("path holds a set made in advance: set mode=offline, or leave path empty")
 
-    def __init__(self, config: Config, *, prompts: Sequence[Prompt], seed: int, tokenizer: Any = None, **_: Any) -> None:
+    def __init__(
+        self, config: Config, *, prompts: Sequence[Prompt], seed: int, tokenizer: Any = None, **_: Any
+    ) -> None:
         self.config = config
         self._seed = seed
         composer = build(config.composer, "source.composer")
@@ -77,6 +79,9 @@ class CompositionSource:
         self._found: dict[str, float] = {}
         self._fingerprint = content_id(*self.pool.prompts)
         self._open()
+
+    def __len__(self) -> int:
+        return len(self._order)
 
     def next(self, n: int) -> list[Prompt]:
         """The next n prompts; `visit` is the epoch. Raises DataError when a whole epoch yields none."""

@@ -5,7 +5,7 @@ Depth 1: prompt ``3*4?``, response ``#2``. Depth 2: ``X=3*4;Y=X+9;Y*5?``, respon
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -13,7 +13,6 @@ from raylign.actors.reward.response import ResponseReward
 
 from raylign.data.readers import Row
 from raylign.records import Prompt, Value
-from raylign.recipes.composition_rl.problem import Problem
 
 MODULUS = 10
 MARK = "#"
@@ -74,9 +73,7 @@ class MarkedAnswer(ResponseReward):
         return None if prompt.answer is None else f"{self.config.mark}{prompt.answer}0"
 
 
-def solution(chain: Problem) -> str:
+def solution(links: Sequence[Mapping[str, str]], answer: str) -> str:
     """The gold response of a chain: every variable's value in order, then the marked answer."""
-    steps = "".join(
-        f"{link.symbol1}={link.value1};{link.symbol2}={link.value2};" for link in chain.links
-    )
-    return f"{steps}{MARK}{chain.answer}"
+    steps = (f"{link['symbol1']}={link['value1']};{link['symbol2']}={link['value2']};" for link in links)
+    return f"{''.join(steps)}{MARK}{answer}"

@@ -50,7 +50,9 @@ def derive(answer: str) -> DerivedValue | None:
 
 def _normal(answer: str) -> str:
     text = answer.strip().strip("$").strip().rstrip(".")
-    text = re.sub(r"(?<!\\)\\[!,;: ]|\\left|\\right|\\displaystyle|~", lambda match: " " if match.group() == "~" else "", text)
+    text = re.sub(
+        r"(?<!\\)\\[!,;: ]|\\left|\\right|\\displaystyle|~", lambda match: " " if match.group() == "~" else "", text
+    )
     text = text.replace("{,}", "").replace("\\$", "").replace("\\%", " \\text{per cent}").replace("%", "")
     text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\u2212", "-")
     return text.replace(",", "") if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", text) else text

@@ -6,7 +6,7 @@ Compose((q1, gt1), (q2, gt2)) = (q12, gt2) with delta = v2 - v1 and the relation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from raylign.recipes.composition_rl.problem import Link, Outcome, Problem, Reason, Rejected
@@ -52,6 +52,16 @@ def spc(problems: Sequence[Problem], compose: Callable[[Problem, Problem], Outco
         if isinstance(chain, Rejected):
             return chain
         chain = compose(problem, chain)
+    return chain
+
+
+async def spc_async(problems: Sequence[Problem], compose: Callable[[Problem, Problem], Awaitable[Outcome]]) -> Outcome:
+    """The same with a composer that has to wait."""
+    chain: Outcome = problems[-1]
+    for problem in reversed(problems[:-1]):
+        if isinstance(chain, Rejected):
+            return chain
+        chain = await compose(problem, chain)
     return chain
 
 
