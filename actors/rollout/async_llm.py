@@ -33,6 +33,7 @@ class AsyncLLMEngine(Engine):
         self._proven = asyncio.Event()
         self._proven.set()
         self._death: EngineDeadError | None = None
+        self._llm: Any = None
         self._counters = {"requests": 0, "tokens": 0, "rejected": 0, "updates": 0, "running": 0}
 
     async def start(self) -> None:
@@ -50,7 +51,7 @@ class AsyncLLMEngine(Engine):
             self._tokenizer = AutoTokenizer.from_pretrained(
                 self.spec.model_path, trust_remote_code=self.spec.trust_remote_code
             )
-            self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**fields))
+            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**fields))
             await self._llm.update_weight_version(str(self.version))
         except Exception as cause:
             raise self._die(cause) from cause
@@ -118,8 +119,9 @@ class AsyncLLMEngine(Engine):
 
     async def close(self) -> None:
         """See `Engine.close`."""
-        if hasattr(self, "_llm"):
-            await asyncio.to_thread(self._llm.shutdown)
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            await asyncio.to_thread(llm.shutdown)
 
     def stats(self) -> dict[str, Any]:
         """Requests, tokens, rejected requests and updates so far; requests running now."""

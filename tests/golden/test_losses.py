@@ -276,6 +276,7 @@ OBJECTIVES: dict[str, Objective] = {
     "k1": PolicyLoss(config("clip", kl_coef=0.3, kl_estimator=KlEstimator.k1)),
     "k2": PolicyLoss(config("clip", kl_coef=0.3, kl_estimator=KlEstimator.k2)),
     "k3": PolicyLoss(config("clip", kl_coef=0.3, kl_estimator=KlEstimator.k3)),
+    "k3_ratio": PolicyLoss(config("clip", kl_coef=0.3, kl_ratio=True)),
     "entropy": PolicyLoss(config("clip", entropy_coef=0.3)),
     "value": ValueLoss(ValueLoss.Config(clip=0.2)),
     "ce": CrossEntropy(CrossEntropy.Config()),

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+
 from raylign.actors.reward.isolate import IsolatedFunction
 from raylign.actors.reward.outcome import Failed, FailureKind, Item, Outcome
 from raylign.actors.reward.response import trajectory_of
-
 from raylign.errors import RewardError
 from raylign.records import Prompt
 

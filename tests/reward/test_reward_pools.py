@@ -15,10 +15,10 @@ import numpy as np
 import psutil
 import pytest
 import ray
+
 from raylign.actors.reward import pool as pool_module
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.reward.response import trajectory_of
-
 from raylign.config.schema import RewardConfig
 from raylign.errors import RewardError
 from raylign.records import Missing, Prompt, Reward, Trajectory, Value

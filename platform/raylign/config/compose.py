@@ -1,9 +1,10 @@
 """From a command line to a typed `Config`: Hydra picks and orders the files, this module merges and checks them.
 
 Layers, later wins: schema defaults, ``config.yaml``, scale, recipe, variant, the block of the chosen scale below the
-key ``at`` of any of those files, the command line. Two rules differ from a plain merge: a layer that changes the
-``_target_`` of a part replaces the whole part (its old fields belong to another class), and every problem of every
-layer is reported at once, with the layer that it comes from.
+key ``at`` of any of those files, the command line. Three rules differ from a plain merge: a layer that changes the
+``_target_`` of a part replaces the whole part (its old fields belong to another class); a stage, reward or scorer that
+ends up null is left out; ``data.path`` on the command line takes the place of a recipe's procedural task. Every
+problem of every layer is reported at once, with the layer that it comes from.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from raylign.errors import ConfigError, Problem
 
 CONF = "pkg://raylign.conf"
 COMMAND_LINE = "command line"
+TASK = ("task", "task_args", "template")
 
 
 class Composed(NamedTuple):
@@ -101,7 +103,8 @@ def compose_with_problems(
     choices = defaults.overrides.known_choices
     layers.add({"recipe": choices["recipe"], "scale": choices["scale"]}, "choices")
     problems += _apply_scale(layers, str(choices["scale"]), repository)
-    _apply_overrides(layers, [item for item in picked if item.key_or_group not in groups])
+    problems += _apply_overrides(layers, [item for item in picked if item.key_or_group not in groups])
+    _drop_empty(layers.tree)
     try:
         tree = OmegaConf.to_container(OmegaConf.create(layers.tree), resolve=True)
     except OmegaConfBaseException as cause:
@@ -252,7 +255,16 @@ def _first(origins: Mapping[str, str], name: str) -> str:
     return next((origin for key, origin in origins.items() if key.startswith(f"at.{name}")), "a recipe")
 
 
-def _apply_overrides(layers: _Layers, overrides: Sequence[Override]) -> None:
+def _drop_empty(tree: dict[str, Any]) -> None:
+    """A stage, reward or scorer that is null is not there: a file may keep its place in the order by it."""
+    for name in ("stages", "rewards", "scorers"):
+        if isinstance(tree[name], Mapping):
+            tree[name] = {key: value for key, value in tree[name].items() if value is not None}
+
+
+def _apply_overrides(layers: _Layers, overrides: Sequence[Override]) -> list[Problem]:
+    """The command line's settings, then its removals; a removal of what is not there is a problem."""
+    problems: list[Problem] = []
     layer: dict[str, Any] = {}
     for override in overrides:
         if override.is_delete():
@@ -261,6 +273,9 @@ def _apply_overrides(layers: _Layers, overrides: Sequence[Override]) -> None:
         for name in reversed(override.key_or_group.split(".")):
             value = {name: value}
         layer = merge(layer, value)  # type: ignore[arg-type]
+    if isinstance(layer.get("data"), Mapping) and layer["data"].get("path"):
+        defaults = _schema_tree()["data"]  # a file of the user's own takes the place of the recipe's task
+        layers.tree["data"] = layers.tree["data"] | {name: defaults[name] for name in TASK}
     layers.add(layer, COMMAND_LINE)
     for override in overrides:
         if override.is_delete():
@@ -268,8 +283,13 @@ def _apply_overrides(layers: _Layers, overrides: Sequence[Override]) -> None:
             node: Any = layers.tree
             for name in parents:
                 node = node.get(name, {}) if isinstance(node, dict) else {}
-            if isinstance(node, dict):
-                node.pop(last, None)
+            if isinstance(node, dict) and last in node:
+                del node[last]
+            else:
+                here = [".".join([*parents, name]) for name in node] if isinstance(node, dict) else []
+                fix = nearest_keys(override.key_or_group, here)
+                problems.append(_problem(override.key_or_group, "~", "is not there to be removed", fix))
+    return problems
 
 
 def _typed(tree: dict[str, Any], layers: _Layers, problems: list[Problem]) -> tuple[Config | None, dict[str, Any]]:

@@ -131,10 +131,10 @@ def _data(config: Config, found: _Findings) -> None:
         "set data.prompt_key=COLUMN (and data.answer_key=COLUMN)",
     )
     found.expect(
-        not data.template or "{prompt}" in data.template,
+        not data.template or "{" in data.template,
         "data.template",
         data.template,
-        "has no place for the prompt",
+        "has no place for the prompt, so that all prompts would be the same",
         "put {prompt} into it",
     )
     _not_negative(found, "data.size", data.size)
