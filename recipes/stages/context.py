@@ -23,7 +23,7 @@ from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import RunError
 from raylign.models.tiny import build_tiny_model
 from raylign.placement import Placement
-from raylign.records import Group
+from raylign.records import Group, Prompt
 from raylign.run_folder import RunFolder
 from raylign.telemetry.progress import Progress
 from raylign.telemetry.recorder import Recorder
@@ -146,9 +146,9 @@ class RunContext:
         path = self.cfg.critic.path or self.model_path
         return await self._learner("critic", "scalar_head", path, config, total_steps)
 
-    async def scorers(self, streams: Collection[str]) -> dict[str, StreamScorer]:
-        """Who fills each of these streams, of those that any scorer of the run fills; started, and checked against
-        the training prompts. A scorer without a path is a frozen copy of `model_path`.
+    async def scorers(self, streams: Collection[str], prompts: Sequence[Prompt]) -> dict[str, StreamScorer]:
+        """Who fills each of these streams, of those that any scorer of the run fills; started, and checked to answer
+        for all of these prompts. A scorer without a path is a frozen copy of `model_path`.
 
         Raises ConfigError on a model with another vocabulary, DataError on a domain without a model.
         """
@@ -158,7 +158,7 @@ class RunContext:
         for stream in sorted({scorer.stream for scorer in wanted.values()}):
             chosen = [model for model in models if wanted[model.name].stream == stream]
             routed = RoutedScorer(stream, chosen)
-            routed.check(self.prompts.train)
+            routed.check(prompts)
             found[stream] = routed
         return found
 

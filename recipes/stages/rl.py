@@ -14,10 +14,11 @@ from raylign.checkpoint import Checkpoints
 from raylign.config.build import target_class
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import Node
-from raylign.errors import Problem
+from raylign.errors import DataError, Problem
 from raylign.evaluate import evaluate
 from raylign.loop import Loop, LoopSettings, Parts
 from raylign.recipes.stages.context import RunContext, StopRequested
+from raylign.records import Prompt
 
 
 class Rl:
@@ -38,6 +39,7 @@ class Rl:
         eval_every: int = 0  # 0: never
         eval_prompts: int = 0  # 0: all held-out prompts
         start: str = ""  # @NAME: begin from what stage NAME made; empty: from the model of the stage before
+        domains: list[str] = field(default_factory=list)  # train on prompts of these domains only; empty: on all
         credit: Node = field(default_factory=dict)  # empty: the run's
         objective: Node = field(default_factory=dict)  # empty: the run's
 
@@ -130,11 +132,11 @@ class Rl:
             context.rewards(),
             context.learner(cfg.learner.optim, updates),
             context.critic(updates) if "value" in needs else _nothing(),
-            context.scorers(needs),
+            context.scorers(needs, self._prompts(context)),
         )
         return Parts(
             source=context.part(
-                "source", cfg.source, prompts=context.prompts.train, seed=cfg.seed, tokenizer=context.tokenizer
+                "source", cfg.source, prompts=self._prompts(context), seed=cfg.seed, tokenizer=context.tokenizer
             ),
             rollouts=rollouts,
             rewards=rewards,
@@ -147,6 +149,14 @@ class Rl:
             critic_objective=dict(cfg.critic.objective) if critic else None,
             scorers=scorers,
         )
+
+    def _prompts(self, context: RunContext) -> list[Prompt]:
+        prompts, domains = context.prompts.train, self.config.domains
+        chosen = [prompt for prompt in prompts if not domains or prompt.domain in domains]
+        if not chosen:
+            known = ", ".join(sorted({repr(prompt.domain) for prompt in prompts}))
+            raise DataError(f"stages.{self.name}.domains={domains} leaves no training prompt; there are {known}")
+        return chosen
 
     def _settings(self, context: RunContext) -> LoopSettings:
         cfg, own = context.cfg, OmegaConf.to_container(OmegaConf.structured(self.config))
