@@ -164,7 +164,7 @@ async def test_nothing_valid_means_no_update_and_no_new_version() -> None:
 
 async def test_too_many_missing_rewards_end_the_run_by_name() -> None:
     loop = make(lambda p, t: Missing(reason="connection refused"), missing_limits={"rule": 0.5})
-    with pytest.raises(RewardError, match="reward rule is missing for 12 of 12.*connection refused"):
+    with pytest.raises(RewardError, match=r"reward rule is missing for 12 of 12.*connection refused"):
         await loop.step(0)
 
 

@@ -19,13 +19,13 @@ import deepspeed
 import numpy as np
 import ray
 import torch
+from torch import Tensor
+
 from raylign.actors.learner.model import export_model, load_model, packed_inputs
 from raylign.actors.learner.optimization import deepspeed_config, effective_stage, learning_rate
 from raylign.actors.learner.passes import Totals, token_values, token_view
 from raylign.actors.learner.probe import probe_batch, probe_ids
 from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, RankUpdate
-from torch import Tensor
-
 from raylign.columns import Columns
 from raylign.config.build import build
 from raylign.contracts import Objective, WeightUpdate

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
+
 from raylign.actors.learner.ranks import RankGroup
 from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, merge_updates, scatter
 from raylign.actors.learner.worker import LearnerWorker
-
 from raylign.columns import Columns
 from raylign.config.schema import LearnerConfig
 from raylign.contracts import WeightUpdate

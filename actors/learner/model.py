@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from raylign.actors.learner.attention import NAME, SegmentTable
-from raylign.actors.learner.logprobs import LogprobHead
-from raylign.actors.learner.spec import ForwardKind, LearnerSpec
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
+from raylign.actors.learner.attention import NAME, SegmentTable
+from raylign.actors.learner.logprobs import LogprobHead
+from raylign.actors.learner.spec import ForwardKind, LearnerSpec
 from raylign.columns import Columns
 from raylign.packing import MicroBatch
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from raylign.actors.learner.model import load_tokenizer
 
+from raylign.actors.learner.model import load_tokenizer
 from raylign.columns import Columns, offsets_of
 from raylign.records import Int32s
 
