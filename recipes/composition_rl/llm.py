@@ -88,7 +88,7 @@ class LlmComposer:
         value, definition = _value(reply), _field(reply, "definition")
         if ONE not in definition:
             raise Dropped(Reason.TAGS_MISSING, f"the definition does not name {ONE}")
-        if leaks(definition, value):
+        if leaks(definition, value, first.text):
             raise Dropped(Reason.LEAK, definition)
         text = prompts.RECOMPUTE_FIRST.format(problem=first.text, answer=first.answer, definition=definition)
         again = last_boxed((yield Ask(step=1, text=text)))

@@ -88,7 +88,8 @@ def in_math(text: str, position: int) -> bool:
 
 def substitute(text: str, place: Place, symbol: str) -> str:
     """The text with the number at `place` replaced by the symbol."""
-    name = symbol if len(symbol) == 1 else "{" + symbol + "}"
+    bare = len(symbol) == 1 and not re.search(r"\\[A-Za-z]+$", text[: place.start])  # \lfloor would swallow it
+    name = symbol if bare else "{" + symbol + "}"
     return text[: place.start] + (name if place.math else f"${symbol}$") + text[place.end :]
 
 

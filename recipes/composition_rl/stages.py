@@ -66,8 +66,6 @@ class WarmUp(Sft):
 class EvaluateDepths:
     """Score the current model on chains of several depths: `depth_<k>/score`, and how often it states v1."""
 
-    roles = frozenset({"rollout", "rewards"})
-
     @dataclass
     class Config:
         """How to sample; the chains are the same in every run on the same seeds."""
@@ -76,6 +74,11 @@ class EvaluateDepths:
         prompts: int = 512  # of each depth
         samples: int = 1
         greedy: bool = True
+
+    @classmethod
+    def roles(cls, config: Config) -> frozenset[str]:
+        """Nothing learns here."""
+        return frozenset({"rollout", "rewards"})
 
     def __init__(self, config: Config, name: str) -> None:
         self.config = config
@@ -113,8 +116,6 @@ class ComposeSet:
     The run's strategy must be `ComposeRollout`; its prompts are the seeds.
     """
 
-    roles = frozenset({"rollout"})
-
     @dataclass
     class Config:
         """The set to make."""
@@ -125,6 +126,11 @@ class ComposeSet:
         slots: Slots = Slots.product
         first_domain: str = ""
         last_domain: str = ""
+
+    @classmethod
+    def roles(cls, config: Config) -> frozenset[str]:
+        """Only the composer works here."""
+        return frozenset({"rollout"})
 
     def __init__(self, config: Config, name: str) -> None:
         self.config = config

@@ -111,7 +111,7 @@ def _link(value1: Any, phrase: str, place: Place, pair: tuple[str, str]) -> Link
     import sympy
 
     value2 = sympy.Rational(place.value.numerator, place.value.denominator)
-    delta = latex(sympy.nsimplify(value2 - value1) if value1.is_Rational else value2 - value1)
+    delta = latex(value2 - value1)
     return Link(
         symbol1=pair[0],
         value1=latex(value1),
@@ -127,7 +127,7 @@ def checked(first: Problem, second: Problem, link: Link, modified: str) -> Outco
     """The assembled chain, unless its link or its wording fails a check (LINK_WRONG, LEAK)."""
     if not link_holds(link.relation, link):
         return Rejected(reason=Reason.LINK_WRONG, detail=link.relation)
-    if leaks(link.definition, link.value1):
+    if leaks(link.definition, link.value1, first.text):
         return Rejected(reason=Reason.LEAK, detail=link.definition)
     glue = "\n" if first.text.endswith("[/asy]") else " "
     text = assemble(first.text, link.definition, link.relation, modified, glue)
@@ -153,9 +153,10 @@ def same_value(one: Any, other: Any) -> bool:
     return abs(float(one) - float(other)) < 0.5 * 10**-DECIMALS
 
 
-def leaks(definition: str, value1: str) -> bool:
-    """Whether a definition says the value that it should leave to be found."""
-    return re.search(rf"(?<![\d.\w]){re.escape(value1)}(?![\d\w]|\.\d)", definition) is not None
+def leaks(definition: str, value1: str, problem: str = "") -> bool:
+    """Whether a definition says the value that it should leave to be found, and the problem itself does not."""
+    said = rf"(?<![\d.\w]){re.escape(value1)}(?![\d\w]|\.\d)"
+    return re.search(said, definition) is not None and re.search(said, problem) is None
 
 
 def recovered_value(original: str, modified: str, symbol: str) -> Fraction | None:
