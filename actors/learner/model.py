@@ -13,7 +13,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from raylign.actors.learner.attention import NAME, SegmentTable
 from raylign.actors.learner.logprobs import LogprobHead
@@ -126,11 +133,12 @@ def export_model(model: PackedModel, weights: dict[str, Tensor], source: str, fo
         tokenizer.save_pretrained(folder)
 
 
-def load_tokenizer(path: str) -> AutoTokenizer | None:
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase | None:
     """The tokenizer of a folder or id, or None for a folder that holds none."""
     if Path(path).is_dir() and not any(Path(path).glob("tokenizer*")):
         return None
-    return AutoTokenizer.from_pretrained(path)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    return tokenizer
 
 
 def _linear_head(hf: PreTrainedModel) -> nn.Linear:

@@ -6,12 +6,11 @@ import asyncio
 import itertools
 import os
 import tempfile
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout
+from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout, TokenIds
 from raylign.contracts import Completion, Sampling
 from raylign.errors import EngineDeadError, RequestError
 from raylign.records import Float32s
@@ -56,7 +55,7 @@ class AsyncLLMEngine(Engine):
         except Exception as cause:
             raise self._die(cause) from cause
 
-    async def generate(self, token_ids: Sequence[int], sampling: Sampling, seed: int) -> Completion:
+    async def generate(self, token_ids: TokenIds, sampling: Sampling, seed: int) -> Completion:
         """See `Engine.generate`."""
         prompt, params = self._io.prompt_of(token_ids, self._context), self._io.generate_params(sampling, seed)
         completion = self._io.completion_from(await self._run(prompt, params), self._tokenizer)
@@ -65,7 +64,7 @@ class AsyncLLMEngine(Engine):
             raise EngineDeadError(str(self._death))
         return completion
 
-    async def score(self, token_ids: Sequence[int], start: int) -> Float32s:
+    async def score(self, token_ids: TokenIds, start: int) -> Float32s:
         """See `Engine.score`."""
         if not 1 <= start <= len(token_ids):
             raise RequestError(f"start is {start}, expected 1 to {len(token_ids)}: the first token has no log-prob")
@@ -82,7 +81,7 @@ class AsyncLLMEngine(Engine):
         handle, path = tempfile.mkstemp(prefix="raylign-weights-", dir=folder)
         try:
             with os.fdopen(handle, "wb") as stream:
-                stream.write(memoryview(np.ascontiguousarray(buffer)))
+                stream.write(np.ascontiguousarray(buffer).data)
             rows = [[name, dtype, list(shape), offset] for name, dtype, shape, offset in layout]
             await self._final(self._llm.collective_rpc("load_weight_file", args=(path, rows)))
         finally:
@@ -95,7 +94,7 @@ class AsyncLLMEngine(Engine):
         self.version = version
         self._counters["updates"] += 1
 
-    async def verify(self, probe_ids: Sequence[int], probe_logprobs: Float32s) -> Gap:
+    async def verify(self, probe_ids: TokenIds, probe_logprobs: Float32s) -> Gap:
         """See `Engine.verify`."""
         self._proven.clear()
         try:

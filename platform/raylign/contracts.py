@@ -77,10 +77,10 @@ class Completion:
 class Policy(Protocol):
     """The engine as a strategy sees it."""
 
-    async def generate(self, token_ids: Sequence[int], sampling: Sampling, seed: int) -> Completion:
+    async def generate(self, token_ids: Sequence[int] | Int32s, sampling: Sampling, seed: int) -> Completion:
         """One completion of the given ids."""
 
-    async def score(self, token_ids: Sequence[int], start: int) -> Float32s:
+    async def score(self, token_ids: Sequence[int] | Int32s, start: int) -> Float32s:
         """Log-probs of ``token_ids[start:]`` given what precedes each, temperature 1. start >= 1."""
 
 

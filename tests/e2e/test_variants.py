@@ -71,7 +71,8 @@ async def train_all(context: RunContext) -> dict[str, tuple[float, float]]:
 
 
 def test_every_variant_improves(tmp_path: Path) -> None:
-    cfg, resolved = compose([*OVERRIDES, "variant=ppo", f"run.dir={tmp_path / 'run'}"])  # ppo: room for a critic
+    roomy = ["variant=ppo", "objective.kl_coef=0.001"]  # placement with a critic and a reference
+    cfg, resolved = compose([*OVERRIDES, *roomy, f"run.dir={tmp_path / 'run'}"])
     with open_run(cfg, resolved) as context:
         found = asyncio.run(train_all(context))
     short = {name: f"{before:.2f} -> {after:.2f}" for name, (before, after) in found.items()}

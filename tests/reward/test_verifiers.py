@@ -15,7 +15,7 @@ from raylign.actors.reward.boxed import BoxedMath, BoxExtraction, parse
 from raylign.actors.reward.exact import ExactMatch
 from raylign.actors.reward.numeric import Extraction, NumericAnswer, extract, numbers_in
 from raylign.actors.reward.procedural import AnswerExtraction, ProceduralScore
-from raylign.actors.reward.python import PythonReward
+from raylign.actors.reward.python import PythonFunction
 from raylign.actors.reward.response import last_boxed, trajectory_of
 from raylign.actors.reward.router import Verifier
 from raylign.actors.reward.validate import validate
@@ -239,22 +239,22 @@ def test_exact() -> None:
 
 
 def test_python_reward_by_import_path() -> None:
-    node = {"_target_": "raylign.actors.reward.python.PythonReward", "function": "hostile_rewards.named"}
+    node = {"_target_": "raylign.actors.reward.python.PythonFunction", "path": "hostile_rewards.named"}
     function = build({**node, "kwargs": {"bonus": 0.5}, "isolated": True}, "rewards.x.fn")
     assert function.isolated and function.scope is Scope.TRAJECTORY
     assert score(function, prompt(3, unit="km", other="ignored"), "3 km") == 1.5
     assert score(function, prompt(3), "3 km") == 0.5
-    group = build({**node, "function": "hostile_rewards.rank", "scope": "GROUP"}, "rewards.x.fn")
+    group = build({**node, "path": "hostile_rewards.rank", "scope": "GROUP"}, "rewards.x.fn")
     task = prompt(None)
     values = group.score(task, [trajectory_of(task, text) for text in ("a", "bb")])
     assert group.scope is Scope.GROUP and [value.score for value in values] == [0.0, 0.5]
     with pytest.raises(ConfigError, match=r"must be package\.module\.function"):
-        build({**node, "function": "named"}, "rewards.x.fn")
+        build({**node, "path": "named"}, "rewards.x.fn")
     with pytest.raises(ImportError, match="has no nothing"):
-        build({**node, "function": "hostile_rewards.nothing"}, "rewards.x.fn")
+        build({**node, "path": "hostile_rewards.nothing"}, "rewards.x.fn")
     with pytest.raises(TypeError, match="not a function"):
-        build({**node, "function": "hostile_rewards.os"}, "rewards.x.fn")
-    assert isinstance(function, PythonReward)
+        build({**node, "path": "hostile_rewards.os"}, "rewards.x.fn")
+    assert isinstance(function, PythonFunction)
 
 
 def test_router_names_an_unknown_verifier(verifier: Verifier) -> None:

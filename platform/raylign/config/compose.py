@@ -9,6 +9,8 @@ problem of every layer is reported at once, with the layer that it comes from.
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +36,7 @@ from raylign.errors import ConfigError, Problem
 
 CONF = "pkg://raylign.conf"
 COMMAND_LINE = "command line"
-TASK = ("task", "task_args", "template")
+TASK = ("task", "task_args", "task_template")
 
 
 class Composed(NamedTuple):
@@ -110,7 +112,7 @@ def compose_with_problems(
     except OmegaConfBaseException as cause:
         why = str(cause).splitlines()[0]
         return None, {}, [*problems, _problem(str(cause.full_key), "an interpolation", why, "correct the reference")]
-    config, clean = _typed(tree, layers, problems)  # type: ignore[arg-type]
+    config, clean = _typed(tree, layers, groups, problems)  # type: ignore[arg-type]
     return (None if choice_problems else config), clean, problems
 
 
@@ -124,17 +126,17 @@ def options(group: str, config_dir: str = "") -> list[str]:
     return _repository(config_dir).get_group_options(group)
 
 
-def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` overlaid by `layer`, mapping by mapping. A changed ``_target_`` replaces the part.
+def merge(base: Mapping[str, Any], layer: Mapping[str, Any], parts: bool = True) -> dict[str, Any]:
+    """`base` overlaid by `layer`, mapping by mapping. parts: a changed ``_target_`` replaces the part.
 
     Example: ``merge({"a": {"_target_": "x.A", "k": 1}}, {"a": {"_target_": "x.B"}})`` is ``{"a": {"_target_": "x.B"}}``
     """
     merged = dict(base)
     for key, value in layer.items():
         old = merged.get(key)
-        replaced = isinstance(value, Mapping) and "_target_" in value and _target(old) != value["_target_"]
+        replaced = parts and isinstance(value, Mapping) and "_target_" in value and _target(old) != value["_target_"]
         if isinstance(old, Mapping) and isinstance(value, Mapping) and not replaced:
-            merged[key] = merge(old, value)
+            merged[key] = merge(old, value, parts)
         else:
             merged[key] = merge({}, value) if isinstance(value, Mapping) else value
     return merged
@@ -166,6 +168,12 @@ def _repository(config_dir: str) -> CachingConfigRepository:
 
 
 def _schema_tree() -> dict[str, Any]:
+    """The defaults, a fresh copy."""
+    return copy.deepcopy(_defaults())
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
     tree = OmegaConf.to_container(OmegaConf.structured(Config), enum_to_str=True)
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
@@ -272,7 +280,7 @@ def _apply_overrides(layers: _Layers, overrides: Sequence[Override]) -> list[Pro
         value = override.value()
         for name in reversed(override.key_or_group.split(".")):
             value = {name: value}
-        layer = merge(layer, value)  # type: ignore[arg-type]
+        layer = merge(layer, value, parts=False)  # type: ignore[arg-type]  # one layer, whatever its order
     if isinstance(layer.get("data"), Mapping) and layer["data"].get("path"):
         defaults = _schema_tree()["data"]  # a file of the user's own takes the place of the recipe's task
         layers.tree["data"] = layers.tree["data"] | {name: defaults[name] for name in TASK}
@@ -292,14 +300,17 @@ def _apply_overrides(layers: _Layers, overrides: Sequence[Override]) -> list[Pro
     return problems
 
 
-def _typed(tree: dict[str, Any], layers: _Layers, problems: list[Problem]) -> tuple[Config | None, dict[str, Any]]:
+def _typed(
+    tree: dict[str, Any], layers: _Layers, groups: set[str], problems: list[Problem]
+) -> tuple[Config | None, dict[str, Any]]:
     """The typed config and its plain form; appends to `problems`."""
     clean, found = check(Config, tree)
     everywhere = [*leaf_keys(Config), *part_keys(tree)] if found else []
     for fault in found:
         origin = layers.origin(fault.key)
         where = "" if origin in ("", COMMAND_LINE) else f" (set in {origin})"
-        fix = fault.fix or nearest_keys(fault.key, everywhere, fault.siblings)
+        siblings = fault.siblings if "." in fault.key else (*fault.siblings, *sorted(groups))
+        fix = fault.fix or nearest_keys(fault.key, everywhere, siblings)
         problems.append(_problem(fault.key, fault.value, fault.why + where, fix))
     try:
         typed = OmegaConf.merge(OmegaConf.structured(Config), clean)

@@ -18,7 +18,7 @@ def procedural_rows(task: str, task_args: Mapping[str, Any], size: int, seed: in
     """`size` rows of a reasoning-gym data set with different questions; fewer when the task has no more.
 
     `meta` keeps ``dataset``, ``task_args`` and ``entry`` (question, answer, metadata). `fields` offers the entry to
-    `data.task_template`, so that ``{metadata[expression]}=`` gives a short prompt. Raises DataError on an unknown task
+    `data.task_template`, so that ``{metadata[expression]}=`` gives a short prompt. Raises DataError on an unknown task,
     or an argument that it refuses.
     """
     if size <= 0:

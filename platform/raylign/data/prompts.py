@@ -72,13 +72,14 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
 
     tokenizer: a Hugging Face tokenizer with a chat template. Raises DataError on anything that is wrong with the data.
     """
-    source, *rows = _rows(config, config.path, seed)
-    found = _render(*rows, config, tokenizer)
+    source, rows, template = _rows(config, config.path, seed)
+    found = _render(rows, template, config, tokenizer)
     prompts, leaked = found.prompts, 0
     if not prompts:
         raise DataError(f"{source}: all {found.rows} rows are longer than max_prompt_tokens={config.max_prompt_tokens}")
     if config.eval_path:
-        held = _render(*_rows(config, config.eval_path, seed)[1:], config, tokenizer).prompts
+        _, rows, template = _rows(config, config.eval_path, seed)
+        held = _render(rows, template, config, tokenizer).prompts
         train = _without(prompts, held)
         leaked = len(prompts) - len(train)
     else:
