@@ -40,6 +40,7 @@ class Rl:
         eval_prompts: int = 0  # 0: all held-out prompts
         start: str = ""  # @NAME: begin from what stage NAME made; empty: from the model of the stage before
         domains: list[str] = field(default_factory=list)  # train on prompts of these domains only; empty: on all
+        source: Node = field(default_factory=dict)  # empty: the run's
         credit: Node = field(default_factory=dict)  # empty: the run's
         objective: Node = field(default_factory=dict)  # empty: the run's
 
@@ -136,7 +137,11 @@ class Rl:
         )
         return Parts(
             source=context.part(
-                "source", cfg.source, prompts=self._prompts(context), seed=cfg.seed, tokenizer=context.tokenizer
+                "source",
+                self.config.source or cfg.source,
+                prompts=self._prompts(context),
+                seed=cfg.seed,
+                tokenizer=context.tokenizer,
             ),
             rollouts=rollouts,
             rewards=rewards,

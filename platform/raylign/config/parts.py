@@ -33,7 +33,7 @@ def part_nodes(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield "critic.objective", config.critic.objective
     for name, stage in config.stages.items():
         yield f"stages.{name}", stage
-        for inner in ("credit", "objective"):
+        for inner in ("source", "credit", "objective"):
             if isinstance(stage, Mapping) and isinstance(stage.get(inner), Mapping) and stage[inner]:
                 yield f"stages.{name}.{inner}", stage[inner]
 
