@@ -52,7 +52,6 @@ def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] 
         placed = connect(cfg.cluster, plan)
         placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
         context = RunContext(cfg, folder, recorder, progress, placement)
-        progress.message(str(context.prompts.report))
         yield context
     finally:
         progress.stop()

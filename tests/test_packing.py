@@ -52,8 +52,8 @@ def visible(micro: MicroBatch, position: int) -> list[int]:
     raise AssertionError("position in no segment")
 
 
-def check(batch: Columns, ranks: int, budget: int, share: bool) -> list[list[MicroBatch]]:
-    plan = pack(batch, ranks, budget, share)
+def check(batch: Columns, ranks: int, budget: int, share: bool, whole: bool = False) -> list[list[MicroBatch]]:
+    plan = pack(batch, ranks, budget, share, whole)
     assert len(plan) == ranks
     assert len({len(rank) for rank in plan}) == 1
     micros = [micro for rank in plan for micro in rank]
@@ -63,7 +63,8 @@ def check(batch: Columns, ranks: int, budget: int, share: bool) -> list[list[Mic
     rows = np.concatenate([micro.rows for micro in micros])
     assert len(set(rows.tolist())) == len(rows)
     for micro in micros:
-        assert micro.tokens <= budget or len(micro.rows) == 1
+        alone = len(set(batch.groups[micro.rows].tolist())) == 1 if whole else len(micro.rows) == 1
+        assert micro.tokens <= budget or alone
         ends = micro.segments[:, 0] + micro.segments[:, 1]
         assert [0, *ends[:-1]] == micro.segments[:, 0].tolist()
         assert ends[-1] == micro.tokens == len(micro.position_ids)
@@ -81,6 +82,33 @@ def test_every_loss_token_once_with_its_own_context(
     groups: list[tuple[int, list[list[bool]]]], ranks: int, budget: int, share: bool
 ) -> None:
     check(make_batch(groups), ranks, budget, share)
+
+
+@settings(max_examples=100, deadline=None)
+@given(batches, st.integers(1, 3), st.integers(1, 60), st.booleans())
+def test_whole_groups_are_never_split(
+    groups: list[tuple[int, list[list[bool]]]], ranks: int, budget: int, share: bool
+) -> None:
+    batch = make_batch(groups)
+    plan = check(batch, ranks, budget, share, whole=True)
+    homes: dict[int, set[int]] = {}
+    for number, micro in enumerate(chain(*plan)):
+        for group in batch.groups[micro.rows].tolist():
+            homes.setdefault(group, set()).add(number)
+    assert all(len(found) == 1 for found in homes.values())
+
+
+def test_whole_groups_whose_rows_disagree_on_the_prompt_share_nothing_and_stay_together() -> None:
+    batch = plain([4, 2, 6], [[3], [5], [7, 2]])
+    joined = Columns(
+        offsets=batch.offsets,
+        prompt_lengths=batch.prompt_lengths,
+        groups=np.array([0, 0, 1, 1], np.int32),
+        streams=batch.streams,
+    )
+    plan = check(joined, 1, 1, True, whole=True)
+    assert [sorted(micro.rows.tolist()) for micro in plan[0]] == [[2, 3], [0, 1]]
+    assert plan[0][1].tokens == 6 + 6  # rows of 7 and 7 tokens without their last, nothing shared
 
 
 @settings(max_examples=50, deadline=None)

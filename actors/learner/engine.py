@@ -82,7 +82,7 @@ class TrainingEngine:
         started = time.perf_counter()
         objective = self._objective(node)
         batch = objective.prepare(batch)
-        plan = self._plan(batch)
+        plan = self._plan(batch, getattr(objective, "whole_groups", False))
         mine, totals = plan[self.rank], Totals()
         rate = learning_rate(self.spec.learner.optim, self.step, self.spec.total_steps)
         for group in self.engine.optimizer.param_groups:
@@ -123,9 +123,9 @@ class TrainingEngine:
         mine = self._plan(batch)[self.rank]
         return token_values(lambda inputs: self.engine(inputs, temperature), mine, batch, self.device)
 
-    def _plan(self, batch: Columns) -> list[list[MicroBatch]]:
+    def _plan(self, batch: Columns, whole_groups: bool = False) -> list[list[MicroBatch]]:
         learner = self.spec.learner
-        return pack(batch, self.world, learner.micro_batch_tokens, learner.share_prompts)
+        return pack(batch, self.world, learner.micro_batch_tokens, learner.share_prompts, whole_groups)
 
     def _loss(self, micro: MicroBatch, batch: Columns, objective: Objective, totals: Totals) -> Tensor:
         inputs = packed_inputs(micro, batch, self.device)

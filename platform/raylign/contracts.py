@@ -224,7 +224,11 @@ class LossTerms:
 
 
 class Objective(Protocol):
-    """A loss as a sum of named components. Runs in the learner; knows nothing of sharding or packing."""
+    """A loss as a sum of named components. Runs in the learner; knows nothing of sharding or packing.
+
+    One that compares the rows of a group (pairs) says so by the class attribute ``whole_groups = True``: the learner
+    then never splits a group over micro-batches or ranks.
+    """
 
     @property
     def needs(self) -> frozenset[str]:

@@ -82,16 +82,19 @@ class _Rows:
         return prefix + float(rest.sum()) + PAIR_COST * pairs
 
 
-def pack(batch: Columns, ranks: int, budget: int, share_prompts: bool) -> list[list[MicroBatch]]:
+def pack(
+    batch: Columns, ranks: int, budget: int, share_prompts: bool, whole_groups: bool = False
+) -> list[list[MicroBatch]]:
     """Micro-batches by ``[rank][micro step]``; every rank gets the same number, filled up with one-token dummies.
 
     `budget` is computed tokens per micro-batch; a row that is longer gets one of its own. A group may be split, its
-    prompt is then repeated. Rows without loss tokens are left out. Raises ValueError when a row has a loss on its first
+    prompt is then repeated; with `whole_groups` it never is, and a group that is longer than the budget gets a
+    micro-batch of its own. Rows without loss tokens are left out. Raises ValueError when a row has a loss on its first
     token (nothing predicts it), or when rows of one group differ inside their first prompt_length tokens.
     """
     if ranks < 1 or budget < 1:
         raise ValueError(f"ranks and budget must be at least 1, got {ranks} and {budget}")
-    rows = _needed(batch, share_prompts)
+    rows = _needed(batch, share_prompts, whole_groups)
     keys = rows.by_key()
     if not keys:
         return [[dummy()] for _ in range(ranks)]
@@ -101,6 +104,8 @@ def pack(batch: Columns, ranks: int, budget: int, share_prompts: bool) -> list[l
     grains = [min(budget, int(limit)) for limit in (budget, target, target / 2, target / 4, 0)]
     if ranks == 1 or max(map(len, keys)) == 1:
         grains = [budget]
+    if whole_groups:
+        grains = [max(map(rows.tokens, keys)) + 1]  # longer than any group, so nothing is cut
     plans = [_plan(rows, keys, ranks, budget, grain) for grain in dict.fromkeys(grains)]
     best = min(plans, key=_makespan)
     return [[_build(rows, chunk) for chunk in rank] for rank in best]
@@ -148,7 +153,7 @@ _Chunk = list[list[int]]  # rows of one micro-batch, by key
 _Plan = list[list[tuple[_Chunk, float]]]  # [rank][micro step] -> chunk and cost
 
 
-def _needed(batch: Columns, share_prompts: bool) -> _Rows:
+def _needed(batch: Columns, share_prompts: bool, whole_groups: bool = False) -> _Rows:
     mask = np.asarray(batch["loss_mask"], bool)
     position = np.arange(batch.tokens) - np.repeat(batch.offsets[:-1], batch.lengths)
     first = np.flatnonzero(mask & (position == 0))
@@ -158,14 +163,27 @@ def _needed(batch: Columns, share_prompts: bool) -> _Rows:
         )
     need = np.zeros(len(batch), np.int64)
     np.maximum.at(need, batch.row_of_token[mask], position[mask])
-    index = np.arange(len(batch), dtype=np.int64)
+    if whole_groups:
+        shared, key = _group_prompts(batch) if share_prompts else np.zeros_like(need), batch.groups.astype(np.int64)
+        _check_prompts(batch, np.where(shared > 0, key, -1 - np.arange(len(batch))), need)
+        return _Rows(batch=batch, need=need, shared=shared, key=key)
     if not share_prompts:
-        return _Rows(batch=batch, need=need, shared=np.zeros_like(need), key=index)
+        return _Rows(batch=batch, need=need, shared=np.zeros_like(need), key=np.arange(len(batch), dtype=np.int64))
     # Rows of a group share their prompt only when they agree on how long it is.
     pairs = np.stack([batch.groups.astype(np.int64), batch.prompt_lengths.astype(np.int64)], axis=1)
     key = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
     _check_prompts(batch, key, need)
     return _Rows(batch=batch, need=need, shared=batch.prompt_lengths.astype(np.int64), key=key)
+
+
+def _group_prompts(batch: Columns) -> Int64s:
+    """[B] prompt length of the row's group, 0 where its rows do not agree on it: they then share nothing."""
+    group = np.unique(batch.groups, return_inverse=True)[1].reshape(-1)
+    shortest = np.full(len(batch), np.iinfo(np.int64).max)
+    np.minimum.at(shortest, group, batch.prompt_lengths)
+    agree = np.ones(len(batch), bool)
+    np.logical_and.at(agree, group, batch.prompt_lengths == shortest[group])
+    return np.where(agree[group], batch.prompt_lengths, 0).astype(np.int64)
 
 
 def _check_prompts(batch: Columns, key: Int64s, need: Int64s) -> None:
@@ -186,7 +204,7 @@ def _plan(rows: _Rows, keys: Sequence[list[int]], ranks: int, budget: int, grain
     tokens = [rows.tokens(piece) for piece in pieces]
     costs = [rows.cost(piece) for piece in pieces]
     order = sorted(range(len(pieces)), key=lambda i: (-costs[i], pieces[i]))
-    steps = max(1, -(-sum(tokens) // (ranks * budget)))
+    steps = max(1, -(-sum(min(size, budget) for size in tokens) // (ranks * budget)))  # a longer piece fills one bin
     while (bins := _fill(order, tokens, costs, ranks * steps, budget)) is None:
         steps += 1
     loads = [sum(costs[i] for i in members) for members in bins]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +57,18 @@ class RunContext:
         self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
         self.model_path = cfg.model.path or str(build_tiny_model(cfg.model.tiny))
         self.tokenizer = _tokenizer(self.model_path, cfg.model.trust_remote_code)
-        self.prompts: PromptSet = load_prompts(cfg.data, self.tokenizer, cfg.seed)
         self._rollouts: VllmRolloutPool | None = None
         self._rollout_model = ""
         self._rewards: RewardPools | None = None
         self._learners: dict[str, LearnerGroup] = {}
         self._scorers: dict[str, tuple[str, ScorerGroup]] = {}  # name -> (loaded path, group)
+
+    @cached_property
+    def prompts(self) -> PromptSet:
+        """The run's prompts, read when a stage first asks for them (one that learns from pairs never does)."""
+        found = load_prompts(self.cfg.data, self.tokenizer, self.cfg.seed)
+        self.progress.message(str(found.report))
+        return found
 
     @property
     def sampling(self) -> Sampling:
@@ -181,6 +188,12 @@ class RunContext:
             await group.start()
         own = tokenizer if scorer.own_template else None
         return RoutedModel(name=name, scorer=group, domain=scorer.domain, tokenizer=own)
+
+    async def end_scorers(self) -> None:
+        """End the frozen models, for a stage that has asked them all it wants to know."""
+        groups = [group for _, group in self._scorers.values()]
+        self._scorers.clear()
+        await asyncio.gather(*(group.close() for group in groups))
 
     def model_of(self, path: str) -> str:
         """The folder that a path of the configuration means: empty is the lineage's model, ``@NAME`` what the stage

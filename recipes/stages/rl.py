@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from raylign.checkpoint import Checkpoints
-from raylign.config.build import target_class
+from raylign.config.parts import reads_scores
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import Node
 from raylign.errors import DataError, Problem
@@ -200,8 +200,3 @@ class Rl:
 
 async def _nothing() -> None:
     return None
-
-
-def reads_scores(credit: Node, allow: Sequence[str]) -> bool:
-    """Whether a credit works on scores at all; one that does not has the class attribute ``reads_scores = False``."""
-    return bool(getattr(target_class(credit, "credit", allow), "reads_scores", True))

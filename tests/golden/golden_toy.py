@@ -75,7 +75,7 @@ def view(batch: Columns, micro: MicroBatch, **tensors: torch.Tensor | None) -> T
     streams = {
         name: torch.from_numpy(np.array(stream[micro.token_index], np.float64))
         for name, stream in batch.streams.items()
-        if stream.dtype.kind == "f"
+        if stream.dtype.kind in "fi"
     }
     segment = torch.from_numpy(micro.segment)
     return TokenView(streams=streams, segment=segment, rows=len(micro.rows), **tensors)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from raylign.config.build import build, part_config
+from raylign.config.build import build, part_config, target_class
 from raylign.config.schema import Config
+from raylign.errors import ConfigError
 
 ROLES = frozenset({"rollout", "rewards", "learner"})
 
@@ -33,9 +34,18 @@ def part_nodes(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield "critic.objective", config.critic.objective
     for name, stage in config.stages.items():
         yield f"stages.{name}", stage
-        for inner in ("source", "credit", "objective"):
-            if isinstance(stage, Mapping) and isinstance(stage.get(inner), Mapping) and stage[inner]:
-                yield f"stages.{name}.{inner}", stage[inner]
+        yield from _inner_nodes(config, f"stages.{name}", stage)
+
+
+def _inner_nodes(config: Config, key: str, stage: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The source, the credit and the objective that a stage brings, completed from the defaults of its class."""
+    given = [name for name in ("source", "credit", "objective") if isinstance(stage, Mapping) and stage.get(name)]
+    try:
+        typed = part_config(stage, key, config.run.allow_targets)[1] if given else None
+    except ConfigError:  # reported where the stage itself is checked
+        return
+    for name in given:
+        yield f"{key}.{name}", getattr(typed, name)
 
 
 def stages(config: Config) -> list[Part]:
@@ -65,8 +75,15 @@ def streams_needed(config: Config) -> frozenset[str]:
     """Extra token streams that credit and objective read: ``value`` brings a critic, ``ref_logprob`` a reference."""
     allow, needed = config.run.allow_targets, frozenset[str]()
     for stage in stages(config):
-        if is_rl(stage):
-            for kind, shared in (("credit", config.credit), ("objective", config.objective)):
-                part = build(getattr(stage.config, kind, None) or shared, kind, allow)
-                needed |= frozenset(part.needs)
+        # A stage that is not RL has no credit, and an objective only of its own.
+        shared = {"credit": config.credit, "objective": config.objective} if is_rl(stage) else {"objective": {}}
+        for kind, common in shared.items():
+            part = getattr(stage.config, kind, None) or common
+            if part:
+                needed |= frozenset(build(part, kind, allow).needs)
     return needed
+
+
+def reads_scores(credit: Mapping[str, Any], allow: Sequence[str]) -> bool:
+    """Whether a credit works on scores at all (see `raylign.contracts.Credit`). Raises ConfigError."""
+    return bool(getattr(target_class(credit, "credit", allow), "reads_scores", True))

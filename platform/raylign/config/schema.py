@@ -104,7 +104,9 @@ class DataConfig:
     task: str = ""  # reasoning-gym data set, e.g. basic_arithmetic; used when `path` is empty
     task_args: dict[str, Any] = field(default_factory=dict)
     task_template: str = ""  # `template` of procedural rows, e.g. "{metadata[expression]}="
-    generator: Node = field(default_factory=dict)  # a part with ``rows(size, seed) -> Iterator[Row]``
+    generator: Node = field(
+        default_factory=dict
+    )  # a part with ``rows(size, seed)`` or, for pairs, ``pairs(size, seed)``
     size: int = 0  # rows to generate or keep, 0: all
     holdout: int = 256
     shuffle: bool = True

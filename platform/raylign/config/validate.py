@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from raylign.config.build import part_config
-from raylign.config.parts import Part, is_rl, part_nodes, roles_of
+from raylign.config.parts import Part, is_rl, part_nodes, reads_scores, roles_of
 from raylign.config.schema import Config, ModelConfig, Offload, OptimConfig
 from raylign.errors import ConfigError, Problem
 from raylign.models.facts import model_facts
 
-DATA_SUFFIXES = (".jsonl", ".parquet")
+DATA_SUFFIXES = (".jsonl", ".json", ".parquet")
 FORMATS = ("auto", "gsm8k", "verl", "trl", "openrlhf", "verifiers", "columns")
 PLACEMENTS = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
@@ -153,7 +153,7 @@ def _data_file(found: _Findings, key: str, path: Path) -> None:
     fix = "name a .jsonl or .parquet file"
     if not path.exists():
         found.expect(False, key, path, f"does not exist (looked in {path.parent.absolute()})", fix)
-    elif path.suffix not in DATA_SUFFIXES:
+    elif (path.with_suffix("") if path.suffix == ".gz" else path).suffix not in DATA_SUFFIXES:
         found.expect(False, key, path, f"has the suffix {path.suffix or 'none'!r}, which no reader knows", fix)
     else:
         found.expect(path.is_file() and path.stat().st_size > 0, key, path, "is empty or no file", fix)
@@ -192,7 +192,9 @@ def _rollout(config: Config, found: _Findings) -> None:
 
 
 def _rewards(config: Config, stages: list[Part], found: _Findings) -> None:
-    needing = [stage.key for stage in stages if is_rl(stage) and "rewards" in roles_of(stage)]
+    needing = [
+        stage.key for stage in stages if is_rl(stage) and "rewards" in roles_of(stage) and _scored(stage, config)
+    ]
     found.expect(
         bool(config.rewards or not needing or any(problem.key == "rewards" for problem in found)),
         "rewards",
@@ -209,6 +211,13 @@ def _rewards(config: Config, stages: list[Part], found: _Findings) -> None:
         _positive(found, f"{key}.timeout_s", reward.timeout_s)
         _not_negative(found, f"{key}.retries", reward.retries)
         _share(found, f"{key}.max_missing", reward.max_missing)
+
+
+def _scored(stage: Part, config: Config) -> bool:
+    try:
+        return reads_scores(getattr(stage.config, "credit", None) or config.credit, config.run.allow_targets)
+    except ConfigError:
+        return True  # the credit is at fault, and is reported as such
 
 
 def _learner(config: Config, found: _Findings) -> None:

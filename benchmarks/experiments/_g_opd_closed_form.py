@@ -46,7 +46,7 @@ class World:
 
 
 def train(
-    world: World, reward_weight: float, reference: Float64s, seed: int = 0, steps: int = 3000, samples: int = 32
+    world: World, reward_weight: float, reference: Float64s, *, seed: int = 0, steps: int = 3000, samples: int = 32
 ) -> Float64s:
     """Log-probs of a student that starts at the base and follows sampled actions and their A_t alone.
 

@@ -1,0 +1,225 @@
+"""Offline preference learning on pairs: a reference scored once, then one update a batch of pairs, no rollout.
+
+    pairs --rows--> scorers (frozen, once, cached on disk) --ref_logprob--> learner --> model
+                                                              held-out pairs --> agreement by class
+
+The same stage makes the models around it: ``rows: chosen`` with a cross-entropy is supervised fine-tuning on the
+preferred answers, ``reference_margin: none`` with ``logprob: mean`` is SimPO, the paper's way to a reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raylign.checkpoint import Checkpoints
+from raylign.columns import Columns
+from raylign.config.build import build
+from raylign.config.schema import Config as RunSettings
+from raylign.config.schema import Node, OptimConfig, Schedule, node
+from raylign.contracts import Objective, StreamScorer
+from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples
+from raylign.data.score_cache import ScoreCache, fingerprint
+from raylign.errors import Problem
+from raylign.objectives.preference import PreferenceLoss, ReferenceMargin, held_out_metrics, pair_rows
+from raylign.recipes.stages.context import RunContext, StopRequested
+
+REFERENCE = "ref_logprob"
+SCORED_PAIRS = 256  # of one call to the scorers, and of one shard of the cache
+
+
+class Rows(Enum):
+    """Which rows of a pair the objective sees: both, or the chosen answers alone."""
+
+    pair = "pair"
+    chosen = "chosen"
+
+
+class Preference:
+    """Train on preference pairs."""
+
+    @dataclass
+    class Config:
+        """Numbers of the stage, those of HyPO's released recipes by default. One step = `batch_pairs` pairs."""
+
+        epochs: float = 1.0
+        steps: int = 0  # 0: as many as `epochs` take
+        batch_pairs: int = 128
+        rows: Rows = Rows.pair
+        start: str = ""  # model to start from: a path, @NAME for what stage NAME made; empty: the lineage's
+        objective: Node = node("raylign.objectives.preference.PreferenceLoss")
+        optim: OptimConfig = field(
+            default_factory=lambda: OptimConfig(
+                lr=1e-6, betas=[0.9, 0.999], schedule=Schedule.cosine, min_lr_ratio=0.0, max_grad_norm=0.0
+            )
+        )
+        warmup_share: float = 0.1  # of all steps; used when optim.warmup_steps is 0
+        max_tokens: int = 2048  # prompt and answer; a prompt alone: data.max_prompt_tokens
+        truncation: Truncation = Truncation.left
+        eval_every: int = 0  # steps between evaluations on the held-out pairs; 0: before and after only
+        cache: str = "~/.cache/raylign/scores"  # reference log-probs, by content; empty: below the run folder
+
+        def __post_init__(self) -> None:
+            if self.batch_pairs < 1 or self.steps < 0 or self.epochs <= 0:
+                raise ValueError("batch_pairs must be at least 1, steps at least 0 and epochs above 0")
+            if not 0 <= self.warmup_share < 1:
+                raise ValueError(f"warmup_share={self.warmup_share} must be at least 0 and below 1")
+
+    @classmethod
+    def roles(cls, config: Config) -> frozenset[str]:
+        """A learner; the scorers follow from what the objective needs."""
+        return frozenset({"learner"})
+
+    @classmethod
+    def problems(cls, key: str, config: Config, run: RunSettings) -> list[Problem]:
+        """What else must hold within a run."""
+        found = []
+        if run.rollout.sampling.temperature != 1:
+            why = "log-probs are taken at this temperature, and a margin means something at 1 only"
+            found.append(_problem("rollout.sampling.temperature", run.rollout.sampling.temperature, why, "set it to 1"))
+        if config.max_tokens > run.model.max_context:
+            fix = f"set model.max_context={config.max_tokens} or shorten the pairs"
+            found.append(_problem(f"{key}.max_tokens", config.max_tokens, "is more than model.max_context", fix))
+        if run.data.max_prompt_tokens >= config.max_tokens:
+            why = f"leaves no room for an answer in max_tokens={config.max_tokens}"
+            fix = "set it below the stage's max_tokens"
+            found.append(_problem("data.max_prompt_tokens", run.data.max_prompt_tokens, why, fix))
+        part = build(config.objective, f"{key}.objective", tuple(run.run.allow_targets))
+        pairwise = isinstance(part, PreferenceLoss)
+        if pairwise and config.rows is Rows.chosen:
+            found.append(
+                _problem(f"{key}.rows", "chosen", "a preference objective compares both answers", "set rows: pair")
+            )
+        if REFERENCE in part.needs and all(scorer.stream != REFERENCE for scorer in run.scorers.values()):
+            why = f"no scorer fills {REFERENCE}"
+            found.append(_problem("scorers", ", ".join(run.scorers) or "none", why, "add scorers.reference.path=MODEL"))
+        return found
+
+    def __init__(self, config: Config, name: str) -> None:
+        self.config = config
+        self.name = name
+
+    async def run(self, context: RunContext) -> dict[str, Any]:
+        """Score the reference, train from the newest checkpoint if there is one, export the model."""
+        config, folder = self.config, context.folder.stage(self.name)
+        context.model_path = context.model_of(config.start)
+        objective: Objective = context.part(f"stages.{self.name}.objective", config.objective)
+        pairs = load_pairs(context.cfg.data, context.tokenizer, config.max_tokens, config.truncation, context.cfg.seed)
+        context.progress.message(str(pairs.report))
+        train, held_out = await self._rows(context, pairs, objective)
+        steps = config.steps or max(1, round(config.epochs * -(-len(pairs.train) // config.batch_pairs)))
+        learner = await context.learner(self._optim(steps), steps + 1)  # the schedule ends after the last step
+        checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
+        found = checkpoints.newest()
+        start, before = (found.step, found.state["before"]) if found else (0, {})
+        context.begin(self.name, steps, start)
+        if found:
+            await learner.restore(str(found.folder / "learner"))
+            context.recorder.event("resumed", stage=self.name, checkpoint=str(found.folder))
+        else:
+            before = await _evaluate(learner, held_out, objective, "before")
+            context.recorder.event("held_out", stage=self.name, **before)
+        batches = pair_batches(train, config.batch_pairs, context.cfg.seed, start)
+        after: dict[str, float] = {}
+        for step in range(start, steps):
+            metrics = await learner.update(self._seen(next(batches)), config.objective)
+            last, every = step + 1 == steps, config.eval_every
+            if last or (every and (step + 1) % every == 0):
+                after = await _evaluate(learner, held_out, objective, "eval")
+                metrics |= after
+            context.record(self.name, step + 1, metrics)
+            stop = context.stop_requested
+            if stop or last or (context.cfg.run.save_every and (step + 1) % context.cfg.run.save_every == 0):
+                await checkpoints.save(step + 1, {"before": before, "after": after}, lambda path: _write(learner, path))
+            if stop and not last:
+                raise StopRequested(f"{self.name}: stopped after step {step + 1} of {steps}")
+        after = after or (found.state["after"] if found else {})  # killed between the last step and the export
+        await learner.export(str(folder / "model"))
+        context.hand_over(folder / "model", published=False)
+        return {"model": str(folder / "model"), "steps": steps, "metrics": {**before, **after}}
+
+    def _optim(self, steps: int) -> OptimConfig:
+        warmup = self.config.optim.warmup_steps or round(self.config.warmup_share * steps)
+        return replace(self.config.optim, warmup_steps=warmup)
+
+    def _seen(self, batch: Columns) -> Columns:
+        return batch if self.config.rows is Rows.pair else batch.select(pair_rows(batch)[0])
+
+    async def _rows(self, context: RunContext, pairs: PairSet, objective: Objective) -> tuple[Columns, Columns | None]:
+        """Training and held-out rows, with the reference's log-probs where the objective needs them."""
+        parts = [Columns.from_samples(pair_samples(part)) if part else None for part in (pairs.train, pairs.holdout)]
+        if REFERENCE in objective.needs:
+            cache = ScoreCache(Path(self.config.cache or context.folder.path / "scores"), _identity(context))
+            parts = [
+                part and await _scored(context, cache, part, listed)
+                for part, listed in zip(parts, (pairs.train, pairs.holdout), strict=True)
+            ]
+            await context.end_scorers()
+        train, held_out = parts
+        assert train is not None, "load_pairs raises when there is nothing to train on"
+        return train, held_out
+
+
+def pair_batches(rows: Columns, size: int, seed: int, start: int) -> Iterator[Columns]:
+    """Batches of `size` pairs from step `start` on: every epoch a permutation drawn from (seed, epoch), in full."""
+    chosen, rejected = pair_rows(rows)
+    per_epoch = max(1, -(-len(chosen) // size))
+    step = start
+    while True:
+        epoch, index = divmod(step, per_epoch)
+        order = np.random.default_rng([seed, epoch]).permutation(len(chosen))[index * size : (index + 1) * size]
+        yield rows.select(np.stack([chosen[order], rejected[order]], axis=1).reshape(-1))
+        step += 1
+
+
+async def _scored(context: RunContext, cache: ScoreCache, rows: Columns, pairs: tuple[Pair, ...]) -> Columns:
+    """The rows with the reference's stream. Scorers start only when the cache lacks a row."""
+    chosen, rejected = pair_rows(rows)
+    prompts = [pair.prompt for pair in pairs]
+    known = np.array([row is not None for row in cache.find(rows)])
+    scorer: StreamScorer | None = None
+    for first in range(0, len(chosen), SCORED_PAIRS):
+        block = np.concatenate([side[first : first + SCORED_PAIRS] for side in (chosen, rejected)])
+        missing = np.sort(block[~known[block]])
+        if not len(missing):
+            continue
+        if scorer is None:
+            context.progress.message(f"reference: scoring {int(np.sum(~known))} of {len(rows)} rows")
+            scorer = (await context.scorers({REFERENCE}, prompts))[REFERENCE]
+        part = rows.select(missing)
+        cache.store(part, await scorer.stream(part, prompts))
+    return rows.with_streams(**{REFERENCE: cache.stream(rows)})
+
+
+def _identity(context: RunContext) -> dict[str, str]:
+    """Who scores the reference: the content of the models and all that changes their numbers."""
+    cfg = context.cfg
+    wanted = [scorer for scorer in cfg.scorers.values() if scorer.stream == REFERENCE]
+    models = [
+        f"{scorer.domain}|{fingerprint(context.model_of(scorer.path))}|own_template={scorer.own_template}"
+        for scorer in wanted
+    ]
+    return {"models": " ".join(sorted(models)), "dtype": cfg.model.dtype, "temperature": "1"}
+
+
+async def _evaluate(learner: Any, rows: Columns | None, objective: Objective, prefix: str) -> dict[str, float]:
+    """Metrics of the held-out pairs as ``<prefix>/<metric>``; none when nothing is held out."""
+    if rows is None:
+        return {}
+    plain = PreferenceLoss.Config(reference_margin=ReferenceMargin.none, classify=False)
+    judge = objective if isinstance(objective, PreferenceLoss) else PreferenceLoss(plain)
+    found = held_out_metrics(judge, rows, await learner.logprobs(rows))
+    return {f"{prefix}/{name}": value for name, value in found.items()}
+
+
+async def _write(learner: Any, folder: Path) -> None:
+    await learner.save(str(folder / "learner"))
+
+
+def _problem(key: str, value: object, why: str, fix: str) -> Problem:
+    return Problem(key=key, value=str(value), why=why, fix=fix)
