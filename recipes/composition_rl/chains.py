@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 
 from raylign.errors import DataError
-from raylign.records import derive_seed
 from raylign.recipes.composition_rl.problem import Problem
+from raylign.records import derive_seed
 
 
 class Slots(Enum):

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from raylign.actors.reward.response import last_boxed
-
 from raylign.recipes.composition_rl import prompts
 from raylign.recipes.composition_rl.drive import Ask, Program, Request, Work
 from raylign.recipes.composition_rl.operation import assemble, distinct, joined, relation_sentence

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from raylign.records import Group, Trajectory, Value
 from raylign.recipes.composition_rl.latex import Unreadable, parse
 from raylign.recipes.composition_rl.symbolic import same_value
+from raylign.records import Group, Trajectory, Value
 
 SOLVED = 1.0 - 1e-6
 VALUE = r"\s*\$?\s*(?:=|:|is|equals)\s*\$?\s*(?P<value>-?[^\s;,$]+(?:\}\{[^\s;,$]+)*)"

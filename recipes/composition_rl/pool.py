@@ -10,11 +10,11 @@ from typing import Any
 
 from raylign.data.files import read_rows
 from raylign.errors import DataError
-from raylign.records import Prompt
 from raylign.recipes.composition_rl.drive import Composer, compose_now
 from raylign.recipes.composition_rl.operation import side_by_side, spc
 from raylign.recipes.composition_rl.problem import Outcome, Problem, Rejected
 from raylign.recipes.composition_rl.render import problem_of, prompt_of
+from raylign.records import Prompt
 
 
 class Pool:

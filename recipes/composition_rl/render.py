@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from raylign.errors import DataError
-from raylign.records import Message, Prompt
 from raylign.recipes.composition_rl.problem import Problem, Reason, Rejected, seed_problem
+from raylign.records import Message, Prompt
 
 OF_THE_SEED = ("target", "question", "solution", "solution_answer")  # what is said of the seed alone
 

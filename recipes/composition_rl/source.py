@@ -12,12 +12,12 @@ import numpy as np
 from raylign.config.build import build
 from raylign.config.schema import Node, node
 from raylign.errors import CheckpointError, DataError
-from raylign.records import Group, Prompt, content_id, derive_seed
 from raylign.recipes.composition_rl.chains import Slots, SurrogateSet
 from raylign.recipes.composition_rl.curriculum import Curriculum
 from raylign.recipes.composition_rl.measures import composition, passes, reuse_metrics, step_metrics
 from raylign.recipes.composition_rl.pool import Pool
 from raylign.recipes.composition_rl.problem import Problem
+from raylign.records import Group, Prompt, content_id, derive_seed
 
 TRIES = 8  # chains that the online mode tries for one mastered prompt before it hands out the prompt itself
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from raylign.recipes.composition_rl.drive import Work
 from raylign.recipes.composition_rl.latex import Unreadable, latex, parse
-from raylign.recipes.composition_rl.places import Place, places, substitute
 from raylign.recipes.composition_rl.operation import assemble, distinct, joined, relation_sentence
+from raylign.recipes.composition_rl.places import Place, places, substitute
 from raylign.recipes.composition_rl.problem import Link, Outcome, Problem, Reason, Rejected
 from raylign.recipes.composition_rl.symbols import PAIRS, clash, free_pair
 from raylign.recipes.composition_rl.values import derive

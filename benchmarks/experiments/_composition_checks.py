@@ -123,7 +123,12 @@ def invalid_pairs() -> list[tuple[str, Reason, Outcome]]:
     cases = [
         ("no number in q2", Reason.NO_NUMBER, good, seed_problem("What is the sum of $a$ and $b$?", "a+b")),
         ("no value in gt1", Reason.NO_VALUE, seed_problem("Which sets are open?", "\\varnothing"), other),
-        ("shared symbol", Reason.SYMBOL_CLASH, seed_problem("Solve $x + 1 = 3$.", "2"), seed_problem("Let $x = 9$.", "9")),
+        (
+            "shared symbol",
+            Reason.SYMBOL_CLASH,
+            seed_problem("Solve $x + 1 = 3$.", "2"),
+            seed_problem("Let $x = 9$.", "9"),
+        ),
         (
             "solution ends otherwise",
             Reason.V1_NOT_RECOVERED,
@@ -131,7 +136,12 @@ def invalid_pairs() -> list[tuple[str, Reason, Outcome]]:
             other,
         ),
         ("number twice", Reason.AMBIGUOUS_NUMBER, good, seed_problem("Is $5$ more than $5$?", "no")),
-        ("number in the drawing", Reason.NO_NUMBER, good, seed_problem("How long? [asy]draw((0,0)--(7,1));[/asy]", "7")),
+        (
+            "number in the drawing",
+            Reason.NO_NUMBER,
+            good,
+            seed_problem("How long? [asy]draw((0,0)--(7,1));[/asy]", "7"),
+        ),
         ("the same seed", Reason.SAME_SEED, good, good),
     ]
     return [(name, reason, compose_now(by, first, second)) for name, reason, first, second in cases]
@@ -313,7 +323,7 @@ def solve_all(prompts: int, depth: int, link: Callable[[np.random.Generator, int
     Skill success ~ Beta(5.52, .48), mean .92; link(rng, n) draws each chain's link success. The formula is conditional on
     what was drawn: mean over prompts of (p1 p2 p_l)^8, with its binomial standard error.
     """
-    from benchmarks.experiments.composition_simulation import logged_ratio
+    from benchmarks.experiments._composition_simulation import logged_ratio
 
     rng = np.random.default_rng(seed)
     skills = rng.beta(0.92 * 6, 0.08 * 6, size=60)
