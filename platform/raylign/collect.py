@@ -26,6 +26,7 @@ class Collected:
     reward_tail_s: float  # what rewarding added after the last token
     tokens: int
     missing: Counter[str] = field(default_factory=Counter)  # "<reward name>: <reason>" -> count
+    sampled: list[Group] = field(default_factory=list)  # of a step: also those that dynamic sampling dropped
 
 
 async def collect(

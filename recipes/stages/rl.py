@@ -40,6 +40,7 @@ class Rl:
         eval_prompts: int = 0  # 0: all held-out prompts
         start: str = ""  # @NAME: begin from what stage NAME made; empty: from the model of the stage before
         domains: list[str] = field(default_factory=list)  # train on prompts of these domains only; empty: on all
+        source: Node = field(default_factory=dict)  # empty: the run's
         credit: Node = field(default_factory=dict)  # empty: the run's
         objective: Node = field(default_factory=dict)  # empty: the run's
 
@@ -94,6 +95,7 @@ class Rl:
             metrics = result.metrics
             if self.config.eval_every and (step + 1) % self.config.eval_every == 0:
                 metrics |= await self.evaluate(context, loop)
+                loop.parts.source.evaluated(metrics)
             context.record(self.name, step + 1, metrics, result.groups, result.batch)
             last, stop = step + 1 == self.config.steps, context.stop_requested
             every = context.cfg.run.save_every
@@ -142,7 +144,13 @@ class Rl:
             context.scorers(needs, self._prompts(context)),
         )
         return Parts(
-            source=context.part("source", cfg.source, prompts=self._prompts(context), seed=cfg.seed),
+            source=context.part(
+                "source",
+                self.config.source or cfg.source,
+                prompts=self._prompts(context),
+                seed=cfg.seed,
+                tokenizer=context.tokenizer,
+            ),
             rollouts=rollouts,
             rewards=rewards,
             shaper=context.shaper(),

@@ -50,7 +50,7 @@ class Sft:
         """Train, from the newest checkpoint if there is one; export the model."""
         config, folder = self.config, context.folder.stage(self.name)
         checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
-        rows = demonstrations(context.prompts.train, context.tokenizer)
+        rows = self.rows(context)
         learner = await context.learner(config.optim, config.steps)
         found = checkpoints.newest()
         start = found.step if found else 0
@@ -76,6 +76,10 @@ class Sft:
         await learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=published)
         return {"model": str(folder / "model"), "steps": step + 1, "metrics": metrics}
+
+    def rows(self, context: RunContext) -> list[Sample]:
+        """What is imitated: the training prompts that bring a target."""
+        return demonstrations(context.prompts.train, context.tokenizer)
 
     async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
         """Score of sampled (not greedy) answers: what reinforcement learning would start from."""
