@@ -15,7 +15,6 @@ from raylign.config.parts import reads_scores
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import Node
 from raylign.errors import DataError, Problem
-from raylign.evaluate import evaluate
 from raylign.loop import Loop, LoopSettings, Parts
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.records import Prompt
@@ -94,7 +93,7 @@ class Rl:
             result = await loop.step(step)
             metrics = result.metrics
             if self.config.eval_every and (step + 1) % self.config.eval_every == 0:
-                metrics |= await self.evaluate(context, loop)
+                metrics |= await self.evaluate(context)
                 loop.parts.source.evaluated(metrics)
             context.record(self.name, step + 1, metrics, result.groups, result.batch)
             last, stop = step + 1 == self.config.steps, context.stop_requested
@@ -112,18 +111,10 @@ class Rl:
         """The loop over this run's parts, all of them started."""
         return Loop(await self._parts(context), self._settings(context), self._on_phase(context))
 
-    async def evaluate(self, context: RunContext, loop: Loop) -> dict[str, float]:
+    async def evaluate(self, context: RunContext) -> dict[str, float]:
         """Greedy score on held-out prompts under the weights that are live."""
         prompts = context.prompts.holdout[: self.config.eval_prompts or None]
-        found = await evaluate(
-            prompts,
-            loop.parts.rollouts,
-            loop.parts.rewards,
-            context.shaper(),
-            context.sampling,
-            seed=context.cfg.seed,
-            stall_s=context.cfg.run.stall_s,
-        )
+        found = await context.evaluate(prompts)
         return found.metrics
 
     def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:

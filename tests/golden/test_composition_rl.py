@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import sympy
 import torch
-
 from benchmarks.experiments._composition_checks import (
     FLAGS,
     chain_of,
@@ -25,6 +24,7 @@ from benchmarks.experiments._composition_checks import (
     triples,
     vcmd,
 )
+
 from raylign.columns import Columns
 from raylign.contracts import TokenView
 from raylign.objectives.credit import GroupCredit
