@@ -2,7 +2,7 @@
 
     python -m benchmarks.driver_overhead [--steps 8] [--force]
 
-Synchronous mode, the long-tailed setting of `step_vs_trl.py`. The roles take turns, so the busiest role at each moment is
+Synchronous mode, the long-tailed setting of `step_vs_trl.py`. The roles take turns, so the busiest role at a moment is
 the engine while it samples (seconds inside vLLM's step), the learner while it updates, and the engine again while it
 loads and proves new weights. Whatever else passes (rewards after the last token, shaping, credit, packing rows,
 messages, the learner's side of the publication) is counted as overhead.
