@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
+
 from raylign.actors.learner.ranks import RankGroup, node_address, plain_errors
 from raylign.actors.learner.spec import LearnerSpec, RankTokens, scatter
-
 from raylign.columns import Columns
 from raylign.packing import pack
 from raylign.records import Float32s
@@ -22,6 +22,7 @@ from raylign.telemetry.logs import redirect_output
 
 if TYPE_CHECKING:
     import torch
+
     from raylign.actors.learner.model import PackedModel
 
 
@@ -46,6 +47,7 @@ class ScorerWorker:
     def load(self, spec: LearnerSpec) -> int:
         """Load the model; returns the process id."""
         import torch
+
         from raylign.actors.learner.model import load_model
 
         torch.set_num_threads(spec.learner.threads)

@@ -1,4 +1,4 @@
-"""Run folders: same command continues, finished runs are left alone, other settings and second processes are refused."""
+"""Run folders: the same command continues, finished runs are left alone, other settings are refused."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from raylign.actors.learner.engine import TrainingEngine
 
+from raylign.actors.learner.engine import TrainingEngine
 from raylign.errors import CheckpointError
 
 TAG = "state"

@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
 from raylign.actors.learner.attention import NAME, SegmentTable
 from raylign.actors.learner.logprobs import LogprobHead
 from raylign.actors.learner.spec import ForwardKind, LearnerSpec
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
-
 from raylign.columns import Columns
 from raylign.packing import MicroBatch
 
@@ -126,11 +133,12 @@ def export_model(model: PackedModel, weights: dict[str, Tensor], source: str, fo
         tokenizer.save_pretrained(folder)
 
 
-def load_tokenizer(path: str) -> AutoTokenizer | None:
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase | None:
     """The tokenizer of a folder or id, or None for a folder that holds none."""
     if Path(path).is_dir() and not any(Path(path).glob("tokenizer*")):
         return None
-    return AutoTokenizer.from_pretrained(path)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    return tokenizer
 
 
 def _linear_head(hf: PreTrainedModel) -> nn.Linear:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from raylign.actors.learner.model import PackedInputs, packed_inputs
-from raylign.actors.learner.spec import ForwardKind, RankTokens
 from torch import Tensor
 
+from raylign.actors.learner.model import PackedInputs, packed_inputs
+from raylign.actors.learner.spec import ForwardKind, RankTokens
 from raylign.columns import Columns
 from raylign.contracts import LossTerms, TokenView
 from raylign.errors import LearnerError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from raylign.actors.learner.model import load_tokenizer
 
+from raylign.actors.learner.model import load_tokenizer
 from raylign.columns import Columns, offsets_of
 from raylign.records import Int32s
 
@@ -17,7 +17,7 @@ def probe_ids(model_path: str, vocab_size: int, seed: int) -> Int32s:
     """[<= 32] ids of the probe: the text in the model's own tokenizer, random ids for a folder without one."""
     tokenizer = load_tokenizer(model_path)
     if tokenizer is not None:
-        ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"][:LENGTH]  # type: ignore[operator]
+        ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"][:LENGTH]
         if len(ids) >= 2:
             return np.array(ids, np.int32)
     return np.random.default_rng(seed).integers(0, vocab_size, LENGTH).astype(np.int32)

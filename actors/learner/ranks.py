@@ -143,5 +143,6 @@ def _message(error: BaseException | None) -> str:
     if isinstance(error, RayTaskError):
         error = error.cause or error
     if isinstance(error, RayActorError):
-        return "the process died (killed, out of memory, or crashed in native code)"
+        reason = str(error).strip().splitlines()[-1:] or [""]
+        return f"the process died (killed, out of memory, or crashed in native code): {reason[0].strip()}"
     return str(error)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from raylign.actors.learner.ranks import free_port, node_address, plain_errors
 from raylign.actors.learner.spec import LearnerSpec, RankTokens, RankUpdate
-
 from raylign.columns import Columns
 from raylign.contracts import WeightUpdate
 from raylign.errors import LearnerError

@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Any
 
 from raylign.actors.reward.response import ResponseReward, last_boxed
-
 from raylign.records import Prompt, Value
 
 INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
@@ -50,6 +49,7 @@ class BoxedMath(ResponseReward):
         """How the answer is found."""
 
         extraction: BoxExtraction = BoxExtraction.boxed
+        longest: int = 500  # characters; a longer box is wrong unless it is the gold text (sympy takes seconds on it)
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -64,7 +64,9 @@ class BoxedMath(ResponseReward):
         gold = _content(str(prompt.answer))
         found = last_boxed(response)
         if found is not None:
-            return Value(score=float(equal(gold, found)), details={"parsed": found})
+            readable = len(found) <= max(self.config.longest, len(gold))
+            score = float(equal(gold, found) if readable else gold == found)
+            return Value(score=score, details={"parsed": found[: self.config.longest]})
         if self.config.extraction is BoxExtraction.boxed:
             return Value(score=0.0, details={"parsed": None})
         loose = parse(response, boxed_only=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raylign.actors.reward.response import ResponseReward
-
 from raylign.records import Prompt, Value
 
 

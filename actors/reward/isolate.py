@@ -15,7 +15,6 @@ from typing import Any
 from raylign.actors.reward.outcome import Failed, FailureKind, Item, Outcome
 from raylign.actors.reward.wire import pack_request, receive_frame, send_frame, unpack_outcome
 from raylign.actors.reward.zygote import FORK, READY
-
 from raylign.errors import RewardError
 
 START_S = 120.0  # imports of the function on a busy machine
@@ -58,6 +57,10 @@ class IsolatedFunction:
         except (ValueError, KeyError, TypeError) as error:
             self._kill_child()
             return Failed(kind=FailureKind.ERROR, reason=f"unreadable reply: {error}")
+
+    def renew(self) -> None:
+        """Have the next item meet a fresh child."""
+        self._kill_child()
 
     def close(self) -> None:
         """End the child and the zygote."""

@@ -8,7 +8,6 @@ from enum import Enum
 from fractions import Fraction
 
 from raylign.actors.reward.response import ResponseReward
-
 from raylign.records import Prompt, Value
 
 MARK = "####"

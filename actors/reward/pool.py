@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
+
+from raylign.actor_env import actor_env
 from raylign.actors.reward.outcome import Failed, FailureKind, Item, Outcome, describe_error
 from raylign.actors.reward.validate import SAMPLE, sample
 from raylign.actors.reward.worker import RewardWorker, WorkerReport
-
-from raylign.actor_env import actor_env
 from raylign.config.schema import RewardConfig
 from raylign.contracts import Scope
 from raylign.errors import RewardError

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from raylign.actors.reward.pool import RewardPool
-
 from raylign.config.schema import RewardConfig
 from raylign.contracts import Scope
 from raylign.errors import RewardError

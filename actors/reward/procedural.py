@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Any
 
 from raylign.actors.reward.response import ResponseReward, last_boxed
-
 from raylign.contracts import finite
 from raylign.records import Prompt, Value
 
@@ -51,7 +50,11 @@ class ProceduralScore(ResponseReward):
         self.config = config
 
     def judge(self, prompt: Prompt, response: str) -> Value:
-        """Ask the data set. Raises ValueError when the prompt carries no entry of one."""
+        """Ask the data set. Raises ValueError when the prompt carries no entry of one.
+
+        A scorer that raises on this answer but grades the entry's own answer as right has found the answer unreadable:
+        that is 0. A scorer that fails on both is an error.
+        """
         entry = prompt.meta.get("entry")
         if not isinstance(entry, Mapping) or "dataset" not in prompt.meta:
             raise ValueError("the prompt has no reasoning-gym entry (meta: dataset, entry)")
@@ -59,7 +62,13 @@ class ProceduralScore(ResponseReward):
         if answer is None:
             return Value(score=0.0, details={"parsed": None})
         scorer = _scorer(str(prompt.meta["dataset"]), json.dumps(prompt.meta.get("task_args", {}), sort_keys=True))
-        given = finite(float(scorer.score_answer(answer, dict(entry))), "the data set's score")
+        try:
+            given = finite(float(scorer.score_answer(answer, dict(entry))), "the data set's score")
+        except Exception as error:
+            # Some scorers parse without care and raise on any text they do not expect.
+            if not self._grades_gold(scorer, entry):
+                raise
+            return Value(score=0.0, details={"parsed": answer, "unreadable": repr(error)[:200]})
         score = given if self.config.partial_credit else float(given >= self.maximum)
         return Value(score=score, details={"parsed": answer, "scorer": given})
 
@@ -70,6 +79,10 @@ class ProceduralScore(ResponseReward):
     def wrong(self, prompt: Prompt) -> str | None:
         """A text that no data set has as its answer."""
         return self._wrapped("no answer")
+
+    def _grades_gold(self, scorer: Any, entry: Mapping[str, Any]) -> bool:
+        gold = entry.get("answer")
+        return gold is not None and float(scorer.score_answer(str(gold), dict(entry))) >= self.maximum
 
     def _wrapped(self, answer: str) -> str:
         if self.config.extraction is AnswerExtraction.tag:

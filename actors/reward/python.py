@@ -12,8 +12,8 @@ from raylign.contracts import RewardFunction, Scope
 from raylign.records import Prompt, Trajectory, Value
 
 
-class PythonReward(RewardFunction):
-    """Calls ``function(prompt, response, answer, **meta) -> float`` for each response.
+class PythonFunction(RewardFunction):
+    """Calls the function at `path`: ``(prompt, response, answer, **meta) -> float`` for each response.
 
     prompt: the last user message. response: the sampled text. answer: the gold answer, or None. meta: the prompt's
     other columns (only those that the function names, unless it takes ``**``), and `kwargs` of the configuration. With
@@ -26,20 +26,20 @@ class PythonReward(RewardFunction):
     class Config:
         """Which function, and how it is called."""
 
-        function: str = ""  # package.module.function
+        path: str = ""  # package.module.function
         isolated: bool = False  # in a killable child process
         scope: Scope = Scope.TRAJECTORY
         maximum: float = 1.0
         kwargs: dict[str, Any] = field(default_factory=dict)
 
         def __post_init__(self) -> None:
-            if not self.function.rpartition(".")[0]:
-                raise ValueError(f"function={self.function!r} must be package.module.function")
+            if not self.path.rpartition(".")[0]:
+                raise ValueError(f"path={self.path!r} must be package.module.function")
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.isolated, self.scope, self.maximum = config.isolated, config.scope, config.maximum
-        self._function = load_function(config.function)
+        self._function = load_function(config.path)
         parameters = inspect.signature(self._function).parameters.values()
         self._takes_all = any(item.kind is inspect.Parameter.VAR_KEYWORD for item in parameters)
         self._names = {item.name for item in parameters}
@@ -51,7 +51,7 @@ class PythonReward(RewardFunction):
         if self.scope is Scope.GROUP:
             numbers = self._function(_last_user(prompt), texts, prompt.answer, **common)
             if isinstance(numbers, str) or not isinstance(numbers, Sequence):
-                raise TypeError(f"{self.config.function} returned {type(numbers).__name__}, expected a list of numbers")
+                raise TypeError(f"{self.config.path} returned {type(numbers).__name__}, expected a list of numbers")
         else:
             numbers = [self._function(_last_user(prompt), text, prompt.answer, **common) for text in texts]
         return [Value(score=self._number(number)) for number in numbers]
@@ -69,7 +69,7 @@ class PythonReward(RewardFunction):
         try:
             return float(number)
         except (TypeError, ValueError) as error:
-            raise TypeError(f"{self.config.function} returned {number!r}, expected a number") from error
+            raise TypeError(f"{self.config.path} returned {number!r}, expected a number") from error
 
 
 def load_function(path: str) -> Callable[..., Any]:

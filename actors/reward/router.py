@@ -10,7 +10,6 @@ from raylign.actors.reward.boxed import BoxedMath
 from raylign.actors.reward.exact import ExactMatch
 from raylign.actors.reward.numeric import NumericAnswer
 from raylign.actors.reward.procedural import ProceduralScore
-
 from raylign.contracts import RewardFunction
 from raylign.records import Prompt, Trajectory, Value
 

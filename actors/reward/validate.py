@@ -8,7 +8,6 @@ from itertools import zip_longest
 
 from raylign.actors.reward.outcome import Failed, FailureKind, Item, Outcome, checked, describe_error
 from raylign.actors.reward.response import trajectory_of
-
 from raylign.contracts import RewardFunction
 from raylign.records import Prompt
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import orjson
-from raylign.actors.reward.outcome import Failed, FailureKind, Outcome
 
+from raylign.actors.reward.outcome import Failed, FailureKind, Outcome
 from raylign.records import Value
 
 HEADER = struct.Struct("<Q")

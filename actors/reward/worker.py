@@ -11,7 +11,6 @@ from typing import Any
 from raylign.actors.reward.isolate import IsolatedFunction
 from raylign.actors.reward.outcome import Failed, FailureKind, Item, Outcome, checked, describe_error
 from raylign.actors.reward.validate import Probe, probes
-
 from raylign.config.build import build
 from raylign.contracts import RewardFunction, Scope
 from raylign.records import Prompt

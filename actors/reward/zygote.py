@@ -16,7 +16,6 @@ from typing import NoReturn
 
 from raylign.actors.reward.outcome import Failed, FailureKind, Outcome, checked, describe_error
 from raylign.actors.reward.wire import pack_outcome, receive_frame, send_frame, unpack_request
-
 from raylign.config.build import build
 from raylign.contracts import RewardFunction
 

@@ -6,12 +6,11 @@ import asyncio
 import itertools
 import os
 import tempfile
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout
+from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout, TokenIds
 from raylign.contracts import Completion, Sampling
 from raylign.errors import EngineDeadError, RequestError
 from raylign.records import Float32s
@@ -33,6 +32,7 @@ class AsyncLLMEngine(Engine):
         self._proven = asyncio.Event()
         self._proven.set()
         self._death: EngineDeadError | None = None
+        self._llm: Any = None
         self._counters = {"requests": 0, "tokens": 0, "rejected": 0, "updates": 0, "running": 0}
 
     async def start(self) -> None:
@@ -50,12 +50,12 @@ class AsyncLLMEngine(Engine):
             self._tokenizer = AutoTokenizer.from_pretrained(
                 self.spec.model_path, trust_remote_code=self.spec.trust_remote_code
             )
-            self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**fields))
+            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**fields))
             await self._llm.update_weight_version(str(self.version))
         except Exception as cause:
             raise self._die(cause) from cause
 
-    async def generate(self, token_ids: Sequence[int], sampling: Sampling, seed: int) -> Completion:
+    async def generate(self, token_ids: TokenIds, sampling: Sampling, seed: int) -> Completion:
         """See `Engine.generate`."""
         prompt, params = self._io.prompt_of(token_ids, self._context), self._io.generate_params(sampling, seed)
         completion = self._io.completion_from(await self._run(prompt, params), self._tokenizer)
@@ -64,7 +64,7 @@ class AsyncLLMEngine(Engine):
             raise EngineDeadError(str(self._death))
         return completion
 
-    async def score(self, token_ids: Sequence[int], start: int) -> Float32s:
+    async def score(self, token_ids: TokenIds, start: int) -> Float32s:
         """See `Engine.score`."""
         if not 1 <= start <= len(token_ids):
             raise RequestError(f"start is {start}, expected 1 to {len(token_ids)}: the first token has no log-prob")
@@ -81,7 +81,7 @@ class AsyncLLMEngine(Engine):
         handle, path = tempfile.mkstemp(prefix="raylign-weights-", dir=folder)
         try:
             with os.fdopen(handle, "wb") as stream:
-                stream.write(memoryview(np.ascontiguousarray(buffer)))
+                stream.write(np.ascontiguousarray(buffer).data)
             rows = [[name, dtype, list(shape), offset] for name, dtype, shape, offset in layout]
             await self._final(self._llm.collective_rpc("load_weight_file", args=(path, rows)))
         finally:
@@ -94,7 +94,7 @@ class AsyncLLMEngine(Engine):
         self.version = version
         self._counters["updates"] += 1
 
-    async def verify(self, probe_ids: Sequence[int], probe_logprobs: Float32s) -> Gap:
+    async def verify(self, probe_ids: TokenIds, probe_logprobs: Float32s) -> Gap:
         """See `Engine.verify`."""
         self._proven.clear()
         try:
@@ -118,8 +118,9 @@ class AsyncLLMEngine(Engine):
 
     async def close(self) -> None:
         """See `Engine.close`."""
-        if hasattr(self, "_llm"):
-            await asyncio.to_thread(self._llm.shutdown)
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            await asyncio.to_thread(llm.shutdown)
 
     def stats(self) -> dict[str, Any]:
         """Requests, tokens, rejected requests and updates so far; requests running now."""

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from raylign.config.schema import EngineKind, ModelConfig, RolloutConfig
 from raylign.contracts import Completion, Sampling
 from raylign.errors import EngineDeadError
-from raylign.records import Float32s
+from raylign.records import Float32s, Int32s
 
 Bytes: TypeAlias = NDArray[np.uint8]
+TokenIds: TypeAlias = Sequence[int] | Int32s
 Layout: TypeAlias = Sequence[tuple[str, str, tuple[int, ...], int]]  # name, dtype, shape, byte offset
 
 FLOAT32_GAP = 1e-4  # mean |Δ log-prob| that fp32 engines never reach unless the weights differ
@@ -115,11 +116,11 @@ class Engine(ABC):
         """Load the model. Raises EngineDeadError naming vLLM's reason."""
 
     @abstractmethod
-    async def generate(self, token_ids: Sequence[int], sampling: Sampling, seed: int) -> Completion:
+    async def generate(self, token_ids: TokenIds, sampling: Sampling, seed: int) -> Completion:
         """One completion. The same seed gives the same tokens whatever else runs in the batch (fp32, one thread)."""
 
     @abstractmethod
-    async def score(self, token_ids: Sequence[int], start: int) -> Float32s:
+    async def score(self, token_ids: TokenIds, start: int) -> Float32s:
         """Log-probs of ``token_ids[start:]`` given what precedes each, at temperature 1. start >= 1."""
 
     @abstractmethod
@@ -135,7 +136,7 @@ class Engine(ABC):
         """Drop every cached key and value of the old weights; tokens sampled from now on carry `version`."""
 
     @abstractmethod
-    async def verify(self, probe_ids: Sequence[int], probe_logprobs: Float32s) -> Gap:
+    async def verify(self, probe_ids: TokenIds, probe_logprobs: Float32s) -> Gap:
         """Prove that the new weights are live. Raises EngineDeadError when the mean gap exceeds the spec's."""
 
     @abstractmethod

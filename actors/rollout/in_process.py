@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import os
 import threading
+import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout
+from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout, TokenIds
 from raylign.contracts import Completion, Sampling
 from raylign.errors import EngineDeadError, RequestError
 from raylign.records import Float32s
@@ -46,6 +48,7 @@ class _Counters:
     steps: int = 0
     rejected: int = 0
     updates: int = 0
+    busy_s: float = 0.0  # inside vLLM's step
     running: dict[str, _Request] = field(default_factory=dict)
 
 
@@ -76,14 +79,14 @@ class InProcessEngine(Engine):
         self._thread.start()
         await ready
 
-    async def generate(self, token_ids: Sequence[int], sampling: Sampling, seed: int) -> Completion:
+    async def generate(self, token_ids: TokenIds, sampling: Sampling, seed: int) -> Completion:
         """See `Engine.generate`."""
         from raylign.actors.rollout import vllm_io as io
 
         prompt, params = io.prompt_of(token_ids, self._context), io.generate_params(sampling, seed)
         return await self._submit(prompt, params, seed, lambda output: io.completion_from(output, self._tokenizer))
 
-    async def score(self, token_ids: Sequence[int], start: int) -> Float32s:
+    async def score(self, token_ids: TokenIds, start: int) -> Float32s:
         """See `Engine.score`."""
         from raylign.actors.rollout import vllm_io as io
 
@@ -105,7 +108,7 @@ class InProcessEngine(Engine):
         await self._command(lambda: self._commit(version))
         self.version = version
 
-    async def verify(self, probe_ids: Sequence[int], probe_logprobs: Float32s) -> Gap:
+    async def verify(self, probe_ids: TokenIds, probe_logprobs: Float32s) -> Gap:
         """See `Engine.verify`."""
         return await self._command(lambda: self._verify(probe_ids, probe_logprobs))
 
@@ -127,7 +130,7 @@ class InProcessEngine(Engine):
         self._thread = None
 
     def stats(self) -> dict[str, Any]:
-        """Requests, tokens, steps, rejected requests and updates so far; requests running now."""
+        """Requests, tokens, steps, rejected requests, updates and busy seconds so far; requests running now."""
         found = self._counters
         return {
             "requests": found.requests,
@@ -135,6 +138,7 @@ class InProcessEngine(Engine):
             "steps": found.steps,
             "rejected": found.rejected,
             "updates": found.updates,
+            "busy_s": found.busy_s,
             "running": len(found.running),
             "waiting": len(self._waiting),
             "version": self.version,
@@ -229,6 +233,7 @@ class InProcessEngine(Engine):
         return bool(self._inbox) or (self._death is None and not self._paused and bool(self._counters.running))
 
     def _build(self) -> None:
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # vLLM reads it; with 1 the engine would be a child process
         import torch
 
         if not self.spec.gpu:
@@ -269,12 +274,14 @@ class InProcessEngine(Engine):
             self._counters.requests += 1
 
     def _step(self) -> None:
+        started = time.perf_counter()
         try:
             outputs = self._engine.step()
         except Exception as cause:  # noqa: BLE001 - a step that raises leaves the scheduler in an unknown state
             self._die(cause)
             return
         self._counters.steps += 1
+        self._counters.busy_s += time.perf_counter() - started
         for output in outputs:
             self._finish(output)
 
@@ -309,7 +316,7 @@ class InProcessEngine(Engine):
         if not self._engine.reset_prefix_cache(reset_running_requests=True):
             raise EngineDeadError("the prefix cache could not be reset: keys of the old weights would be reused")
 
-    def _verify(self, probe_ids: Sequence[int], probe_logprobs: Float32s) -> Gap:
+    def _verify(self, probe_ids: TokenIds, probe_logprobs: Float32s) -> Gap:
         """Results that other requests reach meanwhile are kept back until the weights are proven."""
         probe = f"probe-{next(self._ids)}"
         prompt = self._io.prompt_of(probe_ids, self._context, "probe")

@@ -107,6 +107,9 @@ class Slot:
                     return
                 except DEATHS as cause:
                     self._bury(cause)
+        except Exception:
+            self._kill()  # a worker that never became ready must not pass for one that serves
+            raise
         finally:
             self._building = None
 
@@ -115,13 +118,14 @@ class Slot:
         options = dict(self._options)
         environment = dict(options.pop("runtime_env", None) or {})
         variables = {**actor_env(spec.engine.threads, spec.engine.gpu), **environment.get("env_vars", {})}
-        actor_class = ray.remote(concurrency_groups={"health": 1})(RolloutWorker)
-        return actor_class.options(
+        remote: Any = ray.remote  # its stubs do not know concurrency groups
+        actor_class = remote(concurrency_groups={"health": 1})(RolloutWorker).options(
             **options,
             runtime_env={**environment, "env_vars": variables},
             max_restarts=0,  # a worker that Ray restarts by itself would serve old weights
             max_task_retries=0,
-        ).remote(spec)
+        )
+        return actor_class.remote(spec)
 
     def _bury(self, cause: BaseException) -> None:
         self._kill()

@@ -124,7 +124,7 @@ def completion_from(output: RequestOutput, tokenizer: Any) -> Completion:
         versions[span.start : span.end] = int(span.version)
     return Completion(
         token_ids=ids,
-        logprobs=np.array(found.logprobs.logprobs if found.logprobs else (), np.float32),
+        logprobs=_flat(found.logprobs),
         versions=versions,
         stop=_stop(found.finish_reason, found.stop_reason),
         text=tokenizer.decode(found.token_ids, skip_special_tokens=True),
@@ -133,7 +133,7 @@ def completion_from(output: RequestOutput, tokenizer: Any) -> Completion:
 
 def score_from(output: RequestOutput) -> Float32s:
     """Log-probs of all prompt tokens but the first, [P - 1], from the finished output of `score_params`."""
-    return np.array(output.prompt_logprobs.logprobs, np.float32)
+    return _flat(output.prompt_logprobs)
 
 
 def named_tensors(layout: Layout, buffer: Bytes) -> Iterator[tuple[str, torch.Tensor]]:
@@ -150,6 +150,11 @@ def named_tensors(layout: Layout, buffer: Bytes) -> Iterator[tuple[str, torch.Te
         if (flat.data_ptr() + offset) % dtype.itemsize:
             part = part.clone()
         yield name, part.view(dtype).view(shape)
+
+
+def _flat(found: Any) -> Float32s:
+    """One log-prob per position, from the `FlatLogprobs` that `flat_logprobs` asks for."""
+    return np.array(found.logprobs if found else (), np.float32)
 
 
 def _stop(finish_reason: str | None, stop_reason: int | str | None) -> StopReason:

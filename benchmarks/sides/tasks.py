@@ -1,4 +1,4 @@
-"""The task that both sides of `step_vs_trl.py` train on: prompts, a reward, and a model whose lengths are long-tailed."""
+"""The task that both sides of `step_vs_trl.py` train on: prompts, a reward, and long-tailed lengths."""
 
 from __future__ import annotations
 

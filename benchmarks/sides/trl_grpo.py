@@ -1,6 +1,6 @@
 """TRL's GRPOTrainer on CPU: one process, all cores, one line of JSON a step on standard output.
 
-Run by `step_vs_trl.py`; it gets the same model folder, prompts and numbers as our side, and transformers' own generation.
+Run by `step_vs_trl.py` with the same model folder, prompts and numbers as our side; generation is transformers' own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Steps(TrainerCallback):
         self.wall, self.cpu = time.perf_counter(), _cpu()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Called by the trainer."""
         wall, cpu = time.perf_counter(), _cpu()
         sys.stdout.write(json.dumps({"wall": wall - self.wall, "cpu": cpu - self.cpu}) + "\n")
         sys.stdout.flush()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import secrets
+import socket
 from pathlib import Path
 
 import ray
@@ -67,16 +69,17 @@ def _start(config: ClusterConfig, plan: Plan) -> None:
         object_store_memory=config.object_store_mb * 2**20,
         include_dashboard=config.dashboard,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
     )
 
 
 def _join(config: ClusterConfig) -> None:
+    _reachable(config.address)
     has_token = "RAY_AUTH_TOKEN" in os.environ or Path("~/.ray/auth_token").expanduser().exists()
     if has_token:  # a client without the mode is refused by a cluster that has it
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
-        ray.init(address=config.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR)
     except AuthenticationError as cause:
         raise PlanError(
             f"the cluster at {config.address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or put the "
@@ -86,4 +89,20 @@ def _join(config: ClusterConfig) -> None:
         raise PlanError(
             f"no Ray cluster at cluster.address={config.address} ({str(cause).splitlines()[0]}); start one with "
             "`ray start --head`, or set cluster.address=local"
+        ) from cause
+
+
+def _reachable(address: str) -> None:
+    """Ray waits for minutes for a head that does not answer; five seconds tell as much. Raises PlanError."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as cause:
+        raise PlanError(
+            f"no Ray cluster at cluster.address={address} ({cause}); start one with `ray start --head`, or set "
+            "cluster.address=local"
         ) from cause

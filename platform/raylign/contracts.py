@@ -30,7 +30,13 @@ class PromptSource(Protocol):
         """The next n prompts. Wraps around at the end of an epoch (with `visit` + 1)."""
 
     def observe(self, groups: Sequence[Group]) -> None:
-        """Learn from finished groups (curricula, dynamic sampling)."""
+        """Learn from all groups of a step, those that dynamic sampling dropped included (curricula)."""
+
+    def evaluated(self, metrics: Mapping[str, float]) -> None:
+        """Learn from a held-out evaluation (``eval/score``) of the policy as it is after the last observed step."""
+
+    def metrics(self) -> dict[str, float]:
+        """What to log after `observe`; the loop puts ``source/`` before each name."""
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to hand out the same prompts after a restart (JSON types only)."""
@@ -71,10 +77,10 @@ class Completion:
 class Policy(Protocol):
     """The engine as a strategy sees it."""
 
-    async def generate(self, token_ids: Sequence[int], sampling: Sampling, seed: int) -> Completion:
+    async def generate(self, token_ids: Sequence[int] | Int32s, sampling: Sampling, seed: int) -> Completion:
         """One completion of the given ids."""
 
-    async def score(self, token_ids: Sequence[int], start: int) -> Float32s:
+    async def score(self, token_ids: Sequence[int] | Int32s, start: int) -> Float32s:
         """Log-probs of ``token_ids[start:]`` given what precedes each, temperature 1. start >= 1."""
 
 

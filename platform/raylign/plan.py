@@ -295,10 +295,14 @@ def _shortage(plan: Plan, nodes: Sequence[Resources], left_out: Sequence[int]) -
         if short:
             rows.append(f"  {short} of {role.actors} {role.name} actors ({_bundle(role.bundle)} each): {role.setting}")
     supply = ", ".join(_bundle(node) for node in nodes) or "no node"
+    demand = {"CPU": plan.cpus, "GPU": plan.gpus}
+    short_of = {kind: max(0.0, demand[kind] - sum(node.get(kind, 0.0) for node in nodes)) for kind in demand}
+    lack = _bundle(short_of) if any(short_of.values()) else "nothing in sum, but no node has room for a bundle"
     return (
         f"the plan does not fit the cluster.\n"
-        f"  demand: {_bundle({'CPU': plan.cpus, 'GPU': plan.gpus})} in {len(plan.bundles)} bundles, {plan.strategy}\n"
-        f"  supply: {supply}\n"
+        f"  demand:  {_bundle(demand)} in {len(plan.bundles)} bundles, {plan.strategy}\n"
+        f"  supply:  {supply}\n"
+        f"  missing: {lack}\n"
         f"without a place, and the setting that makes each smaller:\n" + "\n".join(rows)
     )
 

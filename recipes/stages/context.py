@@ -22,6 +22,7 @@ from raylign.config.schema import Config, LearnerConfig, OptimConfig, ScorerConf
 from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import RunError
+from raylign.evaluate import Evaluation, Evaluator
 from raylign.models.tiny import build_tiny_model
 from raylign.placement import Placement
 from raylign.records import Group, Prompt
@@ -143,6 +144,19 @@ class RunContext:
             await self._rewards.validate(self.prompts.train)
         return self._rewards
 
+    async def evaluate(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
+        """Score the policy that the engines hold on some prompts."""
+        rollouts, rewards = await asyncio.gather(self.rollouts(), self.rewards())
+        evaluator = Evaluator(
+            rollouts=rollouts,
+            rewards=rewards,
+            shaper=self.shaper(),
+            sampling=self.sampling,
+            seed=self.cfg.seed,
+            stall_s=self.cfg.run.stall_s,
+        )
+        return await evaluator.run(prompts, samples, greedy)
+
     async def learner(self, optim: OptimConfig, total_steps: int) -> LearnerGroup:
         """The policy's learner, loaded from `model_path` with a new optimizer."""
         return await self._learner("learner", "causal_lm", self.model_path, self._ranks(optim), total_steps)
@@ -153,11 +167,9 @@ class RunContext:
         path = self.cfg.critic.path or self.model_path
         return await self._learner("critic", "scalar_head", path, config, total_steps)
 
-    async def scorers(
-        self, streams: Collection[str], prompts: Sequence[Prompt] | None = None
-    ) -> dict[str, StreamScorer]:
-        """Who fills each of these streams, of those that any scorer of the run fills; started, and checked against
-        `prompts` (the training prompts). A scorer without a path is a frozen copy of `model_path`.
+    async def scorers(self, streams: Collection[str], prompts: Sequence[Prompt]) -> dict[str, StreamScorer]:
+        """Who fills each of these streams, of those that any scorer of the run fills; started, and checked to answer
+        for all of these prompts. A scorer without a path is a frozen copy of `model_path`.
 
         Raises ConfigError on a model with another vocabulary, DataError on a domain without a model.
         """
@@ -167,7 +179,7 @@ class RunContext:
         for stream in sorted({scorer.stream for scorer in wanted.values()}):
             chosen = [model for model in models if wanted[model.name].stream == stream]
             routed = RoutedScorer(stream, chosen)
-            routed.check(self.prompts.train if prompts is None else prompts)
+            routed.check(prompts)
             found[stream] = routed
         return found
 
@@ -242,6 +254,8 @@ class RunContext:
             total_steps=total_steps,
             seed=self.cfg.seed,
             deadline_s=self.cfg.run.deadline_s,
+            allow_targets=tuple(self.cfg.run.allow_targets),
+            trust_remote_code=self.cfg.model.trust_remote_code,
         )
 
     async def _learner(self, role: str, kind: str, path: str, config: LearnerConfig, steps: int) -> LearnerGroup:

@@ -73,6 +73,16 @@ def test_eval_path_and_leaks(tmp_path: Path, tokenizer: Any) -> None:
     assert (len(found.train), len(found.holdout), found.report.leaked) == (8, 4, 2)
 
 
+def test_a_file_goes_before_a_task(tmp_path: Path, tokenizer: Any) -> None:
+    path = write(tmp_path / "a.jsonl", [{"prompt": "1 + 1"}])
+    both = DataConfig(path=path, task="chain_sum", task_template="{metadata[expression]}=", holdout=0)
+    assert load_prompts(both, tokenizer, 1).train[0].messages[0]["content"] == "1 + 1"
+    mixed = DataConfig(eval_path=path, task="chain_sum", size=5, task_template="{metadata[expression]}=")
+    found = load_prompts(mixed, tokenizer, 1)
+    assert found.train[0].messages[0]["content"].endswith("=") and len(found.train) == 5
+    assert found.holdout[0].messages[0]["content"] == "1 + 1"
+
+
 def test_size_keeps_the_first_rows(tmp_path: Path, tokenizer: Any) -> None:
     path = write(tmp_path / "a.jsonl", [{"prompt": f"number {i}"} for i in range(10)])
     found = load_prompts(DataConfig(path=path, size=4, holdout=0), tokenizer, 1)
@@ -86,6 +96,10 @@ def test_impossible_settings(tmp_path: Path, tokenizer: Any) -> None:
         (DataConfig(path=path, max_prompt_tokens=3), "longer than max_prompt_tokens=3"),
         (DataConfig(path=path, template="{question}"), r"a\.jsonl:1: the template .*fields: prompt"),
         (DataConfig(path=path, template="{prompt"), "cannot be filled"),
+        (
+            DataConfig(task="chain_sum", size=4, task_template="{expression}="),
+            r"template '{expr.*fields: question",
+        ),
         (DataConfig(), "no data"),
         (DataConfig(task="chain_sum"), "needs data.size"),
         (DataConfig(task="chain_some", size=4), "no reasoning-gym data set"),

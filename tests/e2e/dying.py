@@ -11,9 +11,8 @@ import sys
 import threading
 from typing import Any
 
-from raylign.telemetry.recorder import Recorder
-
 from raylign.cli import main
+from raylign.telemetry.recorder import Recorder
 
 PHASE, STEP, DELAY = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 written = Recorder.event

@@ -58,8 +58,8 @@ def gradient(config: PolicyLoss.Config, advantage: np.ndarray, component: str) -
     return torch.autograd.grad(components[component], LOGITS)[0]
 
 
-def in_loss(name: str) -> torch.Tensor:
-    config = PolicyLoss.Config(kl_coef=1.0, kl_estimator=KlEstimator[name])
+def in_loss(name: str, ratio: bool = False) -> torch.Tensor:
+    config = PolicyLoss.Config(kl_coef=1.0, kl_estimator=KlEstimator[name], kl_ratio=ratio)
     return gradient(config, np.zeros(ACTIONS), "kl")
 
 
@@ -92,6 +92,12 @@ def test_in_the_loss() -> None:
     assert same(in_loss("k1"), torch.zeros(ACTIONS, dtype=torch.float64))
     assert same(in_loss("k2"), reverse())
     assert same(in_loss("k3"), forward())
+
+
+def test_in_the_loss_times_the_ratio() -> None:
+    assert same(in_loss("k1", ratio=True), reverse())
+    assert same(in_loss("k3", ratio=True), reverse())
+    assert not torch.allclose(in_loss("k2", ratio=True), reverse(), atol=1e-2)
 
 
 def test_in_the_reward() -> None:

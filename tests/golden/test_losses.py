@@ -13,7 +13,7 @@ from raylign.contracts import Objective
 from raylign.objectives.aggregate import Aggregation
 from raylign.objectives.cross_entropy import CrossEntropy
 from raylign.objectives.kl import KlEstimator
-from raylign.objectives.mismatch import Mismatch, MismatchConfig
+from raylign.objectives.mismatch import Mismatch, MismatchConfig, mismatch_weights
 from raylign.objectives.policy import CispoBounds, OldLogprob, PolicyLoss, Surrogate
 from raylign.objectives.value import ValueLoss
 
@@ -276,6 +276,7 @@ OBJECTIVES: dict[str, Objective] = {
     "k1": PolicyLoss(config("clip", kl_coef=0.3, kl_estimator=KlEstimator.k1)),
     "k2": PolicyLoss(config("clip", kl_coef=0.3, kl_estimator=KlEstimator.k2)),
     "k3": PolicyLoss(config("clip", kl_coef=0.3, kl_estimator=KlEstimator.k3)),
+    "k3_ratio": PolicyLoss(config("clip", kl_coef=0.3, kl_ratio=True)),
     "entropy": PolicyLoss(config("clip", entropy_coef=0.3)),
     "value": ValueLoss(ValueLoss.Config(clip=0.2)),
     "ce": CrossEntropy(CrossEntropy.Config()),
@@ -335,3 +336,10 @@ def test_finite_difference_cispo_with_frozen_weight(kind: str) -> None:
     expected = -np.clip(ratio, *bounds) * batch["advantage"] * objective.prepare(batch)["policy_weight"]
     np.testing.assert_allclose(gradient.numpy(), expected, atol=1e-12)
     assert metrics["clip_high"] > 0
+
+
+@pytest.mark.parametrize("mode", list(Mismatch))
+def test_mismatch_weights_are_constants(mode: Mismatch) -> None:
+    learner = torch.randn(4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    segment = torch.tensor([0, 0, 1, 1])
+    assert not mismatch_weights(MismatchConfig(mode=mode), learner, torch.zeros(4), segment, 2).requires_grad

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+
 from raylign.actors.reward.isolate import IsolatedFunction
 from raylign.actors.reward.outcome import Failed, FailureKind, Item, Outcome
 from raylign.actors.reward.response import trajectory_of
-
 from raylign.errors import RewardError
 from raylign.records import Prompt
 
 NODE = {
-    "_target_": "raylign.actors.reward.python.PythonReward",
-    "function": "hostile_rewards.act",
+    "_target_": "raylign.actors.reward.python.PythonFunction",
+    "path": "hostile_rewards.act",
     "isolated": True,
 }
 
@@ -108,7 +108,7 @@ def test_no_orphan_remains_when_the_worker_is_killed(tmp_path: Path) -> None:
 
 def test_a_function_that_cannot_be_made_is_named() -> None:
     with pytest.raises(RewardError, match=r"rewards\.x\.fn: ImportError: .*no nothing"):
-        IsolatedFunction({**NODE, "function": "hostile_rewards.nothing"}, "rewards.x.fn")
+        IsolatedFunction({**NODE, "path": "hostile_rewards.nothing"}, "rewards.x.fn")
 
 
 def wait_until_gone(pid: int) -> None:

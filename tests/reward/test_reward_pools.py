@@ -15,17 +15,17 @@ import numpy as np
 import psutil
 import pytest
 import ray
+
 from raylign.actors.reward import pool as pool_module
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.reward.response import trajectory_of
-
 from raylign.config.schema import RewardConfig
 from raylign.errors import RewardError
 from raylign.records import Missing, Prompt, Reward, Trajectory, Value
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 HERE = Path(__file__).parent
-ACT = {"_target_": "raylign.actors.reward.python.PythonReward", "function": "hostile_rewards.act"}
+ACT = {"_target_": "raylign.actors.reward.python.PythonFunction", "path": "hostile_rewards.act"}
 ISOLATED = {**ACT, "isolated": True}
 
 
@@ -99,7 +99,7 @@ async def test_errors_are_missing_and_never_zero(tmp_path: Path, fn: dict[str, A
 
 async def test_wrong_number_of_values(tmp_path: Path) -> None:
     miscounting = RewardConfig(fn={"_target_": "hostile_rewards.Miscounting"}, retries=0)
-    group = RewardConfig(fn={**ACT, "function": "hostile_rewards.too_few", "scope": "GROUP"}, retries=0)
+    group = RewardConfig(fn={**ACT, "path": "hostile_rewards.too_few", "scope": "GROUP"}, retries=0)
     async with running(tmp_path, one=miscounting, group=group) as pools:
         assert "2 values for 1 trajectories" in reason(await scored(pools, "1", "one"))
         task = prompt()
@@ -169,7 +169,7 @@ async def test_an_actor_process_killed_from_outside_leaves_no_orphan(tmp_path: P
 
 
 async def test_group_scope_and_trajectory_scope_side_by_side(tmp_path: Path) -> None:
-    rank = RewardConfig(fn={**ACT, "function": "hostile_rewards.rank", "scope": "GROUP"})
+    rank = RewardConfig(fn={**ACT, "path": "hostile_rewards.rank", "scope": "GROUP"})
     async with running(tmp_path, rank=rank, r=RewardConfig(fn=ACT)) as pools:
         task = prompt()
         texts = ["1", "22", "333", "4444"]
@@ -227,12 +227,12 @@ async def test_unpicklable_input_is_charged_to_its_item(tmp_path: Path) -> None:
 
 async def test_start_and_close_errors(tmp_path: Path) -> None:
     configs = {
-        "a": RewardConfig(fn={**ACT, "function": "hostile_rewards.nothing"}),
-        "b": RewardConfig(fn={**ACT, "functio": "x"}),
+        "a": RewardConfig(fn={**ACT, "path": "hostile_rewards.nothing"}),
+        "b": RewardConfig(fn={**ACT, "pth": "x"}),
         "c": RewardConfig(fn=ACT),
     }
     pools = RewardPools(configs, allow=(), log_dir=tmp_path, options=options)
-    with pytest.raises(RewardError, match=r"(?s)reward a: .*no nothing.*reward b: .*did you mean function"):
+    with pytest.raises(RewardError, match=r"(?s)reward a: .*no nothing.*reward b: .*did you mean path"):
         await pools.start()
     async with running(tmp_path, r=RewardConfig(fn=ACT)) as pools:
         waiting = asyncio.ensure_future(scored(pools, "sleep 30"))

@@ -60,6 +60,7 @@ def newest_model(folder: Path) -> Path:
 def check_loads(folder: Path) -> int:
     """Load model and tokenizer, run one forward pass; returns the number of parameters. Raises CheckpointError."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -70,7 +71,7 @@ def check_loads(folder: Path) -> int:
         ids = torch.tensor([tokenizer.encode("a b c") or [0]])
         with torch.inference_mode():
             finite = bool(torch.isfinite(model(ids).logits).all())
-    except (OSError, ValueError, KeyError, RuntimeError) as cause:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as cause:
         raise CheckpointError(f"{folder} does not load: {cause}") from cause
     if not finite:
         raise CheckpointError(f"{folder}: the model's logits are not finite")

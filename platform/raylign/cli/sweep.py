@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import subprocess
 import sys
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from raylign.cli.options import say
@@ -42,11 +43,19 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     """Every combination of comma lists, ``choice(...)``, ``range(...)`` and ``glob(...)``. Raises ConfigError."""
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
-        return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+        return [list(point) for point in itertools.product(*(_choices(override) for override in parsed))]
     except HydraException as cause:
         why = str(cause).splitlines()[0]
         fix = "write key=a,b or key=choice(a,b) or key=range(1,4)"
         raise ConfigError([Problem(key="sweep", value=" ".join(overrides), why=why, fix=fix)]) from cause
+
+
+def _choices(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    if not override.is_discrete_sweep():
+        raise HydraException(f"{override.input_line} is a continuous sweep; there is no sampler for it")
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
 def sweep(overrides: Sequence[str], config_dir: str = "", jobs: int = 1) -> int:

@@ -2,12 +2,14 @@
 
 Layers, later wins: schema defaults, ``config.yaml``, scale, recipe, variant, the block of the chosen scale below the
 key ``at`` of any of those files, the command line. Two rules differ from a plain merge: a layer that changes the
-``_target_`` of a part replaces the whole part (its old fields belong to another class), and every problem of every
-layer is reported at once, with the layer that it comes from.
+``_target_`` of a part replaces the whole part (its old fields belong to another class), and a stage, reward or scorer
+that ends up null is left out. Every problem of every layer is reported at once, with the layer that it comes from.
 """
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,13 +103,14 @@ def compose_with_problems(
     choices = defaults.overrides.known_choices
     layers.add({"recipe": choices["recipe"], "scale": choices["scale"]}, "choices")
     problems += _apply_scale(layers, str(choices["scale"]), repository)
-    _apply_overrides(layers, [item for item in picked if item.key_or_group not in groups])
+    problems += _apply_overrides(layers, [item for item in picked if item.key_or_group not in groups])
+    _drop_empty(layers.tree)
     try:
         tree = OmegaConf.to_container(OmegaConf.create(layers.tree), resolve=True)
     except OmegaConfBaseException as cause:
         why = str(cause).splitlines()[0]
         return None, {}, [*problems, _problem(str(cause.full_key), "an interpolation", why, "correct the reference")]
-    config, clean = _typed(tree, layers, problems)  # type: ignore[arg-type]
+    config, clean = _typed(tree, layers, groups, problems)  # type: ignore[arg-type]
     return (None if choice_problems else config), clean, problems
 
 
@@ -121,17 +124,17 @@ def options(group: str, config_dir: str = "") -> list[str]:
     return _repository(config_dir).get_group_options(group)
 
 
-def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` overlaid by `layer`, mapping by mapping. A changed ``_target_`` replaces the part.
+def merge(base: Mapping[str, Any], layer: Mapping[str, Any], parts: bool = True) -> dict[str, Any]:
+    """`base` overlaid by `layer`, mapping by mapping. parts: a changed ``_target_`` replaces the part.
 
     Example: ``merge({"a": {"_target_": "x.A", "k": 1}}, {"a": {"_target_": "x.B"}})`` is ``{"a": {"_target_": "x.B"}}``
     """
     merged = dict(base)
     for key, value in layer.items():
         old = merged.get(key)
-        replaced = isinstance(value, Mapping) and "_target_" in value and _target(old) != value["_target_"]
+        replaced = parts and isinstance(value, Mapping) and "_target_" in value and _target(old) != value["_target_"]
         if isinstance(old, Mapping) and isinstance(value, Mapping) and not replaced:
-            merged[key] = merge(old, value)
+            merged[key] = merge(old, value, parts)
         else:
             merged[key] = merge({}, value) if isinstance(value, Mapping) else value
     return merged
@@ -163,6 +166,12 @@ def _repository(config_dir: str) -> CachingConfigRepository:
 
 
 def _schema_tree() -> dict[str, Any]:
+    """The defaults, a fresh copy."""
+    return copy.deepcopy(_defaults())
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
     tree = OmegaConf.to_container(OmegaConf.structured(Config), enum_to_str=True)
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
@@ -252,7 +261,16 @@ def _first(origins: Mapping[str, str], name: str) -> str:
     return next((origin for key, origin in origins.items() if key.startswith(f"at.{name}")), "a recipe")
 
 
-def _apply_overrides(layers: _Layers, overrides: Sequence[Override]) -> None:
+def _drop_empty(tree: dict[str, Any]) -> None:
+    """A stage, reward or scorer that is null is not there: a file may keep its place in the order by it."""
+    for name in ("stages", "rewards", "scorers"):
+        if isinstance(tree[name], Mapping):
+            tree[name] = {key: value for key, value in tree[name].items() if value is not None}
+
+
+def _apply_overrides(layers: _Layers, overrides: Sequence[Override]) -> list[Problem]:
+    """The command line's settings, then its removals; a removal of what is not there is a problem."""
+    problems: list[Problem] = []
     layer: dict[str, Any] = {}
     for override in overrides:
         if override.is_delete():
@@ -260,7 +278,7 @@ def _apply_overrides(layers: _Layers, overrides: Sequence[Override]) -> None:
         value = override.value()
         for name in reversed(override.key_or_group.split(".")):
             value = {name: value}
-        layer = merge(layer, value)  # type: ignore[arg-type]
+        layer = merge(layer, value, parts=False)  # type: ignore[arg-type]  # one layer, whatever its order
     layers.add(layer, COMMAND_LINE)
     for override in overrides:
         if override.is_delete():
@@ -268,18 +286,26 @@ def _apply_overrides(layers: _Layers, overrides: Sequence[Override]) -> None:
             node: Any = layers.tree
             for name in parents:
                 node = node.get(name, {}) if isinstance(node, dict) else {}
-            if isinstance(node, dict):
-                node.pop(last, None)
+            if isinstance(node, dict) and last in node:
+                del node[last]
+            else:
+                here = [".".join([*parents, name]) for name in node] if isinstance(node, dict) else []
+                fix = nearest_keys(override.key_or_group, here)
+                problems.append(_problem(override.key_or_group, "~", "is not there to be removed", fix))
+    return problems
 
 
-def _typed(tree: dict[str, Any], layers: _Layers, problems: list[Problem]) -> tuple[Config | None, dict[str, Any]]:
+def _typed(
+    tree: dict[str, Any], layers: _Layers, groups: set[str], problems: list[Problem]
+) -> tuple[Config | None, dict[str, Any]]:
     """The typed config and its plain form; appends to `problems`."""
     clean, found = check(Config, tree)
     everywhere = [*leaf_keys(Config), *part_keys(tree)] if found else []
     for fault in found:
         origin = layers.origin(fault.key)
         where = "" if origin in ("", COMMAND_LINE) else f" (set in {origin})"
-        fix = fault.fix or nearest_keys(fault.key, everywhere, fault.siblings)
+        siblings = fault.siblings if "." in fault.key else (*fault.siblings, *sorted(groups))
+        fix = fault.fix or nearest_keys(fault.key, everywhere, siblings)
         problems.append(_problem(fault.key, fault.value, fault.why + where, fix))
     try:
         typed = OmegaConf.merge(OmegaConf.structured(Config), clean)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from raylign.config.build import build, part_config
+from raylign.config.build import build, part_config, target_class
 from raylign.config.schema import Config
 from raylign.errors import ConfigError
 
@@ -38,8 +38,8 @@ def part_nodes(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _inner_nodes(config: Config, key: str, stage: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The credit and the objective that a stage brings, completed from the defaults of its class."""
-    given = [name for name in ("credit", "objective") if isinstance(stage, Mapping) and stage.get(name)]
+    """The source, the credit and the objective that a stage brings, completed from the defaults of its class."""
+    given = [name for name in ("source", "credit", "objective") if isinstance(stage, Mapping) and stage.get(name)]
     try:
         typed = part_config(stage, key, config.run.allow_targets)[1] if given else None
     except ConfigError:  # reported where the stage itself is checked
@@ -82,3 +82,8 @@ def streams_needed(config: Config) -> frozenset[str]:
             if part:
                 needed |= frozenset(build(part, kind, allow).needs)
     return needed
+
+
+def reads_scores(credit: Mapping[str, Any], allow: Sequence[str]) -> bool:
+    """Whether a credit works on scores at all (see `raylign.contracts.Credit`). Raises ConfigError."""
+    return bool(getattr(target_class(credit, "credit", allow), "reads_scores", True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import functools
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ def check(schema: type, tree: Mapping[str, Any], prefix: str = "") -> tuple[dict
     """The part of `tree` that fits the schema, and what does not fit."""
     hints = typing.get_type_hints(schema)
     names = tuple(item.name for item in dataclasses.fields(schema))
-    scratch = OmegaConf.structured(schema)
+    scratch = _scratch(schema)
     clean: dict[str, Any] = {}
     faults: list[Fault] = []
     for name, value in tree.items():
@@ -120,6 +121,12 @@ def type_name(hint: Any) -> str:
         return f"a list of {type_name(typing.get_args(hint)[0])}"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a mapping"}
     return names.get(origin or hint, str(hint))
+
+
+@functools.cache
+def _scratch(schema: type) -> Any:
+    """A node to try values on: OmegaConf's own conversion decides what fits."""
+    return OmegaConf.structured(schema)
 
 
 def _check_items(item: Any, value: Mapping[str, Any], key: str) -> tuple[dict[str, Any], list[Fault]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raylign.config.build import part_config
-from raylign.config.parts import Part, is_rl, part_nodes, roles_of
+from raylign.config.parts import Part, is_rl, part_nodes, reads_scores, roles_of
 from raylign.config.schema import Config, ModelConfig, Offload, OptimConfig
 from raylign.errors import ConfigError, Problem
 from raylign.models.facts import model_facts
@@ -131,10 +131,10 @@ def _data(config: Config, found: _Findings) -> None:
         "set data.prompt_key=COLUMN (and data.answer_key=COLUMN)",
     )
     found.expect(
-        not data.template or "{prompt}" in data.template,
+        not data.template or "{" in data.template,
         "data.template",
         data.template,
-        "has no place for the prompt",
+        "has no place for the prompt, so that all prompts would be the same",
         "put {prompt} into it",
     )
     _not_negative(found, "data.size", data.size)
@@ -192,7 +192,9 @@ def _rollout(config: Config, found: _Findings) -> None:
 
 
 def _rewards(config: Config, stages: list[Part], found: _Findings) -> None:
-    needing = [stage.key for stage in stages if is_rl(stage) and "rewards" in roles_of(stage)]
+    needing = [
+        stage.key for stage in stages if is_rl(stage) and "rewards" in roles_of(stage) and _scored(stage, config)
+    ]
     found.expect(
         bool(config.rewards or not needing or any(problem.key == "rewards" for problem in found)),
         "rewards",
@@ -209,6 +211,13 @@ def _rewards(config: Config, stages: list[Part], found: _Findings) -> None:
         _positive(found, f"{key}.timeout_s", reward.timeout_s)
         _not_negative(found, f"{key}.retries", reward.retries)
         _share(found, f"{key}.max_missing", reward.max_missing)
+
+
+def _scored(stage: Part, config: Config) -> bool:
+    try:
+        return reads_scores(getattr(stage.config, "credit", None) or config.credit, config.run.allow_targets)
+    except ConfigError:
+        return True  # the credit is at fault, and is reported as such
 
 
 def _learner(config: Config, found: _Findings) -> None:

@@ -20,7 +20,7 @@ def read_rows(path: str | Path) -> Iterator[tuple[str, RawRow]]:
 
     Raises DataError on a file that is missing, empty, truncated, of another kind, or holds a row that is no mapping.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise DataError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     suffixes = path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]

@@ -18,8 +18,8 @@ def procedural_rows(task: str, task_args: Mapping[str, Any], size: int, seed: in
     """`size` rows of a reasoning-gym data set with different questions; fewer when the task has no more.
 
     `meta` keeps ``dataset``, ``task_args`` and ``entry`` (question, answer, metadata). `fields` offers the entry to
-    `data.task_template`, so that ``{metadata[expression]}=`` gives a short prompt. Raises DataError on an unknown task or
-    an argument that it refuses.
+    `data.task_template`, so that ``{metadata[expression]}=`` gives a short prompt. Raises DataError on an unknown task,
+    or an argument that it refuses.
     """
     if size <= 0:
         raise DataError(f"data.task={task} needs data.size, the number of rows to generate")

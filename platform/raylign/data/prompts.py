@@ -72,13 +72,14 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
 
     tokenizer: a Hugging Face tokenizer with a chat template. Raises DataError on anything that is wrong with the data.
     """
-    source, *rows = _rows(config, config.path, seed)
-    found = _render(*rows, config, tokenizer)
+    source, rows, template = _rows(config, config.path, seed)
+    found = _render(rows, template, config, tokenizer)
     prompts, leaked = found.prompts, 0
     if not prompts:
         raise DataError(f"{source}: all {found.rows} rows are longer than max_prompt_tokens={config.max_prompt_tokens}")
     if config.eval_path:
-        held = _render(*_rows(config, config.eval_path, seed)[1:], config, tokenizer).prompts
+        _, rows, template = _rows(config, config.eval_path, seed)
+        held = _render(rows, template, config, tokenizer).prompts
         train = _without(prompts, held)
         leaked = len(prompts) - len(train)
     else:
@@ -176,6 +177,9 @@ def _prompt(name: str, row: Row, messages: tuple[Message, ...], token_ids: Seque
     meta = {**row.meta, "verifier": config.verifier or row.verifier}
     if row.target is not None:
         meta["target"] = row.target
+    asked = _asked(row.messages)
+    if asked != _asked(messages):
+        meta["question"] = asked  # without the template, for whoever makes new prompts of it
     return Prompt(
         id=name,
         messages=messages,
@@ -184,6 +188,11 @@ def _prompt(name: str, row: Row, messages: tuple[Message, ...], token_ids: Seque
         domain=row.domain,
         meta=meta,
     )
+
+
+def _asked(messages: Sequence[Message]) -> Any:
+    """Content of the last user message, or None."""
+    return next((message["content"] for message in reversed(messages) if message["role"] == "user"), None)
 
 
 def _without(prompts: Sequence[Prompt], others: Sequence[Prompt]) -> list[Prompt]:

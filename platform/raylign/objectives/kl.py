@@ -11,7 +11,9 @@ k2         gradient of the reverse KL               neither KL
 k3         gradient of the forward KL(ref||policy)  reverse minus forward KL
 =========  =======================================  ==========================================
 
-So ``k1`` in the reward and ``k2`` in the loss regularise as papers write it; ``k3`` in the loss is GRPO's choice.
+Multiplied by the importance ratio, gradient included (`kl_ratio` of the policy loss), k1 and k3 in the loss both give
+the reverse KL. So ``k1`` in the reward and ``k2`` in the loss regularise as papers write it; ``k3`` in the loss is
+GRPO's choice.
 """
 
 from __future__ import annotations

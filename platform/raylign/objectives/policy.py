@@ -60,7 +60,9 @@ class PolicyLoss:
 
     policy = sum_t weight_t m_t l_t with weight_t from `aggregation` and the `weight` stream, l_t from `loss`, m_t from
     `mismatch`. kl = kl_coef sum_t c_t KL_t and entropy = -entropy_coef sum_t c_t H_t with the same aggregation c_t but
-    without the `weight` stream's magnitude and without m_t. H is the entropy of the temperature-scaled distribution.
+    without the `weight` stream's magnitude and without m_t. kl_ratio multiplies KL_t by r_t of the token, gradient
+    included (DeepSeek-V3.2, arXiv:2512.02556; on by default in TRL as `use_bias_correction_kl`); GRPO's own equation
+    has no such factor. H is the entropy of the temperature-scaled distribution.
 
     Metrics are means over counted tokens. `clip_low` / `clip_high`: share of tokens whose gradient the bound removed.
     `approx_kl_k1`, `approx_kl_k3`: KL(old || current). `sampler_gap`: |learner - sampler| log-prob at equal weights
@@ -82,6 +84,7 @@ class PolicyLoss:
         constant_length: int = 0  # the divisor of aggregation=constant
         kl_coef: float = 0.0
         kl_estimator: KlEstimator = KlEstimator.k3  # what each optimises in the loss: see kl.py
+        kl_ratio: bool = False  # KL_t times the token's r, gradient included: k1 and k3 become the reverse KL
         entropy_coef: float = 0.0
         mismatch: MismatchConfig = field(default_factory=MismatchConfig)
 
@@ -143,15 +146,18 @@ class PolicyLoss:
         log_ratio = logprob - old
         if config.log_ratio_clamp is not None:
             log_ratio = log_ratio.clamp(-config.log_ratio_clamp, config.log_ratio_clamp)
+        token_ratio = torch.exp(log_ratio)
         if config.loss is Surrogate.gspo:
             log_ratio = _row_mean(log_ratio, view).detach() + logprob - logprob.detach()
-        ratio = torch.exp(log_ratio)
+        ratio = torch.exp(log_ratio) if config.loss is Surrogate.gspo else token_ratio
         loss, low, high = self._surrogate(ratio, view["advantage"], logprob)
         factor = mismatch_weights(config.mismatch, old, sampler, view.segment, view.rows)
         components = {"policy": torch.sum(view["policy_weight"] * factor * loss)}
         penalty_weight = view["penalty_weight"]
         if config.kl_coef != 0:
             divergence = kl(config.kl_estimator, logprob, view["ref_logprob"])
+            if config.kl_ratio:
+                divergence = divergence * token_ratio
             components["kl"] = config.kl_coef * torch.sum(penalty_weight * divergence)
         if config.entropy_coef != 0:
             assert view.entropy is not None, "needs_entropy asks for it"

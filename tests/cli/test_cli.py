@@ -1,0 +1,178 @@
+"""The command line as a process: clean errors, exit statuses, help that can be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import raylign.cli
+from raylign.cli import main, train
+from raylign.cli.export import newest_model
+from raylign.cli.sweep import Point, expand, results
+from raylign.errors import CheckpointError, ConfigError, RunError
+
+
+def command(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "raylign.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "120"},
+    )
+
+
+def test_a_wrong_configuration_ends_with_2_and_no_traceback(tmp_path: Path) -> None:
+    done = command("train", "recipe=grop", "sed=1", cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "did you mean grpo?" in done.stderr and "did you mean seed?" in done.stderr
+    assert not list(tmp_path.iterdir()), "nothing is written for a typo"
+    assert "Traceback" in command("train", "recipe=grop", "--trace").stderr
+
+
+def test_plan_prints_and_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "recipe=grpo", "scale=tiny", "variant=ppo"]) == 0
+    out = capsys.readouterr().out
+    for text in ("critic", "rollout", "reward/correct", "samples", "821.4 k parameters", "credit.lam"):
+        assert text in out, text
+    assert main(["plan", "recipe=grpo", "scale=tiny", "cluster.num_cpus=1"]) == 2
+    captured = capsys.readouterr()
+    assert "rollout.workers" in captured.err and "missing: 1.1 CPU" in captured.err and "learner" in captured.out
+    assert main(["plan", "recipe=grpo", "--no-fit", "cluster.num_cpus=2"]) == 0
+
+
+def test_settings_may_follow_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "recipe=grpo", "--no-fit", "stages.rl.prompts_per_step=7", "seed=3"]) == 0
+    assert " 56 " in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main(["plan", "recipe=grpo", "--nofit"])
+    assert caught.value.code == 2
+
+
+def test_recipes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["recipes"]) == 0
+    out = capsys.readouterr().out
+    assert "grpo" in out and "sft" in out and "dr_grpo" in out and "cluster, gpu, node, tiny" in out
+    assert main(["recipes", "grpo"]) == 0
+    assert "prompts_per_step" in capsys.readouterr().out
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe" / "mine.yaml").write_text("# @package _global_\nseed: 3\n")
+    assert main(["recipes", "mine", "--config-dir", str(tmp_path)]) == 0
+    assert "seed: 3" in capsys.readouterr().out
+    assert main(["recipes", "grop"]) == 2
+    assert "did you mean grpo" in capsys.readouterr().err
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["train", "--help"], ["plan", "--help"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 0
+        out = capsys.readouterr().out
+        assert "example" in out and max(map(len, out.splitlines())) <= 120
+
+
+class Runner:
+    """Stands where `raylign.recipes.run` would be imported."""
+
+    seen: tuple[object, object, object] | None = None
+
+    @classmethod
+    def train(cls, config: object, resolved: object, overrides: object) -> int:
+        cls.seen = (config, resolved, overrides)
+        raise RunError("outputs/x is in use")
+
+
+def test_run_errors_end_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "a_runner", Runner)  # type: ignore[arg-type]
+    monkeypatch.setattr(train, "RUNNER", "a_runner")
+    assert main(["train", "recipe=grpo", "seed=4"]) == 1
+    assert capsys.readouterr().err == "raylign train: outputs/x is in use\n"
+    assert Runner.seen is not None and Runner.seen[2] == ["recipe=grpo", "seed=4"]
+
+
+def test_expand() -> None:
+    assert expand(["a=1,2", "b=x", "c=choice(3,4)"]) == [
+        ["a=1", "b=x", "c=3"],
+        ["a=1", "b=x", "c=4"],
+        ["a=2", "b=x", "c=3"],
+        ["a=2", "b=x", "c=4"],
+    ]
+    assert expand(["seed=range(1,4)"]) == [["seed=1"], ["seed=2"], ["seed=3"]]
+    assert expand(["a=[1,2]", "~stages.before"]) == [["a=[1,2]", "~stages.before"]]
+    with pytest.raises(ConfigError):
+        expand(["a={"])
+
+
+def test_a_sweep_is_checked_before_it_starts(tmp_path: Path) -> None:
+    done = command("train", "-m", "recipe=grpo", "variant=dapo,dapoo", "learner.zero_stage=1,7", cwd=tmp_path)
+    assert done.returncode == 2 and "dapoo" in done.stderr and "learner.zero_stage = 7" in done.stderr
+    assert not (tmp_path / "multirun").exists()
+
+
+def test_every_point_is_a_process_with_a_line_in_the_table(tmp_path: Path) -> None:
+    """The points fail (no runner of that name), which is what the table must say."""
+    code = (
+        "import sys, raylign.cli.sweep as sweep, raylign.cli.train as train\n"
+        f"sweep.sys = type('S', (), {{'executable': {str(tmp_path / 'fake')!r}}})\n"
+        "sys.exit(sweep.sweep(['recipe=grpo', 'seed=1,2,3'], jobs=2))"
+    )
+    fake = tmp_path / "fake"
+    fake.write_text(
+        "#!/bin/bash\n"
+        'for word in "$@"; do\n'
+        "  case $word in run.dir=*) dir=${word#run.dir=};; seed=*) seed=${word#seed=};; esac\n"
+        "done\n"
+        'line="{\\"step\\": 1, \\"stage\\": \\"rl\\", \\"time\\": 1, \\"reward/mean\\": 0.$seed}"\n'
+        'echo "$line" > "$dir/metrics.jsonl"\n'
+        'echo "args $@"; exit $((seed == 3))\n'
+    )
+    fake.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    rows = done.stdout.splitlines()[-3:]
+    assert [row.split()[:3] for row in rows] == [["000", "seed=1", "0"], ["001", "seed=2", "0"], ["002", "seed=3", "1"]]
+    assert "0.2" in rows[1]
+    (base,) = (tmp_path / "multirun").iterdir()
+    kept = json.loads((base / "results.json").read_text())
+    assert [entry["status"] for entry in kept] == [0, 0, 1] and kept[0]["metrics"] == {"reward/mean": 0.1}
+    assert "train recipe=grpo seed=2" in (base / "001" / "output.log").read_text()
+
+
+def test_a_point_that_never_ran_is_shown(tmp_path: Path) -> None:
+    point = Point(overrides=["a=1"], differs=["a=1"], folder=tmp_path / "sweep" / "000")
+    assert "never started" in results([point])
+
+
+def test_export(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    for number, place in enumerate(("stages/warmup/model", "stages/rl/model", "stages/rl/checkpoints/3/model")):
+        shutil.copytree(tiny_model, run / place)
+        os.utime(run / place / "config.json", (1e9 + number, 1e9 + number))
+    assert newest_model(run) == run / "stages/rl/model"
+    target = tmp_path / "out"
+    assert main(["export", str(run), "--to", str(target)]) == 0
+    assert "loads with AutoModelForCausalLM" in capsys.readouterr().out
+    assert (target / "model.safetensors").read_bytes() == (tiny_model / "model.safetensors").read_bytes()
+    assert main(["export", str(run), "--to", str(target)]) == 1, "nothing is overwritten"
+    (run / "stages/rl/model/model.safetensors").write_bytes(b"broken")
+    assert main(["export", str(run), "--to", str(tmp_path / "other")]) == 1
+    assert not list(tmp_path.glob("*other*")), "a model that does not load is not left behind"
+    with pytest.raises(CheckpointError, match="no finished model"):
+        newest_model(run / "stages/rl/checkpoints")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert raylign.__version__ in capsys.readouterr().out

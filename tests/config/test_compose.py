@@ -1,0 +1,189 @@
+"""Composition: what a command line becomes, and what it is told when it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from raylign.config.compose import compose, compose_with_problems, leaves, merge, options, recipes
+from raylign.config.schema import Resume, RewardConfig
+from raylign.config.strict import nearest_keys
+from raylign.errors import ConfigError, Problem
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A folder of a user's own groups."""
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "variant").mkdir()
+    return tmp_path
+
+
+def write(folder: Path, name: str, tree: dict[str, object]) -> None:
+    (folder / f"{name}.yaml").write_text("# @package _global_\n" + yaml.safe_dump(tree))
+
+
+def problems_of(overrides: list[str], folder: Path | str = "") -> dict[str, Problem]:
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides, str(folder), validated=False)
+    return {problem.key: problem for problem in caught.value.problems}
+
+
+def test_types_and_plain_form() -> None:
+    config, resolved = compose(["recipe=grpo", "scale=tiny", "seed=7", "run.resume=must"], validated=False)
+    assert (config.recipe, config.scale, config.seed, config.run.resume) == ("grpo", "tiny", 7, Resume.must)
+    assert all(isinstance(reward, RewardConfig) for reward in config.rewards.values())
+    assert resolved["run"]["resume"] == "must" and "at" not in resolved
+    assert yaml.safe_load(yaml.safe_dump(resolved)) == resolved, "resolved.yaml must be plain"
+
+
+def test_resolved_composes_to_itself(mine: Path) -> None:
+    first = compose(["recipe=grpo", "variant=dapo"], validated=False)
+    tree = {key: value for key, value in first.resolved.items() if key not in ("recipe", "scale")}
+    write(mine / "recipe", "again", tree)
+    second = compose(["recipe=again"], str(mine), validated=False)
+    assert {**second.resolved, "recipe": "grpo"} == first.resolved
+
+
+def test_every_recipe_variant_and_scale_composes() -> None:
+    for recipe in recipes():
+        for scale in options("scale"):
+            compose([f"recipe={recipe}", f"scale={scale}"], validated=False)
+    for variant in options("variant"):
+        for scale in options("scale"):
+            compose(["recipe=grpo", f"variant={variant}", f"scale={scale}"], validated=False)
+
+
+def test_order_of_layers(mine: Path) -> None:
+    at = {"tiny": {"data": {"size": 3}, "seed": 3}, "gpu": {"data": {"size": 4}}}
+    write(mine / "recipe", "mine", {"data": {"size": 1, "holdout": 11}, "seed": 1, "at": at})
+    write(mine / "variant", "mine", {"data": {"size": 2, "holdout": 12}})
+
+    def data(*overrides: str) -> tuple[int, int, int]:
+        config = compose(["recipe=mine", *overrides], str(mine), validated=False).config
+        return config.data.size, config.data.holdout, config.seed
+
+    assert data() == (3, 11, 3), "the block of the scale beats the recipe"
+    assert data("variant=mine") == (3, 12, 3), "and the variant"
+    assert data("scale=gpu", "variant=mine") == (4, 12, 1), "only the block of the chosen scale counts"
+    assert data("data.size=9", "seed=8") == (9, 11, 8), "the command line beats everything"
+
+
+def test_a_new_target_replaces_the_part(mine: Path) -> None:
+    write(mine / "recipe", "mine", {"credit": {"_target_": "raylign.a.A", "k": 1}})
+    write(mine / "variant", "b", {"credit": {"_target_": "raylign.a.B", "j": 2}})
+    write(mine / "variant", "a", {"credit": {"j": 2}})
+    config = compose(["recipe=mine", "variant=b"], str(mine), validated=False).config
+    assert config.credit == {"_target_": "raylign.a.B", "j": 2}
+    config = compose(["recipe=mine", "variant=a"], str(mine), validated=False).config
+    assert config.credit == {"_target_": "raylign.a.A", "k": 1, "j": 2}
+    overrides = ["recipe=mine", "credit.x=5", "credit._target_=raylign.a.C"]
+    assert compose(overrides, str(mine), validated=False).config.credit == {"_target_": "raylign.a.C", "x": 5}
+
+
+def test_merge_leaves_its_arguments_alone() -> None:
+    base, layer = {"a": {"b": 1}}, {"a": {"c": 2}}
+    assert merge(base, layer) == {"a": {"b": 1, "c": 2}} and base == {"a": {"b": 1}} and layer == {"a": {"c": 2}}
+    assert dict(leaves({"a": {"b": 1, "c": {}}})) == {"a.b": 1, "a.c": {}}
+
+
+def test_stages_keep_their_order_and_null_ones_do_not_run(mine: Path) -> None:
+    stages = {"first": None, "second": {"_target_": "raylign.x.Y"}, "third": {"_target_": "raylign.x.Z"}}
+    write(
+        mine / "recipe", "mine", {"stages": stages, "at": {"tiny": {"stages": {"first": {"_target_": "raylign.x.X"}}}}}
+    )
+    assert list(compose(["recipe=mine"], str(mine), validated=False).config.stages) == ["first", "second", "third"]
+    assert list(compose(["recipe=mine", "scale=gpu"], str(mine), validated=False).config.stages) == ["second", "third"]
+    overrides = ["recipe=mine", "~stages.second", "stages.third=null"]
+    assert list(compose(overrides, str(mine), validated=False).config.stages) == ["first"]
+
+
+def test_interpolation(mine: Path) -> None:
+    write(mine / "recipe", "mine", {"data": {"size": "${rollout.sampling.max_tokens}"}})
+    config = compose(["recipe=mine", "rollout.sampling.max_tokens=33"], str(mine), validated=False).config
+    assert config.data.size == 33
+    write(mine / "recipe", "bad", {"data": {"size": "${rollout.nothing}"}})
+    assert "rollout.nothing" in str(problems_of(["recipe=bad"], mine))
+
+
+def test_all_problems_at_once() -> None:
+    found = problems_of(
+        [
+            "recipe=grpo",
+            "seed=x",
+            "lr=3",
+            "learner.zero_stage=1.5",
+            "run.resume=perhaps",
+            "rewards.correct.wieght=2",
+            "critic=3",
+            "learner.optim.betas=[a,b]",
+            "what=[",
+            "data.size=1,2",
+            "~stages.evaluate",
+        ]
+    )
+    assert found["seed"].why == "has the wrong type str, expected a whole number" and found["seed"].value == "x"
+    assert found["lr"].fix == "did you mean learner.optim.lr or critic.optim.lr?"
+    assert found["run.resume"].why.endswith("expected one of auto, never, must")
+    assert found["rewards.correct.wieght"].fix == "did you mean rewards.correct.weight?"
+    assert "wrong type" in found["critic"].why
+    assert found["command line"].value == "what=["
+    assert "-m" in found["data.size"].fix
+    assert "removed" in found["stages.evaluate"].why
+
+
+def test_wrong_element_type_names_the_list() -> None:
+    assert problems_of(["recipe=grpo", "learner.optim.betas=[a,b]"])["learner.optim.betas"].fix.endswith(
+        "a list of a number"
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "fix"),
+    [
+        (["recipe=grop"], "recipe", "did you mean grpo?"),
+        (["recip=grpo"], "recipe", "is recip= meant to be recipe=?"),
+        (["recipe=grpo", "scale=tinny"], "scale", "did you mean tiny?"),
+        (["recipe=grpo", "variant=dapoo"], "variant", "did you mean dapo?"),
+        (["recipe=grpo", "varaint=dapo"], "varaint", "did you mean variant"),
+        ([], "recipe", "known: "),
+    ],
+)
+def test_unknown_choices(overrides: list[str], key: str, fix: str) -> None:
+    assert fix in problems_of(overrides)[key].fix
+
+
+def test_a_wrong_choice_does_not_hide_a_wrong_key() -> None:
+    assert set(problems_of(["recipe=grop", "sed=1", "scale=tinny"])) == {"recipe", "sed", "scale"}
+
+
+def test_problems_of_a_file_name_the_file(mine: Path) -> None:
+    write(mine / "recipe", "mine", {"data": {"sizze": 1}, "at": {"tinny": {"seed": 2}, "tiny": {"sed": 2}}})
+    found = problems_of(["recipe=mine"], mine)
+    assert "recipe/mine" in found["data.sizze"].why and "data.size" in found["data.sizze"].fix
+    assert "recipe/mine" in found["at.tinny"].why and "tiny" in found["at.tinny"].fix
+    assert "at.tiny" in found["sed"].why
+
+
+def test_a_broken_file_is_a_problem_not_a_traceback(mine: Path) -> None:
+    (mine / "recipe" / "mine.yaml").write_text("# @package _global_\na: [1\n")
+    assert problems_of(["recipe=mine"], mine)
+    assert problems_of(["recipe=grpo"], mine / "absent")["--config-dir"]
+
+
+def test_a_variant_can_be_none() -> None:
+    assert (
+        compose(["recipe=grpo", "variant=null"], validated=False).config == compose(["recipe=grpo"], validated=False)[0]
+    )
+
+
+def test_problems_leave_the_rest_usable() -> None:
+    config, _, problems = compose_with_problems(["recipe=grpo", "seed=5", "nothing=1"])
+    assert config is not None and config.seed == 5 and len(problems) == 1
+
+
+def test_nearest_keys() -> None:
+    assert nearest_keys("rollout.worker", ["x"], ["rollout.workers", "rollout.cpus"]) == "did you mean rollout.workers?"
+    assert nearest_keys("zzzzzz", ["alpha"]) == "known: alpha"

@@ -1,0 +1,74 @@
+"""Save, restore, continue: bit for bit what an undisturbed run computes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from learner_cases import CROSS_ENTROPY, learner_config, make_batch, read_weights, run
+
+from raylign.actors.learner.spec import LearnerSpec
+from raylign.config.schema import OptimConfig, Schedule
+from raylign.errors import LearnerError
+
+pytestmark = [pytest.mark.ray, pytest.mark.deepspeed]
+
+BATCHES = [make_batch(seed=seed) for seed in range(4)]
+OPTIM = OptimConfig(lr=1e-3, schedule=Schedule.cosine, warmup_steps=1)
+
+
+def load(group: Any, folder: Path, stage: int, **fields: Any) -> None:
+    config = learner_config(ranks=2, zero_stage=stage, optim=OPTIM)
+    run(group.load(LearnerSpec(**{"model_path": str(folder), "learner": config, "total_steps": 6, **fields})))
+
+
+@pytest.mark.parametrize(
+    ("stage", "dtype"),
+    [(0, "float32"), (1, "float32"), (2, "float32"), (3, "float32"), (1, "bfloat16"), (2, "bfloat16")],
+)
+def test_a_restored_run_is_bit_equal(
+    start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path, stage: int, dtype: str
+) -> None:
+    group, folder = start_group(2), str(tmp_path / "checkpoint")
+    load(group, tiny_model, stage, dtype=dtype)
+    for batch in BATCHES[:2]:
+        run(group.update(batch, CROSS_ENTROPY))
+    run(group.save(folder))
+    wanted = [run(group.update(batch, CROSS_ENTROPY)) for batch in BATCHES[2:]]
+    weights = read_weights(run(group.publish(4)))
+    load(group, tiny_model, stage, dtype=dtype)
+    run(group.restore(folder))
+    got = [run(group.update(batch, CROSS_ENTROPY)) for batch in BATCHES[2:]]
+    for mine, theirs in zip(got, wanted, strict=True):
+        assert all(mine[key] == theirs[key] for key in ("loss", "grad_norm", "lr", "learner/optimizer_step"))
+    restored = read_weights(run(group.publish(4)))
+    assert all(np.array_equal(restored[name], weights[name]) for name in weights)
+    assert json.loads((tmp_path / "checkpoint" / "learner.json").read_text())["step"] == 2
+
+
+def test_a_critic_restores_its_head(start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path) -> None:
+    group, folder = start_group(2), str(tmp_path / "critic")
+    node = {"_target_": "raylign.objectives.value.ValueLoss", "clip": None}
+    load(group, tiny_model, 2, kind="scalar_head")
+    run(group.update(BATCHES[0], node))
+    run(group.save(folder))
+    values = run(group.values(BATCHES[1]))
+    load(group, tiny_model, 2, kind="scalar_head")
+    run(group.restore(folder))
+    np.testing.assert_array_equal(run(group.values(BATCHES[1])), values)
+
+
+def test_a_checkpoint_of_another_shape_is_refused(
+    start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    group, folder = start_group(2), str(tmp_path / "shape")
+    load(group, tiny_model, 1)
+    run(group.save(folder))
+    load(group, tiny_model, 2)
+    with pytest.raises(Exception, match=r"does not fit this learner: zero_stage 1 \(now 2\)") as caught:
+        run(group.restore(folder))
+    assert isinstance(caught.value, LearnerError)

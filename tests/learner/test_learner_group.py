@@ -1,0 +1,202 @@
+"""Real DeepSpeed ranks against a plain PyTorch loop: the same numbers at any ZeRO stage, rank count and packing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from learner_cases import (
+    CROSS_ENTROPY,
+    OPTIM,
+    POLICY,
+    VALUE,
+    ReferenceRun,
+    learner_config,
+    make_batch,
+    read_weights,
+    reference_logprobs,
+    run,
+)
+
+from raylign.actors.learner.spec import LearnerSpec
+from raylign.config.schema import Offload, OptimConfig, Schedule
+from raylign.errors import LearnerError
+
+pytestmark = [pytest.mark.ray, pytest.mark.deepspeed]
+
+BATCHES = [make_batch(seed=seed) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_model: Path) -> ReferenceRun:
+    return ReferenceRun(tiny_model, BATCHES, OPTIM)
+
+
+def load(group: Any, folder: Path | str, **changes: Any) -> None:
+    fields = {name: changes.pop(name) for name in ("dtype", "kind", "temperature", "total_steps") if name in changes}
+    config = learner_config(**changes)
+    run(group.load(LearnerSpec(**{"model_path": str(folder), "learner": config, "total_steps": 10, **fields})))
+
+
+def train(
+    group: Any, objective: dict[str, Any] = CROSS_ENTROPY, batches: list[Any] = BATCHES
+) -> list[dict[str, float]]:
+    return [run(group.update(batch, objective)) for batch in batches]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "stage", "changes"),
+    [
+        (1, 0, {}),
+        (2, 0, {}),
+        (2, 1, {}),
+        (2, 2, {}),
+        (2, 3, {}),
+        (1, 3, {}),
+        (2, 1, {"share_prompts": False, "micro_batch_tokens": 1}),
+        (2, 3, {"gradient_checkpointing": True, "micro_batch_tokens": 5000}),
+        (2, 2, {"offload": Offload.cpu}),
+        (2, 3, {"offload": Offload.cpu}),
+    ],
+)
+def test_training_equals_plain_pytorch(
+    start_group: Callable[[int], Any], tiny_model: Path, reference: ReferenceRun, ranks: int, stage: int, changes: dict
+) -> None:
+    group = start_group(ranks)
+    load(group, tiny_model, ranks=ranks, zero_stage=stage, **changes)
+    reports = train(group)
+    np.testing.assert_allclose([report["loss"] for report in reports], reference.losses, rtol=1e-5)
+    np.testing.assert_allclose([report["grad_norm"] for report in reports], reference.norms, rtol=1e-4)
+    weights = read_weights(run(group.publish(3)))
+    assert weights.keys() == reference.weights.keys()
+    for name, wanted in reference.weights.items():
+        # a step moves a weight by up to 1e-3
+        np.testing.assert_allclose(weights[name], wanted, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_losses_and_metrics_do_not_depend_on_packing_or_row_order(
+    start_group: Callable[[int], Any], tiny_model: Path, ranks: int
+) -> None:
+    group, batch = start_group(ranks), BATCHES[0]
+    shuffled = batch.select(np.random.default_rng(1).permutation(len(batch)))
+    found = []
+    for rows, budget, share in ((batch, 160, True), (batch, 5000, False), (shuffled, 60, True)):
+        load(group, tiny_model, ranks=ranks, micro_batch_tokens=budget, share_prompts=share, temperature=0.8)
+        found.append(run(group.update(rows, POLICY)))
+    keys = {"loss", "loss/policy", "loss/entropy", "entropy", "sampler_gap", "max/sampler_gap", "ratio", "grad_norm"}
+    for other in found[1:]:
+        for key in keys:
+            assert other[key] == pytest.approx(found[0][key], rel=2e-5, abs=1e-6), key
+
+
+def test_more_ranks_than_rows(start_group: Callable[[int], Any], tiny_model: Path) -> None:
+    group, batch = start_group(2), BATCHES[0].select([0])
+    losses = []
+    for stage in (1, 3):
+        load(group, tiny_model, ranks=2, zero_stage=stage)
+        losses.append(run(group.update(batch, CROSS_ENTROPY))["loss"])
+        np.testing.assert_allclose(run(group.logprobs(batch)).shape, (batch.tokens,))
+    wanted = -reference_logprobs(tiny_model, batch).sum() / batch["loss_mask"].sum()
+    assert losses == pytest.approx([wanted] * 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_logprobs_and_probe_equal_transformers(start_group: Callable[[int], Any], tiny_model: Path, stage: int) -> None:
+    group, batch = start_group(2), BATCHES[1]
+    load(group, tiny_model, ranks=2, zero_stage=stage, temperature=0.7)
+    got = run(group.logprobs(batch))
+    np.testing.assert_allclose(got, reference_logprobs(tiny_model, batch, 0.7), atol=1e-5)
+    update = run(group.publish(1))
+    from raylign.actors.learner.probe import probe_batch
+
+    probe = probe_batch(update.probe_ids)
+    np.testing.assert_allclose(update.probe_logprobs, reference_logprobs(tiny_model, probe)[1:], atol=1e-5)
+
+
+def test_learning_rates_are_applied(start_group: Callable[[int], Any], tiny_model: Path) -> None:
+    group = start_group(1)
+    optim = OptimConfig(lr=1e-3, schedule=Schedule.linear, warmup_steps=2, min_lr_ratio=0.0)
+    load(group, tiny_model, optim=optim, total_steps=4)
+    before = read_weights(run(group.publish(0)))
+    reports = [*train(group), run(group.update(BATCHES[0], CROSS_ENTROPY))]
+    assert [report["lr"] for report in reports] == pytest.approx([5e-4, 1e-3, 1e-3, 0.0])
+    assert [report["learner/optimizer_step"] for report in reports] == [1, 2, 3, 4]
+    name = "model.norm.weight"
+    first = read_weights(run(group.publish(1)))[name]
+    assert not np.array_equal(first, before[name])
+    run(group.update(BATCHES[0], CROSS_ENTROPY))  # beyond the end the rate stays 0
+    np.testing.assert_array_equal(read_weights(run(group.publish(2)))[name], first)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_critic_learns(start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path, stage: int) -> None:
+    group, batch = start_group(2), BATCHES[0]
+    load(group, tiny_model, ranks=2, zero_stage=stage, kind="scalar_head", optim=OptimConfig(lr=3e-3))
+    assert np.count_nonzero(run(group.values(batch))) == 0
+    reports = [run(group.update(batch, VALUE)) for _ in range(8)]
+    target = batch["return"][batch["loss_mask"]]
+    assert reports[0]["value_error"] == pytest.approx(float(np.mean(target**2)), rel=1e-5)
+    assert reports[-1]["value_error"] < 0.9 * reports[0]["value_error"]
+    values = run(group.values(batch))
+    assert not values[~batch["loss_mask"]].any()
+    run(group.export(str(tmp_path / "critic")))
+    load(group, tmp_path / "critic", ranks=2, zero_stage=1, kind="scalar_head")
+    np.testing.assert_allclose(run(group.values(batch)), values, atol=1e-6)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_bf16_follows_float32(
+    start_group: Callable[[int], Any], tiny_model: Path, reference: ReferenceRun, stage: int
+) -> None:
+    group = start_group(2)
+    load(group, tiny_model, ranks=2, zero_stage=stage, dtype="bfloat16")
+    reports = train(group)
+    np.testing.assert_allclose([report["loss"] for report in reports], reference.losses, rtol=3e-3)
+    np.testing.assert_allclose([report["grad_norm"] for report in reports], reference.norms, rtol=3e-2)
+    update = run(group.publish(1))
+    assert {dtype for _, dtype, _, _ in update.layout} == {"bfloat16"}
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_export_loads_with_transformers(
+    start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path, stage: int
+) -> None:
+    from safetensors import safe_open
+    from transformers import AutoTokenizer
+
+    group, batch = start_group(2), BATCHES[2]
+    load(group, tiny_model, ranks=2, zero_stage=stage)
+    train(group)
+    folder = tmp_path / "export"
+    run(group.export(str(folder)))
+    np.testing.assert_allclose(reference_logprobs(folder, batch), run(group.logprobs(batch)), atol=1e-5)
+    with safe_open(folder / "model.safetensors", "pt") as stored:
+        assert "lm_head.weight" not in stored.keys() and "model.embed_tokens.weight" in stored.keys()  # noqa: SIM118
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.chat_template and tokenizer.eos_token == "<|end|>"
+
+
+def test_calls_that_do_not_fit_the_model(start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path) -> None:
+    from raylign.actors.learner.group import LearnerGroup
+
+    group = LearnerGroup("early", learner_config(), log_dir=tmp_path, options=lambda rank: {})
+    with pytest.raises(LearnerError, match="logprobs was called before load"):
+        run(group.logprobs(BATCHES[0]))
+
+
+def test_scorer_equals_transformers(ray_session: None, tiny_model: Path, tmp_path: Path) -> None:
+    from raylign.actors.scorer import ScorerGroup
+
+    spec = LearnerSpec(
+        model_path=str(tiny_model), learner=learner_config(ranks=2), total_steps=0, temperature=0.9, deadline_s=120
+    )
+    group = ScorerGroup(spec, name="reference", log_dir=tmp_path, options=lambda rank: {"num_cpus": 0.5})
+    run(group.start())
+    got = run(group.logprobs(BATCHES[0]))
+    run(group.close())
+    np.testing.assert_allclose(got, reference_logprobs(tiny_model, BATCHES[0], 0.9), atol=1e-5)
+    assert (tmp_path / "scorer-reference-1.log").exists()

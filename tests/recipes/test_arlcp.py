@@ -1,0 +1,202 @@
+"""ARLCP's parts at work on records: the gate, the shaper within groups, what it logs, and its use from elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raylign.actors.reward.response import trajectory_of
+from raylign.collect import reward_metrics, rows_of
+from raylign.config.build import build
+from raylign.config.compose import compose, recipes
+from raylign.errors import ConfigError, RewardError
+from raylign.recipes.arlcp import ReflectionPenalty, ThinkGate
+from raylign.recipes.arlcp.toy import ToyThought, ToyTraces
+from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value
+
+SHAPER = {"_target_": "raylign.recipes.arlcp.ReflectionPenalty", "n_1": 1, "n_2": 2}
+GATE = {
+    "_target_": "raylign.recipes.arlcp.ThinkGate",
+    "verifier": {"_target_": "raylign.actors.reward.boxed.BoxedMath"},
+}
+
+
+def prompt(answer: str = "7", text: str = "same text", **fields: Any) -> Prompt:
+    messages = ({"role": "user", "content": text},)
+    return Prompt(
+        id=fields.pop("id", "p"), messages=messages, token_ids=np.array([1, 2], np.int32), answer=answer, **fields
+    )
+
+
+def trajectory(text: str, length: int, verdict: Any, index: int = 0) -> Trajectory:
+    turn = Turn(
+        context_ids=np.zeros(0, np.int32),
+        token_ids=np.arange(length, dtype=np.int32),
+        logprobs=np.full(length, -0.5, np.float32),
+        versions=np.zeros(length, np.int32),
+        stop=StopReason.EOS,
+        text=text,
+    )
+    reward = verdict if isinstance(verdict, (Value, Missing)) else Value(score=float(verdict))
+    return Trajectory(
+        prompt_key="p#0", sample_index=index, turns=(turn,), seed=index, stop=turn.stop, rewards={"correct": reward}
+    )
+
+
+def group(rows: list[tuple[str, int, Any]], **fields: Any) -> Group:
+    return Group(prompt=prompt(**fields), trajectories=tuple(trajectory(*row, i) for i, row in enumerate(rows)))
+
+
+def shaper(**choices: Any) -> ReflectionPenalty:
+    made: ReflectionPenalty = build(SHAPER | choices, "shaper", weights={"correct": 1.0}, max_tokens=64)
+    return made
+
+
+ROWS: list[tuple[str, int, Any]] = [("wait", 10, 1), ("wait but hmm oh", 40, 1), ("but wait", 20, 0), ("so", 15, 1)]
+
+
+@pytest.fixture(scope="module")
+def gate() -> ThinkGate:
+    made: ThinkGate = build(GATE, "rewards.correct.fn")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("response", "score", "well_formed", "ungated"),
+    [
+        (r"thought</think> so \boxed{7}", 1, 1, 1),
+        (r"thought</think> so \fbox{7}", 1, 1, 1),
+        (r"thought</think> \boxed{7} or \boxed{8}", 0, 1, 0),
+        (r"<think>thought</think> \boxed{7}", 0, 0, 1),  # the template has opened it already
+        (r"a</think>b</think> \boxed{7}", 0, 0, 1),
+        (r"thought cut off, \boxed{7}", 0, 0, 1),
+        (r"thought \boxed{7}</think> the answer is 7", 0, 1, 1),  # nothing boxed behind the tag
+        (r"thought</think> \boxed{\frac{14}{2}}", 1, 1, 1),
+        (r"thought</think> \boxed{7", 0, 1, 0),
+        ("", 0, 0, 0),
+    ],
+)
+def test_gate(gate: ThinkGate, response: str, score: float, well_formed: float, ungated: float) -> None:
+    value = gate.score(prompt(), [trajectory_of(prompt(), response)])[0]
+    assert (value.score, value.details["format"], value.details["ungated"]) == (score, well_formed, ungated)
+
+
+def test_gate_proves_itself_and_keeps_its_verifiers_isolation(gate: ThinkGate) -> None:
+    gold, wrong = gate.gold(prompt()), gate.wrong(prompt())
+    assert gold is not None and wrong is not None and gate.isolated
+    assert gate.judge(prompt(), gold).score == 1.0 and gate.judge(prompt(), wrong).score == 0.0
+    with pytest.raises(ConfigError, match="judges no single response"):
+        build({**GATE, "verifier": {"_target_": "raylign.objectives.credit.GroupCredit"}}, "rewards.correct.fn")
+
+
+def test_every_reward_can_be_recomputed_from_the_logged_rows() -> None:
+    """Experiment E: RTC, LEN, C, mu, sd, tier, f_R, f_L, r of the row alone."""
+    shaped = shaper().shape([group(ROWS)])[0]
+    logged = [dict(t.metrics) for t in shaped.trajectories]
+    pool = [row for row in logged if row["arlcp/pooled"]]
+    assert len(pool) == 3
+    for score, row in zip(shaped.scores, logged, strict=True):
+        terms = {}
+        for name in ("reflections", "length"):
+            values = [other[f"arlcp/{name}"] for other in pool]
+            mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
+            assert row[f"arlcp/mean_{name}"] == pytest.approx(mean) and row[f"arlcp/std_{name}"] == pytest.approx(std)
+            terms[name] = 1 / (1 + np.exp(-(row[f"arlcp/{name}"] - mean) / (std + 1e-6)))
+        assert row["arlcp/f_reflection"] == pytest.approx(terms["reflections"])
+        assert row["arlcp/f_length"] == pytest.approx(terms["length"])
+        tier = (row["arlcp/reflections"] > 1) + (row["arlcp/reflections"] > 2)
+        assert row["arlcp/tier"] == tier
+        alpha = (0.05, 0.10, 0.15)[int(tier)]
+        penalty = alpha * terms["reflections"] + (0.2 - alpha) * terms["length"]
+        assert score == row["arlcp/reward"] == pytest.approx(row["arlcp/correct"] * (1 - penalty))
+    assert [row["arlcp/reflections"] for row in logged] == [1, 4, 2, 0]
+    assert [row["arlcp/length"] for row in logged] == [10, 40, 20, 15]
+
+
+def test_step_metrics_are_split_by_verdict_and_tier() -> None:
+    found = reward_metrics(shaper().shape([group(ROWS), group([("wait", 9, 1), ("oh", 7, 0)]), group([("so", 5, 0)])]))
+    assert found["arlcp/correct"] == pytest.approx(4 / 7)
+    assert found["arlcp/length_right"] == pytest.approx((10 + 40 + 15 + 9) / 4)
+    assert found["arlcp/length_wrong"] == pytest.approx((20 + 7 + 5) / 3)
+    assert found["arlcp/reflections_hard"] == 4 and found["arlcp/tier_hard"] == pytest.approx(1 / 7)
+    assert found["arlcp/tier_easy"] + found["arlcp/tier_medium"] + found["arlcp/tier_hard"] == pytest.approx(1)
+    assert found["arlcp/groups_none_correct"] == pytest.approx(1 / 3)
+    assert found["arlcp/groups_one_correct"] == pytest.approx(1 / 3)
+    assert found["reward/correct"] == pytest.approx(4 / 7), "accuracy, never the shaped score"
+    assert "arlcp/truncated" in found
+
+
+def test_missing_verdicts_leave_the_statistics() -> None:
+    plain = shaper().shape([group(ROWS)])[0]
+    rows = [ROWS[0], ("wait wait wait wait", 9000, Missing(reason="timeout")), *ROWS[1:]]
+    with_missing = shaper().shape([group(rows)])[0]
+    assert with_missing.scores[1] is None and "arlcp/reward" not in with_missing.trajectories[1].metrics
+    assert [score for score in with_missing.scores if score is not None] == list(plain.scores)
+    assert len(rows_of([with_missing])[1]) == 4
+    assert shaper().shape([group([("", 3, Missing(reason="died"))])])[0].scores == (None,)
+
+
+def test_equal_prompts_of_one_batch_stay_two_groups() -> None:
+    """The released code keys on the decoded prompt and would pool them."""
+    first, second = group(ROWS[:2], id="a"), group([("wait", 500, 1), ("wait", 700, 1)], id="b")
+    alone = [shaper().shape([one])[0].scores for one in (first, second)]
+    assert [one.scores for one in shaper().shape([first, second])] == alone
+
+
+def test_released_pool_needs_the_gates_details() -> None:
+    with pytest.raises(RewardError, match="ThinkGate"):
+        shaper(pool="released").shape([group(ROWS)])
+    loose = Value(score=0.0, details={"ungated": 1.0, "format": 0.0})
+    right = Value(score=1.0, details={"ungated": 1.0, "format": 1.0})
+    shaped = shaper(pool="released").shape([group([("wait", 10, right), ("oh", 30, loose)])])[0]
+    assert shaped.trajectories[0].metrics["arlcp/mean_length"] == 20
+    assert shaped.scores[1] == 0 and shaped.trajectories[1].metrics["arlcp/format_failure"] == 1
+
+
+def test_which_reward_tells_correctness() -> None:
+    weights = {"correct": 1.0, "style": 0.5, "logged": 0.0}
+    with pytest.raises(ConfigError, match="not clear: correct, style"):
+        build(SHAPER, "shaper", weights=weights, max_tokens=8)
+    assert build(SHAPER | {"reward": "correct"}, "shaper", weights=weights, max_tokens=8).reward == "correct"
+    with pytest.raises(ConfigError, match="no reward of this run"):
+        build(SHAPER | {"reward": "corect"}, "shaper", weights=weights, max_tokens=8)
+
+
+def test_toy_rows_and_their_reward() -> None:
+    rows = list(ToyTraces(ToyTraces.Config()).rows(300, seed=1))
+    reward = ToyThought(ToyThought.Config())
+    verdicts = []
+    for row in rows[:60]:
+        asked = prompt(row.answer, meta=row.meta)
+        assert row.target is not None
+        verdicts.append(reward.judge(asked, row.target).score)
+        gold = reward.gold(asked)
+        assert gold is not None and reward.judge(asked, gold).score == 1.0
+        short = gold.replace("oh", "um", 1)
+        assert reward.judge(asked, short).score == 0.0, "one thought too few"
+    assert np.mean(verdicts) == 1.0
+    excess = [shaper().count(str(row.target)) - row.meta["need"] for row in rows]
+    assert 7 < np.mean(excess) < 9
+    assert [row.target for row in ToyTraces(ToyTraces.Config()).rows(300, seed=1)] == [row.target for row in rows]
+
+
+@pytest.mark.parametrize("recipe", ["grpo", "composition_rl"])
+def test_the_shaper_composes_into_other_recipes_by_overrides_alone(recipe: str) -> None:
+    if recipe not in recipes():
+        pytest.skip(f"recipe {recipe} is not installed")
+    target = "shaper={_target_: raylign.recipes.arlcp.ReflectionPenalty, n_1: 6, n_2: 12}"
+    config = compose([f"recipe={recipe}", "scale=tiny", target]).config
+    weights = {name: reward.weight for name, reward in config.rewards.items()}
+    made = build(config.shaper, "shaper", weights=weights, max_tokens=64)
+    assert isinstance(made, ReflectionPenalty) and made.config.n_2 == 12
+
+
+def test_the_recipes_own_numbers_are_the_papers() -> None:
+    config = compose(["recipe=arlcp", "scale=gpu"], validated=False).config
+    assert (config.stages["rl"]["prompts_per_step"], config.stages["rl"]["group_size"]) == (128, 16)
+    assert config.learner.optim.lr == 2e-6 and config.rollout.sampling.max_tokens == 16384
+    assert config.credit["kl_coef"] == 0.001 and config.credit["baseline"] == "leave_one_out"
+    shaper_config = build(config.shaper, "shaper", weights={"correct": 1}, max_tokens=1).config
+    assert (shaper_config.alpha, shaper_config.n_1, shaper_config.n_2) == (0.2, 40, 80)
