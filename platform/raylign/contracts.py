@@ -30,7 +30,13 @@ class PromptSource(Protocol):
         """The next n prompts. Wraps around at the end of an epoch (with `visit` + 1)."""
 
     def observe(self, groups: Sequence[Group]) -> None:
-        """Learn from finished groups (curricula, dynamic sampling)."""
+        """Learn from all groups of a step, those that dynamic sampling dropped included (curricula)."""
+
+    def evaluated(self, metrics: Mapping[str, float]) -> None:
+        """Learn from a held-out evaluation (``eval/score``) of the policy as it is after the last observed step."""
+
+    def metrics(self) -> dict[str, float]:
+        """What to log after `observe`; the loop puts ``source/`` before each name."""
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to hand out the same prompts after a restart (JSON types only)."""

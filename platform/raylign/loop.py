@@ -123,7 +123,7 @@ class Loop:
         kept = [group for group in collected.groups if len(group.valid) >= enough]
         metrics |= {"groups/dropped": float(len(collected.groups) - len(kept))}
         if not kept:
-            self.parts.source.observe(collected.groups)
+            metrics |= self._observe(collected)
             return StepResult(groups=collected.groups, batch=None, metrics=metrics | clock.laps)
         self.on_phase(step, "score")
         batch, scores = rows_of(kept, self.settings.mask_truncated, unscored=not scored)
@@ -139,7 +139,7 @@ class Loop:
         self.on_phase(step, "publish")
         metrics |= await self.publish()
         clock.lap("publish")
-        self.parts.source.observe(collected.groups)
+        metrics |= self._observe(collected)
         metrics |= clock.laps | {
             "time/step": clock.total,
             "tokens/sampled": float(collected.tokens),
@@ -168,6 +168,7 @@ class Loop:
             "groups/sampled": float(len(everything)),
             "groups/rounds": float(rounds),
             "groups/surplus": float(max(0, len(kept) - settings.prompts_per_step)),
+            "groups/fill": min(1.0, len(kept) / settings.prompts_per_step),
             "time/reward_tail": sum(found.reward_tail_s for found in seen),
         }
         collected = Collected(
@@ -175,8 +176,15 @@ class Loop:
             generate_s=sum(found.generate_s for found in seen),
             reward_tail_s=sum(found.reward_tail_s for found in seen),
             tokens=sum(found.tokens for found in seen),
+            sampled=everything,
         )
         return collected, metrics
+
+    def _observe(self, collected: Collected) -> dict[str, float]:
+        """Show the source every group that was sampled, before any was dropped; what it has to say about them."""
+        source = self.parts.source
+        source.observe(collected.sampled)
+        return {f"source/{name}": value for name, value in source.metrics().items()}
 
     async def _round(self, n: int, generated: Callable[[], None]) -> Collected:
         settings, parts = self.settings, self.parts

@@ -22,6 +22,7 @@ from raylign.config.schema import Config, LearnerConfig, OptimConfig, ScorerConf
 from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import RunError
+from raylign.evaluate import Evaluation, Evaluator
 from raylign.models.tiny import build_tiny_model
 from raylign.placement import Placement
 from raylign.records import Group, Prompt
@@ -142,6 +143,19 @@ class RunContext:
             await self._rewards.start()
             await self._rewards.validate(self.prompts.train)
         return self._rewards
+
+    async def evaluate(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
+        """Score the policy that the engines hold on some prompts."""
+        rollouts, rewards = await asyncio.gather(self.rollouts(), self.rewards())
+        evaluator = Evaluator(
+            rollouts=rollouts,
+            rewards=rewards,
+            shaper=self.shaper(),
+            sampling=self.sampling,
+            seed=self.cfg.seed,
+            stall_s=self.cfg.run.stall_s,
+        )
+        return await evaluator.run(prompts, samples, greedy)
 
     async def learner(self, optim: OptimConfig, total_steps: int) -> LearnerGroup:
         """The policy's learner, loaded from `model_path` with a new optimizer."""

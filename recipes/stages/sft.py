@@ -13,7 +13,6 @@ from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
 from raylign.config.schema import Node, OptimConfig, node
 from raylign.errors import DataError
-from raylign.evaluate import evaluate
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.records import Prompt, Sample
 
@@ -50,7 +49,7 @@ class Sft:
         """Train, from the newest checkpoint if there is one; export the model."""
         config, folder = self.config, context.folder.stage(self.name)
         checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
-        rows = demonstrations(context.prompts.train, context.tokenizer)
+        rows = self.rows(context)
         learner = await context.learner(config.optim, config.steps)
         found = checkpoints.newest()
         start = found.step if found else 0
@@ -77,20 +76,15 @@ class Sft:
         context.hand_over(folder / "model", published=published)
         return {"model": str(folder / "model"), "steps": step + 1, "metrics": metrics}
 
+    def rows(self, context: RunContext) -> list[Sample]:
+        """What is imitated: the training prompts that bring a target."""
+        return demonstrations(context.prompts.train, context.tokenizer)
+
     async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
         """Score of sampled (not greedy) answers: what reinforcement learning would start from."""
-        rollouts, rewards = await context.rollouts(), await context.rewards()
+        rollouts = await context.rollouts()
         await rollouts.publish(await learner.publish(step))
-        found = await evaluate(
-            context.prompts.holdout[: self.config.eval_prompts],
-            rollouts,
-            rewards,
-            context.shaper(),
-            context.sampling,
-            seed=context.cfg.seed,
-            greedy=False,
-            stall_s=context.cfg.run.stall_s,
-        )
+        found = await context.evaluate(context.prompts.holdout[: self.config.eval_prompts], greedy=False)
         return found.metrics
 
 

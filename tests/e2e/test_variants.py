@@ -9,7 +9,6 @@ import pytest
 
 from raylign.config.build import part_config
 from raylign.config.compose import compose
-from raylign.evaluate import evaluate
 from raylign.recipes.run import open_run
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.rl import Rl
@@ -38,16 +37,7 @@ OVERRIDES = [
 
 
 async def sampled_pass_rate(context: RunContext) -> float:
-    found = await evaluate(
-        context.prompts.train,
-        await context.rollouts(),
-        await context.rewards(),
-        context.shaper(),
-        context.sampling,
-        seed=99,
-        samples=4,
-        greedy=False,
-    )
+    found = await context.evaluate(context.prompts.train, samples=4, greedy=False)
     return found.score
 
 

@@ -74,6 +74,7 @@ class TinyModel:
     intermediate_size: int = 384
     context: int = 512
     tie_embeddings: bool = True
+    init_std: float = 0.02  # of all matrices; about 1/sqrt(hidden_size) learns small arithmetic several times sooner
     seed: int = 0
 
 

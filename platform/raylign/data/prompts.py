@@ -177,6 +177,9 @@ def _prompt(name: str, row: Row, messages: tuple[Message, ...], token_ids: Seque
     meta = {**row.meta, "verifier": config.verifier or row.verifier}
     if row.target is not None:
         meta["target"] = row.target
+    asked = _asked(row.messages)
+    if asked != _asked(messages):
+        meta["question"] = asked  # without the template, for whoever makes new prompts of it
     return Prompt(
         id=name,
         messages=messages,
@@ -185,6 +188,11 @@ def _prompt(name: str, row: Row, messages: tuple[Message, ...], token_ids: Seque
         domain=row.domain,
         meta=meta,
     )
+
+
+def _asked(messages: Sequence[Message]) -> Any:
+    """Content of the last user message, or None."""
+    return next((message["content"] for message in reversed(messages) if message["role"] == "user"), None)
 
 
 def _without(prompts: Sequence[Prompt], others: Sequence[Prompt]) -> list[Prompt]:

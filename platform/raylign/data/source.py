@@ -25,7 +25,8 @@ class DatasetSource:
 
         shuffle: bool = True  # False: the order of the file, every epoch
 
-    def __init__(self, config: Config, *, prompts: Sequence[Prompt], seed: int) -> None:
+    def __init__(self, config: Config, *, prompts: Sequence[Prompt], seed: int, tokenizer: Any = None) -> None:
+        # tokenizer: offered to every source; these prompts come rendered
         if not prompts:
             raise DataError("a prompt source needs at least one prompt")
         self.config = config
@@ -58,6 +59,13 @@ class DatasetSource:
 
     def observe(self, groups: Sequence[Group]) -> None:
         """Nothing to learn: the order is fixed in advance."""
+
+    def evaluated(self, metrics: Mapping[str, float]) -> None:
+        """Nothing to learn."""
+
+    def metrics(self) -> dict[str, float]:
+        """The epoch of the next prompt."""
+        return {"epoch": float(self.epoch)}
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch, cursor, and what they are only valid with."""

@@ -78,6 +78,7 @@ def _write(shape: TinyModel, folder: Path) -> None:
         intermediate_size=shape.intermediate_size,
         max_position_embeddings=shape.context,
         tie_word_embeddings=shape.tie_embeddings,
+        initializer_range=shape.init_std,
         pad_token_id=vocab[PAD],
         eos_token_id=vocab[END],
         bos_token_id=None,

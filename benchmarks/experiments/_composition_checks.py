@@ -1,0 +1,408 @@
+"""Composition-RL without a model: exactness of the operator, real seeds, the solve-all arithmetic. Part of the experiment.
+
+Nothing here shares code with the composer that it judges: chains are solved by reading their text.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.experiments.report import Claim
+from raylign.recipes.composition_rl.drive import Composer, compose_now
+from raylign.recipes.composition_rl.operation import assemble, relation_sentence, spc
+from raylign.recipes.composition_rl.problem import Link, Outcome, Problem, Reason, Rejected, seed_problem
+from raylign.recipes.composition_rl.symbolic import Style, SymbolicComposer, leaks, link_holds
+from raylign.recipes.composition_rl.symbols import clash
+
+NUMBER = re.compile(r"-?\d*(?:\d|\.\d+)(?:/\d+)?")
+DECIMAL = re.compile(r"-?\d+(?:\.\d+)?")
+# fmt: off
+WORDS = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+    "eleven": 11, "twelve": 12,
+}
+# fmt: on
+PLACEHOLDER = re.compile(r"\{?new_variable2\}?")
+FLAGS = (
+    "human_is_p1_complete",
+    "human_check_var1",
+    "human_check_var2",
+    "human_check_same_var",
+    "human_is_p2_complete",
+)
+
+
+def composer(style: Style, modulus: int = 0) -> SymbolicComposer:
+    """The rule-based composer in one of its styles."""
+    return SymbolicComposer(SymbolicComposer.Config(style=style, modulus=modulus))
+
+
+def chain_of(problems: Sequence[Problem], by: Composer) -> Outcome:
+    """SPC of some problems."""
+    return spc(problems, lambda first, second: compose_now(by, first, second))
+
+
+# ------------------------------------------------------------------------------------- a reader that solves chains
+
+
+def solve_formula(text: str, modulus: int = 10) -> int:
+    """The answer of ``X=3*4;Y=X+9;Y*5?`` by evaluating its parts from the left."""
+    known: dict[str, int] = {}
+    *steps, question = text.rstrip("?").split(";")
+    for step in steps:
+        name, right = step.split("=")
+        known[name] = _arithmetic(right, known) % modulus
+    return _arithmetic(question, known) % modulus
+
+
+def _arithmetic(text: str, known: Mapping[str, int]) -> int:
+    left, op, right = re.fullmatch(r"(\w+)([-+*])(\w+)", text).groups()  # type: ignore[union-attr]
+    one, two = (known[side] if side in known else int(side) for side in (left, right))
+    return {"+": one + two, "-": one - two, "*": one * two}[op]
+
+
+def solve_sentence(text: str) -> Fraction:
+    """The answer of a chain of sentences such as ``What is 12 + 7? Define $X$ as the answer to this problem.``"""
+    known: dict[str, Fraction] = {}
+    answer = Fraction(0)
+    for line in text.splitlines():
+        relation = re.fullmatch(r"\$(\w)\$ is \$(-? ?\d+)\$ more than \$(\w)\$\.", line)
+        if relation:
+            known[relation[1]] = known[relation[3]] + int(relation[2].replace(" ", ""))
+            continue
+        question = re.match(r"What is \$?(\w+)\$? ([-+*]) \$?(\w+)\$?\?(?: Define \$(\w)\$ as the answer)?", line)
+        assert question is not None, line
+        left, right = (known[side] if side in known else Fraction(side) for side in (question[1], question[3]))
+        answer = {"+": left + right, "-": left - right, "*": left * right}[question[2]]
+        if question[4]:
+            known[question[4]] = answer
+    return answer
+
+
+def arithmetic_seed(rng: random.Random, style: Style) -> Problem:
+    """A random problem with a known answer."""
+    if style is Style.formula:
+        left, op, right = rng.randrange(10), rng.choice("+-*"), rng.randrange(10)
+        value = {"+": left + right, "-": left - right, "*": left * right}[op] % 10
+        return seed_problem(f"{left}{op}{right}?", str(value))
+    left, op, right = rng.randrange(2, 60), rng.choice("+-*"), rng.randrange(61, 99)
+    value = {"+": left + right, "-": left - right, "*": left * right}[op]
+    return seed_problem(f"What is {left} {op} {right}?", str(value))
+
+
+def triples(count: int, style: Style, seed: int) -> tuple[int, int]:
+    """(chains of depth 3 that evaluate to gt3, chains composed) of random triples of distinct seeds."""
+    rng, by = random.Random(seed), composer(style, 10 if style is Style.formula else 0)
+    right = made = 0
+    while made < count:
+        problems = [arithmetic_seed(rng, style) for _ in range(3)]
+        chain = chain_of(problems, by)
+        if isinstance(chain, Rejected):
+            assert chain.reason is Reason.SAME_SEED, chain
+            continue
+        made += 1
+        solved = solve_formula(chain.text) if style is Style.formula else solve_sentence(chain.text)
+        right += str(solved) == problems[2].answer and chain.depth == 3 and len(set(chain.seeds)) == 3
+    return right, made
+
+
+def invalid_pairs() -> list[tuple[str, Reason, Outcome]]:
+    """Pairs that must not be composed, with the reason that each must get."""
+    by = composer(Style.sentence)
+    good, other = seed_problem("What is $3 + 4$?", "7"), seed_problem("Compute $12 + 5$.", "17")
+    cases = [
+        ("no number in q2", Reason.NO_NUMBER, good, seed_problem("What is the sum of $a$ and $b$?", "a+b")),
+        ("no value in gt1", Reason.NO_VALUE, seed_problem("Which sets are open?", "\\varnothing"), other),
+        (
+            "shared symbol",
+            Reason.SYMBOL_CLASH,
+            seed_problem("Solve $x + 1 = 3$.", "2"),
+            seed_problem("Let $x = 9$.", "9"),
+        ),
+        (
+            "solution ends otherwise",
+            Reason.V1_NOT_RECOVERED,
+            seed_problem("What is $3 + 4$?", "7", solution_answer="8"),
+            other,
+        ),
+        ("number twice", Reason.AMBIGUOUS_NUMBER, good, seed_problem("Is $5$ more than $5$?", "no")),
+        (
+            "number in the drawing",
+            Reason.NO_NUMBER,
+            good,
+            seed_problem("How long? [asy]draw((0,0)--(7,1));[/asy]", "7"),
+        ),
+        ("the same seed", Reason.SAME_SEED, good, good),
+    ]
+    return [(name, reason, compose_now(by, first, second)) for name, reason, first, second in cases]
+
+
+# -------------------------------------------------------------------------------------------------- real records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VcmdReport:
+    """What rebuilding the human-checked records gave."""
+
+    numeric: int
+    rebuilt: int
+    exact: int  # of rebuilt: the sentence leads from var1 to var2
+    sealed: int  # of rebuilt: neither v1 in the definition nor v2 at the replaced place
+    answers: int  # of rebuilt: the answer is problem 2's
+    dropped: Mapping[str, int]
+    own_relation_wrong: int  # records whose own sentence does not lead from var1 to var2
+
+
+def vcmd(rows: Sequence[Mapping[str, Any]]) -> VcmdReport:
+    """Rebuild the composition of every record whose two variables are plain numbers, with our operator and checks."""
+    dropped: Counter[str] = Counter()
+    numeric = rebuilt = exact = sealed = answers = wrong = 0
+    for row in rows:
+        base = row.get("base_data") or {}
+        plain = DECIMAL.fullmatch(row["var1"]) and DECIMAL.fullmatch(row["var2"])
+        if not plain or "modify_p2" not in base:
+            continue
+        numeric += 1
+        wrong += not _own_relation(base["relationship"], row)
+        built = _rebuilt(row, base)
+        if isinstance(built, Reason):
+            dropped[built] += 1
+            continue
+        text, link, modified, second = built
+        rebuilt += 1
+        exact += Fraction(link.value1) + Fraction(link.delta) == Fraction(link.value2) and link.relation in text
+        there = [match.start() for match in re.finditer(re.escape("{" + link.symbol2 + "}"), modified)]
+        sealed += bool(there) and not leaks(link.definition, link.value1, base["data1"]["problem"])
+        answers += row["Answer"] == second["final_answer"]
+    return VcmdReport(
+        numeric=numeric,
+        rebuilt=rebuilt,
+        exact=exact,
+        sealed=sealed,
+        answers=answers,
+        dropped=dict(dropped),
+        own_relation_wrong=wrong,
+    )
+
+
+def _rebuilt(row: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, Link, str, Mapping[str, Any]] | Reason:
+    one, two = row["symbol_of_var1"], row["symbol_of_var2"]
+    delta = Fraction(row["var2"]) - Fraction(row["var1"])
+    shown = str(delta) if delta.denominator == 1 else f"{'-' if delta < 0 else ''}" + _frac(abs(delta))
+    link = Link(
+        symbol1=one,
+        value1=row["var1"],
+        definition=base["definition_of_var1"].replace("new_variable1", one),
+        symbol2=two,
+        value2=row["var2"],
+        delta=str(delta),
+        relation=relation_sentence(two, shown, one),
+    )
+    original, changed = base["data2"]["problem"], base["modify_p2"]
+    forms = [row["var2"], *(word for word, value in WORDS.items() if str(value) == row["var2"])]
+    back = [_squeezed(changed.replace("new_variable2", form)) for form in forms]
+    if "new_variable2" not in changed or _squeezed(original) not in back:
+        return Reason.V2_NOT_RECOVERED
+    if leaks(link.definition, link.value1, base["data1"]["problem"]):
+        return Reason.LEAK
+    if not link_holds(link.relation, link):
+        return Reason.LINK_WRONG
+    if clash(base["data1"]["problem"], original):
+        return Reason.SYMBOL_CLASH
+    modified = PLACEHOLDER.sub(lambda _: "{" + two + "}", changed)
+    return assemble(base["data1"]["problem"], link.definition, link.relation, modified), link, modified, base["data2"]
+
+
+def _frac(value: Fraction) -> str:
+    return f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"[\s{}$]", "", text)
+
+
+def _own_relation(sentence: str, row: Mapping[str, Any]) -> bool:
+    delta = Fraction(row["var2"]) - Fraction(row["var1"])
+    found = re.search(r"is\s+(.*?)\s+(less|more) than", sentence)
+    if found is None:
+        return delta == 0 and "equal to" in sentence
+    text = re.sub(r"\\frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2", found[1]).replace("\\(", "").replace("\\)", "").strip("$ ")
+    stated = Fraction(text.replace(" ", ""))
+    return delta == (stated if found[2] == "more" else -stated)
+
+
+def real_seeds(rows: Sequence[Mapping[str, Any]]) -> list[Problem]:
+    """The seeds of VCMD_seeds_200.jsonl."""
+    return [
+        seed_problem(row["problem"], row["final_answer"], row["__id__"], "math", solution_answer=row["solution_answer"])
+        for row in rows
+    ]
+
+
+def compose_real(seeds: Sequence[Problem], pairs: int, seed: int) -> tuple[list[Problem], Counter[str]]:
+    """Chains of random pairs of real seeds, and the reasons for those that were dropped."""
+    rng, by = random.Random(seed), composer(Style.sentence)
+    made: list[Problem] = []
+    reasons: Counter[str] = Counter()
+    for _ in range(pairs):
+        first, second = rng.sample(list(seeds), 2)
+        outcome = compose_now(by, first, second)
+        if isinstance(outcome, Rejected):
+            reasons[outcome.reason] += 1
+        else:
+            made.append(outcome)
+    return made, reasons
+
+
+def mechanically_valid(chain: Problem, seeds: Mapping[str, Problem]) -> bool:
+    """The five human questions as far as text can answer them, asked of the finished chain alone.
+
+    Is q1 there whole, with a definition that does not say v1; is q2 there whole but for one place; does putting v2 back
+    give q2; does the sentence lead from v1 to v2; do q1 and q2 share no symbol; is the answer q2's.
+    """
+    link, first, second = chain.links[0], seeds[chain.seeds[0]], seeds[chain.seeds[1]]
+    head, _, modified = chain.text.partition(f"\n{link.relation}\n")
+    spelled = (link.symbol2, "{" + link.symbol2 + "}", f"${link.symbol2}$")
+    places = [match.span() for form in spelled for match in re.finditer(re.escape(form), modified)]
+    value = Fraction(_plain(link.value2))
+    restored = any(_same_number(modified[:start], modified[end:], second.text, value) for start, end in places)
+    whole = head.startswith(first.text) and link.definition in head
+    return bool(
+        whole
+        and restored
+        and link_holds(link.relation, link)
+        and not leaks(link.definition, link.value1, first.text)
+        and not clash(first.text, second.text)
+        and chain.answer == second.answer
+    )
+
+
+def _same_number(before: str, after: str, original: str, value: Fraction) -> bool:
+    if not (original.startswith(before) and original.endswith(after) and len(before) + len(after) < len(original)):
+        return False
+    literal = original[len(before) : len(original) - len(after)]
+    if literal.lower() in WORDS:
+        return value == WORDS[literal.lower()]
+    return bool(NUMBER.fullmatch(_plain(literal))) and Fraction(_plain(literal)) == value
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\\[dt]?frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}", r"\1/\2", text)
+
+
+# ------------------------------------------------------------------------------------------- solve-all arithmetic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolveAll:
+    """A ratio that the source logged, what the formula gives, and the standard error of the former."""
+
+    logged: float
+    expected: float
+    error: float
+
+    @property
+    def gap(self) -> float:
+        """|logged - expected| in standard errors."""
+        return abs(self.logged - self.expected) / max(self.error, 1e-12)
+
+
+def solve_all(prompts: int, depth: int, link: Callable[[np.random.Generator, int], np.ndarray], seed: int) -> SolveAll:
+    """Simulate 8 rollouts of `prompts` chains over 60 skills; the ratio as the prompt source logs it.
+
+    Skill success ~ Beta(5.52, .48), mean .92; link(rng, n) draws each chain's link success. The formula is conditional on
+    what was drawn: mean over prompts of (p1 p2 p_l)^8, with its binomial standard error.
+    """
+    from benchmarks.experiments._composition_simulation import logged_ratio
+
+    rng = np.random.default_rng(seed)
+    skills = rng.beta(0.92 * 6, 0.08 * 6, size=60)
+    picked = skills[rng.integers(0, 60, size=(prompts, depth))]
+    success = picked.prod(axis=1) * (link(rng, prompts) if depth > 1 else 1.0)
+    every = success**8
+    error = float(np.sqrt((every * (1 - every)).sum())) / prompts
+    return SolveAll(logged=logged_ratio(success, rng), expected=float(every.mean()), error=error)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """A JSONL file."""
+    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+
+
+def claims(data: Path | None) -> list[Claim]:
+    """Parts 1 and 2 of the digest, and the real seeds where they are present."""
+    found = []
+    for style in Style:
+        right, made = triples(1000, style, seed=1)
+        name = f"1/chains of depth 3 that evaluate to gt3 ({style.value})"
+        found.append(Claim(name=name, value=right / made, threshold=1.0, relation="==", note=f"{made} random triples"))
+    cases = invalid_pairs()
+    good = sum(isinstance(outcome, Rejected) and outcome.reason is reason for _, reason, outcome in cases)
+    found.append(Claim(name="1/invalid pairs with the right reason", value=good, threshold=len(cases), relation="=="))
+    if data is not None:
+        found += _real_claims(data)
+    return found + _arithmetic_claims()
+
+
+def _real_claims(data: Path) -> list[Claim]:
+    rows = rows_of(data / "VCMD.jsonl")
+    report, humans = vcmd(rows), float(np.mean([all(row[flag] for flag in FLAGS) for row in rows]))
+    share = {name: getattr(report, name) / report.rebuilt for name in ("exact", "sealed", "answers")}
+    note = f"{report.rebuilt} of {report.numeric} numeric records rebuilt, dropped {dict(report.dropped)}"
+    seeds = real_seeds(rows_of(data / "VCMD_seeds_200.jsonl"))
+    made, reasons = compose_real(seeds, 2000, seed=1)
+    by_id = {seed.id: seed for seed in seeds}
+    valid = float(np.mean([mechanically_valid(chain, by_id) for chain in made]))
+    dropped = ", ".join(f"{name} {count / 2000:.3f}" for name, count in reasons.most_common())
+    return [
+        Claim(name="1/VCMD: Y = X + delta gives var2", value=share["exact"], threshold=1.0, relation="==", note=note),
+        Claim(name="1/VCMD: neither value can be read off", value=share["sealed"], threshold=1.0, relation="=="),
+        Claim(name="1/VCMD: gt12 = answer of problem 2", value=share["answers"], threshold=1.0, relation="=="),
+        Claim(name="1/VCMD: records whose own sentence is wrong", value=report.own_relation_wrong, note="a sign"),
+        Claim(name="real/yield on the 200 seeds", value=len(made) / 2000, note=f"2000 random pairs; {dropped}"),
+        Claim(
+            name="real/validity of what is composed",
+            value=valid,
+            threshold=humans,
+            relation=">=",
+            note=f"by text alone; humans found {humans:.3f} of the {len(rows)} VCMD records right in all five flags",
+        ),
+    ]
+
+
+def _arithmetic_claims() -> list[Claim]:
+    constant = lambda rng, n: np.full(n, 0.6)  # noqa: E731
+    varied = lambda rng, n: rng.beta(0.6, 0.4, size=n)  # noqa: E731
+    one, two, varied_two = (
+        solve_all(2000, 1, constant, seed=1),
+        solve_all(2000, 2, constant, seed=2),
+        solve_all(2000, 2, varied, seed=3),
+    )
+    found = [
+        Claim(
+            name=f"2/solve-all, {name}: gap in standard errors",
+            value=case.gap,
+            threshold=3.0,
+            relation="<=",
+            note=f"logged {case.logged:.4f}, formula {case.expected:.4f}",
+        )
+        for name, case in (("depth 1", one), ("depth 2, p_l = .6", two), ("depth 2, p_l of mean .6", varied_two))
+    ]
+    found.append(Claim(name="2/solve-all at depth 1", value=one.logged, threshold=(0.5, 0.7), relation="within"))
+    note = "p_l ~ Beta(.6, .4); at a constant .6 the formula allows at most .6^8 = .017"
+    return [
+        *found,
+        Claim(
+            name="2/solve-all at depth 2", value=varied_two.logged, threshold=(0.03, 0.2), relation="within", note=note
+        ),
+    ]

@@ -1,0 +1,215 @@
+"""Composition-RL (arXiv:2602.12036): what a faithful small-scale experiment must show, with the digest's thresholds.
+
+A  exactness: the operator on 2,000 random triples, on the human-checked records of VCMD and on its 200 seeds; reason codes;
+   the solve-all ratio that the prompt source logs, against its formula (no model)
+B  learning through the real actors, 3 seeds: warm-up by sft, then GRPO on the seeds alone, on composed prompts, and on the
+   same pairs side by side without a link, each from the same warmed-up model
+C  the depth curriculum through the real actors: depth 1 until its solve-all ratio is exhausted, then depth 2
+
+    make experiment RECIPE=composition_rl                 all parts, 15 to 20 minutes on 2 cores
+    make experiment RECIPE=composition_rl ARGS="A"        the part without a language model, half a minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.experiments._composition_checks import claims as exactness
+from benchmarks.experiments._recipe_runs import FinishedRun, Metrics, run_recipe, stage
+from benchmarks.experiments.report import ROOT, Claim, write
+
+SEEDS = (1, 2, 3)
+STEPS = 100
+WARMUP = {"steps": 1000, "shares": [0.85, 0.15], "chains": 350}
+RL = {"steps": STEPS, "prompts_per_step": 48, "group_size": 8, "dynamic_sampling": True, "sampling_rounds": 4}
+COMPOSER = {"_target_": "raylign.recipes.composition_rl.SymbolicComposer", "style": "formula", "modulus": 10}
+SOURCE = {"_target_": "raylign.recipes.composition_rl.CompositionSource", "composer": COMPOSER}
+ARMS: dict[str, dict[str, Any]] = {
+    "originals": {**SOURCE, "curriculum": {"depths": [1]}},
+    "composed": {**SOURCE, "curriculum": {"depths": [2]}},
+    "plain": {**SOURCE, "curriculum": {"depths": [2]}, "linked": False},
+}
+SWITCH = {"depths": [1, 2], "trigger": "solve_all", "solve_all_above": 0.6, "solve_all_steps": 8}
+WITHOUT = ["~stages.rl", "~stages.after", "stages.before.prompts=1024"]
+WINDOW = 20  # steps at either end of an arm that training-time ratios are averaged over
+
+
+def main(arguments: list[str]) -> int:
+    """Run the parts named, all by default; exit status 0 when every claim holds."""
+    known: dict[str, Callable[[Path], list[Claim]]] = {"A": without_a_model, "B": learning, "C": curriculum}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(known)}; all by default")
+    parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "experiments" / "composition_rl-runs")
+    parsed = parser.parse_args(arguments)
+    wanted = parsed.parts or list(known)
+    started, claims = time.time(), []
+    for part in wanted:
+        begun = time.time()
+        claims += known[part](parsed.folder)
+        print(f"part {part}: {time.time() - begun:.0f} s", flush=True)
+    slug = "composition_rl" if set(wanted) == set(known) else f"composition_rl-{''.join(sorted(wanted))}"
+    settings = {"parts": wanted, "seeds": SEEDS, "warmup": WARMUP, "rl": RL}
+    return 0 if write(slug, claims, settings, started=started) else 1
+
+
+def without_a_model(_: Path) -> list[Claim]:
+    """Digest parts 1 and 2, and the real seeds where they are present."""
+    data = ROOT.parent / "shared" / "data" / "composition"
+    return exactness(data if data.exists() else None)
+
+
+def overrides(seed: int, arms: Sequence[str]) -> list[str]:
+    """One run: warm-up, evaluation, and each arm from the warmed-up model with an evaluation after it."""
+    found = [f"seed={seed}", f"model.tiny.seed={seed}", *WITHOUT]
+    found += [f"stages.warmup.{name}={_listed(value)}" for name, value in WARMUP.items()]
+    for arm in arms:
+        found.append(stage(arm, "rl.Rl", **RL, start="@warmup", source=ARMS[arm]))
+        found.append(_evaluation(f"after_{arm}"))
+    return found
+
+
+def learning(folder: Path, seeds: Sequence[int] = SEEDS) -> list[Claim]:
+    """Digest part 3."""
+    runs = [run_recipe("composition_rl", folder / f"seed{seed}", overrides(seed, list(ARMS))) for seed in seeds]
+    depth2 = {arm: _after(runs, arm, "depth_2/score") for arm in ARMS}
+    before = {depth: np.array([run.metrics[f"before/depth_{depth}/score"] for run in runs]) for depth in (1, 2)}
+    gain = float((depth2["composed"] - depth2["originals"]).mean())
+    control = float((depth2["plain"] - depth2["originals"]).mean())
+    loss = float((before[1] - _after(runs, "composed", "depth_1/score")).mean())
+    solve_all = {arm: _mean(runs, arm, "source/solve_all") for arm in ARMS}
+    first, last = _ends(runs, "composed", "source/v1_recovered")
+    fills = {arm: _mean(runs, arm, "groups/fill") for arm in ARMS}
+    return [
+        Claim(
+            name="3/depth-2 accuracy at the start",
+            value=float(before[2].mean()),
+            threshold=(0.5, 0.9),
+            relation="within",
+            note=_text(before[2]),
+        ),
+        Claim(name="3/depth-1 accuracy at the start", value=float(before[1].mean()), threshold=0.99, relation=">="),
+        Claim(
+            name="3/depth-2 gain, composed over originals",
+            value=gain,
+            threshold=0.06,
+            relation=">=",
+            note=_arms(depth2),
+        ),
+        Claim(
+            name="3/depth-2 gain of the control without links",
+            value=control,
+            threshold=gain / 2,
+            relation="<=",
+            note="half of the composed gain",
+        ),
+        Claim(
+            name="3/solve-all of originals",
+            value=solve_all["originals"],
+            threshold=0.9,
+            relation=">=",
+            note="mean over all steps",
+        ),
+        Claim(
+            name="3/solve-all of composed",
+            value=solve_all["composed"],
+            threshold=0.5,
+            relation="<=",
+            note="mean over all steps",
+        ),
+        Claim(
+            name="3/batch fill of originals",
+            value=fills["originals"],
+            threshold=0.3,
+            relation="<=",
+            note=f"composed {fills['composed']:.2f}",
+        ),
+        Claim(
+            name="3/rise of v1 recovery while training",
+            value=last - first,
+            threshold=0.05,
+            relation=">=",
+            note=f"{first:.3f} -> {last:.3f}; never rewarded",
+        ),
+        Claim(name="3/depth-1 accuracy lost by composed", value=loss, threshold=0.01, relation="<="),
+    ]
+
+
+def curriculum(folder: Path) -> list[Claim]:
+    """Digest part 4: the switch happens where the trigger says, in one run with one optimiser, and solve-all drops."""
+    source = {**SOURCE, "curriculum": SWITCH}
+    steps = {**RL, "steps": 24}
+    added = [stage("curriculum", "rl.Rl", **steps, source=source)]
+    settings = [f"seed={SEEDS[0]}", f"model.tiny.seed={SEEDS[0]}", *WITHOUT, "~stages.before"]
+    settings += [f"stages.warmup.{name}={_listed(value)}" for name, value in WARMUP.items()]
+    run = run_recipe(
+        "composition_rl", folder / "curriculum", [item for item in settings if "stages.before." not in item] + added
+    )
+    rows = run.steps("curriculum")
+    depths = [row["source/depth"] for row in rows]
+    switch = depths.index(2.0) if 2.0 in depths else len(depths)
+    above = [row["source/solve_all"] > SWITCH["solve_all_above"] for row in rows[:switch]]
+    streak = next((end for end in range(1, len(above) + 1) if all(above[max(0, end - 8) : end]) and end >= 8), -1)
+    drop = _window(rows[max(0, switch - 8) : switch]) - _window(rows[switch : switch + 8])
+    optimiser = [row["optimizer_step"] for row in rows if "optimizer_step" in row]
+    return [
+        Claim(
+            name="4/steps at depth 1 minus steps until the trigger",
+            value=switch - streak,
+            threshold=0,
+            relation="==",
+            note=f"switched after {switch} steps",
+        ),
+        Claim(name="4/drop of solve-all at the switch", value=drop, threshold=0.3, relation=">="),
+        Claim(
+            name="4/optimiser steps lost at the switch",
+            value=float(np.diff(optimiser).max() - 1),
+            threshold=0,
+            relation="==",
+        ),
+    ]
+
+
+def _evaluation(name: str) -> str:
+    return stage(name, "x", prompts=1024).replace(
+        "raylign.recipes.stages.x", "raylign.recipes.composition_rl.EvaluateDepths"
+    )
+
+
+def _listed(value: Any) -> str:
+    return str(value).replace(" ", "")
+
+
+def _after(runs: Sequence[FinishedRun], arm: str, metric: str) -> np.ndarray:
+    return np.array([run.metrics[f"after_{arm}/{metric}"] for run in runs])
+
+
+def _mean(runs: Sequence[FinishedRun], arm: str, metric: str) -> float:
+    return float(np.mean([row[metric] for run in runs for row in run.steps(arm)]))
+
+
+def _ends(runs: Sequence[FinishedRun], arm: str, metric: str) -> tuple[float, float]:
+    rows = [[row[metric] for row in run.steps(arm)] for run in runs]
+    return float(np.mean([row[:WINDOW] for row in rows])), float(np.mean([row[-WINDOW:] for row in rows]))
+
+
+def _window(rows: Sequence[Metrics]) -> float:
+    return float(np.mean([row["source/solve_all"] for row in rows])) if rows else float("nan")
+
+
+def _text(values: np.ndarray) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
+
+
+def _arms(values: dict[str, np.ndarray]) -> str:
+    return "; ".join(f"{arm} {_text(found)}" for arm, found in values.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,78 @@
+"""The toy task of the paper's small-scale experiment: ``a op b`` with digits, modulo 10, and chains of it.
+
+Depth 1: prompt ``3*4?``, response ``#2``. Depth 2: ``X=3*4;Y=X+9;Y*5?``, response ``X=2;Y=1;#5``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from raylign.actors.reward.response import ResponseReward
+from raylign.data.readers import Row
+from raylign.records import Prompt, Value
+
+MODULUS = 10
+MARK = "#"
+
+
+class Digits:
+    """The 300 problems "a op b" with op in {+, -, *}, answers modulo 10."""
+
+    @dataclass
+    class Config:
+        """Nothing to choose: the paper's small-scale experiment has one such task."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def rows(self, size: int, seed: int) -> Iterator[Row]:
+        """The first `size` problems, all for 0; they do not depend on the seed."""
+        every = list(product(range(MODULUS), "+-*", range(MODULUS)))
+        for left, op, right in every[: size or None]:
+            result = str({"+": left + right, "-": left - right, "*": left * right}[op] % MODULUS)
+            question = f"{left}{op}{right}?"
+            yield Row(
+                messages=({"role": "user", "content": question},),
+                place=f"digits[{question}]",
+                answer=result,
+                target=f"{MARK}{result}",
+                verifier="exact",
+                domain="digits",
+                fields={"question": question, "answer": result},
+            )
+
+
+class MarkedAnswer(ResponseReward):
+    """1 when what stands after the last mark is the answer, else 0; no mark is 0 too."""
+
+    @dataclass
+    class Config:
+        """Where the answer begins."""
+
+        mark: str = MARK
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def judge(self, prompt: Prompt, response: str) -> Value:
+        """Compare texts. Raises ValueError when the prompt has no gold answer."""
+        if prompt.answer is None:
+            raise ValueError("the prompt has no gold answer")
+        _, mark, found = response.rpartition(self.config.mark)
+        return Value(score=float(bool(mark) and found.strip() == str(prompt.answer)), details={"parsed": found.strip()})
+
+    def gold(self, prompt: Prompt) -> str | None:
+        """The answer behind the mark."""
+        return None if prompt.answer is None else f"{self.config.mark}{prompt.answer}"
+
+    def wrong(self, prompt: Prompt) -> str | None:
+        """Something else behind it."""
+        return None if prompt.answer is None else f"{self.config.mark}{prompt.answer}0"
+
+
+def solution(links: Sequence[Mapping[str, str]], answer: str) -> str:
+    """The gold response of a chain: every variable's value in order, then the marked answer."""
+    steps = (f"{link['symbol1']}={link['value1']};{link['symbol2']}={link['value2']};" for link in links)
+    return f"{''.join(steps)}{MARK}{answer}"

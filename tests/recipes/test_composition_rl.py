@@ -1,0 +1,434 @@
+"""The prompt source, its curriculum and restarts; the language-model composer behind a scripted model; overrides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raylign.config.compose import compose
+from raylign.contracts import Completion, RolloutTask, Sampling
+from raylign.errors import CheckpointError, ConfigError, DataError
+from raylign.models.tiny import build_tiny_model
+from raylign.recipes.composition_rl import CompositionSource, Curriculum, LlmComposer, Mode, Trigger
+from raylign.recipes.composition_rl.drive import Program, Request, compose_now, compose_with
+from raylign.recipes.composition_rl.measures import links_recovered, step_metrics
+from raylign.recipes.composition_rl.pool import write_rows
+from raylign.recipes.composition_rl.problem import Problem, Reason, Rejected, seed_problem
+from raylign.recipes.composition_rl.sandbox import FAILED, REFUSED, Sandbox
+from raylign.recipes.composition_rl.toy import Digits, MarkedAnswer, solution
+from raylign.records import Group, Prompt, StopReason, Trajectory, Turn, Value, content_id
+
+FORMULA = {"_target_": "raylign.recipes.composition_rl.SymbolicComposer", "style": "formula", "modulus": 10}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from transformers import AutoTokenizer
+
+    from raylign.config.schema import TinyModel
+
+    shape = TinyModel(hidden_size=16, layers=1, heads=1, kv_heads=1, head_dim=16, intermediate_size=16, context=256)
+    return AutoTokenizer.from_pretrained(build_tiny_model(shape, tmp_path_factory.mktemp("models")))
+
+
+@pytest.fixture(scope="module")
+def seeds(tokenizer: Any) -> list[Prompt]:
+    return [prompt(tokenizer, row.messages[0]["content"], row.answer, target=row.target) for row in digits()]
+
+
+def digits() -> list[Any]:
+    return list(Digits(Digits.Config()).rows(60, 0))
+
+
+def prompt(tokenizer: Any, text: str, answer: str, domain: str = "digits", **meta: Any) -> Prompt:
+    messages = ({"role": "system", "content": "s"}, {"role": "user", "content": text})
+    ids = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=True)["input_ids"]
+    return Prompt(
+        id=content_id(text, answer),
+        messages=messages,
+        token_ids=np.array(ids, np.int32),
+        answer=answer,
+        domain=domain,
+        meta={"verifier": "exact", **meta},
+    )
+
+
+def make(prompts: Sequence[Prompt], tokenizer: Any, seed: int = 1, **config: Any) -> CompositionSource:
+    config = {"composer": FORMULA, **config}
+    return CompositionSource(CompositionSource.Config(**config), prompts=prompts, seed=seed, tokenizer=tokenizer)
+
+
+def group(asked: Prompt, scores: Sequence[float], text: str = "") -> Group:
+    none = np.zeros(0, np.int32)
+    turn = Turn(
+        context_ids=none,
+        token_ids=np.array([7, 8], np.int32),
+        logprobs=np.zeros(2, np.float32),
+        versions=np.zeros(2, np.int32),
+        stop=StopReason.EOS,
+        text=text,
+    )
+    trajectories = tuple(
+        Trajectory(
+            prompt_key=asked.key,
+            sample_index=index,
+            turns=(turn,),
+            seed=0,
+            stop=StopReason.EOS,
+            rewards={"correct": Value(score=score)},
+        )
+        for index, score in enumerate(scores)
+    )
+    return Group(prompt=asked, trajectories=trajectories, scores=tuple(scores))
+
+
+# ------------------------------------------------------------------------------------------------------- offline
+
+
+def test_composed_prompts_are_rendered_like_their_last_seed(seeds: list[Prompt], tokenizer: Any) -> None:
+    source = make(seeds, tokenizer)
+    for asked in source.next(40):
+        first, last = (next(p for p in seeds if p.id == seed) for seed in asked.meta["composition"]["seeds"])
+        left, right = (p.messages[1]["content"].rstrip("?") for p in (first, last))
+        link = asked.meta["composition"]["links"][0]
+        assert asked.messages[1]["content"] == f"X={left};{link['relation']};Y{right[1:]}?"
+        assert (
+            tokenizer.decode(asked.token_ids)
+            == f"<|system|>s<|end|><|user|>{asked.messages[1]['content']}<|end|><|assistant|>"
+        )
+        assert asked.answer == last.answer and asked.domain == "digits" and "target" not in asked.meta
+        gold = solution(asked.meta["composition"]["links"], asked.answer)
+        assert MarkedAnswer(MarkedAnswer.Config()).judge(asked, gold).score == 1.0
+        assert links_recovered(gold, asked.meta["composition"]["links"]) == [True]
+
+
+def test_template_stays_around_the_composed_text(tokenizer: Any) -> None:
+    asked = [
+        prompt(tokenizer, f"Q: {a}+{b}? Box it.", str((a + b) % 10), question=f"{a}+{b}?")
+        for a in range(4)
+        for b in range(4)
+    ]
+    for composed in make(asked, tokenizer, candidates=3).next(10):
+        content = composed.messages[1]["content"]
+        assert content.startswith("Q: X=") and content.endswith("? Box it.") and content.count("Q:") == 1
+
+
+def test_one_epoch_is_the_surrogate_set_and_the_next_has_another_order(seeds: list[Prompt], tokenizer: Any) -> None:
+    source = make(seeds, tokenizer, candidates=5)
+    first, second = source.next(300), source.next(300)
+    assert len(source) == 300 and {p.visit for p in first} == {0} and {p.visit for p in second} == {1}
+    assert {p.id for p in first} == {p.id for p in second} and [p.id for p in first] != [p.id for p in second]
+    found = source.metrics()
+    assert found["composer/asked"] == 600 and found["composer/yield"] == 1.0 and found["seeds/used"] == 1.0
+    shares = [value for name, value in found.items() if name.startswith("seeds/reuse_") and name != "seeds/reuse_max"]
+    assert sum(shares) == pytest.approx(1.0)
+
+
+def test_restart_hands_out_the_same_prompts(seeds: list[Prompt], tokenizer: Any) -> None:
+    whole, broken = make(seeds, tokenizer), make(seeds, tokenizer)
+    for source in (whole, broken):
+        source.observe([group(asked, [1, 1]) for asked in source.next(7)])
+    state = json.loads(json.dumps(broken.state_dict()))
+    resumed = make(seeds, tokenizer)
+    resumed.load_state_dict(state)
+    assert [p.key for p in resumed.next(1300)] == [p.key for p in whole.next(1300)], "across the end of an epoch"
+    assert resumed.metrics()["composer/asked"] == whole.metrics()["composer/asked"]
+    with pytest.raises(CheckpointError, match="another seed"):
+        make(seeds, tokenizer, seed=2).load_state_dict(state)
+    with pytest.raises(CheckpointError, match="other prompts"):
+        make(seeds[:30], tokenizer).load_state_dict(state)
+
+
+def test_too_long_chains_are_dropped_and_counted(seeds: list[Prompt], tokenizer: Any) -> None:
+    source = make(seeds, tokenizer, curriculum=Curriculum.Config(depths=[3]), max_prompt_tokens=30)
+    with pytest.raises(DataError, match="too_long"):
+        source.next(1)
+    assert make(seeds, tokenizer, max_prompt_tokens=30).next(3)
+
+
+def test_domains_choose_the_slots(tokenizer: Any) -> None:
+    asked = [
+        prompt(tokenizer, f"{a}+{b}?", str((a + b) % 10), domain)
+        for domain, a in (("physics", 1), ("math", 2))
+        for b in range(9)
+    ]
+    found = make(asked, tokenizer, first_domain="physics", last_domain="math", candidates=4).next(36)
+    by_id = {p.id: p.domain for p in asked}
+    assert {tuple(by_id[seed] for seed in p.meta["composition"]["seeds"]) for p in found} == {("physics", "math")}
+    assert {p.domain for p in found} == {"math"}, "verifier and teacher are those of the last problem"
+    with pytest.raises(DataError, match="no seed has the domain 'chemistry'"):
+        make(asked, tokenizer, first_domain="chemistry")
+
+
+def test_made_set_is_read_from_its_file(seeds: list[Prompt], tokenizer: Any, tmp_path: Path) -> None:
+    source = make(seeds, tokenizer, candidates=2)
+    ids = {p.id for p in seeds}
+    rows = [
+        compose_now(source.pool._composer, source.pool.problems[seeds[i].id], source.pool.problems[seeds[i + 1].id])
+        for i in range(20)
+    ]
+    write_rows(tmp_path / "set.jsonl", [row for row in rows if isinstance(row, Problem)])
+    again = make(seeds, tokenizer, path=str(tmp_path / "set.jsonl"))
+    assert len(again) == 20 and all(p.meta["composition"]["seeds"][1] in ids for p in again.next(20))
+    with pytest.raises(DataError, match="none of 20 rows ends with a seed"):
+        make(seeds[40:], tokenizer, path=str(tmp_path / "set.jsonl"))
+
+
+# ------------------------------------------------------------------------------------------------------ curriculum
+
+
+def test_depth_rises_when_solve_all_stays_high(seeds: list[Prompt], tokenizer: Any) -> None:
+    rule = Curriculum.Config(depths=[1, 2], trigger=Trigger.solve_all, solve_all_above=0.6, solve_all_steps=3)
+    source = make(seeds, tokenizer, curriculum=rule)
+    for step, solved in enumerate((3, 2, 3, 3, 3)):
+        asked = source.next(4)
+        assert {p.meta["composition"]["depth"] for p in asked} == {1}, step
+        source.observe([group(p, [1, 1] if n < solved else [1, 0]) for n, p in enumerate(asked)])
+    assert source.metrics()["solve_all"] == 0.75 and source.metrics()["depth"] == 1
+    asked = source.next(4)
+    assert {p.meta["composition"]["depth"] for p in asked} == {2}
+    source.observe([group(p, [0, 0]) for p in asked])
+    found = source.metrics()
+    assert (found["solve_all"], found["solve_none"], found["informative"], found["depth"]) == (0, 1, 0, 2)
+    resumed = make(seeds, tokenizer, curriculum=rule)
+    resumed.load_state_dict(json.loads(json.dumps(source.state_dict())))
+    assert [p.key for p in resumed.next(9)] == [p.key for p in source.next(9)]
+
+
+def test_depth_rises_when_validation_stops_gaining() -> None:
+    rule = Curriculum(Curriculum.Config(depths=[1, 2, 3], trigger=Trigger.gain, gain_below=0.01, gain_steps=4))
+    for score in (0.1, 0.2, 0.3, 0.305, 0.304):
+        assert rule.depth == 1
+        for _ in range(2):
+            rule.step(None)
+        rule.evaluated(score)
+    assert rule.depth == 2 and rule.switches == [{"from": 1, "to": 2, "after": 10, "why": "gain"}]
+
+
+def test_curriculum_without_a_trigger_is_refused() -> None:
+    with pytest.raises(ValueError, match="need a trigger"):
+        Curriculum.Config(depths=[1, 2])
+    with pytest.raises(ValueError, match="must rise"):
+        Curriculum.Config(depths=[2, 1])
+
+
+# ---------------------------------------------------------------------------------------------------------- online
+
+
+def test_online_composes_what_the_policy_masters(seeds: list[Prompt], tokenizer: Any) -> None:
+    source = make(seeds, tokenizer, mode=Mode.online)
+    first = source.next(60)
+    assert {p.meta["composition"]["depth"] for p in first} == {1}
+    mastered = {p.id for p in first[:20]}
+    source.observe([group(p, [1, 1, 1] if p.id in mastered else [1, 0, 1]) for p in first])
+    state = json.loads(json.dumps(source.state_dict()))
+    second = source.next(60)
+    for asked in second:
+        *before, last = asked.meta["composition"]["seeds"]
+        assert asked.meta["composition"]["depth"] == (2 if last in mastered else 1)
+        assert set(before) <= mastered and last not in before
+    assert source.metrics()["mastered"] == pytest.approx(1 / 3)
+    resumed = make(seeds, tokenizer, mode=source.config.mode)
+    resumed.load_state_dict(state)
+    assert [p.key for p in resumed.next(60)] == [p.key for p in second]
+
+
+def test_metrics_count_before_filtering_and_read_v1_by_rule(seeds: list[Prompt], tokenizer: Any) -> None:
+    asked = make(seeds, tokenizer).next(2)
+    right = solution(asked[0].meta["composition"]["links"], asked[0].answer)
+    groups = [group(asked[0], [1, 1], right), group(asked[1], [0, 1], "X=?;#1"), group(seeds[0], [0, 0])]
+    found = step_metrics(groups, "")
+    assert found["solve_all"] == found["solve_none"] == pytest.approx(1 / 3)
+    assert found["accuracy/depth_2"] == 0.75 and found["accuracy/depth_1"] == 0.0
+    assert found["v1_recovered"] == 0.5 and found["length/depth_2"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "stated"),
+    [
+        ("so $X = \\frac{7}{15}$.", "\\frac{7}{15}", True),
+        ("X is 2.", "2", True),
+        ("X=2;Y=3", "3", False),
+        ("MAX=3; X: 4", "4", True),
+        ("we find $X = 2\\pi$", "2 \\pi", True),
+        ("no value", "1", False),
+    ],
+)
+def test_stated_values(text: str, value: str, stated: bool) -> None:
+    assert links_recovered(text, [{"symbol1": "X", "value1": value}]) == [stated]
+
+
+# ------------------------------------------------------------------------------------------------- language model
+
+
+FIRST = seed_problem("How many faces has a cube?", "6", "cube", "math")
+SECOND = seed_problem("A box holds $12$ eggs. How many do $5$ boxes hold?", "60", "eggs", "math")
+REPLIES = {
+    0: "<analysis>a</analysis><value>6</value><definition>Define VALUE_ONE as the number of faces.</definition>",
+    1: "It is \\boxed{6}.",
+    3: "<analysis>a</analysis><value>5</value><definition>Define VALUE_TWO as the boxes.</definition>"
+    "<modified>A box holds $12$ eggs. How many do $VALUE_TWO$ boxes hold?</modified>",
+    4: "\\boxed{ 5 }",
+    6: "```python\nimport sympy\nprint(sympy.latex(sympy.Integer(5) - sympy.Integer(6)))\n```",
+    7: "```python\nfrom sympy import Integer, latex\nprint(latex(Integer(6) + Integer(-1)))\n```",
+    9: "<symbol1>F</symbol1><symbol2>$B$</symbol2>",
+    10: "<analysis>none</analysis><verdict>no</verdict>",
+}
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Any:
+    made = Sandbox(timeout_s=3.0)
+    yield made
+    made.close()
+
+
+def scripted(sandbox: Sandbox, **changed: str) -> tuple[Callable[[Request], str], list[int]]:
+    asked: list[int] = []
+
+    def reply(request: Request) -> str:
+        if isinstance(request, Program):
+            return sandbox.run(request.code)
+        asked.append(request.step)
+        found = changed.get(f"s{request.step}_{request.attempt}", changed.get(f"s{request.step}"))
+        return REPLIES[request.step] if found is None else found
+
+    return reply, asked
+
+
+def llm() -> LlmComposer:
+    return LlmComposer(LlmComposer.Config())
+
+
+def test_eleven_steps_make_a_chain(sandbox: Sandbox) -> None:
+    reply, asked = scripted(sandbox)
+    chain = compose_with(llm(), FIRST, SECOND, reply)
+    assert isinstance(chain, Problem) and asked == [0, 1, 3, 4, 6, 7, 9, 10], "equal strings need no program"
+    assert chain.text == (
+        "How many faces has a cube? Define $F$ as the number of faces.\n$B$ is $-1$ more than $F$.\n"
+        "A box holds $12$ eggs. How many do $B$ boxes hold?"
+    )
+    assert chain.answer == "60" and chain.seeds == ("cube", "eggs") and Problem.from_record(chain.record()) == chain
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"s0": "nothing tagged"}, Reason.TAGS_MISSING),
+        ({"s0": REPLIES[0].replace("<value>6<", "<value>None<")}, Reason.VALUE_NONE),
+        ({"s0": REPLIES[0].replace("faces.", "faces, 6.")}, Reason.LEAK),
+        ({"s1": "\\boxed{7}", "s2": "```python\nprint(6 == 7)\n```"}, Reason.V1_NOT_RECOVERED),
+        ({"s3": REPLIES[3].replace("A box holds $12$ eggs. ", "")}, Reason.SHORTENED),
+        ({"s4": "\\boxed{12}", "s5": "```python\nprint(5 == 12)\n```"}, Reason.V2_NOT_RECOVERED),
+        ({"s6": "```python\nimport os\nprint(os.getcwd())\n```"}, Reason.PROGRAM_REFUSED),
+        ({"s6": "```python\nprint(1 / 0)\n```"}, Reason.PROGRAM_FAILED),
+        ({"s7": "```python\nprint(11)\n```", "s8": "```python\nprint(5 == 11)\n```"}, Reason.LINK_WRONG),
+        ({"s9": "<symbol1>F</symbol1><symbol2>F</symbol2>"}, Reason.SYMBOL_CLASH),
+        ({"s10": "<verdict>yes</verdict>"}, Reason.SYMBOL_CLASH),
+    ],
+)
+def test_each_failed_step_drops_the_pair_with_its_reason(
+    sandbox: Sandbox, changed: dict[str, str], reason: Reason
+) -> None:
+    found = compose_with(llm(), FIRST, SECOND, scripted(sandbox, **changed)[0])
+    assert isinstance(found, Rejected) and found.reason is reason, found
+
+
+def test_failed_program_is_asked_for_again(sandbox: Sandbox) -> None:
+    reply, asked = scripted(sandbox, s6_0="```python\nprint(1/0)\n```", s6_1="no program at all, sorry (")
+    assert isinstance(compose_with(llm(), FIRST, SECOND, reply), Problem)
+    assert asked.count(6) == 3
+
+
+def test_composer_that_asks_cannot_run_in_the_controller() -> None:
+    with pytest.raises(ValueError, match="ComposeSet"):
+        compose_now(llm(), FIRST, SECOND)
+
+
+async def test_composing_is_an_episode_of_a_policy(tokenizer: Any, tmp_path: Path) -> None:
+    from raylign.recipes.composition_rl import ComposeRollout
+
+    class Scripted:
+        """A policy that recognises each question by its first words."""
+
+        async def generate(self, token_ids: Sequence[int], sampling: Sampling, seed: int) -> Completion:
+            text = tokenizer.decode(token_ids)
+            marks = (
+                "Derive one",
+                "Work out",
+                "",
+                "Choose one",
+                "Compare a",
+                "",
+                "prints B - A",
+                "the value of",
+                "",
+                "Propose",
+                "use the same",
+            )
+            step = next(number for number, mark in enumerate(marks) if mark and mark in text)
+            ids = np.array([1], np.int32)
+            return Completion(
+                token_ids=ids,
+                logprobs=np.zeros(1, np.float32),
+                versions=ids * 0,
+                stop=StopReason.EOS,
+                text=REPLIES[step],
+            )
+
+    tokenizer.save_pretrained(tmp_path)
+    strategy = ComposeRollout(ComposeRollout.Config(tokenizer=str(tmp_path)))
+    asked = Prompt(
+        id="p", messages=(), token_ids=np.array([1], np.int32), meta={"chain": [FIRST.record(), SECOND.record()]}
+    )
+    task = RolloutTask(prompt=asked, n=1, sampling=Sampling(max_tokens=9), run_seed=1)
+    trajectories = [one async for one in strategy.run(task, Scripted())]  # type: ignore[arg-type]
+    strategy._sandbox.close()
+    assert len(trajectories[0].turns) == 8
+    assert Problem.from_record(trajectories[0].payload["chain"]).answer == "60"
+
+
+@pytest.mark.parametrize(
+    ("code", "start"),
+    [
+        ("print(sympy.Rational(1, 3))", FAILED),
+        ("import sympy\nprint(sympy.Rational(1, 3))", "1/3"),
+        ("while True: pass", f"{FAILED}no end"),
+        ("x = 1", f"{FAILED}it printed nothing"),
+        ("import os", REFUSED),
+        ("print((1).__class__)", REFUSED),
+        ("open('/etc/passwd')", REFUSED),
+        ("from sympy import sympify\nprint(sympify('1'))", REFUSED),
+        ("x = [0] * 10**12", FAILED),
+        ("def", REFUSED),
+    ],
+)
+def test_sandbox(sandbox: Sandbox, code: str, start: str) -> None:
+    assert sandbox.run(code).startswith(start), sandbox.run(code)
+
+
+# ---------------------------------------------------------------------------------------------------- configuration
+
+
+def test_paper_values_above_tiny_and_toy_values_at_tiny() -> None:
+    model = ["model.path=", "model.tiny.context=20480", "data.task=basic_arithmetic", "data.size=64", "data.holdout=8"]
+    node = compose(["recipe=composition_rl", "scale=node", *model]).config
+    rl = node.stages["rl"]
+    assert (rl["prompts_per_step"], rl["group_size"], rl["dynamic_sampling"]) == (256, 8, True)
+    assert node.learner.optim.lr == 1e-6 and node.rollout.sampling.max_tokens == 16384
+    assert node.objective["mismatch"] == {"mode": "truncate", "high": 2.0}
+    tiny = compose(["recipe=composition_rl", "scale=tiny"]).config
+    assert tiny.stages["rl"]["prompts_per_step"] == 48 and tiny.source["max_prompt_tokens"] == 40
+
+
+def test_source_composes_with_another_recipe_by_overrides_alone() -> None:
+    source = "source={_target_: raylign.recipes.composition_rl.CompositionSource, curriculum: {depths: [2]}}"
+    found = compose(["recipe=g_opd", "scale=tiny", source]).config
+    assert found.source["curriculum"] == {"depths": [2]}
+    with pytest.raises(ConfigError, match="candidate"):
+        compose(["recipe=g_opd", "scale=tiny", source.replace("curriculum: {depths: [2]}", "candidate: 3")])
