@@ -15,7 +15,7 @@ from raylign.contracts import Completion, RolloutTask, Sampling
 from raylign.errors import CheckpointError, ConfigError, DataError
 from raylign.models.tiny import build_tiny_model
 from raylign.recipes.composition_rl import CompositionSource, Curriculum, LlmComposer, Mode, Trigger
-from raylign.recipes.composition_rl.drive import Ask, Program, Request, compose_now, compose_with
+from raylign.recipes.composition_rl.drive import Program, Request, compose_now, compose_with
 from raylign.recipes.composition_rl.measures import links_recovered, step_metrics
 from raylign.recipes.composition_rl.pool import write_rows
 from raylign.recipes.composition_rl.problem import Problem, Reason, Rejected, seed_problem
