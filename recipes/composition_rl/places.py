@@ -2,8 +2,8 @@
 
 Order of the paper's rules: integers, fractions, decimals, number words; exponents after the other integers; small
 values first. Left alone: numbers in drawings and labels, subscripts and bases, parts of mixed numerals, times,
-ordinals, numbers of thousands whose commas cannot be told from separators, and every value that the text holds more than once
-(which of the occurrences mean the same quantity is for a reader to say, not for a rule).
+ordinals, numbers of thousands whose commas cannot be told from separators, and every value that the text holds more
+than once (which of the occurrences mean the same quantity is for a reader to say, not for a rule).
 """
 
 from __future__ import annotations
