@@ -50,7 +50,7 @@ class LetterPairs:
         """Shape of the task; `task_seed` fixes weights and frequencies, the run's seed draws the pairs."""
 
         length: int = 16  # letters of a word
-        spread: float = 1.0  # standard deviation of the letters' log frequency
+        spread: float = 1.5  # standard deviation of the letters' log frequency
         sharpness: float = 3.0  # standard deviation of the true margin between two words, in logits
         task_seed: int = 0
 

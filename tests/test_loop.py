@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -220,6 +221,39 @@ async def test_silence_is_an_error() -> None:
     loop.parts.rollouts.stream = silent  # type: ignore[method-assign]
     with pytest.raises(EngineDeadError, match="no trajectory finished"):
         await loop.step(0)
+
+
+async def test_draw_refused_by_the_engine_has_no_reward_and_no_loss() -> None:
+    loop = make(first_token)
+    whole = loop.parts.rollouts.stream
+
+    async def refusing(tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
+        async for (item,) in whole(tasks):
+            if item.task == 0 and item.trajectory.sample_index == 1:
+                empty = replace(item.trajectory, turns=(), stop=StopReason.ABORT)
+                item = replace(item, trajectory=empty, error="prompt of 900 tokens exceeds the context of 512")
+            yield [item]
+
+    loop.parts.rollouts.stream = refusing  # type: ignore[method-assign]
+    result = await loop.step(0)
+    assert result.groups[0].scores[1] is None and None not in result.groups[0].scores[::2]
+    assert result.batch is not None and len(result.batch) == 11
+    assert result.metrics["missing/rollout"] == 1.0
+
+
+async def test_mask_truncated_keeps_the_score_and_drops_the_loss() -> None:
+    loop = make(first_token, mask_truncated=True)
+    whole = loop.parts.rollouts.stream
+
+    async def cutting(tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
+        async for (item,) in whole(tasks):
+            cut = item.trajectory.sample_index == 0
+            yield [replace(item, trajectory=replace(item.trajectory, stop=StopReason.LENGTH))] if cut else [item]
+
+    loop.parts.rollouts.stream = cutting  # type: ignore[method-assign]
+    result = await loop.step(0)
+    assert result.batch is not None and len(result.batch) == 12
+    assert all(not result.batch.row(i, "weight").any() for i in range(0, 12, 3))
 
 
 async def test_lost_draw_is_an_error() -> None:

@@ -98,15 +98,17 @@ class TrainingEngine:
         common = {
             "grad_norm": norm,
             "lr": rate,
-            "optimizer_step": float(self.step),
-            "tokens": float(computed_tokens(plan)),
-            "rows": float(len(batch)),
-            "micro_batches": float(len(mine)),
-            "rank_balance": balance(plan),
+            "learner/optimizer_step": float(self.step),
+            "learner/tokens": float(computed_tokens(plan)),
+            "learner/rows": float(len(batch)),
+            "learner/micro_batches": float(len(mine)),
+            "learner/rank_balance": balance(plan),
         }
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         maxima = {name: float(value) for name, value in totals.maxima.items()}
-        return RankUpdate(sums=sums, maxima={**maxima, "seconds": seconds, "peak_rss_mb": rss}, common=common)
+        return RankUpdate(
+            sums=sums, maxima={**maxima, "learner/seconds": seconds, "learner/peak_rss_mb": rss}, common=common
+        )
 
     def logprobs(self, batch: Columns) -> RankTokens:
         """Log-probs of this rank's loss tokens at the sampling temperature."""

@@ -64,8 +64,8 @@ class LearnerGroup:
     async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
         """One optimiser step on the whole batch.
 
-        Metrics: ``loss``, ``loss/<component>``, the objective's own, ``grad_norm`` before clipping, ``lr``, ``tokens``
-        computed, ``seconds`` of the slowest rank, ``tokens_per_second``, ``rank_balance``, ``peak_rss_mb``.
+        Metrics: ``loss``, ``loss/<component>``, the objective's own, ``grad_norm`` before clipping, ``lr``; and below
+        ``learner/``: tokens computed, seconds of the slowest rank, tokens_per_second, rank_balance, peak_rss_mb.
         """
         return merge_updates(await self._call("update", _shared(batch), dict(objective)))
 

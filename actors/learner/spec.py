@@ -72,7 +72,7 @@ def merge_updates(reports: list[RankUpdate]) -> dict[str, float]:
         for name, value in report.maxima.items():
             merged[name] = max(merged.get(name, value), value)
     merged.update(reports[0].common)
-    merged["tokens_per_second"] = merged["tokens"] / max(merged["seconds"], 1e-9)
+    merged["learner/tokens_per_second"] = merged["learner/tokens"] / max(merged["learner/seconds"], 1e-9)
     return merged
 
 

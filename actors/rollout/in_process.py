@@ -12,6 +12,7 @@ import gc
 import itertools
 import os
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -47,6 +48,7 @@ class _Counters:
     steps: int = 0
     rejected: int = 0
     updates: int = 0
+    busy_s: float = 0.0  # inside vLLM's step
     running: dict[str, _Request] = field(default_factory=dict)
 
 
@@ -128,7 +130,7 @@ class InProcessEngine(Engine):
         self._thread = None
 
     def stats(self) -> dict[str, Any]:
-        """Requests, tokens, steps, rejected requests and updates so far; requests running now."""
+        """Requests, tokens, steps, rejected requests, updates and busy seconds so far; requests running now."""
         found = self._counters
         return {
             "requests": found.requests,
@@ -136,6 +138,7 @@ class InProcessEngine(Engine):
             "steps": found.steps,
             "rejected": found.rejected,
             "updates": found.updates,
+            "busy_s": found.busy_s,
             "running": len(found.running),
             "waiting": len(self._waiting),
             "version": self.version,
@@ -271,12 +274,14 @@ class InProcessEngine(Engine):
             self._counters.requests += 1
 
     def _step(self) -> None:
+        started = time.perf_counter()
         try:
             outputs = self._engine.step()
         except Exception as cause:  # noqa: BLE001 - a step that raises leaves the scheduler in an unknown state
             self._die(cause)
             return
         self._counters.steps += 1
+        self._counters.busy_s += time.perf_counter() - started
         for output in outputs:
             self._finish(output)
 

@@ -1,9 +1,144 @@
-"""x."""
+"""The parts of HyPO's experiment that run the recipe itself: the command line, Ray, DeepSpeed ranks, scorer actors.
+
+One run holds all methods as stages that start from the same model, see the same batches in the same order and are
+judged by the same reference: ``sft`` (on the chosen answers), ``reference`` (SimPO, a few steps), then a `preference`
+stage for each method.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.experiments.report import ROOT, Claim
+
+HH_RLHF = ROOT.parent / "shared" / "data" / "hh_rlhf" / "harmless_base.jsonl.gz"
+METHODS = {"dpo": "dpo", "hypo": "hypo", "smooth": "hypo_smooth", "absolute": "none"}
+FIGURES = (
+    "agreement",
+    "agreement/pessimistic",
+    "agreement/optimistic",
+    "margin/pessimistic",
+    "gradient_weight/pessimistic",
+    "relative_agreement",
+    "share/pessimistic",
+    "displacement/chosen",
+    "displacement/rejected",
+)
+Metrics = dict[str, float]
 
 
-def equivalence():
-    return []
+def transformer(seeds: Sequence[int] = (1, 2, 3)) -> list[Claim]:
+    """D: letter pairs of equal length, summed log-probs, β = .5, 60 equal steps; another task and model per seed."""
+    found = [_methods(seed) for seed in seeds]
+    gains = [run["hypo"]["agreement/pessimistic"] - run["dpo"]["agreement/pessimistic"] for run in found]
+    claims = [
+        Claim(
+            name="D/pessimistic agreement: hypo - dpo",
+            value=min(gains),
+            threshold=0.05,
+            relation=">=",
+            note=f"smallest of {len(gains)} seeds; mean {np.mean(gains):.3f}",
+        )
+    ]
+    claims += [
+        Claim(name=f"D/{method}/{figure}", value=float(np.mean([run[method][figure] for run in found])), note="mean")
+        for method in METHODS
+        for figure in FIGURES
+    ]
+    if HH_RLHF.exists():
+        real = run_stages(_stages(METHODS, steps=24, rate=1e-3, tokens=160), REAL)
+        claims += [
+            Claim(name=f"D/real/{method}/{figure}", value=real[method][figure], note="hh-rlhf, 250 held-out pairs")
+            for method in METHODS
+            for figure in FIGURES
+        ]
+    return claims
 
 
-def transformer():
-    return []
+def equivalence() -> list[Claim]:
+    """E: losses of every step with the floor at minus infinity, against DPO's own."""
+    methods = {"dpo": "dpo", "again": "dpo", "hypo": "hypo", "smooth": "hypo_smooth"}
+    stages = _stages(methods, steps=8, rate=1e-3, floorless=("hypo", "smooth"))
+    with tempfile.TemporaryDirectory() as folder:
+        run_stages(stages, ("data.size=600", "data.holdout=100", "stages.sft.epochs=1"), Path(folder) / "run")
+        losses = _losses(Path(folder) / "run")
+    return [
+        Claim(
+            name=f"E/largest difference to dpo's losses: {name}",
+            value=max(abs(a - b) for a, b in zip(losses["dpo"], losses[name], strict=True)),
+            threshold=0.0,
+            relation="==",
+            note=f"{len(losses['dpo'])} steps",
+        )
+        for name in ("again", "hypo", "smooth")
+    ]
+
+
+REAL = (
+    f"data.path={HH_RLHF}",
+    "data.size=1000",
+    "data.holdout=250",
+    "data.max_prompt_tokens=64",
+    "model.max_context=192",
+    "model.tiny.context=192",
+    "stages.sft.max_tokens=160",
+    "stages.sft.optim.lr=2e-3",
+    "stages.reference.max_tokens=160",
+)
+
+
+def _methods(seed: int) -> dict[str, Metrics]:
+    return run_stages(
+        _stages(METHODS, steps=60, rate=1e-3),
+        (f"seed={seed}", f"model.tiny.seed={seed}", f"data.generator.task_seed={seed}"),
+    )
+
+
+def _stages(
+    methods: Mapping[str, str], *, steps: int, rate: float, tokens: int = 64, floorless: Sequence[str] = ()
+) -> list[str]:
+    """Overrides that put one stage per method in the place of the recipe's last."""
+    found = ["~stages.preference"]
+    for name, margin in methods.items():
+        gamma = ",gamma:-inf" if name in floorless else ""
+        objective = f"{{beta:0.5,reference_margin:{margin}{gamma}}}"
+        found.append(
+            f"stages.{name}={{_target_:raylign.recipes.stages.preference.Preference,start:'@sft',batch_pairs:64,"
+            f"steps:{steps},max_tokens:{tokens},optim:{{lr:{rate}}},objective:{objective}}}"
+        )
+    return found
+
+
+def run_stages(stages: Sequence[str], overrides: Sequence[str], folder: Path | None = None) -> dict[str, Metrics]:
+    """Run the recipe with these stages; held-out metrics of each. Raises SystemExit with the output of a failed run."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run = folder or Path(scratch) / "run"
+        command = [sys.executable, "-m", "raylign.cli", "train", "recipe=hypo", "scale=tiny", f"run.dir={run}"]
+        command += ["telemetry.progress=none", "run.save_every=0", *overrides, *stages]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
+        summary = json.loads((run / "finished.json").read_text())["metrics"]
+    found: dict[str, Metrics] = {}
+    for name, value in summary.items():
+        stage, _, metric = name.partition("/eval/")
+        if metric:
+            found.setdefault(stage, {})[metric] = value
+    return found
+
+
+def _losses(run: Path) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        found.setdefault(row["stage"], []).append(row["loss"])
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import secrets
@@ -68,7 +69,7 @@ def _start(config: ClusterConfig, plan: Plan) -> None:
         object_store_memory=config.object_store_mb * 2**20,
         include_dashboard=config.dashboard,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
     )
 
 
@@ -78,7 +79,7 @@ def _join(config: ClusterConfig) -> None:
     if has_token:  # a client without the mode is refused by a cluster that has it
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
-        ray.init(address=config.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR)
     except AuthenticationError as cause:
         raise PlanError(
             f"the cluster at {config.address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or put the "

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ async def collect(
                 if item.trajectory.sample_index in draws:
                     raise EngineDeadError(f"draw {item.trajectory.sample_index} of task {item.task} arrived twice")
                 draws[item.trajectory.sample_index] = item.trajectory
-                jobs.one(item)
+                jobs.refuse(item) if item.error else jobs.one(item)
                 if len(draws) == tasks[item.task].n:
                     jobs.whole(item.task, [draws[index] for index in sorted(draws)])
         last_token = time.perf_counter()
@@ -176,12 +177,22 @@ class _RewardJobs:
         self._rewards, self._tasks = rewards, tasks
         self._single: dict[tuple[int, int], asyncio.Future[Mapping[str, Reward]]] = {}
         self._group: dict[int, asyncio.Future[list[Mapping[str, Reward]]]] = {}
+        self._refused: set[int] = set()
 
     def one(self, item: Scored) -> None:
         call = self._rewards.score(self._tasks[item.task].prompt, item.trajectory)
         self._single[item.task, item.trajectory.sample_index] = asyncio.ensure_future(call)
 
+    def refuse(self, item: Scored) -> None:
+        """The engine would not sample this draw: no text to judge, so its reward is missing, not 0."""
+        self._refused.add(item.task)
+        self._single[item.task, item.trajectory.sample_index] = _done({"rollout": Missing(reason=item.error)})
+
     def whole(self, task: int, trajectories: Sequence[Trajectory]) -> None:
+        if task in self._refused:
+            refusal = {"rollout": Missing(reason="a sample of the group could not be drawn")}
+            self._group[task] = _done([refusal] * len(trajectories))
+            return
         call = self._rewards.score_group(self._tasks[task].prompt, trajectories)
         self._group[task] = asyncio.ensure_future(call)
 
@@ -195,8 +206,15 @@ class _RewardJobs:
         return parts
 
     def cancel(self) -> None:
-        for job in (*self._single.values(), *self._group.values()):
+        jobs: list[asyncio.Future[Any]] = [*self._single.values(), *self._group.values()]
+        for job in jobs:
             job.cancel()
+
+
+def _done(result: Any) -> asyncio.Future[Any]:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.set_result(result)
+    return future
 
 
 def _nothing_lost(tasks: Sequence[RolloutTask], arrived: Sequence[Mapping[int, Trajectory]]) -> None:

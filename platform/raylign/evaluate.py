@@ -29,33 +29,34 @@ class Evaluation:
         return self.metrics["eval/score"]
 
 
-async def evaluate(
-    prompts: Sequence[Prompt],
-    rollouts: RolloutPool,
-    rewards: RewardPools,
-    shaper: RewardShaper,
-    sampling: Sampling,
-    *,
-    seed: int,
-    samples: int = 1,
-    greedy: bool = True,
-    stall_s: float = 1800.0,
-) -> Evaluation:
-    """Sample every prompt `samples` times and score it. greedy: temperature 0 (then samples should be 1).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluator:
+    """What an evaluation needs besides prompts.
 
     The shaper must be one without state: an evaluation must not move the statistics of training.
     """
-    tasks = [
-        RolloutTask(prompt=prompt, n=samples, sampling=sampling, run_seed=seed, greedy=greedy) for prompt in prompts
-    ]
-    found = await collect(tasks, rollouts, rewards, stall_s)
-    groups = shaper.shape(found.groups)
-    scored = [[score for score in group.scores if score is not None] for group in groups]
-    measured = [scores for scores in scored if scores]
-    metrics = {f"eval/{name}": value for name, value in reward_metrics(groups).items()}
-    metrics |= {
-        "eval/score": float(np.mean([np.mean(scores) for scores in measured])) if measured else float("nan"),
-        "eval/best": float(np.mean([max(scores) for scores in measured])) if measured else float("nan"),
-        "eval/prompts": float(len(measured)),
-    }
-    return Evaluation(metrics=metrics, groups=groups)
+
+    rollouts: RolloutPool
+    rewards: RewardPools
+    shaper: RewardShaper
+    sampling: Sampling
+    seed: int
+    stall_s: float = 1800.0
+
+    async def run(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
+        """Sample every prompt `samples` times and score it. greedy: temperature 0 (then samples should be 1)."""
+        tasks = [
+            RolloutTask(prompt=prompt, n=samples, sampling=self.sampling, run_seed=self.seed, greedy=greedy)
+            for prompt in prompts
+        ]
+        found = await collect(tasks, self.rollouts, self.rewards, self.stall_s)
+        groups = self.shaper.shape(found.groups)
+        scored = [[score for score in group.scores if score is not None] for group in groups]
+        measured = [scores for scores in scored if scores]
+        metrics = {f"eval/{name}": value for name, value in reward_metrics(groups).items()}
+        metrics |= {
+            "eval/score": float(np.mean([np.mean(scores) for scores in measured])) if measured else float("nan"),
+            "eval/best": float(np.mean([max(scores) for scores in measured])) if measured else float("nan"),
+            "eval/prompts": float(len(measured)),
+        }
+        return Evaluation(metrics=metrics, groups=groups)

@@ -297,11 +297,12 @@ def _shortage(plan: Plan, nodes: Sequence[Resources], left_out: Sequence[int]) -
     supply = ", ".join(_bundle(node) for node in nodes) or "no node"
     demand = {"CPU": plan.cpus, "GPU": plan.gpus}
     short_of = {kind: max(0.0, demand[kind] - sum(node.get(kind, 0.0) for node in nodes)) for kind in demand}
+    lack = _bundle(short_of) if any(short_of.values()) else "nothing in sum, but no node has room for a bundle"
     return (
         f"the plan does not fit the cluster.\n"
         f"  demand:  {_bundle(demand)} in {len(plan.bundles)} bundles, {plan.strategy}\n"
         f"  supply:  {supply}\n"
-        f"  missing: {_bundle(short_of) if any(short_of.values()) else 'nothing in sum; no node has room for a bundle'}\n"
+        f"  missing: {lack}\n"
         f"without a place, and the setting that makes each smaller:\n" + "\n".join(rows)
     )
 

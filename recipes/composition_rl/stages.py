@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,6 @@ from raylign.config.build import build
 from raylign.config.schema import Node
 from raylign.contracts import Policy, RolloutTask, Scored
 from raylign.errors import DataError
-from raylign.evaluate import evaluate
 from raylign.recipes.composition_rl.chains import Slots, SurrogateSet
 from raylign.recipes.composition_rl.drive import Ask, compose_async
 from raylign.recipes.composition_rl.llm import LlmComposer
@@ -99,22 +97,12 @@ class EvaluateDepths:
 
     async def run(self, context: RunContext) -> dict[str, Any]:
         """Evaluate the model of the lineage."""
-        rollouts, rewards = await asyncio.gather(context.rollouts(), context.rewards())
         context.begin(self.name, len(self.config.depths), 0)
         metrics: dict[str, float] = {}
         for step, depth in enumerate(self.config.depths, 1):
             source = source_of(context, depth, "evaluation")
-            found = await evaluate(
-                source.next(self.config.prompts if depth > 1 else min(self.config.prompts, len(source))),
-                rollouts,
-                rewards,
-                context.shaper(),
-                context.sampling,
-                seed=context.cfg.seed,
-                samples=self.config.samples,
-                greedy=self.config.greedy,
-                stall_s=context.cfg.run.stall_s,
-            )
+            prompts = source.next(self.config.prompts if depth > 1 else min(self.config.prompts, len(source)))
+            found = await context.evaluate(prompts, self.config.samples, self.config.greedy)
             detail = step_metrics(found.groups, source.config.reward)
             here = {f"depth_{depth}/score": found.score}
             here |= {f"depth_{depth}/{name}": detail[name] for name in ("v1_recovered",) if name in detail}

@@ -22,6 +22,7 @@ from raylign.config.schema import Config, LearnerConfig, OptimConfig, ScorerConf
 from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import RunError
+from raylign.evaluate import Evaluation, Evaluator
 from raylign.models.tiny import build_tiny_model
 from raylign.placement import Placement
 from raylign.records import Group, Prompt
@@ -143,6 +144,19 @@ class RunContext:
             await self._rewards.validate(self.prompts.train)
         return self._rewards
 
+    async def evaluate(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
+        """Score the policy that the engines hold on some prompts."""
+        rollouts, rewards = await asyncio.gather(self.rollouts(), self.rewards())
+        evaluator = Evaluator(
+            rollouts=rollouts,
+            rewards=rewards,
+            shaper=self.shaper(),
+            sampling=self.sampling,
+            seed=self.cfg.seed,
+            stall_s=self.cfg.run.stall_s,
+        )
+        return await evaluator.run(prompts, samples, greedy)
+
     async def learner(self, optim: OptimConfig, total_steps: int) -> LearnerGroup:
         """The policy's learner, loaded from `model_path` with a new optimizer."""
         return await self._learner("learner", "causal_lm", self.model_path, self._ranks(optim), total_steps)
@@ -240,6 +254,8 @@ class RunContext:
             total_steps=total_steps,
             seed=self.cfg.seed,
             deadline_s=self.cfg.run.deadline_s,
+            allow_targets=tuple(self.cfg.run.allow_targets),
+            trust_remote_code=self.cfg.model.trust_remote_code,
         )
 
     async def _learner(self, role: str, kind: str, path: str, config: LearnerConfig, steps: int) -> LearnerGroup:

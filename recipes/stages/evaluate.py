@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from raylign.evaluate import evaluate
 from raylign.recipes.stages.context import RunContext
 
 
@@ -36,18 +34,8 @@ class Evaluate:
 
     async def run(self, context: RunContext) -> dict[str, Any]:
         """Evaluate the model of the lineage."""
-        rollouts, rewards = await asyncio.gather(context.rollouts(), context.rewards())
         context.begin(self.name, 1, 0)
-        found = await evaluate(
-            context.prompts.holdout[: self.config.prompts or None],
-            rollouts,
-            rewards,
-            context.shaper(),
-            context.sampling,
-            seed=context.cfg.seed,
-            samples=self.config.samples,
-            greedy=self.config.greedy,
-            stall_s=context.cfg.run.stall_s,
-        )
+        prompts = context.prompts.holdout[: self.config.prompts or None]
+        found = await context.evaluate(prompts, self.config.samples, self.config.greedy)
         context.record(self.name, 1, found.metrics, found.groups)
         return {"steps": 1, "metrics": found.metrics}

@@ -25,7 +25,7 @@ from raylign.config.schema import Node, OptimConfig, Schedule, node
 from raylign.contracts import Objective, StreamScorer
 from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples
 from raylign.data.score_cache import ScoreCache, fingerprint
-from raylign.errors import Problem
+from raylign.errors import ConfigError, Problem
 from raylign.objectives.preference import PreferenceLoss, ReferenceMargin, held_out_metrics, pair_rows
 from raylign.recipes.stages.context import RunContext, StopRequested
 
@@ -89,7 +89,10 @@ class Preference:
             why = f"leaves no room for an answer in max_tokens={config.max_tokens}"
             fix = "set it below the stage's max_tokens"
             found.append(_problem("data.max_prompt_tokens", run.data.max_prompt_tokens, why, fix))
-        part = build(config.objective, f"{key}.objective", tuple(run.run.allow_targets))
+        try:
+            part = build(config.objective, f"{key}.objective", tuple(run.run.allow_targets))
+        except ConfigError:  # the objective is checked as a part of its own
+            return found
         pairwise = isinstance(part, PreferenceLoss)
         if pairwise and config.rows is Rows.chosen:
             found.append(
@@ -111,6 +114,7 @@ class Preference:
         objective: Objective = context.part(f"stages.{self.name}.objective", config.objective)
         pairs = load_pairs(context.cfg.data, context.tokenizer, config.max_tokens, config.truncation, context.cfg.seed)
         context.progress.message(str(pairs.report))
+        self._phase(context, 0, "score")
         train, held_out = await self._rows(context, pairs, objective)
         steps = config.steps or max(1, round(config.epochs * -(-len(pairs.train) // config.batch_pairs)))
         learner = await context.learner(self._optim(steps), steps + 1)  # the schedule ends after the last step
@@ -127,6 +131,7 @@ class Preference:
         batches = pair_batches(train, config.batch_pairs, context.cfg.seed, start)
         after: dict[str, float] = {}
         for step in range(start, steps):
+            self._phase(context, step, "learn")
             metrics = await learner.update(self._seen(next(batches)), config.objective)
             last, every = step + 1 == steps, config.eval_every
             if last or (every and (step + 1) % every == 0):
@@ -135,6 +140,7 @@ class Preference:
             context.record(self.name, step + 1, metrics)
             stop = context.stop_requested
             if stop or last or (context.cfg.run.save_every and (step + 1) % context.cfg.run.save_every == 0):
+                self._phase(context, step, "save")
                 await checkpoints.save(step + 1, {"before": before, "after": after}, lambda path: _write(learner, path))
             if stop and not last:
                 raise StopRequested(f"{self.name}: stopped after step {step + 1} of {steps}")
@@ -142,6 +148,9 @@ class Preference:
         await learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=False)
         return {"model": str(folder / "model"), "steps": steps, "metrics": {**before, **after}}
+
+    def _phase(self, context: RunContext, step: int, phase: str) -> None:
+        context.recorder.event("phase", stage=self.name, stage_step=step, phase=phase)
 
     def _optim(self, steps: int) -> OptimConfig:
         warmup = self.config.optim.warmup_steps or round(self.config.warmup_share * steps)

@@ -15,7 +15,6 @@ from raylign.config.parts import reads_scores
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import Node
 from raylign.errors import DataError, Problem
-from raylign.evaluate import evaluate
 from raylign.loop import Loop, LoopSettings, Parts
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.records import Prompt
@@ -33,7 +32,7 @@ class Rl:
         group_size: int = 8
         minibatches: int = 1
         epochs: int = 1
-        mask_truncated: bool = False
+        mask_truncated: bool = False  # rows cut by a length limit keep their score but carry no loss
         dynamic_sampling: bool = False
         sampling_rounds: int = 4
         eval_every: int = 0  # 0: never
@@ -63,6 +62,10 @@ class Rl:
                     key="rewards", value="none", why=f"{key} has nothing to learn from", fix="add rewards.<name>.fn"
                 )
             )
+        if config.mask_truncated and cfg.shaper.get("overlong_buffer"):
+            why = "truncated responses would be masked and punished"
+            fix = "set shaper.overlong_buffer=0, or do not mask"
+            found.append(Problem(key=f"{key}.mask_truncated", value="true", why=why, fix=fix))
         updates = config.minibatches * config.epochs
         if updates > 1 and (config.objective or cfg.objective).get("old_logprob", "detach") == "detach":
             why = f"{updates} updates a step need the log-probs from before the first of them"
@@ -82,7 +85,7 @@ class Rl:
         if self.config.start:
             # The loop publishes the learner's weights before the first sample, so engines of another stage will do.
             context.hand_over(Path(context.model_of(self.config.start)), published=True)
-        loop = Loop(await self._parts(context), self._settings(context), self._on_phase(context))
+        loop = await self.loop(context)
         start = await self._resume(context, loop, checkpoints)
         found = await loop.publish()
         context.recorder.event("published", stage=self.name, **found)
@@ -90,7 +93,7 @@ class Rl:
             result = await loop.step(step)
             metrics = result.metrics
             if self.config.eval_every and (step + 1) % self.config.eval_every == 0:
-                metrics |= await self.evaluate(context, loop)
+                metrics |= await self.evaluate(context)
                 loop.parts.source.evaluated(metrics)
             context.record(self.name, step + 1, metrics, result.groups, result.batch)
             last, stop = step + 1 == self.config.steps, context.stop_requested
@@ -104,18 +107,14 @@ class Rl:
         context.hand_over(folder / "model", published=True)
         return {"model": str(folder / "model"), "steps": self.config.steps, "metrics": {}}
 
-    async def evaluate(self, context: RunContext, loop: Loop) -> dict[str, float]:
+    async def loop(self, context: RunContext) -> Loop:
+        """The loop over this run's parts, all of them started."""
+        return Loop(await self._parts(context), self._settings(context), self._on_phase(context))
+
+    async def evaluate(self, context: RunContext) -> dict[str, float]:
         """Greedy score on held-out prompts under the weights that are live."""
         prompts = context.prompts.holdout[: self.config.eval_prompts or None]
-        found = await evaluate(
-            prompts,
-            loop.parts.rollouts,
-            loop.parts.rewards,
-            context.shaper(),
-            context.sampling,
-            seed=context.cfg.seed,
-            stall_s=context.cfg.run.stall_s,
-        )
+        found = await context.evaluate(prompts)
         return found.metrics
 
     def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:
@@ -173,7 +172,7 @@ class Rl:
             critic_warmup=cfg.critic.warmup_steps,
             missing_limits={name: reward.max_missing for name, reward in cfg.rewards.items()},
             stall_s=cfg.run.stall_s,
-            **{name: own[name] for name in (*shared, *sampling)},  # type: ignore[index,call-overload]
+            **{name: own[name] for name in (*shared, *sampling)},  # type: ignore[index,call-overload,arg-type]
         )
 
     async def _resume(self, context: RunContext, loop: Loop, checkpoints: Checkpoints) -> int:

@@ -13,7 +13,6 @@ from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
 from raylign.config.schema import Node, OptimConfig, node
 from raylign.errors import DataError
-from raylign.evaluate import evaluate
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.records import Prompt, Sample
 
@@ -83,18 +82,9 @@ class Sft:
 
     async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
         """Score of sampled (not greedy) answers: what reinforcement learning would start from."""
-        rollouts, rewards = await context.rollouts(), await context.rewards()
+        rollouts = await context.rollouts()
         await rollouts.publish(await learner.publish(step))
-        found = await evaluate(
-            context.prompts.holdout[: self.config.eval_prompts],
-            rollouts,
-            rewards,
-            context.shaper(),
-            context.sampling,
-            seed=context.cfg.seed,
-            greedy=False,
-            stall_s=context.cfg.run.stall_s,
-        )
+        found = await context.evaluate(context.prompts.holdout[: self.config.eval_prompts], greedy=False)
         return found.metrics
 
 

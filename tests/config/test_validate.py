@@ -54,6 +54,7 @@ def test_what_is_shipped_is_valid() -> None:
         ("model.path=/nowhere/at/all", "model.path"),
         ("data.path=/nowhere.jsonl", "data.path"),
         ("data.task=", "data.path"),
+        ("data.generator._target_=raylign.nothing.X", "data.generator._target_"),
         ("data.format=verll", "data.format"),
         ("data.format=columns", "data.prompt_key"),
         ("data.template=hello", "data.template"),
@@ -76,11 +77,6 @@ def test_what_is_shipped_is_valid() -> None:
 def test_impossible_settings(override: str, key: str) -> None:
     problem = problems_of(override)[key]
     assert problem.why and problem.fix
-
-
-def test_a_file_beside_a_task_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text("{}\n")
-    assert "data.task" in problems_of(f"data.path={tmp_path}/rows.jsonl", "data.task=basic_arithmetic")
 
 
 def test_data_files(tmp_path: Path) -> None:

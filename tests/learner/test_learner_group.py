@@ -124,7 +124,7 @@ def test_learning_rates_are_applied(start_group: Callable[[int], Any], tiny_mode
     before = read_weights(run(group.publish(0)))
     reports = [*train(group), run(group.update(BATCHES[0], CROSS_ENTROPY))]
     assert [report["lr"] for report in reports] == pytest.approx([5e-4, 1e-3, 1e-3, 0.0])
-    assert [report["optimizer_step"] for report in reports] == [1, 2, 3, 4]
+    assert [report["learner/optimizer_step"] for report in reports] == [1, 2, 3, 4]
     name = "model.norm.weight"
     first = read_weights(run(group.publish(1)))[name]
     assert not np.array_equal(first, before[name])

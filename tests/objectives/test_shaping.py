@@ -74,19 +74,6 @@ def test_soft_overlong_penalty(length: int, penalty: float) -> None:
     assert group.metrics["reward/overlong"] == pytest.approx(2.0 * penalty)
 
 
-def test_masked_truncated_response_has_no_score() -> None:
-    shaper = WeightedSum(WeightedSum.Config(mask_truncated=True), {"right": 1.0}, max_tokens=20)
-    rewards = {"right": Value(score=1.0)}
-    assert shape(shaper, trajectory(20, StopReason.LENGTH, **rewards), trajectory(3, **rewards)).scores == (None, 1.0)
-
-
-def test_masked_and_punished_is_refused() -> None:
-    with pytest.raises(ValueError, match="masked and punished"):
-        WeightedSum.Config(overlong_buffer=4, mask_truncated=True)
-    with pytest.raises(ValueError, match="exceeds max_tokens=3"):
-        WeightedSum(WeightedSum.Config(overlong_buffer=4), {}, max_tokens=3)
-
-
 def test_a_reward_that_is_not_finite_is_refused_by_name() -> None:
     shaper = WeightedSum(WeightedSum.Config(), {"right": 1.0}, max_tokens=10)
     with pytest.raises(ValueError, match="reward right of p#0 is nan"):
@@ -102,3 +89,8 @@ def test_state_is_empty_and_existing_metrics_stay() -> None:
     assert shaped.scores == (None,)
     assert shaped.metrics["mine"] == 3.0
     assert "reward/score" not in shaped.metrics
+
+
+def test_overlong_buffer_longer_than_the_response_is_refused() -> None:
+    with pytest.raises(ValueError, match="exceeds max_tokens=3"):
+        WeightedSum(WeightedSum.Config(overlong_buffer=4), {}, max_tokens=3)

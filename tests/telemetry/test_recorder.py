@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,43 +15,11 @@ import yaml
 
 from raylign.columns import Columns
 from raylign.config.schema import TelemetryConfig
-from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value, sample_from
+from raylign.records import Group, sample_from
 from raylign.telemetry.recorder import Recorder, read_lines
 from raylign.telemetry.sinks import Sink
 
-
-def trajectory(prompt: Prompt, index: int, reward: Value | Missing, tokens: int = 3) -> Trajectory:
-    turn = Turn(
-        context_ids=np.zeros(0, np.int32),
-        token_ids=np.arange(tokens, dtype=np.int32),
-        logprobs=np.full(tokens, -0.5, np.float32),
-        versions=np.full(tokens, 2, np.int32),
-        stop=StopReason.EOS,
-        text=f"answer {index}",
-    )
-    return Trajectory(
-        prompt_key=prompt.key,
-        sample_index=index,
-        turns=(turn,),
-        seed=index,
-        stop=StopReason.EOS,
-        rewards={"correct": reward},
-    )
-
-
-def a_group(number: int = 0, size: int = 3) -> Group:
-    prompt = Prompt(
-        id=f"p{number}",
-        messages=({"role": "user", "content": "1+1?"},),
-        token_ids=np.array([7, 8], np.int32),
-        answer="2",
-    )
-    rewards: list[Value | Missing] = [Value(score=1.0), Missing(reason="timeout"), Value(score=0.0)]
-    return Group(
-        prompt=prompt,
-        trajectories=tuple(trajectory(prompt, i, rewards[i % 3]) for i in range(size)),
-        scores=(1.0, None, 0.0)[:size],
-    )
+Groups = Callable[..., Group]
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -73,7 +42,7 @@ def test_metrics_events_and_settings(tmp_path: Path) -> None:
     recorder.close()
 
 
-def test_rollouts_hold_everything(tmp_path: Path) -> None:
+def test_rollouts_hold_everything(tmp_path: Path, a_group: Groups) -> None:
     recorder = Recorder(tmp_path, TelemetryConfig())
     group = a_group()
     batch = Columns.from_samples([sample_from(group.trajectories[i], group.prompt, 0) for i in group.valid])
@@ -91,7 +60,7 @@ def test_rollouts_hold_everything(tmp_path: Path) -> None:
     recorder.close()
 
 
-def test_varying_advantages_are_kept_per_token(tmp_path: Path) -> None:
+def test_varying_advantages_are_kept_per_token(tmp_path: Path, a_group: Groups) -> None:
     recorder = Recorder(tmp_path, TelemetryConfig())
     group = a_group(size=1)
     batch = Columns.from_samples([sample_from(group.trajectories[0], group.prompt, 0)])
@@ -101,7 +70,7 @@ def test_varying_advantages_are_kept_per_token(tmp_path: Path) -> None:
     recorder.close()
 
 
-def test_the_number_of_rollouts_is_limited(tmp_path: Path) -> None:
+def test_the_number_of_rollouts_is_limited(tmp_path: Path, a_group: Groups) -> None:
     groups = [a_group(i) for i in range(4)]
     for limit, expected in ((5, 5), (0, 12)):
         recorder = Recorder(tmp_path, TelemetryConfig(rollouts_per_step=limit))
@@ -109,7 +78,7 @@ def test_the_number_of_rollouts_is_limited(tmp_path: Path) -> None:
         recorder.close()
 
 
-def test_truncate_drops_what_will_be_done_again(tmp_path: Path) -> None:
+def test_truncate_drops_what_will_be_done_again(tmp_path: Path, a_group: Groups) -> None:
     recorder = Recorder(tmp_path, TelemetryConfig())
     for step in range(1, 6):
         recorder.metrics(step, {"loss": step}, "rl")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
-from test_recorder import a_group
-
 from raylign.config.schema import TelemetryConfig
+from raylign.records import Group
 from raylign.telemetry.recorder import Recorder
 from raylign.telemetry.report import _ticks, charts, write_report
 
+Groups = Callable[..., Group]
 
-def a_run(folder: Path, steps: int = 60) -> None:
+
+def a_run(folder: Path, a_group: Groups, steps: int = 60) -> None:
     noise = random.Random(0)
     recorder = Recorder(folder, TelemetryConfig())
     recorder.settings({"recipe": "grpo", "data": {"task": "a<b>", "size": 3}}, ["recipe=grpo", "seed=1"])
@@ -41,8 +43,8 @@ def a_run(folder: Path, steps: int = 60) -> None:
     recorder.close()
 
 
-def test_a_whole_run(tmp_path: Path) -> None:
-    a_run(tmp_path)
+def test_a_whole_run(tmp_path: Path, a_group: Groups) -> None:
+    a_run(tmp_path, a_group)
     html = write_report(tmp_path).read_text()
     assert "31.0% → 92.5%" in html and "+61.5 points" in html
     assert "worker_restarted" in html and "phase: learn" not in html
@@ -64,16 +66,25 @@ def test_an_empty_folder_and_a_young_run(tmp_path: Path) -> None:
 
 
 def test_charts_by_family() -> None:
-    lines = [{"step": s, "stage": "rl", "time": s, "zebra": 1.0, "reward/a": s, "reward/b": -s} for s in range(3)]
-    made = charts(lines)
-    assert [chart["title"] for chart in made] == ["reward", "zebra"]
+    lines = [
+        {"step": s, "stage": "rl", "time": s, "zebra": 1.0, "yak": s, "reward/a": s, "reward/b": -s} for s in range(3)
+    ]
+    made, steady = charts(lines)
+    assert [(chart["title"], chart["main"]) for chart in made] == [("reward", True), ("yak", False)]
     assert [name for _, name, _ in made[0]["legend"]] == ["a", "b"]
-    assert charts(lines[:1]) == [], "one point is no curve"
+    assert steady == [("zebra", "1")]
+    assert charts(lines[:1])[0] == [], "one point is no curve"
+
+
+def test_no_line_joins_two_stages() -> None:
+    lines = [{"step": s, "stage": "a" if s < 3 else "b", "time": s, "loss": s} for s in range(6)]
+    (chart,), _ = charts(lines)
+    assert chart["svg"].count("<polyline") == 2
 
 
 def test_many_series_are_split() -> None:
-    lines = [{"step": s, "stage": "rl", "time": s} | {f"m/{i:02d}": s * i for i in range(14)} for s in range(3)]
-    assert [len(chart["legend"]) for chart in charts(lines)] == [6, 6, 2]
+    lines = [{"step": s, "stage": "rl", "time": s} | {f"m/{i:02d}": s * (i + 1) for i in range(14)} for s in range(3)]
+    assert [len(chart["legend"]) for chart in charts(lines)[0]] == [6, 6, 2]
 
 
 def test_ticks_enclose() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from raylign import __version__
 from raylign.cli import doctor, export, plan, recipes, train
@@ -42,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed.overrides = [*parsed.overrides, *rest]  # argparse takes no settings after an option
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if not list(Path("/dev").glob("nvidia[0-9]*")):
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns on the screen that it found no GPU
     try:
         return int(parsed.run(parsed))
     except RaylignError as error:

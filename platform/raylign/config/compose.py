@@ -1,10 +1,9 @@
 """From a command line to a typed `Config`: Hydra picks and orders the files, this module merges and checks them.
 
 Layers, later wins: schema defaults, ``config.yaml``, scale, recipe, variant, the block of the chosen scale below the
-key ``at`` of any of those files, the command line. Three rules differ from a plain merge: a layer that changes the
-``_target_`` of a part replaces the whole part (its old fields belong to another class); a stage, reward or scorer that
-ends up null is left out; ``data.path`` on the command line takes the place of a recipe's procedural task. Every
-problem of every layer is reported at once, with the layer that it comes from.
+key ``at`` of any of those files, the command line. Two rules differ from a plain merge: a layer that changes the
+``_target_`` of a part replaces the whole part (its old fields belong to another class), and a stage, reward or scorer
+that ends up null is left out. Every problem of every layer is reported at once, with the layer that it comes from.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ from raylign.errors import ConfigError, Problem
 
 CONF = "pkg://raylign.conf"
 COMMAND_LINE = "command line"
-TASK = ("task", "task_args", "task_template")
 
 
 class Composed(NamedTuple):
@@ -281,9 +279,6 @@ def _apply_overrides(layers: _Layers, overrides: Sequence[Override]) -> list[Pro
         for name in reversed(override.key_or_group.split(".")):
             value = {name: value}
         layer = merge(layer, value, parts=False)  # type: ignore[arg-type]  # one layer, whatever its order
-    if isinstance(layer.get("data"), Mapping) and layer["data"].get("path"):
-        defaults = _schema_tree()["data"]  # a file of the user's own takes the place of the recipe's task
-        layers.tree["data"] = layers.tree["data"] | {name: defaults[name] for name in TASK}
     layers.add(layer, COMMAND_LINE)
     for override in overrides:
         if override.is_delete():

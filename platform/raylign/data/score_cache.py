@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -73,7 +74,7 @@ class ScoreCache:
         try:
             with np.load(shard) as arrays:
                 keys, lengths, values = arrays["keys"], arrays["lengths"], arrays["values"]
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(
                 f"{shard}: not a readable shard of scores ({error}); delete it, it is made again"
             ) from error

@@ -23,19 +23,14 @@ class WeightedSum:
 
     @dataclass
     class Config:
-        """Every choice that changes the number. Truncated responses may be masked or punished, never both."""
+        """Every choice that changes the number."""
 
         overlong_buffer: int = 0  # C in tokens, 0: no penalty
         overlong_penalty: float = 1.0
-        mask_truncated: bool = False  # responses cut at max_tokens get no score
 
         def __post_init__(self) -> None:
             if self.overlong_buffer < 0 or self.overlong_penalty < 0:
                 raise ValueError("overlong_buffer and overlong_penalty must be 0 or more")
-            if self.overlong_buffer and self.mask_truncated:
-                raise ValueError(
-                    "truncated responses would be masked and punished: set overlong_buffer=0 or unmask them"
-                )
 
     def __init__(self, config: Config, weights: Mapping[str, float], max_tokens: int) -> None:
         if config.overlong_buffer > max_tokens:
@@ -83,7 +78,7 @@ class WeightedSum:
             if not isinstance(reward, Value):
                 return None
             total += weight * finite(reward.score, f"reward {name} of {trajectory.prompt_key}")
-        return None if self.config.mask_truncated and trajectory.truncated else total
+        return total
 
     def _overlong(self, trajectory: Trajectory) -> float:
         buffer = self.config.overlong_buffer

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TextIO
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -208,5 +208,5 @@ class RichProgress:
         grid.add_row(*(Text(label, style="dim") for label, _ in self._values))
         grid.add_row(*(Text(value, style="bold") for _, value in self._values))
         line = Text(f"reward {sparkline(self._rewards, max(20, self._console.width - 14))}", style="green")
-        body = [head, *([grid] if self._values else []), *([line] if self._rewards else [])]
+        body: list[RenderableType] = [head, *([grid] if self._values else []), *([line] if self._rewards else [])]
         return Panel(Group(*body), title=self._stage, title_align="left", border_style="cyan")

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -115,7 +116,7 @@ class Recorder:
         if self._sinks is None:
             self._sinks = open_sinks(self._config, self.folder, self._run_id, self._sink_failed)
         for sink in list(self._sinks):
-            self._guard(sink, lambda sink=sink: sink.metrics(step, values))
+            self._guard(sink, functools.partial(sink.metrics, step, values))
 
     def _guard(self, sink: Sink, call: Callable[[], None]) -> None:
         try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import itertools
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import orjson
@@ -18,11 +21,19 @@ from raylign.telemetry.progress import duration
 from raylign.telemetry.recorder import read_lines
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 190, 52, 10, 10, 26
-ORDER = ("reward", "eval", "accuracy", "loss", "kl", "entropy", "length", "gap", "ratio", "clip", "advantage", "tokens")
+MAIN = ("reward", "eval", "loss", "length", "entropy", "approx_kl_k3", "grad_norm", "sampler_gap", "tokens", "time")
 SERIES = 6  # lines in one chart that can be told apart
-SMOOTHING = 0.85
+SMOOTHING = 0.7
 ACCURACY = ("eval/score",)
 GROUPS, SAMPLES = 4, 4  # shown of the last step
+
+
+class Point(NamedTuple):
+    """One value of a metric."""
+
+    x: float  # step
+    y: float
+    stage: str
 
 
 def write_report(folder: Path) -> Path:
@@ -32,12 +43,14 @@ def write_report(folder: Path) -> Path:
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         resources.files("raylign.telemetry").joinpath("report.html").read_text()
     )
-    html = page.render(
+    drawn, steady = charts(lines)
+    text = page.render(
         name=folder.name,
         recipe=resolved.get("recipe", ""),
         summary=_summary(lines),
         accuracy=_accuracy(lines),
-        charts=charts(lines),
+        charts=drawn,
+        steady=steady,
         settings=_settings(resolved),
         overrides=_text(folder / "overrides.txt").split("\n"),
         environment=_environment(folder / "environment.json"),
@@ -46,43 +59,51 @@ def write_report(folder: Path) -> Path:
         made=time.strftime("%Y-%m-%d %H:%M:%S"),
     )
     path = folder / "report.html"
-    write_atomically(path, html.encode())
+    write_atomically(path, text.encode())
     return path
 
 
-def charts(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One chart per metric family (the name before the first slash), the best known families first.
+def charts(lines: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+    """One chart per metric family (the name up to its last slash), and (name, value) of what never changed.
 
-    Each is {"title", "svg", "legend": [(series number, name, last value)]}.
+    A chart is {"title", "main", "svg", "legend": [(series number, name, last value)]}; the main ones come first.
     """
-    families: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    families: dict[str, dict[str, list[Point]]] = {}
     for line in lines:
         for name, value in line.items():
             if name in ("step", "time", "stage") or not isinstance(value, (int, float)) or not math.isfinite(value):
                 continue
-            family = name.split("/", 1)[0]
-            families.setdefault(family, {}).setdefault(name, []).append((line["step"], value))
-    made = []
+            family = name.rpartition("/")[0] or name
+            families.setdefault(family, {}).setdefault(name, []).append(Point(line["step"], value, line["stage"]))
+    made, steady = [], []
     for family in sorted(families, key=_rank):
-        series = {name: points for name, points in families[family].items() if len(points) > 1}
-        names = sorted(series)
+        moving = {}
+        for name, points in sorted(families[family].items()):
+            if len({point.y for point in points}) > 1:
+                moving[name] = points
+            else:
+                steady.append((name, _number(points[-1].y)))
+        names = list(moving)
         for first in range(0, len(names), SERIES):
-            shown = {name: series[name] for name in names[first : first + SERIES]}
+            shown = {name: moving[name] for name in names[first : first + SERIES]}
             legend = [
-                (i, name.split("/", 1)[-1], _number(points[-1][1])) for i, (name, points) in enumerate(shown.items())
+                (number, name.rpartition("/")[2], _number(points[-1].y))
+                for number, (name, points) in enumerate(shown.items())
             ]
-            made.append({"title": family, "svg": _svg(list(shown.items())), "legend": legend})
-    return made
+            main = family in MAIN and first == 0
+            made.append({"title": family, "main": main, "svg": _svg(list(shown.items())), "legend": legend})
+    return made, steady
 
 
 def _rank(family: str) -> tuple[int, str]:
-    return next((i for i, known in enumerate(ORDER) if family.startswith(known)), len(ORDER)), family
+    return (MAIN.index(family) if family in MAIN else len(MAIN)), family
 
 
-def _svg(series: Sequence[tuple[str, Sequence[tuple[float, float]]]]) -> str:
-    xs = [x for _, points in series for x, _ in points]
-    ys = [y for _, points in series for _, y in points]
-    ticks_y, ticks_x = _ticks(min(ys), max(ys)), [x for x in _ticks(min(xs), max(xs)) if min(xs) <= x <= max(xs)]
+def _svg(series: Sequence[tuple[str, Sequence[Point]]]) -> str:
+    xs = [point.x for _, points in series for point in points]
+    ys = [point.y for _, points in series for point in points]
+    ticks_y = _ticks(min(ys), max(ys))
+    ticks_x = [x for x in _ticks(min(xs), max(xs)) if min(xs) <= x <= max(xs) and x == int(x)]
     x0, x1, y0, y1 = min(xs), max(xs), ticks_y[0], ticks_y[-1]
 
     def px(x: float) -> float:
@@ -98,25 +119,27 @@ def _svg(series: Sequence[tuple[str, Sequence[tuple[float, float]]]]) -> str:
     for x in ticks_x:
         parts.append(f'<text x="{px(x):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{_number(x)}</text>')
     for number, (name, points) in enumerate(series):
-        line = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in points)
-        smooth = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in _smoothed(points))
-        many = len(points) > 20
-        parts.append(f'<polyline class="s{number}{" raw" if many else ""}" points="{line}"/>')
-        parts += [f'<polyline class="s{number}" points="{smooth}"/>'] if many else []
-        x, y = points[-1]
-        title = f"{name} = {_number(y)} at step {_number(x)}"
-        parts.append(
-            f'<circle class="s{number}" cx="{px(x):.1f}" cy="{py(y):.1f}" r="3"><title>{title}</title></circle>'
-        )
+        for _, stage in itertools.groupby(points, key=lambda point: point.stage):  # no line from stage to stage
+            own = list(stage)
+            many = len(own) > 20
+            line = " ".join(f"{px(point.x):.1f},{py(point.y):.1f}" for point in own)
+            parts.append(f'<polyline class="s{number}{" raw" if many else ""}" points="{line}"/>')
+            if many:
+                smooth = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in _smoothed(own))
+                parts.append(f'<polyline class="s{number}" points="{smooth}"/>')
+            last = own[-1]
+            title = f"{name} = {_number(last.y)} at step {_number(last.x)} ({last.stage})"
+            place = f'cx="{px(last.x):.1f}" cy="{py(last.y):.1f}"'
+            parts.append(f'<circle class="s{number}" {place} r="3"><title>{html.escape(title)}</title></circle>')
     return "".join([*parts, "</svg>"])
 
 
-def _smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def _smoothed(points: Sequence[Point]) -> list[tuple[float, float]]:
     """Exponential mean, corrected for its start."""
     total, weight, out = 0.0, 0.0, []
-    for x, y in points:
-        total, weight = SMOOTHING * total + y, SMOOTHING * weight + 1
-        out.append((x, total / weight))
+    for point in points:
+        total, weight = SMOOTHING * total + point.y, SMOOTHING * weight + 1
+        out.append((point.x, total / weight))
     return out
 
 
@@ -155,13 +178,11 @@ def _accuracy(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
             found.append((line["stage"], line["step"], value))
     if not found:
         return None
-    change = found[-1][2] - found[0][2]
-    return {
-        "before": f"{found[0][2]:.1%}",
-        "after": f"{found[-1][2]:.1%}",
-        "change": f"{change * 100:+.1f}",
-        "all": found,
-    }
+    written = Counter(line["stage"] for line in lines)
+    alone = [entry for entry in found if written[entry[0]] == 1]  # of stages that do nothing but evaluate
+    first, last = (alone[0], alone[-1]) if len(alone) > 1 else (found[0], found[-1])
+    change = f"{(last[2] - first[2]) * 100:+.1f}"
+    return {"before": f"{first[2]:.1%}", "after": f"{last[2]:.1%}", "change": change, "all": found}
 
 
 def _settings(resolved: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -178,8 +199,10 @@ def _rollouts(folder: Path) -> dict[str, Any] | None:
     files = sorted(folder.glob("step_*.jsonl"))
     if not files:
         return None
+    trained = (path for path in reversed(files) if any(row.get("advantage") is not None for row in read_lines(path)))
+    chosen = next(trained, files[-1])  # samples that were learned from say more than those of an evaluation
     groups: dict[str, list[dict[str, Any]]] = {}
-    for row in read_lines(files[-1]):
+    for row in read_lines(chosen):
         groups.setdefault(str(row["prompt"]), []).append(row)
     shown = []
     for key, rows in list(groups.items())[:GROUPS]:
@@ -190,7 +213,7 @@ def _rollouts(folder: Path) -> dict[str, Any] | None:
         shown.append(
             {"key": key, "first": rows[0], "rows": [_sample(row) for row in picked], "n": len(rows), "mean": mean}
         )
-    return {"step": int(files[-1].stem.removeprefix("step_")), "groups": shown}
+    return {"step": int(chosen.stem.removeprefix("step_")), "groups": shown}
 
 
 def _sample(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,237 @@
+"""G-OPD (arXiv:2602.12125): what a faithful small-scale experiment must show, with the digest's thresholds.
+
+A  the update's fixed point is pi*^lambda pi_ref^(1 - lambda) per prefix, for six lambdas (tabular policy)
+B  lambda = 1 does not depend on the reference to the last bit, lambda = 1.25 does; both groupings of A_t agree
+C  read-out task through the real actors: base by sft, teacher by GRPO, students at lambda .5, 1, 1.25 (2 seeds)
+D  two tasks, a teacher each from one base, one student with routing by domain; swapped teachers must fail
+E  reward correction in closed form: a teacher's own base as reference beats a weaker student's for lambda > 1
+
+    make experiment RECIPE=g_opd                  all parts, about 15 minutes on 2 cores
+    make experiment RECIPE=g_opd ARGS="A B E"     the parts without a language model, a minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.experiments import _g_opd_closed_form as closed
+from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage
+from benchmarks.experiments.report import ROOT, Claim, write
+from raylign.recipes.g_opd import token_advantage
+
+SEEDS = (1, 2)
+SCORE = {"samples": 8, "greedy": False}
+STUDENT = {"steps": 120, "prompts_per_step": 48, "group_size": 1}
+TEACHER = {"steps": 14, "prompts_per_step": 8, "group_size": 6}
+GRPO = {"_target_": "raylign.objectives.credit.GroupCredit"}
+CALIBRATED = {"base": 0.20, "teacher": 0.53, "0.5": 0.36, "1": 0.54, "1.25": 0.61}
+WITHOUT = ["~stages.teacher", "~stages.distill", "~stages.after"]  # the experiment brings its own
+
+
+def main(arguments: list[str]) -> int:
+    """Run the parts named, all by default; exit status 0 when every claim holds."""
+    known: dict[str, Callable[[Path], list[Claim]]] = {
+        "A": fixed_point,
+        "B": invariance,
+        "C": beyond_the_teacher,
+        "D": several_teachers,
+        "E": correction,
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(known)}; all by default")
+    parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "experiments" / "g_opd-runs")
+    parsed = parser.parse_args(arguments)
+    wanted = parsed.parts or list(known)
+    started, claims = time.time(), []
+    for part in wanted:
+        begun = time.time()
+        claims += known[part](parsed.folder)
+        print(f"part {part}: {time.time() - begun:.0f} s", flush=True)
+    slug = "g_opd" if set(wanted) == set(known) else f"g_opd-{''.join(sorted(wanted))}"
+    settings = {"parts": wanted, "seeds": SEEDS, "student": STUDENT, "teacher": TEACHER}
+    return 0 if write(slug, claims, settings, started=started) else 1
+
+
+# ----------------------------------------------------------------------------------------------- A, B, E: no actors
+
+
+def fixed_point(_: Path, steps: int = 3000) -> list[Claim]:
+    """KL(student || target) < 1e-3 for every lambda, and accuracies that rise with lambda."""
+    world = closed.World.draw()
+    claims, accuracies = [], []
+    for weight in closed.LAMBDAS:
+        student = closed.train(world, weight, world.base, steps=steps)
+        kl = closed.divergence(student, world.target(weight, world.base))
+        accuracies.append(world.accuracy(student))
+        claims.append(Claim(name=f"A/KL at lambda {weight:g}", value=kl, threshold=1e-3, relation="<"))
+    rise = float(np.diff(accuracies).min())
+    figures = ", ".join(f"{value:.3f}" for value in accuracies)
+    note = f"accuracies {figures}; calibrated .087, .156, .255, .314, .378, .512"
+    return [
+        *claims,
+        Claim(name="A/smallest rise of accuracy with lambda", value=rise, threshold=0, relation=">", note=note),
+    ]
+
+
+def invariance(_: Path, steps: int = 300) -> list[Claim]:
+    """Two references, equal seeds: the same parameters at lambda 1, other ones at 1.25; and the algebra of A_t."""
+    world = closed.World.draw()
+    other = closed.World.draw(seed=1).base
+    moved = {
+        weight: float(
+            np.abs(
+                closed.train(world, weight, world.base, steps=steps) - closed.train(world, weight, other, steps=steps)
+            ).max()
+        )
+        for weight in (1.0, 1.25)
+    }
+    old, teacher, ref = np.random.default_rng(0).normal(-2, 2, (3, 100_000))
+    gaps = [
+        np.abs(token_advantage(old, teacher, ref, w) + (old - teacher) + (w - 1) * (ref - teacher)).max()
+        for w in (0.0, 0.5, 1.0, 1.25, 2.0)
+    ]
+    return [
+        Claim(
+            name="B/parameters that another reference moves at lambda 1", value=moved[1.0], threshold=0, relation="=="
+        ),
+        Claim(name="B/and at lambda 1.25", value=moved[1.25], threshold=0.01, relation=">"),
+        Claim(name="B/two groupings of A_t differ by", value=float(max(gaps)), threshold=1e-6, relation="<="),
+    ]
+
+
+def correction(_: Path) -> list[Claim]:
+    """Accuracy of the optimum with the teacher's base as reference, minus that with the student's base."""
+    gains = {}
+    for weight in (1.0, 1.25, 1.5):
+        found = closed.reward_correction(weight)
+        gains[weight] = found["teacher base"] - found["student base"]
+    return [
+        Claim(name="E/gain of reward correction at lambda 1", value=gains[1.0], threshold=0, relation="=="),
+        Claim(name="E/at 1.25", value=gains[1.25], threshold=0, relation=">", note="calibrated .0057"),
+        Claim(name="E/at 1.5", value=gains[1.5], threshold=0, relation=">", note="calibrated .026"),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ C, D: real actors
+
+
+def beyond_the_teacher(folder: Path) -> list[Claim]:
+    """The paper's central claim: at lambda 1.25 the student ends above the teacher that it learns from."""
+    weights = ("0.5", "1", "1.25")
+    runs = [one_teacher(folder / f"C-seed{seed}", seed, weights) for seed in SEEDS]
+    names = ("base", "teacher", *weights)
+    mean = {name: float(np.mean([_score(run, f"score_{_plain(name)}") for run in runs])) for name in names}
+    note = f"mean of {len(SEEDS)} seeds; base {mean['base']:.3f}, teacher {mean['teacher']:.3f}"
+    above = min(mean["0.5"] - mean["base"], mean["teacher"] - mean["0.5"])
+    claims = [
+        Claim(name="C/lambda .5 between base and teacher", value=above, threshold=0.08, relation=">", note=note),
+        Claim(
+            name="C/lambda 1: |student - teacher|",
+            value=abs(mean["1"] - mean["teacher"]),
+            threshold=0.04,
+            relation="<=",
+        ),
+        Claim(
+            name="C/lambda 1.25: student - teacher", value=mean["1.25"] - mean["teacher"], threshold=0.04, relation=">="
+        ),
+    ]
+    return claims + [
+        Claim(name=f"C/accuracy {name}", value=mean[name], note=f"calibrated {CALIBRATED[name]}") for name in names
+    ]
+
+
+def one_teacher(folder: Path, seed: int, weights: tuple[str, ...], **sizes: dict[str, int]) -> FinishedRun:
+    """base, teacher, and a student from the base for each lambda, each scored by samples on held-out prompts."""
+    stages = [stage("score_base", "evaluate.Evaluate", **SCORE)]
+    stages += [stage("tutor", "rl.Rl", credit=GRPO, **(TEACHER | sizes.get("teacher", {})))]
+    stages += [stage("score_teacher", "evaluate.Evaluate", **SCORE)]
+    for weight in weights:
+        stages += [_student(_plain(weight), float(weight), sizes.get("student", {}))]
+        stages += [stage(f"score_{_plain(weight)}", "evaluate.Evaluate", **SCORE)]
+    return run_recipe("g_opd", folder, [f"seed={seed}", *WITHOUT, "scorers.teacher.path='@tutor'", *stages])
+
+
+def several_teachers(folder: Path) -> list[Claim]:
+    """Two tasks, a teacher for each; the student that hears both against each teacher on its own task."""
+    run = run_recipe("g_opd", folder / "D-teachers", ["seed=1", *WITHOUT, *_two_tasks(), *_teachers()])
+    base = [f"model.path={run.model('base')}", "~stages.base", "~stages.teacher", "~stages.distill", "~stages.after"]
+    colours, shapes = run.model("tutor_colours"), run.model("tutor_shapes")
+    swapped = run_recipe(
+        "g_opd",
+        folder / "D-swapped",
+        ["seed=1", *base, *_two_tasks(colours=shapes, shapes=colours), *_merged("1.25", "")],
+    )
+    claims = []
+    for task in ("colours", "shapes"):
+        teacher = _score(run, f"score_tutor_{task}", task)
+        claims += [
+            Claim(
+                name=f"D/{task}: student at 1.25 - teacher",
+                value=_score(run, "score_125", task) - teacher,
+                threshold=0.02,
+                relation=">=",
+                note=f"teacher {teacher:.3f}, base {_score(run, 'score_base', task):.3f}",
+            ),
+            Claim(
+                name=f"D/{task}: |student at 1 - teacher|",
+                value=abs(_score(run, "score_100", task) - teacher),
+                threshold=0.03,
+                relation="<=",
+            ),
+            Claim(
+                name=f"D/{task}: student of swapped teachers - teacher",
+                value=_score(swapped, "score_125", task) - teacher,
+                threshold=0.02,
+                relation="<",
+                note="negative control: must fall short of what the right routing reaches",
+            ),
+        ]
+    return claims
+
+
+def _two_tasks(**teachers: str) -> list[str]:
+    """Data of both tasks, and a teacher for the prompts of each: stages of this run, or these folders."""
+    found = ["data.generator.domains=[colours,shapes]", "stages.base.steps=1500"] if not teachers else []
+    found += ["data.generator.domains=[colours,shapes]"] if teachers else []
+    found += ["data.size=16384", "data.holdout=512", "~scorers.teacher"]
+    for task in ("colours", "shapes"):
+        path = teachers.get(task, f"@tutor_{task}")
+        found.append(f"scorers.{task}={{stream:teacher_logprob,domain:{task},path:'{path}',gpus:0}}")
+    return found
+
+
+def _teachers() -> list[str]:
+    stages = [stage("score_base", "evaluate.Evaluate", **SCORE)]
+    for task in ("colours", "shapes"):
+        stages += [stage(f"tutor_{task}", "rl.Rl", credit=GRPO, start="@base", domains=[task], **TEACHER)]
+        stages += [stage(f"score_tutor_{task}", "evaluate.Evaluate", **SCORE)]
+    return stages + _merged("1", "@base") + _merged("1.25", "@base")
+
+
+def _merged(weight: str, start: str) -> list[str]:
+    student = _student(_plain(weight), float(weight), {"prompts_per_step": 96, "start": start})
+    return [student, stage(f"score_{_plain(weight)}", "evaluate.Evaluate", **SCORE)]
+
+
+def _student(name: str, weight: float, sizes: dict[str, object]) -> str:
+    credit = {"_target_": "raylign.recipes.g_opd.TeacherCredit", "reward_weight": weight}
+    return stage(f"student_{name}", "rl.Rl", credit=credit, **({"start": "@base"} | STUDENT | sizes))
+
+
+def _score(run: FinishedRun, name: str, task: str = "") -> float:
+    return run.metrics[f"{name}/eval/reward/correct" + (f"/{task}" if task else "")]
+
+
+def _plain(name: str) -> str:
+    """1.25 -> 125: a stage's name has no dot."""
+    return f"{float(name) * 100:03.0f}" if name[0].isdigit() else name
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,87 @@
+"""G-OPD through the command line: base, teacher, student in one run; killed and resumed; two routed teachers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from short_runs import lines, steps, train, weights
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+SMALL = [
+    "recipe=g_opd",
+    "scale=tiny",
+    "seed=3",
+    "model.tiny.hidden_size=32",
+    "model.tiny.head_dim=16",
+    "data.size=512",
+    "data.holdout=32",
+    "stages.base.steps=20",
+    "stages.teacher.steps=2",
+    "stages.distill.prompts_per_step=8",
+    "stages.distill.steps=4",
+    "stages.after.samples=1",
+    "telemetry.progress=none",
+]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("g_opd") / "whole"
+    train(folder, [*SMALL, "run.save_every=1"])
+    return folder
+
+
+def test_every_figure_of_the_digest_is_logged(undisturbed: Path) -> None:
+    rows = steps(undisturbed, "distill")
+    assert len(rows) == 4
+    wanted = {
+        "distill/advantage",
+        "distill/student_teacher_kl",
+        "distill/implicit_reward",
+        "distill/implicit_reward_p99",
+        "max/distill/implicit_reward",
+        "length/mean",
+        "entropy",
+        "reward/correct",
+        "mismatch_weight",
+        "time/score/teacher_logprob",
+        "time/score/ref_logprob",
+    }
+    assert not wanted - set(rows[0])
+    assert rows[0]["mismatch_weight"] == pytest.approx(1.0, abs=1e-3), "engine and learner agree"
+    first = rows[0]
+    # Step 1: the student is the reference still, so the two shares of A_t collapse to lambda (teacher - ref).
+    assert first["distill/advantage"] == pytest.approx(1.25 * first["distill/implicit_reward"], abs=1e-4)
+    assert first["distill/student_teacher_kl"] == pytest.approx(-first["distill/implicit_reward"], abs=1e-4)
+    assert weights(undisturbed, "distill") != weights(undisturbed, "base")
+
+
+def test_student_starts_at_the_base_and_not_at_the_teacher(undisturbed: Path) -> None:
+    started = [event for event in lines(undisturbed / "events.jsonl") if event["kind"] == "stage_started"]
+    assert [event["stage"] for event in started] == ["base", "teacher", "distill", "after"]
+    assert abs(steps(undisturbed, "distill")[0]["distill/student_teacher_kl"]) > 0
+
+
+def test_killed_and_resumed_is_bit_equal(undisturbed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    train(folder, [*SMALL, "run.save_every=1"], die=("learn", 2, 0.02))
+    train(folder, [*SMALL, "run.save_every=1"])
+    assert weights(folder, "distill") == weights(undisturbed, "distill")
+    assert [row["step"] for row in steps(folder, "distill")] == [row["step"] for row in steps(undisturbed, "distill")]
+
+
+def test_two_teachers_are_routed_and_lambda_one_ignores_the_reference(undisturbed: Path, tmp_path: Path) -> None:
+    """Equal seeds, two references, lambda 1: the same weights to the last bit, and no reference actor at all."""
+    base, tutor = (str(undisturbed / "stages" / name / "model") for name in ("base", "teacher"))
+    common = [*SMALL, "~stages.base", "~stages.teacher", "~stages.after", "~scorers.teacher", "stages.distill.start=''"]
+    common += ["data.generator.domains=[colours,shapes]", f"model.path={base}", "credit.reward_weight=1"]
+    common += [f"scorers.a={{stream: teacher_logprob, domain: colours, path: {tutor}, gpus: 0}}"]
+    common += [f"scorers.b={{stream: teacher_logprob, domain: shapes, path: {base}, gpus: 0}}"]
+    for name, reference in (("one", ""), ("two", tutor)):
+        train(tmp_path / name, [*common, "stages.distill.steps=2", f"scorers.reference.path='{reference}'"])
+        assert not list((tmp_path / name / "logs").glob("scorer-reference*"))
+        assert list((tmp_path / name / "logs").glob("scorer-a*")) and list((tmp_path / name / "logs").glob("scorer-b*"))
+    assert weights(tmp_path / "one", "distill") == weights(tmp_path / "two", "distill")
+    rows = steps(tmp_path / "one", "distill")
+    assert {"reward/correct/colours", "reward/correct/shapes"} <= set(rows[0]), "verifiable reward by domain"
