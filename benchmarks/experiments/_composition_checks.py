@@ -1,4 +1,4 @@
-"""Composition-RL without a model: exactness of the operator, real seeds, the solve-all arithmetic. Part of the experiment.
+"""Composition-RL without a model: exactness of the operator, real seeds, the solve-all arithmetic.
 
 Nothing here shares code with the composer that it judges: chains are solved by reading their text.
 """
@@ -28,8 +28,8 @@ NUMBER = re.compile(r"-?\d*(?:\d|\.\d+)(?:/\d+)?")
 DECIMAL = re.compile(r"-?\d+(?:\.\d+)?")
 # fmt: off
 WORDS = {
-    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "eleven": 11, "twelve": 12,
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+    "ten": 10, "eleven": 11, "twelve": 12,
 }
 # fmt: on
 PLACEHOLDER = re.compile(r"\{?new_variable2\}?")
@@ -320,8 +320,8 @@ class SolveAll:
 def solve_all(prompts: int, depth: int, link: Callable[[np.random.Generator, int], np.ndarray], seed: int) -> SolveAll:
     """Simulate 8 rollouts of `prompts` chains over 60 skills; the ratio as the prompt source logs it.
 
-    Skill success ~ Beta(5.52, .48), mean .92; link(rng, n) draws each chain's link success. The formula is conditional on
-    what was drawn: mean over prompts of (p1 p2 p_l)^8, with its binomial standard error.
+    Skill success ~ Beta(5.52, .48), mean .92; link(rng, n) draws each chain's link success. The formula is conditional
+    on what was drawn: mean over prompts of (p1 p2 p_l)^8, with its binomial standard error.
     """
     from benchmarks.experiments._composition_simulation import logged_ratio
 

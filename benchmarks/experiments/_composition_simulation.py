@@ -50,7 +50,7 @@ class _Learner:
 
 
 def logged_ratio(success: np.ndarray, rng: np.random.Generator) -> float:
-    """One step of the real loop on prompts that succeed with these probabilities; ``source/solve_all`` as it is logged."""
+    """``source/solve_all`` of one step of the real loop on prompts that succeed with these probabilities."""
     prompts = [
         Prompt(
             id=f"p{number}",

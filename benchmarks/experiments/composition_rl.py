@@ -1,9 +1,9 @@
 """Composition-RL (arXiv:2602.12036): what a faithful small-scale experiment must show, with the digest's thresholds.
 
-A  exactness: the operator on 2,000 random triples, on the human-checked records of VCMD and on its 200 seeds; reason codes;
-   the solve-all ratio that the prompt source logs, against its formula (no model)
-B  learning through the real actors, 3 seeds: warm-up by sft, then GRPO on the seeds alone, on composed prompts, and on the
-   same pairs side by side without a link, each from the same warmed-up model
+A  exactness: the operator on 2,000 random triples, on the human-checked records of VCMD and on its 200 seeds; reason
+   codes; the solve-all ratio that the prompt source logs, against its formula (no model)
+B  learning through the real actors, 3 seeds: warm-up by sft, then GRPO on the seeds alone, on composed prompts, and on
+   the same pairs side by side without a link, each from the same warmed-up model
 C  the depth curriculum through the real actors: depth 1 until its solve-all ratio is exhausted, then depth 2
 
     make experiment RECIPE=composition_rl                 all parts, 15 to 20 minutes on 2 cores
@@ -27,7 +27,7 @@ from benchmarks.experiments.report import ROOT, Claim, write
 
 SEEDS = (1, 2, 3)
 STEPS = 100
-WARMUP = {"steps": 1000, "shares": [0.85, 0.15], "chains": 350}
+WARMUP = {"steps": 1000, "shares": [0.8, 0.2], "chains": 1500, "first_seeds": 150}
 RL = {"steps": STEPS, "prompts_per_step": 48, "group_size": 8, "dynamic_sampling": True, "sampling_rounds": 4}
 COMPOSER = {"_target_": "raylign.recipes.composition_rl.SymbolicComposer", "style": "formula", "modulus": 10}
 SOURCE = {"_target_": "raylign.recipes.composition_rl.CompositionSource", "composer": COMPOSER}

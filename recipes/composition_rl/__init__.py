@@ -1,20 +1,20 @@
 """Composition-RL: chain verifiable prompts that are solved already, and train on the chains (arXiv:2602.12036).
 
-Compose((q1, gt1), (q2, gt2)) = (q12, gt2): a number v1 is read off gt1 by rule and defined in words as X, a number v2 in
-the text of q2 becomes Y, and the sentence "Y is delta more than X", delta = v2 - v1, joins them. Solving q12 takes solving
-q1, the link and q2; the rule verifier of q2 still grades it. SPC(q1..qK) = Compose(q1, SPC(q2..qK)).
+Compose((q1, gt1), (q2, gt2)) = (q12, gt2): a number v1 is read off gt1 by rule and defined in words as X, a number v2
+in the text of q2 becomes Y, and the sentence "Y is delta more than X", delta = v2 - v1, joins them. Solving q12 takes
+solving q1, the link and q2; the rule verifier of q2 still grades it. SPC(q1..qK) = Compose(q1, SPC(q2..qK)).
 
 Objective   J = E[ 1 / sum_i |r_i|  sum_i sum_t w_t min(rho_it A_i, clip(rho_it, 1 - eps, 1 + eps) A_i) ],
             A_i = (v_i - mean v) / std v over G = 8 rollouts, v in {0, 1}, eps = 0.2, no KL;
             w_t = min(pi_old / pi_rollout, 2), detached. Dynamic sampling keeps 0 < mean v < 1.
-Data        D_hat_CK: for every q_K of the data set, and every k < K, 20 fresh random candidates, every one used; the last
-            slot is never subsampled. `source.curriculum.depths` lists the depths of the curriculum, with a trigger;
-            `source.first_domain` and `last_domain` compose across domains; `source.mode=online` composes the prompts that
-            all rollouts of this run have solved; `source.linked=false` is the control without links.
+Data        D_hat_CK: for every q_K of the data set, and every k < K, 20 fresh random candidates, every one used; the
+            last slot is never subsampled. `source.curriculum.depths` lists the depths of the curriculum, with a
+            trigger; `source.first_domain` and `last_domain` compose across domains; `source.mode=online` composes the
+            prompts that all rollouts of this run have solved; `source.linked=false` is the control without links.
 Composers   SymbolicComposer (rules; no model) and LlmComposer (eleven steps with self-verification; stage ComposeSet).
 Stages      before and after (evaluation by depth), rl; scale=tiny: warmup (sft on seeds and some chains) first.
-Needs       prompts with a verifiable answer, rollout workers, a rule verifier, a learner. No critic; a reference only with
-            a KL coefficient; for ComposeSet a composer model in the place of the policy.
+Needs       prompts with a verifiable answer, rollout workers, a rule verifier, a learner. No critic; a reference only
+            with a KL coefficient; for ComposeSet a composer model in the place of the policy.
 
 Command     raylign train recipe=composition_rl scale=tiny
             raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen3-4B-Base data.path=math12k.jsonl
@@ -30,10 +30,10 @@ Expect      paper, Qwen3-4B: overall 28.1 on MATH12K, 31.4 on 199K compositions,
             scale=tiny: accuracy at depth 2 rises while training on the seeds alone leaves it (benchmarks/experiments).
 Cost        paper: 256 x 8 rollouts of up to 16k tokens a step; scale=tiny: 3 to 5 minutes on 2 cores.
 
-Deviations  The link is always in the "more" form with a signed delta (VCMD writes "less" for negative ones). The symbolic
-            composer drops a pair rather than guess: numbers that stand twice, shared variable symbols, drawings.
+Deviations  The link is always in the "more" form with a signed delta (VCMD writes "less" for negative ones). The
+            symbolic composer drops a pair rather than guess: numbers that stand twice, shared symbols, drawings.
             The step-10 verdict of the LLM pipeline filters, as the paper says; the released code only counts it.
-            [inferred] by name: eps, correction cap, curriculum triggers, `slots` (which chains D_hat_C3 holds), refills.
+            [inferred] by name: eps, correction cap, curriculum triggers, `slots` (which chains D_hat_C3 holds).
 """
 
 from raylign.recipes.composition_rl.curriculum import Curriculum, Trigger

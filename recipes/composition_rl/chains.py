@@ -1,7 +1,7 @@
 """The surrogate compositional set: which seeds form which chain, drawn from (seed, depth) and nothing else.
 
-D_hat_CK = {SPC(q1..qK): qK in D, q_k in D_k for k < K}, where D_k is a fresh random candidate set of 20 for every qK and
-every k (arXiv 2602.12036, section 3). D_K is never subsampled: the paper's ablation finds its diversity to matter most.
+D_hat_CK = {SPC(q1..qK): qK in D, q_k in D_k for k < K}, where D_k is a fresh random candidate set of 20 for every qK
+and every k (arXiv 2602.12036, section 3). D_K is never subsampled: in the paper's ablation its diversity matters most.
 """
 
 from __future__ import annotations
@@ -35,7 +35,14 @@ class SurrogateSet:
     """
 
     def __init__(
-        self, first: Sequence[Problem], last: Sequence[Problem], depth: int, candidates: int, slots: Slots, seed: int
+        self,
+        first: Sequence[Problem],
+        last: Sequence[Problem],
+        depth: int,
+        *,
+        candidates: int,
+        slots: Slots,
+        seed: int,
     ) -> None:
         if depth < 1 or candidates < 1:
             raise ValueError(f"depth ({depth}) and candidates ({candidates}) must be at least 1")

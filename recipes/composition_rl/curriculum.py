@@ -16,7 +16,8 @@ class Trigger(Enum):
     """What ends a depth.
 
     `none`: nothing. `gain`: the validation score rose by less than `gain_below` over `gain_steps` steps.
-    `solve_all`: the solve-all ratio was above `solve_all_above` for `solve_all_steps` steps on end. `either`: one of both.
+    `solve_all`: the solve-all ratio was above `solve_all_above` for `solve_all_steps` steps on end. `either`: one of
+    both.
     """
 
     none = "none"

@@ -91,8 +91,6 @@ class _Reader:
         return value**exponent
 
     def atom(self) -> Any:
-        import sympy
-
         token = self.take()
         if token == "(":
             value = self.expression()
@@ -101,20 +99,12 @@ class _Reader:
         if token == "{":
             self.position -= 1
             return self.group()
-        if token == "\\pi":
-            return sympy.pi
         if token == "\\sqrt":
             return self._root()
         if token == "\\frac":
             upper = self.group()
             return upper / self._not_zero(self.group())
-        if token[0].isdigit() or token[0] == ".":
-            if len(token) > DIGITS:
-                raise Unreadable(f"{token} has more than {DIGITS} digits")
-            return sympy.Rational(token)
-        if token.isalpha() and len(token) == 1:
-            return sympy.Symbol(token)
-        raise Unreadable(token)
+        return _leaf(token)
 
     def group(self) -> Any:
         """What stands in braces, or the next digit or letter, as TeX reads an argument."""
@@ -150,3 +140,17 @@ class _Reader:
         if value == 0:
             raise ZeroDivisionError
         return value
+
+
+def _leaf(token: str) -> Any:
+    import sympy
+
+    if token == "\\pi":
+        return sympy.pi
+    if token[0].isdigit() or token[0] == ".":
+        if len(token) > DIGITS:
+            raise Unreadable(f"{token} has more than {DIGITS} digits")
+        return sympy.Rational(token)
+    if token.isalpha() and len(token) == 1:
+        return sympy.Symbol(token)
+    raise Unreadable(token)

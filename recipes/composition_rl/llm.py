@@ -9,7 +9,7 @@
 | 6 | a program for delta = v2 - v1 | program_failed, program_refused |
 | 7, 8 | a program for v2 from v1 and the relation; a program compares | link_wrong |
 | 9 | two variable symbols | tags_missing, symbol_clash |
-| 10 | whether the two texts share a symbol: the verdict filters, as in the paper (the released code only counts it) | symbol_clash |
+| 10 | whether the two texts share a symbol: the verdict filters (the released code only counts it) | symbol_clash |
 
 Programs run in the sandbox (5 s) and are asked for anew at most twice; equal strings need no program.
 """

@@ -67,7 +67,7 @@ def step_metrics(groups: Sequence[Group], reward: str) -> dict[str, float]:
         if passed:
             rates[depth].append(float(np.mean(passed)))
         lengths[depth] += [trajectory.response_length for trajectory in group.trajectories]
-        for found in map(lambda one: _recovery(one, group), group.trajectories):
+        for found in [_recovery(trajectory, group) for trajectory in group.trajectories]:
             first += found[:1]
             every += found
     metrics = _ratios([rate for values in rates.values() for rate in values])

@@ -17,9 +17,9 @@ def relation_sentence(symbol2: str, delta: str, symbol1: str) -> str:
     return f"${symbol2}$ is ${delta}$ more than ${symbol1}$."
 
 
-def assemble(first: str, definition: str, relation: str, second: str, glue: str = " ", line: str = "\n") -> str:
+def assemble(first: str, definition: str, relation: str, second: str, glue: str = " ") -> str:
     """q1, its definition, the relation and the modified q2 as one text."""
-    return f"{first}{glue}{definition}{line}{relation}{line}{second}"
+    return f"{first}{glue}{definition}\n{relation}\n{second}"
 
 
 def joined(first: Problem, second: Problem, link: Link, text: str, own: tuple[int, int]) -> Problem:

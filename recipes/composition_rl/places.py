@@ -1,9 +1,9 @@
 """Numbers in a problem's text: which of them may become the variable v2, in order of preference.
 
-Order of the paper's rules: integers, fractions, decimals, number words; exponents after the other integers; small values
-first. Left alone: numbers in drawings and labels, subscripts and bases, parts of mixed numerals, times, ordinals, lists
-of thousands whose commas cannot be told from separators, and every value that the text holds more than once (which of
-the occurrences mean the same quantity is for a reader to say, not for a rule).
+Order of the paper's rules: integers, fractions, decimals, number words; exponents after the other integers; small
+values first. Left alone: numbers in drawings and labels, subscripts and bases, parts of mixed numerals, times,
+ordinals, numbers of thousands whose commas cannot be told from separators, and every value that the text holds more
+than once (which of the occurrences mean the same quantity is for a reader to say, not for a rule).
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ SPOILT_BEFORE = re.compile(
     r"(?:[A-Za-z\d_.\\]|_\{[^{}]*|\\(?:[dt]?frac|sqrt|d?binom)\s*\d*\s*|\\sqrt\[|\d[:/]|\d\s*\^\s*\{?\\frac\{?"
     r"|\\(?:overline|text|mbox|hspace|vspace|begin|color|label)\{[^{}]*|[A-Za-z]-)$"
 )
-SPOILT_AFTER = re.compile(r"(?:[A-Za-z_(\d]|\.\d|[:/]\d|\s*\\[dt]?frac|\\overline|\s*\\left\(|\s*\\ldots|\s*\\(?:choose|over)\b)")
+SPOILT_AFTER = re.compile(
+    r"(?:[A-Za-z_(\d]|\.\d|[:/]\d|\s*\\[dt]?frac|\\overline|\s*\\left\(|\s*\\ldots|\s*\\(?:choose|over)\b)"
+)
 # fmt: on
 PRODUCT_AFTER = re.compile(r"[a-zA-Z](?![A-Za-z])")  # 4x: in mathematics a coefficient, and no ordinal
 EXPONENT = re.compile(r"\^\s*\{?\s*-?\s*$")

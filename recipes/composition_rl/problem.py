@@ -34,7 +34,7 @@ class Reason(StrEnum):
 class Link:
     """How the answer of one problem enters the next: Y = X + delta, with delta = v2 - v1 (LaTeX, exact).
 
-    Example: ``Link(symbol1="X", value1="13", definition="Define $X$ as ...", symbol2="Y", value2="3", delta="-10", ...)``
+    Example: ``Link(symbol1="X", value1="13", symbol2="Y", value2="3", delta="-10", definition=..., relation=...)``
     """
 
     symbol1: str

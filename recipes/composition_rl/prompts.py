@@ -1,4 +1,5 @@
-"""What the eleven steps ask a language model. Fields come back in tags; VALUE_ONE and VALUE_TWO stand for the variables."""
+"""What the eleven steps ask a language model. Fields come back in tags; VALUE_ONE and VALUE_TWO stand for the
+variables."""
 
 from __future__ import annotations
 
@@ -7,10 +8,13 @@ ONE, TWO = "VALUE_ONE", "VALUE_TWO"
 EXTRACT_FIRST = f"""You are given a mathematics problem with its final answer. Derive one number from the final answer.
 
 How to choose the number:
-- The answer has no unknown: use a plain number as it stands (keep pi, roots and fractions in lowest terms exact). Of several
-  numbers use the largest. Of an interval use a finite end. Of a ratio use its first part in lowest terms. Of a numeral in
+- The answer has no unknown: use a plain number as it stands (keep pi, roots and fractions in lowest terms exact). Of
+  several
+  numbers use the largest. Of an interval use a finite end. Of a ratio use its first part in lowest terms. Of a
+  numeral in
   another base use the number of its digits. Of an angle use its radians.
-- The answer has an unknown: of an expression use one coefficient; of an equation its value at a point that you name; of an
+- The answer has an unknown: of an expression use one coefficient; of an equation its value at a point that you name;
+  of an
   option letter or a word the position of its first letter in the alphabet; of several items take the smallest or the
   largest and apply these rules to it.
 - If nothing fits, the number is None.
@@ -39,7 +43,8 @@ Final answer: {answer}
 
 End with the number in \\boxed{{}}."""
 
-COMPARE = """Write a Python program with sympy that prints True if these two LaTeX values are equal and False if not. Build the
+COMPARE = """Write a Python program with sympy that prints True if these two LaTeX values are equal and False if not.
+Build the
 values yourself from sympy numbers; do not parse text. If a value holds an irrational constant, compare to two decimals.
 
 First: {first}
@@ -47,11 +52,15 @@ Second: {second}
 
 Reply with one Python code block."""
 
-EXTRACT_SECOND = f"""You are given a mathematics problem. Choose one number in its text and hide it behind the name {TWO}.
+EXTRACT_SECOND = f"""You are given a mathematics problem. Choose one number in its text and hide it behind the name
+{TWO}.
 
-How to choose: prefer integers, then fractions, then decimals, then numbers written as words, then numerals in other bases;
-among them prefer small values. The number must contain no unknown and no unit. If the same quantity is written in several
-places, replace it in all of them, in drawing code too; leave equal numbers that mean something else. If there is no such
+How to choose: prefer integers, then fractions, then decimals, then numbers written as words, then numerals in other
+bases;
+among them prefer small values. The number must contain no unknown and no unit. If the same quantity is written in
+several
+places, replace it in all of them, in drawing code too; leave equal numbers that mean something else. If there is no
+such
 number, the value is None.
 
 Problem:
@@ -60,10 +69,12 @@ Problem:
 Reply with these fields and nothing after them:
 <analysis>why this number</analysis>
 <value>the number in LaTeX, or None</value>
-<definition>one sentence that begins with "Define {TWO} as" and says what the number means, without saying it</definition>
+<definition>one sentence that begins with "Define {TWO} as" and says what the number means, without saying
+it</definition>
 <modified>the whole problem with the number replaced by {TWO}</modified>"""
 
-RECOVER_SECOND = f"""Compare a problem with a version of it in which one number was replaced by {TWO}. Which number was it?
+RECOVER_SECOND = f"""Compare a problem with a version of it in which one number was replaced by {TWO}. Which number
+was it?
 
 Original:
 {{problem}}
@@ -73,7 +84,8 @@ Version:
 
 End with the number in \\boxed{{{{}}}}."""
 
-DIFFERENCE = """Write a Python program with sympy that prints B - A, exact and simplified, for the LaTeX values A and B below. Build
+DIFFERENCE = """Write a Python program with sympy that prints B - A, exact and simplified, for the LaTeX values A and
+B below. Build
 the values yourself from sympy numbers; do not parse text. Print with sympy.latex.
 
 A: {first}
@@ -81,7 +93,8 @@ B: {second}
 
 Reply with one Python code block."""
 
-FOLLOW_LINK = """Write a Python program with sympy that prints the value of {two}, exact and simplified, given the following. Build
+FOLLOW_LINK = """Write a Python program with sympy that prints the value of {two}, exact and simplified, given the
+following. Build
 the values yourself from sympy numbers; do not parse text. Print with sympy.latex.
 
 {one} = {first}
@@ -89,7 +102,8 @@ the values yourself from sympy numbers; do not parse text. Print with sympy.late
 
 Reply with one Python code block."""
 
-SYMBOLS = f"""Two problems are to be joined. Propose two different symbols of one letter each (Latin or Greek in LaTeX) to stand for
+SYMBOLS = f"""Two problems are to be joined. Propose two different symbols of one letter each (Latin or Greek in
+LaTeX) to stand for
 {ONE} and {TWO}, neither used in the problems.
 
 First problem:
@@ -102,7 +116,8 @@ Reply with these fields and nothing after them:
 <symbol1>for {ONE}</symbol1>
 <symbol2>for {TWO}</symbol2>"""
 
-SHARED = """Do these two problems use the same variable symbol? Names of points, functions and unknowns count; digits, units and
+SHARED = """Do these two problems use the same variable symbol? Names of points, functions and unknowns count;
+digits, units and
 constants such as pi do not.
 
 First problem:

@@ -1,9 +1,9 @@
 """Small sympy programs in a killable process: refused by their syntax tree, or run in a fork with limits.
 
-A server process imports sympy once and forks for every program. The child gets limits on CPU time and memory, may write
-no file, inherits no environment, and is killed at the deadline. The refusal list keeps honest generated programs honest;
-the process limits contain the rest. The network is not cut off: where composers are not trusted, run the stage in a
-container without one.
+A server process imports sympy once and forks for every program. The child gets limits on CPU time and memory, may
+write no file, inherits no environment, and is killed at the deadline. The refusal list keeps honest generated programs
+honest; the process limits contain the rest. The network is not cut off: where composers are not trusted, run the stage
+in a container without one.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ LONGEST = 4000  # characters of output
 MODULES = frozenset({"sympy", "math", "fractions", "decimal"})
 # fmt: off
 FORBIDDEN = frozenset({
-    "open", "exec", "eval", "compile", "input", "globals", "locals", "vars", "getattr", "setattr", "delattr", "breakpoint",
-    "memoryview", "chr", "bytes", "bytearray", "type", "object", "super", "classmethod", "staticmethod", "help", "dir",
-    "lambdify", "preview", "plot", "sympify", "parse_expr", "S", "decode", "encode", "join", "format", "replace", "init_printing",
+    "open", "exec", "eval", "compile", "input", "globals", "locals", "vars", "getattr", "setattr", "delattr", "dir",
+    "memoryview", "chr", "bytes", "bytearray", "type", "object", "super", "classmethod", "staticmethod", "help",
+    "lambdify", "preview", "plot", "sympify", "parse_expr", "S", "decode", "encode", "join", "format", "replace",
+    "init_printing", "breakpoint",
 })
 # fmt: on
 

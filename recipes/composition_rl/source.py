@@ -36,7 +36,7 @@ class Mode(Enum):
 class CompositionSource:
     """Hands out composed prompts; see the card of `raylign.recipes.composition_rl`.
 
-    Needs from the stage: the seed prompts, the run's seed, and the policy's tokenizer (None only where no depth exceeds 1).
+    Needs from the stage: the seed prompts, the run's seed, and the policy's tokenizer (None where no depth exceeds 1).
     """
 
     @dataclass
@@ -162,7 +162,14 @@ class CompositionSource:
             if not self._size:
                 raise DataError(f"{config.path} holds no chain of depth {depth}; it holds depths {sorted(self._rows)}")
         else:
-            self._set = SurrogateSet(self._first, self._last, depth, config.candidates, config.slots, self._seed)
+            self._set = SurrogateSet(
+                self._first,
+                self._last,
+                depth,
+                candidates=config.candidates,
+                slots=config.slots,
+                seed=self._seed,
+            )
             self._size = len(self._set)
         self._order = self._permutation()
 

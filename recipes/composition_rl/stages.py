@@ -13,6 +13,7 @@ import numpy as np
 from raylign.config.build import build
 from raylign.config.schema import Node
 from raylign.contracts import Policy, RolloutTask, Scored
+from raylign.errors import DataError
 from raylign.recipes.composition_rl.chains import Slots, SurrogateSet
 from raylign.recipes.composition_rl.drive import Ask, compose_async
 from raylign.recipes.composition_rl.llm import LlmComposer
@@ -31,7 +32,7 @@ BATCH = 1024  # chains in flight
 
 
 class WarmUp(Sft):
-    """Imitate worked solutions of the toy's seeds and of chains of them, so that RL starts from partly solved chains."""
+    """Imitate worked solutions of the toy's seeds and of chains of them: RL then starts from partly solved chains."""
 
     @dataclass
     class Config(Sft.Config):
@@ -39,7 +40,8 @@ class WarmUp(Sft):
 
         shares: list[float] = field(default_factory=lambda: [0.9, 0.1])  # of depth 1, 2, ...
         rows: int = 20000
-        chains: int = 0  # different chains of each depth beyond 1, 0: as many as are drawn
+        chains: int = 2000  # different chains of each depth beyond 1
+        first_seeds: int = 0  # seeds that are shown before the last slot, 0: all; the fewer, the less of v1 is learned
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -56,9 +58,20 @@ class WarmUp(Sft):
             if not count:
                 continue
             source = source_of(context, depth, "warm-up")
-            different = source.next(min(count, self.config.chains or count) if depth > 1 else count)
+            different = source.next(len(source)) if depth == 1 else self._chains(source, context)
             prompts += [different[number % len(different)] for number in range(count)]
         return demonstrations([_with_target(prompt) for prompt in prompts], context.tokenizer)
+
+    def _chains(self, source: CompositionSource, context: RunContext) -> list[Prompt]:
+        ids = [prompt.id for prompt in context.prompts.train]
+        rng = np.random.default_rng(derive_seed(0, "first seeds"))
+        shown = {ids[i] for i in rng.permutation(len(ids))[: self.config.first_seeds or None]}
+        found = [
+            prompt for prompt in source.next(len(source)) if shown.issuperset(prompt.meta["composition"]["seeds"][:-1])
+        ]
+        if not found:
+            raise DataError(f"stages.{self.name}.first_seeds={self.config.first_seeds} leaves no chain to imitate")
+        return found[: self.config.chains]
 
 
 class EvaluateDepths:
@@ -132,9 +145,9 @@ class ComposeSet:
             pool.of_domain(config.first_domain),
             pool.of_domain(config.last_domain),
             config.depth,
-            config.candidates,
-            config.slots,
-            context.cfg.seed,
+            candidates=config.candidates,
+            slots=config.slots,
+            seed=context.cfg.seed,
         )
         context.begin(self.name, -(-len(chains) // BATCH), 0)
         made: list[Problem] = []

@@ -141,7 +141,7 @@ def test_irrational_links_are_exact_and_read_back() -> None:
 def test_last_slot_is_never_subsampled_and_every_candidate_is_used() -> None:
     seeds = [seed_problem(f"{n}+1?", str(n + 1)) for n in range(100)]
     for depth, slots, size in ((2, Slots.product, 2000), (3, Slots.zip, 2000), (3, Slots.product, 40000)):
-        chosen = SurrogateSet(seeds, seeds, depth, 20, slots, seed=3)
+        chosen = SurrogateSet(seeds, seeds, depth, candidates=20, slots=slots, seed=3)
         assert len(chosen) == size
         chains = [chosen.chain(number) for number in range(size)]
         assert set(Counter(chain[-1].id for chain in chains).values()) == {size // 100}
@@ -149,7 +149,7 @@ def test_last_slot_is_never_subsampled_and_every_candidate_is_used() -> None:
         for slot in range(depth - 1):
             used = {chain[slot].id for chain in chains if chain[-1].id == seeds[5].id}
             assert len(used) == 20, "every member of D_k is used"
-        assert chosen.chain(17) == SurrogateSet(seeds, seeds, depth, 20, slots, seed=3).chain(17)
+        assert chosen.chain(17) == SurrogateSet(seeds, seeds, depth, candidates=20, slots=slots, seed=3).chain(17)
 
 
 @pytest.mark.parametrize(("depth", "link"), [(2, 0.9)])

@@ -1,0 +1,99 @@
+"""The recipe through the command line: a curriculum with ARLCP's shaper, killed and resumed; G-OPD with its source."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+HERE = Path(__file__).parent
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+SHAPE = [
+    "model.tiny.hidden_size=32",
+    "model.tiny.layers=1",
+    "model.tiny.heads=2",
+    "model.tiny.kv_heads=2",
+    "model.tiny.intermediate_size=64",
+    "model.tiny.init_std=0.15",
+    "telemetry.progress=none",
+]
+COMPOSER = "{_target_: raylign.recipes.composition_rl.SymbolicComposer, style: formula, modulus: 10}"
+RUN = [
+    "recipe=composition_rl",
+    "scale=tiny",
+    "seed=2",
+    *SHAPE,
+    "~stages.before",
+    "stages.warmup.steps=150",
+    "stages.warmup.batch_size=32",
+    "stages.warmup.optim.lr=6e-3",
+    "stages.rl.steps=5",
+    "stages.rl.prompts_per_step=16",
+    "stages.rl.group_size=4",
+    "stages.rl.sampling_rounds=2",
+    "stages.after.prompts=32",
+    # every ratio is above -1, so the depth rises after three steps
+    "source.curriculum={depths: [1, 2], trigger: solve_all, solve_all_above: -1, solve_all_steps: 3}",
+    "shaper={_target_: raylign.recipes.arlcp.ReflectionPenalty}",
+    "run.save_every=1",
+]
+G_OPD = [
+    "recipe=g_opd",
+    "scale=tiny",
+    "seed=2",
+    *SHAPE,
+    "data.generator={_target_: raylign.recipes.composition_rl.Digits}",
+    "data.size=300",
+    "data.holdout=0",
+    "data.max_prompt_tokens=40",
+    "~stages.after",
+    "rewards.correct.fn={_target_: raylign.recipes.composition_rl.MarkedAnswer}",
+    f"source={{_target_: raylign.recipes.composition_rl.CompositionSource, composer: {COMPOSER}}}",
+    "stages.base.steps=30",
+    "stages.teacher.steps=1",
+    "stages.distill.steps=2",
+    "stages.distill.prompts_per_step=8",
+]
+
+
+def train(overrides: list[str], folder: Path, die: tuple[str, int, float] = ("never", -1, 0.0)) -> int:
+    """Train to the end, or to a death; the exit status."""
+    command = [sys.executable, str(HERE / "dying.py"), *map(str, die), "train", *overrides, f"run.dir={folder}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    if done.returncode > 0:
+        raise AssertionError(f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    return done.returncode
+
+
+def rows(folder: Path, stage: str) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_bytes().splitlines()
+    return [row for row in map(orjson.loads, lines) if row["stage"] == stage]
+
+
+def test_curriculum_with_another_recipes_shaper_survives_a_kill_behind_the_switch(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert train(RUN, folder, die=("learn", 4, 0.0)) == -signal.SIGKILL
+    before = rows(folder, "rl")
+    assert train(RUN, folder) == 0
+    found = rows(folder, "rl")
+    assert len(found) == 5 and [row["step"] for row in found[: len(before)]] == [row["step"] for row in before]
+    assert [row["source/depth"] for row in found] == [1, 1, 1, 2, 2]
+    assert '"resumed"' in (folder / "events.jsonl").read_text()
+    asked = [row.get("source/composer/asked", 0) for row in found]
+    assert asked[2] == 0 and 0 < asked[3] < asked[4], "counts go on where the killed run left them"
+    assert all({"source/solve_all", "source/solve_none", "groups/fill", "groups/rounds"} <= row.keys() for row in found)
+    assert all({"source/v1_recovered", "source/length/depth_2", "source/seeds/used"} <= row.keys() for row in found[3:])
+    finished = orjson.loads((folder / "finished.json").read_bytes())["metrics"]
+    assert {"after/depth_1/score", "after/depth_2/score", "after/depth_2/v1_recovered"} <= finished.keys()
+
+
+def test_distillation_takes_the_source_by_overrides_alone(tmp_path: Path) -> None:
+    assert train(G_OPD, tmp_path / "run") == 0
+    found = rows(tmp_path / "run", "distill")
+    assert len(found) == 2 and all(row["source/depth"] == 2 for row in found)
+    assert found[-1]["source/composer/yield"] == 1.0
