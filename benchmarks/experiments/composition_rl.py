@@ -157,7 +157,7 @@ def curriculum(folder: Path) -> list[Claim]:
     above = [row["source/solve_all"] > SWITCH["solve_all_above"] for row in rows[:switch]]
     streak = next((end for end in range(1, len(above) + 1) if all(above[max(0, end - 8) : end]) and end >= 8), -1)
     drop = _window(rows[max(0, switch - 8) : switch]) - _window(rows[switch : switch + 8])
-    optimiser = [row["optimizer_step"] for row in rows if "optimizer_step" in row]
+    optimiser = [row["learner/optimizer_step"] for row in rows if "learner/optimizer_step" in row]
     return [
         Claim(
             name="4/steps at depth 1 minus steps until the trigger",

@@ -78,6 +78,9 @@ class CompositionSource:
         self._mastered: list[str] = []  # online: solved by all rollouts at depth 1, in the order of their mastery
         self._found: dict[str, float] = {}
         self._fingerprint = content_id(*self.pool.prompts)
+        self._set: SurrogateSet | None = None
+        self._size = 0
+        self._order = np.zeros(0, np.int64)
         self._open()
 
     def __len__(self) -> int:
@@ -154,7 +157,7 @@ class CompositionSource:
         """Stand at the beginning of the set of the curriculum's depth."""
         depth, config = self.curriculum.depth, self.config
         self._epoch = self._cursor = 0
-        self._set: SurrogateSet | None = None
+        self._set = None
         if config.mode is Mode.online:
             self._size = len(self._last)
         elif config.path and depth > 1:

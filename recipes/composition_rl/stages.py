@@ -200,7 +200,7 @@ class ComposeRollout:
 
         async def complete(ask: Ask) -> str:
             messages = [{"role": "user", "content": ask.text}]
-            rendered = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+            rendered: Any = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
             ids = np.asarray(rendered["input_ids"], np.int32)
             found = await policy.generate(ids, task.sampling, derive_seed(seed, len(turns)))
             turns.append(
