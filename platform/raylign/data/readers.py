@@ -6,10 +6,10 @@
 | verl      | ``prompt`` (messages)               | ``reward_model.ground_truth``              | ``data_source``  |
 | verifiers | ``question``, ``problem``, ``prompt`` | ``answer``                               | ``info``, ``task`` |
 | openrlhf  | ``input``                           | ``label`` if there                         | meta             |
-| trl       | ``prompt`` (text or messages), or ``messages`` up to the last answer | ``answer``, ``solution``, ``ground_truth`` if there | meta |
+| trl       | ``prompt``, or ``messages`` but the last | ``answer``, ``solution``, ``ground_truth`` | meta    |
 | columns   | ``data.prompt_key``                 | ``data.answer_key`` if set                 | meta             |
 
-A text to imitate (SFT) is TRL's ``completion`` or the last answer of its ``messages``, OpenRLHF's ``output``, GSM8K's whole
+A text to imitate (SFT) is TRL's ``completion`` or the last of its ``messages``, OpenRLHF's ``output``, GSM8K's whole
 ``answer``, and the named answer column of `columns`.
 
 `data.prompt_key` and `data.answer_key` override a format's own columns.
