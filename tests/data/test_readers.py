@@ -146,3 +146,25 @@ def test_missing_file_folder_column_and_format(tmp_path: Path) -> None:
         read(path, format="gms8k")
     with pytest.raises(DataError, match=r"needs data\.prompt_key"):
         read(path, format="columns")
+
+
+def test_texts_to_imitate(tmp_path: Path) -> None:
+    rows: list[tuple[dict[str, Any], str]] = [
+        ({"prompt": "1+1=", "completion": "2"}, "2"),
+        ({"prompt": "1+1=", "completion": [{"role": "assistant", "content": "2"}]}, "2"),
+        ({"messages": [{"role": "user", "content": "1+1="}, {"role": "assistant", "content": "2"}]}, "2"),
+        ({"input": "1+1=", "output": "2"}, "2"),
+    ]
+    for number, (row, target) in enumerate(rows):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text(json.dumps(row) + "\n")
+        (found,) = load_rows(path)[1]
+        assert (found.target, found.messages) == (target, ({"role": "user", "content": "1+1="},))
+        assert "completion" not in found.meta and "output" not in found.meta
+
+
+def test_conversation_without_an_answer_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"messages": [{"role": "user", "content": "1+1="}]}) + "\n")
+    with pytest.raises(DataError, match="end with an answer"):
+        list(load_rows(path)[1])

@@ -45,7 +45,7 @@ def train(folder: Path, *overrides: str, die: tuple[str, int, float] | None = No
     """Run the recipe to the end, or to a death."""
     command = [sys.executable, str(HERE / "dying.py"), *(map(str, die or ("never", -1, 0.0))), "train", "recipe=hypo"]
     command += ["scale=tiny", "seed=1", f"run.dir={folder}", "telemetry.progress=plain", *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ RUN = [
     "learner.ranks=2",
     "data.size=256",
     "data.holdout=16",
+    "rewards.correct.fn={_target_: raylign.actors.reward.python.PythonFunction, path: letters.share_of_letters}",
     "telemetry.progress=plain",
 ]
 
@@ -46,16 +47,22 @@ def weights(folder: Path) -> bytes:
     return (folder / "stages/rl/model/model.safetensors").read_bytes()
 
 
+def first_weights(folder: Path) -> bytes:
+    done = orjson.loads((folder / "stages/rl/done.json").read_bytes())
+    return (Path(done["started_from"]) / "model.safetensors").read_bytes()
+
+
 def test_killed_at_five_points_and_resumed_is_bit_equal(tmp_path: Path) -> None:
     undisturbed = start(tmp_path / "whole", save_every=1)
     assert undisturbed.returncode == 0, undisturbed.stderr[-3000:]
-    deaths = [("rollout", 1, 0.05), ("reward", 2, 0.0), ("learn", 3, 0.03), ("save", 4, 0.01), ("publish", 5, 0.005)]
+    deaths = [("rollout", 1, 0.05), ("reward", 2, 0.0), ("learn", 3, 0.03), ("save", 3, 0.01), ("publish", 5, 0.005)]
     for die in deaths:
         killed = start(tmp_path / "killed", save_every=2, die=die)
         assert killed.returncode == -signal.SIGKILL, f"{die}: {killed.stdout[-2000:]} {killed.stderr[-3000:]}"
     final = start(tmp_path / "killed", save_every=2)
     assert final.returncode == 0, final.stderr[-3000:]
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    assert weights(tmp_path / "whole") != first_weights(tmp_path / "whole"), "nothing was learned"
     rows = [orjson.loads(line) for line in (tmp_path / "killed/metrics.jsonl").read_bytes().splitlines()]
     assert [row["step"] for row in rows if row["stage"] == "rl"] == list(range(1, 8)), "a step is missing or doubled"
     events = (tmp_path / "killed/events.jsonl").read_text()

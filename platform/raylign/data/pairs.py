@@ -263,7 +263,7 @@ def _tokenize(texts: Iterator[PairText], rules: _Rules, counts: _Counts) -> list
         for text, one, ids in zip(chunk, messages, rendered, strict=True):
             answers = [_answer_ids(tokenizer, answer) for answer in (text.chosen, text.rejected)]
             name = content_id(str(ids), *(str(answer.tolist()) for answer in answers))
-            if np.array_equal(*answers) or name in found:
+            if np.array_equal(answers[0], answers[1]) or name in found:
                 counts.same += 1
                 continue
             pair = _pair(one, np.asarray(ids, np.int32), answers, rules, counts)

@@ -6,8 +6,11 @@
 | verl      | ``prompt`` (messages)               | ``reward_model.ground_truth``              | ``data_source``  |
 | verifiers | ``question``, ``problem``, ``prompt`` | ``answer``                               | ``info``, ``task`` |
 | openrlhf  | ``input``                           | ``label`` if there                         | meta             |
-| trl       | ``prompt`` (text or messages)       | ``answer``, ``solution``, ``ground_truth`` if there | meta    |
+| trl       | ``prompt``, or ``messages`` but the last | ``answer``, ``solution``, ``ground_truth`` | meta    |
 | columns   | ``data.prompt_key``                 | ``data.answer_key`` if set                 | meta             |
+
+A text to imitate (SFT) is TRL's ``completion`` or the last of its ``messages``, OpenRLHF's ``output``, GSM8K's whole
+``answer``, and the named answer column of `columns`.
 
 `data.prompt_key` and `data.answer_key` override a format's own columns.
 """
@@ -117,7 +120,7 @@ def detect(row: RawRow, prompt_key: str, place: str) -> Format:
         (Format.gsm8k, "question" in names and GSM8K_MARK in str(row.get("answer"))),
         (Format.verifiers, question and "answer" in names),
         (Format.verifiers, "prompt" in names and "answer" in names and bool({"info", "task"} & names)),
-        (Format.trl, "prompt" in names),
+        (Format.trl, bool({"prompt", "messages"} & names)),
         (Format.openrlhf, "input" in names),
     )
     for kind, fits in candidates:
@@ -225,19 +228,41 @@ def _verifiers(columns: _Columns) -> Row:
 
 def _openrlhf(columns: _Columns) -> Row:
     answer = columns.answer("label", required=False)
-    return _row(columns, columns.prompt("input"), "input", "label", answer=answer, verifier=_plain(answer))
+    target = _completion(columns.row.get("output"), columns.place)
+    used = ("input", "label", "output")
+    return _row(columns, columns.prompt("input"), *used, answer=answer, target=target, verifier=_plain(answer))
 
 
 def _trl(columns: _Columns) -> Row:
     answer = columns.answer("answer", "solution", "ground_truth", required=False)
-    return _row(columns, columns.prompt("prompt"), "prompt", answer=answer, verifier=_plain(answer))
+    conversation = columns.row.get("messages")
+    if conversation and columns.row.get("prompt") is None and not columns.prompt_key:
+        *prompt, last = messages_of(conversation, columns.place)
+        if last["role"] != "assistant" or not prompt:
+            raise DataError(f"{columns.place}: messages must hold a prompt and end with an answer of the assistant")
+        target: str | None = last["content"]
+        return _row(columns, prompt, "messages", answer=answer, target=target, verifier=_plain(answer))
+    target = _completion(columns.row.get("completion"), columns.place)
+    prompt = columns.prompt("prompt")
+    return _row(columns, prompt, "prompt", "completion", answer=answer, target=target, verifier=_plain(answer))
 
 
 def _named(columns: _Columns) -> Row:
     if not columns.prompt_key:
         raise DataError("data.format=columns needs data.prompt_key")
     answer = columns.answer(required=False)
-    return _row(columns, columns.prompt(), answer=answer, verifier=_plain(answer))
+    target = answer if isinstance(answer, str) else None
+    return _row(columns, columns.prompt(), answer=answer, target=target, verifier=_plain(answer))
+
+
+def _completion(value: Any, place: str) -> str | None:
+    """A completion column as text: TRL writes a text, or a list with one message of the assistant."""
+    if value is None or isinstance(value, str):
+        return value
+    messages = messages_of(value, place)
+    if len(messages) != 1:
+        raise DataError(f"{place}: a completion must be one message, found {len(messages)}")
+    return str(messages[0]["content"])
 
 
 def _plain(answer: Any) -> str:
