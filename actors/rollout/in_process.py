@@ -230,7 +230,9 @@ class InProcessEngine(Engine):
         self._engine.engine_core.shutdown()
 
     def _busy(self) -> bool:
-        return bool(self._inbox) or (self._death is None and not self._paused and bool(self._counters.running))
+        # Waiting ones count: all that run may finish in one step, and nobody else would wake the thread for the next.
+        work = self._counters.running or self._waiting
+        return bool(self._inbox) or (self._death is None and not self._paused and bool(work))
 
     def _build(self) -> None:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # vLLM reads it; with 1 the engine would be a child process

@@ -23,6 +23,13 @@ async def generate(engine: Any, prompts: list[list[int]], sampling: Sampling, fi
     return await asyncio.gather(*calls)
 
 
+def test_more_requests_than_sequences_that_all_end_in_the_same_step(engine, run, random_prompts):
+    """64 of 100 run, all of them end at once, and nothing but the engine's own queue is left to start the others."""
+    prompts = [random_prompts(1)[0]] * 100
+    found = run(asyncio.wait_for(generate(engine, prompts, Sampling(max_tokens=1)), 60))
+    assert len(found) == 100
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_logprobs_are_those_of_transformers(engine, run, reference, random_prompts, temperature):
     prompts = random_prompts(8)
