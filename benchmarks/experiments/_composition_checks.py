@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.experiments._composition_reader import solve_formula, solve_sentence
 from benchmarks.experiments.report import Claim
 from raylign.recipes.composition_rl.drive import Composer, compose_now
 from raylign.recipes.composition_rl.operation import assemble, relation_sentence, spc
@@ -50,43 +51,6 @@ def composer(style: Style, modulus: int = 0) -> SymbolicComposer:
 def chain_of(problems: Sequence[Problem], by: Composer) -> Outcome:
     """SPC of some problems."""
     return spc(problems, lambda first, second: compose_now(by, first, second))
-
-
-# ------------------------------------------------------------------------------------- a reader that solves chains
-
-
-def solve_formula(text: str, modulus: int = 10) -> int:
-    """The answer of ``X=3*4;Y=X+9;Y*5?`` by evaluating its parts from the left."""
-    known: dict[str, int] = {}
-    *steps, question = text.rstrip("?").split(";")
-    for step in steps:
-        name, right = step.split("=")
-        known[name] = _arithmetic(right, known) % modulus
-    return _arithmetic(question, known) % modulus
-
-
-def _arithmetic(text: str, known: Mapping[str, int]) -> int:
-    left, op, right = re.fullmatch(r"(\w+)([-+*])(\w+)", text).groups()  # type: ignore[union-attr]
-    one, two = (known[side] if side in known else int(side) for side in (left, right))
-    return {"+": one + two, "-": one - two, "*": one * two}[op]
-
-
-def solve_sentence(text: str) -> Fraction:
-    """The answer of a chain of sentences such as ``What is 12 + 7? Define $X$ as the answer to this problem.``"""
-    known: dict[str, Fraction] = {}
-    answer = Fraction(0)
-    for line in text.splitlines():
-        relation = re.fullmatch(r"\$(\w)\$ is \$(-? ?\d+)\$ more than \$(\w)\$\.", line)
-        if relation:
-            known[relation[1]] = known[relation[3]] + int(relation[2].replace(" ", ""))
-            continue
-        question = re.match(r"What is \$?(\w+)\$? ([-+*]) \$?(\w+)\$?\?(?: Define \$(\w)\$ as the answer)?", line)
-        assert question is not None, line
-        left, right = (known[side] if side in known else Fraction(side) for side in (question[1], question[3]))
-        answer = {"+": left + right, "-": left - right, "*": left * right}[question[2]]
-        if question[4]:
-            known[question[4]] = answer
-    return answer
 
 
 def arithmetic_seed(rng: random.Random, style: Style) -> Problem:

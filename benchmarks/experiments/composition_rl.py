@@ -86,58 +86,20 @@ def learning(folder: Path, seeds: Sequence[int] = SEEDS) -> list[Claim]:
     solve_all = {arm: _mean(runs, arm, "source/solve_all") for arm in ARMS}
     first, last = _ends(runs, "composed", "source/v1_recovered")
     fills = {arm: _mean(runs, arm, "groups/fill") for arm in ARMS}
+    rows: list[tuple[str, float, Any, str, str]] = [
+        ("depth-2 accuracy at the start", float(before[2].mean()), (0.5, 0.9), "within", _text(before[2])),
+        ("depth-1 accuracy at the start", float(before[1].mean()), 0.99, ">=", ""),
+        ("depth-2 gain, composed over originals", gain, 0.06, ">=", _arms(depth2)),
+        ("depth-2 gain of the control without links", control, gain / 2, "<=", "half of the composed gain"),
+        ("solve-all of originals", solve_all["originals"], 0.9, ">=", "mean over all steps"),
+        ("solve-all of composed", solve_all["composed"], 0.5, "<=", "mean over all steps"),
+        ("batch fill of originals", fills["originals"], 0.3, "<=", f"composed {fills['composed']:.2f}"),
+        ("rise of v1 recovery", last - first, 0.05, ">=", f"{first:.3f} -> {last:.3f}; never rewarded"),
+        ("depth-1 accuracy lost by composed", loss, 0.01, "<=", ""),
+    ]
     return [
-        Claim(
-            name="3/depth-2 accuracy at the start",
-            value=float(before[2].mean()),
-            threshold=(0.5, 0.9),
-            relation="within",
-            note=_text(before[2]),
-        ),
-        Claim(name="3/depth-1 accuracy at the start", value=float(before[1].mean()), threshold=0.99, relation=">="),
-        Claim(
-            name="3/depth-2 gain, composed over originals",
-            value=gain,
-            threshold=0.06,
-            relation=">=",
-            note=_arms(depth2),
-        ),
-        Claim(
-            name="3/depth-2 gain of the control without links",
-            value=control,
-            threshold=gain / 2,
-            relation="<=",
-            note="half of the composed gain",
-        ),
-        Claim(
-            name="3/solve-all of originals",
-            value=solve_all["originals"],
-            threshold=0.9,
-            relation=">=",
-            note="mean over all steps",
-        ),
-        Claim(
-            name="3/solve-all of composed",
-            value=solve_all["composed"],
-            threshold=0.5,
-            relation="<=",
-            note="mean over all steps",
-        ),
-        Claim(
-            name="3/batch fill of originals",
-            value=fills["originals"],
-            threshold=0.3,
-            relation="<=",
-            note=f"composed {fills['composed']:.2f}",
-        ),
-        Claim(
-            name="3/rise of v1 recovery while training",
-            value=last - first,
-            threshold=0.05,
-            relation=">=",
-            note=f"{first:.3f} -> {last:.3f}; never rewarded",
-        ),
-        Claim(name="3/depth-1 accuracy lost by composed", value=loss, threshold=0.01, relation="<="),
+        Claim(name=f"3/{name}", value=value, threshold=threshold, relation=relation, note=note)
+        for name, value, threshold, relation, note in rows
     ]
 
 

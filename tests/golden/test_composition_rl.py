@@ -19,11 +19,10 @@ from benchmarks.experiments._composition_checks import (
     real_seeds,
     rows_of,
     solve_all,
-    solve_formula,
-    solve_sentence,
     triples,
     vcmd,
 )
+from benchmarks.experiments._composition_reader import solve_formula, solve_sentence
 
 from raylign.columns import Columns
 from raylign.contracts import TokenView
