@@ -46,8 +46,9 @@ def part_config(node: Mapping[str, Any], key: str, allow: Sequence[str] = ()) ->
         typed = OmegaConf.merge(OmegaConf.structured(cls.Config), fields)  # type: ignore[attr-defined]
         return cls, OmegaConf.to_object(typed)
     except OmegaConfBaseException as cause:
-        where = f"{key}.{cause.full_key}" if getattr(cause, "full_key", None) else key
-        raise _error(where, str(fields), str(cause).splitlines()[0], "correct the value") from cause
+        name = str(getattr(cause, "full_key", None) or "")
+        where, value = (f"{key}.{name}", fields.get(name.split(".")[0])) if name else (key, fields)
+        raise _error(where, str(value), str(cause).splitlines()[0], "correct the value") from cause
     except ValueError as cause:  # a Config's own __post_init__
         raise _error(key, str(fields), str(cause), "correct the value") from cause
 
