@@ -25,6 +25,7 @@ from benchmarks.experiments._arlcp_simulated import DIFFICULTIES, simulate
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe
 from benchmarks.experiments.report import ROOT, Claim, write
 from raylign.recipes.arlcp import KEYWORDS, KeywordCounter, ReflectionPenalty, shape_group
+from raylign.recipes.arlcp.toy import ZERO
 
 SEED = 1
 HAND = ([10, 30, 50, 90], [1000, 2500, 5000, 3000], [1, 0, 1, 1])
@@ -220,7 +221,7 @@ def tiny_run(folder: Path, contrast: str = "") -> FinishedRun:
 
 def _outcome(run: FinishedRun, name: str) -> dict[str, float]:
     rows = run.rollouts(name)
-    need = {row["prompt"]: int(row["messages"][-1]["content"].split(":")[1][:2]) for row in rows}
+    need = {row["prompt"]: ord(row["messages"][-1]["content"][4]) - ZERO for row in rows}
     return {
         "excess": float(np.mean([row["metrics"]["arlcp/reflections"] - need[row["prompt"]] for row in rows])),
         "accuracy": float(np.mean([row["metrics"]["arlcp/correct"] for row in rows])),

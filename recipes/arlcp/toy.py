@@ -11,12 +11,16 @@ from raylign.data.readers import Row
 from raylign.recipes.arlcp import KeywordCounter, ThinkGate
 from raylign.records import Prompt, Value
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+ZERO = ord("A") - 1  # a need of 1 is shown as A, of 5 as E
+
 
 class ToyTraces:
-    """Rows whose prompt shows a need and a digit, e.g. ``5,7``, and whose target thinks longer than the need asks for.
+    """Rows whose prompt shows a need and a digit, e.g. ``kqzxE7`` (need 5, answer 7), and whose target over-thinks.
 
-    Target: ``need + excess`` reflections (excess is normal, rounded, never below 0), fillers in between, a closing tag
-    and the boxed digit. What is learned from it over-thinks as the distilled models do, so there is something to trim.
+    Target: ``need + excess`` reflections (the excess is normal, rounded, never below 0), fillers in between, a closing
+    tag and the boxed digit. What is learned from it over-thinks as the distilled models do. One mark is one token of
+    the tiny model. The four letters in front keep rows apart that ask the same.
     """
 
     @dataclass
@@ -27,8 +31,8 @@ class ToyTraces:
         excess: float = 8.0
         spread: float = 4.0
         filler: float = 0.25  # chance of a filler after a reflection
-        wait_word: str = "oh"  # a keyword
-        filler_word: str = "um"
+        reflection_mark: str = "~"  # one of the shaper's keywords
+        filler_mark: str = "-"
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -40,20 +44,17 @@ class ToyTraces:
         for number in range(size):
             need, digit = int(rng.choice(config.needs)), int(rng.integers(10))
             count = need + max(0, round(rng.normal(config.excess, config.spread)))
-            words = [word for _ in range(count) for word in self._reflection(rng)]
+            fillers = rng.random(count) < config.filler
+            thought = "".join(config.reflection_mark + config.filler_mark * bool(filler) for filler in fillers)
+            name = "".join(rng.choice(list(LETTERS), 4))
             yield Row(
-                # The number keeps rows apart that ask the same; the policy reads past it.
-                messages=({"role": "user", "content": f"{number:04d}:{need:02d},{digit}"},),
+                messages=({"role": "user", "content": f"{name}{chr(ZERO + need)}{digit}"},),
                 place=f"toy trace {number}",
                 answer=str(digit),
-                target=f"{' '.join(words)}</think>\\boxed{{{digit}}}",
+                target=f"{thought}</think>\\boxed{{{digit}}}",
                 domain=f"need_{need}",
                 meta={"need": need},
             )
-
-    def _reflection(self, rng: np.random.Generator) -> list[str]:
-        filler = [self.config.filler_word] if rng.random() < self.config.filler else []
-        return [self.config.wait_word, *filler]
 
 
 class ToyThought(ThinkGate):
@@ -61,9 +62,9 @@ class ToyThought(ThinkGate):
 
     @dataclass
     class Config(ThinkGate.Config):
-        """Which words are thoughts; reflections and plain steps alike."""
+        """Which marks are thoughts; reflections and plain steps alike."""
 
-        thoughts: list[str] = field(default_factory=lambda: ["oh", "so"])
+        thoughts: list[str] = field(default_factory=lambda: ["~", "."])
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -79,4 +80,4 @@ class ToyThought(ThinkGate):
     def gold(self, prompt: Prompt) -> str | None:
         """Just enough thoughts and the answer."""
         gold = super().gold(prompt)
-        return None if gold is None else " ".join(["oh"] * int(prompt.meta["need"])) + gold
+        return None if gold is None else self.config.thoughts[0] * int(prompt.meta["need"]) + gold

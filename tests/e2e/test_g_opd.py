@@ -13,7 +13,6 @@ SMALL = [
     "scale=tiny",
     "seed=3",
     "model.tiny.hidden_size=32",
-    "model.tiny.head_dim=16",
     "data.size=512",
     "data.holdout=32",
     "stages.base.steps=20",

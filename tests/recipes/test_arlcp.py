@@ -174,10 +174,10 @@ def test_toy_rows_and_their_reward() -> None:
         verdicts.append(reward.judge(asked, row.target).score)
         gold = reward.gold(asked)
         assert gold is not None and reward.judge(asked, gold).score == 1.0
-        short = gold.replace("oh", "um", 1)
+        short = gold.replace("~", "-", 1)
         assert reward.judge(asked, short).score == 0.0, "one thought too few"
     assert np.mean(verdicts) == 1.0
-    excess = [shaper().count(str(row.target)) - row.meta["need"] for row in rows]
+    excess = [shaper(keywords=["~"]).count(str(row.target)) - row.meta["need"] for row in rows]
     assert 7 < np.mean(excess) < 9
     assert [row.target for row in ToyTraces(ToyTraces.Config()).rows(300, seed=1)] == [row.target for row in rows]
 
