@@ -43,6 +43,9 @@ COMMON = [
     "data.task=''",
     "data.holdout=16",
     "learner.optim.lr=1e-5",
+    "rollout.workers=2",  # one process a core, as TRL has one thread a core
+    "learner.ranks=2",
+    "learner.zero_stage=0",
 ]
 
 
