@@ -97,8 +97,8 @@ wheel: $(STAMP) ## dist/*.whl, and unpacked in build/pkg for Ray's py_modules (h
 	rm -rf build && mkdir -p build/pkg && cd build/pkg && $(CURDIR)/$(BIN)/python -m zipfile -e ../../dist/*.whl .
 	echo "dist/$$(basename $(CURDIR)/dist/*.whl), build/pkg/raylign"
 
-bench: $(STAMP) ## every script in benchmarks/, or one: make bench NAME=packing
-	@for script in $(if $(NAME),benchmarks/$(NAME).py,benchmarks/[a-z]*.py); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+bench: $(STAMP) ## every benchmark, or one: make bench NAME=packing
+	@for name in $(or $(NAME),driver_overhead packing step_vs_trl verifier weight_sync); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS); done
 
 experiment: $(STAMP) ## one paper's experiment: make experiment RECIPE=<slug>
 	@[ -n "$(RECIPE)" ] || { echo "make experiment RECIPE=<slug>; there are:"; ls benchmarks/experiments | sed -nE 's/^([a-z]\w*)\.py$$/    \1/p' | grep -vw report; exit 1; }
