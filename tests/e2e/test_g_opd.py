@@ -16,7 +16,8 @@ SMALL = [
     "data.size=512",
     "data.holdout=32",
     "stages.base.steps=20",
-    "stages.teacher.steps=2",
+    # Two steps of RL from so weak a base earn nothing: a teacher of a few more SFT steps differs from it for certain.
+    "stages.teacher={_target_: raylign.recipes.stages.sft.Sft, steps: 3, batch_size: 32, optim: {lr: 1e-3}}",
     "stages.distill.prompts_per_step=8",
     "stages.distill.steps=4",
     "stages.after.samples=1",
