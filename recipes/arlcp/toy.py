@@ -68,6 +68,7 @@ class ToyThought(ThinkGate):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        self._mark = config.thoughts[0]
         self._thoughts = KeywordCounter(config.thoughts)
 
     def judge(self, prompt: Prompt, response: str) -> Value:
@@ -80,4 +81,4 @@ class ToyThought(ThinkGate):
     def gold(self, prompt: Prompt) -> str | None:
         """Just enough thoughts and the answer."""
         gold = super().gold(prompt)
-        return None if gold is None else self.config.thoughts[0] * int(prompt.meta["need"]) + gold
+        return None if gold is None else self._mark * int(prompt.meta["need"]) + gold
