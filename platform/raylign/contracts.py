@@ -77,24 +77,19 @@ class Completion:
 class Policy(Protocol):
     """The engine as a strategy sees it."""
 
+    @property
+    def tokenizer(self) -> Any:
+        """The policy's Hugging Face tokenizer."""
+
+    @property
+    def max_context(self) -> int:
+        """Tokens of prompt and response together that the engine takes."""
+
     async def generate(self, token_ids: Sequence[int] | Int32s, sampling: Sampling, seed: int) -> Completion:
         """One completion of the given ids."""
 
     async def score(self, token_ids: Sequence[int] | Int32s, start: int) -> Float32s:
         """Log-probs of ``token_ids[start:]`` given what precedes each, temperature 1. start >= 1."""
-
-
-class Environment(Protocol):
-    """A world that one episode lives in; single-use."""
-
-    async def reset(self, prompt: Prompt, seed: int) -> Any:
-        """Begin the episode; returns the first observation."""
-
-    async def step(self, action: str) -> Any:
-        """Act; returns the next observation, reward and whether the episode is over."""
-
-    async def close(self) -> None:
-        """Give back what the episode held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +104,7 @@ class RolloutTask:
     sampling: Sampling
     run_seed: int
     greedy: bool = False  # evaluation at temperature 0
+    training: bool = True  # False: an evaluation; a strategy that searches for training data then samples plainly
     indices: tuple[int, ...] | None = None  # None: all of 0 .. n - 1
 
     @property
@@ -118,7 +114,10 @@ class RolloutTask:
 
 
 class RolloutStrategy(Protocol):
-    """How a prompt becomes trajectories: a coroutine against a policy. Runs on the rollout worker's event loop."""
+    """How a prompt becomes trajectories: a coroutine against a policy. Runs on the rollout worker's event loop.
+
+    A part made as ``Strategy(config, environments=...)``; `environments` is None in a run without an environment.
+    """
 
     def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory]:
         """Yield each trajectory the moment it is finished, in any order."""
@@ -144,6 +143,7 @@ class RewardFunction(ABC):
     scope: Scope = Scope.TRAJECTORY
     isolated: bool = False  # True: each call runs in a killable child process
     maximum: float = 1.0  # what a gold answer scores
+    judges_text: bool = True  # False: needs what a rollout left behind (turn rewards, tool results); no text proves it
 
     @abstractmethod
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:

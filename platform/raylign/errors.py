@@ -68,3 +68,7 @@ class RunError(RaylignError):
 
 class RequestError(RaylignError):
     """One request cannot be served (prompt longer than the context, bad grammar); the engine lives on."""
+
+
+class EnvironmentLost(RaylignError):
+    """An episode's world raised, hung, or died with its process; the episode is taken up again elsewhere."""

@@ -140,6 +140,7 @@ class Group:
     """All trajectories of one draw of a prompt, with the scalar that credit works on.
 
     `scores[i]` is None when any reward of trajectory i is Missing: it takes no part in the group's statistics.
+    `turn_scores[i]`, where a shaper gives it, has one number per turn of trajectory i: credit finer than the trajectory.
 
     Example: ``Group(prompt=p, trajectories=(t0, t1), scores=(1.0, None))``
     """
@@ -147,6 +148,7 @@ class Group:
     prompt: Prompt
     trajectories: tuple[Trajectory, ...]
     scores: tuple[float | None, ...] = ()
+    turn_scores: tuple[Float32s | None, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
