@@ -34,6 +34,8 @@ def part_nodes(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield "credit", config.credit
     yield "objective", config.objective
     yield "critic.objective", config.critic.objective
+    yield "sweep.sampler", config.sweep.sampler
+    yield "sweep.launcher", config.sweep.launcher
     for name, stage in config.stages.items():
         yield f"stages.{name}", stage
         yield from _inner_nodes(config, f"stages.{name}", stage)
