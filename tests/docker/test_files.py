@@ -1,4 +1,4 @@
-"""The images by parsing (no Docker engine is needed): what is copied exists, what is drawn is exported, nobody is root."""
+"""The images by parsing (no Docker engine): what is copied exists, what is drawn is exported, nobody is root."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ def ignored(path: str) -> bool:
         pattern = line.removeprefix("!").removeprefix("**/")
         parts = Path(path).parts
         names = [path, *("/".join(parts[:n]) for n in range(1, len(parts)))]
-        if any(fnmatch.fnmatch(name, pattern) or (line.startswith("**/") and fnmatch.fnmatch(Path(name).name, pattern)) for name in names):
+        if any(
+            fnmatch.fnmatch(name, pattern) or (line.startswith("**/") and fnmatch.fnmatch(Path(name).name, pattern))
+            for name in names
+        ):
             verdict = not line.startswith("!")
     return verdict
 

@@ -51,7 +51,16 @@ def ray_head(cpus: int = 4) -> Iterator[Head]:
     folder = Path(tempfile.mkdtemp(prefix="rl-head-", dir="/tmp"))  # short: Unix sockets lie below it
     gcs, dashboard, agent, agent_grpc, metrics, client = free_ports(6)
     head = Head(f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{metrics}/metrics", secrets.token_hex(32), folder)
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats", f"--num-cpus={cpus}"]
+    command = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--head",
+        "--block",
+        "--disable-usage-stats",
+        f"--num-cpus={cpus}",
+    ]
     command += ["--node-ip-address=127.0.0.1", f"--port={gcs}", f"--dashboard-port={dashboard}"]
     command += [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}"]
     command += [f"--metrics-export-port={metrics}", f"--ray-client-server-port={client}"]

@@ -147,7 +147,9 @@ def test_plain_ray_job_submit(head: Head) -> None:
     program = "import raylign.cli.recipes as r; print(r.__file__, r.EDITED)"
     runtime = json.dumps({"py_modules": ["build/pkg/raylign"]})
     out = ray_job(head, "submit", "--runtime-env-json", runtime, "--", "python", "-c", f'"{program}"')
-    assert re.search(r"_ray_pkg_\w+/raylign/cli/recipes\.py True", out), "the folder that was sent is the code that runs"
+    assert re.search(r"_ray_pkg_\w+/raylign/cli/recipes\.py True", out), (
+        "the folder that was sent is the code that runs"
+    )
 
 
 def test_a_sweep_of_jobs(head: Head) -> None:

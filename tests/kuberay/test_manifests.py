@@ -51,7 +51,9 @@ def test_every_scale_fits_the_api(capsys: pytest.CaptureFixture[str], scale: str
 
 
 def test_a_job_that_is_retried_resumes(capsys: pytest.CaptureFixture[str]) -> None:
-    claim, job = render(capsys, *BASE, "scale=node", "seed=3", "--claim-gb", "100", "--retries", "5", "--deadline", "99")
+    claim, job = render(
+        capsys, *BASE, "scale=node", "seed=3", "--claim-gb", "100", "--retries", "5", "--deadline", "99"
+    )
     spec = job["spec"]
     assert spec["backoffLimit"] == 5 and spec["activeDeadlineSeconds"] == 99 and spec["shutdownAfterJobFinishes"]
     assert "run.dir=/runs/a" in spec["entrypoint"] and "cluster.address=auto" in spec["entrypoint"]

@@ -31,7 +31,7 @@ def test_a_grid() -> None:
 
 def test_intervals() -> None:
     space = Space.parse(["lr=tag(log,interval(1e-5,1e-3))", "n=int(interval(1,8))", "variant=a,b,c"])
-    lr, n, variant = space.dimensions
+    lr, n, _ = space.dimensions
     assert (lr.low, lr.high, lr.log, lr.whole) == (1e-5, 1e-3, True, False) and n.whole
     assert space.ends() == [("1e-05", "1", "a"), ("0.001", "8", "b"), ("0.001", "8", "c")]
     with pytest.raises(ConfigError, match="sweep=optuna"):

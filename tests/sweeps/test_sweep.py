@@ -76,7 +76,7 @@ def test_a_stopped_sweep_saves_its_points_and_goes_on(tmp_path: Path, number: in
     process.send_signal(number)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130, printed
-    assert Path("mine/001/saved").exists() and "[001] stopped and saved" in printed
+    assert Path("mine/001/saved").exists() and "[001] stopped" in printed
     assert json.loads(Path("mine/results.json").read_text())["points"][1]["status"] == 3
     assert sweep(["recipe=grpo", "seed=1,8,2", "sweep.dir=mine"]) == 0
     assert calls(tmp_path / "mine") == [1, 2, 1]

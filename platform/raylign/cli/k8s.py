@@ -22,7 +22,7 @@ from raylign.plan import Plan, make_plan
 NODE_START_S = 1800  # a cloud takes up to half an hour for a machine with GPUs
 EPILOG = """\
 examples:
-  raylign k8s render --image registry/raylign:gpu recipe=grpo scale=node model.path=Qwen/Qwen3-4B run.dir=/runs/a > job.yaml
+  raylign k8s render --image registry/raylign:gpu recipe=grpo scale=node model.path=... run.dir=/runs/a --to job.yaml
   kubectl apply -f job.yaml                          the RayJob: a cluster of its own, deleted when the run is over
   raylign k8s render --kind RayCluster ...           a cluster that stays, for raylign submit
   raylign k8s render --queue research --node-gpus 8 --node-cpus 96 ...     for Kueue, on machines of 8 GPUs
@@ -70,7 +70,8 @@ def run(parsed: argparse.Namespace) -> int:
     shape = NodeShape(cpus=parsed.node_cpus, gpus=parsed.node_gpus, memory_gb=parsed.node_memory)
     groups = pod_groups(plan, shape)
     deployment = Deployment(
-        name=parsed.name or re.sub(r"[^a-z0-9]+", "-", f"{config.recipe}-{config.scale}-seed{config.seed}".lower())[:47],
+        name=parsed.name
+        or re.sub(r"[^a-z0-9]+", "-", f"{config.recipe}-{config.scale}-seed{config.seed}".lower())[:47],
         image=parsed.image,
         claim=parsed.claim,
         mount=parsed.mount,

@@ -123,5 +123,7 @@ def new_id(recipe: str) -> str:
 
 def _may_be_elsewhere(problem: Problem) -> bool:
     return (
-        problem.key.endswith("path") and problem.value.startswith(("/", "~")) and not Path(problem.value).expanduser().exists()
+        problem.key.endswith("path")
+        and problem.value.startswith(("/", "~"))
+        and not Path(problem.value).expanduser().exists()
     )

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from raylign.errors import PlanError
 from raylign.plan import Plan, Role
 
-PROCESS_GB = 2.0  # host memory of an actor besides its model: interpreter, torch, engine; a torch import alone takes 0.6
+PROCESS_GB = (
+    2.0  # host memory of an actor besides its model: interpreter, torch, engine; a torch import alone takes 0.6
+)
 SPARE = 1.25  # on every estimate of host memory
 
 
@@ -57,11 +59,10 @@ def _group(name: str, plan: Plan, roles: Sequence[Role], shape: NodeShape) -> Po
     most = {"CPU": float(shape.cpus), "GPU": float(shape.gpus if name == "gpu" else 0)}
     bundles = len(part.bundles)
     counts = range(1, bundles + 1) if plan.strategy != "STRICT_PACK" else (1,)
-    for pods in counts:
-        if not _fits(part, pods, most):
-            continue
-        gpus = _smallest(lambda value: _fits(part, pods, most | {"GPU": float(value)}), int(most["GPU"]))
-        cpus = _smallest(lambda value: _fits(part, pods, {"CPU": float(value), "GPU": float(gpus)}), shape.cpus)
+    pods = next((pods for pods in counts if _fits(part, pods, most["CPU"], most["GPU"])), 0)
+    if pods:
+        gpus = _smallest(lambda value: _fits(part, pods, most["CPU"], value), int(most["GPU"]))
+        cpus = _smallest(lambda value: _fits(part, pods, value, gpus), shape.cpus)
         memory = shape.memory_gb or _memory_gb(part.check([{"CPU": float(cpus), "GPU": float(gpus)}] * pods))
         return PodGroup(name=name, pods=pods, cpus=max(1, cpus), gpus=gpus, memory_gb=memory)
     raise PlanError(
@@ -71,9 +72,9 @@ def _group(name: str, plan: Plan, roles: Sequence[Role], shape: NodeShape) -> Po
     )
 
 
-def _fits(plan: Plan, pods: int, node: dict[str, float]) -> bool:
+def _fits(plan: Plan, pods: int, cpus: float, gpus: float) -> bool:
     try:
-        plan.check([node] * pods)
+        plan.check([{"CPU": float(cpus), "GPU": float(gpus)}] * pods)
     except PlanError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Run a sweep: check every point, ask the sampler, start, wait, tell; the same command continues what was interrupted."""
+"""Run a sweep: check every point, ask the sampler, start, wait, tell; the same command continues it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def sweep(overrides: Sequence[str], config_dir: str = "") -> int:
         config_dir=config_dir,
         name=folder.name,
     )
-    resumed = _claim(folder, space)
+    resumed = _claim(folder, space, _identity(config, space))
     say(f"{'continuing ' if resumed else ''}{sampler.total} points, {launcher.parallel} at a time, in {folder}")
     points: list[Point] = []
     try:
@@ -65,9 +65,7 @@ def sweep(overrides: Sequence[str], config_dir: str = "") -> int:
             _Driver(sampler, launcher, config.sweep.metric, points).run()
     finally:
         launcher.close()
-        results = Results(
-            folder=folder, points=points, metric=config.sweep.metric, direction=config.sweep.direction
-        )
+        results = Results(folder=folder, points=points, metric=config.sweep.metric, direction=config.sweep.direction)
         results.write()
         say(results.render())
     if all(point.status == 0 for point in points):
@@ -116,15 +114,15 @@ class _Driver:
             say(f"[{point.name}] {shlex.join(point.varied)}")
         return True
 
-    def _collect(self) -> None:
+    def _collect(self, stopping: bool = False) -> None:
         for entry in list(self._running):
             point, handle, started = entry
             point.status, point.seconds = handle.poll(), time.monotonic() - started
             if point.status is None:
                 continue
             self._running.remove(entry)
-            if point.status == STOPPED:
-                say(f"[{point.name}] stopped and saved after {duration(point.seconds)}")
+            if point.status == STOPPED or (stopping and point.status != 0):  # no verdict: it goes on another time
+                say(f"[{point.name}] stopped after {duration(point.seconds)}")
             else:
                 self._end(point, f"exit {point.status} after {duration(point.seconds)}")
 
@@ -139,7 +137,7 @@ class _Driver:
             handle.stop()
         while self._running:
             time.sleep(POLL_S)
-            self._collect()
+            self._collect(stopping=True)
 
 
 def _settings(space: Space, config_dir: str) -> Config:
@@ -150,7 +148,9 @@ def _settings(space: Space, config_dir: str) -> Config:
         seen = {problem.key for problem in problems}
         problems += [problem for problem in validate(config) if problem.key not in seen]
     if config is None or any(problem.key.startswith("sweep") for problem in problems):
-        raise ConfigError([*problems, *_problems([space.point(values) for values in space.ends()], config_dir, problems)])
+        raise ConfigError(
+            [*problems, *_problems([space.point(values) for values in space.ends()], config_dir, problems)]
+        )
     return config
 
 
@@ -163,22 +163,23 @@ def _problems(points: Sequence[Sequence[str]], config_dir: str, known: Sequence[
         if config is not None:
             keys = {problem.key for problem in problems}
             problems += [problem for problem in validate(config) if problem.key not in keys]
-        found |= {(problem.key, problem.value): problem for problem in problems if (problem.key, problem.value) not in seen}
+        found |= {
+            (problem.key, problem.value): problem for problem in problems if (problem.key, problem.value) not in seen
+        }
     return list(found.values())
 
 
-def _identity(space: Space) -> str:
-    """Changes with what the points are; how they are run (parallel, where) is free."""
-    sampling = [text for text in space.own if not text.split("=")[0].lstrip("+").startswith(("sweep.launcher", "sweep.dir"))]
-    sampling = [text for text in sampling if not text.startswith("sweep=")]
-    return hashlib.sha256(orjson.dumps([space.fixed, sampling, repr(space.dimensions)])).hexdigest()[:8]
+def _identity(config: Config, space: Space) -> str:
+    """Changes with what the points are and how they are chosen; how many, where and in what order is free."""
+    choosing = [config.sweep.sampler.get("_target_"), config.sweep.metric, config.sweep.direction]
+    return hashlib.sha256(orjson.dumps([space.fixed, choosing, repr(space.dimensions)])).hexdigest()[:8]
 
 
 def _folder(config: Config, space: Space) -> Path:
     """The named folder, or the first numbered default one that is new or holds this very sweep, unfinished."""
     if config.sweep.dir:
         return Path(config.sweep.dir).expanduser()
-    base, identity = Path("multirun") / config.recipe, _identity(space)
+    base, identity = Path("multirun") / config.recipe, _identity(config, space)
     for number in range(1, 100_000):
         path = base if number == 1 else base.with_name(f"{base.name}-{number}")
         if not (path / "sweep.json").exists():
@@ -189,12 +190,14 @@ def _folder(config: Config, space: Space) -> Path:
     raise RunError(f"too many sweeps beside {base}; fix: name one by sweep.dir")
 
 
-def _claim(folder: Path, space: Space) -> bool:
+def _claim(folder: Path, space: Space, identity: str) -> bool:
     """Make the folder this sweep's; True when it was already. Raises RunError when it is another's."""
-    known, identity = folder / "sweep.json", _identity(space)
+    known = folder / "sweep.json"
     if known.exists():
         if orjson.loads(known.read_bytes())["identity"] != identity:
-            raise RunError(f"{folder} holds another sweep; fix: the command that it was started with, or another sweep.dir")
+            raise RunError(
+                f"{folder} holds another sweep; fix: the command that it was started with, or another sweep.dir"
+            )
         return True
     folder.mkdir(parents=True, exist_ok=True)
     words = [*space.fixed, *(item.key for item in space.dimensions), *space.own]

@@ -52,7 +52,9 @@ class Results:
             for point in self.points
         ]
         summary = {"metric": self.metric, "direction": self.direction, "best": best.name if best else None}
-        write_atomically(self.folder / "results.json", orjson.dumps(summary | {"points": kept}, option=orjson.OPT_INDENT_2))
+        write_atomically(
+            self.folder / "results.json", orjson.dumps(summary | {"points": kept}, option=orjson.OPT_INDENT_2)
+        )
         keys = list(dict.fromkeys(key for entry in kept for key in entry["settings"]))  # type: ignore[attr-defined]
         stream = io.StringIO()
         writer = csv.writer(stream)

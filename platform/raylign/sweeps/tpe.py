@@ -1,8 +1,8 @@
 """Optuna's tree-structured Parzen estimator as a sampler (Bergstra et al., NeurIPS 2011); the extra `sweep`.
 
-The study lies in the sweep's folder and is all the state there is. Every trial draws from a generator of its own, seeded
-by (seed, number of the trial), so that an interrupted sweep chooses what an undisturbed one would have chosen (with one
-point at a time; with several, what is known at a choice depends on who ended first).
+The study lies in the sweep's folder and is all the state there is. Every trial draws from a generator of its own,
+seeded by (seed, number of the trial), so that an interrupted sweep chooses what an undisturbed one would have chosen
+(with one point at a time; with several, what is known at a choice depends on who ended first).
 """
 
 from __future__ import annotations
@@ -109,9 +109,7 @@ def _suggest(trial: Any, dimension: Dimension) -> Any:
         return trial.suggest_categorical(dimension.key, list(dimension.values))
     if dimension.whole:
         step = {} if dimension.log else {"step": round(dimension.step) or 1}
-        return trial.suggest_int(
-            dimension.key, round(dimension.low), round(dimension.high), log=dimension.log, **step
-        )
+        return trial.suggest_int(dimension.key, round(dimension.low), round(dimension.high), log=dimension.log, **step)
     step = {"step": dimension.step} if dimension.step else {}
     return trial.suggest_float(dimension.key, dimension.low, dimension.high, log=dimension.log, **step)
 

@@ -85,7 +85,9 @@ class RayMetricsSink:
         if not ray.is_initialized():
             raise RuntimeError("no Ray cluster to publish metrics on")
         self._run = {"run": run_id}
-        self._metric = Gauge(self.METRIC, description="A number of the newest step of a run", tag_keys=("run", "metric"))
+        self._metric = Gauge(
+            self.METRIC, description="A number of the newest step of a run", tag_keys=("run", "metric")
+        )
         self._step = Gauge(self.STEP, description="The newest step of a run, over all stages", tag_keys=("run",))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
