@@ -7,6 +7,7 @@ seeded by (seed, number of the trial), so that an interrupted sweep chooses what
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Tpe:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=self._optuna.exceptions.ExperimentalWarning)
             self._study.sampler = self._optuna.samplers.TPESampler(
-                seed=self._seed * 100_003 + number, n_startup_trials=self._startup, constant_liar=True
+                seed=_mixed(self._seed, number), n_startup_trials=self._startup, constant_liar=True
             )
         trial = self._study.ask()
         params = {dimension.key: _suggest(trial, dimension) for dimension in self._space.dimensions}
@@ -102,6 +103,11 @@ class Tpe:
             folder=self._folder / f"{number:03d}",
             over=over,
         )
+
+
+def _mixed(seed: int, number: int) -> int:
+    """A generator's seed of its own for a trial: neighbours share nothing."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
 
 
 def _suggest(trial: Any, dimension: Dimension) -> Any:
