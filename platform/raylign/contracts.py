@@ -185,6 +185,17 @@ class RewardShaper(Protocol):
         """Undo a restart."""
 
 
+class GroupSelector(Protocol):
+    """Chooses what a step learns from, between shaper and credit: trajectories of groups, and groups.
+
+    A part made as ``Selector(config, seed=run seed)``. It remembers nothing: what it draws by lot derives from the seed
+    and the prompts' keys.
+    """
+
+    def select(self, groups: Sequence[Group]) -> list[Group]:
+        """Some of the groups with some of their trajectories, in their old order. Scores are filled in, or None."""
+
+
 # ---------------------------------------------------------------------------------------------- credit, losses
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,10 +43,16 @@ class Evaluator:
     seed: int
     stall_s: float = 1800.0
 
-    async def run(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
-        """Sample every prompt `samples` times and score it. greedy: temperature 0 (then samples should be 1)."""
+    async def run(
+        self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True, temperature: float | None = None
+    ) -> Evaluation:
+        """Sample every prompt `samples` times and score it; a strategy that searches does so in training only.
+
+        greedy: temperature 0 (then samples should be 1). temperature: of sampling, None: the run's.
+        """
+        sampling = self.sampling if temperature is None else replace(self.sampling, temperature=temperature)
         tasks = [
-            RolloutTask(prompt=prompt, n=samples, sampling=self.sampling, run_seed=self.seed, greedy=greedy)
+            RolloutTask(prompt=prompt, n=samples, sampling=sampling, run_seed=self.seed, greedy=greedy, training=False)
             for prompt in prompts
         ]
         found = await collect(tasks, self.rollouts, self.rewards, self.stall_s)

@@ -1,8 +1,8 @@
-"""The training loop: generate -> reward (streamed) -> shape -> credit -> learn -> publish weights.
+"""The training loop: generate -> reward (streamed) -> shape -> select -> credit -> learn -> publish weights.
 
-    source --tasks--> rollouts --trajectories--> rewards --groups--> shaper --scores--> credit
-                         ^                                                                |
-                         +-- weights, proven by a probe -- learner <-- rows, advantages --+
+    source --tasks--> rollouts --trajectories--> rewards --groups--> shaper --scores--> selector --> credit
+                         ^                                                                             |
+                         +---------- weights, proven by a probe ---------- learner <-- rows, advantages+
 
 Synchronous: every sample of step k is drawn from policy version k, so that a killed run repeats itself exactly from its
 last checkpoint. The loop knows the contracts only; which algorithm runs is a matter of the parts that it is given.
@@ -22,6 +22,7 @@ from raylign.collect import Collected, collect, refuse_missing, reward_metrics, 
 from raylign.columns import Columns
 from raylign.contracts import (
     Credit,
+    GroupSelector,
     Learner,
     PromptSource,
     RewardPools,
@@ -32,6 +33,7 @@ from raylign.contracts import (
     StreamScorer,
 )
 from raylign.errors import RewardError
+from raylign.objectives.selection import selection_metrics
 from raylign.records import Group, Prompt
 
 Part = TypeVar("Part")
@@ -67,6 +69,7 @@ class Parts:
     learner: Learner
     objective: Mapping[str, Any]  # `_target_` node, built in the learner
     objective_needs: frozenset[str]
+    selector: GroupSelector | None = None  # None: everything is learned from
     critic: Learner | None = None
     critic_objective: Mapping[str, Any] | None = None
     scorers: Mapping[str, StreamScorer] = field(default_factory=dict)  # stream name -> who fills it
@@ -148,7 +151,9 @@ class Loop:
         return StepResult(groups=kept, batch=batch, metrics=metrics)
 
     async def _groups(self, step: int) -> tuple[Collected, dict[str, float]]:
-        """Shaped groups of one step; with dynamic sampling, only groups whose scores differ, refilled if need be."""
+        """Shaped and selected groups of one step; with dynamic sampling, only groups whose scores differ, refilled if
+        need be before the selection.
+        """
         settings, kept, seen, rounds = self.settings, [], [], 0
         while True:
             rounds += 1
@@ -171,14 +176,24 @@ class Loop:
             "groups/fill": min(1.0, len(kept) / settings.prompts_per_step),
             "time/reward_tail": sum(found.reward_tail_s for found in seen),
         }
+        chosen, found_by_selector = self._selected(kept[: settings.prompts_per_step])
+        metrics |= found_by_selector
         collected = Collected(
-            groups=kept[: settings.prompts_per_step],
+            groups=chosen,
             generate_s=sum(found.generate_s for found in seen),
             reward_tail_s=sum(found.reward_tail_s for found in seen),
             tokens=sum(found.tokens for found in seen),
             sampled=everything,
         )
         return collected, metrics
+
+    def _selected(self, groups: list[Group]) -> tuple[list[Group], dict[str, float]]:
+        """What the selector keeps; with dynamic sampling, without the groups that it has made equal."""
+        if self.parts.selector is None:
+            return groups, {}
+        chosen = self.parts.selector.select(groups)
+        metrics = selection_metrics(groups, chosen)
+        return [group for group in chosen if not self.settings.dynamic_sampling or _differ(group)], metrics
 
     def _observe(self, collected: Collected) -> dict[str, float]:
         """Show the source every group that was sampled, before any was dropped; what it has to say about them."""

@@ -153,8 +153,10 @@ class RunContext:
             await self._rewards.validate(self.prompts.train)
         return self._rewards
 
-    async def evaluate(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
-        """Score the policy that the engines hold on some prompts."""
+    async def evaluate(
+        self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True, temperature: float | None = None
+    ) -> Evaluation:
+        """Score the policy that the engines hold on some prompts; see `Evaluator.run`."""
         rollouts, rewards = await asyncio.gather(self.rollouts(), self.rewards())
         evaluator = Evaluator(
             rollouts=rollouts,
@@ -164,7 +166,7 @@ class RunContext:
             seed=self.cfg.seed,
             stall_s=self.cfg.run.stall_s,
         )
-        return await evaluator.run(prompts, samples, greedy)
+        return await evaluator.run(prompts, samples, greedy, temperature)
 
     async def learner(self, optim: OptimConfig, total_steps: int) -> LearnerGroup:
         """The policy's learner, loaded from `model_path` with a new optimizer."""

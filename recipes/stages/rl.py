@@ -14,9 +14,11 @@ from raylign.checkpoint import Checkpoints
 from raylign.config.parts import reads_scores
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import Node
+from raylign.data.prompts import Split
 from raylign.errors import DataError, Problem
 from raylign.loop import Loop, LoopSettings, Parts
 from raylign.recipes.stages.context import RunContext, StopRequested
+from raylign.recipes.stages.evaluate import check_temperature
 from raylign.records import Prompt
 
 
@@ -36,7 +38,10 @@ class Rl:
         dynamic_sampling: bool = False
         sampling_rounds: int = 4
         eval_every: int = 0  # 0: never
-        eval_prompts: int = 0  # 0: all held-out prompts
+        eval_prompts: int = 0  # 0: all of the split
+        eval_split: Split = Split.holdout
+        eval_samples: int = 1
+        eval_temperature: float | None = None  # None: greedy
         start: str = ""  # @NAME: begin from what stage NAME made; empty: from the model of the stage before
         domains: list[str] = field(default_factory=list)  # train on prompts of these domains only; empty: on all
         source: Node = field(default_factory=dict)  # empty: the run's
@@ -47,6 +52,12 @@ class Rl:
             for name in ("steps", "prompts_per_step", "group_size", "minibatches", "epochs", "sampling_rounds"):
                 if getattr(self, name) < 1:
                     raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            check_temperature(self.eval_temperature)
+            if self.eval_samples < 1 or (self.eval_samples > 1 and self.eval_temperature is None):
+                raise ValueError(
+                    f"eval_samples={self.eval_samples}: at least 1, and more only with an eval_temperature, for greedy "
+                    "samples are all the same"
+                )
             if self.prompts_per_step % self.minibatches:
                 raise ValueError(
                     f"prompts_per_step ({self.prompts_per_step}) must be divisible by minibatches ({self.minibatches})"
@@ -112,9 +123,11 @@ class Rl:
         return Loop(await self._parts(context), self._settings(context), self._on_phase(context))
 
     async def evaluate(self, context: RunContext) -> dict[str, float]:
-        """Greedy score on held-out prompts under the weights that are live."""
-        prompts = context.prompts.holdout[: self.config.eval_prompts or None]
-        found = await context.evaluate(prompts)
+        """Score under the weights that are live, as `eval_split`, `eval_samples` and `eval_temperature` say."""
+        config = self.config
+        prompts = context.prompts.first(config.eval_split, config.eval_prompts)
+        greedy = config.eval_temperature is None
+        found = await context.evaluate(prompts, config.eval_samples, greedy, config.eval_temperature)
         return found.metrics
 
     def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:
@@ -145,6 +158,7 @@ class Rl:
             rollouts=rollouts,
             rewards=rewards,
             shaper=context.shaper(),
+            selector=context.part("selector", seed=cfg.seed),
             credit=credit,
             learner=learner,
             objective=dict(objective_node),

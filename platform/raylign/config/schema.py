@@ -265,6 +265,7 @@ class Config:
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     rewards: dict[str, RewardConfig] = field(default_factory=dict)
     shaper: Node = node("raylign.objectives.shaping.WeightedSum")
+    selector: Node = node("raylign.objectives.selection.KeepAll")
     credit: Node = node("raylign.objectives.credit.GroupCredit")
     objective: Node = node("raylign.objectives.policy.PolicyLoss")
     learner: LearnerConfig = field(default_factory=LearnerConfig)
