@@ -11,6 +11,7 @@ import pytest
 
 from raylign.config.build import build
 from raylign.environment import Environment
+from raylign.errors import ConfigError
 from raylign.records import Prompt
 
 HERE = Path(__file__).resolve().parent
@@ -71,5 +72,5 @@ def test_a_snapshot_goes_on_as_the_game_does() -> None:
 
 
 def test_a_bad_setting_is_refused() -> None:
-    with pytest.raises(ValueError, match="highest"):
+    with pytest.raises(ConfigError, match="highest"):
         game(highest=1)
