@@ -63,7 +63,7 @@ def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] 
 def closing(summary: Mapping[str, Any], report: Any) -> str:
     """The last lines of a run: held-out scores in the order of the stages, the model, the report."""
     scores = [
-        f"{name.removesuffix('/eval/score')} {value:.1%}"
+        f"{name.removesuffix('/eval/score')} {f'{value:.1%}' if 0 <= value <= 1 else f'{value:.3g}'}"
         for name, value in summary["metrics"].items()
         if name.endswith("/eval/score")
     ]

@@ -53,7 +53,7 @@ class Beam(Search):
     that are new are then lived through in the episode's own world. An episode ends when all prefixes are finished.
 
     The first candidate of the first prefix has the seed of the plain rollout, so M = B = 1 is the plain rollout.
-    ``width=1`` and the scorer's ``invalid`` give the form of the released code.
+    ``width=1`` with `released_score` is the form of the released code.
     """
 
     @dataclass

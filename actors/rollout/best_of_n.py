@@ -20,7 +20,7 @@ class BestOfN(Search):
 
     @dataclass
     class Config(Search.Config):
-        """How many."""
+        """How many; `simulations` has no meaning here."""
 
         attempts: int = 4
 
@@ -28,8 +28,6 @@ class BestOfN(Search):
             super().__post_init__()
             if self.attempts < 1:
                 raise ValueError(f"attempts is {self.attempts}, set it to 1 or more")
-            if self.simulations > 1:
-                raise ValueError("simulations: whole episodes are not simulated, leave it at 1")
 
     def __init__(self, config: Config, environments: Environments | None = None) -> None:
         super().__init__(config, environments)

@@ -20,7 +20,7 @@ import numpy as np
 
 from raylign.actors.rollout.multi_turn import MultiTurn
 from raylign.actors.rollout.path import Path, close_all
-from raylign.actors.rollout.scores import TurnScorer
+from raylign.actors.rollout.scores import TurnReward, TurnScorer
 from raylign.config.build import build
 from raylign.config.schema import Node, node
 from raylign.contracts import Completion, Policy, RolloutTask
@@ -45,6 +45,7 @@ class Search(MultiTurn):
         """What to strive for and how candidates are tried out."""
 
         scorer: Node = node("raylign.actors.rollout.scores.TurnReward")
+        released_score: bool = False  # the game's raw reward whatever `scorer` says, illegal turns out (released code)
         noise: Noise = Noise.fresh
         simulations: int = 1  # of each candidate under fresh noise; their scores are averaged
         allow: list[str] = field(default_factory=list)  # module prefixes, as a rule ${run.allow_targets}
@@ -61,6 +62,8 @@ class Search(MultiTurn):
         super().__init__(config, environments)
         self.config: Search.Config = config
         self.scorer: TurnScorer = build(config.scorer, "rollout.strategy.scorer", config.allow)
+        if config.released_score:
+            self.scorer = TurnReward(TurnReward.Config(flag="game_reward", invalid=-1e6))
 
     async def episodes(self, task: RolloutTask, policy: Policy, index: int) -> list[Trajectory]:
         """What comes of one start; in an evaluation a plain episode."""

@@ -98,7 +98,7 @@ async def test_costs_add_up_to_what_was_sampled(way: type, task: RolloutTask, po
     assert tokens == policy.sampled
     assert all(one.metrics["search/tokens_kept"] == one.response_length for one in found)
     assert all(one.metrics["search/env_calls_kept"] == 3 for one in found)
-    # Beam of 2: 4 + 8 + 8 simulations, 6 turns lived, a probe of each. Lookahead: 12 simulations, 16 continuations of
+    # Beam: 4 + 8 + 8 simulations, 6 turns lived, a probe of each. Lookahead: 12 simulations, 16 continuations of
     # 2 turns and 16 of 1, 3 turns lived and a probe of each.
     calls = {Search: 3, BestOfN: 12, Beam: 20 + 6 + 6, Lookahead: 12 + 48 + 3 + 3}[way]
     assert {one.metrics["search/env_calls_discarded"] for one in found} == {calls - 3}
