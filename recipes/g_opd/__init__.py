@@ -93,7 +93,7 @@ class TeacherCredit:
         return [
             Problem(key=f"scorers.{name}.path", value="", why="the teacher would be the student itself", fix=fix)
             for name, scorer in teachers.items()
-            if not scorer.path
+            if not (scorer.path or scorer.context)
         ]
 
     @property
@@ -104,9 +104,14 @@ class TeacherCredit:
         return frozenset({"teacher_logprob"} | old | reference)
 
     def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:
-        """Fill `advantage`; 0 off the loss mask. Raises ValueError when a frozen model's log-prob is not finite."""
+        """Fill `advantage`; 0 off the loss mask. A row that the teacher could not score (NaN throughout: the context of
+        its sample is missing) gets weight 0. Raises ValueError when any other log-prob is not finite.
+        """
         del scores  # the signal is dense; verifiable scores are for monitoring
-        mask = np.asarray(batch["loss_mask"], bool)
+        lost = _unscored(batch)
+        gone = lost[batch.row_of_token]
+        batch = batch.with_streams(weight=np.where(gone, 0, batch["weight"]).astype(np.float32))
+        mask = np.asarray(batch["loss_mask"], bool) & ~gone
         old = batch["old_logprob" if self.config.old is LogprobSource.recompute else "sampler_logprob"]
         streams = {"old": old, "teacher": batch["teacher_logprob"]}
         if self.config.reward_weight != 1:
@@ -118,10 +123,20 @@ class TeacherCredit:
         advantage = token_advantage(exact["old"], exact["teacher"], exact.get("ref"), self.config.reward_weight)
         if self.config.discount:
             advantage = _discounted(advantage, batch, self.config.discount)
-        metrics = _metrics(advantage, exact, counted_tokens(batch))
+        metrics = _metrics(advantage, exact, counted_tokens(batch)) | {"distill/unscored": float(lost.mean())}
         if self.config.clamp is not None:
             advantage = np.clip(advantage, -self.config.clamp, self.config.clamp)
         return batch.with_streams(advantage=advantage.astype(np.float32)), metrics
+
+
+def _unscored(batch: Columns) -> NDArray[np.bool_]:
+    """[B] rows whose teacher log-prob is NaN on every loss token."""
+    mask = np.asarray(batch["loss_mask"], bool)
+    tokens, absent = (
+        np.bincount(batch.row_of_token[which], minlength=len(batch))
+        for which in (mask, mask & np.isnan(batch["teacher_logprob"]))
+    )
+    return (absent > 0) & (absent == tokens)
 
 
 def token_advantage(old: Float64s, teacher: Float64s, ref: Float64s | None, reward_weight: float) -> Float64s:

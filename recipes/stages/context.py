@@ -201,7 +201,14 @@ class RunContext:
             self._scorers[name] = (path, group)
             await group.start()
         own = tokenizer if scorer.own_template else None
-        return RoutedModel(name=name, scorer=group, domain=scorer.domain, tokenizer=own)
+        extra = self.part(f"scorers.{name}.context", scorer.context) if scorer.context else None
+        return RoutedModel(
+            name=name,
+            scorer=group,
+            domain=scorer.domain,
+            tokenizer=self.tokenizer if own is None and extra is not None else own,
+            context=extra,
+        )
 
     async def end_scorers(self) -> None:
         """End the frozen models, for a stage that has asked them all it wants to know."""

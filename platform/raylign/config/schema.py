@@ -212,6 +212,7 @@ class ScorerConfig:
     )
     domain: str = ""  # prompts of this domain only; empty: all
     own_template: bool = False  # render the prompt with this model's own chat template, response ids unchanged
+    context: Node = field(default_factory=dict)  # what it reads in place of the prompt; empty: the prompt
     gpus: float = 1.0
     cpus: float = 1.0
 
