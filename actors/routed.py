@@ -68,7 +68,7 @@ class RoutedScorer:
     async def stream(self, batch: Columns, prompts: Sequence[Prompt]) -> Float32s:
         """[N] log-prob of every loss token, 0 elsewhere, NaN on rows whose context is missing.
 
-        Raises DataError on a domain without a model, and when more contexts are missing than the model's context allows.
+        Raises DataError on a domain without a model, and when more contexts are missing than allowed.
         """
         rows_of: dict[str, list[int]] = {}
         for row, group in enumerate(batch.groups):

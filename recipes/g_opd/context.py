@@ -1,6 +1,6 @@
 """Context distillation: the teacher is the frozen initial student that is told more than the student is.
 
-Give a teacher without a path one of these as `scorers.<teacher>.context`, with `credit.reward_weight=1` as in the paper.
+Give a teacher without a path one of these as `scorers.NAME.context`, with `credit.reward_weight=1` as in the paper.
 The released code describes two kinds of context; the wording is this module's own.
 """
 
@@ -90,7 +90,9 @@ class CritiqueContext:
             if not self.url.startswith(("http://", "https://")) or not self.model:
                 raise ValueError(f"url={self.url!r}, model={self.model!r}: name the judge's /v1 address and its model")
             if min(self.max_tokens, self.concurrency) < 1 or self.retries < 0 or self.timeout_s <= 0:
-                raise ValueError("max_tokens and concurrency must be at least 1, retries at least 0, timeout_s positive")
+                raise ValueError(
+                    "max_tokens and concurrency must be at least 1, retries at least 0, timeout_s positive"
+                )
             if not 0 <= self.max_missing <= 1:
                 raise ValueError(f"max_missing={self.max_missing} is no share")
 

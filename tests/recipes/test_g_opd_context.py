@@ -41,7 +41,9 @@ class Judge(BaseHTTPRequestHandler):
         text = asked["messages"][0]["content"]
         first = text not in self.refused
         self.refused.add(text)
-        reply = {"choices": [{"message": {"role": "assistant", "content": f"[{asked['model']}] {text[-12:]} is wrong"}}]}
+        reply = {
+            "choices": [{"message": {"role": "assistant", "content": f"[{asked['model']}] {text[-12:]} is wrong"}}]
+        }
         self.send_response(503 if first else 200)
         self.end_headers()
         self.wfile.write(b"{}" if first else json.dumps(reply).encode())
@@ -155,9 +157,7 @@ async def test_judge_that_cannot_be_asked_gives_missing_and_never_an_empty_criti
     assert isinstance(found, Missing) and "503" in found.reason
 
 
-async def test_rows_of_a_group_read_contexts_of_their_own(
-    asked: list[Prompt], batch: Columns, tokenizer: Any
-) -> None:
+async def test_rows_of_a_group_read_contexts_of_their_own(asked: list[Prompt], batch: Columns, tokenizer: Any) -> None:
     scorer = Heads()
     lost = tokenizer.decode(ANSWERS[1], skip_special_tokens=True)
     stream = await routed(scorer, tokenizer, ByLength({lost})).stream(batch, asked)
