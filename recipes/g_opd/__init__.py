@@ -12,12 +12,19 @@ prefix is pi proportional to pi*^lambda pi_ref^(1 - lambda). No baseline, no nor
 verifiable rewards are only logged, and group size 1 is the default.
 
 Stages: distill (scale=tiny: base by sft and teacher by rl first, all in one run). Needs: rollout, one teacher or
-several routed by domain, a reference unless lambda = 1, learner; a verifier for monitoring only. No critic, no judge.
+several routed by domain, a reference unless lambda = 1, learner; a verifier for monitoring only. No critic; a judge
+only for context distillation from critiques.
 
 Command: ``raylign train recipe=g_opd scale=tiny``; gpu and above also ``scorers.teacher.path=… data.path=…``
 Several teachers: ``~scorers.teacher scorers.math={stream: teacher_logprob, path: …, domain: math} scorers.code={…}``
-Reward correction (strong to weak): ``scorers.reference.path=<the teacher's own pre-RL checkpoint>``
+with ``data.domain_key=extra_info.opd_teacher`` for the released data's labels
+Domain teachers: ``recipe=grpo stages.rl.prompts_per_step=128 learner.optim.lr=1e-6`` from the student's start, 8 samples
+a prompt, 500 steps (mathematics) or 300 (code)
+Strong to weak: ``stages.distill.steps=100``, with reward correction ``scorers.reference.path=<the teacher's own base>``
 A teacher with another chat template: ``scorers.teacher.own_template=true`` (same vocabulary)
+Context distillation: ``credit.reward_weight=1 scorers.teacher.context={_target_: raylign.recipes.g_opd.context.X}``, the
+teacher being the frozen start of the student that reads a reference solution (X = SolutionContext) or a judge's
+critique of the student's answer (X = CritiqueContext, with url and model) before it scores that answer
 
 Expected: the paper's multi-teacher student reaches 47.7 (math) and 62.0 (code) at lambda 1.25 against 46.0 and 61.2 of
 its teachers. At scale=tiny the student passes its teacher by .04 or more (`benchmarks/experiments/g_opd.py`).
@@ -29,7 +36,7 @@ Deviations and choices:
 - `credit.clamp` bounds |A_t| where a frozen model's probability underflows; off, as in the released code [inferred].
 - `credit.discount` is the paper's discount on what follows a token: 0 (the method) looks at the token alone, 1 is the
   exact gradient of the sequence-level objective.
-- Context distillation from a judge's critique is not part of the recipe.
+- A sample whose critique is missing is not scored and carries no loss (`distill/unscored`); too many end the run.
 - Gradient clipping 1.0 (the platform's default; the authors' value is not published).
 """
 

@@ -18,7 +18,7 @@ from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
 from raylign.columns import Columns
 from raylign.config.build import build
-from raylign.config.schema import Config, LearnerConfig, OptimConfig, ScorerConfig
+from raylign.config.schema import Config, LearnerConfig, OptimConfig, SamplingConfig, ScorerConfig
 from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import RunError
@@ -74,14 +74,7 @@ class RunContext:
     @property
     def sampling(self) -> Sampling:
         """The run's sampling settings as a record."""
-        config = self.cfg.rollout.sampling
-        return Sampling(
-            max_tokens=config.max_tokens,
-            temperature=config.temperature,
-            top_p=config.top_p,
-            top_k=config.top_k,
-            stop=tuple(config.stop),
-        )
+        return sampling_of(self.cfg.rollout.sampling)
 
     def part(self, key: str, node: Any = None, **context: Any) -> Any:
         """Make the part that the configuration holds under `key`."""
@@ -144,14 +137,20 @@ class RunContext:
             await self._rewards.validate(self.prompts.train)
         return self._rewards
 
-    async def evaluate(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
-        """Score the policy that the engines hold on some prompts."""
+    async def evaluate(
+        self,
+        prompts: Sequence[Prompt],
+        samples: int = 1,
+        greedy: bool = True,
+        sampling: SamplingConfig | None = None,
+    ) -> Evaluation:
+        """Score the policy that the engines hold on some prompts. sampling: None takes the run's."""
         rollouts, rewards = await asyncio.gather(self.rollouts(), self.rewards())
         evaluator = Evaluator(
             rollouts=rollouts,
             rewards=rewards,
             shaper=self.shaper(),
-            sampling=self.sampling,
+            sampling=self.sampling if sampling is None else sampling_of(sampling),
             seed=self.cfg.seed,
             stall_s=self.cfg.run.stall_s,
         )
@@ -278,6 +277,17 @@ class RunContext:
             await group.start()
         await group.load(self._spec(kind, path, config, steps))
         return group
+
+
+def sampling_of(config: SamplingConfig) -> Sampling:
+    """Settings as a record."""
+    return Sampling(
+        max_tokens=config.max_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        stop=tuple(config.stop),
+    )
 
 
 def _tokenizer(path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:

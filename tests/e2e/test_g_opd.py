@@ -45,6 +45,9 @@ def test_every_figure_of_the_digest_is_logged(undisturbed: Path) -> None:
         "entropy",
         "reward/correct",
         "mismatch_weight",
+        "max/mismatch_weight",
+        "mismatch_cut",
+        "distill/unscored",
         "time/score/teacher_logprob",
         "time/score/ref_logprob",
     }

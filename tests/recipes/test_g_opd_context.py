@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ ANSWERS = ([50, 51, 1], [52, 1], [53, 54, 55, 1])
 class Judge(BaseHTTPRequestHandler):
     """Chat completions that quote what was asked; every request of a text is refused once first."""
 
-    refused: set[str] = set()
+    refused: ClassVar[set[str]] = set()
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
