@@ -28,7 +28,7 @@ from raylign.recipes.g_opd import token_advantage
 
 SEEDS = (1, 2)
 SCORE = {"samples": 8, "greedy": False}
-STUDENT = {"steps": 120, "prompts_per_step": 48, "group_size": 1}
+STUDENT = {"steps": 48, "prompts_per_step": 48, "group_size": 1}
 TEACHER = {"steps": 14, "prompts_per_step": 8, "group_size": 6}
 GRPO = {"_target_": "raylign.objectives.credit.GroupCredit"}
 CALIBRATED = {"base": 0.20, "teacher": 0.53, "0.5": 0.36, "1": 0.54, "1.25": 0.61}
