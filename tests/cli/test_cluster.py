@@ -79,7 +79,7 @@ def test_local_node_is_logical() -> None:
 def test_a_node_that_is_slow_to_come_up_is_started_again(
     monkeypatch: pytest.MonkeyPatch, failures: int, limit: float, starts: int
 ) -> None:
-    """Ray's own limit of 30 seconds is too short on a busy machine; `cluster.ready_timeout_s` is the one that counts."""
+    """Ray's own limit of 30 seconds is short for a busy machine; `cluster.ready_timeout_s` is the one that counts."""
     tried: list[int] = []
 
     def init(**_: object) -> None:
