@@ -4,18 +4,23 @@ A  reward algebra: the hand-checkable group, and properties of random groups
 B  the keyword counter on crafted strings
 C  a simulated policy with essential reflections, waste and filler (numpy, `_arlcp_simulated`)
 D  a tiny language model through the real actors: over-thinking traces by sft, then RLOO with ARLCP, and two contrasts
-E  every logged reward recomputed from the rows of D's run folder
+E  every logged count, statistic and reward of D's run recomputed from the rows' texts and tokens
 
-    make experiment RECIPE=arlcp                  all parts, about 10 minutes on 2 cores
+    make experiment RECIPE=arlcp                  all parts, about 7 minutes on 2 quiet cores
     make experiment RECIPE=arlcp ARGS="A B C"     the parts without a language model, seconds
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import re
+import shutil
+import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +74,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(known)}; all by default")
     parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "experiments" / "arlcp-runs")
+    parser.add_argument("--keep", action="store_true", help="read D's finished runs in the folder, do not repeat them")
     parsed = parser.parse_args(arguments)
+    if not parsed.keep:
+        shutil.rmtree(parsed.folder, ignore_errors=True)
     wanted = parsed.parts or list(known)
     started, claims = time.time(), []
     for part in wanted:
@@ -206,7 +214,7 @@ def language_model(folder: Path) -> list[Claim]:
 
 CONTRASTS = {
     "no gate": ["shaper.penalised=all"],
-    "alpha near 1": ["shaper.alpha=0.99", "shaper.lambdas=[0.25,0.5,0.75]"],
+    "alpha 1": ["shaper.alpha=1", "shaper.lambdas=[0.25,0.5,0.75]"],
 }
 
 
@@ -230,23 +238,83 @@ def _outcome(run: FinishedRun, name: str) -> dict[str, float]:
 
 
 def recomputed(folder: Path) -> list[Claim]:
-    """Largest difference between a logged reward and the one that the logged counts, lengths and verdicts give."""
-    groups: dict[tuple[int, str], list[dict[str, float]]] = {}
+    """Every figure of a logged row from its text, its tokens and its group, by this file's own plain arithmetic.
+
+    Nothing of the recipe is called: counts, lengths and verdicts come from the text and the token ids, everything else
+    from those three. Advantages are those of the first step, where policy and reference are one and the KL charge is 0.
+    """
+    groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in tiny_run(folder).rollouts("rl"):
-        groups.setdefault((row["step"], row["prompt"]), []).append(row["metrics"])
-    config = ReflectionPenalty.Config(n_1=6, n_2=12)
-    worst = 0.0
-    for rows in groups.values():
-        columns = [np.array([row[f"arlcp/{name}"] for row in rows]) for name in ("reflections", "length", "correct")]
-        right = columns[2] == 1
-        found = shape_group(columns[0], columns[1], right, right, config)
-        logged = {
-            name: np.array([row[f"arlcp/{name}"] for row in rows]) for name in ("reward", "f_reflection", "f_length")
-        }
-        for name, values in logged.items():
-            worst = max(worst, float(np.abs(getattr(found, name) - values).max()))
-    note = f"{len(groups)} groups"
-    return [Claim(name="E/largest error of a recomputed row", value=worst, threshold=1e-9, relation="<=", note=note)]
+        groups.setdefault((row["step"], row["prompt"]), []).append(row)
+    first = min(step for step, _ in groups)
+    miscounted, worst, advantage = Counter(dict.fromkeys(("reflections", "length", "correct"), 0)), 0.0, 0.0
+    for (step, _), rows in groups.items():
+        seen = [_seen(row) for row in rows]
+        for row, facts in zip(rows, seen, strict=True):
+            miscounted.update(name for name, value in facts.items() if row["metrics"][f"arlcp/{name}"] != value)
+        scores = []
+        for row, expected in zip(rows, _by_hand(seen), strict=True):
+            worst = max(worst, *(abs(row["metrics"][f"arlcp/{name}"] - value) for name, value in expected.items()))
+            worst = max(worst, abs(row["score"] - expected["reward"]))
+            scores.append(expected["reward"])
+        if step == first:
+            others = [(sum(scores) - score) / (len(scores) - 1) for score in scores]
+            errors = [abs(row["advantage"] - s + o) for row, s, o in zip(rows, scores, others, strict=True)]
+            advantage = max(advantage, *errors)
+    note = f"{sum(map(len, groups.values()))} rows in {len(groups)} groups"
+    return [
+        *(
+            Claim(name=f"E/rows with another {name}", value=count, threshold=0, relation="==", note=note)
+            for name, count in miscounted.items()
+        ),
+        Claim(name="E/largest error of mu, sd, tier, f, r", value=worst, threshold=1e-9, relation="<=", note=note),
+        Claim(
+            name="E/largest error of an advantage",
+            value=advantage,
+            threshold=1e-5,
+            relation="<=",
+            note="first step; stored as float32",
+        ),
+    ]
+
+
+def _seen(row: Mapping[str, Any]) -> dict[str, float]:
+    """RTC, LEN and C of one answer of the toy, read off its text and its tokens."""
+    text, asked = row["text"], row["messages"][-1]["content"]
+    thought, closed, answer = text.partition("</think>")
+    boxes = re.findall(r"\\boxed\{([^{}]*)\}", answer)
+    well_formed = bool(closed) and "</think>" not in answer and "<think>" not in text
+    enough = sum(_alone(thought, mark) for mark in "~.") >= ord(asked[4]) - ord("A") + 1
+    right = well_formed and enough and bool(boxes) and boxes[-1].strip() == asked[5]
+    length = sum(len(turn["token_ids"]) for turn in row["turns"])
+    return {"reflections": _alone(text, "~"), "length": length, "correct": float(right)}
+
+
+def _alone(text: str, mark: str) -> int:
+    """How often a mark stands between characters that are neither letters nor digits."""
+    around = f" {text} "
+    sides = [(around[i - 1], around[i + 1]) for i, letter in enumerate(around) if letter == mark]
+    return sum(not any(side.isalnum() or side == "_" for side in pair) for pair in sides)
+
+
+def _by_hand(seen: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """The paper's equations for one group, answer by answer, with the toy's tiers (6 and 12)."""
+    pool = [facts for facts in seen if facts["correct"]]
+    mean, std = {}, {}
+    for name in ("reflections", "length"):
+        values = [facts[name] for facts in pool]
+        mean[name] = statistics.fmean(values) if values else 0.0
+        std[name] = statistics.stdev(values) if len(values) > 1 else 1.0
+    found = []
+    for facts in seen:
+        f = {name: 0.5 + 0.5 * math.tanh((facts[name] - mean[name]) / (std[name] + 1e-6) / 2) for name in mean}
+        tier = 0 if facts["reflections"] <= 6 else 1 if facts["reflections"] <= 12 else 2
+        share = (0.05, 0.10, 0.15)[tier]
+        reward = facts["correct"] * (1 - share * f["reflections"] - (0.2 - share) * f["length"])
+        statistic = {f"mean_{name}": mean[name] for name in mean} | {f"std_{name}": std[name] for name in std}
+        terms = {"tier": tier, "f_reflection": f["reflections"], "f_length": f["length"], "reward": reward}
+        found.append(statistic | terms)
+    return found
 
 
 if __name__ == "__main__":

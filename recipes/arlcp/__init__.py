@@ -220,8 +220,8 @@ class ReflectionPenalty:
                 raise ValueError(f"n_1={self.n_1}, n_2={self.n_2}: set 0 <= n_1 < n_2")
             if len(self.lambdas) != len(TIERS):
                 raise ValueError(f"lambdas has {len(self.lambdas)} values, one per tier makes {len(TIERS)}")
-            if not 0 <= self.alpha < 1:
-                raise ValueError(f"alpha={self.alpha}: set 0 <= alpha < 1, so that right answers outrank wrong ones")
+            if not 0 <= self.alpha <= 1:
+                raise ValueError(f"alpha={self.alpha}: set 0 <= alpha <= 1, so that right answers outrank wrong ones")
             shares = self.lambdas if self.split is Split.tiered else []
             shares = [self.fixed_reflection] if self.split is Split.fixed else shares
             # alpha 0 turns the penalties off whatever the split says

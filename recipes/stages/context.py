@@ -83,6 +83,13 @@ class RunContext:
             stop=tuple(config.stop),
         )
 
+    @property
+    def held_out_sampling(self) -> Sampling:
+        """How an evaluation samples, where it does not decode greedily."""
+        own = self.cfg.rollout.evaluation
+        changed = {"temperature": own.temperature, "top_p": own.top_p}
+        return replace(self.sampling, **{name: value for name, value in changed.items() if value is not None})
+
     def part(self, key: str, node: Any = None, **context: Any) -> Any:
         """Make the part that the configuration holds under `key`."""
         node = OmegaConf.select(OmegaConf.structured(self.cfg), key) if node is None else node
@@ -90,8 +97,8 @@ class RunContext:
 
     def shaper(self) -> RewardShaper:
         """A fresh shaper of the configured kind."""
-        weights = {name: reward.weight for name, reward in self.cfg.rewards.items()}
-        return self.part("shaper", self.cfg.shaper, weights=weights, max_tokens=self.cfg.rollout.sampling.max_tokens)
+        max_tokens = self.cfg.rollout.sampling.max_tokens
+        return self.part("shaper", self.cfg.shaper, weights=self._weights, max_tokens=max_tokens)
 
     def begin(self, stage: str, total: int, done: int) -> None:
         """A stage starts, or goes on after `done` of its steps: forget what was recorded beyond that point."""
@@ -150,8 +157,9 @@ class RunContext:
         evaluator = Evaluator(
             rollouts=rollouts,
             rewards=rewards,
+            weights=self._weights,
             shaper=self.shaper(),
-            sampling=self.sampling,
+            sampling=self.held_out_sampling,
             seed=self.cfg.seed,
             stall_s=self.cfg.run.stall_s,
         )
@@ -237,6 +245,10 @@ class RunContext:
     def log_dir(self) -> Path:
         """Where the actors write what they print."""
         return self.folder.path / "logs"
+
+    @property
+    def _weights(self) -> dict[str, float]:
+        return {name: reward.weight for name, reward in self.cfg.rewards.items()}
 
     def _ranks(self, optim: OptimConfig, ranks: int = 0) -> LearnerConfig:
         merged = OmegaConf.merge(OmegaConf.structured(self.cfg.learner), {"optim": OmegaConf.structured(optim)})

@@ -13,7 +13,7 @@ class Evaluate:
 
     @dataclass
     class Config:
-        """How to sample; greedy with one sample is pass@1 at temperature 0."""
+        """How to sample; greedy with one sample is pass@1 at temperature 0. Not greedy: see rollout.evaluation."""
 
         samples: int = 1
         greedy: bool = True

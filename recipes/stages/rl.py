@@ -37,6 +37,7 @@ class Rl:
         sampling_rounds: int = 4
         eval_every: int = 0  # 0: never
         eval_prompts: int = 0  # 0: all held-out prompts
+        eval_samples: int = 1  # of each held-out prompt; 1: greedy, more: sampled (rollout.evaluation)
         start: str = ""  # @NAME: begin from what stage NAME made; empty: from the model of the stage before
         domains: list[str] = field(default_factory=list)  # train on prompts of these domains only; empty: on all
         source: Node = field(default_factory=dict)  # empty: the run's
@@ -44,7 +45,8 @@ class Rl:
         objective: Node = field(default_factory=dict)  # empty: the run's
 
         def __post_init__(self) -> None:
-            for name in ("steps", "prompts_per_step", "group_size", "minibatches", "epochs", "sampling_rounds"):
+            counts = ("steps", "prompts_per_step", "group_size", "minibatches", "epochs", "sampling_rounds")
+            for name in (*counts, "eval_samples"):
                 if getattr(self, name) < 1:
                     raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
             if self.prompts_per_step % self.minibatches:
@@ -112,9 +114,9 @@ class Rl:
         return Loop(await self._parts(context), self._settings(context), self._on_phase(context))
 
     async def evaluate(self, context: RunContext) -> dict[str, float]:
-        """Greedy score on held-out prompts under the weights that are live."""
-        prompts = context.prompts.holdout[: self.config.eval_prompts or None]
-        found = await context.evaluate(prompts)
+        """Score on held-out prompts under the weights that are live."""
+        prompts, samples = context.prompts.holdout[: self.config.eval_prompts or None], self.config.eval_samples
+        found = await context.evaluate(prompts, samples, greedy=samples == 1)
         return found.metrics
 
     def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:

@@ -9,9 +9,11 @@ import pytest
 
 from raylign.actors.reward.response import trajectory_of
 from raylign.collect import reward_metrics, rows_of
-from raylign.config.build import build
+from raylign.config.build import build, part_config
 from raylign.config.compose import compose, recipes
+from raylign.config.schema import Schedule
 from raylign.errors import ConfigError, RewardError
+from raylign.objectives.aggregate import Aggregation
 from raylign.recipes.arlcp import ReflectionPenalty, ThinkGate
 from raylign.recipes.arlcp.toy import ToyThought, ToyTraces
 from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value
@@ -195,8 +197,22 @@ def test_the_shaper_composes_into_other_recipes_by_overrides_alone(recipe: str) 
 
 def test_the_recipes_own_numbers_are_the_papers() -> None:
     config = compose(["recipe=arlcp", "scale=gpu"], validated=False).config
-    assert (config.stages["rl"]["prompts_per_step"], config.stages["rl"]["group_size"]) == (128, 16)
-    assert config.learner.optim.lr == 2e-6 and config.rollout.sampling.max_tokens == 16384
+    rl = config.stages["rl"]
+    assert (rl["steps"], rl["prompts_per_step"], rl["group_size"], rl["eval_every"]) == (310, 128, 16, 20)
+    optim = config.learner.optim
+    assert (optim.lr, optim.weight_decay, optim.max_grad_norm, optim.warmup_steps) == (2e-6, 0.01, 1.0, 0)
+    assert optim.schedule is Schedule.constant
+    sampling = config.rollout.sampling
+    assert (sampling.max_tokens, sampling.temperature, sampling.top_p) == (16384, 1.0, 1.0)
+    assert (config.rollout.evaluation.temperature, config.rollout.evaluation.top_p) == (0.6, 0.95)
+    assert rl["eval_samples"] == config.stages["after"]["samples"] == 16 and not config.stages["after"]["greedy"]
+    assert config.data.max_prompt_tokens == 1024
     assert config.credit["kl_coef"] == 0.001 and config.credit["baseline"] == "leave_one_out"
+    assert (config.credit["kl_estimator"], config.credit["std"]) == ("k1", "none")
+    objective = part_config(config.objective, "objective")[1]
+    assert (objective.clip_low, objective.clip_high, objective.dual_clip) == (0.2, 0.2, 3.0)
+    assert (objective.aggregation, objective.kl_coef, objective.entropy_coef) == (Aggregation.token, 0, 0)
+    stage = part_config(rl, "stages.rl")[1]
+    assert (stage.minibatches, stage.epochs) == (1, 1), "one update a step: strictly on-policy"
     shaper_config = build(config.shaper, "shaper", weights={"correct": 1}, max_tokens=1).config
     assert (shaper_config.alpha, shaper_config.n_1, shaper_config.n_2) == (0.2, 40, 80)

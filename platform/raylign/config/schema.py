@@ -125,6 +125,14 @@ class SamplingConfig:
 
 
 @dataclass
+class EvaluationSampling:
+    """How held-out prompts are sampled where they are not decoded greedily; null: as in training."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+
+
+@dataclass
 class RolloutConfig:
     """Rollout workers."""
 
@@ -132,6 +140,7 @@ class RolloutConfig:
     engine: EngineKind = EngineKind.auto
     strategy: Node = node("raylign.actors.rollout.strategies.SingleTurn")
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    evaluation: EvaluationSampling = field(default_factory=EvaluationSampling)
     tensor_parallel: int = 1
     gpus: float = 1.0
     cpus: float = 1.0
