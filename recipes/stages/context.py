@@ -19,7 +19,7 @@ from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
 from raylign.columns import Columns
 from raylign.config.build import build
-from raylign.config.schema import Config, LearnerConfig, OptimConfig, ScorerConfig
+from raylign.config.schema import Config, LearnerConfig, Node, OptimConfig, ScorerConfig
 from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import RunError
@@ -97,10 +97,10 @@ class RunContext:
         node = OmegaConf.select(OmegaConf.structured(self.cfg), key) if node is None else node
         return build(node, key, tuple(self.cfg.run.allow_targets), **context)
 
-    def shaper(self) -> RewardShaper:
-        """A fresh shaper of the configured kind."""
+    def shaper(self, node: Node | None = None) -> RewardShaper:
+        """A fresh shaper: of the run's kind, or of the one that a stage brings."""
         max_tokens = self.cfg.rollout.sampling.max_tokens
-        return self.part("shaper", self.cfg.shaper, weights=self._weights, max_tokens=max_tokens)
+        return self.part("shaper", node or self.cfg.shaper, weights=self._weights, max_tokens=max_tokens)
 
     def begin(self, stage: str, total: int, done: int) -> None:
         """A stage starts, or goes on after `done` of its steps: forget what was recorded beyond that point."""

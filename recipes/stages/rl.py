@@ -41,6 +41,7 @@ class Rl:
         start: str = ""  # @NAME: begin from what stage NAME made; empty: from the model of the stage before
         domains: list[str] = field(default_factory=list)  # train on prompts of these domains only; empty: on all
         source: Node = field(default_factory=dict)  # empty: the run's
+        shaper: Node = field(default_factory=dict)  # empty: the run's; evaluations log by the run's in any case
         credit: Node = field(default_factory=dict)  # empty: the run's
         objective: Node = field(default_factory=dict)  # empty: the run's
 
@@ -146,7 +147,7 @@ class Rl:
             ),
             rollouts=rollouts,
             rewards=rewards,
-            shaper=context.shaper(),
+            shaper=context.shaper(self.config.shaper),
             credit=credit,
             learner=learner,
             objective=dict(objective_node),
