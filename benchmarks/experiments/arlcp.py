@@ -15,19 +15,19 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import shutil
 import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.experiments._arlcp_simulated import DIFFICULTIES, simulate
-from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe
+from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage
 from benchmarks.experiments.report import ROOT, Claim, write
 from raylign.recipes.arlcp import KEYWORDS, KeywordCounter, ReflectionPenalty, shape_group
 from raylign.recipes.arlcp.toy import ZERO
@@ -74,10 +74,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(known)}; all by default")
     parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "experiments" / "arlcp-runs")
-    parser.add_argument("--keep", action="store_true", help="read D's finished runs in the folder, do not repeat them")
     parsed = parser.parse_args(arguments)
-    if not parsed.keep:
-        shutil.rmtree(parsed.folder, ignore_errors=True)
     wanted = parsed.parts or list(known)
     started, claims = time.time(), []
     for part in wanted:
@@ -204,27 +201,32 @@ def language_model(folder: Path) -> list[Claim]:
             note=f"{before['accuracy']:.3f} -> {after['accuracy']:.3f}",
         ),
     ]
-    runs = {"ARLCP": found} | {name: tiny_run(folder, name) for name in CONTRASTS}
-    for name, run in runs.items():
-        outcome = _outcome(run, "after")
+    for name, ended in {"ARLCP": "after"} | {name: f"after_{key}" for key, (name, _) in CONTRASTS.items()}.items():
+        outcome = _outcome(found, ended)
         note = f"accuracy {outcome['accuracy']:.3f}, length {outcome['length']:.1f}"
         claims.append(Claim(name=f"D/{name}: excess after", value=outcome["excess"], note=note))
     return claims
 
 
-CONTRASTS = {
-    "no gate": ["shaper.penalised=all"],
-    "alpha 1": ["shaper.alpha=1", "shaper.lambdas=[0.25,0.5,0.75]"],
+SHAPER = "_target_:raylign.recipes.arlcp.ReflectionPenalty,n_1:6,n_2:12,keywords:['~']"
+CONTRASTS = {  # each trained from the same fine-tuned model, by a stage of its own
+    "no_gate": ("no gate", "penalised:all"),
+    "alpha_1": ("alpha 1", "alpha:1,lambdas:[0.25,0.5,0.75]"),
 }
 
 
-def tiny_run(folder: Path, contrast: str = "") -> FinishedRun:
-    """The recipe at scale=tiny; a contrast starts from the same fine-tuned model."""
-    common = [f"seed={SEED}", "telemetry.rollouts_per_step=0"]
-    if not contrast:
-        return run_recipe("arlcp", folder / "D-arlcp", common)
-    start = [f"model.path={folder / 'D-arlcp' / 'stages' / 'sft' / 'model'}", "~stages.sft", "~stages.before"]
-    return run_recipe("arlcp", folder / f"D-{contrast.replace(' ', '-')}", [*common, *start, *CONTRASTS[contrast]])
+@cache
+def tiny_run(folder: Path) -> FinishedRun:
+    """The recipe at scale=tiny, and behind it the contrasts."""
+    overrides = [f"seed={SEED}", "telemetry.rollouts_per_step=0"]
+    for key, (_, change) in CONTRASTS.items():
+        shaper = f"shaper:{{{SHAPER},{change}}}"
+        overrides += [
+            f"stages.{key}={{_target_:raylign.recipes.stages.rl.Rl,start:'@sft',steps:${{stages.rl.steps}},"
+            f"prompts_per_step:${{stages.rl.prompts_per_step}},group_size:${{stages.rl.group_size}},{shaper}}}",
+            stage(f"after_{key}", "evaluate.Evaluate", samples=4, greedy=False),
+        ]
+    return run_recipe("arlcp", folder / "D", overrides)
 
 
 def _outcome(run: FinishedRun, name: str) -> dict[str, float]:

@@ -15,16 +15,18 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.experiments._composition_checks import claims as exactness
-from benchmarks.experiments._recipe_runs import FinishedRun, Metrics, run_recipe, stage
+from benchmarks.experiments._recipe_runs import FinishedRun, Metrics, run_recipe, stage, together
 from benchmarks.experiments.report import ROOT, Claim, write
 
+PARTS = ("A", "B", "C")
 SEEDS = (1, 2, 3)
 STEPS = 100
 WARMUP = {"steps": 1000, "shares": [0.8, 0.2], "chains": 1500, "first_seeds": 150}
@@ -43,23 +45,25 @@ WINDOW = 20  # steps at either end of an arm that training-time ratios are avera
 
 def main(arguments: list[str]) -> int:
     """Run the parts named, all by default; exit status 0 when every claim holds."""
-    known: dict[str, Callable[[Path], list[Claim]]] = {"A": without_a_model, "B": learning, "C": curriculum}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(known)}; all by default")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "experiments" / "composition_rl-runs")
     parsed = parser.parse_args(arguments)
-    wanted = parsed.parts or list(known)
-    started, claims = time.time(), []
-    for part in wanted:
-        begun = time.time()
-        claims += known[part](parsed.folder)
-        print(f"part {part}: {time.time() - begun:.0f} s", flush=True)
-    slug = "composition_rl" if set(wanted) == set(known) else f"composition_rl-{''.join(sorted(wanted))}"
+    wanted = parsed.parts or list(PARTS)
+    started = time.time()
+    settings = {f"seed{seed}": overrides(seed, list(ARMS)) for seed in SEEDS} if "B" in wanted else {}
+    settings |= {"curriculum": curriculum_overrides()} if "C" in wanted else {}
+    jobs = [partial(run_recipe, "composition_rl", parsed.folder / name, given) for name, given in settings.items()]
+    runs = dict(zip(settings, together(jobs), strict=True))
+    claims = without_a_model() if "A" in wanted else []
+    claims += learning([runs[f"seed{seed}"] for seed in SEEDS]) if "B" in wanted else []
+    claims += curriculum(runs["curriculum"]) if "C" in wanted else []
+    slug = "composition_rl" if set(wanted) == set(PARTS) else f"composition_rl-{''.join(sorted(wanted))}"
     settings = {"parts": wanted, "seeds": SEEDS, "warmup": WARMUP, "rl": RL}
     return 0 if write(slug, claims, settings, started=started) else 1
 
 
-def without_a_model(_: Path) -> list[Claim]:
+def without_a_model() -> list[Claim]:
     """Digest parts 1 and 2, and the real seeds where they are present."""
     data = ROOT.parent / "shared" / "data" / "composition"
     return exactness(data if data.exists() else None)
@@ -75,9 +79,8 @@ def overrides(seed: int, arms: Sequence[str]) -> list[str]:
     return found
 
 
-def learning(folder: Path, seeds: Sequence[int] = SEEDS) -> list[Claim]:
+def learning(runs: Sequence[FinishedRun]) -> list[Claim]:
     """Digest part 3."""
-    runs = [run_recipe("composition_rl", folder / f"seed{seed}", overrides(seed, list(ARMS))) for seed in seeds]
     depth2 = {arm: _after(runs, arm, "depth_2/score") for arm in ARMS}
     before = {depth: np.array([run.metrics[f"before/depth_{depth}/score"] for run in runs]) for depth in (1, 2)}
     gain = float((depth2["composed"] - depth2["originals"]).mean())
@@ -103,16 +106,18 @@ def learning(folder: Path, seeds: Sequence[int] = SEEDS) -> list[Claim]:
     ]
 
 
-def curriculum(folder: Path) -> list[Claim]:
-    """Digest part 4: the switch happens where the trigger says, in one run with one optimiser, and solve-all drops."""
+def curriculum_overrides() -> list[str]:
+    """One run: warm-up, then a curriculum of depth 1 and 2."""
     source = {**SOURCE, "curriculum": SWITCH}
     steps = {**RL, "steps": 24}
     added = [stage("curriculum", "rl.Rl", **steps, source=source)]
     settings = [f"seed={SEEDS[0]}", f"model.tiny.seed={SEEDS[0]}", *WITHOUT, "~stages.before"]
     settings += [f"stages.warmup.{name}={_listed(value)}" for name, value in WARMUP.items()]
-    run = run_recipe(
-        "composition_rl", folder / "curriculum", [item for item in settings if "stages.before." not in item] + added
-    )
+    return [item for item in settings if "stages.before." not in item] + added
+
+
+def curriculum(run: FinishedRun) -> list[Claim]:
+    """Digest part 4: the switch happens where the trigger says, in one run with one optimiser, and solve-all drops."""
     rows = run.steps("curriculum")
     depths = [row["source/depth"] for row in rows]
     switch = depths.index(2.0) if 2.0 in depths else len(depths)

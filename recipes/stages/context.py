@@ -19,7 +19,7 @@ from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
 from raylign.columns import Columns
 from raylign.config.build import build
-from raylign.config.schema import Config, LearnerConfig, Node, OptimConfig, ScorerConfig
+from raylign.config.schema import Config, LearnerConfig, Node, OptimConfig, SamplingConfig, ScorerConfig
 from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import RunError
@@ -76,21 +76,7 @@ class RunContext:
     @property
     def sampling(self) -> Sampling:
         """The run's sampling settings as a record."""
-        config = self.cfg.rollout.sampling
-        return Sampling(
-            max_tokens=config.max_tokens,
-            temperature=config.temperature,
-            top_p=config.top_p,
-            top_k=config.top_k,
-            stop=tuple(config.stop),
-        )
-
-    @property
-    def held_out_sampling(self) -> Sampling:
-        """How an evaluation samples, where it does not decode greedily."""
-        own = self.cfg.rollout.evaluation
-        changed = {"temperature": own.temperature, "top_p": own.top_p}
-        return replace(self.sampling, **{name: value for name, value in changed.items() if value is not None})
+        return sampling_of(self.cfg.rollout.sampling)
 
     def part(self, key: str, node: Any = None, **context: Any) -> Any:
         """Make the part that the configuration holds under `key`."""
@@ -160,15 +146,21 @@ class RunContext:
             await self._rewards.validate(self.prompts.train)
         return self._rewards
 
-    async def evaluate(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
-        """Score the policy that the engines hold on some prompts."""
+    async def evaluate(
+        self,
+        prompts: Sequence[Prompt],
+        samples: int = 1,
+        greedy: bool = True,
+        sampling: SamplingConfig | None = None,
+    ) -> Evaluation:
+        """Score the policy that the engines hold on some prompts. sampling: None takes the run's."""
         rollouts, rewards = await asyncio.gather(self.rollouts(), self.rewards())
         evaluator = Evaluator(
             rollouts=rollouts,
             rewards=rewards,
             weights=self._weights,
             shaper=self.shaper(),
-            sampling=self.held_out_sampling,
+            sampling=self.sampling if sampling is None else sampling_of(sampling),
             seed=self.cfg.seed,
             stall_s=self.cfg.run.stall_s,
         )
@@ -218,7 +210,14 @@ class RunContext:
             self._scorers[name] = (path, group)
             await group.start()
         own = tokenizer if scorer.own_template else None
-        return RoutedModel(name=name, scorer=group, domain=scorer.domain, tokenizer=own)
+        extra = self.part(f"scorers.{name}.context", scorer.context) if scorer.context else None
+        return RoutedModel(
+            name=name,
+            scorer=group,
+            domain=scorer.domain,
+            tokenizer=self.tokenizer if own is None and extra is not None else own,
+            context=extra,
+        )
 
     async def end_scorers(self) -> None:
         """End the frozen models, for a stage that has asked them all it wants to know."""
@@ -292,6 +291,17 @@ class RunContext:
             await group.start()
         await group.load(self._spec(kind, path, config, steps))
         return group
+
+
+def sampling_of(config: SamplingConfig) -> Sampling:
+    """Settings as a record."""
+    return Sampling(
+        max_tokens=config.max_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        stop=tuple(config.stop),
+    )
 
 
 def _tokenizer(path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:

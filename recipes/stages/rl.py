@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from raylign.checkpoint import Checkpoints
 from raylign.config.parts import reads_scores
 from raylign.config.schema import Config as RunSettings
-from raylign.config.schema import Node
+from raylign.config.schema import Node, SamplingConfig
 from raylign.errors import DataError, Problem
 from raylign.loop import Loop, LoopSettings, Parts
 from raylign.recipes.stages.context import RunContext, StopRequested
@@ -37,7 +37,8 @@ class Rl:
         sampling_rounds: int = 4
         eval_every: int = 0  # 0: never
         eval_prompts: int = 0  # 0: all held-out prompts
-        eval_samples: int = 1  # of each held-out prompt; 1: greedy, more: sampled (rollout.evaluation)
+        eval_samples: int = 1  # of each held-out prompt
+        eval_sampling: SamplingConfig | None = None  # null: greedy, or with eval_samples > 1 as in training
         start: str = ""  # @NAME: begin from what stage NAME made; empty: from the model of the stage before
         domains: list[str] = field(default_factory=list)  # train on prompts of these domains only; empty: on all
         source: Node = field(default_factory=dict)  # empty: the run's
@@ -116,8 +117,9 @@ class Rl:
 
     async def evaluate(self, context: RunContext) -> dict[str, float]:
         """Score on held-out prompts under the weights that are live."""
-        prompts, samples = context.prompts.holdout[: self.config.eval_prompts or None], self.config.eval_samples
-        found = await context.evaluate(prompts, samples, greedy=samples == 1)
+        samples, sampling = self.config.eval_samples, self.config.eval_sampling
+        prompts = context.prompts.holdout[: self.config.eval_prompts or None]
+        found = await context.evaluate(prompts, samples, samples == 1 and sampling is None, sampling)
         return found.metrics
 
     def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:

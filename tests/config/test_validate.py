@@ -43,8 +43,6 @@ def test_what_is_shipped_is_valid() -> None:
         ("rollout.sampling.temperature=0", "rollout.sampling.temperature"),
         ("rollout.sampling.top_p=0.9", "rollout.sampling.top_p"),
         ("rollout.sampling.top_k=20", "rollout.sampling.top_k"),
-        ("rollout.evaluation.temperature=0", "rollout.evaluation.temperature"),
-        ("rollout.evaluation.top_p=1.2", "rollout.evaluation.top_p"),
         ("rewards.correct.timeout_s=0", "rewards.correct.timeout_s"),
         ("rewards.correct.max_missing=1.5", "rewards.correct.max_missing"),
         ("rewards.correct=null", "rewards"),

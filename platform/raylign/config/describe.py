@@ -30,7 +30,6 @@ def choices(config: Config) -> dict[str, Any]:
     keys: list[str] = []
     if any("rollout" in roles_of(stage) for stage in listed):
         shown |= _flat("rollout.sampling", dataclasses.asdict(config.rollout.sampling))
-        shown |= _flat("rollout.evaluation", dataclasses.asdict(config.rollout.evaluation))
         keys.append("rollout.strategy")
     if rl:
         keys += [*TRAINING_PARTS, *(key for key in nodes if key.startswith("rewards."))]

@@ -34,6 +34,9 @@ def part_nodes(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield "credit", config.credit
     yield "objective", config.objective
     yield "critic.objective", config.critic.objective
+    for name, scorer in config.scorers.items():
+        if scorer.context:
+            yield f"scorers.{name}.context", scorer.context
     for name, stage in config.stages.items():
         yield f"stages.{name}", stage
         yield from _inner_nodes(config, f"stages.{name}", stage)

@@ -98,6 +98,7 @@ class DataConfig:
     format: str = "auto"  # auto | gsm8k | verl | trl | openrlhf | verifiers | columns
     prompt_key: str = ""  # format=columns, or to override a format's own
     answer_key: str = ""
+    domain_key: str = ""  # what routes teachers and splits metrics, e.g. extra_info.opd_teacher; empty: the format's own
     verifier: str = ""  # empty: what the format implies
     system: str = ""  # system message put before every prompt
     template: str = ""  # e.g. "{prompt} Put the answer in a box."
@@ -125,14 +126,6 @@ class SamplingConfig:
 
 
 @dataclass
-class EvaluationSampling:
-    """How held-out prompts are sampled where they are not decoded greedily; null: as in training."""
-
-    temperature: float | None = None
-    top_p: float | None = None
-
-
-@dataclass
 class RolloutConfig:
     """Rollout workers."""
 
@@ -140,7 +133,6 @@ class RolloutConfig:
     engine: EngineKind = EngineKind.auto
     strategy: Node = node("raylign.actors.rollout.strategies.SingleTurn")
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    evaluation: EvaluationSampling = field(default_factory=EvaluationSampling)
     tensor_parallel: int = 1
     gpus: float = 1.0
     cpus: float = 1.0
@@ -231,6 +223,7 @@ class ScorerConfig:
     )
     domain: str = ""  # prompts of this domain only; empty: all
     own_template: bool = False  # render the prompt with this model's own chat template, response ids unchanged
+    context: Node = field(default_factory=dict)  # what it reads in place of the prompt; empty: the prompt
     gpus: float = 1.0
     cpus: float = 1.0
 

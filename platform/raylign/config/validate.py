@@ -165,11 +165,6 @@ def _sampling(config: Config, stages: list[Part], found: _Findings) -> None:
     _positive(found, f"{key}.max_tokens", sampling.max_tokens)
     _not_negative(found, f"{key}.top_k", sampling.top_k)
     found.expect(0 < sampling.top_p <= 1, f"{key}.top_p", sampling.top_p, "is no share", "choose 0 < top_p <= 1")
-    own = config.rollout.evaluation
-    if own.temperature is not None:
-        _positive(found, "rollout.evaluation.temperature", own.temperature)
-    if own.top_p is not None:
-        _share(found, "rollout.evaluation.top_p", own.top_p)
     if not any(is_rl(stage) for stage in stages):
         _not_negative(found, f"{key}.temperature", sampling.temperature)
         return
