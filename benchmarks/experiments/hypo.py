@@ -6,7 +6,7 @@ C  real pairs (hh-rlhf, harmless) and a unigram language model (5 splits)
 D  a transformer through the real actors: the recipe's own stages, on synthetic and on real pairs (see `_hypo_runs`)
 E  the trainer's equivalences through the real actors: without a floor HyPO's losses are DPO's, to the last bit
 
-    make experiment RECIPE=hypo                 all parts, about 10 minutes on 2 quiet cores
+    make experiment RECIPE=hypo                 all parts, about 7 minutes on 2 quiet cores
     make experiment RECIPE=hypo ARGS="A B C"    the parts without actors, seconds
 """
 
