@@ -6,7 +6,7 @@ B  learning through the real actors, 3 seeds: warm-up by sft, then GRPO on the s
    the same pairs side by side without a link, each from the same warmed-up model
 C  the depth curriculum through the real actors: depth 1 until its solve-all ratio is exhausted, then depth 2
 
-    make experiment RECIPE=composition_rl                 all parts, 15 to 20 minutes on 2 cores
+    make experiment RECIPE=composition_rl                 all parts; the recipe's card has their measured cost
     make experiment RECIPE=composition_rl ARGS="A"        the part without a language model, half a minute
 """
 

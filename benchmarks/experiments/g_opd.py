@@ -6,7 +6,7 @@ C  read-out task through the real actors: base by sft, teacher by GRPO, students
 D  two tasks, a teacher each from one base, one student with routing by domain; swapped teachers must fail
 E  reward correction in closed form: a teacher's own base as reference beats a weaker student's for lambda > 1
 
-    make experiment RECIPE=g_opd                  all parts, about 15 minutes on 2 cores
+    make experiment RECIPE=g_opd                  all parts; the recipe's card has its measured cost
     make experiment RECIPE=g_opd ARGS="A B E"     the parts without a language model, a minute
 """
 
@@ -188,9 +188,9 @@ def several_teachers(folder: Path) -> list[Claim]:
             Claim(
                 name=f"D/{task}: student of swapped teachers - teacher",
                 value=_score(swapped, "score_125", task) - teacher,
-                threshold=0.02,
-                relation="<",
-                note="negative control: must fall short of what the right routing reaches",
+                threshold=-0.05,
+                relation="<=",
+                note="negative control: misses what lambda 1 (.03 around) and 1.25 (.02 above) ask for, with room",
             ),
         ]
     return claims

@@ -26,7 +26,7 @@ LLM set     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen2
             and then the command above with source.path=<run folder>/stages/compose/composed.jsonl
 Screening   'stages.screen={_target_: raylign.recipes.composition_rl.Screen}' keeps the seeds that a strong model solves
             at least once in 8 (the paper's physics pool), or with at_least=8 those that the policy always solves
-Ablations   source.linked=false (plain concatenation), source.first_size=500, source.last_size=500 (small candidate sets)
+Ablations   source.linked=false (plain concatenation), source.first_size=500 source.last_size=500 (small seed sets)
 Elsewhere   any RL recipe takes the source by `source={_target_: raylign.recipes.composition_rl.CompositionSource}`
 
 Expect      paper, Qwen3-4B: overall 28.1 on MATH12K, 31.4 on 199K compositions, 34.4 with depth 1 then 2, 36.4 then 3.

@@ -18,12 +18,12 @@ only for context distillation from critiques.
 Command: ``raylign train recipe=g_opd scale=tiny``; gpu and above also ``scorers.teacher.path=… data.path=…``
 Several teachers: ``~scorers.teacher scorers.math={stream: teacher_logprob, path: …, domain: math} scorers.code={…}``
 with ``data.domain_key=extra_info.opd_teacher`` for the released data's labels
-Domain teachers: ``recipe=grpo stages.rl.prompts_per_step=128 learner.optim.lr=1e-6`` from the student's start, 8 samples
-a prompt, 500 steps (mathematics) or 300 (code)
+Domain teachers: ``recipe=grpo stages.rl.prompts_per_step=128 learner.optim.lr=1e-6`` from the student's start, groups
+of 8, 500 steps (mathematics) or 300 (code)
 Strong to weak: ``stages.distill.steps=100``, with reward correction ``scorers.reference.path=<the teacher's own base>``
 A teacher with another chat template: ``scorers.teacher.own_template=true`` (same vocabulary)
-Context distillation: ``credit.reward_weight=1 scorers.teacher.context={_target_: raylign.recipes.g_opd.context.X}``, the
-teacher being the frozen start of the student that reads a reference solution (X = SolutionContext) or a judge's
+Context distillation: ``credit.reward_weight=1 scorers.teacher.context={_target_: raylign.recipes.g_opd.context.X}``,
+the teacher being the frozen start of the student that reads a reference solution (X = SolutionContext) or a judge's
 critique of the student's answer (X = CritiqueContext, with url and model) before it scores that answer
 
 Expected: the paper's multi-teacher student reaches 47.7 (math) and 62.0 (code) at lambda 1.25 against 46.0 and 61.2 of

@@ -257,6 +257,7 @@ def test_metrics_count_before_filtering_and_read_v1_by_rule(seeds: list[Prompt],
     assert found["solve_all"] == found["solve_none"] == pytest.approx(1 / 3)
     assert found["accuracy/depth_2"] == 0.75 and found["accuracy/depth_1"] == 0.0
     assert found["v1_recovered"] == 0.5 and found["length/depth_2"] == 2.0
+    assert found["lucky"] == pytest.approx(1 / 3), "one of three solved chains never states the right v1"
 
 
 @pytest.mark.parametrize(
