@@ -7,21 +7,16 @@ stage for each method.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.experiments._recipe_runs import together
+from benchmarks.experiments._recipe_runs import run_recipe, together
 from benchmarks.experiments.report import ROOT, Claim
 
 HH_RLHF = ROOT.parent / "shared" / "data" / "hh_rlhf" / "harmless_base.jsonl.gz"
+RUNS = ROOT / "outputs" / "experiments" / "hypo-runs"
 METHODS = {"dpo": "dpo", "hypo": "hypo", "smooth": "hypo_smooth", "absolute": "none"}
 WITHOUT_SMOOTH = ("dpo", "hypo", "absolute")  # where the smooth form, which equals the hard one to .01, is left out
 FIGURES = (
@@ -87,9 +82,9 @@ def equivalence() -> list[Claim]:
     """E: losses of every step with the floor at minus infinity, against DPO's own."""
     methods = {"dpo": "dpo", "again": "dpo", "hypo": "hypo", "smooth": "hypo_smooth"}
     stages = _stages(methods, steps=8, rate=1e-3, floorless=("hypo", "smooth"))
-    with tempfile.TemporaryDirectory() as folder:
-        run_stages(stages, ("data.size=600", "data.holdout=100", "stages.sft.epochs=1"), Path(folder) / "run")
-        losses = _losses(Path(folder) / "run")
+    small = ("data.size=600", "data.holdout=100", "stages.sft.epochs=1")
+    run = run_recipe("hypo", RUNS / "E", [*small, *stages])
+    losses = {name: [step["loss"] for step in run.steps(name)] for name in methods}
     return [
         Claim(
             name=f"E/largest difference to dpo's losses: {name}",
@@ -123,11 +118,12 @@ LARGE = (
 
 def _real() -> dict[str, Metrics]:
     methods = {name: METHODS[name] for name in WITHOUT_SMOOTH}
-    return run_stages(_stages(methods, steps=24, rate=1e-3, tokens=160), REAL)
+    return _held_out("D-real", _stages(methods, steps=24, rate=1e-3, tokens=160), REAL)
 
 
 def _methods(seed: int, shape: Sequence[str] = (), methods: Sequence[str] = tuple(METHODS)) -> dict[str, Metrics]:
-    return run_stages(
+    return _held_out(
+        f"D-{'large' if shape else 'seed'}-{seed}",
         _stages({name: METHODS[name] for name in methods}, steps=60, rate=1e-3),
         (*shape, f"seed={seed}", f"model.tiny.seed={seed}", f"data.generator.task_seed={seed}"),
     )
@@ -148,28 +144,11 @@ def _stages(
     return found
 
 
-def run_stages(stages: Sequence[str], overrides: Sequence[str], folder: Path | None = None) -> dict[str, Metrics]:
-    """Run the recipe with these stages; held-out metrics of each. Raises SystemExit with the output of a failed run."""
-    with tempfile.TemporaryDirectory() as scratch:
-        run = folder or Path(scratch) / "run"
-        command = [sys.executable, "-m", "raylign.cli", "train", "recipe=hypo", "scale=tiny", f"run.dir={run}"]
-        command += ["telemetry.progress=none", "run.save_every=0", *overrides, *stages]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
-        summary = json.loads((run / "finished.json").read_text())["metrics"]
+def _held_out(name: str, stages: Sequence[str], overrides: Sequence[str]) -> dict[str, Metrics]:
+    """Held-out metrics of every stage of one run. A run that is finished on this commit is read, not repeated."""
     found: dict[str, Metrics] = {}
-    for name, value in summary.items():
-        stage, _, metric = name.partition("/eval/")
-        if metric:
-            found.setdefault(stage, {})[metric] = value
-    return found
-
-
-def _losses(run: Path) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for line in (run / "metrics.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        found.setdefault(row["stage"], []).append(row["loss"])
+    for metric, value in run_recipe("hypo", RUNS / name, [*overrides, *stages]).metrics.items():
+        stage, _, figure = metric.partition("/eval/")
+        if figure:
+            found.setdefault(stage, {})[figure] = value
     return found
