@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from raylign.checkpoint import Checkpoints
 from raylign.config.parts import reads_scores
 from raylign.config.schema import Config as RunSettings
-from raylign.config.schema import Node
+from raylign.config.schema import Node, SamplingConfig
 from raylign.errors import DataError, Problem
 from raylign.loop import Loop, LoopSettings, Parts
 from raylign.recipes.stages.context import RunContext, StopRequested
@@ -37,14 +37,18 @@ class Rl:
         sampling_rounds: int = 4
         eval_every: int = 0  # 0: never
         eval_prompts: int = 0  # 0: all held-out prompts
+        eval_samples: int = 1  # of each held-out prompt
+        eval_sampling: SamplingConfig | None = None  # null: greedy, or with eval_samples > 1 as in training
         start: str = ""  # @NAME: begin from what stage NAME made; empty: from the model of the stage before
         domains: list[str] = field(default_factory=list)  # train on prompts of these domains only; empty: on all
         source: Node = field(default_factory=dict)  # empty: the run's
+        shaper: Node = field(default_factory=dict)  # empty: the run's; evaluations log by the run's in any case
         credit: Node = field(default_factory=dict)  # empty: the run's
         objective: Node = field(default_factory=dict)  # empty: the run's
 
         def __post_init__(self) -> None:
-            for name in ("steps", "prompts_per_step", "group_size", "minibatches", "epochs", "sampling_rounds"):
+            counts = ("steps", "prompts_per_step", "group_size", "minibatches", "epochs", "sampling_rounds")
+            for name in (*counts, "eval_samples"):
                 if getattr(self, name) < 1:
                     raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
             if self.prompts_per_step % self.minibatches:
@@ -112,9 +116,10 @@ class Rl:
         return Loop(await self._parts(context), self._settings(context), self._on_phase(context))
 
     async def evaluate(self, context: RunContext) -> dict[str, float]:
-        """Greedy score on held-out prompts under the weights that are live."""
+        """Score on held-out prompts under the weights that are live."""
+        samples, sampling = self.config.eval_samples, self.config.eval_sampling
         prompts = context.prompts.holdout[: self.config.eval_prompts or None]
-        found = await context.evaluate(prompts)
+        found = await context.evaluate(prompts, samples, samples == 1 and sampling is None, sampling)
         return found.metrics
 
     def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:
@@ -144,7 +149,7 @@ class Rl:
             ),
             rollouts=rollouts,
             rewards=rewards,
-            shaper=context.shaper(),
+            shaper=context.shaper(self.config.shaper),
             credit=credit,
             learner=learner,
             objective=dict(objective_node),
