@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 import psutil
@@ -29,6 +30,34 @@ TITLES = {
     "environment": "ray::environment/",
     "scorer": "ray::ScorerWorker",
 }
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 5
+RUN = [
+    "recipe=grpo",
+    "scale=tiny",
+    "seed=3",
+    "~stages.warmup",
+    "~stages.before",
+    "~stages.after",
+    "model.tiny.hidden_size=64",
+    "model.tiny.layers=2",
+    f"stages.rl.steps={STEPS}",
+    "stages.rl.prompts_per_step=8",
+    "stages.rl.group_size=4",
+    "stages.rl.eval_every=0",
+    "rollout.sampling.max_tokens=24",
+    "rollout.max_restarts=20",
+    "learner.ranks=2",
+    "data.size=256",
+    "data.holdout=16",
+    "run.allow_targets=[benchmarks.]",
+    "rewards.correct.fn={_target_: raylign.actors.reward.python.PythonFunction, "
+    "path: benchmarks.sides.tasks.share_of_vowels}",
+    "run.save_every=1",
+    "telemetry.progress=plain",
+    "telemetry.rollouts_per_step=0",
+]
+ASYNC = ["stages.rl.staleness=1", "objective.mismatch.mode=truncate"]
 PHASES = ("rollout", "reward", "score", "learn", "publish", "save")
 FIND_S = 20.0
 
@@ -80,7 +109,7 @@ def disturbed(
             [sys.executable, "-m", "raylign.cli", "train", *overrides, f"run.dir={folder}"],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "e2e")},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
     waiting, struck = list(schedules), []
     events, seen = folder / "events.jsonl", events_of(folder)
@@ -136,9 +165,28 @@ def processes(driver: int, title: str) -> list[int]:
     return found
 
 
-def events_of(folder: Path) -> list[dict]:
+def events_of(folder: Path) -> list[dict[str, Any]]:
     """Whole lines of the run's events."""
-    path = folder / "events.jsonl"
+    return _rows(folder / "events.jsonl")
+
+
+def steps_of(folder: Path) -> list[dict[str, Any]]:
+    """Metrics of the RL steps."""
+    return [row for row in _rows(folder / "metrics.jsonl") if row["stage"] == "rl"]
+
+
+def draws_of(folder: Path) -> list[list[tuple[str, int]]]:
+    """(prompt, sample) of everything that each step learned from."""
+    steps = [_rows(path) for path in sorted((folder / "rollouts").glob("step_*.jsonl"))]
+    return [[(row["prompt"], row["sample"]) for row in rows] for rows in steps]
+
+
+def weights_of(folder: Path) -> bytes:
+    """What the run exported."""
+    return (folder / "stages/rl/model/model.safetensors").read_bytes()
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     return [orjson.loads(line) for line in path.read_bytes().split(b"\n")[:-1] if line]
