@@ -60,6 +60,9 @@ class Scripted:
         self.published.append(weights.version)
         return {"seconds": 0.0}
 
+    async def busy(self) -> tuple[float, int]:
+        return 0.0, 0
+
 
 class Rule:
     """Reward pools around a function of (prompt, trajectory)."""
