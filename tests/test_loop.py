@@ -61,6 +61,9 @@ class Scripted:
         self.published.append(weights.version)
         return {"seconds": 0.0}
 
+    async def busy(self) -> tuple[float, int]:
+        return 0.0, 0
+
 
 class Rule:
     """Reward pools around a function of (prompt, trajectory)."""
@@ -235,7 +238,7 @@ async def test_a_selector_meets_missing_scores() -> None:
     assert all(None not in group.scores for group in result.groups if len(group.trajectories) == 2)
 
 
-async def test_an_evaluation_is_marked_as_one_and_has_its_own_temperature() -> None:
+async def test_an_evaluation_is_marked_as_one() -> None:
     loop, seen = make(first_token), list[RolloutTask]()
     stream = loop.parts.rollouts.stream
 
@@ -349,3 +352,25 @@ async def test_lost_draw_is_an_error() -> None:
     loop.parts.rollouts.stream = leaky  # type: ignore[method-assign]
     with pytest.raises(EngineDeadError, match="2 of 3 draws"):
         await loop.step(0)
+
+
+async def test_an_evaluation_scores_by_the_rewards_alone_and_logs_what_the_shaper_sees() -> None:
+    """DAPO's overlong penalty, as any shaping, is for training; a held-out score is no place for it."""
+    penalty = WeightedSum.Config(overlong_buffer=8, overlong_penalty=5.0)
+    evaluator = Evaluator(
+        rollouts=Scripted(),  # type: ignore[arg-type]
+        rewards=Rule(first_token),
+        weights={"rule": 0.5, "size": 0.0},
+        shaper=WeightedSum(penalty, weights={"rule": 0.5, "size": 0.0}, max_tokens=8),
+        sampling=Sampling(max_tokens=8),
+        seed=1,
+        stall_s=5.0,
+    )
+    prompts = [replace(prompt(i), domain=("even", "odd")[i % 2]) for i in range(4)]
+    found = await evaluator.run(prompts, samples=3, greedy=False)
+    tokens = [[t.turns[0].token_ids[0] for t in group.trajectories] for group in found.groups]
+    assert found.score == pytest.approx(0.5 * np.mean(tokens))
+    assert found.metrics["eval/best"] == pytest.approx(0.5 * np.mean(np.max(tokens, axis=1)))
+    assert found.metrics["eval/reward/overlong"] == -1.25
+    assert found.metrics["eval/length/mean/even"] == found.metrics["eval/length/mean/odd"] == 2
+    assert found.metrics["eval/reward/rule/odd"] == pytest.approx(np.mean(tokens[1::2]))

@@ -5,12 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from raylign.config.schema import SamplingConfig
 from raylign.data.prompts import Split
 from raylign.recipes.stages.context import RunContext
 
 
+def check_sampling(samples: int, greedy: bool, sampling: SamplingConfig | None) -> None:
+    """Raises ValueError on an evaluation whose settings contradict each other."""
+    if greedy and samples > 1:
+        raise ValueError("samples > 1 of a greedy policy are all the same; set greedy: false")
+    if greedy and sampling is not None and sampling.temperature:
+        raise ValueError(f"sampling.temperature={sampling.temperature} does nothing to a greedy policy; greedy: false")
+
+
 class Evaluate:
-    """Score the current model, as a rule on the held-out prompts; nothing searches."""
+    """Score the current model, as a rule on the held-out prompts; no rollout strategy searches."""
 
     @dataclass
     class Config:
@@ -18,16 +27,12 @@ class Evaluate:
 
         samples: int = 1
         greedy: bool = True
-        temperature: float | None = None  # of sampling that is not greedy; None: the run's
         prompts: int = 0  # 0: all of the split
         split: Split = Split.holdout
+        sampling: SamplingConfig | None = None  # null: the run's, which are those of training
 
         def __post_init__(self) -> None:
-            check_temperature(self.temperature)
-            if self.greedy and self.temperature is not None:
-                raise ValueError(f"temperature={self.temperature} means nothing to a greedy policy; set greedy: false")
-            if self.greedy and self.samples > 1:
-                raise ValueError("samples > 1 of a greedy policy are all the same; set greedy: false")
+            check_sampling(self.samples, self.greedy, self.sampling)
 
     @classmethod
     def roles(cls, config: Config) -> frozenset[str]:
@@ -43,12 +48,6 @@ class Evaluate:
         context.begin(self.name, 1, 0)
         config = self.config
         prompts = context.prompts.first(config.split, config.prompts)
-        found = await context.evaluate(prompts, config.samples, config.greedy, config.temperature)
+        found = await context.evaluate(prompts, config.samples, config.greedy, config.sampling)
         context.record(self.name, 1, found.metrics, found.groups)
         return {"steps": 1, "metrics": found.metrics}
-
-
-def check_temperature(temperature: float | None) -> None:
-    """Raises ValueError on one that cannot be sampled at."""
-    if temperature is not None and temperature <= 0:
-        raise ValueError(f"temperature={temperature}: sampling needs one above 0; greedy evaluation has none")

@@ -83,7 +83,8 @@ def test_the_digests_values_are_the_defaults() -> None:
     beam = Beam.Config()
     assert (beam.candidates, beam.width) == (4, 2)
     rl = cfg.stages["rl"]
-    assert (rl["steps"], rl["prompts_per_step"], rl["group_size"], rl["eval_temperature"]) == (200, 8, 16, 0.5)
+    assert (rl["steps"], rl["prompts_per_step"], rl["group_size"]) == (200, 8, 16)
+    assert rl["eval_sampling"] == {"temperature": 0.5, "max_tokens": 400} == cfg.stages["after"]["sampling"]
     assert (cfg.learner.optim.lr, cfg.critic.optim.lr, cfg.learner.optim.betas) == (1e-6, 1e-5, [0.9, 0.999])
     assert cfg.selector == {"_target_": "raylign.objectives.selection.VarianceFilter", "ratio": 0.25}
     assert cfg.objective["old_logprob"] == "recompute"
@@ -112,8 +113,7 @@ def test_grpo_needs_no_critic() -> None:
     [
         ("rollout.strategy.candidates=0", "candidates and width"),
         ("rollout.strategy.simulations=4", "simulations under live noise"),
-        ("stages.rl.eval_temperature=0", "sampling needs one above 0"),
-        ("stages.after.greedy=true", "means nothing to a greedy policy"),
+        ("stages.after.greedy=true", "samples > 1 of a greedy policy"),
         ("selector.keep=3", "no setting of this part"),
     ],
 )
