@@ -251,18 +251,14 @@ async def test_an_evaluation_is_marked_as_one() -> None:
     evaluator = Evaluator(
         rollouts=loop.parts.rollouts,
         rewards=loop.parts.rewards,
+        weights={"rule": 1.0},
         shaper=loop.parts.shaper,
         sampling=Sampling(max_tokens=8),
         seed=1,
     )
-    await evaluator.run([prompt(0)], samples=3, greedy=False, temperature=0.5)
     await evaluator.run([prompt(0)], samples=3, greedy=False)
     await loop.step(0)
-    assert [(task.training, task.sampling.temperature) for task in seen[:3]] == [
-        (False, 0.5),
-        (False, 1.0),
-        (True, 1.0),
-    ]
+    assert [task.training for task in seen] == [False, True, True, True, True]
 
 
 async def test_minibatches_split_whole_groups_and_cover_all() -> None:
