@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from raylign.actors.environments.actor import EnvironmentActors, EnvironmentSpec
 from raylign.actors.judge.group import JudgeGroup
 from raylign.actors.learner.group import LearnerGroup, LearnerSpec
 from raylign.actors.reward.pools import RewardPools
@@ -62,6 +63,7 @@ class RunContext:
         self.tokenizer = _tokenizer(self.model_path, cfg.model.trust_remote_code)
         self._rollouts: VllmRolloutPool | None = None
         self._rollout_model = ""
+        self._environments: EnvironmentActors | None = None
         self._rewards: RewardPools | None = None
         self._judges: dict[str, JudgeGroup] = {}
         self._judging = asyncio.Lock()
@@ -71,7 +73,7 @@ class RunContext:
     @cached_property
     def prompts(self) -> PromptSet:
         """The run's prompts, read when a stage first asks for them (one that learns from pairs never does)."""
-        found = load_prompts(self.cfg.data, self.tokenizer, self.cfg.seed)
+        found = load_prompts(self.cfg.data, self.tokenizer, self.cfg.seed, tuple(self.cfg.run.allow_targets))
         self.progress.message(str(found.report))
         return found
 
@@ -122,12 +124,19 @@ class RunContext:
         if self._rollouts is not None and self._rollout_model != self.model_path:
             await self._rollouts.close()
             self._rollouts = None
+        environment = EnvironmentSpec.of(self.cfg.environment, self.cfg.run.allow_targets)
+        if environment is not None and environment.actors and self._environments is None:
+            self._environments = EnvironmentActors(
+                environment, self.log_dir, lambda index: self.placement.options("environment", index)
+            )
+            await self._environments.start()
         if self._rollouts is None:
             self._rollouts = VllmRolloutPool(
                 self.cfg.rollout,
                 self.cfg.model,
                 self.model_path,
                 log_dir=self.log_dir,
+                environment=environment,
                 options=lambda index: self.placement.options("rollout", index),
                 allow=tuple(self.cfg.run.allow_targets),
                 deadline_s=self.cfg.run.deadline_s,
@@ -256,7 +265,8 @@ class RunContext:
     async def close(self) -> None:
         """End every actor that was started."""
         scorers = [group for _, group in self._scorers.values()]
-        groups = (self._rollouts, self._rewards, *scorers, *self._learners.values(), *self._judges.values())
+        judges = self._judges.values()
+        groups = (self._rollouts, self._environments, self._rewards, *scorers, *self._learners.values(), *judges)
         await asyncio.gather(*(group.close() for group in groups if group is not None), return_exceptions=True)
 
     @property

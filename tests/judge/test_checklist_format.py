@@ -83,7 +83,7 @@ def test_a_missing_field_is_named() -> None:
 
 
 def test_dependencies_are_about_tools_and_have_no_circles() -> None:
-    with pytest.raises(DataError, match="only items about tool.content"):
+    with pytest.raises(DataError, match=r"only items about tool\.content"):
         read_checklist([item("c0", focus_on="assistant.tool_calls"), item("c1", dependence=["c0"])], "row")
     with pytest.raises(DataError, match="c0, c1 depend on one another"):
         read_checklist([item("c0", dependence=["c1"]), item("c1", dependence=["c0"])], "row")
