@@ -95,12 +95,15 @@ class EnvironmentActors:
         """Start them. Raises RaylignError when one does not come up."""
         for index, name in enumerate(self._spec.actors):
             log = str((self._log_dir / f"environment-{index}.log").absolute())
+            options = dict(self._options(index))
+            environment = dict(options.pop("runtime_env", None) or {})
+            variables = {**actor_env(1, gpu=False), **environment.get("env_vars", {})}
             actor: Any = ray.remote(EnvironmentActor).options(
-                **self._options(index),
+                **options,
                 name=name,
                 max_restarts=RESTARTS,
                 max_concurrency=1000,
-                runtime_env={"env_vars": actor_env(1, gpu=False)},
+                runtime_env={**environment, "env_vars": variables},
             )
             self._actors.append(actor.remote(self._spec, log))
         for name, actor in zip(self._spec.actors, self._actors, strict=True):

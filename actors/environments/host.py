@@ -9,10 +9,24 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from raylign.config.build import build
+from raylign.config.build import build, part_config
 from raylign.environment import Environment, Observation
-from raylign.errors import EnvironmentLost
+from raylign.errors import ConfigError, EnvironmentLost, Problem
 from raylign.records import Prompt
+
+
+def environment_class(node: Mapping[str, Any], allow: Sequence[str] = ()) -> type[Environment]:
+    """The class that a node names. Raises ConfigError when it is none, or a field of it is wrong."""
+    found, _ = part_config(node, "environment.fn", allow)
+    if not issubclass(found, Environment):
+        problem = Problem(
+            key="environment.fn._target_",
+            value=str(node["_target_"]),
+            why="is no raylign.environment.Environment",
+            fix="name a class that is derived from it",
+        )
+        raise ConfigError([problem])
+    return found
 
 
 class EnvironmentHost:
@@ -23,7 +37,7 @@ class EnvironmentHost:
         self._node, self._allow, self._timeout_s = dict(node), tuple(allow), timeout_s
         self._open: dict[int, Environment] = {}
         self._numbers = itertools.count()
-        self._class = self._make()
+        self._class = environment_class(node, allow)
 
     @property
     def replayable(self) -> bool:
@@ -77,15 +91,9 @@ class EnvironmentHost:
                 await self._call(episode, lambda world: world.close(), "close")
                 self._open.pop(episode, None)
 
-    def _make(self) -> Environment:
-        found = build(self._node, "environment.fn", self._allow)
-        if not isinstance(found, Environment):
-            raise TypeError(f"environment.fn = {self._node.get('_target_')}: is no raylign.environment.Environment")
-        return found
-
     def _enter(self) -> int:
         number = next(self._numbers)
-        self._open[number] = self._make()
+        self._open[number] = build(self._node, "environment.fn", self._allow)
         return number
 
     async def _call(self, episode: int, method: Callable[[Environment], Any], what: str) -> Any:
