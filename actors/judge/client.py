@@ -19,10 +19,11 @@ from typing import Any, Generic, TypeVar
 
 from raylign.actors.judge.cache import ReplyCache, key_of
 from raylign.actors.judge.chat import ChatModel
-from raylign.config.build import build
+from raylign.config.build import build, part_config
+from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import Node
 from raylign.contracts import Sampling
-from raylign.errors import JudgeError, JudgeUnavailable, JudgeUnreadable
+from raylign.errors import ConfigError, JudgeError, JudgeUnavailable, JudgeUnreadable, Problem
 from raylign.records import Message, derive_seed
 
 T = TypeVar("T")
@@ -87,6 +88,11 @@ class Judge:
                     raise ValueError(f"{name} is {getattr(self, name)}, set it to 1 or more")
             if self.cache_entries < 0 or not 0 <= self.repeat_share <= 1:
                 raise ValueError("cache_entries must be 0 or more and repeat_share between 0 and 1")
+
+    @classmethod
+    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+        """Also what is wrong with the model."""
+        return nested_problems(f"{key}.model", config.model, cfg)
 
     def __init__(self, config: Config, model: ChatModel | None = None) -> None:
         self.config = config
@@ -200,6 +206,21 @@ class _Question:
             return read(text if self.schema is None else json.loads(text))
         except (ValueError, KeyError, TypeError) as error:
             raise JudgeUnreadable(f"{type(error).__name__}: {error} in {text[-300:]!r}") from error
+
+
+def judge_problems(key: str, node: Mapping[str, Any], cfg: RunSettings) -> list[Problem]:
+    """What is wrong with a judge's settings (fields of `Judge.Config`) and its model's within a run."""
+    return nested_problems(key, {"_target_": f"{Judge.__module__}.Judge", **node}, cfg)
+
+
+def nested_problems(key: str, node: Mapping[str, Any], cfg: RunSettings) -> list[Problem]:
+    """What is wrong with a part within another: its fields, and what its class says of the run (`problems`)."""
+    try:
+        cls, config = part_config(node, key, cfg.run.allow_targets)
+    except ConfigError as error:
+        return list(error.problems)
+    hook = getattr(cls, "problems", None)
+    return list(hook(key, config, cfg)) if hook else []
 
 
 _SHARED: dict[tuple[int, str], Judge] = {}

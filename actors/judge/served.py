@@ -13,8 +13,9 @@ from ray.exceptions import RayActorError
 from ray.util import list_named_actors
 
 from raylign.actors.judge.chat import Reply
+from raylign.config.schema import Config as RunSettings
 from raylign.contracts import Sampling
-from raylign.errors import EngineDeadError, JudgeUnavailable, RequestError
+from raylign.errors import EngineDeadError, JudgeUnavailable, Problem, RequestError
 from raylign.records import Message
 
 PAUSE_S = 0.5  # before a look for other workers, doubled up to
@@ -43,6 +44,15 @@ class Served:
         def __post_init__(self) -> None:
             if not self.name or self.timeout_s <= 0 or self.patience_s < 0:
                 raise ValueError(f"name={self.name!r}: name a judge; timeout_s must be positive, patience_s 0 or more")
+
+    @classmethod
+    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+        """The run must serve a judge of that name."""
+        if config.name in cfg.judges:
+            return []
+        known = ", ".join(cfg.judges) or "none"
+        fix = f"set judges.{config.name}.path=MODEL, or name one of: {known}"
+        return [Problem(key=f"{key}.name", value=config.name, why="is no judge that this run serves", fix=fix)]
 
     def __init__(self, config: Config) -> None:
         self.config = config

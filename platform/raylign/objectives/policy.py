@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
@@ -65,8 +66,9 @@ class PolicyLoss:
     has no such factor. H is the entropy of the temperature-scaled distribution.
 
     Metrics are means over counted tokens. `clip_low` / `clip_high`: share of tokens whose gradient the bound removed.
-    `approx_kl_k1`, `approx_kl_k3`: KL(old || current). `sampler_gap`: |learner - sampler| log-prob at equal weights
-    (of log pi_old; of the current log-prob when old_logprob=sampler).
+    `mismatch_bounded`: share of tokens whose mismatch weight was cut, masked or vetoed. `approx_kl_k1`, `approx_kl_k3`:
+    KL(old || current). `sampler_gap`: |learner - sampler| log-prob at equal weights (of log pi_old; of the current
+    log-prob when old_logprob=sampler).
     """
 
     @dataclass
@@ -163,7 +165,11 @@ class PolicyLoss:
             assert view.entropy is not None, "needs_entropy asks for it"
             components["entropy"] = -config.entropy_coef * torch.sum(penalty_weight * view.entropy)
         with torch.no_grad():
-            metrics = self._metrics(view, old, ratio, {"clip_low": low, "clip_high": high, "mismatch_weight": factor})
+            shares = {"clip_low": low, "clip_high": high, "mismatch_weight": factor}
+            if config.mismatch.mode is not Mismatch.none:
+                free = replace(config.mismatch, low=0.0, high=math.inf, veto=0.0)
+                shares["mismatch_bounded"] = factor != mismatch_weights(free, old, sampler, view.segment, view.rows)
+            metrics = self._metrics(view, old, ratio, shares)
         return LossTerms(components=components, metrics=metrics)
 
     def _old(self, view: TokenView, logprob: torch.Tensor) -> torch.Tensor:
