@@ -51,7 +51,7 @@ class ChecklistLevels(WeightedSum):
     """`WeightedSum` of the rewards, and turn scores that `TurnCredit` of the same level works on.
 
     Group metrics: ``cm2/pass/<focus>`` (share of the items of reached turns that were satisfied), ``cm2/reached``
-    (share of the reference's turns), ``cm2/gate_stops`` (share of rollouts that a must-pass item ended), ``cm2/dropped``;
+    (share of the reference's turns), ``cm2/gate_stops`` (share of rollouts ended by a must-pass item), ``cm2/dropped``;
     ``judge/…``: calls, latency, cache hits, failures and disagreement on repeated questions; ``tools/…``: shares of
     answers by source. With `truth`, ``cm2/judge_gap`` (judged minus true) and ``cm2/judge_gap_alarm`` above 0.05.
     """

@@ -3,7 +3,7 @@
 Layers, later wins: schema defaults, ``config.yaml``, scale, recipe, variant, the block of the chosen scale below the
 key ``at`` of any of those files, the command line. Two rules differ from a plain merge: a layer that changes the
 ``_target_`` of a part replaces the whole part (its old fields belong to another class), and a stage, reward, scorer or
-judge that ends up null is left out. Every problem of every layer is reported at once, with the layer that it comes from.
+judge that ends up null is left out. Every problem of every layer is reported at once, with the layer that it is from.
 """
 
 from __future__ import annotations
