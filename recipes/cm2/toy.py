@@ -1,10 +1,10 @@
 """The task of scale=tiny: two lookups and a user who asks twice, in CM2's annotation format, with rules as models.
 
-    user  b47                        what stands in b at 47?
-    says  {"name": "b", "arguments": {"k": 47}}
+    user  b4                         what stands in b at 4?
+    says  {"name": "b", "arguments": {"k": 4}}
     tool  {"v": 3}                   recorded; any other lookup is answered {"v": 0} by the simulator
     says  3
-    user  a80                        only if the first reply was right
+    user  a8                         only if the first reply was right
 
 The demonstrations look up the wrong cell and misread results now and then. What imitates them earns about a half, and
 reinforcement learning has something to mend.
@@ -28,7 +28,6 @@ from raylign.recipes.cm2.reward import reference_turns
 from raylign.records import Message, Prompt, Trajectory, Value
 
 TOOLS = "ab"
-KEYS = 100
 NOTHING = {"v": 0}  # what a lookup that was never recorded shows; recorded values are 1 to 9
 WEIGHTS = (0.3, 0.3, 0.4)
 NAMES = ("asked", "found", "said")
@@ -42,12 +41,15 @@ class LookUps:
         """Length, and how often a demonstration errs in a turn."""
 
         turns: int = 2
+        keys: int = 10
         wrong_cell: float = 0.3
         misread: float = 0.1
 
         def __post_init__(self) -> None:
-            if self.turns < 1 or not 0 <= self.wrong_cell <= 1 or not 0 <= self.misread <= 1:
-                raise ValueError("turns must be 1 or more, wrong_cell and misread are probabilities")
+            if not 0 <= self.wrong_cell <= 1 or not 0 <= self.misread <= 1:
+                raise ValueError("wrong_cell and misread are probabilities: set them between 0 and 1")
+            if self.keys < 2 or not 1 <= self.turns <= len(TOOLS) * self.keys:
+                raise ValueError(f"keys={self.keys}, turns={self.turns}: every turn needs a cell of its own")
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -62,13 +64,16 @@ class LookUps:
         messages: list[dict[str, Any]] = []
         said: list[dict[str, Any]] = []
         lists: list[list[dict[str, Any]]] = []
-        for turn in range(self.config.turns):
-            tool, key, value = str(rng.choice(list(TOOLS))), int(rng.integers(KEYS)), int(rng.integers(1, 10))
-            user = {"role": "user", "content": f"{tool}{key:02d}"}
+        values = {
+            (TOOLS[cell % len(TOOLS)], int(cell // len(TOOLS))): int(rng.integers(1, 10))
+            for cell in rng.choice(len(TOOLS) * self.config.keys, self.config.turns, replace=False)
+        }
+        for turn, ((tool, key), value) in enumerate(values.items()):
+            user = {"role": "user", "content": f"{tool}{key}"}
             messages += [user, *_reference(tool, key, value)]
             lists.append(_items(turn, tool, key, value))
             cell = self._cell(rng, tool, key)
-            seen = value if cell == (tool, key) else NOTHING["v"]
+            seen = values.get(cell, NOTHING["v"])
             reply = int(rng.integers(10)) if rng.random() < self.config.misread else seen
             said += [*([user] if turn else []), *_exchange(*cell, seen, reply)]
         raw = {"messages": messages, "tools": [_schema(tool) for tool in TOOLS], "checklist_list": [lists]}
@@ -87,7 +92,7 @@ class LookUps:
             return tool, key
         if rng.random() < 0.5:
             return TOOLS[1 - TOOLS.index(tool)], key
-        return tool, int((key + rng.integers(1, KEYS)) % KEYS)
+        return tool, int((key + rng.integers(1, self.config.keys)) % self.config.keys)
 
 
 class TrueCompletion(RewardFunction):
