@@ -25,8 +25,9 @@ from raylign.recipes.composition_rl.sandbox import Sandbox
 from raylign.recipes.composition_rl.source import CompositionSource
 from raylign.recipes.composition_rl.toy import solution
 from raylign.recipes.stages.context import RunContext
+from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.recipes.stages.evaluate import check_sampling
-from raylign.recipes.stages.sft import Sft, demonstrations
+from raylign.recipes.stages.sft import Sft
 from raylign.records import Prompt, Sample, StopReason, Trajectory, Turn, derive_seed
 
 BATCH = 1024  # chains in flight

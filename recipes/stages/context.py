@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from raylign.actors.environments.actor import EnvironmentActors, EnvironmentSpec
+from raylign.actors.judge.group import JudgeGroup
 from raylign.actors.learner.group import LearnerGroup, LearnerSpec
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
@@ -19,7 +20,7 @@ from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
 from raylign.columns import Columns
 from raylign.config.build import build
-from raylign.config.schema import Config, LearnerConfig, Node, OptimConfig, SamplingConfig, ScorerConfig
+from raylign.config.schema import Config, JudgeConfig, LearnerConfig, Node, OptimConfig, SamplingConfig, ScorerConfig
 from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import RunError
@@ -58,11 +59,14 @@ class RunContext:
         self.stop_requested = False
         self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
         self.model_path = cfg.model.path or str(build_tiny_model(cfg.model.tiny))
+        self.start_model = self.model_path
         self.tokenizer = _tokenizer(self.model_path, cfg.model.trust_remote_code)
         self._rollouts: VllmRolloutPool | None = None
         self._rollout_model = ""
         self._environments: EnvironmentActors | None = None
         self._rewards: RewardPools | None = None
+        self._judges: dict[str, JudgeGroup] = {}
+        self._judging = asyncio.Lock()
         self._learners: dict[str, LearnerGroup] = {}
         self._scorers: dict[str, tuple[str, ScorerGroup]] = {}  # name -> (loaded path, group)
 
@@ -109,6 +113,7 @@ class RunContext:
 
     async def rollouts(self) -> VllmRolloutPool:
         """The rollout pool; its engines hold `model_path` or what was last published to them."""
+        await self.judges()
         if self._rollouts is not None and self._rollout_model != self.model_path:
             await self._rollouts.close()
             self._rollouts = None
@@ -135,6 +140,7 @@ class RunContext:
 
     async def rewards(self) -> RewardPools:
         """The reward pools, proven on gold and wrong answers before they are first used."""
+        await self.judges()
         if self._rewards is None:
             self._rewards = RewardPools(
                 self.cfg.rewards,
@@ -145,6 +151,26 @@ class RunContext:
             await self._rewards.start()
             await self._rewards.validate(self.prompts.train)
         return self._rewards
+
+    async def judges(self) -> None:
+        """Start the served chat models, once, before anybody who may ask them. Raises EngineDeadError, RunError."""
+        async with self._judging:
+            wanted = {name: judge for name, judge in self.cfg.judges.items() if name not in self._judges}
+            self._judges |= {name: self._judge(name, judge) for name, judge in wanted.items()}
+            await asyncio.gather(*(self._judges[name].start() for name in wanted))
+
+    def _judge(self, name: str, config: JudgeConfig) -> JudgeGroup:
+        path = config.path or self.start_model
+        return JudgeGroup(
+            name,
+            config,
+            path if config.endpoint else self.model_of(path),
+            dtype=self.cfg.model.dtype,
+            trust_remote_code=self.cfg.model.trust_remote_code,
+            log_dir=self.log_dir,
+            options=lambda index: self.placement.options(f"judge/{name}", index),
+            deadline_s=self.cfg.run.deadline_s,
+        )
 
     async def evaluate(
         self,
@@ -252,7 +278,8 @@ class RunContext:
     async def close(self) -> None:
         """End every actor that was started."""
         scorers = [group for _, group in self._scorers.values()]
-        groups = (self._rollouts, self._environments, self._rewards, *scorers, *self._learners.values())
+        judges = self._judges.values()
+        groups = (self._rollouts, self._environments, self._rewards, *scorers, *self._learners.values(), *judges)
         await asyncio.gather(*(group.close() for group in groups if group is not None), return_exceptions=True)
 
     @property

@@ -16,7 +16,8 @@ from raylign.config.build import build
 from raylign.environment import Environment
 from raylign.errors import DataError
 from raylign.recipes.stages.context import RunContext
-from raylign.recipes.stages.sft import Sft, demonstrations
+from raylign.recipes.stages.demonstrations import demonstrations
+from raylign.recipes.stages.sft import Sft
 from raylign.records import Message, Prompt, Sample, derive_seed
 
 

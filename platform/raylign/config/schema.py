@@ -230,6 +230,34 @@ class ScorerConfig:
 
 
 @dataclass
+class JudgeConfig:
+    """One chat model that the run serves for judges, simulated tools and simulated users (`actors/judge`).
+
+    Parts reach it by its name: ``model: {_target_: raylign.actors.judge.served.Served, name: NAME}``. With an
+    `endpoint` its workers pass requests on to a server elsewhere, and hold no model.
+    """
+
+    path: str = (
+        ""  # Hugging Face folder or id, or the endpoint's model; empty: the model that the run starts from; @NAME
+    )
+    endpoint: str = ""  # e.g. http://host:8000/v1
+    key_file: str = ""  # of the endpoint: a file with its bearer token
+    workers: int = 1
+    engine: EngineKind = EngineKind.auto
+    dtype: str = ""  # empty: the policy's
+    max_context: int = 16384
+    max_sequences: int = 256
+    template: dict[str, Any] = field(default_factory=dict)  # arguments of the chat template, e.g. enable_thinking
+    gpus: float = 1.0
+    cpus: float = 1.0
+    threads: int = 1  # OpenMP threads of one engine on CPU
+    tensor_parallel: int = 1
+    kv_cache_gb: float = 1.0  # CPU only
+    gpu_memory: float = 0.85  # share of one GPU
+    max_restarts: int = 3  # of one worker, in a run
+
+
+@dataclass
 class ClusterConfig:
     """The Ray cluster that the run asks for."""
 
@@ -274,6 +302,7 @@ class Config:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     scorers: dict[str, ScorerConfig] = field(default_factory=lambda: {"reference": ScorerConfig()})
+    judges: dict[str, JudgeConfig] = field(default_factory=dict)
     stages: dict[str, Any] = field(default_factory=dict)  # name -> stage node, run in order
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

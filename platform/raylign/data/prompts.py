@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -138,16 +138,27 @@ def _render(rows: Iterable[Row], template: str, config: DataConfig, tokenizer: A
     for row in rows:
         count += 1
         messages = _messages(row, template, config.system)
-        known.setdefault(content_id(_canonical(messages), _canonical(row.answer)), (row, messages))
-    ids = list(known)
+        tools = (_canonical(row.tools),) if row.tools else ()
+        known.setdefault(content_id(_canonical(messages), _canonical(row.answer), *tools), (row, messages))
     prompts: list[Prompt] = []
-    for start in range(0, len(ids), CHUNK):
-        names = ids[start : start + CHUNK]
-        tokens = _tokenize([known[name][1] for name in names], tokenizer)
+    for names in _batches({name: _canonical(row.tools) for name, (row, _) in known.items()}):
+        tokens = _tokenize([known[name][1] for name in names], tokenizer, known[names[0]][0].tools)
         for name, token_ids in zip(names, tokens, strict=True):
             if len(token_ids) <= config.max_prompt_tokens:
                 prompts.append(_prompt(name, *known[name], token_ids, config))
     return _Rendered(prompts=prompts, rows=count, duplicates=count - len(known), too_long=len(known) - len(prompts))
+
+
+def _batches(tools: Mapping[str, str]) -> Iterator[list[str]]:
+    """Names in their order, at most `CHUNK` neighbours at a time, all of which have the same tools."""
+    batch: list[str] = []
+    for name, own in tools.items():
+        if batch and (len(batch) == CHUNK or tools[batch[0]] != own):
+            yield batch
+            batch = []
+        batch.append(name)
+    if batch:
+        yield batch
 
 
 def _messages(row: Row, template: str, system: str) -> tuple[Message, ...]:
@@ -171,11 +182,14 @@ def _messages(row: Row, template: str, system: str) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _tokenize(conversations: Sequence[Sequence[Message]], tokenizer: Any) -> list[list[int]]:
+def _tokenize(
+    conversations: Sequence[Sequence[Message]], tokenizer: Any, tools: Sequence[Mapping[str, Any]]
+) -> list[list[int]]:
     if not tokenizer.chat_template:
         raise DataError("the tokenizer has no chat template; use an instruct model or add chat_template.jinja to it")
     rendered = tokenizer.apply_chat_template(
         [[dict(message) for message in messages] for messages in conversations],
+        tools=[dict(tool) for tool in tools] or None,
         tokenize=True,
         add_generation_prompt=True,
         return_dict=True,
@@ -200,6 +214,7 @@ def _prompt(name: str, row: Row, messages: tuple[Message, ...], token_ids: Seque
         answer=row.answer,
         domain=row.domain,
         meta=meta,
+        tools=row.tools,
     )
 
 

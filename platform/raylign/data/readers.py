@@ -55,6 +55,7 @@ class Row:
     place: str
     answer: Any = None
     target: str | None = None  # a full gold completion, for SFT
+    tools: tuple[Mapping[str, Any], ...] = ()  # schemas that the chat template renders
     verifier: str = ""
     domain: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
