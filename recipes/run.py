@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from raylign.cluster import connect, shutdown
+from raylign.cluster import check_shared, connect, shutdown
 from raylign.config.build import build
 from raylign.config.describe import describe
 from raylign.config.schema import Config
@@ -52,6 +52,7 @@ def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] 
         progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
         progress.message(describe(cfg))
         placed = connect(cfg.cluster, plan)
+        check_shared(folder.path)
         placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
         context = RunContext(cfg, folder, recorder, progress, placement)
         yield context

@@ -38,6 +38,8 @@ def part_nodes(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for name, scorer in config.scorers.items():
         if scorer.context:
             yield f"scorers.{name}.context", scorer.context
+    yield "sweep.sampler", config.sweep.sampler
+    yield "sweep.launcher", config.sweep.launcher
     for name, stage in config.stages.items():
         yield f"stages.{name}", stage
         yield from _inner_nodes(config, f"stages.{name}", stage)

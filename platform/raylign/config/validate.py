@@ -49,6 +49,7 @@ def validate(config: Config) -> list[Problem]:
     _judges(config, found)
     _scale(config, found)
     _cluster(config, found)
+    _one_of(found, "sweep.direction", config.sweep.direction, ("maximize", "minimize"))
     for stage in stages:
         if is_rl(stage):
             _batch(stage, config, {part.key: part for part in parts}, found)
