@@ -98,7 +98,7 @@ class DataConfig:
     format: str = "auto"  # auto | gsm8k | verl | trl | openrlhf | verifiers | columns
     prompt_key: str = ""  # format=columns, or to override a format's own
     answer_key: str = ""
-    domain_key: str = ""  # what routes teachers and splits metrics, e.g. extra_info.opd_teacher; empty: the format's own
+    domain_key: str = ""  # routes teachers and splits metrics, e.g. extra_info.opd_teacher; empty: the format's own
     verifier: str = ""  # empty: what the format implies
     system: str = ""  # system message put before every prompt
     template: str = ""  # e.g. "{prompt} Put the answer in a box."
