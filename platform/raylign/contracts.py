@@ -285,7 +285,10 @@ class RolloutPool(Protocol):
         """Finished trajectories, in small lists, as they come. Survives the death of workers."""
 
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:
-        """Load new weights everywhere, prove it by the probe; returns seconds and gaps."""
+        """Load new weights everywhere, prove it by the probe; returns seconds and gaps. Draws in flight go on."""
+
+    async def busy(self) -> tuple[float, int]:
+        """Seconds that all engines have computed so far, and how many engines can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

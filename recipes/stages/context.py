@@ -19,7 +19,7 @@ from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
 from raylign.columns import Columns
 from raylign.config.build import build
-from raylign.config.schema import Config, LearnerConfig, OptimConfig, SamplingConfig, ScorerConfig
+from raylign.config.schema import Config, LearnerConfig, Node, OptimConfig, SamplingConfig, ScorerConfig
 from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import RunError
@@ -83,10 +83,10 @@ class RunContext:
         node = OmegaConf.select(OmegaConf.structured(self.cfg), key) if node is None else node
         return build(node, key, tuple(self.cfg.run.allow_targets), **context)
 
-    def shaper(self) -> RewardShaper:
-        """A fresh shaper of the configured kind."""
-        weights = {name: reward.weight for name, reward in self.cfg.rewards.items()}
-        return self.part("shaper", self.cfg.shaper, weights=weights, max_tokens=self.cfg.rollout.sampling.max_tokens)
+    def shaper(self, node: Node | None = None) -> RewardShaper:
+        """A fresh shaper: of the run's kind, or of the one that a stage brings."""
+        max_tokens = self.cfg.rollout.sampling.max_tokens
+        return self.part("shaper", node or self.cfg.shaper, weights=self._weights, max_tokens=max_tokens)
 
     def begin(self, stage: str, total: int, done: int) -> None:
         """A stage starts, or goes on after `done` of its steps: forget what was recorded beyond that point."""
@@ -158,6 +158,7 @@ class RunContext:
         evaluator = Evaluator(
             rollouts=rollouts,
             rewards=rewards,
+            weights=self._weights,
             shaper=self.shaper(),
             sampling=self.sampling if sampling is None else sampling_of(sampling),
             seed=self.cfg.seed,
@@ -218,6 +219,12 @@ class RunContext:
             context=extra,
         )
 
+    async def end_learners(self) -> None:
+        """End policy and critic; the next call of `learner` or `critic` starts new ranks."""
+        groups = list(self._learners.values())
+        self._learners.clear()
+        await asyncio.gather(*(group.close() for group in groups), return_exceptions=True)
+
     async def end_scorers(self) -> None:
         """End the frozen models, for a stage that has asked them all it wants to know."""
         groups = [group for _, group in self._scorers.values()]
@@ -252,6 +259,10 @@ class RunContext:
     def log_dir(self) -> Path:
         """Where the actors write what they print."""
         return self.folder.path / "logs"
+
+    @property
+    def _weights(self) -> dict[str, float]:
+        return {name: reward.weight for name, reward in self.cfg.rewards.items()}
 
     def _ranks(self, optim: OptimConfig, ranks: int = 0) -> LearnerConfig:
         merged = OmegaConf.merge(OmegaConf.structured(self.cfg.learner), {"optim": OmegaConf.structured(optim)})

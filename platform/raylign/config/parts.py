@@ -43,8 +43,9 @@ def part_nodes(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _inner_nodes(config: Config, key: str, stage: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The source, the credit and the objective that a stage brings, completed from the defaults of its class."""
-    given = [name for name in ("source", "credit", "objective") if isinstance(stage, Mapping) and stage.get(name)]
+    """The source, shaper, credit and objective that a stage brings, completed from the defaults of its class."""
+    kinds = ("source", "shaper", "credit", "objective")
+    given = [name for name in kinds if isinstance(stage, Mapping) and stage.get(name)]
     try:
         typed = part_config(stage, key, config.run.allow_targets)[1] if given else None
     except ConfigError:  # reported where the stage itself is checked

@@ -196,6 +196,7 @@ class LearnerConfig:
     share_prompts: bool = True  # compute a group's common prompt once per micro-batch
     logprob_chunk: int = 1024  # rows of fp32 logits held at a time
     gradient_checkpointing: bool = False
+    max_restarts: int = 3  # times that dead ranks are replaced within one run, from the newest checkpoint
     optim: OptimConfig = field(default_factory=OptimConfig)
 
 
