@@ -26,8 +26,8 @@ Cost        scale=tiny: under a minute on 2 cores; the experiment about 14 CPU m
 Deviations  An answer that is too long is cut to what its prompt leaves of max_tokens (TRL: to max_tokens less the
             longest allowed prompt). Warm-up starts above rate 0. Prompts that leak a benchmark are not searched for.
             Judged evaluations (AlpacaEval 2, Arena-Hard) are not part of the recipe.
-            [inferred] tiny's data, model (0.1 million parameters), SimPO reference and rates; equal answers and repeated
-            pairs are dropped.
+            [inferred] tiny's data, model (0.1 million parameters), SimPO reference and rates; equal answers and
+            repeated pairs are dropped.
 """
 
 from __future__ import annotations
