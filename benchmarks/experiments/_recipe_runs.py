@@ -71,9 +71,9 @@ def _is_run_of(folder: Path, overrides: Sequence[str]) -> bool:
     return same and not git["changed"] and git["sha"] == commit()
 
 
-def together(jobs: Sequence[Callable[[], Found]]) -> list[Found]:
-    """The results of all jobs in their order, `AT_ONCE` at a time. Raises what the first failing one raises."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+def together(jobs: Sequence[Callable[[], Found]], at_once: int = AT_ONCE) -> list[Found]:
+    """The results of all jobs in their order, `at_once` at a time. Raises what the first failing one raises."""
+    with ThreadPoolExecutor(at_once) as pool:
         return [future.result() for future in [pool.submit(job) for job in jobs]]
 
 

@@ -185,6 +185,17 @@ class RewardShaper(Protocol):
         """Undo a restart."""
 
 
+class GroupSelector(Protocol):
+    """Chooses what a step learns from, between shaper and credit: trajectories of groups, and groups.
+
+    A part made as ``Selector(config, seed=run seed)``. It remembers nothing: what it draws by lot derives from the seed
+    and the prompts' keys.
+    """
+
+    def select(self, groups: Sequence[Group]) -> list[Group]:
+        """Some of the groups with some of their trajectories, in their old order. Scores are filled in, or None."""
+
+
 # ---------------------------------------------------------------------------------------------- credit, losses
 
 
@@ -285,7 +296,10 @@ class RolloutPool(Protocol):
         """Finished trajectories, in small lists, as they come. Survives the death of workers."""
 
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:
-        """Load new weights everywhere, prove it by the probe; returns seconds and gaps."""
+        """Load new weights everywhere, prove it by the probe; returns seconds and gaps. Draws in flight go on."""
+
+    async def busy(self) -> tuple[float, int]:
+        """Seconds that all engines have computed so far, and how many engines can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -219,6 +219,12 @@ class RunContext:
             context=extra,
         )
 
+    async def end_learners(self) -> None:
+        """End policy and critic; the next call of `learner` or `critic` starts new ranks."""
+        groups = list(self._learners.values())
+        self._learners.clear()
+        await asyncio.gather(*(group.close() for group in groups), return_exceptions=True)
+
     async def end_scorers(self) -> None:
         """End the frozen models, for a stage that has asked them all it wants to know."""
         groups = [group for _, group in self._scorers.values()]

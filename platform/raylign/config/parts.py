@@ -31,6 +31,7 @@ def part_nodes(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for name, reward in config.rewards.items():
         yield f"rewards.{name}.fn", reward.fn
     yield "shaper", config.shaper
+    yield "selector", config.selector
     yield "credit", config.credit
     yield "objective", config.objective
     yield "critic.objective", config.critic.objective

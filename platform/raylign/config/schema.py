@@ -196,6 +196,7 @@ class LearnerConfig:
     share_prompts: bool = True  # compute a group's common prompt once per micro-batch
     logprob_chunk: int = 1024  # rows of fp32 logits held at a time
     gradient_checkpointing: bool = False
+    max_restarts: int = 3  # times that dead ranks are replaced within one run, from the newest checkpoint
     optim: OptimConfig = field(default_factory=OptimConfig)
 
 
@@ -267,6 +268,7 @@ class Config:
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     rewards: dict[str, RewardConfig] = field(default_factory=dict)
     shaper: Node = node("raylign.objectives.shaping.WeightedSum")
+    selector: Node = node("raylign.objectives.selection.KeepAll")
     credit: Node = node("raylign.objectives.credit.GroupCredit")
     objective: Node = node("raylign.objectives.policy.PolicyLoss")
     learner: LearnerConfig = field(default_factory=LearnerConfig)
