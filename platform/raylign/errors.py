@@ -72,3 +72,19 @@ class RequestError(RaylignError):
 
 class EnvironmentLost(RaylignError):
     """An episode's world raised, hung, or died with its process; the episode is taken up again elsewhere."""
+
+
+class JudgeError(RaylignError):
+    """A judge gave no verdict. What depends on it is Missing, never a score."""
+
+
+class JudgeUnavailable(JudgeError):
+    """The judge could not be reached, or refused the request, after all retries."""
+
+
+class JudgeUnreadable(JudgeError):
+    """The judge answered, but never in the form that was asked for: an error of the judge, not of who is judged."""
+
+
+class ToolFailure(RaylignError):
+    """A tool's own machinery broke; a call that makes no sense is answered instead."""
