@@ -1,6 +1,7 @@
 """TSR (arXiv:2602.11767): what a faithful small-scale experiment must show, with the digest's thresholds.
 
-A  a tabular policy on 16 Sokoban rooms (numpy, `_tsr_tabular`): each search, and two controls, 5 paired seeds
+A  a tabular policy on 16 Sokoban rooms (numpy, `_tsr_tabular`): each search, and two controls, 20 paired seeds (of the
+   digest's 5 the standard error is as large as the window that the control must keep)
 B  a tiny language model through the real actors on 16 fixed rooms: a beam against plain rollouts, 5 paired seeds
 D  the same on FrozenLake: a beam that sees the live chance, and a fair one
 
@@ -26,6 +27,7 @@ from benchmarks.experiments._tsr_tabular import ARMS, FIRST_SEED, learn
 from benchmarks.experiments.report import ROOT, Claim, write
 
 SEEDS = (1, 2, 3, 4, 5)
+TABULAR_SEEDS = range(1, 21)
 REFERENCE = {  # the digest's own simulation, success after 20, 40, ... 120 updates, calls in millions
     "naive": (0.51, 0.65, 0.72, 0.79, 0.85, 0.87, 0.11),
     "best-of-N": (0.68, 0.83, 0.86, 0.89, 0.92, 0.94, 0.22),
@@ -59,10 +61,10 @@ def main(arguments: list[str]) -> int:
 
 
 def tabular(_: Path) -> list[Claim]:
-    """Success after 40 and 120 updates, mean of 5 seeds."""
+    """Success after 40 and 120 updates, mean over seeds."""
     curves, calls = {}, {}
     for name, arm in ARMS.items():
-        found = [learn(arm, seed) for seed in SEEDS]
+        found = [learn(arm, seed) for seed in TABULAR_SEEDS]
         curves[name] = np.mean([curve for curve, _ in found], axis=0)
         calls[name] = float(np.mean([count for _, count in found]))
     at_40 = {name: float(curve[1]) for name, curve in curves.items()}
@@ -94,7 +96,7 @@ def tabular(_: Path) -> list[Claim]:
 
 
 def _gain(name: str, value: float, threshold: float) -> Claim:
-    note = f"mean of {len(SEEDS)} seeds, rooms {FIRST_SEED} to {FIRST_SEED + 15}"
+    note = f"mean of {len(TABULAR_SEEDS)} seeds, rooms {FIRST_SEED} to {FIRST_SEED + 15}"
     return Claim(name=name, value=value, threshold=threshold, relation=">=", note=note)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from raylign.actors.environments.agent_format import SEPARATOR, AgentFormat
 from raylign.actors.environments.games.board import BoardGame
+from raylign.actors.environments.turns import AgentLimits
 from raylign.actors.environments.webshop.shop import LETTERS, WebShop
 from raylign.config.build import build
 from raylign.environment import Environment
@@ -69,7 +70,8 @@ def random_turns(world: Environment, prompt: Prompt, seed: int) -> Iterator[tupl
 def random_block(world: Environment, rng: random.Random) -> str:
     """One legal turn in the format of the world."""
     if isinstance(world, BoardGame):
-        limits, names = world.limits, list(world.names)
+        limits: AgentLimits = world.limits
+        names = list(world.names)
         letters = [name[0] for name in names]
     elif isinstance(world, WebShop):
         limits = world.config
