@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ class Evaluate:
         """Evaluate the model of the lineage."""
         context.begin(self.name, 1, 0)
         prompts = context.prompts.holdout[: self.config.prompts or None]
+        await asyncio.gather(context.rollouts(), context.rewards())
+        context.recorder.event("phase", stage=self.name, stage_step=0, phase="evaluate")
         found = await context.evaluate(prompts, self.config.samples, self.config.greedy)
         context.record(self.name, 1, found.metrics, found.groups)
         return {"steps": 1, "metrics": found.metrics}

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from raylign.config.alarms import AlarmConfig, default_alarms
+
 Node = dict[str, Any]
 
 
@@ -273,3 +275,4 @@ class Config:
     stages: dict[str, Any] = field(default_factory=dict)  # name -> stage node, run in order
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    alarms: dict[str, AlarmConfig] = field(default_factory=default_alarms)
