@@ -1,4 +1,4 @@
-"""`raylign view`: pages are written where they should be, served on this machine only, and follow a run that goes on."""
+"""`raylign view`: pages where they should be, served on this machine only, and following a run that goes on."""
 
 from __future__ import annotations
 

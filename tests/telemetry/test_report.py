@@ -28,8 +28,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def run(tmp_path: Path, clock: Clock, tiny_model: Path) -> Path:
-    return record_run(tmp_path / "run", clock, tiny_model, steps=20)
+def run(tmp_path: Path, clock: Clock, tokenizer_folder: Path) -> Path:
+    return record_run(tmp_path / "run", clock, tokenizer_folder, steps=20)
 
 
 def packed(html: str, name: str) -> Any:
@@ -178,10 +178,10 @@ def test_too_many_rollouts_are_thinned_by_step(run: Path) -> None:
     assert len(Rollouts(run, 0, [])) == 0
 
 
-def test_bytes_of_split_characters(tiny_model: Path) -> None:
+def test_bytes_of_split_characters(tokenizer_folder: Path) -> None:
     from tokenizers import Tokenizer
 
-    place = tiny_model / "tokenizer.json"
+    place = tokenizer_folder / "tokenizer.json"
     ids = Tokenizer.from_file(str(place)).encode("日 é\n").ids
     found = vocabulary(ids, [Path("/nowhere"), place])
     assert found is not None
@@ -200,8 +200,8 @@ def test_scores_of_runs_without_evaluations() -> None:
     assert (found := score(inside[:1])) and found["before"] is None
 
 
-def test_comparison_with_other_runs(run: Path, tmp_path: Path, clock: Clock, tiny_model: Path) -> None:
-    other = record_run(tmp_path / "other", clock, tiny_model, steps=12, learning_rate=3e-4)
+def test_comparison_with_other_runs(run: Path, tmp_path: Path, clock: Clock, tokenizer_folder: Path) -> None:
+    other = record_run(tmp_path / "other", clock, tokenizer_folder, steps=12, learning_rate=3e-4)
     path = write_report(run, [other], tmp_path / "both.html", rollouts=0)
     html = path.read_text()
     assert [one["name"] for one in packed(html, "curves")] == ["run", "other"]

@@ -70,17 +70,12 @@ def timeline(run: Records) -> dict[str, Any]:
 
 def spans(run: Records) -> list[Span]:
     """One span per recorded phase. What ran when a process was killed has no known end and is left out."""
-    marks = sorted(
-        [*(event for event in run.events), *({"kind": "step", **line} for line in run.metrics)],
-        key=lambda mark: float(mark["time"]),
-    )
+    marks = [event for event in run.events if event["kind"] in ("phase", "stage_finished", *NEW_PROCESS)]
     found, current = [], None
     for mark in marks:
-        kind = mark["kind"]
-        if kind in ("phase", "stage_finished") or kind in NEW_PROCESS:
-            if current is not None and kind not in NEW_PROCESS:
-                found.append(_span(run, current, mark["time"]))
-            current = mark if kind == "phase" else None
+        if current is not None and mark["kind"] not in NEW_PROCESS:
+            found.append(_span(run, current, mark["time"]))
+        current = mark if mark["kind"] == "phase" else None
     if current is not None and run.ended > current["time"]:
         found.append(_span(run, current, run.ended))
     return found
@@ -95,7 +90,7 @@ def stage_spans(run: Records) -> list[Span]:
     """When each stage ran, in one piece for every process that worked on it."""
     found: list[Span] = []
     name, start, last = "", 0.0, 0.0
-    marks = [*run.events, *({"kind": "step", **line} for line in run.metrics)]
+    marks = [*({"kind": "step", **line} for line in run.metrics), *run.events]  # a step is told before its stage ends
     for mark in sorted(marks, key=lambda mark: float(mark["time"])):
         now = float(mark["time"]) - run.started
         stage = mark.get("stage")
