@@ -6,7 +6,16 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from raylign.config.schema import SamplingConfig
 from raylign.recipes.stages.context import RunContext
+
+
+def check_sampling(samples: int, greedy: bool, sampling: SamplingConfig | None) -> None:
+    """Raises ValueError on an evaluation whose settings contradict each other."""
+    if greedy and samples > 1:
+        raise ValueError("samples > 1 of a greedy policy are all the same; set greedy: false")
+    if greedy and sampling is not None and sampling.temperature:
+        raise ValueError(f"sampling.temperature={sampling.temperature} does nothing to a greedy policy; greedy: false")
 
 
 class Evaluate:
@@ -19,10 +28,10 @@ class Evaluate:
         samples: int = 1
         greedy: bool = True
         prompts: int = 0  # 0: all held-out prompts
+        sampling: SamplingConfig | None = None  # null: the run's, which are those of training
 
         def __post_init__(self) -> None:
-            if self.greedy and self.samples > 1:
-                raise ValueError("samples > 1 of a greedy policy are all the same; set greedy: false")
+            check_sampling(self.samples, self.greedy, self.sampling)
 
     @classmethod
     def roles(cls, config: Config) -> frozenset[str]:
@@ -39,6 +48,6 @@ class Evaluate:
         prompts = context.prompts.holdout[: self.config.prompts or None]
         await asyncio.gather(context.rollouts(), context.rewards())
         context.recorder.event("phase", stage=self.name, stage_step=0, phase="evaluate")
-        found = await context.evaluate(prompts, self.config.samples, self.config.greedy)
+        found = await context.evaluate(prompts, self.config.samples, self.config.greedy, self.config.sampling)
         context.record(self.name, 1, found.metrics, found.groups)
         return {"steps": 1, "metrics": found.metrics}

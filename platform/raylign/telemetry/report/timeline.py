@@ -9,7 +9,9 @@ A phase lasts until the next record of its process. Which roles a phase keeps bu
     publish   weights travel                                                          -> learner, rollout
     evaluate  held-out prompts are sampled and rewarded                               -> rollout, reward
 
-Where a step measured the idle share of a role itself (``idle/<role>``, as asynchronous runs do), that is what counts.
+Where a step measured the idle share of a role itself (``idle/<role>``), that is what counts in the table, with what the
+role did between steps. Phases are those that the driver goes through: where rollouts run ahead of it (asynchronous stages)
+they say little about a role, so the lanes then show the measured shares too.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ BUSY = {
     "publish": ("learner", "rollout"),
     "evaluate": ("rollout", "reward"),
 }
+BETWEEN_STEPS = ("evaluate", "save")
 OWN_STREAMS = ("old_logprob", "value")  # scored by the learner or the critic, all others by frozen models
 NEW_PROCESS = ("stage_started", "resumed")  # what follows a kill
 
@@ -58,7 +61,7 @@ def timeline(run: Records) -> dict[str, Any]:
             "step": [span.step for span in phases],
         },
         "busy": {stage: busy_of(run, stage) for stage in run.stages},
-        "measured": measured,
+        "measured": measured if any("async/in_flight" in line for line in run.metrics) else {},
         "markers": [
             {"time": round(event["time"] - run.started, 3), "kind": event["kind"], "text": _text(event)}
             for event in run.events
@@ -148,9 +151,10 @@ def table(
             for role in roles_of.get(phase, ()):
                 roles[role] = roles.get(role, 0.0) + seconds
         for role, parts in measured.items():
-            seconds = [(end - start) * share for start, end, share in parts if _within(end, inside)]
-            if seconds:
-                roles[role] = sum(seconds)
+            worked = [(end - start) * share for start, end, share in parts if _within(end, inside)]
+            if worked:
+                between = [phase for phase in BETWEEN_STEPS if role in roles_of[phase]]
+                roles[role] = sum(worked) + sum(by_phase.get(phase, 0.0) for phase in between)
         rows.append(
             {
                 "stage": stage,
