@@ -103,11 +103,12 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
 
 def _stop_on_signals(context: RunContext) -> None:
     """The first SIGTERM or Ctrl-C stops after the current step, saved; the second ends the process at once."""
-    loop = asyncio.get_running_loop()
+    loop, asked = asyncio.get_running_loop(), []  # an alarm may have asked for the same, which is no first signal
 
     def request() -> None:
-        if context.stop_requested:
+        if asked:
             raise KeyboardInterrupt
+        asked.append(True)
         context.stop_requested = True
         context.progress.message("stopping after this step; once more to stop at once")
 

@@ -92,6 +92,9 @@ class Student:
         self.batches.append(batch)
         return {"loss/policy": float(len(self.batches)), "max/gap": float(len(self.batches))}
 
+    def seen(self) -> None:
+        return None
+
     async def publish(self, version: int) -> WeightUpdate:
         none = np.zeros(0, np.float32)
         return WeightUpdate(

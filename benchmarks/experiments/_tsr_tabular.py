@@ -22,9 +22,7 @@ Ints = NDArray[np.int64]
 
 ROOMS, CELLS, MOVES, TURNS = 16, 36, 4, 10
 STATES = CELLS * CELLS
-FIRST_SEED = (
-    320  # of 24 sets of rooms, the one where plain rollouts learn as the digest's do
-)
+FIRST_SEED = 320  # of 24 sets of rooms, the one where plain rollouts learn as the digest's do
 ROOMS_PER_UPDATE, GROUP, RATE, TEMPERATURE = 8, 16, 2.0, 0.5
 
 

@@ -361,6 +361,11 @@ class Learner(Protocol):
     async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
         """One optimiser step on the whole batch. `objective` is a `_target_` node."""
 
+    def seen(self) -> Float32s | None:
+        """[N] log-prob of every loss token in the forward pass of the last `update`, 0 elsewhere; None where there was
+        none.
+        """
+
     async def publish(self, version: int) -> WeightUpdate:
         """The weights as they are now, with a probe that proves them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,8 @@ class Evaluate:
         context.begin(self.name, 1, 0)
         config = self.config
         prompts = context.prompts.first(config.split, config.prompts)
+        await asyncio.gather(context.rollouts(), context.rewards())
+        context.recorder.event("phase", stage=self.name, stage_step=0, phase="evaluate")
         found = await context.evaluate(prompts, config.samples, config.greedy, config.sampling)
         context.record(self.name, 1, found.metrics, found.groups)
         return {"steps": 1, "metrics": found.metrics}

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from raylign.checkpoint import Checkpoints
+from raylign.columns import Columns
 from raylign.config.parts import reads_scores
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import Node, SamplingConfig
@@ -133,9 +134,10 @@ class Rl:
             result = await loop.step(step)
             metrics = result.metrics
             if self.config.eval_every and (step + 1) % self.config.eval_every == 0:
+                loop.on_phase(step, "evaluate")
                 metrics |= await self.evaluate(context)
                 loop.parts.source.evaluated(metrics)
-            context.record(self.name, step + 1, metrics, result.groups, result.batch)
+            context.record(self.name, step + 1, metrics, result.groups, self._with_gaps(loop, result.batch))
             last, stop = step + 1 == self.config.steps, context.stop_requested
             every = context.cfg.run.save_every
             if stop or last or (every and (step + 1) % every == 0):
@@ -154,6 +156,15 @@ class Rl:
         prompts = context.prompts.first(self.config.eval_split, self.config.eval_prompts)
         found = await context.evaluate(prompts, samples, samples == 1 and sampling is None, sampling)
         return found.metrics
+
+    def _with_gaps(self, loop: Loop, batch: Columns | None) -> Columns | None:
+        """The batch with the log-probs that the learner had before it changed, where one update saw the whole batch:
+        beside the sampler's they are the gap of every token (with what the policy has moved since, of stale samples).
+        """
+        seen = loop.parts.learner.seen() if self.config.minibatches * self.config.epochs == 1 else None
+        if batch is None or seen is None or len(seen) != batch.tokens:
+            return batch
+        return batch.with_streams(learner_logprob=seen)
 
     def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:
         return lambda step, phase: context.recorder.event("phase", stage=self.name, stage_step=step, phase=phase)

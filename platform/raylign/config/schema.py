@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from raylign.config.alarms import AlarmConfig, default_alarms
+
 Node = dict[str, Any]
 
 
@@ -320,3 +322,4 @@ class Config:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    alarms: dict[str, AlarmConfig] = field(default_factory=default_alarms)
