@@ -40,7 +40,7 @@ def states(labels: Flags, dependencies: Flags, mode: Satisfied) -> Flags:
 
 def holds(state: Flags, dependencies: Flags) -> Flags:
     """[C] whether all dependencies of each item are satisfied in a state ([C])."""
-    return ~(dependencies & ~state).any(axis=1)
+    return np.asarray(~(dependencies & ~state).any(axis=1))
 
 
 def eligible(labels: Flags, dependencies: Flags, mode: Satisfied = Satisfied.gated) -> Flags:
@@ -80,7 +80,7 @@ class JudgedTurn:
 
     def ever(self, mode: Satisfied = Satisfied.gated) -> Flags:
         """[C] whether each item pays at all in this turn."""
-        return flips(self.labels, self.dependencies, mode).any(axis=0)
+        return np.asarray(flips(self.labels, self.dependencies, mode).any(axis=0))
 
     def proceeds(self, must_pass: Flags) -> bool:
         """Whether every must-pass item was labelled true at some step. must_pass: [C]."""

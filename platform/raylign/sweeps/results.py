@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -40,7 +41,7 @@ class Results:
     def write(self) -> None:
         """results.csv (a column a varied setting) and results.json."""
         best = best_of(self.points, self.direction)
-        kept = [
+        kept: list[dict[str, Any]] = [
             {
                 "point": point.name,
                 "settings": dict(text.split("=", 1) for text in point.varied),
@@ -55,12 +56,12 @@ class Results:
         write_atomically(
             self.folder / "results.json", orjson.dumps(summary | {"points": kept}, option=orjson.OPT_INDENT_2)
         )
-        keys = list(dict.fromkeys(key for entry in kept for key in entry["settings"]))  # type: ignore[attr-defined]
+        keys = list(dict.fromkeys(key for entry in kept for key in entry["settings"]))
         stream = io.StringIO()
         writer = csv.writer(stream)
         writer.writerow(["point", *keys, "status", "seconds", self.metric])
         for entry in kept:
-            settings = [entry["settings"].get(key, "") for key in keys]  # type: ignore[attr-defined]
+            settings = [entry["settings"].get(key, "") for key in keys]
             writer.writerow([entry["point"], *settings, entry["status"], entry["seconds"], entry["value"]])
         write_atomically(self.folder / "results.csv", stream.getvalue().encode())
 

@@ -116,8 +116,9 @@ def _suggest(trial: Any, dimension: Dimension) -> Any:
     if dimension.whole:
         step = {} if dimension.log else {"step": round(dimension.step) or 1}
         return trial.suggest_int(dimension.key, round(dimension.low), round(dimension.high), log=dimension.log, **step)
-    step = {"step": dimension.step} if dimension.step else {}
-    return trial.suggest_float(dimension.key, dimension.low, dimension.high, log=dimension.log, **step)
+    return trial.suggest_float(
+        dimension.key, dimension.low, dimension.high, log=dimension.log, step=dimension.step or None
+    )
 
 
 def _optuna() -> Any:
