@@ -12,6 +12,7 @@ from raylign.cluster import connect, shutdown
 from raylign.config.build import build
 from raylign.config.describe import describe
 from raylign.config.schema import Config
+from raylign.errors import RaylignError
 from raylign.placement import Placement
 from raylign.plan import make_plan
 from raylign.recipes.stages.context import RunContext, StopRequested, stage_summary
@@ -19,6 +20,7 @@ from raylign.run_folder import RunFolder
 from raylign.telemetry.progress import make_progress
 from raylign.telemetry.recorder import Recorder
 from raylign.telemetry.report import write_report
+from raylign.telemetry.stacks import dump_stacks
 
 STOPPED = 3  # exit status of a run that saved itself on a signal
 
@@ -88,6 +90,11 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
                 context.model_path = result["model"]
             context.first_step += result["steps"]
             results[name] = result
+    except RaylignError as error:
+        # A stage that stalls or dies leaves everybody's stacks in the logs, before the actors are ended.
+        asked = await asyncio.to_thread(dump_stacks)
+        context.recorder.event("failed", error=str(error), stacks_in_logs_of=asked)
+        raise
     finally:
         await context.close()
     return {"model": context.model_path, "metrics": stage_summary(results)}

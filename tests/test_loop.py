@@ -18,6 +18,7 @@ from raylign.columns import Columns
 from raylign.contracts import RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.source import DatasetSource
 from raylign.errors import EngineDeadError, RewardError
+from raylign.evaluate import Evaluator
 from raylign.loop import Loop, LoopSettings, Parts, minibatches
 from raylign.objectives.credit import GroupCredit
 from raylign.objectives.policy import PolicyLoss
@@ -58,6 +59,9 @@ class Scripted:
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:
         self.published.append(weights.version)
         return {"seconds": 0.0}
+
+    async def busy(self) -> tuple[float, int]:
+        return 0.0, 0
 
 
 class Rule:
@@ -270,3 +274,25 @@ async def test_lost_draw_is_an_error() -> None:
     loop.parts.rollouts.stream = leaky  # type: ignore[method-assign]
     with pytest.raises(EngineDeadError, match="2 of 3 draws"):
         await loop.step(0)
+
+
+async def test_an_evaluation_scores_by_the_rewards_alone_and_logs_what_the_shaper_sees() -> None:
+    """DAPO's overlong penalty, as any shaping, is for training; a held-out score is no place for it."""
+    penalty = WeightedSum.Config(overlong_buffer=8, overlong_penalty=5.0)
+    evaluator = Evaluator(
+        rollouts=Scripted(),  # type: ignore[arg-type]
+        rewards=Rule(first_token),
+        weights={"rule": 0.5, "size": 0.0},
+        shaper=WeightedSum(penalty, weights={"rule": 0.5, "size": 0.0}, max_tokens=8),
+        sampling=Sampling(max_tokens=8),
+        seed=1,
+        stall_s=5.0,
+    )
+    prompts = [replace(prompt(i), domain=("even", "odd")[i % 2]) for i in range(4)]
+    found = await evaluator.run(prompts, samples=3, greedy=False)
+    tokens = [[t.turns[0].token_ids[0] for t in group.trajectories] for group in found.groups]
+    assert found.score == pytest.approx(0.5 * np.mean(tokens))
+    assert found.metrics["eval/best"] == pytest.approx(0.5 * np.mean(np.max(tokens, axis=1)))
+    assert found.metrics["eval/reward/overlong"] == -1.25
+    assert found.metrics["eval/length/mean/even"] == found.metrics["eval/length/mean/odd"] == 2
+    assert found.metrics["eval/reward/rule/odd"] == pytest.approx(np.mean(tokens[1::2]))

@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 import socket
+import time
 from pathlib import Path
 
 import ray
@@ -61,16 +62,27 @@ def _start(config: ClusterConfig, plan: Plan) -> None:
     # what later `ray` commands do. A token of this run alone keeps the door shut and leaves nothing behind.
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    node = local_node(config, plan)
-    ray.init(
-        address=LOCAL,
-        num_cpus=int(node["CPU"]),
-        num_gpus=int(node["GPU"]),
-        object_store_memory=config.object_store_mb * 2**20,
-        include_dashboard=config.dashboard,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    node, begun = local_node(config, plan), time.monotonic()
+    while True:
+        try:
+            ray.init(
+                address=LOCAL,
+                num_cpus=int(node["CPU"]),
+                num_gpus=int(node["GPU"]),
+                object_store_memory=config.object_store_mb * 2**20,
+                include_dashboard=config.dashboard,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            return
+        except Exception as cause:  # Ray gives a node of its own 30 s to come up and raises no narrower class
+            if "timed out during startup" not in str(cause):
+                raise
+            if time.monotonic() - begun > config.ready_timeout_s:
+                raise PlanError(
+                    f"Ray did not start on this machine within cluster.ready_timeout_s={config.ready_timeout_s:g}: "
+                    "it is too busy; wait, or raise the limit"
+                ) from cause
 
 
 def _join(config: ClusterConfig) -> None:

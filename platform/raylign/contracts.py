@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from raylign.columns import Columns
-from raylign.records import Float32s, Group, Int32s, Prompt, Reward, StopReason, Trajectory, Value
+from raylign.records import Float32s, Group, Int32s, Message, Missing, Prompt, Reward, StopReason, Trajectory, Value
 
 if TYPE_CHECKING:
     import torch
@@ -285,7 +285,10 @@ class RolloutPool(Protocol):
         """Finished trajectories, in small lists, as they come. Survives the death of workers."""
 
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:
-        """Load new weights everywhere, prove it by the probe; returns seconds and gaps."""
+        """Load new weights everywhere, prove it by the probe; returns seconds and gaps. Draws in flight go on."""
+
+    async def busy(self) -> tuple[float, int]:
+        """Seconds that all engines have computed so far, and how many engines can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,7 +320,22 @@ class StreamScorer(Protocol):
     """Frozen models that fill one named stream of a batch: a reference, or teachers routed by domain."""
 
     async def stream(self, batch: Columns, prompts: Sequence[Prompt]) -> Float32s:
-        """[N] log-prob of every loss token, 0 elsewhere. ``prompts[g]`` is the prompt of the rows of group g."""
+        """[N] log-prob of every loss token, 0 elsewhere. ``prompts[g]`` is the prompt of the rows of group g.
+
+        A row that could not be scored is NaN on all of its loss tokens.
+        """
+
+
+class ScorerContext(Protocol):
+    """What a frozen model reads before the sampled tokens, in place of the prompt that the policy read."""
+
+    max_missing: float  # share of the rows of one step without a context that ends the run
+
+    async def messages(self, prompt: Prompt, response: str) -> tuple[Message, ...] | Missing:
+        """The conversation that the sampled ids are appended to; Missing: the row stays unscored.
+
+        response: the sampled text of the row, without special tokens.
+        """
 
 
 class Learner(Protocol):

@@ -16,6 +16,7 @@ reference, learner; no critic, no judge.
 
 Command: ``raylign train recipe=arlcp scale=tiny`` (gpu and above: also ``model.path=… data.path=deepscaler.jsonl``)
 Elsewhere, by overrides alone: ``recipe=composition_rl shaper={_target_: raylign.recipes.arlcp.ReflectionPenalty}``
+7B: ``learner`` as above, ``stages.rl.eval_every=10 run.save_every=10``; the 1.5B script runs three epochs (steps=930)
 Baselines: ``shaper.split=length`` is TLMRE, ``shaper.split=reflection`` drops the length term, ``shaper.split=fixed``
 the tiers, ``shaper.alpha=0`` everything but correctness.
 
@@ -32,6 +33,9 @@ Deviations and choices:
 - Equality of answers is the verifier's: math-verify by default, where the released code has the MATH family's
   normaliser and a sympy check of its own (reduced fractions to the letter, at most two unknowns).
 - lr 2e-6 and batch follow the released scripts; `steps` is one epoch of DeepScaleR's 40k problems [inferred].
+- Validation samples at .6 and top-p .95, 16 answers a prompt; the released scripts repeat only AIME and AMC 16 times.
+- An evaluation's score is accuracy; the shaped reward is logged as ``arlcp/reward``.
+- [inferred] scale=tiny: 0.1 million parameters (the digest: 1 to 5), one letter a token, no plain steps in the traces.
 """
 
 from __future__ import annotations
@@ -220,8 +224,8 @@ class ReflectionPenalty:
                 raise ValueError(f"n_1={self.n_1}, n_2={self.n_2}: set 0 <= n_1 < n_2")
             if len(self.lambdas) != len(TIERS):
                 raise ValueError(f"lambdas has {len(self.lambdas)} values, one per tier makes {len(TIERS)}")
-            if not 0 <= self.alpha < 1:
-                raise ValueError(f"alpha={self.alpha}: set 0 <= alpha < 1, so that right answers outrank wrong ones")
+            if not 0 <= self.alpha <= 1:
+                raise ValueError(f"alpha={self.alpha}: set 0 <= alpha <= 1, so that right answers outrank wrong ones")
             shares = self.lambdas if self.split is Split.tiered else []
             shares = [self.fixed_reflection] if self.split is Split.fixed else shares
             # alpha 0 turns the penalties off whatever the split says

@@ -20,10 +20,13 @@ Command     raylign train recipe=composition_rl scale=tiny
             raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen3-4B-Base data.path=math12k.jsonl
 Curriculum  source.curriculum='{depths: [1, 2, 3], trigger: either}' stages.rl.eval_every=10
 LLM set     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen2.5-32B-Instruct data.path=math12k.jsonl
-            'stages={compose: {_target_: raylign.recipes.composition_rl.ComposeSet}}' rollout.sampling.temperature=0.1
-            rollout.sampling.top_p=0.7 rollout.sampling.max_tokens=4096
+            '~stages.before' '~stages.rl' '~stages.after' rollout.sampling.temperature=0.1 rollout.sampling.top_p=0.7
+            'stages.compose={_target_: raylign.recipes.composition_rl.ComposeSet}' rollout.sampling.max_tokens=4096
             'rollout.strategy={_target_: raylign.recipes.composition_rl.ComposeRollout, tokenizer: "${model.path}"}'
             and then the command above with source.path=<run folder>/stages/compose/composed.jsonl
+Screening   'stages.screen={_target_: raylign.recipes.composition_rl.Screen}' keeps the seeds that a strong model solves
+            at least once in 8 (the paper's physics pool), or with at_least=8 those that the policy always solves
+Ablations   source.linked=false (plain concatenation), source.first_size=500 source.last_size=500 (small seed sets)
 Elsewhere   any RL recipe takes the source by `source={_target_: raylign.recipes.composition_rl.CompositionSource}`
 
 Expect      paper, Qwen3-4B: overall 28.1 on MATH12K, 31.4 on 199K compositions, 34.4 with depth 1 then 2, 36.4 then 3.
@@ -52,6 +55,7 @@ __all__ = [
     "LlmComposer",
     "MarkedAnswer",
     "Mode",
+    "Screen",
     "Style",
     "SymbolicComposer",
     "Trigger",
@@ -61,6 +65,10 @@ __all__ = [
 
 def __getattr__(name: str) -> type:
     """The stages, imported when they are asked for: they bring Ray, vLLM and DeepSpeed with them."""
+    if name == "Screen":
+        from raylign.recipes.composition_rl.screen import Screen
+
+        return Screen
     if name in ("ComposeRollout", "ComposeSet", "EvaluateDepths", "WarmUp"):
         from raylign.recipes.composition_rl import stages
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from raylign.config.build import build
-from raylign.config.schema import Node
+from raylign.config.schema import Node, SamplingConfig
 from raylign.contracts import Policy, RolloutTask, Scored
 from raylign.errors import DataError
 from raylign.recipes.composition_rl.chains import Slots, SurrogateSet
@@ -26,6 +26,7 @@ from raylign.recipes.composition_rl.source import CompositionSource
 from raylign.recipes.composition_rl.toy import solution
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.demonstrations import demonstrations
+from raylign.recipes.stages.evaluate import check_sampling
 from raylign.recipes.stages.sft import Sft
 from raylign.records import Prompt, Sample, StopReason, Trajectory, Turn, derive_seed
 
@@ -86,6 +87,10 @@ class EvaluateDepths:
         prompts: int = 512  # of each depth
         samples: int = 1
         greedy: bool = True
+        sampling: SamplingConfig | None = None  # null: the run's, which are those of training
+
+        def __post_init__(self) -> None:
+            check_sampling(self.samples, self.greedy, self.sampling)
 
     @classmethod
     def roles(cls, config: Config) -> frozenset[str]:
@@ -103,7 +108,7 @@ class EvaluateDepths:
         for step, depth in enumerate(self.config.depths, 1):
             source = source_of(context, depth, "evaluation")
             prompts = source.next(self.config.prompts if depth > 1 else min(self.config.prompts, len(source)))
-            found = await context.evaluate(prompts, self.config.samples, self.config.greedy)
+            found = await context.evaluate(prompts, self.config.samples, self.config.greedy, self.config.sampling)
             detail = step_metrics(found.groups, source.config.reward)
             here = {f"depth_{depth}/score": found.score}
             here |= {f"depth_{depth}/{name}": detail[name] for name in ("v1_recovered",) if name in detail}

@@ -20,7 +20,7 @@ from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
 from raylign.columns import Columns
 from raylign.config.build import build
-from raylign.config.schema import Config, JudgeConfig, LearnerConfig, OptimConfig, ScorerConfig
+from raylign.config.schema import Config, JudgeConfig, LearnerConfig, Node, OptimConfig, SamplingConfig, ScorerConfig
 from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import RunError
@@ -80,24 +80,17 @@ class RunContext:
     @property
     def sampling(self) -> Sampling:
         """The run's sampling settings as a record."""
-        config = self.cfg.rollout.sampling
-        return Sampling(
-            max_tokens=config.max_tokens,
-            temperature=config.temperature,
-            top_p=config.top_p,
-            top_k=config.top_k,
-            stop=tuple(config.stop),
-        )
+        return sampling_of(self.cfg.rollout.sampling)
 
     def part(self, key: str, node: Any = None, **context: Any) -> Any:
         """Make the part that the configuration holds under `key`."""
         node = OmegaConf.select(OmegaConf.structured(self.cfg), key) if node is None else node
         return build(node, key, tuple(self.cfg.run.allow_targets), **context)
 
-    def shaper(self) -> RewardShaper:
-        """A fresh shaper of the configured kind."""
-        weights = {name: reward.weight for name, reward in self.cfg.rewards.items()}
-        return self.part("shaper", self.cfg.shaper, weights=weights, max_tokens=self.cfg.rollout.sampling.max_tokens)
+    def shaper(self, node: Node | None = None) -> RewardShaper:
+        """A fresh shaper: of the run's kind, or of the one that a stage brings."""
+        max_tokens = self.cfg.rollout.sampling.max_tokens
+        return self.part("shaper", node or self.cfg.shaper, weights=self._weights, max_tokens=max_tokens)
 
     def begin(self, stage: str, total: int, done: int) -> None:
         """A stage starts, or goes on after `done` of its steps: forget what was recorded beyond that point."""
@@ -179,14 +172,21 @@ class RunContext:
             deadline_s=self.cfg.run.deadline_s,
         )
 
-    async def evaluate(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
-        """Score the policy that the engines hold on some prompts."""
+    async def evaluate(
+        self,
+        prompts: Sequence[Prompt],
+        samples: int = 1,
+        greedy: bool = True,
+        sampling: SamplingConfig | None = None,
+    ) -> Evaluation:
+        """Score the policy that the engines hold on some prompts. sampling: None takes the run's."""
         rollouts, rewards = await asyncio.gather(self.rollouts(), self.rewards())
         evaluator = Evaluator(
             rollouts=rollouts,
             rewards=rewards,
+            weights=self._weights,
             shaper=self.shaper(),
-            sampling=self.sampling,
+            sampling=self.sampling if sampling is None else sampling_of(sampling),
             seed=self.cfg.seed,
             stall_s=self.cfg.run.stall_s,
         )
@@ -236,7 +236,20 @@ class RunContext:
             self._scorers[name] = (path, group)
             await group.start()
         own = tokenizer if scorer.own_template else None
-        return RoutedModel(name=name, scorer=group, domain=scorer.domain, tokenizer=own)
+        extra = self.part(f"scorers.{name}.context", scorer.context) if scorer.context else None
+        return RoutedModel(
+            name=name,
+            scorer=group,
+            domain=scorer.domain,
+            tokenizer=self.tokenizer if own is None and extra is not None else own,
+            context=extra,
+        )
+
+    async def end_learners(self) -> None:
+        """End policy and critic; the next call of `learner` or `critic` starts new ranks."""
+        groups = list(self._learners.values())
+        self._learners.clear()
+        await asyncio.gather(*(group.close() for group in groups), return_exceptions=True)
 
     async def end_scorers(self) -> None:
         """End the frozen models, for a stage that has asked them all it wants to know."""
@@ -274,6 +287,10 @@ class RunContext:
         """Where the actors write what they print."""
         return self.folder.path / "logs"
 
+    @property
+    def _weights(self) -> dict[str, float]:
+        return {name: reward.weight for name, reward in self.cfg.rewards.items()}
+
     def _ranks(self, optim: OptimConfig, ranks: int = 0) -> LearnerConfig:
         merged = OmegaConf.merge(OmegaConf.structured(self.cfg.learner), {"optim": OmegaConf.structured(optim)})
         config: LearnerConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
@@ -307,6 +324,17 @@ class RunContext:
             await group.start()
         await group.load(self._spec(kind, path, config, steps))
         return group
+
+
+def sampling_of(config: SamplingConfig) -> Sampling:
+    """Settings as a record."""
+    return Sampling(
+        max_tokens=config.max_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        stop=tuple(config.stop),
+    )
 
 
 def _tokenizer(path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:

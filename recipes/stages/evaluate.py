@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from raylign.config.schema import SamplingConfig
 from raylign.recipes.stages.context import RunContext
+
+
+def check_sampling(samples: int, greedy: bool, sampling: SamplingConfig | None) -> None:
+    """Raises ValueError on an evaluation whose settings contradict each other."""
+    if greedy and samples > 1:
+        raise ValueError("samples > 1 of a greedy policy are all the same; set greedy: false")
+    if greedy and sampling is not None and sampling.temperature:
+        raise ValueError(f"sampling.temperature={sampling.temperature} does nothing to a greedy policy; greedy: false")
 
 
 class Evaluate:
@@ -18,10 +27,10 @@ class Evaluate:
         samples: int = 1
         greedy: bool = True
         prompts: int = 0  # 0: all held-out prompts
+        sampling: SamplingConfig | None = None  # null: the run's, which are those of training
 
         def __post_init__(self) -> None:
-            if self.greedy and self.samples > 1:
-                raise ValueError("samples > 1 of a greedy policy are all the same; set greedy: false")
+            check_sampling(self.samples, self.greedy, self.sampling)
 
     @classmethod
     def roles(cls, config: Config) -> frozenset[str]:
@@ -36,6 +45,6 @@ class Evaluate:
         """Evaluate the model of the lineage."""
         context.begin(self.name, 1, 0)
         prompts = context.prompts.holdout[: self.config.prompts or None]
-        found = await context.evaluate(prompts, self.config.samples, self.config.greedy)
+        found = await context.evaluate(prompts, self.config.samples, self.config.greedy, self.config.sampling)
         context.record(self.name, 1, found.metrics, found.groups)
         return {"steps": 1, "metrics": found.metrics}

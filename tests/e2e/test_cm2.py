@@ -81,7 +81,7 @@ def test_every_figure_of_the_digest_is_logged(undisturbed: Path) -> None:
         "tools/simulated",
         "tools/schema",
         "ref_kl",
-        "mismatch_bounded",
+        "mismatch_cut",
         "mismatch_weight",
         "length/mean",
         "missing/checklist",

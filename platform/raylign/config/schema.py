@@ -98,6 +98,7 @@ class DataConfig:
     format: str = "auto"  # auto | gsm8k | verl | trl | openrlhf | verifiers | columns
     prompt_key: str = ""  # format=columns, or to override a format's own
     answer_key: str = ""
+    domain_key: str = ""  # routes teachers and splits metrics, e.g. extra_info.opd_teacher; empty: the format's own
     verifier: str = ""  # empty: what the format implies
     system: str = ""  # system message put before every prompt
     template: str = ""  # e.g. "{prompt} Put the answer in a box."
@@ -195,6 +196,7 @@ class LearnerConfig:
     share_prompts: bool = True  # compute a group's common prompt once per micro-batch
     logprob_chunk: int = 1024  # rows of fp32 logits held at a time
     gradient_checkpointing: bool = False
+    max_restarts: int = 3  # times that dead ranks are replaced within one run, from the newest checkpoint
     optim: OptimConfig = field(default_factory=OptimConfig)
 
 
@@ -222,6 +224,7 @@ class ScorerConfig:
     )
     domain: str = ""  # prompts of this domain only; empty: all
     own_template: bool = False  # render the prompt with this model's own chat template, response ids unchanged
+    context: Node = field(default_factory=dict)  # what it reads in place of the prompt; empty: the prompt
     gpus: float = 1.0
     cpus: float = 1.0
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -66,9 +65,9 @@ class PolicyLoss:
     has no such factor. H is the entropy of the temperature-scaled distribution.
 
     Metrics are means over counted tokens. `clip_low` / `clip_high`: share of tokens whose gradient the bound removed.
-    `mismatch_bounded`: share of tokens whose mismatch weight was cut, masked or vetoed. `approx_kl_k1`, `approx_kl_k3`:
-    KL(old || current). `sampler_gap`: |learner - sampler| log-prob at equal weights (of log pi_old; of the current
-    log-prob when old_logprob=sampler).
+    `approx_kl_k1`, `approx_kl_k3`: KL(old || current). `sampler_gap`: |learner - sampler| log-prob at equal weights
+    (of log pi_old; of the current log-prob when old_logprob=sampler). `mismatch_cut`: share of tokens whose mismatch
+    weight a bound or the veto truncated or masked.
     """
 
     @dataclass
@@ -165,11 +164,9 @@ class PolicyLoss:
             assert view.entropy is not None, "needs_entropy asks for it"
             components["entropy"] = -config.entropy_coef * torch.sum(penalty_weight * view.entropy)
         with torch.no_grad():
-            shares = {"clip_low": low, "clip_high": high, "mismatch_weight": factor}
-            if config.mismatch.mode is not Mismatch.none:
-                free = replace(config.mismatch, low=0.0, high=math.inf, veto=0.0)
-                shares["mismatch_bounded"] = factor != mismatch_weights(free, old, sampler, view.segment, view.rows)
-            metrics = self._metrics(view, old, ratio, shares)
+            cut = (factor == 0) | (factor >= config.mismatch.high)
+            parts = {"clip_low": low, "clip_high": high, "mismatch_weight": factor, "mismatch_cut": cut}
+            metrics = self._metrics(view, old, ratio, parts)
         return LossTerms(components=components, metrics=metrics)
 
     def _old(self, view: TokenView, logprob: torch.Tensor) -> torch.Tensor:
@@ -216,8 +213,9 @@ class PolicyLoss:
         if "ref_logprob" in view.streams:
             averaged["ref_kl"] = kl(self.config.kl_estimator, logprob, view["ref_logprob"])
         metrics = {name: torch.sum(weight * value) for name, value in averaged.items()}
-        largest = gap[weight > 0]
-        metrics["max/sampler_gap"] = largest.max() if len(largest) else torch.zeros_like(weight.sum())
+        for name in ("sampler_gap", "mismatch_weight"):
+            largest = averaged[name][weight > 0]
+            metrics[f"max/{name}"] = largest.max() if len(largest) else torch.zeros_like(weight.sum())
         return metrics
 
 
