@@ -28,7 +28,7 @@ ARGS ?=
 BENCHMARKS := $(filter-out __init__ harness chaos,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 RECIPE ?= $(NAME)
 
-.PHONY: help setup run test lint lock wheel bench experiment doctor clean
+.PHONY: help setup run browser test lint lock wheel bench experiment doctor clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,7 +64,15 @@ $(STAMP):
 run: $(STAMP) ## the tiny model: warm-up, GRPO, evaluation before and after (ARGS="seed=2" adds overrides)
 	@$(BIN)/raylign train recipe=grpo scale=tiny $(ARGS)
 
-test: $(STAMP) ## pure tests, then those on real Ray, vLLM and DeepSpeed (ARGS="-k name" narrows)
+browser: ## Chromium for the tests of the report, where apt-get can install it; without one those tests are skipped
+	@command -v chromium chromium-browser google-chrome >/dev/null && exit 0
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+		echo "chromium, for the tests of the report"
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-dejavu-core; } > /dev/null 2>&1 && exit 0
+	fi
+	echo "no chromium, and no way to install it: the tests of the report in a browser are skipped"
+
+test: $(STAMP) browser ## pure tests, then those on real Ray, vLLM and DeepSpeed (ARGS="-k name" narrows)
 	@echo "== pure tests"
 	$(BIN)/python -m pytest -q -m "not ray and not vllm and not deepspeed and not e2e" $(ARGS) || [ $$? -eq 5 ]
 	echo "== engine tests"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from raylign.cluster import connect, shutdown
+from raylign.cluster import check_shared, connect, shutdown
 from raylign.config.build import build
 from raylign.config.describe import describe
 from raylign.config.schema import Config
@@ -52,6 +52,7 @@ def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] 
         progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
         progress.message(describe(cfg))
         placed = connect(cfg.cluster, plan)
+        check_shared(folder.path)
         placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
         context = RunContext(cfg, folder, recorder, progress, placement)
         yield context
@@ -65,7 +66,7 @@ def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] 
 def closing(summary: Mapping[str, Any], report: Any) -> str:
     """The last lines of a run: held-out scores in the order of the stages, the model, the report."""
     scores = [
-        f"{name.removesuffix('/eval/score')} {value:.1%}"
+        f"{name.removesuffix('/eval/score')} {f'{value:.1%}' if 0 <= value <= 1 else f'{value:.3g}'}"
         for name, value in summary["metrics"].items()
         if name.endswith("/eval/score")
     ]
@@ -102,11 +103,12 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
 
 def _stop_on_signals(context: RunContext) -> None:
     """The first SIGTERM or Ctrl-C stops after the current step, saved; the second ends the process at once."""
-    loop = asyncio.get_running_loop()
+    loop, asked = asyncio.get_running_loop(), []  # an alarm may have asked for the same, which is no first signal
 
     def request() -> None:
-        if context.stop_requested:
+        if asked:
             raise KeyboardInterrupt
+        asked.append(True)
         context.stop_requested = True
         context.progress.message("stopping after this step; once more to stop at once")
 

@@ -22,6 +22,7 @@ from raylign.evaluate import Evaluator
 from raylign.loop import Loop, LoopSettings, Parts, minibatches
 from raylign.objectives.credit import GroupCredit
 from raylign.objectives.policy import PolicyLoss
+from raylign.objectives.selection import Chain, TopK
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Float32s, Missing, Prompt, Reward, StopReason, Trajectory, Turn, Value, derive_seed
 
@@ -90,6 +91,9 @@ class Student:
     async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
         self.batches.append(batch)
         return {"loss/policy": float(len(self.batches)), "max/gap": float(len(self.batches))}
+
+    def seen(self) -> None:
+        return None
 
     async def publish(self, version: int) -> WeightUpdate:
         none = np.zeros(0, np.float32)
@@ -185,6 +189,79 @@ async def test_dynamic_sampling_refills_and_is_bounded() -> None:
     never = make(lambda p, t: Value(score=1.0), dynamic_sampling=True, sampling_rounds=3)
     result = await never.step(0)
     assert result.metrics["groups/rounds"] == 3 and result.batch is None
+
+
+async def test_a_selector_stands_between_scores_and_credit() -> None:
+    loop = make(first_token)
+    loop.parts.selector = Chain(
+        Chain.Config(
+            parts=[
+                {"_target_": "raylign.objectives.selection.VarianceFilter", "ratio": 0.5},
+                {"_target_": "raylign.objectives.selection.TopK", "keep": 2},
+            ]
+        ),
+        seed=1,
+    )
+    observed: list[int] = []
+    loop.parts.source.observe = lambda groups: observed.append(len(groups))  # type: ignore[method-assign]
+    result = await loop.step(0)
+    assert [len(group.trajectories) for group in result.groups] == [2, 2]
+    assert len(loop.parts.learner.batches[0]) == 4  # type: ignore[attr-defined]
+    assert result.metrics["select/trajectories_discarded"] == 8
+    assert result.metrics["tokens/sampled"] == 24, "what was discarded was sampled all the same"
+    assert observed == [4], "a curriculum sees what was sampled, not what was selected"
+
+
+async def test_dynamic_sampling_fills_before_the_selection_and_drops_what_it_made_equal() -> None:
+    def tail(prompt: Prompt, trajectory: Trajectory) -> Reward:
+        if int(prompt.id[1:]) % 2:
+            return Value(score=1.0)
+        return Value(score=float(trajectory.sample_index > 0) if prompt.id == "p0" else float(trajectory.sample_index))
+
+    loop = make(tail, count=12, dynamic_sampling=True, sampling_rounds=8, prompts_per_step=6)
+    loop.parts.selector = TopK(TopK.Config(keep=2), seed=1)
+    result = await loop.step(0)
+    assert result.metrics["groups/rounds"] > 1
+    assert result.metrics["select/groups_kept"] == 6
+    assert "p0" not in {group.prompt.id for group in result.groups}, "its two best are equal"
+    assert len(result.groups) == 5
+    assert all(len(group.trajectories) == 2 for group in result.groups)
+
+
+async def test_a_selector_meets_missing_scores() -> None:
+    def half(prompt: Prompt, trajectory: Trajectory) -> Reward:
+        if trajectory.sample_index == 0:
+            return Missing(reason="judge unreachable")
+        return Value(score=float(trajectory.sample_index))
+
+    loop = make(half)
+    loop.parts.selector = TopK(TopK.Config(keep=2), seed=1)
+    result = await loop.step(0)
+    assert result.batch is not None and len(result.batch) == 8
+    assert all(None not in group.scores for group in result.groups if len(group.trajectories) == 2)
+
+
+async def test_an_evaluation_is_marked_as_one() -> None:
+    loop, seen = make(first_token), list[RolloutTask]()
+    stream = loop.parts.rollouts.stream
+
+    async def watched(tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
+        seen.extend(tasks)
+        async for items in stream(tasks):
+            yield items
+
+    loop.parts.rollouts.stream = watched  # type: ignore[method-assign]
+    evaluator = Evaluator(
+        rollouts=loop.parts.rollouts,
+        rewards=loop.parts.rewards,
+        weights={"rule": 1.0},
+        shaper=loop.parts.shaper,
+        sampling=Sampling(max_tokens=8),
+        seed=1,
+    )
+    await evaluator.run([prompt(0)], samples=3, greedy=False)
+    await loop.step(0)
+    assert [task.training for task in seen] == [False, True, True, True, True]
 
 
 async def test_minibatches_split_whole_groups_and_cover_all() -> None:

@@ -109,7 +109,12 @@ class VllmRolloutPool:
     async def stats(self) -> dict[str, Any]:
         """Counters of the pool and of every worker."""
         workers = await asyncio.gather(*(slot.call("stats") for slot in self._slots))
-        return {**asdict(self._counters), "restarts": sum(slot.restarts for slot in self._slots), "workers": workers}
+        return {**asdict(self._counters), "restarts": self.restarts, "workers": workers}
+
+    @property
+    def restarts(self) -> int:
+        """Workers that were rebuilt so far."""
+        return sum(slot.restarts for slot in self._slots)
 
     async def pids(self) -> list[int]:
         """Process ids of the workers on their machines."""

@@ -32,7 +32,15 @@ PARTS = ("A", "B", "C")
 SEEDS = (1, 2, 3)
 STEPS = 60
 RATE = 2e-4
-WARMUP = {"steps": 1000, "shares": [0.8, 0.2], "chains": 1500, "first_seeds": 150}
+WARMUP = {
+    "steps": 2500,
+    "shares": [0.8, 0.2],
+    "chains": 1500,
+    "first_seeds": 150,
+    "eval_every": 50,
+    "eval_prompts": 256,
+    "stop_at": 0.55,  # of the chains: the paper's toy starts at .59, and says to start from .5 to .9
+}
 RL = {"steps": STEPS, "prompts_per_step": 48, "group_size": 8, "dynamic_sampling": True, "sampling_rounds": 4}
 COMPOSER = {"_target_": "raylign.recipes.composition_rl.SymbolicComposer", "style": "formula", "modulus": 10}
 SOURCE = {"_target_": "raylign.recipes.composition_rl.CompositionSource", "composer": COMPOSER}

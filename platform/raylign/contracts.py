@@ -185,6 +185,17 @@ class RewardShaper(Protocol):
         """Undo a restart."""
 
 
+class GroupSelector(Protocol):
+    """Chooses what a step learns from, between shaper and credit: trajectories of groups, and groups.
+
+    A part made as ``Selector(config, seed=run seed)``. It remembers nothing: what it draws by lot derives from the seed
+    and the prompts' keys.
+    """
+
+    def select(self, groups: Sequence[Group]) -> list[Group]:
+        """Some of the groups with some of their trajectories, in their old order. Scores are filled in, or None."""
+
+
 # ---------------------------------------------------------------------------------------------- credit, losses
 
 
@@ -349,6 +360,11 @@ class Learner(Protocol):
 
     async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
         """One optimiser step on the whole batch. `objective` is a `_target_` node."""
+
+    def seen(self) -> Float32s | None:
+        """[N] log-prob of every loss token in the forward pass of the last `update`, 0 elsewhere; None where there was
+        none.
+        """
 
     async def publish(self, version: int) -> WeightUpdate:
         """The weights as they are now, with a probe that proves them."""

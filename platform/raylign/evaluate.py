@@ -51,7 +51,9 @@ class Evaluator:
     async def run(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
         """Sample every prompt `samples` times and score it. greedy: temperature 0 (then samples should be 1)."""
         tasks = [
-            RolloutTask(prompt=prompt, n=samples, sampling=self.sampling, run_seed=self.seed, greedy=greedy)
+            RolloutTask(
+                prompt=prompt, n=samples, sampling=self.sampling, run_seed=self.seed, greedy=greedy, training=False
+            )
             for prompt in prompts
         ]
         found = await collect(tasks, self.rollouts, self.rewards, self.stall_s)

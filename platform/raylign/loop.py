@@ -1,8 +1,8 @@
-"""The training loop: generate -> reward (streamed) -> shape -> credit -> learn -> publish weights.
+"""The training loop: generate -> reward (streamed) -> shape -> select -> credit -> learn -> publish weights.
 
-    source --tasks--> rollouts --trajectories--> rewards --groups--> shaper --scores--> credit
-      (feed)             ^                                                                |
-                         +-- weights, proven by a probe -- learner <-- rows, advantages --+
+    source --tasks--> rollouts --trajectories--> rewards --groups--> shaper --scores--> selector --> credit
+      (feed)             ^                                                                             |
+                         +---------- weights, proven by a probe ---------- learner <-- rows, advantages+
 
 Synchronous (``staleness=0``): every sample of step k is drawn from policy version k, so that a killed run repeats
 itself exactly from its last checkpoint. With a staleness above 0 rollouts run ahead by at most so many versions while
@@ -24,6 +24,7 @@ from raylign.collect import Collected, refuse_missing, reward_metrics, rows_of
 from raylign.columns import Columns
 from raylign.contracts import (
     Credit,
+    GroupSelector,
     Learner,
     PromptSource,
     RewardPools,
@@ -34,6 +35,7 @@ from raylign.contracts import (
 )
 from raylign.errors import RewardError
 from raylign.feed import Feed, FeedSettings
+from raylign.objectives.selection import selection_metrics
 from raylign.records import Group, Prompt
 
 Part = TypeVar("Part")
@@ -71,6 +73,7 @@ class Parts:
     learner: Learner
     objective: Mapping[str, Any]  # `_target_` node, built in the learner
     objective_needs: frozenset[str]
+    selector: GroupSelector | None = None  # None: everything is learned from
     critic: Learner | None = None
     critic_objective: Mapping[str, Any] | None = None
     scorers: Mapping[str, StreamScorer] = field(default_factory=dict)  # stream name -> who fills it
@@ -169,7 +172,9 @@ class Loop:
         return StepResult(groups=kept, batch=batch, metrics=metrics)
 
     async def _groups(self, step: int) -> tuple[Collected, dict[str, float]]:
-        """Shaped groups of one step; with dynamic sampling, only groups whose scores differ, refilled if need be."""
+        """Shaped and selected groups of one step; with dynamic sampling, only groups whose scores differ, refilled if
+        need be before the selection.
+        """
         settings, kept, seen, rounds = self.settings, [], [], 0
         while True:
             rounds += 1
@@ -195,14 +200,24 @@ class Loop:
             "groups/fill": min(1.0, len(kept) / settings.prompts_per_step),
             "time/reward_tail": sum(found.reward_tail_s for found in seen),
         }
+        chosen, found_by_selector = self._selected(kept[: settings.prompts_per_step])
+        metrics |= found_by_selector
         collected = Collected(
-            groups=kept[: settings.prompts_per_step],
+            groups=chosen,
             generate_s=sum(found.generate_s for found in seen),
             reward_tail_s=sum(found.reward_tail_s for found in seen),
             tokens=sum(found.tokens for found in seen),
             sampled=everything,
         )
         return collected, metrics
+
+    def _selected(self, groups: list[Group]) -> tuple[list[Group], dict[str, float]]:
+        """What the selector keeps; with dynamic sampling, without the groups that it has made equal."""
+        if self.parts.selector is None:
+            return groups, {}
+        chosen = self.parts.selector.select(groups)
+        metrics = selection_metrics(groups, chosen)
+        return [group for group in chosen if not self.settings.dynamic_sampling or _differ(group)], metrics
 
     def _observe(self, collected: Collected) -> dict[str, float]:
         """Show the source every group that was sampled, before any was dropped; what it has to say about them."""

@@ -21,9 +21,11 @@ Baselines: ``shaper.split=length`` is TLMRE, ``shaper.split=reflection`` drops t
 the tiers, ``shaper.alpha=0`` everything but correctness.
 
 Expected: the paper's 1.5B model answers 53 % shorter at +5.8 points of accuracy (mean of five benchmarks). At
-scale=tiny the excess of reflections over what a task needs at least halves at equal accuracy (see
-`benchmarks/experiments/arlcp.py`).
-Cost: paper 8 GPUs, 128 x 16 samples of up to 16k tokens a step, about 310 steps; tiny a few minutes on 2 cores.
+scale=tiny the excess of reflections over what a task needs falls from 8.1 to 0.8 within 40 steps, the answer from 34 to
+24 tokens, while accuracy goes from .98 to .99 (seed 1). In this toy nearly every answer is right, so the run without
+the gate ends alike (0.7, .98): what the gate is worth does not show here (`benchmarks/experiments/arlcp.py`).
+Cost: paper 8 GPUs, 128 x 16 samples of up to 16k tokens a step, about 310 steps; tiny, with its supervised start, about
+6 CPU minutes, the experiment 9 to 10.
 
 Deviations and choices:
 

@@ -64,6 +64,18 @@ class WarmUp(Sft):
             prompts += [different[number % len(different)] for number in range(count)]
         return demonstrations([_with_target(prompt) for prompt in prompts], context.tokenizer)
 
+    async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
+        """Greedy score on the deepest chains that are shown: what `stop_at` compares.
+
+        How many steps a small model takes until it follows a link differs several times between seeds, and a start
+        that solves every chain, or none, shows nothing of RL.
+        """
+        rollouts = await context.rollouts()
+        await rollouts.publish(await learner.publish(step))
+        source = source_of(context, len(self.config.shares), "warm-up's end")
+        found = await context.evaluate(source.next(self.config.eval_prompts))
+        return found.metrics
+
     def _chains(self, source: CompositionSource, context: RunContext) -> list[Prompt]:
         ids = [prompt.id for prompt in context.prompts.train]
         rng = np.random.default_rng(derive_seed(0, "first seeds"))

@@ -29,15 +29,16 @@ from raylign.models.tiny import build_tiny_model
 from raylign.placement import Placement
 from raylign.records import Group, Prompt
 from raylign.run_folder import RunFolder
+from raylign.telemetry.alarms import Alarms
 from raylign.telemetry.progress import Progress
-from raylign.telemetry.recorder import Recorder
+from raylign.telemetry.recorder import Recorder, read_lines
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 class StopRequested(Exception):
-    """SIGTERM or Ctrl-C: the stage saved its state and the same command continues it."""
+    """SIGTERM, Ctrl-C or an alarm: the stage saved its state and the same command continues it."""
 
 
 class RunContext:
@@ -56,6 +57,7 @@ class RunContext:
         self.recorder = recorder
         self.progress = progress
         self.placement = placement
+        self.alarms = Alarms(cfg.alarms)
         self.stop_requested = False
         self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
         self.model_path = cfg.model.path or str(build_tiny_model(cfg.model.tiny))
@@ -63,6 +65,7 @@ class RunContext:
         self.tokenizer = _tokenizer(self.model_path, cfg.model.trust_remote_code)
         self._rollouts: VllmRolloutPool | None = None
         self._rollout_model = ""
+        self._rebuilt = 0  # rollout workers, as far as recorded
         self._environments: EnvironmentActors | None = None
         self._rewards: RewardPools | None = None
         self._judges: dict[str, JudgeGroup] = {}
@@ -95,6 +98,8 @@ class RunContext:
     def begin(self, stage: str, total: int, done: int) -> None:
         """A stage starts, or goes on after `done` of its steps: forget what was recorded beyond that point."""
         self.recorder.truncate(self.first_step + done)
+        recorded = read_lines(self.folder.path / "metrics.jsonl")
+        self.alarms.begin([line for line in recorded if line["stage"] == stage])
         self.progress.start(stage, total, done)
 
     def record(
@@ -105,11 +110,25 @@ class RunContext:
         groups: Sequence[Group] = (),
         batch: Columns | None = None,
     ) -> None:
-        """Write down step number `step` (from 1) of a stage, and show it."""
+        """Write down step number `step` (from 1) of a stage, show it, and raise the alarms that it gives cause for."""
+        metrics = {**metrics, **self._restarts(stage)}
         self.recorder.metrics(self.first_step + step, metrics, stage)
         if groups:
             self.recorder.rollouts(self.first_step + step, groups, batch, stage=stage)
         self.progress.step(step, metrics)
+        for alarm in self.alarms.step(metrics):
+            self.recorder.event("alarm", stage=stage, stage_step=step, **alarm.fields())
+            self.progress.message(str(alarm))
+            self.stop_requested |= alarm.stop
+
+    def _restarts(self, stage: str) -> dict[str, float]:
+        """Rollout workers that were rebuilt since the last record; nothing where there are none."""
+        if self._rollouts is None:
+            return {}
+        before, self._rebuilt = self._rebuilt, self._rollouts.restarts
+        if self._rebuilt > before:
+            self.recorder.event("engines_restarted", stage=stage, role="rollout", count=self._rebuilt - before)
+        return {"restarts/rollout": float(self._rebuilt - before)}
 
     async def rollouts(self) -> VllmRolloutPool:
         """The rollout pool; its engines hold `model_path` or what was last published to them."""
@@ -134,7 +153,7 @@ class RunContext:
                 allow=tuple(self.cfg.run.allow_targets),
                 deadline_s=self.cfg.run.deadline_s,
             )
-            self._rollout_model = self.model_path
+            self._rollout_model, self._rebuilt = self.model_path, 0
             await self._rollouts.start()
         return self._rollouts
 

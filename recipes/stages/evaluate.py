@@ -1,11 +1,13 @@
-"""Held-out evaluation as a stage: no weights change."""
+"""Evaluation as a stage: no weights change."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 from raylign.config.schema import SamplingConfig
+from raylign.data.prompts import Split
 from raylign.recipes.stages.context import RunContext
 
 
@@ -18,7 +20,7 @@ def check_sampling(samples: int, greedy: bool, sampling: SamplingConfig | None) 
 
 
 class Evaluate:
-    """Score the current model on the held-out prompts."""
+    """Score the current model, as a rule on the held-out prompts; no rollout strategy searches."""
 
     @dataclass
     class Config:
@@ -26,7 +28,8 @@ class Evaluate:
 
         samples: int = 1
         greedy: bool = True
-        prompts: int = 0  # 0: all held-out prompts
+        prompts: int = 0  # 0: all of the split
+        split: Split = Split.holdout
         sampling: SamplingConfig | None = None  # null: the run's, which are those of training
 
         def __post_init__(self) -> None:
@@ -44,7 +47,10 @@ class Evaluate:
     async def run(self, context: RunContext) -> dict[str, Any]:
         """Evaluate the model of the lineage."""
         context.begin(self.name, 1, 0)
-        prompts = context.prompts.holdout[: self.config.prompts or None]
-        found = await context.evaluate(prompts, self.config.samples, self.config.greedy, self.config.sampling)
+        config = self.config
+        prompts = context.prompts.first(config.split, config.prompts)
+        await asyncio.gather(context.rollouts(), context.rewards())
+        context.recorder.event("phase", stage=self.name, stage_step=0, phase="evaluate")
+        found = await context.evaluate(prompts, config.samples, config.greedy, config.sampling)
         context.record(self.name, 1, found.metrics, found.groups)
         return {"steps": 1, "metrics": found.metrics}

@@ -11,9 +11,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from raylign.checkpoint import Checkpoints
+from raylign.columns import Columns
 from raylign.config.parts import reads_scores
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import Node, SamplingConfig
+from raylign.data.prompts import Split
 from raylign.errors import DataError, LearnerError, Problem
 from raylign.loop import Loop, LoopSettings, Parts
 from raylign.recipes.stages.context import RunContext, StopRequested
@@ -37,8 +39,9 @@ class Rl:
         sampling_rounds: int = 4
         staleness: int = 0  # policy versions that rollouts may run ahead of the learner; 0: synchronous
         eval_every: int = 0  # 0: never
-        eval_prompts: int = 0  # 0: all held-out prompts
-        eval_samples: int = 1  # of each held-out prompt
+        eval_prompts: int = 0  # 0: all of the split
+        eval_split: Split = Split.holdout
+        eval_samples: int = 1  # of each prompt
         eval_sampling: SamplingConfig | None = None  # null: greedy, or with eval_samples > 1 as in training
         start: str = ""  # @NAME: begin from what stage NAME made; empty: from the model of the stage before
         domains: list[str] = field(default_factory=list)  # train on prompts of these domains only; empty: on all
@@ -131,9 +134,10 @@ class Rl:
             result = await loop.step(step)
             metrics = result.metrics
             if self.config.eval_every and (step + 1) % self.config.eval_every == 0:
+                loop.on_phase(step, "evaluate")
                 metrics |= await self.evaluate(context)
                 loop.parts.source.evaluated(metrics)
-            context.record(self.name, step + 1, metrics, result.groups, result.batch)
+            context.record(self.name, step + 1, metrics, result.groups, self._with_gaps(loop, result.batch))
             last, stop = step + 1 == self.config.steps, context.stop_requested
             every = context.cfg.run.save_every
             if stop or last or (every and (step + 1) % every == 0):
@@ -147,11 +151,20 @@ class Rl:
         return Loop(await self._parts(context), self._settings(context), self._on_phase(context))
 
     async def evaluate(self, context: RunContext) -> dict[str, float]:
-        """Score on held-out prompts under the weights that are live."""
+        """Score under the weights that are live."""
         samples, sampling = self.config.eval_samples, self.config.eval_sampling
-        prompts = context.prompts.holdout[: self.config.eval_prompts or None]
+        prompts = context.prompts.first(self.config.eval_split, self.config.eval_prompts)
         found = await context.evaluate(prompts, samples, samples == 1 and sampling is None, sampling)
         return found.metrics
+
+    def _with_gaps(self, loop: Loop, batch: Columns | None) -> Columns | None:
+        """The batch with the log-probs that the learner had before it changed, where one update saw the whole batch:
+        beside the sampler's they are the gap of every token (with what the policy has moved since, of stale samples).
+        """
+        seen = loop.parts.learner.seen() if self.config.minibatches * self.config.epochs == 1 else None
+        if batch is None or seen is None or len(seen) != batch.tokens:
+            return batch
+        return batch.with_streams(learner_logprob=seen)
 
     def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:
         return lambda step, phase: context.recorder.event("phase", stage=self.name, stage_step=step, phase=phase)
@@ -181,6 +194,7 @@ class Rl:
             rollouts=rollouts,
             rewards=rewards,
             shaper=context.shaper(self.config.shaper),
+            selector=context.part("selector", seed=cfg.seed),
             credit=credit,
             learner=learner,
             objective=dict(objective_node),

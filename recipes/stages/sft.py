@@ -59,16 +59,21 @@ class Sft:
             await learner.restore(str(found.folder / "learner"))
             context.recorder.event("resumed", stage=self.name, checkpoint=str(found.folder))
         batches, metrics, published, step = batches_of(rows, config.batch_size, context.cfg.seed, start), {}, False, 0
+        self._phase(context, start, "learn")
         for step in range(start, config.steps):
             metrics = await learner.update(next(batches), config.objective)
             published = bool(config.eval_every) and (step + 1) % config.eval_every == 0
             if published:
+                self._phase(context, step, "evaluate")
                 metrics |= await self._pass_rate(context, learner, step + 1)
+                self._phase(context, step + 1, "learn")
             context.record(self.name, step + 1, metrics)
             done = config.stop_at is not None and metrics.get("eval/score", 0.0) >= config.stop_at
             every, stop = context.cfg.run.save_every, context.stop_requested
             if stop or (every and (step + 1) % every == 0):
+                self._phase(context, step, "save")
                 await checkpoints.save(step + 1, {}, lambda path: _write(learner, path))
+                self._phase(context, step + 1, "learn")
             if done:
                 break
             if stop:
@@ -80,6 +85,10 @@ class Sft:
     def rows(self, context: RunContext) -> list[Sample]:
         """What is imitated: the training prompts that bring a target."""
         return demonstrations(context.prompts.train, context.tokenizer, self.config.all_turns)
+
+    def _phase(self, context: RunContext, step: int, phase: str) -> None:
+        """Only changes are recorded: a step is much shorter than one of RL."""
+        context.recorder.event("phase", stage=self.name, stage_step=step, phase=phase)
 
     async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
         """Score of sampled (not greedy) answers: what reinforcement learning would start from."""

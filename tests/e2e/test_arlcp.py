@@ -107,8 +107,15 @@ def test_an_evaluation_reports_accuracy_never_the_shaped_score(undisturbed: Path
         assert 0.8 < row["metrics"]["arlcp/reward"] < 1 if right else row["metrics"]["arlcp/reward"] == 0
 
 
-def test_killed_and_resumed_is_bit_equal(undisturbed: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "killed"
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("arlcp") / "killed"
     train(folder, [*SMALL, "run.save_every=1"], die=("score", 2, 0.01))
-    train(folder, [*SMALL, "run.save_every=1"])
-    assert weights(folder, "rl") == weights(undisturbed, "rl")
+    return folder
+
+
+def test_killed_and_resumed_is_bit_equal(undisturbed: Path, killed: Path) -> None:
+    assert 0 < len(steps(killed, "rl")) < 4
+    train(killed, [*SMALL, "run.save_every=1"])
+    assert weights(killed, "rl") == weights(undisturbed, "rl")
+    assert [row["step"] for row in steps(killed, "rl")] == [row["step"] for row in steps(undisturbed, "rl")]

@@ -428,13 +428,16 @@ def test_sandbox(sandbox: Sandbox, code: str, start: str) -> None:
 
 
 def test_paper_values_above_tiny_and_toy_values_at_tiny() -> None:
-    model = ["model.path=", "model.tiny.context=20480", "data.task=basic_arithmetic", "data.size=64", "data.holdout=8"]
+    model = ["model.path=", "model.tiny.context=32768", "data.task=basic_arithmetic", "data.size=64", "data.holdout=8"]
     node = compose(["recipe=composition_rl", "scale=node", *model]).config
     rl = node.stages["rl"]
     assert (rl["prompts_per_step"], rl["group_size"], rl["dynamic_sampling"]) == (256, 8, True)
     assert node.learner.optim.lr == 1e-6 and node.rollout.sampling.max_tokens == 16384
     assert node.objective["mismatch"] == {"mode": "truncate", "high": 2.0}
+    evaluation = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 28672}
+    assert node.stages["before"]["sampling"] == node.stages["after"]["sampling"] == evaluation
     tiny = compose(["recipe=composition_rl", "scale=tiny"]).config
+    assert tiny.stages["after"]["greedy"] and tiny.stages["after"]["sampling"] is None
     assert tiny.stages["rl"]["prompts_per_step"] == 48 and tiny.source["max_prompt_tokens"] == 40
 
 

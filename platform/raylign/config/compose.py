@@ -1,7 +1,7 @@
 """From a command line to a typed `Config`: Hydra picks and orders the files, this module merges and checks them.
 
-Layers, later wins: schema defaults, ``config.yaml``, scale, recipe, variant, the block of the chosen scale below the
-key ``at`` of any of those files, the command line. Two rules differ from a plain merge: a layer that changes the
+Layers, later wins: schema defaults, ``config.yaml``, scale, recipe, variant, sweep, the block of the chosen scale below
+the key ``at`` of any of those files, the command line. Two rules differ from a plain merge: a layer that changes the
 ``_target_`` of a part replaces the whole part (its old fields belong to another class), and a stage, reward, scorer or
 judge that ends up null is left out. Every problem of every layer is reported at once, with the layer that it is from.
 """

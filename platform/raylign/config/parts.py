@@ -31,12 +31,15 @@ def part_nodes(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for name, reward in config.rewards.items():
         yield f"rewards.{name}.fn", reward.fn
     yield "shaper", config.shaper
+    yield "selector", config.selector
     yield "credit", config.credit
     yield "objective", config.objective
     yield "critic.objective", config.critic.objective
     for name, scorer in config.scorers.items():
         if scorer.context:
             yield f"scorers.{name}.context", scorer.context
+    yield "sweep.sampler", config.sweep.sampler
+    yield "sweep.launcher", config.sweep.launcher
     for name, stage in config.stages.items():
         yield f"stages.{name}", stage
         yield from _inner_nodes(config, f"stages.{name}", stage)

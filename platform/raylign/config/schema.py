@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from raylign.config.alarms import AlarmConfig, default_alarms
+
 Node = dict[str, Any]
 
 
@@ -267,6 +269,7 @@ class ClusterConfig:
     strategy: str = "PACK"  # placement of bundles
     ready_timeout_s: float = 120.0
     dashboard: bool = False  # local only
+    autoscale: bool = False  # the cluster grows on demand: the plan waits for nodes instead of being refused
 
 
 @dataclass
@@ -277,8 +280,20 @@ class TelemetryConfig:
     wandb_mode: str = "offline"
     wandb_project: str = "raylign"
     tensorboard: bool = False
+    ray_metrics: bool = False  # every step's numbers as gauges on Ray's metrics port, for Prometheus
     rollouts_per_step: int = 64  # trajectories kept in rollouts/step_*.jsonl, 0: all
     progress: str = "auto"  # auto | rich | plain | none
+
+
+@dataclass
+class SweepConfig:
+    """What ``raylign train -m`` does with the points; a single run knows nothing of it."""
+
+    dir: str = ""  # empty: multirun/<recipe>, numbered after a finished sweep
+    metric: str = "after/eval/score"  # <stage>/<metric>: what points are compared by
+    direction: str = "maximize"  # maximize | minimize
+    sampler: Node = node("raylign.sweeps.grid.Grid")
+    launcher: Node = node("raylign.sweeps.processes.Processes")
 
 
 @dataclass
@@ -296,6 +311,7 @@ class Config:
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     rewards: dict[str, RewardConfig] = field(default_factory=dict)
     shaper: Node = node("raylign.objectives.shaping.WeightedSum")
+    selector: Node = node("raylign.objectives.selection.KeepAll")
     credit: Node = node("raylign.objectives.credit.GroupCredit")
     objective: Node = node("raylign.objectives.policy.PolicyLoss")
     learner: LearnerConfig = field(default_factory=LearnerConfig)
@@ -305,3 +321,5 @@ class Config:
     stages: dict[str, Any] = field(default_factory=dict)  # name -> stage node, run in order
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    alarms: dict[str, AlarmConfig] = field(default_factory=default_alarms)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from raylign.config.alarms import alarm_problems
 from raylign.config.build import part_config
 from raylign.config.parts import Part, is_rl, part_nodes, reads_scores, roles_of
 from raylign.config.schema import Config, ModelConfig, Offload, OptimConfig
@@ -49,6 +50,8 @@ def validate(config: Config) -> list[Problem]:
     _judges(config, found)
     _scale(config, found)
     _cluster(config, found)
+    _one_of(found, "sweep.direction", config.sweep.direction, ("maximize", "minimize"))
+    found.extend(alarm_problems(config.alarms))
     for stage in stages:
         if is_rl(stage):
             _batch(stage, config, {part.key: part for part in parts}, found)

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,13 @@ from raylign.errors import DataError
 from raylign.records import Message, Prompt, content_id
 
 CHUNK = 512  # conversations rendered in one tokenizer call
+
+
+class Split(Enum):
+    """Which prompts of a run."""
+
+    holdout = "holdout"
+    train = "train"  # to be asked how well fixed instances were learned, not how far that carries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +61,10 @@ class PromptSet:
     train: tuple[Prompt, ...]
     holdout: tuple[Prompt, ...]
     report: LoadReport
+
+    def first(self, split: Split, count: int) -> tuple[Prompt, ...]:
+        """The first `count` prompts of a split, 0: all."""
+        return (self.train if split is Split.train else self.holdout)[: count or None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

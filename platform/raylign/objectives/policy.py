@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
@@ -67,7 +68,7 @@ class PolicyLoss:
     Metrics are means over counted tokens. `clip_low` / `clip_high`: share of tokens whose gradient the bound removed.
     `approx_kl_k1`, `approx_kl_k3`: KL(old || current). `sampler_gap`: |learner - sampler| log-prob at equal weights
     (of log pi_old; of the current log-prob when old_logprob=sampler). `mismatch_cut`: share of tokens whose mismatch
-    weight a bound or the veto truncated or masked.
+    weight was cut, masked or vetoed.
     """
 
     @dataclass
@@ -164,8 +165,9 @@ class PolicyLoss:
             assert view.entropy is not None, "needs_entropy asks for it"
             components["entropy"] = -config.entropy_coef * torch.sum(penalty_weight * view.entropy)
         with torch.no_grad():
-            cut = (factor == 0) | (factor >= config.mismatch.high)
-            parts = {"clip_low": low, "clip_high": high, "mismatch_weight": factor, "mismatch_cut": cut}
+            parts = {"clip_low": low, "clip_high": high, "mismatch_weight": factor}
+            free = replace(config.mismatch, low=0.0, high=math.inf, veto=0.0)
+            parts["mismatch_cut"] = factor != mismatch_weights(free, old, sampler, view.segment, view.rows)
             metrics = self._metrics(view, old, ratio, parts)
         return LossTerms(components=components, metrics=metrics)
 
