@@ -10,8 +10,8 @@ A phase lasts until the next record of its process. Which roles a phase keeps bu
     evaluate  held-out prompts are sampled and rewarded                               -> rollout, reward
 
 Where a step measured the idle share of a role itself (``idle/<role>``), that is what counts in the table, with what the
-role did between steps. Phases are those that the driver goes through: where rollouts run ahead of it (asynchronous stages)
-they say little about a role, so the lanes then show the measured shares too.
+role did between steps. Phases are those that the driver goes through: where rollouts run ahead of it (asynchronous
+stages) they say little about a role, so the lanes then show the measured shares too.
 """
 
 from __future__ import annotations
