@@ -60,7 +60,7 @@ class Browser:
         self.errors: list[str] = []
         self.requests: list[str] = []
         self._number = 0
-        self._socket = connect(self._address(), max_size=None, open_timeout=60)
+        self._socket = connect(self._address(), max_size=None, open_timeout=120, ping_interval=None)
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.call(
@@ -78,7 +78,7 @@ class Browser:
 
     def _address(self) -> str:
         port = Path(self._profile) / "DevToolsActivePort"
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         while not port.exists() or "\n" not in port.read_text():
             assert time.monotonic() < deadline and self._process.poll() is None, "chromium did not start"
             time.sleep(0.05)
@@ -91,7 +91,7 @@ class Browser:
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self._socket.recv(timeout=120))
+            message = json.loads(self._socket.recv(timeout=300))
             self._note(message)
             if message.get("id") == self._number:
                 assert "error" not in message, f"{method}: {message['error']}"
@@ -120,7 +120,7 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait(self, condition: str | Callable[[], Any], seconds: float = 60) -> Any:
+    def wait(self, condition: str | Callable[[], Any], seconds: float = 240) -> Any:
         """The first truthy value of a JavaScript expression (or of a call)."""
         deadline = time.monotonic() + seconds
         while True:

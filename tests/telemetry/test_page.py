@@ -13,7 +13,7 @@ from raylign.telemetry.report import write_report
 
 pytestmark = [
     pytest.mark.skipif(chromium() is None, reason="no chromium on this machine (make browser installs Debian's)"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
 ]
 
 

@@ -134,7 +134,7 @@ def test_measured_idle_shares_count_before_phases(tmp_path: Path, clock: Clock) 
     for step in range(4):
         recorder.event("phase", stage="rl", stage_step=step, phase="learn")
         clock.pass_(5)
-        recorder.metrics(step + 1, {"time/step": 5.0, "idle/rollout": 0.2}, "rl")
+        recorder.metrics(step + 1, {"time/step": 5.0, "idle/rollout": 0.2, "async/in_flight": 3.0}, "rl")
     recorder.event("stage_finished", stage="rl")
     recorder.close()
     (row,) = timeline(Records.read(tmp_path))["table"]

@@ -65,5 +65,5 @@ function showAlarms() {
   box.hidden = false;
   box.append(...RUN.alarms.map((alarm) => el("p", {},
     el("b", {}, alarm.alarm), ` at step ${alarm.step}`, alarm.stage ? ` (${alarm.stage})` : "", ": ",
-    alarm.text || "", " ", el("span", { class: "dim" }, alarm.hint || ""))));
+    alarm.text || "", alarm.hint ? " · " : "", el("span", { class: "dim" }, alarm.hint || ""))));
 }

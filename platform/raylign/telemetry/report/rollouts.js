@@ -35,7 +35,7 @@ function filterBar() {
   const field = (id, key, label) => el("input", { type: "number", step: "any", id, "aria-label": label, placeholder: label, oninput: later(set(key, number), 120) });
   const rewards = ["score", "advantage", ...Object.keys(INDEX.rewards).map((name) => `reward ${name}`), "tokens", "turns"];
   return el("div", { class: "bar filters" },
-    el("input", { type: "search", id: "search", placeholder: "search in prompts and answers ( / )", "aria-label": "search in prompts and answers", oninput: later(set("text", (t) => t.value.toLowerCase()), 180) }),
+    el("input", { type: "search", id: "search", placeholder: "text ( / )", "aria-label": "search in prompts and answers", oninput: later(set("text", (t) => t.value.toLowerCase()), 180) }),
     el("label", {}, "stage", el("select", { id: "filter-stage", onchange: set("stage") }, options(["", ...INDEX.stages], ["all", ...INDEX.stages]))),
     el("label", {}, "stop", el("select", { id: "filter-stop", onchange: set("stop") }, options(["", ...INDEX.stops], ["all", ...INDEX.stops]))),
     el("label", {}, el("select", { id: "filter-reward", "aria-label": "number that is filtered by", onchange: set("reward") }, options(rewards)), field("filter-low", "low", "from"), "–", field("filter-high", "high", "to")),
