@@ -93,7 +93,7 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
             results[name] = result
     except RaylignError as error:
         # A stage that stalls or dies leaves everybody's stacks in the logs, before the actors are ended.
-        asked = await asyncio.to_thread(dump_stacks)
+        asked: list[str] = await asyncio.to_thread(dump_stacks)
         context.recorder.event("failed", error=str(error), stacks_in_logs_of=asked)
         raise
     finally:
