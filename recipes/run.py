@@ -93,7 +93,7 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
             results[name] = result
     except RaylignError as error:
         # A stage that stalls or dies leaves everybody's stacks in the logs, before the actors are ended.
-        asked: list[str] = await asyncio.to_thread(dump_stacks)
+        asked = await asyncio.to_thread(dump_stacks)
         context.recorder.event("failed", error=str(error), stacks_in_logs_of=asked)
         raise
     finally:
@@ -103,7 +103,8 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
 
 def _stop_on_signals(context: RunContext) -> None:
     """The first SIGTERM or Ctrl-C stops after the current step, saved; the second ends the process at once."""
-    loop, asked = asyncio.get_running_loop(), []  # an alarm may have asked for the same, which is no first signal
+    loop = asyncio.get_running_loop()
+    asked: list[bool] = []  # an alarm may have asked for the same, which is no first signal
 
     def request() -> None:
         if asked:
