@@ -31,6 +31,9 @@ class _Rollouts:
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:
         return {}
 
+    async def busy(self) -> tuple[float, int]:
+        return 0.0, 0
+
 
 class _Rewards:
     async def score(self, prompt: Prompt, trajectory: Trajectory) -> Mapping[str, Reward]:
