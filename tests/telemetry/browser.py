@@ -120,11 +120,13 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait(self, condition: str | Callable[[], Any], seconds: float = 240) -> Any:
-        """The first truthy value of a JavaScript expression (or of a call)."""
+    def wait(self, condition: str | Callable[[], Any], seconds: float = 120) -> Any:
+        """The first truthy value of a JavaScript expression (an element counts as true), or of a call."""
         deadline = time.monotonic() + seconds
         while True:
-            found = self.run(condition) if isinstance(condition, str) else condition()
+            found = (
+                self.run(f"((v) => v instanceof Node || v)({condition})") if isinstance(condition, str) else condition()
+            )
             if found:
                 return found
             assert time.monotonic() < deadline, f"never came true: {condition}; errors: {self.errors}"
