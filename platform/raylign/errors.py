@@ -72,3 +72,7 @@ class RequestError(RaylignError):
 
 class EnvironmentLost(RaylignError):
     """An episode's world raised, hung, or died with its process; the episode is taken up again elsewhere."""
+
+
+class SandboxError(RaylignError):
+    """A sandbox cannot isolate, or failed itself; says nothing about the program that was to run."""
