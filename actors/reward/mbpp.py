@@ -88,9 +88,8 @@ def _comparison(source: str, entry: str) -> Comparison:
         if _calls(test, entry) or (isinstance(test, ast.UnaryOp) and _calls(test.operand, entry)):
             return Comparison.truth
         for node in ast.walk(test):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "set":
-                if any(_calls(argument, entry) for argument in node.args):
-                    return Comparison.unordered
+            if _calls(node, "set") and any(_calls(argument, entry) for argument in node.args):
+                return Comparison.unordered
     return Comparison.equal
 
 

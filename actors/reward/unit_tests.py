@@ -66,29 +66,29 @@ class UnitTests(ResponseReward):
         self.sandbox: Sandbox = (
             LocalSandbox(config.sandbox) if config.backend is None else build(config.backend, "backend")
         )
-        self._tested: OrderedDict[str, Reference] = OrderedDict()
+        self._references: OrderedDict[str, Reference] = OrderedDict()
 
     def judge(self, prompt: Prompt, response: str) -> Value:
         """Run the response's code. Raises SandboxError, and ValueError when the reference solution is unusable."""
-        tested = self.tested(prompt)
-        code = code_of(response, tested.calls.entry)
+        known = self.reference(prompt)
+        code = code_of(response, known.calls.entry)
         if not code:
-            return Value(score=0.0, details={"reason": "no code", "passed": 0, "tests": len(tested.expected)})
-        timeout_s = max(self.config.sandbox.limits.timeout_s, self.config.slowdown * tested.seconds)
-        ran = self._run(code, tested.calls, timeout_s)
-        passed = verdicts(ran, tested)
+            return Value(score=0.0, details={"reason": "no code", "passed": 0, "tests": len(known.expected)})
+        timeout_s = max(self.config.sandbox.limits.timeout_s, self.config.slowdown * known.seconds)
+        ran = self._run(code, known.calls, timeout_s)
+        passed = verdicts(ran, known)
         whole = all(passed) and ran.reason is Ending.OK
         score = sum(passed) / len(passed) if self.config.fraction else float(whole)
         details = {"reason": ran.reason.value, "passed": sum(passed), "tests": len(passed), "seconds": ran.seconds}
         return Value(score=score, details=details)
 
-    def tested(self, prompt: Prompt) -> Reference:
+    def reference(self, prompt: Prompt) -> Reference:
         """The prompt's calls and the reference's answers to them, from memory or by running it."""
-        found = self._tested.get(prompt.id)
+        found = self._references.get(prompt.id)
         if found is None:
-            found = self._tested[prompt.id] = self._reference(prompt)
-            if len(self._tested) > REMEMBERED:
-                self._tested.popitem(last=False)
+            found = self._references[prompt.id] = self._run_reference(prompt)
+            if len(self._references) > REMEMBERED:
+                self._references.popitem(last=False)
         return found
 
     def gold(self, prompt: Prompt) -> str | None:
@@ -100,7 +100,7 @@ class UnitTests(ResponseReward):
         entry = prompt.meta.get("entry_point")
         return None if entry is None else f"```python\ndef {entry}(*_, **__):\n    return None\n```"
 
-    def _reference(self, prompt: Prompt) -> Reference:
+    def _run_reference(self, prompt: Prompt) -> Reference:
         """The further calls from the first one on that is too heavy for the limits are left out."""
         if not prompt.answer:
             raise ValueError("the prompt has no reference solution")
@@ -128,21 +128,18 @@ def code_of(response: str, entry: str) -> str:
     return (defining or blocks or [""])[-1].strip()
 
 
-def verdicts(ran: Ran, tested: Reference) -> list[bool]:
+def verdicts(ran: Ran, known: Reference) -> list[bool]:
     """Which tests passed. Answers are taken by their order; a call without one, or with one too many, has failed."""
-    if len(ran.returned) > len(tested.expected):
-        return [False] * len(tested.expected)
+    if len(ran.returned) > len(known.expected):
+        return [False] * len(known.expected)
     passed = [
-        answer.error is None and _agrees(expected, answer.value, tested.calls)
-        for expected, answer in zip(tested.expected, ran.returned, strict=False)
+        answer.error is None and _agrees(expected, answer.value, known.calls)
+        for expected, answer in zip(known.expected, ran.returned, strict=False)
     ]
-    return passed + [False] * (len(tested.expected) - len(passed))
+    return passed + [False] * (len(known.expected) - len(passed))
 
 
 def _agrees(expected: Any, got: Any, calls: Calls) -> bool:
     if calls.comparison is Comparison.truth:
-        try:
-            return truthy(expected) == truthy(got)
-        except (ValueError, TypeError, IndexError, OverflowError):
-            return False
+        return truthy(expected) == truthy(got)
     return same(expected, got, calls.tolerance, unordered=calls.comparison is Comparison.unordered)

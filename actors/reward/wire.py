@@ -15,6 +15,7 @@ import orjson
 from raylign.actors.reward.outcome import Failed, FailureKind, Outcome
 from raylign.records import Value
 
+
 def pack_request(request: Any) -> bytes:
     """Bytes of any picklable object, on the worker's side."""
     return pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)

@@ -68,7 +68,7 @@ class Ran:
     reason: Ending
     seconds: float  # wall time of the program
     cleanup_s: float = 0.0  # from its end, or the kill, until none of its processes was left
-    returned: tuple[Returned, ...] = ()  # one per call that was answered, in order; shorter when the program ended early
+    returned: tuple[Returned, ...] = ()  # one per answered call, in order; shorter after an early end
 
 
 class Sandbox(ABC):

@@ -210,7 +210,7 @@ class LocalSandbox(Sandbox):
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of the caller's environment, which holds its secrets; what is imported must be found where it is found."""
+    """Nothing of the caller's environment, which holds its secrets, but where imports are found."""
     return {
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),

@@ -72,7 +72,7 @@ def program() -> bytes:
         _op(RETURN, KILL),  # a 32-bit call: its numbers mean other things
         _op(LOAD, NUMBER),
         *_refuse(AT_LEAST, NEWEST, ENOSYS),
-        *_refuse(EQUAL, CLONE3, ENOSYS),  # its flags lie in memory, where a filter cannot look; libc falls back on clone
+        *_refuse(EQUAL, CLONE3, ENOSYS),  # its flags are out of a filter's sight; libc falls back on clone
     ]
     for number in numbers:
         code += _refuse(EQUAL, number, EPERM)

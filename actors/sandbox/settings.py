@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from raylign.isolation import FIXES
+from raylign.isolation import FIXES, REQUIRED
 
+# fmt: off
+# What programs import most; the rest is read when it is needed.
 STANDARD = (
-    "abc argparse array ast asyncio base64 binascii bisect builtins calendar cmath collections contextlib copy csv "
-    "dataclasses datetime decimal difflib enum fractions functools gc hashlib heapq html inspect io itertools json "
-    "linecache math numbers operator pprint queue random re secrets signal statistics string struct sys tempfile "
-    "textwrap threading time traceback types typing unicodedata uuid warnings weakref zlib"
-).split()
+    "abc", "argparse", "array", "ast", "asyncio", "base64", "binascii", "bisect", "builtins", "calendar",
+    "cmath", "collections", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib",
+    "enum", "fractions", "functools", "gc", "hashlib", "heapq", "html", "inspect", "io", "itertools", "json",
+    "linecache", "math", "numbers", "operator", "pprint", "queue", "random", "re", "secrets", "signal",
+    "statistics", "string", "struct", "sys", "tempfile", "textwrap", "threading", "time", "traceback", "types",
+    "typing", "unicodedata", "uuid", "warnings", "weakref", "zlib",
+)
+# fmt: on
 
 
 class Namespaces(Enum):
@@ -49,8 +54,8 @@ class SandboxConfig:
     """The local sandbox."""
 
     limits: Limits = field(default_factory=Limits)
-    packages: list[str] = field(default_factory=list)  # third-party packages that programs may import; loaded beforehand
-    require: list[str] = field(default_factory=lambda: ["containment", "landlock", "seccomp"])
+    packages: list[str] = field(default_factory=list)  # third-party, that programs may import; loaded beforehand
+    require: list[str] = field(default_factory=lambda: list(REQUIRED))
     namespaces: Namespaces = Namespaces.auto
     concurrency: int = 4
 

@@ -1,8 +1,10 @@
 """Values between a program and its checker, as plain data: encoding, and a comparison that trusts nothing.
 
-A value is JSON: ``null``, booleans, integers, texts; everything else is a list that begins with a tag. The checker
-never builds the program's objects from it, so there is no ``__eq__``, ``__reduce__`` or hash of the program's to call,
-nor a set of its choosing to be slow with.
+A value is JSON: ``null``, booleans, small integers, texts; everything else is a list that begins with a tag: ``i``
+(hexadecimal integer), ``f`` float, ``c`` complex, ``b`` bytes, ``t`` tuple, ``l`` list, ``s`` set, ``z`` frozen set,
+``d`` mapping (pairs), ``o`` another object (only its truth), ``h`` (the digest of a long value). The checker never
+builds the program's objects from it, so there is no ``__eq__``, ``__reduce__`` or hash of the program's to call, nor
+a set of its choosing to be slow with.
 """
 
 from __future__ import annotations
@@ -10,12 +12,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from itertools import groupby
 from typing import Any
 
 LONG = 1 << 16  # characters of JSON
 LARGE = 1 << 53  # JSON readers disagree beyond; and int() of many decimal digits is slow
+UNREADABLE = (ValueError, TypeError, IndexError, KeyError, OverflowError, RecursionError)
+SEQUENCES = ((tuple, "t"), (list, "l"), (set, "s"), (frozenset, "z"), (deque, "l"))
 
 
 def encode(value: Any) -> Any:
@@ -29,46 +34,42 @@ def encode(value: Any) -> Any:
         return int(value) if abs(value) < LARGE else ["i", hex(value)]
     if isinstance(value, str):
         return str(value)
-    return _encode_tagged(value)
+    for kind, tag in SEQUENCES:
+        if isinstance(value, kind):
+            return [tag, [encode(item) for item in value]]
+    return _encode_other(value)
 
 
-def _encode_tagged(value: Any) -> Any:
+def _encode_other(value: Any) -> Any:
     if isinstance(value, float):
         return ["f", float(value).hex()]
     if isinstance(value, complex):
         return ["c", value.real.hex(), value.imag.hex()]
     if isinstance(value, bytes | bytearray):
         return ["b", bytes(value).hex()]
-    for kind, tag in ((tuple, "t"), (list, "l"), (set, "s"), (frozenset, "s")):
-        if isinstance(value, kind):
-            return [tag, [encode(item) for item in value]]
     if isinstance(value, Mapping):
         return ["d", [[encode(key), encode(item)] for key, item in value.items()]]
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return encode(value.tolist())
-    if type(value).__module__ == "collections" and type(value).__name__ == "deque":
-        return ["l", [encode(item) for item in value]]
-    return ["o", bool(value), type(value).__name__]  # opaque: true or false, and equal to nothing
+    return ["o", bool(value), type(value).__name__]  # equal to nothing
+
+
+_DECODERS: Mapping[str, Callable[..., Any]] = {
+    "i": lambda text: int(text, 16),
+    "f": float.fromhex,
+    "c": lambda real, imaginary: complex(float.fromhex(real), float.fromhex(imaginary)),
+    "b": bytes.fromhex,
+    "t": lambda items: tuple(decode(item) for item in items),
+    "l": lambda items: [decode(item) for item in items],
+    "s": lambda items: {decode(item) for item in items},
+    "z": lambda items: frozenset(decode(item) for item in items),
+    "d": lambda pairs: {decode(key): decode(item) for key, item in pairs},
+}
 
 
 def decode(data: Any) -> Any:
-    """The value. For trusted data only: it builds sets and dicts. Raises ValueError on anything that is no encoding."""
-    if not isinstance(data, list):
-        return data
-    tag, *rest = data
-    if tag == "i":
-        return int(rest[0], 16)
-    if tag == "f":
-        return float.fromhex(rest[0])
-    if tag == "c":
-        return complex(float.fromhex(rest[0]), float.fromhex(rest[1]))
-    if tag == "b":
-        return bytes.fromhex(rest[0])
-    if tag in ("t", "l", "s"):
-        return {"t": tuple, "l": list, "s": set}[tag](decode(item) for item in rest[0])
-    if tag == "d":
-        return {decode(key): decode(item) for key, item in rest[0]}
-    raise ValueError(f"unknown tag {tag!r}")
+    """The value. For trusted data: it builds sets and dicts. Raises KeyError, TypeError, ValueError on no encoding."""
+    return _DECODERS[data[0]](*data[1:]) if isinstance(data, list) else data
 
 
 def shortened(data: Any) -> Any:
@@ -88,21 +89,21 @@ def same(expected: Any, got: Any, tolerance: float = 0.0, unordered: bool = Fals
         if unordered:
             expected, got = _as_set(expected), _as_set(got)
         return _same(expected, got, tolerance)
-    except (ValueError, TypeError, IndexError, KeyError, OverflowError, RecursionError):
+    except UNREADABLE:
         return False
 
 
 def truthy(data: Any) -> bool:
-    """``bool`` of an encoded value."""
-    if not isinstance(data, list):
-        return bool(data)
-    if data and data[0] == "o":
-        return data[1] is True
-    if data and data[0] == "h":
-        return True
-    if data and data[0] in ("t", "l", "s", "d", "b"):
-        return len(data[1]) > 0
-    return bool(decode(data))
+    """``bool`` of an encoded value; False for data that is no encoding."""
+    try:
+        if not isinstance(data, list):
+            return bool(data)
+        tag, content = data[0], data[1]
+        if tag in ("i", "f", "c"):
+            return bool(decode(data))
+        return content is True if tag == "o" else len(content) > 0
+    except UNREADABLE:
+        return False
 
 
 def _same(expected: Any, got: Any, tolerance: float) -> bool:
@@ -111,23 +112,25 @@ def _same(expected: Any, got: Any, tolerance: float) -> bool:
         return first is not None and second is not None and _close(first, second, tolerance)
     if not isinstance(expected, list) or not isinstance(got, list):
         return type(expected) is type(got) and bool(expected == got)
-    if expected[0] != got[0] or expected[0] == "o":
+    tag, other = ("s" if kind == "z" else kind for kind in (expected[0], got[0]))
+    return tag == other and _same_content(tag, expected[1], got[1], tolerance)
+
+
+def _same_content(tag: str, expected: Any, got: Any, tolerance: float) -> bool:
+    if tag in ("b", "h"):
+        return bool(expected == got)
+    if tag == "o" or not isinstance(got, list):
         return False
-    if expected[0] in ("b", "h"):
-        return bool(expected[1] == got[1])
-    left, right = expected[1], got[1]
-    if not isinstance(right, list):
+    if tag == "s":
+        return _distinct(expected) == _distinct(got)
+    if len(expected) != len(got):
         return False
-    if expected[0] == "s":
-        return _distinct(left) == _distinct(right)
-    if len(left) != len(right):
-        return False
-    if expected[0] == "d":
-        pairs = [sorted(((_key(key), value) for key, value in side), key=lambda pair: pair[0]) for side in (left, right)]
-        return all(
-            one[0] == other[0] and _same(one[1], other[1], tolerance) for one, other in zip(*pairs, strict=True)
+    if tag == "d":
+        wanted, found = _by_key(expected), _by_key(got)
+        return [key for key, _ in wanted] == [key for key, _ in found] and all(
+            _same(one, other, tolerance) for (_, one), (_, other) in zip(wanted, found, strict=True)
         )
-    return all(_same(one, other, tolerance) for one, other in zip(left, right, strict=True))
+    return all(_same(one, other, tolerance) for one, other in zip(expected, got, strict=True))
 
 
 def _number(data: Any) -> int | float | complex | None:
@@ -144,8 +147,8 @@ def _close(expected: complex, got: complex, tolerance: float) -> bool:
         return True
     if isinstance(expected, int) and isinstance(got, int):
         return False
-    if any(isinstance(number, float) and math.isnan(number) for number in (expected, got)):
-        return expected != expected and got != got  # NaN is a right answer where NaN is expected
+    if isinstance(expected, float) and math.isnan(expected):
+        return isinstance(got, float) and math.isnan(got)  # NaN is a right answer where NaN is expected
     return tolerance > 0 and abs(expected - got) <= tolerance + 1e-7 * abs(expected)
 
 
@@ -158,10 +161,11 @@ def _key(data: Any) -> str:
         return json.dumps(data)
     if data[0] == "o":
         raise ValueError("an opaque object is equal to nothing")
-    parts = [_key(pair[0]) + ":" + _key(pair[1]) if data[0] == "d" else _key(pair) for pair in data[1]]
-    if data[0] in ("s", "d"):
-        parts = [text for text, _ in groupby(sorted(parts))]
-    return f"{data[0]}[{','.join(parts)}]"
+    if data[0] in ("s", "z"):
+        return f"s[{','.join(_distinct(data[1]))}]"
+    if data[0] == "d":
+        return f"d[{','.join(f'{key}:{_key(value)}' for key, value in _by_key(data[1]))}]"
+    return f"{data[0]}[{','.join(_key(item) for item in data[1])}]"
 
 
 def _number_key(number: complex) -> str:
@@ -174,6 +178,10 @@ def _number_key(number: complex) -> str:
 
 def _distinct(items: list[Any]) -> list[str]:
     return [text for text, _ in groupby(sorted(_key(item) for item in items))]
+
+
+def _by_key(pairs: list[Any]) -> list[tuple[str, Any]]:
+    return sorted(((_key(key), value) for key, value in pairs), key=lambda pair: pair[0])
 
 
 def _as_set(data: Any) -> Any:

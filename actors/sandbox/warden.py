@@ -1,9 +1,9 @@
 """The trusted process beside each program: makes its cell, forks it, waits, and leaves nothing of it alive.
 
 With a pid namespace the program is its first process, and the kernel ends all others with it. Without one, every
-process with the program's user id is killed, as that user, by one ``kill(-1)``, which the kernel does in one go: no fork
-bomb outruns it. Orphans come to the warden (it is their subreaper), so that "no child left" proves that none remains,
-whatever sessions and groups they made for themselves.
+process with the program's user id is killed, as that user, by one ``kill(-1)``, which the kernel does in one go: no
+fork bomb outruns it. Orphans come to the warden (it is their subreaper), so that "no child left" proves that none
+remains, whatever sessions and groups they made for themselves.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def user_ids() -> tuple[int, int]:
     """Ids for programs: a range that nobody uses; in a user namespace that maps few, its upper half."""
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         inside, _, count = map(int, line.split())
-        if inside <= FIRST_USER and FIRST_USER + USERS <= inside + count:
+        if inside <= FIRST_USER and inside + count >= FIRST_USER + USERS:
             return FIRST_USER, USERS
         if count > 1:
             return inside + count // 2, count - count // 2

@@ -31,7 +31,9 @@ from raylign.isolation import FIXES, Isolation, probe
 
 DESCRIPTORS = 4  # of a job: socket, standard output, standard error, replies
 # Modules that do something when imported (open a browser, print a poem, a window), or exist for other systems.
-ODD = frozenset({"antigravity", "this", "idlelib", "tkinter", "turtle", "turtledemo", "encodings.mbcs", "encodings.oem"})
+ODD = frozenset(
+    {"antigravity", "this", "idlelib", "tkinter", "turtle", "turtledemo", "encodings.mbcs", "encodings.oem"}
+)
 OOM_SCORE = b"500"  # the kernel, out of memory, looks here before it looks at the run
 
 

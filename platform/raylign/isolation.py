@@ -20,6 +20,7 @@ from raylign import kernel
 PROBE_S = 60.0
 SECCOMP_ALLOW = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)  # one instruction: return SECCOMP_RET_ALLOW
 PROBE_UID = 60000
+REQUIRED = ("containment", "landlock", "seccomp")  # what a sandbox asks for unless told otherwise
 FIXES = {
     "containment": "run as root (the default in containers), or allow unprivileged user namespaces "
     "(sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)",

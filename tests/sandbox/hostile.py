@@ -1,8 +1,8 @@
-"""Programs that try to get out, to score without working, or to stay. Each is source with ``{}``-free placeholders.
+"""Programs that try to get out (`ATTEMPTS`), to stay (`STAYERS`), or to score without working (`FORGERIES`).
 
-`PLACES` are replaced by the test: SECRET (a readable file of the grader's), SECRET_TEXT is never in a program, OUTSIDE (a
-folder that anybody may write), PARENT (the test's pid), PORT, UDP_PORT, UNIX_PATH, ABSTRACT (sockets that the test
-listens on). A program that succeeds where it must not prints ESCAPED. Those in `FORGERIES` try to score.
+The test puts places for these words: SECRET (a file of the grader's that anybody may read), OUTSIDE (a folder that
+anybody may write), PARENT (the test's pid), PORT, UDP_PORT, UNIX_PATH, ABSTRACT (sockets that the test listens on). A
+program that succeeds where it must not prints ESCAPED.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ATTEMPTS = {
     "unix socket": 'socket.socket(socket.AF_UNIX).connect("UNIX_PATH")',
     "abstract socket": 'socket.socket(socket.AF_UNIX).connect("\\0ABSTRACT")',
     "listen": 'socket.create_server(("127.0.0.1", 0))',
-    "resolve a name": 'socket.getaddrinfo("localhost", 80, socket.AF_INET, 0, 0, socket.AI_ADDRCONFIG) and socket.socket()',
+    "resolve a name": 'socket.getaddrinfo("localhost", 80) and socket.socket()',
     "ptrace": "syscall(101, 16, PARENT, 0, 0)",
     "read the parent's memory": "syscall(310, PARENT, 0, 0, 0, 0, 0)",
     "attach by /proc": 'open("/proc/PARENT/mem", "rb").read(1)',
@@ -91,7 +91,7 @@ ATTEMPTS = {
     "outlive the warden": "libc('prctl', 1, 0, 0, 0, 0)",
     "large file": 'open("big", "wb").write(b"x" * (64 << 20))',
     "many files open": "[open('/dev/null') for _ in range(1000)]",
-    "the environment's secret": "os.environ['RAYLIGN_TEST_SECRET']",
+    "the environment's secret": "os.environ['RAYLIGN_TEST_PASSWORD']",
 }
 LIBRARY = """
 import ctypes, os, resource, socket, sys, threading, time
@@ -104,87 +104,304 @@ def syscall(*arguments):
         raise OSError(ctypes.get_errno(), "syscall")
 """
 
-# Programs that consume, hide or linger. (source, whether it must be stopped by a limit)
+# Programs that consume, hide or linger.
 STAYERS = {
     "endless loop": "while True: pass",
-    "sleeps": "import time\ntime.sleep(3600)",
-    "fork bomb": "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
-    "fork bomb that ends": "import os\nfor _ in range(6):\n    try: os.fork()\n    except OSError: pass\nos._exit(0)",
-    "thread bomb": "import threading, time\nwhile True:\n    try: threading.Thread(target=time.sleep, args=(99,)).start()\n"
-    "    except RuntimeError: pass",
-    "memory bomb": "x = []\nwhile True: x.append(bytearray(1 << 24))",
-    "memory bomb that goes on": "x = []\nwhile True:\n    try: x.append(bytearray(1 << 24))\n    except MemoryError: pass",
+    "sleeps": """
+import time
+time.sleep(3600)
+""",
+    "fork bomb": """
+import os
+while True:
+    try: os.fork()
+    except OSError: pass
+""",
+    "fork bomb that ends": """
+import os
+for _ in range(6):
+    try: os.fork()
+    except OSError: pass
+os._exit(0)
+""",
+    "thread bomb": """
+import threading, time
+while True:
+    try: threading.Thread(target=time.sleep, args=(99,)).start()
+    except RuntimeError: pass
+""",
+    "memory bomb": """
+x = []
+while True: x.append(bytearray(1 << 24))
+""",
+    "memory bomb that goes on": """
+x = []
+while True:
+    try: x.append(bytearray(1 << 24))
+    except MemoryError: pass
+""",
     "one huge list": "x = [0] * 10**12",
     "huge output": "while True: print('x' * 100000)",
-    "huge errors": "import sys\nwhile True: sys.stderr.write('x' * 100000)",
+    "huge errors": """
+import sys
+while True: sys.stderr.write('x' * 100000)
+""",
     "huge number": "print(len(str(7 ** 7 ** 9)))",
-    "deep recursion": "import sys\nsys.setrecursionlimit(10**9)\ndef f(): return f()\nf()",
-    "deep recursion in C": "x = []\nfor _ in range(10**6): x = [x]\nimport sys\nsys.setrecursionlimit(10**9)\nrepr(x)",
-    "orphans": "import os, time\nif os.fork() == 0:\n    if os.fork() == 0: time.sleep(3600)\n    os._exit(0)\nos.wait()",
-    "daemon": "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        os.setsid()\n"
-    "        for fd in range(9):\n            try: os.close(fd)\n            except OSError: pass\n"
-    "        time.sleep(3600)\n    os._exit(0)",
-    "daemon that ignores signals": "import os, signal, time\nfor n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n"
-    "    except (OSError, ValueError): pass\nif os.fork() == 0:\n    os.setsid()\n    while True: time.sleep(1)",
-    "ignores signals": "import signal\nfor n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n"
-    "    except (OSError, ValueError): pass\nwhile True: pass",
-    "child forks from child": "import os\nwhile True:\n    try:\n        if os.fork(): os._exit(0)\n    except OSError: pass",
-    "stops itself": "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\nwhile True: pass",
-    "timing bomb in del": "class A:\n    def __del__(self):\n        while True: pass\nx = A()\nx = None",
-    "timing bomb at exit": "import atexit\natexit.register(lambda: [None for _ in iter(int, 1)])",
-    "thread that does not end": "import threading\ndef f():\n    while True: pass\nthreading.Thread(target=f).start()",
-    "catastrophic pattern": "import re\nre.match('(a+)+b', 'a' * 64)",
-    "closes all streams": "import os\nos.closerange(0, 64)\nwhile True: pass",
-    "fills the scratch folder": "i = 0\nwhile True:\n    open(str(i), 'wb').write(b'x' * (1 << 20))\n    i += 1",
-    "crashes": "import ctypes\nctypes.string_at(1)",
-    "aborts": "import os\nos.abort()",
+    "deep recursion": """
+import sys
+sys.setrecursionlimit(10**9)
+def f(): return f()
+f()
+""",
+    "deep recursion in C": """
+x = []
+for _ in range(10**6): x = [x]
+import sys
+sys.setrecursionlimit(10**9)
+repr(x)
+""",
+    "orphans": """
+import os, time
+if os.fork() == 0:
+    if os.fork() == 0: time.sleep(3600)
+    os._exit(0)
+os.wait()
+""",
+    "daemon": """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.setsid()
+        for fd in range(9):
+            try: os.close(fd)
+            except OSError: pass
+        time.sleep(3600)
+    os._exit(0)
+""",
+    "daemon that ignores signals": """
+import os, signal, time
+for n in range(1, 65):
+    try: signal.signal(n, signal.SIG_IGN)
+    except (OSError, ValueError): pass
+if os.fork() == 0:
+    os.setsid()
+    while True: time.sleep(1)
+""",
+    "ignores signals": """
+import signal
+for n in range(1, 65):
+    try: signal.signal(n, signal.SIG_IGN)
+    except (OSError, ValueError): pass
+while True: pass
+""",
+    "child forks from child": """
+import os
+while True:
+    try:
+        if os.fork(): os._exit(0)
+    except OSError: pass
+""",
+    "stops itself": """
+import os, signal
+os.kill(os.getpid(), signal.SIGSTOP)
+while True: pass
+""",
+    "timing bomb in del": """
+class A:
+    def __del__(self):
+        while True: pass
+x = A()
+x = None
+""",
+    "timing bomb at exit": """
+import atexit
+atexit.register(lambda: [None for _ in iter(int, 1)])
+""",
+    "thread that does not end": """
+import threading
+def f():
+    while True: pass
+threading.Thread(target=f).start()
+""",
+    "catastrophic pattern": """
+import re
+re.match('(a+)+b', 'a' * 64)
+""",
+    "closes all streams": """
+import os
+os.closerange(0, 64)
+while True: pass
+""",
+    "fills the scratch folder": """
+i = 0
+while True:
+    open(str(i), 'wb').write(b'x' * (1 << 20))
+    i += 1
+""",
+    "crashes": """
+import ctypes
+ctypes.string_at(1)
+""",
+    "aborts": """
+import os
+os.abort()
+""",
 }
-# What these would print without a sandbox around them would be no harm; they must not hang or hurt it either.
 
 # Candidates for the tests of double(x) == 2 * x. None computes it.
 FORGERIES = {
-    "exit with success": "import sys\nsys.exit(0)",
-    "os._exit": "import os\nos._exit(0)",
-    "exit inside the call": "import os\ndef double(x): os._exit(0)",
+    "exit with success": """
+import sys
+sys.exit(0)
+""",
+    "os._exit": """
+import os
+os._exit(0)
+""",
+    "exit inside the call": """
+import os
+def double(x): os._exit(0)
+""",
     "SystemExit inside the call": "def double(x): raise SystemExit(0)",
-    "always equal": "class A:\n    def __eq__(self, other): return True\n    def __hash__(self): return 0\n"
-    "def double(x): return A()",
-    "always equal int": "class A(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\n"
-    "def double(x): return A(0)",
-    "always equal list": "class A(list):\n    def __eq__(self, other): return True\ndef double(x): return A()",
-    "pickle payload": "import os\nclass A:\n    def __reduce__(self): return (os.system, ('touch OUTSIDE/pickled',))\n"
-    "def double(x): return A()",
+    "always equal": """
+class A:
+    def __eq__(self, other): return True
+    def __hash__(self): return 0
+def double(x): return A()
+""",
+    "always equal int": """
+class A(int):
+    def __eq__(self, other): return True
+    __hash__ = int.__hash__
+def double(x): return A(0)
+""",
+    "always equal list": """
+class A(list):
+    def __eq__(self, other): return True
+def double(x): return A()
+""",
+    "pickle payload": """
+import os
+class A:
+    def __reduce__(self): return (os.system, ('touch OUTSIDE/pickled',))
+def double(x): return A()
+""",
     "tag injection": "def double(x): return ['i', '0x0']",
-    "nested forever": "def double(x):\n    y = []\n    y.append(y)\n    return y",
-    "deep answer": "def double(x):\n    y = []\n    for _ in range(10**5): y = [y]\n    return y",
-    "patch the encoder": "from raylign.actors.sandbox import runner\nrunner.encode = lambda value: ['same']\n"
-    "runner.json.dumps = lambda value: '[true]'\ndef double(x): return None",
-    "patch json": "import json\njson.dumps = lambda *a, **k: '{\"passed\": true}'\ndef double(x): return None",
-    "replace json": "import sys, types\nm = types.ModuleType('json')\nm.dumps = lambda v: '[[]]'\nsys.modules['json'] = m\n"
-    "def double(x): return None",
-    "patch builtins": "import builtins\nbuiltins.all = builtins.any = lambda x: True\n"
-    "builtins.isinstance = lambda a, b: True\ndef double(x): return None",
-    "write replies": "import os\nos.write(3, b'[true]\\n' * 3)\ndef double(x): os._exit(0)",
-    "write a verdict": "import os\nfor fd in (1, 2, 3):\n    os.write(fd, b'{\"score\": 1.0, \"passed\": 3, \"status\": 0}\\n')\n"
-    "os._exit(0)",
-    "write garbage replies": "import os\nos.write(3, b'\\xff\\x00[[[{' * 100)\nos._exit(0)",
-    "write deep replies": "import os\nos.write(3, b'[' * 60000 + b'\\n')\nos._exit(0)",
-    "write too many replies": "import os\nos.write(3, b'[4]\\n[14]\\n[-6]\\n' * 50)\ndef double(x): return None",
-    "write to every descriptor": "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'ready\\n{\"status\":0}')\n"
-    "    except OSError: pass\nos._exit(0)",
-    "read frames for what is expected": "import sys\ndef double(x):\n    frame = sys._getframe()\n    while frame:\n"
-    "        for v in frame.f_locals.values():\n            if isinstance(v, dict) and 'expected' in v: return v['expected']\n"
-    "            if hasattr(v, 'expected'): return v.expected\n        frame = frame.f_back\n    return None",
-    "search the heap for what is expected": "import gc\ndef double(x):\n    for v in gc.get_objects():\n"
-    "        if type(v).__name__ in ('Reference', 'UnitTests'): return v.expected[0]\n"
-    "        if isinstance(v, dict) and 'expected' in v: return v['expected']\n    return None",
-    "trace the runner": "import sys\ndef tracer(frame, event, arg):\n    if 'status' in frame.f_locals: frame.f_locals['status'] = 0\n"
-    "    return tracer\nsys.settrace(tracer)\ndef double(x): return None",
-    "profile the runner": "import sys\nsys.setprofile(lambda *a: None)\ndef double(x): return None",
-    "swap the function's answer": "import sys\nclass M(dict):\n    def get(self, k, d=None): return lambda *a: True\n"
-    "sys.modules['__main__'].__dict__.update(M())",
-    "patch the checker's module": "import sys\nfor m in list(sys.modules.values()):\n    for n in ('same', 'verdicts', '_agrees'):\n"
-    "        if hasattr(m, n): setattr(m, n, lambda *a, **k: True)\ndef double(x): return None",
+    "nested forever": """
+def double(x):
+    y = []
+    y.append(y)
+    return y
+""",
+    "deep answer": """
+def double(x):
+    y = []
+    for _ in range(10**5): y = [y]
+    return y
+""",
+    "patch the encoder": """
+from raylign.actors.sandbox import runner
+runner.encode = lambda value: ['same']
+runner.json.dumps = lambda value: '[true]'
+def double(x): return None
+""",
+    "patch json": """
+import json
+json.dumps = lambda *a, **k: '{"passed": true}'
+def double(x): return None
+""",
+    "replace json": """
+import sys, types
+m = types.ModuleType('json')
+m.dumps = lambda v: '[[]]'
+sys.modules['json'] = m
+def double(x): return None
+""",
+    "patch builtins": """
+import builtins
+builtins.all = builtins.any = lambda x: True
+builtins.isinstance = lambda a, b: True
+def double(x): return None
+""",
+    "write replies": r"""
+import os
+os.write(3, b'[true]\n' * 3)
+def double(x): os._exit(0)
+""",
+    "write a verdict": r"""
+import os
+for fd in (1, 2, 3):
+    os.write(fd, b'{"score": 1.0, "passed": 3, "status": 0}\n')
+os._exit(0)
+""",
+    "write garbage replies": r"""
+import os
+os.write(3, b'\xff\x00[[[{' * 100)
+os._exit(0)
+""",
+    "write deep replies": r"""
+import os
+os.write(3, b'[' * 60000 + b'\n')
+os._exit(0)
+""",
+    "write too many replies": r"""
+import os
+os.write(3, b'[4]\n[14]\n[-6]\n' * 50)
+def double(x): return None
+""",
+    "write to every descriptor": r"""
+import os
+for fd in range(3, 64):
+    try: os.write(fd, b'ready\n{"status":0}')
+    except OSError: pass
+os._exit(0)
+""",
+    "read frames for what is expected": """
+import sys
+def double(x):
+    frame = sys._getframe()
+    while frame:
+        for v in frame.f_locals.values():
+            if isinstance(v, dict) and 'expected' in v: return v['expected']
+            if hasattr(v, 'expected'): return v.expected
+        frame = frame.f_back
+    return None
+""",
+    "search the heap for what is expected": """
+import gc
+def double(x):
+    for v in gc.get_objects():
+        if type(v).__name__ in ('Reference', 'UnitTests'): return v.expected[0]
+        if isinstance(v, dict) and 'expected' in v: return v['expected']
+    return None
+""",
+    "trace the runner": """
+import sys
+def tracer(frame, event, arg):
+    if 'status' in frame.f_locals: frame.f_locals['status'] = 0
+    return tracer
+sys.settrace(tracer)
+def double(x): return None
+""",
+    "profile the runner": """
+import sys
+sys.setprofile(lambda *a: None)
+def double(x): return None
+""",
+    "swap the function's answer": """
+import sys
+class M(dict):
+    def get(self, k, d=None): return lambda *a: True
+sys.modules['__main__'].__dict__.update(M())
+""",
+    "patch the checker's module": """
+import sys
+for m in list(sys.modules.values()):
+    for n in ('same', 'verdicts', '_agrees'):
+        if hasattr(m, n): setattr(m, n, lambda *a, **k: True)
+def double(x): return None
+""",
     "returns nothing": "def double(x): return None",
     "returns its argument": "def double(x): return x",
     "returns not a number": "def double(x): return float('nan')",
@@ -192,11 +409,24 @@ FORGERIES = {
     "returns a generator": "def double(x): yield 2 * x",
     "colliding keys": "def double(x): return {i * (2**61 - 1): 0 for i in range(20000)}",
     "answers too large": "def double(x): return 'x' * (1 << 28)",
-    "raises in repr": "class A:\n    def __repr__(self): raise MemoryError\n    def __bool__(self): raise KeyboardInterrupt\n"
-    "def double(x): return A()",
-    "sleeps in the call": "import time\ndef double(x): time.sleep(3600)",
-    "answers after a fork": "import os\ndef double(x):\n    if os.fork() == 0: return True\n    os.wait()\n    return None",
+    "raises in repr": """
+class A:
+    def __repr__(self): raise MemoryError
+    def __bool__(self): raise KeyboardInterrupt
+def double(x): return A()
+""",
+    "sleeps in the call": """
+import time
+def double(x): time.sleep(3600)
+""",
+    "answers after a fork": """
+import os
+def double(x):
+    if os.fork() == 0: return True
+    os.wait()
+    return None
+""",
     "no function": "x = 1",
     "syntax error": "def double(x:",
-    "null byte": "def double(x): return 1\0",
+    "null byte": "def double(x): return 1\x00",
 }
