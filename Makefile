@@ -98,7 +98,7 @@ wheel: $(STAMP) ## dist/*.whl, and unpacked in build/pkg for Ray's py_modules (h
 	echo "dist/$$(basename $(CURDIR)/dist/*.whl), build/pkg/raylign"
 
 bench: $(STAMP) ## every benchmark, or one: make bench NAME=packing
-	@for name in $(or $(NAME),driver_overhead packing sandbox step_vs_trl verifier weight_sync); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS); done
+	@for name in $(or $(NAME),driver_overhead env_steps packing sandbox step_vs_trl verifier weight_sync); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS); done
 
 experiment: $(STAMP) ## one paper's experiment: make experiment RECIPE=<slug>
 	@[ -n "$(RECIPE)" ] || { echo "make experiment RECIPE=<slug>; there are:"; ls benchmarks/experiments | sed -nE 's/^([a-z]\w*)\.py$$/    \1/p' | grep -vw report; exit 1; }

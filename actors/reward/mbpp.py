@@ -48,9 +48,8 @@ def calls_of(row: Mapping[str, Any], plus: bool = True) -> Calls:
     entry = str(row["entry_point"])
     examples = list(_literal_calls(str(row["assertion"]), entry))
     further = [] if not plus else list(row.get("plus_input") or [])
-    retyped = [tuple(_like(list(arguments), examples)) for arguments in further]
-    if any(isinstance(argument, complex) for example in examples for argument in example):
-        retyped = [tuple(map(_as_complex, arguments)) for arguments in retyped]
+    retyped = [list(_like(list(arguments), examples)) for arguments in further]
+    _restore_complex(retyped, examples)
     return Calls(
         entry=entry,
         arguments=tuple(encode(list(arguments)) for arguments in (*examples, *retyped)),
@@ -97,8 +96,18 @@ def _asserts(prompt: str) -> str:
     return "\n".join(line for line in prompt.splitlines() if line.startswith("assert "))
 
 
-def _as_complex(argument: Any) -> Any:
-    return complex(argument) if isinstance(argument, str) else argument  # all of a row's numbers are then texts
+def _restore_complex(calls: list[list[Any]], examples: Sequence[Any]) -> None:
+    """A place that has numbers in every example and else only texts that read as complex numbers: they are these."""
+    for place in range(min(map(len, examples))):
+        if not all(isinstance(example[place], int | float | complex) for example in examples):
+            continue
+        texts = [(call, call[place]) for call in calls if place < len(call) and isinstance(call[place], str)]
+        try:
+            numbers = [complex(text) for _, text in texts]
+        except ValueError:
+            continue
+        for (call, _), number in zip(texts, numbers, strict=True):
+            call[place] = number
 
 
 def _like(value: Any, examples: Sequence[Any], around: type = list) -> Any:

@@ -53,6 +53,8 @@ def probes(function: RewardFunction, prompts: Sequence[Prompt], limit: int = SAM
     """What to try on at most `limit` prompts, and the problems met while asking the function for its responses."""
     found: list[Probe] = []
     problems: list[str] = []
+    if not function.judges_text:
+        return found, problems
     for prompt in sample(prompts, limit):
         try:
             gold, wrong = function.gold(prompt), function.wrong(prompt)

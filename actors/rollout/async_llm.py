@@ -46,8 +46,8 @@ class AsyncLLMEngine(Engine):
             from vllm.v1.engine.async_llm import AsyncLLM
 
             fields = io.engine_fields(self.spec) | {"worker_extension_cls": EXTENSION}
-            self._context = io.context_of(self.spec)
-            self._tokenizer = AutoTokenizer.from_pretrained(
+            self.max_context = io.context_of(self.spec)
+            self.tokenizer = AutoTokenizer.from_pretrained(
                 self.spec.model_path, trust_remote_code=self.spec.trust_remote_code
             )
             self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**fields))
@@ -57,8 +57,8 @@ class AsyncLLMEngine(Engine):
 
     async def generate(self, token_ids: TokenIds, sampling: Sampling, seed: int) -> Completion:
         """See `Engine.generate`."""
-        prompt, params = self._io.prompt_of(token_ids, self._context), self._io.generate_params(sampling, seed)
-        completion = self._io.completion_from(await self._run(prompt, params), self._tokenizer)
+        prompt, params = self._io.prompt_of(token_ids, self.max_context), self._io.generate_params(sampling, seed)
+        completion = self._io.completion_from(await self._run(prompt, params), self.tokenizer)
         await self._proven.wait()
         if self._death is not None:
             raise EngineDeadError(str(self._death))
@@ -68,7 +68,7 @@ class AsyncLLMEngine(Engine):
         """See `Engine.score`."""
         if not 1 <= start <= len(token_ids):
             raise RequestError(f"start is {start}, expected 1 to {len(token_ids)}: the first token has no log-prob")
-        prompt = self._io.prompt_of(token_ids, self._context, "sequence to score")
+        prompt = self._io.prompt_of(token_ids, self.max_context, "sequence to score")
         return self._io.score_from(await self._run(prompt, self._io.score_params()))[start - 1 :]
 
     async def pause(self) -> None:

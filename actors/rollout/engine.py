@@ -106,6 +106,9 @@ class Engine(ABC):
     Errors: RequestError concerns one request and leaves the engine usable; EngineDeadError is final.
     """
 
+    tokenizer: Any  # set by `start`, as is the next
+    max_context: int
+
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
         self.submitted = 0  # requests handed to the engine so far

@@ -83,8 +83,8 @@ class InProcessEngine(Engine):
         """See `Engine.generate`."""
         from raylign.actors.rollout import vllm_io as io
 
-        prompt, params = io.prompt_of(token_ids, self._context), io.generate_params(sampling, seed)
-        return await self._submit(prompt, params, seed, lambda output: io.completion_from(output, self._tokenizer))
+        prompt, params = io.prompt_of(token_ids, self.max_context), io.generate_params(sampling, seed)
+        return await self._submit(prompt, params, seed, lambda output: io.completion_from(output, self.tokenizer))
 
     async def score(self, token_ids: TokenIds, start: int) -> Float32s:
         """See `Engine.score`."""
@@ -92,7 +92,7 @@ class InProcessEngine(Engine):
 
         if not 1 <= start <= len(token_ids):
             raise RequestError(f"start is {start}, expected 1 to {len(token_ids)}: the first token has no log-prob")
-        prompt = io.prompt_of(token_ids, self._context, "sequence to score")
+        prompt = io.prompt_of(token_ids, self.max_context, "sequence to score")
         return await self._submit(prompt, io.score_params(), 0, lambda output: io.score_from(output)[start - 1 :])
 
     async def pause(self) -> None:
@@ -247,10 +247,10 @@ class InProcessEngine(Engine):
         from raylign.actors.rollout import vllm_io as io
 
         self._io, self._patches = io, cpu_patches
-        self._tokenizer = AutoTokenizer.from_pretrained(
+        self.tokenizer = AutoTokenizer.from_pretrained(
             self.spec.model_path, trust_remote_code=self.spec.trust_remote_code
         )
-        self._context = io.context_of(self.spec)
+        self.max_context = io.context_of(self.spec)
         self._engine: Any = LLMEngine.from_engine_args(io.engine_args(self.spec))
         self._engine.set_weight_version(str(self.version))
         if not self.spec.gpu:
@@ -321,7 +321,7 @@ class InProcessEngine(Engine):
     def _verify(self, probe_ids: TokenIds, probe_logprobs: Float32s) -> Gap:
         """Results that other requests reach meanwhile are kept back until the weights are proven."""
         probe = f"probe-{next(self._ids)}"
-        prompt = self._io.prompt_of(probe_ids, self._context, "probe")
+        prompt = self._io.prompt_of(probe_ids, self.max_context, "probe")
         self._engine.add_request(probe, prompt, self._io.score_params())
         found, others = None, []
         while found is None:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from raylign.actors.environments.actor import EnvironmentSpec
 from raylign.actors.rollout.engine import EngineSpec
 from raylign.actors.rollout.slot import Slot
 from raylign.actors.rollout.stream import DrawCounters, DrawStream
@@ -39,6 +40,7 @@ class VllmRolloutPool:
         model_path: str,
         *,
         log_dir: str | Path,
+        environment: EnvironmentSpec | None = None,
         options: Callable[[int], dict[str, Any]] = lambda index: {},
         allow: Sequence[str] = (),
         deadline_s: float = 1800.0,
@@ -53,6 +55,7 @@ class VllmRolloutPool:
                     engine=EngineSpec.of(config, model, model_path),
                     strategy=dict(config.strategy),
                     allow=tuple(allow),
+                    environment=environment,
                     log_path=str((Path(log_dir) / f"rollout-{index}.log").absolute()),
                 ),
                 options(index),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from raylign.contracts import Policy, RolloutTask
+from raylign.environment import Environments
 from raylign.records import Trajectory, Turn, derive_seed
 
 
@@ -22,8 +23,8 @@ class SingleTurn:
     class Config:
         """Nothing to choose."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, environments: Environments | None = None) -> None:
+        self.config = config  # environments: offered to every strategy; one turn needs none
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory]:
         """Each trajectory as it finishes. Raises RequestError when the prompt does not fit the context."""

@@ -13,10 +13,12 @@ from typing import Any, TypeVar
 import numpy as np
 import ray
 
+from raylign.actors.environments.actor import EnvironmentSpec
+from raylign.actors.environments.remote import environments_of
 from raylign.actors.rollout.engine import Engine, EngineSpec, make_engine
 from raylign.config.build import build
 from raylign.config.schema import EngineKind
-from raylign.contracts import RolloutStrategy, RolloutTask, Scored, WeightUpdate
+from raylign.contracts import Refused, RolloutStrategy, RolloutTask, Scored, WeightUpdate
 from raylign.errors import EngineDeadError, RaylignError, RequestError
 from raylign.records import Float32s, Int32s, StopReason, Trajectory, derive_seed
 from raylign.telemetry.logs import redirect_output
@@ -40,6 +42,7 @@ class WorkerSpec:
     strategy: Mapping[str, Any]
     log_path: str
     allow: tuple[str, ...] = ()  # module prefixes that `strategy` may name besides raylign's own
+    environment: EnvironmentSpec | None = None
 
 
 class RolloutWorker:
@@ -51,7 +54,9 @@ class RolloutWorker:
     def __init__(self, spec: WorkerSpec) -> None:
         redirect_output(spec.log_path)
         self.spec = spec
-        self._strategy: RolloutStrategy = build(spec.strategy, "rollout.strategy", spec.allow)
+        self._strategy: RolloutStrategy = build(
+            spec.strategy, "rollout.strategy", spec.allow, environments=environments_of(spec.environment)
+        )
         self._engine: Engine = make_engine(spec.kind, spec.engine)
         self._phase = "created"
 
@@ -142,9 +147,12 @@ class RolloutWorker:
     async def _run(self, index: int, task: RolloutTask, deliver: Callable[[Scored], None]) -> None:
         left = set(task.draws)
         try:
-            async for trajectory in self._strategy.run(task, self._engine):
-                left.discard(trajectory.sample_index)
-                deliver(Scored(task=index, trajectory=trajectory))
+            async for found in self._strategy.run(task, self._engine):
+                left.discard(found.sample_index)
+                if isinstance(found, Refused):
+                    deliver(Scored(task=index, trajectory=_refused(task, found.sample_index), error=found.reason))
+                else:
+                    deliver(Scored(task=index, trajectory=found))
         except RequestError as error:
             for draw in sorted(left):
                 deliver(Scored(task=index, trajectory=_refused(task, draw), error=str(error)))

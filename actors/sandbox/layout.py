@@ -58,9 +58,9 @@ def enter_private_root(paths: Iterable[str], folder: str) -> None:
     kernel.mount("none", "/", flags=kernel.MS_REMOUNT | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV)
 
 
-def mount_scratch(size_mb: int, user: int) -> None:
+def mount_scratch(size_mb: int, user: int, group: int) -> None:
     """A private folder in memory, which goes with the mount namespace. Raises OSError."""
-    options = f"size={size_mb}m,nr_inodes=4096,mode=700,uid={user},gid={user}"
+    options = f"size={size_mb}m,nr_inodes=4096,mode=700,uid={user},gid={group}"
     kernel.mount("tmpfs", SCRATCH, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, options)
 
 

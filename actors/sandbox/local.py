@@ -177,23 +177,28 @@ class LocalSandbox(Sandbox):
         limits = self.config.limits
         room = {output: limits.output_kb * 1024, replies: limits.returned_kb * 1024}
         open_streams, excess = set(streams), False
+        poll = select.poll()  # select() ends at descriptor 1023, which a busy worker passes
+        for stream in streams:
+            poll.register(stream, select.POLLIN)
         deadline = time.monotonic() + timeout_s + GRACE_S
         while open_streams:
             left = deadline - time.monotonic()
-            ready, _, _ = select.select(list(open_streams), [], [], max(0.0, left))
+            ready = poll.poll(max(0.0, left) * 1000)
             if not ready:
                 raise TimeoutError(f"no end {GRACE_S:g} s after the deadline")
-            for stream in ready:
+            for stream, _ in ready:
                 piece = os.read(stream, 1 << 16)
                 if not piece:
                     open_streams.discard(stream)
+                    poll.unregister(stream)
                     continue
                 shared = output if stream == errors else stream
                 taken[stream] += piece[: max(0, room[shared])]
                 room[shared] -= min(len(piece), room[shared] + 1)
                 if room[shared] < 0 and not excess:
                     excess = True
-                    job.sendall(STOP)
+                    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended meanwhile
+                        job.sendall(STOP)
         result = json.loads(receive_frame(job, deadline))
         if "failed" in result:
             raise SandboxError(result["failed"])

@@ -57,6 +57,7 @@ def _called(function: Any, entry: str, calls: list[Any], reply: int) -> int:
             except BaseException as error:  # noqa: BLE001 - an answer like any other
                 line = json.dumps({"error": f"{type(error).__name__}: {error}"[:300]})
             out.write(line + "\n")
+            out.flush()  # a later call may be the end of the process
     return 0
 
 

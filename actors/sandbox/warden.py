@@ -100,14 +100,14 @@ def _cell(request: dict[str, Any], user: int, scratch: str, warding: Warding) ->
 
 def _prepare(files: dict[str, str], user: int, warding: Warding) -> str:
     """The scratch folder, filled; with namespaces it is a file system that goes with the warden."""
-    owner = user if warding.isolation.uid else os.getuid()
+    owner, group = (user, user) if warding.isolation.uid else (os.getuid(), os.getgid())
     if warding.isolation.namespaces:
         kernel.unshare(kernel.CLONE_NEWNS)
-        mount_scratch(int(warding.limits["scratch_mb"]), owner)
+        mount_scratch(int(warding.limits["scratch_mb"]), owner, group)
         scratch = SCRATCH
     else:
         scratch = tempfile.mkdtemp(prefix="raylign-sandbox-")
-        os.chown(scratch, owner, owner)
+        os.chown(scratch, owner, group)
     for name, content in files.items():
         path = Path(scratch, name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def _prepare(files: dict[str, str], user: int, warding: Warding) -> str:
         for made in (path, *path.parents):
             if made == Path(scratch):
                 break
-            os.chown(made, owner, owner)
+            os.chown(made, owner, group)
     return scratch
 
 
@@ -149,7 +149,7 @@ def _supervised(job: socket.socket, descriptors: list[int], request: dict[str, A
 def _wait(job: socket.socket, child: int, timeout_s: float) -> bool:
     """Until the program ends, the parent wants its end, or the deadline; true at the deadline."""
     handle = os.pidfd_open(child)
-    ready, _, _ = select.select([handle, job], [], [], timeout_s)
+    ready, _, _ = select.select([handle, job.fileno()], [], [], timeout_s)
     os.close(handle)
     return not ready
 

@@ -113,14 +113,28 @@ class RolloutTask:
         return tuple(range(self.n)) if self.indices is None else self.indices
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A draw that could not be made (prompt longer than the context, lost world); its rewards are Missing, never 0.
+
+    Example: ``Refused(sample_index=3, reason="the prompt has 900 tokens; with a context of 512 at most 511 fit")``
+    """
+
+    sample_index: int
+    reason: str
+
+
 class RolloutStrategy(Protocol):
     """How a prompt becomes trajectories: a coroutine against a policy. Runs on the rollout worker's event loop.
 
     A part made as ``Strategy(config, environments=...)``; `environments` is None in a run without an environment.
     """
 
-    def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory]:
-        """Yield each trajectory the moment it is finished, in any order."""
+    def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory | Refused]:
+        """Yield each trajectory the moment it is finished, in any order.
+
+        A RequestError refuses all draws that are still outstanding, a `Refused` only its own.
+        """
 
 
 # ------------------------------------------------------------------------------------------------------ reward

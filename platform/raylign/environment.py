@@ -65,7 +65,7 @@ class Environment(ABC):
     def reseed(self, seed: int) -> None:  # noqa: B027 - a world without chance has nothing to do
         """Draw what comes next from another stream of noise."""
 
-    def close(self) -> None | Awaitable[None]:  # noqa: B027
+    def close(self) -> Awaitable[None] | None:  # noqa: B027
         """Give back what the episode held."""
 
 

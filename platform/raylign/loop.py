@@ -207,7 +207,7 @@ class Loop:
                 jobs[name] = parts.learner.logprobs(batch)
             elif name == "value":
                 jobs[name] = _required(parts.critic, "a critic").values(batch)
-            elif name not in ("advantage", "return"):
+            elif name not in ("advantage", "return") and name not in batch:
                 jobs[name] = _required(parts.scorers.get(name), f"a scorer for {name}").stream(batch, prompts)
         streams = await asyncio.gather(*(_timed(job, seconds, f"time/score/{name}") for name, job in jobs.items()))
         return batch.with_streams(**dict(zip(jobs, streams, strict=True))), seconds

@@ -141,6 +141,13 @@ def make_plan(config: Config) -> Plan:
     roles += [_scorer(name, config, facts) for name, scorer in config.scorers.items() if scorer.stream in streams]
     if "rollout" in wanted:
         roles.append(_rollout(config, facts))
+        if config.environment.fn and config.environment.workers:
+            worlds = config.environment
+            roles.append(
+                Role(
+                    name="environment", actors=worlds.workers, cpus=worlds.cpus, gpus=0.0, setting="environment.workers"
+                )
+            )
     if "rewards" in wanted:
         for name, reward in config.rewards.items():
             key = f"rewards.{name}"

@@ -140,7 +140,8 @@ class Group:
     """All trajectories of one draw of a prompt, with the scalar that credit works on.
 
     `scores[i]` is None when any reward of trajectory i is Missing: it takes no part in the group's statistics.
-    `turn_scores[i]`, where a shaper gives it, has one number per turn of trajectory i: credit finer than the trajectory.
+    `turn_scores[i]`, where a shaper gives it, has one number per turn of trajectory i, for credit that is finer than a
+    trajectory.
 
     Example: ``Group(prompt=p, trajectories=(t0, t1), scores=(1.0, None))``
     """
@@ -191,8 +192,15 @@ def derive_seed(run_seed: int, *path: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def sample_from(trajectory: Trajectory, prompt: Prompt, group: int) -> Sample:
-    """The learner's row of a trajectory: loss only on sampled ids, streams laid out token by token."""
+def sample_from(
+    trajectory: Trajectory, prompt: Prompt, group: int, turn_scores: Float32s | None = None, by_turn: bool = False
+) -> Sample:
+    """The learner's row of a trajectory: loss only on sampled ids, streams laid out token by token.
+
+    by_turn: with the extra streams ``call`` (number of the policy's call, -1 where not sampled), ``turn`` (the dialogue
+    turn that it belongs to: flag ``turn``, else the call), ``turn_reward`` (what the world gave for it, at its last
+    token) and ``turn_score`` (`turn_scores`, [turns], on all tokens of each call; NaN where there is none).
+    """
     ids: list[Int32s] = [prompt.token_ids]
     mask: list[Bools] = [np.zeros(len(prompt.token_ids), bool)]
     logprobs: list[Float32s] = [np.zeros(len(prompt.token_ids), np.float32)]
@@ -213,7 +221,25 @@ def sample_from(trajectory: Trajectory, prompt: Prompt, group: int) -> Sample:
         policy_version=np.concatenate(versions).astype(np.int32),
         advantage=np.zeros(len(token_ids), np.float32),
         weight=np.ones(len(token_ids), np.float32),
+        extras=_turn_streams(trajectory, len(prompt.token_ids), turn_scores) if by_turn else {},
     )
+
+
+def _turn_streams(trajectory: Trajectory, start: int, scores: Float32s | None) -> dict[str, Float32s]:
+    """See `sample_from`; start: where the first turn's context begins."""
+    total = start + sum(len(turn.context_ids) + len(turn.token_ids) for turn in trajectory.turns)
+    streams = {name: np.full(total, -1, np.float32) for name in ("call", "turn")}
+    streams |= {"turn_reward": np.zeros(total, np.float32), "turn_score": np.zeros(total, np.float32)}
+    for number, turn in enumerate(trajectory.turns):
+        start += len(turn.context_ids)
+        end = start + len(turn.token_ids)
+        streams["call"][start:end] = number
+        streams["turn"][start:end] = turn.flags.get("turn", number)
+        streams["turn_score"][start:end] = np.nan if scores is None else scores[number]
+        if turn.reward is not None and end > start:
+            streams["turn_reward"][end - 1] = turn.reward
+        start = end
+    return streams
 
 
 def describe(rewards: Sequence[Reward]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from raylign.actors.environments.actor import EnvironmentActors, EnvironmentSpec
 from raylign.actors.learner.group import LearnerGroup, LearnerSpec
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
@@ -60,6 +61,7 @@ class RunContext:
         self.tokenizer = _tokenizer(self.model_path, cfg.model.trust_remote_code)
         self._rollouts: VllmRolloutPool | None = None
         self._rollout_model = ""
+        self._environments: EnvironmentActors | None = None
         self._rewards: RewardPools | None = None
         self._learners: dict[str, LearnerGroup] = {}
         self._scorers: dict[str, tuple[str, ScorerGroup]] = {}  # name -> (loaded path, group)
@@ -67,7 +69,7 @@ class RunContext:
     @cached_property
     def prompts(self) -> PromptSet:
         """The run's prompts, read when a stage first asks for them (one that learns from pairs never does)."""
-        found = load_prompts(self.cfg.data, self.tokenizer, self.cfg.seed)
+        found = load_prompts(self.cfg.data, self.tokenizer, self.cfg.seed, tuple(self.cfg.run.allow_targets))
         self.progress.message(str(found.report))
         return found
 
@@ -117,12 +119,19 @@ class RunContext:
         if self._rollouts is not None and self._rollout_model != self.model_path:
             await self._rollouts.close()
             self._rollouts = None
+        environment = EnvironmentSpec.of(self.cfg.environment, self.cfg.run.allow_targets)
+        if environment is not None and environment.actors and self._environments is None:
+            self._environments = EnvironmentActors(
+                environment, self.log_dir, lambda index: self.placement.options("environment", index)
+            )
+            await self._environments.start()
         if self._rollouts is None:
             self._rollouts = VllmRolloutPool(
                 self.cfg.rollout,
                 self.cfg.model,
                 self.model_path,
                 log_dir=self.log_dir,
+                environment=environment,
                 options=lambda index: self.placement.options("rollout", index),
                 allow=tuple(self.cfg.run.allow_targets),
                 deadline_s=self.cfg.run.deadline_s,
@@ -230,7 +239,7 @@ class RunContext:
     async def close(self) -> None:
         """End every actor that was started."""
         scorers = [group for _, group in self._scorers.values()]
-        groups = (self._rollouts, self._rewards, *scorers, *self._learners.values())
+        groups = (self._rollouts, self._environments, self._rewards, *scorers, *self._learners.values())
         await asyncio.gather(*(group.close() for group in groups if group is not None), return_exceptions=True)
 
     @property

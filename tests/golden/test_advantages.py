@@ -9,7 +9,7 @@ from golden_toy import ragged, random_batch
 
 from raylign.columns import Columns
 from raylign.objectives.credit import Baseline, GroupCredit, KlCredit, KlOrder, Std
-from raylign.objectives.gae import GaeCredit
+from raylign.objectives.gae import GaeCredit, RewardAt
 from raylign.objectives.kl import KlEstimator, LogprobSource
 from raylign.objectives.whiten import Whiten
 
@@ -265,7 +265,7 @@ def _positions(batch: Columns):
 def test_gae_turn_rewards_and_kl(batch: Columns, scores: np.ndarray) -> None:
     turn = np.where(batch["loss_mask"], np.random.default_rng(4).standard_normal(batch.tokens), 0.0)
     turn *= np.random.default_rng(5).random(batch.tokens) < 0.3
-    config = GaeCredit.Config(gamma=0.97, lam=0.9, whiten=Whiten.none, kl_coef=0.05)
+    config = GaeCredit.Config(gamma=0.97, lam=0.9, whiten=Whiten.none, kl_coef=0.05, reward_at=RewardAt.both)
     credit = GaeCredit(config)
     done, _ = credit.assign(batch.with_streams(turn_reward=turn), scores)
     for row, (advantage, returns) in enumerate(gae_rows(batch, scores, 0.97, 0.9, turn, 0.05)):
@@ -296,7 +296,25 @@ def test_gae_turn_reward_on_an_observation_is_refused(batch: Columns, scores: np
     turn = np.zeros(batch.tokens)
     turn[0] = 1.0
     with pytest.raises(ValueError, match="token 0, which was not sampled"):
-        GaeCredit(GaeCredit.Config()).assign(batch.with_streams(turn_reward=turn), scores)
+        GaeCredit(GaeCredit.Config(reward_at=RewardAt.turns)).assign(batch.with_streams(turn_reward=turn), scores)
+
+
+def test_gae_reward_at_end_or_turns(batch: Columns, scores: np.ndarray) -> None:
+    """`end` sees the score alone, `turns` the turns alone; together they are `both` (the recursion is linear)."""
+    turn = np.where(batch["loss_mask"], np.random.default_rng(4).standard_normal(batch.tokens), 0.0)
+    with_turns = batch.with_streams(turn_reward=turn, value=np.zeros(batch.tokens))
+
+    def advantage(at: RewardAt) -> np.ndarray:
+        return GaeCredit(GaeCredit.Config(whiten=Whiten.none, reward_at=at)).assign(with_turns, scores)[0]["advantage"]
+
+    np.testing.assert_array_equal(
+        advantage(RewardAt.end),
+        GaeCredit(GaeCredit.Config(whiten=Whiten.none)).assign(
+            batch.with_streams(value=np.zeros(batch.tokens)), scores
+        )[0]["advantage"],
+    )
+    np.testing.assert_allclose(advantage(RewardAt.both), advantage(RewardAt.end) + advantage(RewardAt.turns), atol=1e-5)
+    assert not np.allclose(advantage(RewardAt.turns), advantage(RewardAt.end))
 
 
 def test_rows_without_sampled_tokens_do_no_harm() -> None:

@@ -11,7 +11,6 @@ import shutil
 import socket
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,26 +136,30 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     shutil.rmtree(folder)
 
 
-def strangers() -> set[tuple[int, float]]:
-    """Processes with a program's user id (of any sandbox on this machine)."""
+def left_over(zygote: int) -> set[tuple[int, float]]:
+    """Processes with a program's user id, those apart whose warden is another sandbox's (the id tells the warden)."""
     found = set()
     for process in psutil.process_iter(["uids", "create_time", "status"]):
         uids = process.info["uids"]
-        dead = process.info["status"] == psutil.STATUS_ZOMBIE
-        if uids is not None and not dead and FIRST_USER <= uids.real < FIRST_USER + USERS:
+        if uids is None or not FIRST_USER <= uids.real < FIRST_USER + USERS:
+            continue
+        if process.info["status"] != psutil.STATUS_ZOMBIE and not anothers(uids.real - FIRST_USER, zygote):
             found.add((process.pid, process.info["create_time"]))
     return found
 
 
+def anothers(warden: int, zygote: int) -> bool:
+    try:
+        return psutil.Process(warden).ppid() not in (zygote, 1)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def nothing_stays(world: World, ran: Ran) -> None:
-    """The warden's own measure, and the process table. Other sandboxes' programs, if any, go by themselves."""
+    """The warden's own measure, and the process table right after it."""
     assert ran.cleanup_s < 1.0
-    left = strangers()
-    deadline = time.monotonic() + 30
-    while left & strangers() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not left & strangers()
     assert world.sandbox.pid and psutil.pid_exists(world.sandbox.pid)
+    assert not left_over(world.sandbox.pid)
 
 
 def still_usable(world: World) -> None:

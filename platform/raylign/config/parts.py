@@ -26,6 +26,8 @@ def part_nodes(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield "data.generator", config.data.generator
     yield "source", config.source
     yield "rollout.strategy", config.rollout.strategy
+    if config.environment.fn:
+        yield "environment.fn", config.environment.fn
     for name, reward in config.rewards.items():
         yield f"rewards.{name}.fn", reward.fn
     yield "shaper", config.shaper

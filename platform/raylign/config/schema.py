@@ -144,6 +144,16 @@ class RolloutConfig:
 
 
 @dataclass
+class EnvironmentConfig:
+    """The world of multi-turn rollouts, and who hosts its episodes."""
+
+    fn: Node = field(default_factory=dict)  # empty: the run has none
+    workers: int = 0  # actors that host episodes; 0: the rollout workers do (cheap worlds)
+    cpus: float = 1.0  # of one actor
+    timeout_s: float = 60.0  # of one step
+
+
+@dataclass
 class RewardConfig:
     """One reward: its function and the pool that runs it."""
 
@@ -252,6 +262,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     source: Node = node("raylign.data.source.DatasetSource")
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     rewards: dict[str, RewardConfig] = field(default_factory=dict)
     shaper: Node = node("raylign.objectives.shaping.WeightedSum")
     credit: Node = node("raylign.objectives.credit.GroupCredit")

@@ -42,6 +42,7 @@ def validate(config: Config) -> list[Problem]:
     _data(config, found)
     _sampling(config, stages, found)
     _rollout(config, found)
+    _environment(config, found)
     _rewards(config, stages, found)
     _learner(config, found)
     _scorers(config, found)
@@ -189,6 +190,12 @@ def _rollout(config: Config, found: _Findings) -> None:
         f"set rollout.gpus={rollout.tensor_parallel}",
     )
     _whole_gpus(found, "rollout.gpus", rollout.gpus)
+
+
+def _environment(config: Config, found: _Findings) -> None:
+    _not_negative(found, "environment.workers", config.environment.workers)
+    _positive(found, "environment.timeout_s", config.environment.timeout_s)
+    _positive(found, "environment.cpus", config.environment.cpus)
 
 
 def _rewards(config: Config, stages: list[Part], found: _Findings) -> None:

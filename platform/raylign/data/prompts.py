@@ -63,22 +63,23 @@ class _Rendered:
     too_long: int
 
 
-def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
+def load_prompts(config: DataConfig, tokenizer: Any, seed: int, allow: Sequence[str] = ()) -> PromptSet:
     """All prompts of a run, rendered once.
 
     Rows with the same messages and answer have the same id and are kept once. The held-out prompts are those with the
     smallest ids, so every seed of a run on a file is measured on the same ones; procedural rows depend on `seed`.
     `data.size` keeps the first rows of a file, or is the number of rows to generate, held-out ones included.
 
-    tokenizer: a Hugging Face tokenizer with a chat template. Raises DataError on anything that is wrong with the data.
+    tokenizer: a Hugging Face tokenizer with a chat template. allow: packages besides raylign that the
+    generator may come from. Raises DataError on anything that is wrong with the data.
     """
-    source, rows, template = _rows(config, config.path, seed)
+    source, rows, template = _rows(config, config.path, seed, allow)
     found = _render(rows, template, config, tokenizer)
     prompts, leaked = found.prompts, 0
     if not prompts:
         raise DataError(f"{source}: all {found.rows} rows are longer than max_prompt_tokens={config.max_prompt_tokens}")
     if config.eval_path:
-        _, rows, template = _rows(config, config.eval_path, seed)
+        _, rows, template = _rows(config, config.eval_path, seed, allow)
         held = _render(rows, template, config, tokenizer).prompts
         train = _without(prompts, held)
         leaked = len(prompts) - len(train)
@@ -101,12 +102,12 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
     return PromptSet(train=tuple(train), holdout=tuple(held), report=report)
 
 
-def _rows(config: DataConfig, path: str, seed: int) -> tuple[str, Iterable[Row], str]:
+def _rows(config: DataConfig, path: str, seed: int, allow: Sequence[str]) -> tuple[str, Iterable[Row], str]:
     """Where the rows come from, the rows, and the template that fits them."""
     if config.generator and not path:
         if config.size <= 0 or config.task:
             raise DataError("data.generator needs data.size, the number of rows to make, and no data.task beside it")
-        made = build(config.generator, "data.generator").rows(config.size, seed)
+        made = build(config.generator, "data.generator", allow).rows(config.size, seed)
         return str(config.generator["_target_"]), made, config.task_template
     if config.task and not path:
         rows = procedural_rows(config.task, config.task_args, config.size, seed)

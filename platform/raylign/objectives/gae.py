@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,23 @@ from raylign.records import Float32s
 Float64s = NDArray[np.float64]
 
 
+class RewardAt(Enum):
+    """Where a row's reward lies: its score at the last sampled token, what the world gave at the end of each turn
+    (stream `turn_reward`), or both.
+    """
+
+    end = "end"
+    turns = "turns"
+    both = "both"
+
+
 class GaeCredit:
     """delta_k = r_k + gamma V_{k+1} - V_k, A_k = delta_k + gamma lam A_{k+1} (arXiv:1506.02438, eq. 16).
 
     k runs over the *sampled* tokens of a row: the recursion carries through observation tokens, which take no step of
     gamma or lam and have no value of their own (zeroing their value instead is right only at gamma = lam = 1). The
-    value after the last sampled token is 0. r is the row's score at its last sampled token, plus the stream
-    `turn_reward` where the batch has one (it lies on sampled tokens), minus kl_coef times the KL to the reference.
+    value after the last sampled token is 0. r is the row's score at its last sampled token or the turns'
+    rewards (`reward_at`), minus kl_coef times the KL to the reference.
 
     `return` = A + V before whitening. A NaN score marks an invalid sample: advantage 0, weight 0, return = value.
     """
@@ -33,6 +44,7 @@ class GaeCredit:
 
         gamma: float = 1.0
         lam: float = 0.95
+        reward_at: RewardAt = RewardAt.end
         whiten: Whiten = Whiten.batch
         kl_coef: float = 0.0
         kl_estimator: KlEstimator = KlEstimator.k1  # only k1 optimises a KL from the reward, see kl.py
@@ -63,12 +75,13 @@ class GaeCredit:
         penalty = np.zeros(batch.tokens)
         if config.kl_coef != 0:
             penalty = config.kl_coef * reward_kl(batch, config.kl_estimator, config.kl_logprob)
-        reward = self._turn_rewards(batch) - penalty
+        reward = (np.zeros(batch.tokens) if config.reward_at is RewardAt.end else _turn_rewards(batch)) - penalty
         value = np.asarray(batch["value"], np.float64)[index]
         compact = reward[index]
         ends = np.cumsum(counts) - 1
         scored = valid & (counts > 0)
-        compact[ends[scored]] += scores64[scored]
+        if config.reward_at is not RewardAt.turns:
+            compact[ends[scored]] += scores64[scored]
         advantage, returns = np.zeros(batch.tokens), np.zeros(batch.tokens)
         advantage[index] = np.where(valid[rows[index]], _gae(compact, value, counts, config.gamma, config.lam), 0.0)
         returns[index] = advantage[index] + value
@@ -87,15 +100,16 @@ class GaeCredit:
         streams = {"advantage": advantage.astype(np.float32), "return": returns.astype(np.float32)}
         return batch.with_streams(**streams), metrics
 
-    @staticmethod
-    def _turn_rewards(batch: Columns) -> Float64s:
-        if "turn_reward" not in batch:
-            return np.zeros(batch.tokens)
-        reward = np.asarray(batch["turn_reward"], np.float64)
-        stray = np.flatnonzero((reward != 0) & ~np.asarray(batch["loss_mask"], bool))
-        if len(stray):
-            raise ValueError(f"turn_reward lies on token {int(stray[0])}, which was not sampled and can earn nothing")
-        return reward
+
+def _turn_rewards(batch: Columns) -> Float64s:
+    """[N]. Raises ValueError when the batch has none, or has one where nothing was sampled."""
+    if "turn_reward" not in batch:
+        raise ValueError("no turn was rewarded: set credit.reward_at=end, or use an environment that rewards turns")
+    reward = np.asarray(batch["turn_reward"], np.float64)
+    stray = np.flatnonzero((reward != 0) & ~np.asarray(batch["loss_mask"], bool))
+    if len(stray):
+        raise ValueError(f"turn_reward lies on token {int(stray[0])}, which was not sampled and can earn nothing")
+    return reward
 
 
 def _gae(reward: Float64s, value: Float64s, counts: NDArray[np.int64], gamma: float, lam: float) -> Float64s:

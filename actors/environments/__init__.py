@@ -1,0 +1,1 @@
+"""Worlds for multi-turn rollouts: how they are hosted, taken up again after a crash, and the worlds themselves."""

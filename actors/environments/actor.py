@@ -1,0 +1,123 @@
+"""Worlds in actors of their own: started by the run, restarted by Ray, reached by name from the rollout workers.
+
+An env actor holds nothing that cannot be made again: an episode whose actor died is taken up on whichever actor serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from raylign.actor_env import actor_env
+from raylign.actors.environments.host import EnvironmentHost
+from raylign.config.schema import EnvironmentConfig
+from raylign.environment import Observation
+from raylign.errors import EnvironmentLost, RaylignError
+from raylign.records import Prompt
+from raylign.telemetry.logs import redirect_output
+
+START_S = 120.0
+RESTARTS = 1000  # Ray's own; a worker that dies at every call is stopped by the retries of the episodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentSpec:
+    """What a rollout worker needs to reach its worlds; `actors` are names, none of them: worlds live in the worker.
+
+    Example: ``EnvironmentSpec(node={"_target_": "my.Maze"}, timeout_s=60.0, actors=("environment/0",))``
+    """
+
+    node: Mapping[str, Any]
+    timeout_s: float
+    allow: tuple[str, ...] = ()
+    actors: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def of(cls, config: EnvironmentConfig, allow: Sequence[str]) -> EnvironmentSpec | None:
+        """The worlds of a run under this configuration, or None when it has none."""
+        if not config.fn:
+            return None
+        names = tuple(f"environment/{index}" for index in range(config.workers))
+        return cls(node=dict(config.fn), timeout_s=config.timeout_s, allow=tuple(allow), actors=names)
+
+
+class EnvironmentActor:
+    """`EnvironmentHost` behind Ray; `step` comes in batches."""
+
+    def __init__(self, spec: EnvironmentSpec, log_path: str) -> None:
+        redirect_output(log_path)
+        self._host = EnvironmentHost(spec.node, spec.allow, spec.timeout_s)
+
+    async def report(self) -> dict[str, Any]:
+        """Answered as soon as the actor serves."""
+        return {"replayable": self._host.replayable, "episodes": self._host.episodes}
+
+    async def open(self, prompt: Prompt, seed: int) -> tuple[int, Observation]:
+        """See `Environments.open`."""
+        return await self._host.open(prompt, seed)
+
+    async def steps(self, actions: Sequence[tuple[int, str]]) -> list[Observation | EnvironmentLost]:
+        """See `EnvironmentHost.steps`."""
+        return await self._host.steps(actions)
+
+    async def snapshot(self, episode: int) -> Any:
+        """See `Environments.snapshot`."""
+        return await self._host.snapshot(episode)
+
+    async def revive(self, prompt: Prompt, seed: int, state: Any) -> int:
+        """See `Environments.revive`."""
+        return await self._host.revive(prompt, seed, state)
+
+    async def reseed(self, episode: int, seed: int) -> None:
+        """See `Environments.reseed`."""
+        await self._host.reseed(episode, seed)
+
+    async def close(self, episodes: Sequence[int]) -> None:
+        """See `Environments.close`."""
+        await self._host.close(episodes)
+
+
+class EnvironmentActors:
+    """All env actors of a run."""
+
+    def __init__(
+        self, spec: EnvironmentSpec, log_dir: Path, options: Callable[[int], Mapping[str, Any]] = lambda index: {}
+    ) -> None:
+        self._spec, self._log_dir, self._options = spec, log_dir, options
+        self._actors: list[Any] = []
+
+    async def start(self) -> None:
+        """Start them. Raises RaylignError when one does not come up."""
+        for index, name in enumerate(self._spec.actors):
+            log = str((self._log_dir / f"environment-{index}.log").absolute())
+            options = dict(self._options(index))
+            environment = dict(options.pop("runtime_env", None) or {})
+            variables = {**actor_env(1, gpu=False), **environment.get("env_vars", {})}
+            actor: Any = ray.remote(EnvironmentActor).options(
+                **options,
+                name=name,
+                max_restarts=RESTARTS,
+                max_concurrency=1000,
+                runtime_env={**environment, "env_vars": variables},
+            )
+            self._actors.append(actor.remote(self._spec, log))
+        for name, actor in zip(self._spec.actors, self._actors, strict=True):
+            try:
+                await asyncio.wait_for(_resolve(actor.report.remote()), START_S)
+            except (TimeoutError, ray.exceptions.RayError) as error:
+                raise RaylignError(f"{name} did not start: {error}; its log is in {self._log_dir}") from error
+
+    async def close(self) -> None:
+        """End them."""
+        for actor in self._actors:
+            ray.kill(actor, no_restart=True)
+        self._actors.clear()
+
+
+async def _resolve(reference: Any) -> Any:
+    return await reference

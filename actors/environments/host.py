@@ -1,0 +1,119 @@
+"""Many episodes in one process: in a rollout worker when they are cheap, in an env actor when they are not."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from raylign.config.build import build, part_config
+from raylign.environment import Environment, Observation
+from raylign.errors import ConfigError, EnvironmentLost, Problem
+from raylign.records import Prompt
+
+
+def environment_class(node: Mapping[str, Any], allow: Sequence[str] = ()) -> type[Environment]:
+    """The class that a node names. Raises ConfigError when it is none, or a field of it is wrong."""
+    found, _ = part_config(node, "environment.fn", allow)
+    if not issubclass(found, Environment):
+        problem = Problem(
+            key="environment.fn._target_",
+            value=str(node["_target_"]),
+            why="is no raylign.environment.Environment",
+            fix="name a class that is derived from it",
+        )
+        raise ConfigError([problem])
+    return found
+
+
+class EnvironmentHost:
+    """`Environments` in this process. A world that raises or takes too long is closed and reported as lost."""
+
+    def __init__(self, node: Mapping[str, Any], allow: Sequence[str] = (), timeout_s: float = 60.0) -> None:
+        """Raises ConfigError when the node names no environment."""
+        self._node, self._allow, self._timeout_s = dict(node), tuple(allow), timeout_s
+        self._open: dict[int, Environment] = {}
+        self._numbers = itertools.count()
+        self._class = environment_class(node, allow)
+
+    @property
+    def replayable(self) -> bool:
+        """See `Environment.replayable`."""
+        return self._class.replayable
+
+    @property
+    def episodes(self) -> int:
+        """Episodes open at this moment."""
+        return len(self._open)
+
+    async def open(self, prompt: Prompt, seed: int) -> tuple[int, Observation]:
+        """See `Environments.open`."""
+        number = self._enter()
+        return number, await self._call(number, lambda world: world.reset(prompt, seed), "reset")
+
+    async def step(self, episode: int, action: str) -> Observation:
+        """See `Environments.step`."""
+        found = await self._call(episode, lambda world: world.step(action), "step")
+        if not isinstance(found, Observation):
+            raise EnvironmentLost(f"{self._name}.step returned {type(found).__name__}, expected an Observation")
+        return found
+
+    async def steps(self, actions: Sequence[tuple[int, str]]) -> list[Observation | EnvironmentLost]:
+        """One step in each of many episodes, in one call; what befell each."""
+        calls = (self.step(episode, action) for episode, action in actions)
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        for one in found:
+            if isinstance(one, BaseException) and not isinstance(one, EnvironmentLost):
+                raise one
+        return list(found)  # type: ignore[arg-type]
+
+    async def snapshot(self, episode: int) -> Any:
+        """See `Environments.snapshot`."""
+        return await self._call(episode, lambda world: world.snapshot(), "snapshot")
+
+    async def revive(self, prompt: Prompt, seed: int, state: Any) -> int:
+        """See `Environments.revive`."""
+        number = self._enter()
+        await self._call(number, lambda world: world.restore(state), "restore")
+        return number
+
+    async def reseed(self, episode: int, seed: int) -> None:
+        """See `Environments.reseed`."""
+        await self._call(episode, lambda world: world.reseed(seed), "reseed")
+
+    async def close(self, episodes: Sequence[int]) -> None:
+        """See `Environments.close`."""
+        for episode in episodes:
+            if episode in self._open:
+                await self._call(episode, lambda world: world.close(), "close")
+                self._open.pop(episode, None)
+
+    def _enter(self) -> int:
+        number = next(self._numbers)
+        self._open[number] = build(self._node, "environment.fn", self._allow)
+        return number
+
+    async def _call(self, episode: int, method: Callable[[Environment], Any], what: str) -> Any:
+        world = self._open.get(episode)
+        if world is None:
+            raise EnvironmentLost(f"{self._name}: episode {episode} is not open here")
+        try:
+            found = method(world)
+            return await asyncio.wait_for(found, self._timeout_s) if inspect.isawaitable(found) else found
+        except TimeoutError:
+            self._open.pop(episode, None)
+            raise EnvironmentLost(f"{self._name}.{what} took more than {self._timeout_s:g} s") from None
+        except EnvironmentLost:
+            self._open.pop(episode, None)
+            raise
+        except Exception as error:
+            self._open.pop(episode, None)
+            traceback.print_exception(error)  # to the worker's log
+            raise EnvironmentLost(f"{self._name}.{what} raised {type(error).__name__}: {error}") from error
+
+    @property
+    def _name(self) -> str:
+        return str(self._node.get("_target_", "environment")).rpartition(".")[2]

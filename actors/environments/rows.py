@@ -1,0 +1,84 @@
+"""Prompts out of an environment: each is an instance's first observation."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from raylign.config.build import build
+from raylign.config.schema import Node
+from raylign.data.readers import Row
+from raylign.environment import Environment, Observation
+from raylign.records import Prompt, derive_seed
+
+
+class EnvironmentRows:
+    """Instance i has the seed ``first_seed + i`` (or a first one drawn from the run's), kept as ``meta["env_seed"]``.
+
+    Its messages are those of `Environment.reset`, its flags are kept in ``meta`` (``domain`` becomes the domain).
+    Instances that begin alike are one prompt.
+    """
+
+    @dataclass
+    class Config:
+        """Which world, and which of its instances."""
+
+        environment: Node = field(default_factory=dict)
+        first_seed: int | None = None  # None: drawn from the run's seed
+        system: str = ""
+        verifier: str = ""
+        allow: list[str] = field(default_factory=list)  # module prefixes, as a rule ${run.allow_targets}
+
+        def __post_init__(self) -> None:
+            if not self.environment:
+                raise ValueError("environment is empty: name one, e.g. environment: ${environment.fn}")
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def rows(self, size: int, seed: int) -> Iterator[Row]:
+        """One row per instance."""
+        config = self.config
+        first = derive_seed(seed, "instances") % 2**31 if config.first_seed is None else config.first_seed
+        system = ({"role": "system", "content": config.system},) if config.system else ()
+        for env_seed in range(first, first + size):
+            seen = self._first(env_seed)
+            yield Row(
+                messages=(*system, *seen.messages),
+                place=f"instance {env_seed}",
+                verifier=config.verifier,
+                domain=str(seen.flags.get("domain", "")),
+                meta={"env_seed": env_seed, **_facts(seen)},
+            )
+
+    def _first(self, env_seed: int) -> Observation:
+        """What an instance shows first."""
+        world: Environment = build(self.config.environment, "data.generator.environment", self.config.allow)
+        prompt = Prompt(id="", messages=(), token_ids=np.zeros(0, np.int32), meta={"env_seed": env_seed})
+        seen = _awaited(world.reset(prompt, 0))
+        _awaited(world.close())
+        assert isinstance(seen, Observation)
+        return seen
+
+
+def _awaited(found: Any) -> Any:
+    """The result of a method that may be ``async``, from a caller that is not and may stand within a running loop."""
+    if not inspect.isawaitable(found):
+        return found
+
+    async def wait() -> Any:
+        return await found
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, wait()).result()
+
+
+def _facts(seen: Observation) -> dict[str, Any]:
+    """Facts of the instance that rewards and reports may want."""
+    return {name: value for name, value in seen.flags.items() if name != "domain"}

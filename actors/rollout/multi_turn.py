@@ -1,0 +1,91 @@
+"""Episodes of several turns against an environment: the policy speaks, the world answers, until one of them is done.
+
+    prompt ids --generate--> turn --text--> world --messages--> template's suffix --ids--> generate ...
+
+Episodes do not wait for one another: each goes on the moment its own turn is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from raylign.actors.environments.episode import EnvironmentCounters, Episode, EpisodeDiverged
+from raylign.actors.rollout.path import Limits, Path, close_all
+from raylign.contracts import Policy, Refused, RolloutTask
+from raylign.environment import Environments
+from raylign.errors import EnvironmentLost, RequestError
+from raylign.records import Trajectory, derive_seed
+
+
+class MultiTurn:
+    """One episode per draw.
+
+    The seed of turn t of draw i is ``derive_seed(run_seed, prompt.key, i, t)``, that of its world's chance
+    ``derive_seed(run_seed, prompt.key, i, "world")``, so that an episode is the same whoever rolls it out, and however
+    often. A prompt whose world cannot be kept alive is refused: its reward is Missing.
+    """
+
+    @dataclass
+    class Config:
+        """Limits of an episode; `rollout.sampling.max_tokens` is that of one turn."""
+
+        max_turns: int = 8
+        max_episode_tokens: int = 0  # sampled tokens, 0: what the context holds
+        shared_noise: bool = False  # all draws of a prompt meet the same chance
+        retries: int = 2  # times that a lost world is taken up again, and that an episode starts over
+
+        def __post_init__(self) -> None:
+            if self.max_turns < 1:
+                raise ValueError(f"max_turns is {self.max_turns}, set it to 1 or more")
+            if self.max_episode_tokens < 0 or self.retries < 0:
+                raise ValueError("max_episode_tokens and retries must be 0 or more")
+
+    def __init__(self, config: Config, environments: Environments | None = None) -> None:
+        if environments is None:
+            raise ValueError("a multi-turn strategy needs a world: set environment.fn._target_")
+        self.config = config
+        self.worlds = environments
+        self.counters = EnvironmentCounters()
+
+    async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory | Refused]:
+        """Each trajectory as it finishes; a draw whose prompt does not fit or whose world is lost is refused."""
+        draws = [asyncio.ensure_future(self._draw(task, policy, index)) for index in task.draws]
+        try:
+            for finished in asyncio.as_completed(draws):
+                yield await finished
+        finally:
+            for draw in draws:
+                draw.cancel()
+            await asyncio.gather(*draws, return_exceptions=True)
+
+    async def episode(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
+        """One episode from its start to its end."""
+        path = await self.begin(task, policy, index)
+        try:
+            while path.stop is None:
+                await path.act(await path.sample(path.seed()))
+            return path.trajectory()
+        finally:
+            await close_all([path])
+
+    async def begin(self, task: RolloutTask, policy: Policy, index: int) -> Path:
+        """The episode of a draw, nothing said yet."""
+        limits = Limits(turns=self.config.max_turns, tokens=self.config.max_episode_tokens)
+        draw = 0 if self.config.shared_noise else index
+        noise = derive_seed(task.run_seed, task.prompt.key, draw, "world")
+        episode = await Episode.open(self.worlds, task.prompt, noise, self.config.retries, self.counters)
+        return Path(task, index, policy, limits, episode)
+
+    async def _draw(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory | Refused:
+        for left in reversed(range(self.config.retries + 1)):
+            try:
+                return await self.episode(task, policy, index)
+            except (EnvironmentLost, EpisodeDiverged) as error:
+                if not left:
+                    return Refused(sample_index=index, reason=f"no world to live in: {error}")
+                self.counters.restarted += 1
+            except RequestError as error:
+                return Refused(sample_index=index, reason=str(error))
+        raise AssertionError("the last try returns or raises")

@@ -1,0 +1,138 @@
+"""One episode under way: the ids as the engine reads them, the turns taken, and the world that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from raylign.actors.environments.episode import Episode
+from raylign.actors.rollout.chat import Chat
+from raylign.contracts import Completion, Policy, RolloutTask
+from raylign.environment import Observation
+from raylign.records import Int32s, StopReason, Trajectory, Turn, derive_seed
+
+NOTHING = np.zeros(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Where an episode ends whatever its world says.
+
+    Example: ``Limits(turns=5, tokens=2000)``
+    """
+
+    turns: int
+    tokens: int  # sampled in the whole episode; 0: as many as the context holds
+
+
+class Path:
+    """A prefix of an episode that `sample` and `act` extend turn by turn, and `fork` splits.
+
+    ``stop`` is None while it may go on. ``messages`` of the world reach the ids through the chat template's own text.
+    """
+
+    def __init__(self, task: RolloutTask, index: int, policy: Policy, limits: Limits, episode: Episode) -> None:
+        self.task, self.index, self.limits, self.episode = task, index, limits, episode
+        self.turns: list[Turn] = []
+        self.stop: StopReason | None = None
+        self._policy = policy
+        self._chat = Chat(policy.tokenizer, task.prompt.messages, task.prompt.tools)
+        self._ids: list[Int32s] = [np.asarray(task.prompt.token_ids, np.int32)]
+        self._context = NOTHING  # ids since the last turn
+
+    @property
+    def room(self) -> int:
+        """Tokens that the next turn may have."""
+        length = sum(map(len, self._ids))
+        left = self._policy.max_context - length
+        if self.limits.tokens:
+            left = min(left, self.limits.tokens - self.sampled)
+        return max(0, min(left, self.task.sampling.max_tokens))
+
+    @property
+    def sampled(self) -> int:
+        """Tokens sampled so far."""
+        return sum(len(turn.token_ids) for turn in self.turns)
+
+    @property
+    def score(self) -> float:
+        """Rewards of all turns so far."""
+        return sum(turn.reward or 0.0 for turn in self.turns)
+
+    def seed(self, *branch: int) -> int:
+        """Of the next turn's sampling; a search adds the number of its candidate (none for the first)."""
+        return derive_seed(self.task.run_seed, self.task.prompt.key, self.index, len(self.turns), *branch)
+
+    async def sample(self, seed: int) -> Completion:
+        """What the policy would say next; nothing changes. Only while ``stop`` is None."""
+        sampling = replace(self.task.sampling, max_tokens=self.room)
+        if self.task.greedy:
+            sampling = replace(sampling, temperature=0.0, top_p=1.0, top_k=0)
+        return await self._policy.generate(np.concatenate(self._ids), sampling, seed)
+
+    async def act(self, said: Completion) -> Observation:
+        """Say it: the world answers, and the turn is part of the path."""
+        seen = await self.episode.step(said.text)
+        flags = dict(seen.flags)
+        self.turns.append(
+            Turn(
+                context_ids=self._context,
+                token_ids=said.token_ids,
+                logprobs=said.logprobs,
+                versions=said.versions,
+                stop=said.stop,
+                text=said.text,
+                reward=seen.reward,
+                flags=flags,
+            )
+        )
+        self._ids.append(np.asarray(said.token_ids, np.int32))
+        self.stop = self._ended(said, seen)
+        if self.stop is None:
+            self._context = self._chat.answered(said.text, said.stop is StopReason.EOS, seen.messages)
+            self._ids.append(self._context)
+            if self.room == 0:
+                self.stop = StopReason.LENGTH
+        return seen
+
+    async def fork(self, noise: int | None = None) -> Path:
+        """The same prefix in a world of its own. noise: seed of what chance brings from here on; None: the same."""
+        twin = Path(self.task, self.index, self._policy, self.limits, await self.episode.branch(noise))
+        twin.turns, twin.stop = list(self.turns), self.stop
+        twin._chat, twin._ids, twin._context = self._chat.fork(), list(self._ids), self._context
+        return twin
+
+    def trajectory(self, metrics: Mapping[str, float] | None = None) -> Trajectory:
+        """What was said and seen, as the learner wants it. Final flags that are numbers become metrics."""
+        final: dict[str, Any] = dict(self.turns[-1].flags) if self.turns else {}
+        facts = {f"episode/{name}": float(value) for name, value in final.items() if isinstance(value, Real)}
+        facts |= {"episode/turns": float(len(self.turns)), "episode/chat_mismatch": float(self._chat.mismatches)}
+        if any(turn.reward is not None for turn in self.turns):
+            facts["episode/return"] = self.score
+        return Trajectory(
+            prompt_key=self.task.prompt.key,
+            sample_index=self.index,
+            turns=tuple(self.turns),
+            seed=derive_seed(self.task.run_seed, self.task.prompt.key, self.index, 0),
+            stop=self.stop or StopReason.ABORT,
+            metrics={**facts, **(metrics or {})},
+        )
+
+    def _ended(self, said: Completion, seen: Observation) -> StopReason | None:
+        if seen.done:
+            return StopReason.DONE
+        if said.stop is StopReason.LENGTH and len(said.token_ids) < self.task.sampling.max_tokens:
+            return StopReason.LENGTH  # cut by the context or the episode's own limit, not by the turn's
+        if len(self.turns) >= self.limits.turns:
+            return StopReason.TURNS
+        return StopReason.LENGTH if self.limits.tokens and self.sampled >= self.limits.tokens else None
+
+
+async def close_all(paths: Sequence[Path]) -> None:
+    """End the worlds of some paths."""
+    for path in paths:
+        await path.episode.close()

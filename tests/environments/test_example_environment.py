@@ -1,0 +1,76 @@
+"""The environment that README.md shows: the same text, short, and at work behind the contract."""
+
+from __future__ import annotations
+
+import pickle
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raylign.config.build import build
+from raylign.environment import Environment
+from raylign.errors import ConfigError
+from raylign.records import Prompt
+
+HERE = Path(__file__).resolve().parent
+SOURCE = (HERE / "example_environment.py").read_text()
+NODE = {"_target_": "example_environment.GuessNumber"}
+
+
+def game(**fields: int) -> Environment:
+    found = build({**NODE, **fields}, "environment.fn", allow=["example_environment."])
+    assert isinstance(found, Environment)
+    return found
+
+
+def instance(seed: int) -> Prompt:
+    return Prompt(id="p", messages=(), token_ids=np.zeros(0, np.int32), meta={"env_seed": seed})
+
+
+def test_the_readme_shows_this_file() -> None:
+    readme = (HERE.parents[1] / "README.md").read_text()
+    assert textwrap.indent(SOURCE, "    ", lambda line: bool(line.strip())) in readme
+    assert len(SOURCE.splitlines()) < 80
+
+
+def test_halving_finds_every_number() -> None:
+    seen = set()
+    for seed in range(40):
+        world = game()
+        first = world.reset(instance(seed), 0)
+        assert first.messages[0]["role"] == "user" and not first.done and first.reward is None
+        low, high = 1, 9
+        while True:
+            guess = (low + high) // 2
+            answer = world.step(f"I say {guess}.")
+            if answer.done:
+                break
+            larger = answer.messages[0]["content"] == "larger"
+            low, high = (guess + 1, high) if larger else (low, guess - 1)
+        assert answer.reward == 1.0 and answer.flags["success"] and answer.messages == ()
+        seen.add(guess)
+    assert seen == set(range(1, 10))
+
+
+def test_nonsense_is_answered_and_turns_run_out() -> None:
+    world = game(turns=2)
+    world.reset(instance(0), 0)
+    answer = world.step("what?")
+    assert answer.messages[0]["content"] == "Name a number." and not answer.flags["valid"]
+    last = world.step("99")
+    assert last.done and last.reward == 0.0 and not last.flags["success"]
+
+
+def test_a_snapshot_goes_on_as_the_game_does() -> None:
+    world, twin = game(), game()
+    world.reset(instance(5), 0)
+    world.step("1")
+    twin.restore(pickle.loads(pickle.dumps(world.snapshot())))
+    assert [twin.step(text) for text in ("9", "5")] == [world.step(text) for text in ("9", "5")]
+
+
+def test_a_bad_setting_is_refused() -> None:
+    with pytest.raises(ConfigError, match="highest"):
+        game(highest=1)
