@@ -25,9 +25,10 @@ STAMP := $(VENV)/.ready-$(STACK)-$(HASH)
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 CODE := platform/raylign actors recipes
 ARGS ?=
+BENCHMARKS := $(filter-out __init__ harness chaos,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 RECIPE ?= $(NAME)
 
-.PHONY: help setup run test lint lock wheel bench experiment doctor clean
+.PHONY: help setup run browser test lint lock wheel bench experiment doctor clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,7 +64,15 @@ $(STAMP):
 run: $(STAMP) ## the tiny model: warm-up, GRPO, evaluation before and after (ARGS="seed=2" adds overrides)
 	@$(BIN)/raylign train recipe=grpo scale=tiny $(ARGS)
 
-test: $(STAMP) ## pure tests, then those on real Ray, vLLM and DeepSpeed (ARGS="-k name" narrows)
+browser: ## Chromium for the tests of the report, where apt-get can install it; without one those tests are skipped
+	@command -v chromium chromium-browser google-chrome >/dev/null && exit 0
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+		echo "chromium, for the tests of the report"
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-dejavu-core; } > /dev/null 2>&1 && exit 0
+	fi
+	echo "no chromium, and no way to install it: the tests of the report in a browser are skipped"
+
+test: $(STAMP) browser ## pure tests, then those on real Ray, vLLM and DeepSpeed (ARGS="-k name" narrows)
 	@echo "== pure tests"
 	$(BIN)/python -m pytest -q -m "not ray and not vllm and not deepspeed and not e2e" $(ARGS) || [ $$? -eq 5 ]
 	echo "== engine tests"
@@ -98,7 +107,7 @@ wheel: $(STAMP) ## dist/*.whl, and unpacked in build/pkg for Ray's py_modules (h
 	echo "dist/$$(basename $(CURDIR)/dist/*.whl), build/pkg/raylign"
 
 bench: $(STAMP) ## every benchmark, or one: make bench NAME=packing
-	@for name in $(or $(NAME),driver_overhead env_steps packing sandbox step_vs_trl verifier weight_sync); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS); done
+	@for name in $(or $(NAME),$(BENCHMARKS)); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS); done
 
 experiment: $(STAMP) ## one paper's experiment: make experiment RECIPE=<slug>
 	@[ -n "$(RECIPE)" ] || { echo "make experiment RECIPE=<slug>; there are:"; ls benchmarks/experiments | sed -nE 's/^([a-z]\w*)\.py$$/    \1/p' | grep -vw report; exit 1; }

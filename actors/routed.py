@@ -3,8 +3,8 @@
     rows --by prompts[g].domain--> teacher "math"  --log-probs--+--> one stream [N]
                               +--> teacher "code"  --log-probs--+
 
-A model may see the prompt through its own chat template: the prompt is rendered again, the sampled ids stay as they are
-and only they are scored. So all models must share the policy's vocabulary.
+A model may see the prompt through its own chat template, or read another conversation in its place (a context): that is
+rendered, the sampled ids stay as they are and only they are scored. So all models must share the policy's vocabulary.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from raylign.columns import Columns, offsets_of
+from raylign.contracts import ScorerContext
 from raylign.errors import ConfigError, DataError, Problem
-from raylign.records import Float32s, Int32s, Prompt
+from raylign.records import Float32s, Int32s, Message, Missing, Prompt
 
 
 class TokenScorer(Protocol):
@@ -39,6 +40,7 @@ class RoutedModel:
     scorer: TokenScorer
     domain: str = ""  # empty: every prompt; then it must be the only model of its stream
     tokenizer: Any = None  # renders prompts by its own chat template; None: the policy's prompt ids
+    context: ScorerContext | None = None  # what the model reads in place of the prompt; needs the tokenizer
 
 
 class RoutedScorer:
@@ -64,7 +66,10 @@ class RoutedScorer:
                 raise self._unknown(unknown)
 
     async def stream(self, batch: Columns, prompts: Sequence[Prompt]) -> Float32s:
-        """[N] log-prob of every loss token, 0 elsewhere. Raises DataError on a domain without a model."""
+        """[N] log-prob of every loss token, 0 elsewhere, NaN on rows whose context is missing.
+
+        Raises DataError on a domain without a model, and when more contexts are missing than allowed.
+        """
         rows_of: dict[str, list[int]] = {}
         for row, group in enumerate(batch.groups):
             domain = "" if "" in self._models else prompts[group].domain
@@ -82,10 +87,35 @@ class RoutedScorer:
 
     async def _score(self, model: RoutedModel, part: Columns, prompts: Sequence[Prompt]) -> Float32s:
         """[K] log-probs of the loss tokens of the model's own rows, in their order."""
+        if model.context is not None:
+            return await self._score_in_context(model, model.context, part, prompts)
         if model.tokenizer is not None:
             part = rendered_anew(part, prompts, model.tokenizer)
         values = await model.scorer.logprobs(part)
         return values[np.asarray(part["loss_mask"], bool)]
+
+    async def _score_in_context(
+        self, model: RoutedModel, context: ScorerContext, part: Columns, prompts: Sequence[Prompt]
+    ) -> Float32s:
+        asked = [
+            context.messages(prompts[group], _response(part, row, model.tokenizer))
+            for row, group in enumerate(part.groups)
+        ]
+        given = await asyncio.gather(*asked)
+        missing = [found.reason for found in given if isinstance(found, Missing)]
+        if len(missing) > context.max_missing * len(given):
+            raise DataError(
+                f"scorer {model.name}: no context for {len(missing)} of {len(given)} rows, first reason: {missing[0]}; "
+                f"at most {context.max_missing:.0%} may be missing"
+            )
+        rows = [row for row, found in enumerate(given) if not isinstance(found, Missing)]
+        heads = [_ids(found, model.tokenizer) for found in given if not isinstance(found, Missing)]
+        result = np.full(part.tokens, np.nan, np.float32)
+        if rows:
+            seen = _after(part.select(rows), heads)
+            values = await model.scorer.logprobs(seen)
+            result[_positions(part, rows)] = values[np.asarray(seen["loss_mask"], bool)]
+        return result[np.asarray(part["loss_mask"], bool)]
 
     def _unknown(self, domains: Sequence[str]) -> DataError:
         listed = ", ".join(repr(domain) for domain in domains)
@@ -102,19 +132,30 @@ def rendered_anew(batch: Columns, prompts: Sequence[Prompt], tokenizer: Any) -> 
     Carries token_ids and loss_mask only, which is what a scorer reads. prompts[g] is the prompt of group g.
     """
     rendered: dict[int, Int32s] = {}
-    ids, masks, prompt_lengths = [], [], []
-    for row, group in enumerate(batch.groups):
-        prompt_ids = rendered.get(int(group))
-        if prompt_ids is None:
-            prompt_ids = rendered[int(group)] = _render(prompts[group], tokenizer)
+    for group in map(int, batch.groups):
+        if group not in rendered:
+            rendered[group] = _ids(prompts[group].messages, tokenizer, prompts[group].tools)
+    return _after(batch, [rendered[int(group)] for group in batch.groups])
+
+
+def _after(batch: Columns, heads: Sequence[Int32s]) -> Columns:
+    """The rows with these ids in the place of their prompts, token_ids and loss_mask only.
+
+    Rows of a group whose heads differ become groups of their own: a scorer computes a group's common head once.
+    """
+    ids, masks = [], []
+    numbers: dict[tuple[int, bytes], int] = {}
+    groups = np.zeros(len(heads), np.int32)
+    for row, head in enumerate(heads):
         start = int(batch.prompt_lengths[row])
-        ids.append(np.concatenate([prompt_ids, batch.row(row, "token_ids")[start:]]))
-        masks.append(np.concatenate([np.zeros(len(prompt_ids), bool), batch.row(row, "loss_mask")[start:]]))
-        prompt_lengths.append(len(prompt_ids))
+        groups[row] = numbers.setdefault((int(batch.groups[row]), head.tobytes()), len(numbers))
+        ids.append(np.concatenate([head, batch.row(row, "token_ids")[start:]]))
+        masks.append(np.concatenate([np.zeros(len(head), bool), batch.row(row, "loss_mask")[start:]]))
     return replace(
         batch,
         offsets=offsets_of([len(row) for row in ids]),
-        prompt_lengths=np.array(prompt_lengths, np.int32),
+        prompt_lengths=np.array([len(head) for head in heads], np.int32),
+        groups=groups,
         streams={"token_ids": np.concatenate(ids).astype(np.int32), "loss_mask": np.concatenate(masks)},
     )
 
@@ -130,15 +171,22 @@ def same_vocabulary(policy: Any, other: Any, key: str, path: str) -> None:
     raise ConfigError([Problem(key=key, value=path, why=why, fix="choose a model of the same tokenizer family")])
 
 
-def _render(prompt: Prompt, tokenizer: Any) -> Int32s:
+def _ids(messages: Sequence[Message], tokenizer: Any, tools: Sequence[Mapping[str, Any]] = ()) -> Int32s:
+    """[P] ids of a conversation with the header of the answer at its end."""
     found = tokenizer.apply_chat_template(
-        [dict(message) for message in prompt.messages],
-        tools=[dict(tool) for tool in prompt.tools] or None,
+        [dict(message) for message in messages],
+        tools=[dict(tool) for tool in tools] or None,
         tokenize=True,
         add_generation_prompt=True,
         return_dict=True,
     )
     return np.asarray(found["input_ids"], np.int32)
+
+
+def _response(batch: Columns, row: int, tokenizer: Any) -> str:
+    """What the row samples, as text."""
+    ids = batch.row(row, "token_ids")[int(batch.prompt_lengths[row]) :]
+    return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def _positions(batch: Columns, rows: Sequence[int]) -> Int32s:

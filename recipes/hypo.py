@@ -17,13 +17,17 @@ Command     raylign train recipe=hypo scale=tiny
             raylign train recipe=hypo scale=node model.path=mistralai/Mistral-7B-Instruct-v0.2
                 scorers.reference.path=princeton-nlp/Mistral-7B-Instruct-SimPO data.path=pairs.parquet
             Llama-3: stages.preference.optim.lr=1e-6 (the default is Mistral's 5e-7)
-Expect      eval/agreement/pessimistic well above DPO's at equal steps, eval/agreement/optimistic a little below
-            (make experiment RECIPE=hypo puts both beside the thresholds)
-Cost        scale=tiny: under a minute on 2 cores; paper: one epoch of 60,000 pairs on a 7B model, like DPO
+Expect      eval/agreement/pessimistic well above DPO's at equal steps, eval/agreement/optimistic a little below.
+            Measured (make experiment RECIPE=hypo), held-out agreement of DPO, HyPO, reference-free: hh-rlhf, a unigram
+            model, mean of 5 splits: pessimistic .19 .37 .49, optimistic .90 .79 .67; the log-linear model, mean of 5
+            seeds: pessimistic .39 .64 .81, optimistic .97 .93 .86
+Cost        scale=tiny: under a minute on 2 cores; the experiment about 14 CPU minutes, two runs at a time;
+            paper: one epoch of 60,000 pairs on a 7B model, like DPO
 Deviations  An answer that is too long is cut to what its prompt leaves of max_tokens (TRL: to max_tokens less the
             longest allowed prompt). Warm-up starts above rate 0. Prompts that leak a benchmark are not searched for.
             Judged evaluations (AlpacaEval 2, Arena-Hard) are not part of the recipe.
-            [inferred] tiny's data, model, SimPO reference and rates; equal answers and repeated pairs are dropped.
+            [inferred] tiny's data, model (0.1 million parameters), SimPO reference and rates; equal answers and
+            repeated pairs are dropped.
 """
 
 from __future__ import annotations

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from raylign.cluster import connect, shutdown
+from raylign.cluster import check_shared, connect, shutdown
 from raylign.config.build import build
 from raylign.config.describe import describe
 from raylign.config.schema import Config
+from raylign.errors import RaylignError
 from raylign.placement import Placement
 from raylign.plan import make_plan
 from raylign.recipes.stages.context import RunContext, StopRequested, stage_summary
@@ -19,6 +20,7 @@ from raylign.run_folder import RunFolder
 from raylign.telemetry.progress import make_progress
 from raylign.telemetry.recorder import Recorder
 from raylign.telemetry.report import write_report
+from raylign.telemetry.stacks import dump_stacks
 
 STOPPED = 3  # exit status of a run that saved itself on a signal
 
@@ -50,6 +52,7 @@ def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] 
         progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
         progress.message(describe(cfg))
         placed = connect(cfg.cluster, plan)
+        check_shared(folder.path)
         placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
         context = RunContext(cfg, folder, recorder, progress, placement)
         yield context
@@ -63,7 +66,7 @@ def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] 
 def closing(summary: Mapping[str, Any], report: Any) -> str:
     """The last lines of a run: held-out scores in the order of the stages, the model, the report."""
     scores = [
-        f"{name.removesuffix('/eval/score')} {value:.1%}"
+        f"{name.removesuffix('/eval/score')} {f'{value:.1%}' if 0 <= value <= 1 else f'{value:.3g}'}"
         for name, value in summary["metrics"].items()
         if name.endswith("/eval/score")
     ]
@@ -88,6 +91,11 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
                 context.model_path = result["model"]
             context.first_step += result["steps"]
             results[name] = result
+    except RaylignError as error:
+        # A stage that stalls or dies leaves everybody's stacks in the logs, before the actors are ended.
+        asked = await asyncio.to_thread(dump_stacks)
+        context.recorder.event("failed", error=str(error), stacks_in_logs_of=asked)
+        raise
     finally:
         await context.close()
     return {"model": context.model_path, "metrics": stage_summary(results)}
@@ -96,10 +104,12 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
 def _stop_on_signals(context: RunContext) -> None:
     """The first SIGTERM or Ctrl-C stops after the current step, saved; the second ends the process at once."""
     loop = asyncio.get_running_loop()
+    asked: list[bool] = []  # an alarm may have asked for the same, which is no first signal
 
     def request() -> None:
-        if context.stop_requested:
+        if asked:
             raise KeyboardInterrupt
+        asked.append(True)
         context.stop_requested = True
         context.progress.message("stopping after this step; once more to stop at once")
 

@@ -18,9 +18,11 @@ from raylign.columns import Columns
 from raylign.contracts import RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.source import DatasetSource
 from raylign.errors import EngineDeadError, RewardError
+from raylign.evaluate import Evaluator
 from raylign.loop import Loop, LoopSettings, Parts, minibatches
 from raylign.objectives.credit import GroupCredit
 from raylign.objectives.policy import PolicyLoss
+from raylign.objectives.selection import Chain, TopK
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Float32s, Missing, Prompt, Reward, StopReason, Trajectory, Turn, Value, derive_seed
 
@@ -59,6 +61,9 @@ class Scripted:
         self.published.append(weights.version)
         return {"seconds": 0.0}
 
+    async def busy(self) -> tuple[float, int]:
+        return 0.0, 0
+
 
 class Rule:
     """Reward pools around a function of (prompt, trajectory)."""
@@ -86,6 +91,9 @@ class Student:
     async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
         self.batches.append(batch)
         return {"loss/policy": float(len(self.batches)), "max/gap": float(len(self.batches))}
+
+    def seen(self) -> None:
+        return None
 
     async def publish(self, version: int) -> WeightUpdate:
         none = np.zeros(0, np.float32)
@@ -183,6 +191,79 @@ async def test_dynamic_sampling_refills_and_is_bounded() -> None:
     assert result.metrics["groups/rounds"] == 3 and result.batch is None
 
 
+async def test_a_selector_stands_between_scores_and_credit() -> None:
+    loop = make(first_token)
+    loop.parts.selector = Chain(
+        Chain.Config(
+            parts=[
+                {"_target_": "raylign.objectives.selection.VarianceFilter", "ratio": 0.5},
+                {"_target_": "raylign.objectives.selection.TopK", "keep": 2},
+            ]
+        ),
+        seed=1,
+    )
+    observed: list[int] = []
+    loop.parts.source.observe = lambda groups: observed.append(len(groups))  # type: ignore[method-assign]
+    result = await loop.step(0)
+    assert [len(group.trajectories) for group in result.groups] == [2, 2]
+    assert len(loop.parts.learner.batches[0]) == 4  # type: ignore[attr-defined]
+    assert result.metrics["select/trajectories_discarded"] == 8
+    assert result.metrics["tokens/sampled"] == 24, "what was discarded was sampled all the same"
+    assert observed == [4], "a curriculum sees what was sampled, not what was selected"
+
+
+async def test_dynamic_sampling_fills_before_the_selection_and_drops_what_it_made_equal() -> None:
+    def tail(prompt: Prompt, trajectory: Trajectory) -> Reward:
+        if int(prompt.id[1:]) % 2:
+            return Value(score=1.0)
+        return Value(score=float(trajectory.sample_index > 0) if prompt.id == "p0" else float(trajectory.sample_index))
+
+    loop = make(tail, count=12, dynamic_sampling=True, sampling_rounds=8, prompts_per_step=6)
+    loop.parts.selector = TopK(TopK.Config(keep=2), seed=1)
+    result = await loop.step(0)
+    assert result.metrics["groups/rounds"] > 1
+    assert result.metrics["select/groups_kept"] == 6
+    assert "p0" not in {group.prompt.id for group in result.groups}, "its two best are equal"
+    assert len(result.groups) == 5
+    assert all(len(group.trajectories) == 2 for group in result.groups)
+
+
+async def test_a_selector_meets_missing_scores() -> None:
+    def half(prompt: Prompt, trajectory: Trajectory) -> Reward:
+        if trajectory.sample_index == 0:
+            return Missing(reason="judge unreachable")
+        return Value(score=float(trajectory.sample_index))
+
+    loop = make(half)
+    loop.parts.selector = TopK(TopK.Config(keep=2), seed=1)
+    result = await loop.step(0)
+    assert result.batch is not None and len(result.batch) == 8
+    assert all(None not in group.scores for group in result.groups if len(group.trajectories) == 2)
+
+
+async def test_an_evaluation_is_marked_as_one() -> None:
+    loop, seen = make(first_token), list[RolloutTask]()
+    stream = loop.parts.rollouts.stream
+
+    async def watched(tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
+        seen.extend(tasks)
+        async for items in stream(tasks):
+            yield items
+
+    loop.parts.rollouts.stream = watched  # type: ignore[method-assign]
+    evaluator = Evaluator(
+        rollouts=loop.parts.rollouts,
+        rewards=loop.parts.rewards,
+        weights={"rule": 1.0},
+        shaper=loop.parts.shaper,
+        sampling=Sampling(max_tokens=8),
+        seed=1,
+    )
+    await evaluator.run([prompt(0)], samples=3, greedy=False)
+    await loop.step(0)
+    assert [task.training for task in seen] == [False, True, True, True, True]
+
+
 async def test_minibatches_split_whole_groups_and_cover_all() -> None:
     loop = make(first_token, prompts_per_step=6, minibatches=3, epochs=2)
     result = await loop.step(0)
@@ -270,3 +351,25 @@ async def test_lost_draw_is_an_error() -> None:
     loop.parts.rollouts.stream = leaky  # type: ignore[method-assign]
     with pytest.raises(EngineDeadError, match="2 of 3 draws"):
         await loop.step(0)
+
+
+async def test_an_evaluation_scores_by_the_rewards_alone_and_logs_what_the_shaper_sees() -> None:
+    """DAPO's overlong penalty, as any shaping, is for training; a held-out score is no place for it."""
+    penalty = WeightedSum.Config(overlong_buffer=8, overlong_penalty=5.0)
+    evaluator = Evaluator(
+        rollouts=Scripted(),  # type: ignore[arg-type]
+        rewards=Rule(first_token),
+        weights={"rule": 0.5, "size": 0.0},
+        shaper=WeightedSum(penalty, weights={"rule": 0.5, "size": 0.0}, max_tokens=8),
+        sampling=Sampling(max_tokens=8),
+        seed=1,
+        stall_s=5.0,
+    )
+    prompts = [replace(prompt(i), domain=("even", "odd")[i % 2]) for i in range(4)]
+    found = await evaluator.run(prompts, samples=3, greedy=False)
+    tokens = [[t.turns[0].token_ids[0] for t in group.trajectories] for group in found.groups]
+    assert found.score == pytest.approx(0.5 * np.mean(tokens))
+    assert found.metrics["eval/best"] == pytest.approx(0.5 * np.mean(np.max(tokens, axis=1)))
+    assert found.metrics["eval/reward/overlong"] == -1.25
+    assert found.metrics["eval/length/mean/even"] == found.metrics["eval/length/mean/odd"] == 2
+    assert found.metrics["eval/reward/rule/odd"] == pytest.approx(np.mean(tokens[1::2]))

@@ -20,7 +20,7 @@ MAPPING = PROJECT["tool"]["setuptools"]["package-dir"]
 AREAS = ("platform/raylign", "actors", "recipes")
 MEASURED = (*AREAS, "benchmarks")
 FILE_LINES, FUNCTION_LINES, ARGUMENTS = 400, 60, 8
-DATA = (".yaml", ".jinja", ".html", ".json", ".typed")
+DATA = (".yaml", ".jinja", ".html", ".css", ".js", ".json", ".typed")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from raylign.config.build import build, part_config
+from raylign.config.build import part_config
 from raylign.environment import Environment, Observation
 from raylign.errors import ConfigError, EnvironmentLost, Problem
 from raylign.records import Prompt
@@ -34,10 +34,11 @@ class EnvironmentHost:
 
     def __init__(self, node: Mapping[str, Any], allow: Sequence[str] = (), timeout_s: float = 60.0) -> None:
         """Raises ConfigError when the node names no environment."""
-        self._node, self._allow, self._timeout_s = dict(node), tuple(allow), timeout_s
+        self._node, self._timeout_s = dict(node), timeout_s
         self._open: dict[int, Environment] = {}
         self._numbers = itertools.count()
         self._class = environment_class(node, allow)
+        _, self._config = part_config(node, "environment.fn", allow)  # of every world: none may change it
 
     @property
     def replayable(self) -> bool:
@@ -93,7 +94,8 @@ class EnvironmentHost:
 
     def _enter(self) -> int:
         number = next(self._numbers)
-        self._open[number] = build(self._node, "environment.fn", self._allow)
+        make: Any = self._class
+        self._open[number] = make(self._config)
         return number
 
     async def _call(self, episode: int, method: Callable[[Environment], Any], what: str) -> Any:

@@ -107,7 +107,10 @@ class TrainingEngine:
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         maxima = {name: float(value) for name, value in totals.maxima.items()}
         return RankUpdate(
-            sums=sums, maxima={**maxima, "learner/seconds": seconds, "learner/peak_rss_mb": rss}, common=common
+            sums=sums,
+            maxima={**maxima, "learner/seconds": seconds, "learner/peak_rss_mb": rss},
+            common=common,
+            tokens=totals.tokens(),
         )
 
     def logprobs(self, batch: Columns) -> RankTokens:
@@ -134,8 +137,11 @@ class TrainingEngine:
         outputs = self.engine(inputs, self.spec.temperature, objective.needs_entropy)
         if not len(micro.token_index):
             return self.model.loss_of_nothing(outputs)
-        terms = objective.terms(token_view(self.kind, outputs, micro, batch, self.device))
+        view = token_view(self.kind, outputs, micro, batch, self.device)
+        terms = objective.terms(view)
         totals.add(terms)
+        if view.logprob is not None:
+            totals.seen.append((micro.token_index, view.logprob.detach()))
         return torch.stack([component.float() for component in terms.components.values()]).sum()
 
     def _apply(self) -> float:

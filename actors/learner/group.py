@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from raylign.actors.learner.ranks import RankGroup
-from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, merge_updates, scatter
+from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, RankUpdate, merge_updates, scatter
 from raylign.actors.learner.worker import LearnerWorker
 from raylign.columns import Columns
 from raylign.config.schema import LearnerConfig
@@ -42,6 +42,7 @@ class LearnerGroup:
         self._group = RankGroup(LearnerWorker, label, config.ranks, log_dir, options)
         self._threads, self._gpu = config.threads, config.gpus > 0
         self._spec: LearnerSpec | None = None
+        self._seen: Float32s | None = None
         self.pids: tuple[int, ...] = ()  # of the ranks' processes, once started
 
     async def start(self, deadline: float = 300.0) -> None:
@@ -67,7 +68,14 @@ class LearnerGroup:
         Metrics: ``loss``, ``loss/<component>``, the objective's own, ``grad_norm`` before clipping, ``lr``; and below
         ``learner/``: tokens computed, seconds of the slowest rank, tokens_per_second, rank_balance, peak_rss_mb.
         """
-        return merge_updates(await self._call("update", _shared(batch), dict(objective)))
+        reports: list[RankUpdate] = await self._call("update", _shared(batch), dict(objective))
+        parts = [report.tokens for report in reports if report.tokens is not None]
+        self._seen = scatter(parts, batch.tokens) if parts else None
+        return merge_updates(reports)
+
+    def seen(self) -> Float32s | None:
+        """[N] log-probs of the loss tokens of the last `update`, taken before its step; 0 off the loss mask."""
+        return self._seen
 
     async def logprobs(self, batch: Columns) -> Float32s:
         """[N] log-probs at the sampling temperature; 0 off the loss mask."""

@@ -50,6 +50,14 @@ class Totals:
     components: dict[str, Tensor] = field(default_factory=dict)
     metrics: dict[str, Tensor] = field(default_factory=dict)
     maxima: dict[str, Tensor] = field(default_factory=dict)
+    seen: list[tuple[np.ndarray, Tensor]] = field(default_factory=list)  # token indices and their log-probs
+
+    def tokens(self) -> RankTokens | None:
+        """The log-probs that the losses were taken of; None of a model that has none."""
+        if not self.seen:
+            return None
+        index = np.concatenate([index for index, _ in self.seen])
+        return RankTokens(index=index, values=torch.cat([values for _, values in self.seen]).float().cpu().numpy())
 
     def add(self, terms: LossTerms) -> None:
         """Take in the terms of one micro-batch."""

@@ -56,11 +56,15 @@ class RankTokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankUpdate:
-    """What one rank reports about an update. `sums` add up over ranks, `maxima` do not, `common` are equal on all."""
+    """What one rank reports about an update. `sums` add up over ranks, `maxima` do not, `common` are equal on all.
+
+    `tokens`: the log-probs of its loss tokens before the step, of a model that has them.
+    """
 
     sums: Mapping[str, float] = field(default_factory=dict)
     maxima: Mapping[str, float] = field(default_factory=dict)
     common: Mapping[str, float] = field(default_factory=dict)
+    tokens: RankTokens | None = None
 
 
 def merge_updates(reports: list[RankUpdate]) -> dict[str, float]:

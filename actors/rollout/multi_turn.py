@@ -8,7 +8,7 @@ Episodes do not wait for one another: each goes on the moment its own turn is th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from raylign.actors.environments.episode import EnvironmentCounters, Episode, EpisodeDiverged
@@ -51,14 +51,24 @@ class MultiTurn:
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory | Refused]:
         """Each trajectory as it finishes; a draw whose prompt does not fit or whose world is lost is refused."""
-        draws = [asyncio.ensure_future(self._draw(task, policy, index)) for index in task.draws]
+        draws = [asyncio.ensure_future(self._draw(task, policy, index)) for index in self.starts(task)]
         try:
             for finished in asyncio.as_completed(draws):
-                yield await finished
+                for one in await finished:
+                    if one.sample_index in task.draws:
+                        yield one
         finally:
             for draw in draws:
                 draw.cancel()
             await asyncio.gather(*draws, return_exceptions=True)
+
+    def starts(self, task: RolloutTask) -> Sequence[int]:
+        """The draws to begin with; each brings itself, and those that it makes along with itself (`episodes`)."""
+        return task.draws
+
+    async def episodes(self, task: RolloutTask, policy: Policy, index: int) -> list[Trajectory]:
+        """What comes of one start."""
+        return [await self.episode(task, policy, index)]
 
     async def episode(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
         """One episode from its start to its end."""
@@ -78,14 +88,21 @@ class MultiTurn:
         episode = await Episode.open(self.worlds, task.prompt, noise, self.config.retries, self.counters)
         return Path(task, index, policy, limits, episode)
 
-    async def _draw(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory | Refused:
+    def made_by(self, task: RolloutTask, index: int) -> Sequence[int]:
+        """The draws that come of one start."""
+        return (index,)
+
+    async def _draw(self, task: RolloutTask, policy: Policy, index: int) -> Sequence[Trajectory | Refused]:
         for left in reversed(range(self.config.retries + 1)):
             try:
-                return await self.episode(task, policy, index)
+                return await self.episodes(task, policy, index)
             except (EnvironmentLost, EpisodeDiverged) as error:
                 if not left:
-                    return Refused(sample_index=index, reason=f"no world to live in: {error}")
+                    return self._refused(task, index, f"no world to live in: {error}")
                 self.counters.restarted += 1
             except RequestError as error:
-                return Refused(sample_index=index, reason=str(error))
+                return self._refused(task, index, str(error))
         raise AssertionError("the last try returns or raises")
+
+    def _refused(self, task: RolloutTask, index: int, reason: str) -> list[Refused]:
+        return [Refused(sample_index=draw, reason=reason) for draw in self.made_by(task, index)]

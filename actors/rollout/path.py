@@ -63,8 +63,8 @@ class Path:
         """Rewards of all turns so far."""
         return sum(turn.reward or 0.0 for turn in self.turns)
 
-    def seed(self, *branch: int) -> int:
-        """Of the next turn's sampling; a search adds the number of its candidate (none for the first)."""
+    def seed(self, *branch: int | str) -> int:
+        """Of the next turn's sampling; a search adds what tells its candidates apart (nothing for the first)."""
         return derive_seed(self.task.run_seed, self.task.prompt.key, self.index, len(self.turns), *branch)
 
     async def sample(self, seed: int) -> Completion:

@@ -72,7 +72,10 @@ class VllmRolloutPool:
 
     def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
         """See `RolloutPool.stream`. Raises EngineDeadError when a worker's restarts are exhausted."""
-        return DrawStream(self._slots, tasks, self._counters, self._deadline_s).run()
+        # A short list goes to the workers that have the least to do; a long one is dealt out from the first.
+        first = min(range(len(self._slots)), key=lambda number: (self._slots[number].draws, number))
+        offset = first if len(tasks) < len(self._slots) else 0
+        return DrawStream(self._slots, tasks, self._counters, self._deadline_s, offset).run()
 
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:
         """Load, commit and prove new weights in all workers at once.
@@ -98,10 +101,20 @@ class VllmRolloutPool:
             found[number::width] = part
         return found
 
+    async def busy(self) -> tuple[float, int]:
+        """See `RolloutPool.busy`; an engine that was rebuilt begins anew."""
+        found = [worker["busy_s"] for worker in (await self.stats())["workers"] if "busy_s" in worker]
+        return sum(found), len(found)
+
     async def stats(self) -> dict[str, Any]:
         """Counters of the pool and of every worker."""
         workers = await asyncio.gather(*(slot.call("stats") for slot in self._slots))
-        return {**asdict(self._counters), "restarts": sum(slot.restarts for slot in self._slots), "workers": workers}
+        return {**asdict(self._counters), "restarts": self.restarts, "workers": workers}
+
+    @property
+    def restarts(self) -> int:
+        """Workers that were rebuilt so far."""
+        return sum(slot.restarts for slot in self._slots)
 
     async def pids(self) -> list[int]:
         """Process ids of the workers on their machines."""

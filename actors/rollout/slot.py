@@ -24,6 +24,7 @@ class Slot:
     def __init__(self, spec: WorkerSpec, options: Mapping[str, Any], max_restarts: int, deadline_s: float) -> None:
         self.spec = spec
         self.restarts = 0
+        self.draws = 0  # under way on this worker
         self._options = options  # of Ray
         self._max_restarts = max_restarts
         self._deadline_s = deadline_s

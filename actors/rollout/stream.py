@@ -29,8 +29,15 @@ class DrawStream:
     """Every draw of `tasks`, exactly once. A draw made twice has the same tokens, so either may be kept."""
 
     def __init__(
-        self, slots: Sequence[Slot], tasks: Sequence[RolloutTask], counters: DrawCounters, deadline_s: float
+        self,
+        slots: Sequence[Slot],
+        tasks: Sequence[RolloutTask],
+        counters: DrawCounters,
+        deadline_s: float,
+        offset: int = 0,
     ) -> None:
+        """offset: number of the slot that makes the draws of the first task."""
+        self._offset = offset
         self._slots, self._tasks, self._counters, self._deadline_s = slots, tasks, counters, deadline_s
         self._open: set[Draw] = {(index, draw) for index, task in enumerate(tasks) for draw in task.draws}
         self._news: asyncio.Queue[list[Scored] | BaseException] = asyncio.Queue()
@@ -39,7 +46,7 @@ class DrawStream:
     async def run(self) -> AsyncIterator[list[Scored]]:
         """Lists of finished trajectories as they come. Raises EngineDeadError when restarts are exhausted."""
         for number, slot in enumerate(self._slots):
-            share = [draw for draw in sorted(self._open) if draw[0] % len(self._slots) == number]
+            share = [draw for draw in sorted(self._open) if (draw[0] + self._offset) % len(self._slots) == number]
             if share:
                 self._dispatch(slot, share)
         try:
@@ -58,6 +65,7 @@ class DrawStream:
 
     async def _serve(self, slot: Slot, draws: Sequence[Draw]) -> None:
         """Let one worker make some draws. When it dies, what is still open goes to the survivors, or waits for it."""
+        slot.draws += len(draws)
         try:
             worker = await slot.ready()
             try:
@@ -67,6 +75,8 @@ class DrawStream:
                 self._redraw(slot, draws)
         except Exception as error:  # noqa: BLE001 - handed to the consumer of the stream, who raises it
             self._news.put_nowait(error)
+        finally:
+            slot.draws -= len(draws)
 
     async def _receive(self, worker: Any, draws: Sequence[Draw]) -> None:
         """One call of a worker; one that says nothing for `deadline_s` counts as dead."""

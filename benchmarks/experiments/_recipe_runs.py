@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from benchmarks.experiments.report import ROOT
+from benchmarks.experiments.report import ROOT, commit
 
 Metrics = dict[str, float]
+Found = TypeVar("Found")
+AT_ONCE = 2  # runs side by side: in a synchronous run engine and learner take turns, so one run keeps one core busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,13 @@ class FinishedRun:
 def run_recipe(recipe: str, folder: Path, overrides: Sequence[str]) -> FinishedRun:
     """``raylign train`` at scale=tiny. Raises RuntimeError with the end of its output when it fails.
 
-    A folder with a finished run of the same settings is read, not repeated.
+    A folder with a finished run of the same command on the same commit (and on an unchanged tree) is read, not
+    repeated; anything else in its place is removed.
     """
     command = [sys.executable, "-m", "raylign.cli", "train", f"recipe={recipe}", "scale=tiny", *overrides]
     command += [f"run.dir={folder}", "telemetry.progress=plain", "run.save_every=0"]
-    if not (folder / "finished.json").exists():
+    if not _is_run_of(folder, command[4:]):
+        shutil.rmtree(folder, ignore_errors=True)
         done = subprocess.run(
             command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
         )
@@ -54,6 +60,21 @@ def run_recipe(recipe: str, folder: Path, overrides: Sequence[str]) -> FinishedR
             raise RuntimeError(f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     finished = json.loads((folder / "finished.json").read_text())
     return FinishedRun(folder, finished["metrics"])
+
+
+def _is_run_of(folder: Path, overrides: Sequence[str]) -> bool:
+    """Whether the folder holds a finished run of these overrides on the commit that is checked out, unchanged."""
+    if not (folder / "finished.json").exists():
+        return False
+    git = json.loads((folder / "environment.json").read_text())["git"]
+    same = (folder / "overrides.txt").read_text().splitlines() == list(overrides)
+    return same and not git["changed"] and git["sha"] == commit()
+
+
+def together(jobs: Sequence[Callable[[], Found]], at_once: int = AT_ONCE) -> list[Found]:
+    """The results of all jobs in their order, `at_once` at a time. Raises what the first failing one raises."""
+    with ThreadPoolExecutor(at_once) as pool:
+        return [future.result() for future in [pool.submit(job) for job in jobs]]
 
 
 def stage(name: str, target: str, **fields: Any) -> str:

@@ -4,25 +4,30 @@ A  reward algebra: the hand-checkable group, and properties of random groups
 B  the keyword counter on crafted strings
 C  a simulated policy with essential reflections, waste and filler (numpy, `_arlcp_simulated`)
 D  a tiny language model through the real actors: over-thinking traces by sft, then RLOO with ARLCP, and two contrasts
-E  every logged reward recomputed from the rows of D's run folder
+E  every logged count, statistic and reward of D's run recomputed from the rows' texts and tokens
 
-    make experiment RECIPE=arlcp                  all parts, about 10 minutes on 2 cores
+    make experiment RECIPE=arlcp                  all parts, about 7 minutes on 2 quiet cores
     make experiment RECIPE=arlcp ARGS="A B C"     the parts without a language model, seconds
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import re
+import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.experiments._arlcp_simulated import DIFFICULTIES, simulate
-from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe
+from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage
 from benchmarks.experiments.report import ROOT, Claim, write
 from raylign.recipes.arlcp import KEYWORDS, KeywordCounter, ReflectionPenalty, shape_group
 from raylign.recipes.arlcp.toy import ZERO
@@ -196,27 +201,32 @@ def language_model(folder: Path) -> list[Claim]:
             note=f"{before['accuracy']:.3f} -> {after['accuracy']:.3f}",
         ),
     ]
-    runs = {"ARLCP": found} | {name: tiny_run(folder, name) for name in CONTRASTS}
-    for name, run in runs.items():
-        outcome = _outcome(run, "after")
+    for name, ended in {"ARLCP": "after"} | {name: f"after_{key}" for key, (name, _) in CONTRASTS.items()}.items():
+        outcome = _outcome(found, ended)
         note = f"accuracy {outcome['accuracy']:.3f}, length {outcome['length']:.1f}"
         claims.append(Claim(name=f"D/{name}: excess after", value=outcome["excess"], note=note))
     return claims
 
 
-CONTRASTS = {
-    "no gate": ["shaper.penalised=all"],
-    "alpha near 1": ["shaper.alpha=0.99", "shaper.lambdas=[0.25,0.5,0.75]"],
+SHAPER = "_target_:raylign.recipes.arlcp.ReflectionPenalty,n_1:6,n_2:12,keywords:['~']"
+CONTRASTS = {  # each trained from the same fine-tuned model, by a stage of its own
+    "no_gate": ("no gate", "penalised:all"),
+    "alpha_1": ("alpha 1", "alpha:1,lambdas:[0.25,0.5,0.75]"),
 }
 
 
-def tiny_run(folder: Path, contrast: str = "") -> FinishedRun:
-    """The recipe at scale=tiny; a contrast starts from the same fine-tuned model."""
-    common = [f"seed={SEED}", "telemetry.rollouts_per_step=0"]
-    if not contrast:
-        return run_recipe("arlcp", folder / "D-arlcp", common)
-    start = [f"model.path={folder / 'D-arlcp' / 'stages' / 'sft' / 'model'}", "~stages.sft", "~stages.before"]
-    return run_recipe("arlcp", folder / f"D-{contrast.replace(' ', '-')}", [*common, *start, *CONTRASTS[contrast]])
+@cache
+def tiny_run(folder: Path) -> FinishedRun:
+    """The recipe at scale=tiny, and behind it the contrasts."""
+    overrides = [f"seed={SEED}", "telemetry.rollouts_per_step=0"]
+    for key, (_, change) in CONTRASTS.items():
+        shaper = f"shaper:{{{SHAPER},{change}}}"
+        overrides += [
+            f"stages.{key}={{_target_:raylign.recipes.stages.rl.Rl,start:'@sft',steps:${{stages.rl.steps}},"
+            f"prompts_per_step:${{stages.rl.prompts_per_step}},group_size:${{stages.rl.group_size}},{shaper}}}",
+            stage(f"after_{key}", "evaluate.Evaluate", samples=4, greedy=False),
+        ]
+    return run_recipe("arlcp", folder / "D", overrides)
 
 
 def _outcome(run: FinishedRun, name: str) -> dict[str, float]:
@@ -230,23 +240,83 @@ def _outcome(run: FinishedRun, name: str) -> dict[str, float]:
 
 
 def recomputed(folder: Path) -> list[Claim]:
-    """Largest difference between a logged reward and the one that the logged counts, lengths and verdicts give."""
-    groups: dict[tuple[int, str], list[dict[str, float]]] = {}
+    """Every figure of a logged row from its text, its tokens and its group, by this file's own plain arithmetic.
+
+    Nothing of the recipe is called: counts, lengths and verdicts come from the text and the token ids, everything else
+    from those three. Advantages are those of the first step, where policy and reference are one and the KL charge is 0.
+    """
+    groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in tiny_run(folder).rollouts("rl"):
-        groups.setdefault((row["step"], row["prompt"]), []).append(row["metrics"])
-    config = ReflectionPenalty.Config(n_1=6, n_2=12)
-    worst = 0.0
-    for rows in groups.values():
-        columns = [np.array([row[f"arlcp/{name}"] for row in rows]) for name in ("reflections", "length", "correct")]
-        right = columns[2] == 1
-        found = shape_group(columns[0], columns[1], right, right, config)
-        logged = {
-            name: np.array([row[f"arlcp/{name}"] for row in rows]) for name in ("reward", "f_reflection", "f_length")
-        }
-        for name, values in logged.items():
-            worst = max(worst, float(np.abs(getattr(found, name) - values).max()))
-    note = f"{len(groups)} groups"
-    return [Claim(name="E/largest error of a recomputed row", value=worst, threshold=1e-9, relation="<=", note=note)]
+        groups.setdefault((row["step"], row["prompt"]), []).append(row)
+    first = min(step for step, _ in groups)
+    miscounted, worst, advantage = Counter(dict.fromkeys(("reflections", "length", "correct"), 0)), 0.0, 0.0
+    for (step, _), rows in groups.items():
+        seen = [_seen(row) for row in rows]
+        for row, facts in zip(rows, seen, strict=True):
+            miscounted.update(name for name, value in facts.items() if row["metrics"][f"arlcp/{name}"] != value)
+        scores = []
+        for row, expected in zip(rows, _by_hand(seen), strict=True):
+            worst = max(worst, *(abs(row["metrics"][f"arlcp/{name}"] - value) for name, value in expected.items()))
+            worst = max(worst, abs(row["score"] - expected["reward"]))
+            scores.append(expected["reward"])
+        if step == first:
+            others = [(sum(scores) - score) / (len(scores) - 1) for score in scores]
+            errors = [abs(row["advantage"] - s + o) for row, s, o in zip(rows, scores, others, strict=True)]
+            advantage = max(advantage, *errors)
+    note = f"{sum(map(len, groups.values()))} rows in {len(groups)} groups"
+    return [
+        *(
+            Claim(name=f"E/rows with another {name}", value=count, threshold=0, relation="==", note=note)
+            for name, count in miscounted.items()
+        ),
+        Claim(name="E/largest error of mu, sd, tier, f, r", value=worst, threshold=1e-9, relation="<=", note=note),
+        Claim(
+            name="E/largest error of an advantage",
+            value=advantage,
+            threshold=1e-5,
+            relation="<=",
+            note="first step; stored as float32",
+        ),
+    ]
+
+
+def _seen(row: Mapping[str, Any]) -> dict[str, float]:
+    """RTC, LEN and C of one answer of the toy, read off its text and its tokens."""
+    text, asked = row["text"], row["messages"][-1]["content"]
+    thought, closed, answer = text.partition("</think>")
+    boxes = re.findall(r"\\boxed\{([^{}]*)\}", answer)
+    well_formed = bool(closed) and "</think>" not in answer and "<think>" not in text
+    enough = sum(_alone(thought, mark) for mark in "~.") >= ord(asked[4]) - ord("A") + 1
+    right = well_formed and enough and bool(boxes) and boxes[-1].strip() == asked[5]
+    length = sum(len(turn["token_ids"]) for turn in row["turns"])
+    return {"reflections": _alone(text, "~"), "length": length, "correct": float(right)}
+
+
+def _alone(text: str, mark: str) -> int:
+    """How often a mark stands between characters that are neither letters nor digits."""
+    around = f" {text} "
+    sides = [(around[i - 1], around[i + 1]) for i, letter in enumerate(around) if letter == mark]
+    return sum(not any(side.isalnum() or side == "_" for side in pair) for pair in sides)
+
+
+def _by_hand(seen: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """The paper's equations for one group, answer by answer, with the toy's tiers (6 and 12)."""
+    pool = [facts for facts in seen if facts["correct"]]
+    mean, std = {}, {}
+    for name in ("reflections", "length"):
+        values = [facts[name] for facts in pool]
+        mean[name] = statistics.fmean(values) if values else 0.0
+        std[name] = statistics.stdev(values) if len(values) > 1 else 1.0
+    found = []
+    for facts in seen:
+        f = {name: 0.5 + 0.5 * math.tanh((facts[name] - mean[name]) / (std[name] + 1e-6) / 2) for name in mean}
+        tier = 0 if facts["reflections"] <= 6 else 1 if facts["reflections"] <= 12 else 2
+        share = (0.05, 0.10, 0.15)[tier]
+        reward = facts["correct"] * (1 - share * f["reflections"] - (0.2 - share) * f["length"])
+        statistic = {f"mean_{name}": mean[name] for name in mean} | {f"std_{name}": std[name] for name in std}
+        terms = {"tier": tier, "f_reflection": f["reflections"], "f_length": f["length"], "reward": reward}
+        found.append(statistic | terms)
+    return found
 
 
 if __name__ == "__main__":

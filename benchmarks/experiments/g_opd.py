@@ -6,7 +6,7 @@ C  read-out task through the real actors: base by sft, teacher by GRPO, students
 D  two tasks, a teacher each from one base, one student with routing by domain; swapped teachers must fail
 E  reward correction in closed form: a teacher's own base as reference beats a weaker student's for lambda > 1
 
-    make experiment RECIPE=g_opd                  all parts, about 15 minutes on 2 cores
+    make experiment RECIPE=g_opd                  all parts; the recipe's card has its measured cost
     make experiment RECIPE=g_opd ARGS="A B E"     the parts without a language model, a minute
 """
 
@@ -16,19 +16,21 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.experiments import _g_opd_closed_form as closed
-from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage
+from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
 from benchmarks.experiments.report import ROOT, Claim, write
 from raylign.recipes.g_opd import token_advantage
 
 SEEDS = (1, 2)
 SCORE = {"samples": 8, "greedy": False}
-STUDENT = {"steps": 120, "prompts_per_step": 48, "group_size": 1}
+STUDENT = {"steps": 48, "prompts_per_step": 48, "group_size": 1}
 TEACHER = {"steps": 14, "prompts_per_step": 8, "group_size": 6}
+DOMAIN_TEACHER = TEACHER | {"steps": 24}  # as many at a falling rate
 GRPO = {"_target_": "raylign.objectives.credit.GroupCredit"}
 CALIBRATED = {"base": 0.20, "teacher": 0.53, "0.5": 0.36, "1": 0.54, "1.25": 0.61}
 WITHOUT = ["~stages.teacher", "~stages.distill", "~stages.after"]  # the experiment brings its own
@@ -48,11 +50,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "experiments" / "g_opd-runs")
     parsed = parser.parse_args(arguments)
     wanted = parsed.parts or list(known)
-    started, claims = time.time(), []
-    for part in wanted:
-        begun = time.time()
-        claims += known[part](parsed.folder)
-        print(f"part {part}: {time.time() - begun:.0f} s", flush=True)
+    started = time.time()
+    longest_first = sorted(wanted, key="DCABE".index)
+    results = together([partial(known[part], parsed.folder) for part in longest_first])
+    found = dict(zip(longest_first, results, strict=True))
+    claims = [claim for part in wanted for claim in found[part]]
     slug = "g_opd" if set(wanted) == set(known) else f"g_opd-{''.join(sorted(wanted))}"
     settings = {"parts": wanted, "seeds": SEEDS, "student": STUDENT, "teacher": TEACHER}
     return 0 if write(slug, claims, settings, started=started) else 1
@@ -187,9 +189,9 @@ def several_teachers(folder: Path) -> list[Claim]:
             Claim(
                 name=f"D/{task}: student of swapped teachers - teacher",
                 value=_score(swapped, "score_125", task) - teacher,
-                threshold=0.02,
-                relation="<",
-                note="negative control: must fall short of what the right routing reaches",
+                threshold=-0.05,
+                relation="<=",
+                note="negative control: misses what lambda 1 (.03 around) and 1.25 (.02 above) ask for, with room",
             ),
         ]
     return claims
@@ -197,8 +199,8 @@ def several_teachers(folder: Path) -> list[Claim]:
 
 def _two_tasks(**teachers: str) -> list[str]:
     """Data of both tasks, and a teacher for the prompts of each: stages of this run, or these folders."""
-    found = ["data.generator.domains=[colours,shapes]", "stages.base.steps=1500"] if not teachers else []
-    found += ["data.generator.domains=[colours,shapes]"] if teachers else []
+    # The rate falls to a tenth: at the full one the weights of a student still wander by more than .03 in accuracy.
+    found = ["learner.optim.schedule=linear", "data.generator.domains=[colours,shapes]"]
     found += ["data.size=16384", "data.holdout=512", "~scorers.teacher"]
     for task in ("colours", "shapes"):
         path = teachers.get(task, f"@tutor_{task}")
@@ -209,13 +211,14 @@ def _two_tasks(**teachers: str) -> list[str]:
 def _teachers() -> list[str]:
     stages = [stage("score_base", "evaluate.Evaluate", **SCORE)]
     for task in ("colours", "shapes"):
-        stages += [stage(f"tutor_{task}", "rl.Rl", credit=GRPO, start="@base", domains=[task], **TEACHER)]
+        stages += [stage(f"tutor_{task}", "rl.Rl", credit=GRPO, start="@base", domains=[task], **DOMAIN_TEACHER)]
         stages += [stage(f"score_tutor_{task}", "evaluate.Evaluate", **SCORE)]
     return stages + _merged("1", "@base") + _merged("1.25", "@base")
 
 
 def _merged(weight: str, start: str) -> list[str]:
-    student = _student(_plain(weight), float(weight), {"prompts_per_step": 96, "start": start})
+    # Two tasks to learn at once: at 48 steps the student is still .03 behind the stronger teacher.
+    student = _student(_plain(weight), float(weight), {"prompts_per_step": 96, "steps": 80, "start": start})
     return [student, stage(f"score_{_plain(weight)}", "evaluate.Evaluate", **SCORE)]
 
 

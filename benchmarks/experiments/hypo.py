@@ -6,7 +6,7 @@ C  real pairs (hh-rlhf, harmless) and a unigram language model (5 splits)
 D  a transformer through the real actors: the recipe's own stages, on synthetic and on real pairs (see `_hypo_runs`)
 E  the trainer's equivalences through the real actors: without a floor HyPO's losses are DPO's, to the last bit
 
-    make experiment RECIPE=hypo                 all parts, several minutes on 2 cores
+    make experiment RECIPE=hypo                 all parts, about 7 minutes on 2 quiet cores
     make experiment RECIPE=hypo ARGS="A B C"    the parts without actors, seconds
 """
 
@@ -204,12 +204,19 @@ def _judge(margin: torch.Tensor, ref: torch.Tensor) -> dict[str, float]:
 
 
 def real_pairs(splits: range = range(5), path: Path = HH_RLHF) -> list[Claim]:
-    """Averaged log-probs of a unigram model, β = 5, 400 steps of rate 8; 600 pairs held out."""
+    """Averaged log-probs of a unigram model, β = 5, 400 steps of rate 8; 600 pairs held out, 899 to train on (the
+    shared file has 1,500 rows where the digest's has 2,312).
+
+    The digest asks the two gains of hypo "on every split"; of the relative agreement it says that it "stays above .57"
+    and calibrates means. It is therefore a mean on the held-out pairs here, with each split's figure beside it, and
+    on the pairs that are trained on, where a trainer logs it, the smallest split.
+    """
     if not path.exists():
         raise SystemExit(f"part C needs {path}; see ../shared/data/README.md")
     pairs = [pair for pair in read_pairs(path) if pair is not None]
     found = [_unigram(pairs, seed) for seed in splits]
     relative = [run["dpo"]["relative_agreement"] for run in found]
+    trained = [run["dpo"]["relative_agreement/train"] for run in found]
     claims = [
         _worst("C/pessimistic agreement: hypo - dpo", found, "hypo", "dpo", metric="agreement/pessimistic", limit=0.10),
         _worst("C/overall agreement: hypo - dpo", found, "hypo", "dpo", metric="agreement", limit=0.0, relation=">"),
@@ -226,7 +233,14 @@ def real_pairs(splits: range = range(5), path: Path = HH_RLHF) -> list[Claim]:
             value=float(np.mean(relative)),
             threshold=0.57,
             relation=">",
-            note=f"mean of {len(found)} splits, from {min(relative):.3f} to {max(relative):.3f}",
+            note=f"held out, mean of {len(found)} splits: {', '.join(f'{share:.3f}' for share in relative)}",
+        ),
+        Claim(
+            name="C/relative agreement of dpo, as logged in training",
+            value=min(trained),
+            threshold=0.57,
+            relation=">",
+            note=f"training pairs, smallest of {len(found)} splits",
         ),
         Claim(
             name="C/pessimistic agreement of dpo",
@@ -266,6 +280,8 @@ def _unigram(pairs: list[PairText], seed: int, held: int = 600, words: int = 150
     for name, mode in METHODS.items():
         theta = _descend(mode, features[train], reference, beta=5.0, steps=400, rate=8.0)
         found[name] = _judge(features[test] @ theta, features[test] @ reference)
+        seen = _judge(features[train] @ theta, features[train] @ reference)
+        found[name]["relative_agreement/train"] = seen["relative_agreement"]
     return found
 
 

@@ -98,7 +98,7 @@ def write(
     found = {
         "slug": slug,
         "passed": passed,
-        "commit": _commit(),
+        "commit": commit(),
         "machine": {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "seconds": None if started is None else round(time.time() - started, 1),
@@ -131,7 +131,7 @@ def _text(value: float | tuple[float, float]) -> str:
     return f"[{value[0]:g}, {value[1]:g}]" if isinstance(value, tuple) else f"{float(value):.4g}"
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit that was run, with a plus sign when the tree differs from it; empty outside a repository."""
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -7,16 +7,21 @@ import math
 import os
 import secrets
 import socket
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raylign.config.schema import ClusterConfig
 from raylign.errors import PlanError
 from raylign.plan import Plan
 
 LOCAL = "local"
+SHARED_TIMEOUT_S = 180.0  # a worker process must start on every node
 
 
 def local_gpus() -> int:
@@ -42,13 +47,50 @@ def connect(config: ClusterConfig, plan: Plan) -> Plan:
         _start(config, plan)
         return checked
     _join(config)
-    return plan.check(live_nodes())
+    return plan if config.autoscale else plan.check(live_nodes())
 
 
 def live_nodes() -> list[dict[str, float]]:
     """CPUs and GPUs of every live node of the connected cluster."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [{"CPU": node.get("CPU", 0.0), "GPU": node.get("GPU", 0.0)} for node in nodes]
+
+
+def check_shared(folder: Path) -> None:
+    """Make sure that every node of the connected cluster sees a run folder: learners save into it, all write logs.
+
+    Raises PlanError naming the nodes that do not. A cluster of one node is not asked.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) < 2:
+        return
+    marker = folder / ".seen-by-all"
+    marker.write_text(secrets.token_hex(16))
+    blind = nodes_without(marker, nodes)
+    marker.unlink()
+    if blind:
+        raise PlanError(
+            f"run.dir = {folder} is not shared: {', '.join(blind)} of {len(nodes)} nodes do not see what is written "
+            "there.\n  fix: name a folder on storage that all nodes mount (NFS, a ReadWriteMany claim, ...)"
+        )
+
+
+def nodes_without(file: Path, nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the nodes on which a file is absent or holds something else than here."""
+    text = file.read_text() if file.exists() else ""
+    answers = [
+        ray.remote(num_cpus=0, max_retries=2)(_holds)
+        .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+        .remote(str(file), text)
+        for node in nodes
+    ]
+    seen = ray.get(answers, timeout=SHARED_TIMEOUT_S)
+    return [node["NodeManagerHostname"] for node, sees in zip(nodes, seen, strict=True) if not sees]
+
+
+def _holds(file: str, text: str) -> bool:
+    path = Path(file)
+    return path.exists() and path.read_text() == text
 
 
 def shutdown() -> None:
@@ -61,16 +103,27 @@ def _start(config: ClusterConfig, plan: Plan) -> None:
     # what later `ray` commands do. A token of this run alone keeps the door shut and leaves nothing behind.
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    node = local_node(config, plan)
-    ray.init(
-        address=LOCAL,
-        num_cpus=int(node["CPU"]),
-        num_gpus=int(node["GPU"]),
-        object_store_memory=config.object_store_mb * 2**20,
-        include_dashboard=config.dashboard,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    node, begun = local_node(config, plan), time.monotonic()
+    while True:
+        try:
+            ray.init(
+                address=LOCAL,
+                num_cpus=int(node["CPU"]),
+                num_gpus=int(node["GPU"]),
+                object_store_memory=config.object_store_mb * 2**20,
+                include_dashboard=config.dashboard,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            return
+        except Exception as cause:  # Ray gives a node of its own 30 s to come up and raises no narrower class
+            if "timed out during startup" not in str(cause):
+                raise
+            if time.monotonic() - begun > config.ready_timeout_s:
+                raise PlanError(
+                    f"Ray did not start on this machine within cluster.ready_timeout_s={config.ready_timeout_s:g}: "
+                    "it is too busy; wait, or raise the limit"
+                ) from cause
 
 
 def _join(config: ClusterConfig) -> None:

@@ -118,7 +118,7 @@ def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """Means per reward over what was measured, the share that was missing, and lengths.
 
     Metrics that shapers and strategies left on groups and trajectories are averaged over those that have them. Rewards
-    are also given by domain, ``reward/<name>/<domain>``, where the prompts have several.
+    and mean lengths are also given by domain, ``reward/<name>/<domain>``, where the prompts have several.
     """
     trajectories = [t for group in groups for t in group.trajectories]
     metrics = _means([group.metrics for group in groups]) | _means([t.metrics for t in trajectories])
@@ -126,22 +126,27 @@ def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
     if len(domains) > 1:
         for domain in domains:
             of_domain = [group for group in groups if group.prompt.domain == domain]
-            metrics |= {f"{name}/{domain}": value for name, value in _rewards_of(of_domain).items()}
+            found = _rewards_of(of_domain) | _mean_length(of_domain)
+            metrics |= {f"{name}/{domain}": value for name, value in found.items()}
     for name in sorted({name for t in trajectories for name in t.rewards}):
-        found = [t.rewards[name] for t in trajectories if name in t.rewards]
-        metrics[f"missing/{name}"] = float(np.mean([isinstance(reward, Missing) for reward in found]))
-    metrics |= _rewards_of(groups)
+        rewards = [t.rewards[name] for t in trajectories if name in t.rewards]
+        metrics[f"missing/{name}"] = float(np.mean([isinstance(reward, Missing) for reward in rewards]))
+    metrics |= _rewards_of(groups) | _mean_length(groups)
     scores = [score for group in groups for score in group.scores if score is not None]
     if scores:
         metrics |= {"reward/mean": float(np.mean(scores)), "reward/std": float(np.std(scores))}
     lengths = [t.response_length for t in trajectories]
     if lengths:
         metrics |= {
-            "length/mean": float(np.mean(lengths)),
             "length/max": float(np.max(lengths)),
             "length/truncated": float(np.mean([t.truncated for t in trajectories])),
         }
     return metrics
+
+
+def _mean_length(groups: Sequence[Group]) -> dict[str, float]:
+    lengths = [t.response_length for group in groups for t in group.trajectories]
+    return {"length/mean": float(np.mean(lengths))} if lengths else {}
 
 
 def _rewards_of(groups: Sequence[Group]) -> dict[str, float]:

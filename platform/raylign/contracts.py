@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from raylign.columns import Columns
-from raylign.records import Float32s, Group, Int32s, Prompt, Reward, StopReason, Trajectory, Value
+from raylign.records import Float32s, Group, Int32s, Message, Missing, Prompt, Reward, StopReason, Trajectory, Value
 
 if TYPE_CHECKING:
     import torch
@@ -185,6 +185,17 @@ class RewardShaper(Protocol):
         """Undo a restart."""
 
 
+class GroupSelector(Protocol):
+    """Chooses what a step learns from, between shaper and credit: trajectories of groups, and groups.
+
+    A part made as ``Selector(config, seed=run seed)``. It remembers nothing: what it draws by lot derives from the seed
+    and the prompts' keys.
+    """
+
+    def select(self, groups: Sequence[Group]) -> list[Group]:
+        """Some of the groups with some of their trajectories, in their old order. Scores are filled in, or None."""
+
+
 # ---------------------------------------------------------------------------------------------- credit, losses
 
 
@@ -285,7 +296,10 @@ class RolloutPool(Protocol):
         """Finished trajectories, in small lists, as they come. Survives the death of workers."""
 
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:
-        """Load new weights everywhere, prove it by the probe; returns seconds and gaps."""
+        """Load new weights everywhere, prove it by the probe; returns seconds and gaps. Draws in flight go on."""
+
+    async def busy(self) -> tuple[float, int]:
+        """Seconds that all engines have computed so far, and how many engines can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,7 +331,22 @@ class StreamScorer(Protocol):
     """Frozen models that fill one named stream of a batch: a reference, or teachers routed by domain."""
 
     async def stream(self, batch: Columns, prompts: Sequence[Prompt]) -> Float32s:
-        """[N] log-prob of every loss token, 0 elsewhere. ``prompts[g]`` is the prompt of the rows of group g."""
+        """[N] log-prob of every loss token, 0 elsewhere. ``prompts[g]`` is the prompt of the rows of group g.
+
+        A row that could not be scored is NaN on all of its loss tokens.
+        """
+
+
+class ScorerContext(Protocol):
+    """What a frozen model reads before the sampled tokens, in place of the prompt that the policy read."""
+
+    max_missing: float  # share of the rows of one step without a context that ends the run
+
+    async def messages(self, prompt: Prompt, response: str) -> tuple[Message, ...] | Missing:
+        """The conversation that the sampled ids are appended to; Missing: the row stays unscored.
+
+        response: the sampled text of the row, without special tokens.
+        """
 
 
 class Learner(Protocol):
@@ -331,6 +360,11 @@ class Learner(Protocol):
 
     async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
         """One optimiser step on the whole batch. `objective` is a `_target_` node."""
+
+    def seen(self) -> Float32s | None:
+        """[N] log-prob of every loss token in the forward pass of the last `update`, 0 elsewhere; None where there was
+        none.
+        """
 
     async def publish(self, version: int) -> WeightUpdate:
         """The weights as they are now, with a probe that proves them."""

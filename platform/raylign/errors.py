@@ -76,3 +76,19 @@ class EnvironmentLost(RaylignError):
 
 class SandboxError(RaylignError):
     """A sandbox cannot isolate, or failed itself; says nothing about the program that was to run."""
+
+
+class JudgeError(RaylignError):
+    """A judge gave no verdict. What depends on it is Missing, never a score."""
+
+
+class JudgeUnavailable(JudgeError):
+    """The judge could not be reached, or refused the request, after all retries."""
+
+
+class JudgeUnreadable(JudgeError):
+    """The judge answered, but never in the form that was asked for: an error of the judge, not of who is judged."""
+
+
+class ToolFailure(RaylignError):
+    """A tool's own machinery broke; a call that makes no sense is answered instead."""

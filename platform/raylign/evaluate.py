@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from raylign.collect import collect, reward_metrics
 from raylign.contracts import RewardPools, RewardShaper, RolloutPool, RolloutTask, Sampling
+from raylign.objectives.shaping import WeightedSum
 from raylign.records import Group, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """Metrics of one evaluation and the groups behind them.
+
+    A score here is the weighted sum of the rewards, whatever the shaper makes of them for training: a length penalty
+    or a group's statistics have no place in a result. What the shaper logs is logged.
 
     ``eval/score`` is the mean score, ``eval/best`` the mean over prompts of the best of `samples`, and
     ``eval/prompts`` the number of prompts with at least one measured answer.
@@ -38,7 +42,8 @@ class Evaluator:
 
     rollouts: RolloutPool
     rewards: RewardPools
-    shaper: RewardShaper
+    weights: Mapping[str, float]  # of the rewards
+    shaper: RewardShaper  # for its metrics
     sampling: Sampling
     seed: int
     stall_s: float = 1800.0
@@ -46,11 +51,17 @@ class Evaluator:
     async def run(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
         """Sample every prompt `samples` times and score it. greedy: temperature 0 (then samples should be 1)."""
         tasks = [
-            RolloutTask(prompt=prompt, n=samples, sampling=self.sampling, run_seed=self.seed, greedy=greedy)
+            RolloutTask(
+                prompt=prompt, n=samples, sampling=self.sampling, run_seed=self.seed, greedy=greedy, training=False
+            )
             for prompt in prompts
         ]
         found = await collect(tasks, self.rollouts, self.rewards, self.stall_s)
-        groups = self.shaper.shape(found.groups)
+        plain = WeightedSum(WeightedSum.Config(), self.weights, self.sampling.max_tokens).shape(found.groups)
+        groups = [
+            replace(group, scores=unshaped.scores)
+            for group, unshaped in zip(self.shaper.shape(found.groups), plain, strict=True)
+        ]
         scored = [[score for score in group.scores if score is not None] for group in groups]
         measured = [scores for scores in scored if scores]
         metrics = {f"eval/{name}": value for name, value in reward_metrics(groups).items()}

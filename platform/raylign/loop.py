@@ -1,11 +1,13 @@
-"""The training loop: generate -> reward (streamed) -> shape -> credit -> learn -> publish weights.
+"""The training loop: generate -> reward (streamed) -> shape -> select -> credit -> learn -> publish weights.
 
-    source --tasks--> rollouts --trajectories--> rewards --groups--> shaper --scores--> credit
-                         ^                                                                |
-                         +-- weights, proven by a probe -- learner <-- rows, advantages --+
+    source --tasks--> rollouts --trajectories--> rewards --groups--> shaper --scores--> selector --> credit
+      (feed)             ^                                                                             |
+                         +---------- weights, proven by a probe ---------- learner <-- rows, advantages+
 
-Synchronous: every sample of step k is drawn from policy version k, so that a killed run repeats itself exactly from its
-last checkpoint. The loop knows the contracts only; which algorithm runs is a matter of the parts that it is given.
+Synchronous (``staleness=0``): every sample of step k is drawn from policy version k, so that a killed run repeats
+itself exactly from its last checkpoint. With a staleness above 0 rollouts run ahead by at most so many versions while
+the learner learns, and new weights reach them in flight (see `raylign.feed`); nothing else differs. The loop knows the
+contracts only; which algorithm runs is a matter of the parts that it is given.
 """
 
 from __future__ import annotations
@@ -18,20 +20,22 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from raylign.collect import Collected, collect, refuse_missing, reward_metrics, rows_of
+from raylign.collect import Collected, refuse_missing, reward_metrics, rows_of
 from raylign.columns import Columns
 from raylign.contracts import (
     Credit,
+    GroupSelector,
     Learner,
     PromptSource,
     RewardPools,
     RewardShaper,
     RolloutPool,
-    RolloutTask,
     Sampling,
     StreamScorer,
 )
 from raylign.errors import RewardError
+from raylign.feed import Feed, FeedSettings
+from raylign.objectives.selection import selection_metrics
 from raylign.records import Group, Prompt
 
 Part = TypeVar("Part")
@@ -51,6 +55,8 @@ class LoopSettings:
     dynamic_sampling: bool = False  # refill groups whose scores are all equal
     sampling_rounds: int = 4  # tries to fill a step; then it goes on with what it has
     critic_warmup: int = 0  # steps in which only the critic learns
+    staleness: int = 0  # policy versions that rollouts may run ahead; 0: synchronous
+    steps: int = 0  # of the whole stage, so that nothing runs ahead of its end; 0: unknown
     missing_limits: Mapping[str, float] = field(default_factory=dict)
     stall_s: float = 1800.0
 
@@ -67,6 +73,7 @@ class Parts:
     learner: Learner
     objective: Mapping[str, Any]  # `_target_` node, built in the learner
     objective_needs: frozenset[str]
+    selector: GroupSelector | None = None  # None: everything is learned from
     critic: Learner | None = None
     critic_objective: Mapping[str, Any] | None = None
     scorers: Mapping[str, StreamScorer] = field(default_factory=dict)  # stream name -> who fills it
@@ -91,6 +98,21 @@ class Loop:
         self.settings = settings
         self.on_phase = on_phase  # told (step, phase) when a phase begins: rollout, reward, score, learn, publish
         self.version = 0
+        self.feed = Feed(
+            parts.source,
+            parts.rollouts,
+            parts.rewards,
+            FeedSettings(
+                seed=settings.seed,
+                prompts_per_step=settings.prompts_per_step,
+                group_size=settings.group_size,
+                sampling=settings.sampling,
+                staleness=settings.staleness,
+                steps=settings.steps,
+                stall_s=settings.stall_s,
+            ),
+        )
+        self._busy = 0.0  # seconds that all engines have worked so far
 
     def state_dict(self) -> dict[str, Any]:
         """The controller's share of a checkpoint."""
@@ -111,6 +133,7 @@ class Loop:
         """Put the learner's weights into every rollout engine and prove that they are live."""
         update = await self.parts.learner.publish(self.version)
         found = await self.parts.rollouts.publish(update)
+        self.feed.published(self.version)
         return {f"publish/{name}": value for name, value in found.items()}
 
     async def step(self, step: int) -> StepResult:
@@ -139,7 +162,8 @@ class Loop:
         self.on_phase(step, "publish")
         metrics |= await self.publish()
         clock.lap("publish")
-        metrics |= self._observe(collected)
+        metrics |= self._observe(collected) | self.feed.metrics() | _ages(batch, self.version - 1)
+        metrics |= await self._idle(clock)
         metrics |= clock.laps | {
             "time/step": clock.total,
             "tokens/sampled": float(collected.tokens),
@@ -148,20 +172,25 @@ class Loop:
         return StepResult(groups=kept, batch=batch, metrics=metrics)
 
     async def _groups(self, step: int) -> tuple[Collected, dict[str, float]]:
-        """Shaped groups of one step; with dynamic sampling, only groups whose scores differ, refilled if need be."""
+        """Shaped and selected groups of one step; with dynamic sampling, only groups whose scores differ, refilled if
+        need be before the selection.
+        """
         settings, kept, seen, rounds = self.settings, [], [], 0
         while True:
             rounds += 1
             self.on_phase(step, "rollout")
-            found = await self._round(settings.prompts_per_step, lambda: self.on_phase(step, "reward"))
+            found = await self.feed.take(settings.prompts_per_step, lambda: self.on_phase(step, "reward"))
+            found.groups = self.parts.shaper.shape(found.groups)
             seen.append(found)
             useful = [group for group in found.groups if not settings.dynamic_sampling or _differ(group)]
             kept += useful
+            self.feed.dropped(len(found.groups) - len(useful))
             if len(kept) >= settings.prompts_per_step or not settings.dynamic_sampling:
                 break
             if rounds >= settings.sampling_rounds:
                 break
         everything = [group for found in seen for group in found.groups]
+        self.feed.dropped(len(kept) - settings.prompts_per_step)  # a step is worth its prompts, filled or not
         refuse_missing(everything, settings.missing_limits)
         metrics = reward_metrics(everything) | {
             "groups/equal": float(np.mean([not _differ(group) for group in everything])),
@@ -171,8 +200,10 @@ class Loop:
             "groups/fill": min(1.0, len(kept) / settings.prompts_per_step),
             "time/reward_tail": sum(found.reward_tail_s for found in seen),
         }
+        chosen, found_by_selector = self._selected(kept[: settings.prompts_per_step])
+        metrics |= found_by_selector
         collected = Collected(
-            groups=kept[: settings.prompts_per_step],
+            groups=chosen,
             generate_s=sum(found.generate_s for found in seen),
             reward_tail_s=sum(found.reward_tail_s for found in seen),
             tokens=sum(found.tokens for found in seen),
@@ -180,20 +211,29 @@ class Loop:
         )
         return collected, metrics
 
+    def _selected(self, groups: list[Group]) -> tuple[list[Group], dict[str, float]]:
+        """What the selector keeps; with dynamic sampling, without the groups that it has made equal."""
+        if self.parts.selector is None:
+            return groups, {}
+        chosen = self.parts.selector.select(groups)
+        metrics = selection_metrics(groups, chosen)
+        return [group for group in chosen if not self.settings.dynamic_sampling or _differ(group)], metrics
+
     def _observe(self, collected: Collected) -> dict[str, float]:
         """Show the source every group that was sampled, before any was dropped; what it has to say about them."""
         source = self.parts.source
         source.observe(collected.sampled)
         return {f"source/{name}": value for name, value in source.metrics().items()}
 
-    async def _round(self, n: int, generated: Callable[[], None]) -> Collected:
-        settings, parts = self.settings, self.parts
-        tasks = [
-            RolloutTask(prompt=prompt, n=settings.group_size, sampling=settings.sampling, run_seed=settings.seed)
-            for prompt in parts.source.next(n)
-        ]
-        found = await collect(tasks, parts.rollouts, parts.rewards, settings.stall_s, generated)
-        found.groups = parts.shaper.shape(found.groups)
+    async def _idle(self, clock: _Clock) -> dict[str, float]:
+        """Shares of the step in which engines and learner stood still, as far as they can tell."""
+        worked = sum(clock.laps.get(f"time/{name}", 0.0) for name in ("score", "learn", "publish"))
+        found = {"idle/learner": 1.0 - worked / max(clock.total, 1e-9)}
+        busy, engines = await self.parts.rollouts.busy()
+        if engines:
+            share = (busy - self._busy) / max(clock.total * engines, 1e-9)
+            self._busy = busy
+            found["idle/rollout"] = 1.0 - min(1.0, share)
         return found
 
     async def _annotate(self, batch: Columns, prompts: Sequence[Prompt]) -> tuple[Columns, dict[str, float]]:
@@ -237,6 +277,14 @@ def minibatches(batch: Columns, count: int, seed: Sequence[int]) -> list[Columns
     order = np.random.default_rng(list(seed)).permutation(np.unique(batch.groups))
     parts = [np.flatnonzero(np.isin(batch.groups, part)) for part in np.array_split(order, count)]
     return [batch.select(rows) for rows in parts if len(rows)]
+
+
+def _ages(batch: Columns, version: int) -> dict[str, float]:
+    """Versions between the policy that sampled a token and the one that learns from it."""
+    ages = version - np.asarray(batch["policy_version"])[np.asarray(batch["loss_mask"], bool)]
+    if not ages.size or not ages.any():
+        return {}
+    return {"async/token_age": float(ages.mean()), "async/token_age_max": float(ages.max())}
 
 
 def _differ(group: Group) -> bool:

@@ -148,6 +148,8 @@ def make_plan(config: Config) -> Plan:
                     name="environment", actors=worlds.workers, cpus=worlds.cpus, gpus=0.0, setting="environment.workers"
                 )
             )
+    if {"rollout", "rewards"} & wanted:
+        roles += [_judge(name, config, facts) for name in config.judges]
     if "rewards" in wanted:
         for name, reward in config.rewards.items():
             key = f"rewards.{name}"
@@ -226,6 +228,26 @@ def _scorer(name: str, config: Config, policy: ModelFacts) -> Role:
         memory_gb=sum(sizes.values()) / GB,
         memory=_parts(sizes),
         setting=f"scorers.{name}.gpus",
+    )
+
+
+def _judge(name: str, config: Config, policy: ModelFacts) -> Role:
+    judge = config.judges[name]
+    own = judge.path and not judge.path.startswith("@") and not judge.endpoint
+    facts = model_facts(ModelConfig(path=judge.path)) if own else policy
+    sizes: dict[str, float] = {}
+    if not judge.endpoint:
+        width = 4 if (judge.dtype or config.model.dtype) == "float32" else 2
+        sizes["weights"] = facts.parameters * width / judge.tensor_parallel
+        sizes |= {} if judge.gpus else {"KV cache": judge.kv_cache_gb * GB}
+    return Role(
+        name=f"judge/{name}",
+        actors=judge.workers,
+        cpus=judge.cpus,
+        gpus=judge.gpus,
+        memory_gb=sum(sizes.values()) / GB,
+        memory=_parts(sizes) or f"asks {judge.endpoint}",
+        setting=f"judges.{name}.workers",
     )
 
 

@@ -17,7 +17,7 @@ from raylign.errors import RunError
 IDENTITY = "identity.json"
 FINISHED = "finished.json"
 LOCK = ".lock"
-UNESSENTIAL = ("run", "cluster", "telemetry")  # may differ between a run and its resumption
+UNESSENTIAL = ("run", "cluster", "telemetry", "sweep", "alarms")  # may differ between a run and its resumption
 
 
 class RunFolder:

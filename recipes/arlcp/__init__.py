@@ -16,13 +16,16 @@ reference, learner; no critic, no judge.
 
 Command: ``raylign train recipe=arlcp scale=tiny`` (gpu and above: also ``model.path=… data.path=deepscaler.jsonl``)
 Elsewhere, by overrides alone: ``recipe=composition_rl shaper={_target_: raylign.recipes.arlcp.ReflectionPenalty}``
+7B: ``learner`` as above, ``stages.rl.eval_every=10 run.save_every=10``; the 1.5B script runs three epochs (steps=930)
 Baselines: ``shaper.split=length`` is TLMRE, ``shaper.split=reflection`` drops the length term, ``shaper.split=fixed``
 the tiers, ``shaper.alpha=0`` everything but correctness.
 
 Expected: the paper's 1.5B model answers 53 % shorter at +5.8 points of accuracy (mean of five benchmarks). At
-scale=tiny the excess of reflections over what a task needs at least halves at equal accuracy (see
-`benchmarks/experiments/arlcp.py`).
-Cost: paper 8 GPUs, 128 x 16 samples of up to 16k tokens a step, about 310 steps; tiny a few minutes on 2 cores.
+scale=tiny the excess of reflections over what a task needs falls from 8.1 to 0.8 within 40 steps, the answer from 34 to
+24 tokens, while accuracy goes from .98 to .99 (seed 1). In this toy nearly every answer is right, so the run without
+the gate ends alike (0.7, .98): what the gate is worth does not show here (`benchmarks/experiments/arlcp.py`).
+Cost: paper 8 GPUs, 128 x 16 samples of up to 16k tokens a step, about 310 steps; tiny, with its supervised start, about
+6 CPU minutes, the experiment 9 to 10.
 
 Deviations and choices:
 
@@ -32,6 +35,9 @@ Deviations and choices:
 - Equality of answers is the verifier's: math-verify by default, where the released code has the MATH family's
   normaliser and a sympy check of its own (reduced fractions to the letter, at most two unknowns).
 - lr 2e-6 and batch follow the released scripts; `steps` is one epoch of DeepScaleR's 40k problems [inferred].
+- Validation samples at .6 and top-p .95, 16 answers a prompt; the released scripts repeat only AIME and AMC 16 times.
+- An evaluation's score is accuracy; the shaped reward is logged as ``arlcp/reward``.
+- [inferred] scale=tiny: 0.1 million parameters (the digest: 1 to 5), one letter a token, no plain steps in the traces.
 """
 
 from __future__ import annotations
@@ -220,8 +226,8 @@ class ReflectionPenalty:
                 raise ValueError(f"n_1={self.n_1}, n_2={self.n_2}: set 0 <= n_1 < n_2")
             if len(self.lambdas) != len(TIERS):
                 raise ValueError(f"lambdas has {len(self.lambdas)} values, one per tier makes {len(TIERS)}")
-            if not 0 <= self.alpha < 1:
-                raise ValueError(f"alpha={self.alpha}: set 0 <= alpha < 1, so that right answers outrank wrong ones")
+            if not 0 <= self.alpha <= 1:
+                raise ValueError(f"alpha={self.alpha}: set 0 <= alpha <= 1, so that right answers outrank wrong ones")
             shares = self.lambdas if self.split is Split.tiered else []
             shares = [self.fixed_reflection] if self.split is Split.fixed else shares
             # alpha 0 turns the penalties off whatever the split says

@@ -19,15 +19,19 @@ VALUE = r"\s*\$?\s*(?:=|:|is|equals)\s*\$?\s*(?P<value>-?[^\s;,$]+(?:\}\{[^\s;,$
 
 def passes(group: Group, reward: str) -> list[float]:
     """1 or 0 for every trajectory that was measured; `reward` names who says solved, "" the only one or the score."""
-    found = []
-    for index, trajectory in enumerate(group.trajectories):
-        name = reward or (next(iter(trajectory.rewards)) if len(trajectory.rewards) == 1 else "")
-        measured = trajectory.rewards.get(name)
-        if isinstance(measured, Value):
-            found.append(float(measured.score >= SOLVED))
-        elif not name and group.scores and group.scores[index] is not None:
-            found.append(float(group.scores[index] >= SOLVED))  # type: ignore[operator]
-    return found
+    found = (_passed(group, index, reward) for index in range(len(group.trajectories)))
+    return [float(passed) for passed in found if passed is not None]
+
+
+def _passed(group: Group, index: int, reward: str) -> bool | None:
+    """Whether a trajectory of the group solved its prompt; None where that was not measured."""
+    trajectory = group.trajectories[index]
+    name = reward or (next(iter(trajectory.rewards)) if len(trajectory.rewards) == 1 else "")
+    measured = trajectory.rewards.get(name)
+    if isinstance(measured, Value):
+        return measured.score >= SOLVED
+    score = group.scores[index] if not name and group.scores else None
+    return None if score is None else score >= SOLVED
 
 
 def composition(group: Group) -> Mapping[str, Any]:
@@ -56,20 +60,27 @@ def _states(text: str, symbol: str, value: str) -> bool:
 
 
 def step_metrics(groups: Sequence[Group], reward: str) -> dict[str, float]:
-    """Solve-all, solve-none and informative ratios, accuracy and length per depth, recovery of the linked values."""
+    """Solve-all, solve-none and informative ratios, accuracy and length per depth, recovery of the linked values.
+
+    `lucky`: share of the solved chains whose first linked value is not stated right; only the last answer is verified.
+    """
     rates: dict[int, list[float]] = defaultdict(list)
     lengths: dict[int, list[int]] = defaultdict(list)
     first: list[bool] = []
     every: list[bool] = []
+    lucky: list[bool] = []
     for group in groups:
         depth = int(composition(group).get("depth", 1))
         passed = passes(group, reward)
         if passed:
             rates[depth].append(float(np.mean(passed)))
         lengths[depth] += [trajectory.response_length for trajectory in group.trajectories]
-        for found in [_recovery(trajectory, group) for trajectory in group.trajectories]:
+        for index, trajectory in enumerate(group.trajectories):
+            found = _recovery(trajectory, group)
             first += found[:1]
             every += found
+            if found and _passed(group, index, reward):
+                lucky.append(not found[0])
     metrics = _ratios([rate for values in rates.values() for rate in values])
     for depth, values in sorted(rates.items()):
         metrics[f"accuracy/depth_{depth}"] = float(np.mean(values))
@@ -77,6 +88,8 @@ def step_metrics(groups: Sequence[Group], reward: str) -> dict[str, float]:
     metrics |= {f"length/depth_{depth}": float(np.mean(values)) for depth, values in sorted(lengths.items()) if values}
     if first:
         metrics |= {"v1_recovered": float(np.mean(first)), "links_recovered": float(np.mean(every))}
+    if lucky:
+        metrics["lucky"] = float(np.mean(lucky))
     return metrics
 
 

@@ -51,6 +51,8 @@ class CompositionSource:
         slots: Slots = Slots.product
         first_domain: str = ""  # seeds of the slots before the last, "": all; cross-domain composition
         last_domain: str = ""  # seeds of the last slot, "": all
+        first_size: int = 0  # seeds that may stand before the last slot, drawn once (the paper's ablation: 500); 0: all
+        last_size: int = 0  # the same of the last slot
         linked: bool = True  # False: side by side without a link, the paper's control
         max_prompt_tokens: int = 0  # longer chains are dropped and counted; 0: no limit
         reward: str = ""  # the reward that says solved (1); "": the only one, or else the score
@@ -58,6 +60,8 @@ class CompositionSource:
         def __post_init__(self) -> None:
             if self.candidates < 1:
                 raise ValueError(f"candidates={self.candidates} must be at least 1")
+            if min(self.first_size, self.last_size) < 0:
+                raise ValueError(f"first_size={self.first_size}, last_size={self.last_size}: 0 (all) or more")
             if self.path and self.mode is Mode.online:
                 raise ValueError("path holds a set made in advance: set mode=offline, or leave path empty")
 
@@ -69,8 +73,9 @@ class CompositionSource:
         composer = build(config.composer, "source.composer")
         self.pool = Pool(prompts, composer, tokenizer, config.max_prompt_tokens, config.linked)
         self.curriculum = Curriculum(config.curriculum)
-        self._first = self.pool.of_domain(config.first_domain)
-        self._last = self.pool.of_domain(config.last_domain)
+        self._first = _drawn(self.pool.of_domain(config.first_domain), config.first_size, seed, "first seeds")
+        self._may_stand_first = {problem.id for problem in self._first}
+        self._last = _drawn(self.pool.of_domain(config.last_domain), config.last_size, seed, "last seeds")
         self._rows = self.pool.read(config.path) if config.path else {}
         self._epoch = 0
         self._cursor = 0
@@ -212,9 +217,18 @@ class CompositionSource:
             return
         depth, last = int(found["depth"]), str(found["seeds"][-1])
         self._levels[last] = max(self._levels.get(last, 1), depth + 1)
-        in_first = self.config.first_domain in ("", self.pool.problems[last].domain)
-        if depth == 1 and in_first and last not in self._mastered:
+        if depth == 1 and last in self._may_stand_first and last not in self._mastered:
             self._mastered.append(last)
 
     def _digest(self) -> str:
         return content_id(str(len(self._order)), *map(str, self._order[:4096]))
+
+
+def _drawn(seeds: list[Problem], size: int, seed: int, slot: str) -> list[Problem]:
+    """`size` of the seeds in their order, all for 0. Raises DataError when there are fewer."""
+    if not size:
+        return seeds
+    if size > len(seeds):
+        raise DataError(f"source: {size} {slot} are asked for and there are {len(seeds)}")
+    rng = np.random.Generator(np.random.PCG64(derive_seed(seed, slot)))
+    return [seeds[index] for index in sorted(rng.choice(len(seeds), size=size, replace=False))]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from raylign.config.build import build
-from raylign.config.schema import Node
+from raylign.config.schema import Node, SamplingConfig
 from raylign.contracts import Policy, RolloutTask, Scored
 from raylign.errors import DataError
 from raylign.recipes.composition_rl.chains import Slots, SurrogateSet
@@ -25,7 +25,9 @@ from raylign.recipes.composition_rl.sandbox import Sandbox
 from raylign.recipes.composition_rl.source import CompositionSource
 from raylign.recipes.composition_rl.toy import solution
 from raylign.recipes.stages.context import RunContext
-from raylign.recipes.stages.sft import Sft, demonstrations
+from raylign.recipes.stages.demonstrations import demonstrations
+from raylign.recipes.stages.evaluate import check_sampling
+from raylign.recipes.stages.sft import Sft
 from raylign.records import Prompt, Sample, StopReason, Trajectory, Turn, derive_seed
 
 BATCH = 1024  # chains in flight
@@ -62,6 +64,18 @@ class WarmUp(Sft):
             prompts += [different[number % len(different)] for number in range(count)]
         return demonstrations([_with_target(prompt) for prompt in prompts], context.tokenizer)
 
+    async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
+        """Greedy score on the deepest chains that are shown: what `stop_at` compares.
+
+        How many steps a small model takes until it follows a link differs several times between seeds, and a start
+        that solves every chain, or none, shows nothing of RL.
+        """
+        rollouts = await context.rollouts()
+        await rollouts.publish(await learner.publish(step))
+        source = source_of(context, len(self.config.shares), "warm-up's end")
+        found = await context.evaluate(source.next(self.config.eval_prompts))
+        return found.metrics
+
     def _chains(self, source: CompositionSource, context: RunContext) -> list[Prompt]:
         ids = [prompt.id for prompt in context.prompts.train]
         rng = np.random.default_rng(derive_seed(0, "first seeds"))
@@ -85,6 +99,10 @@ class EvaluateDepths:
         prompts: int = 512  # of each depth
         samples: int = 1
         greedy: bool = True
+        sampling: SamplingConfig | None = None  # null: the run's, which are those of training
+
+        def __post_init__(self) -> None:
+            check_sampling(self.samples, self.greedy, self.sampling)
 
     @classmethod
     def roles(cls, config: Config) -> frozenset[str]:
@@ -102,7 +120,7 @@ class EvaluateDepths:
         for step, depth in enumerate(self.config.depths, 1):
             source = source_of(context, depth, "evaluation")
             prompts = source.next(self.config.prompts if depth > 1 else min(self.config.prompts, len(source)))
-            found = await context.evaluate(prompts, self.config.samples, self.config.greedy)
+            found = await context.evaluate(prompts, self.config.samples, self.config.greedy, self.config.sampling)
             detail = step_metrics(found.groups, source.config.reward)
             here = {f"depth_{depth}/score": found.score}
             here |= {f"depth_{depth}/{name}": detail[name] for name in ("v1_recovered",) if name in detail}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from raylign.actors.environments.actor import EnvironmentActors, EnvironmentSpec
+from raylign.actors.judge.group import JudgeGroup
 from raylign.actors.learner.group import LearnerGroup, LearnerSpec
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
@@ -19,7 +20,7 @@ from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
 from raylign.columns import Columns
 from raylign.config.build import build
-from raylign.config.schema import Config, LearnerConfig, OptimConfig, ScorerConfig
+from raylign.config.schema import Config, JudgeConfig, LearnerConfig, Node, OptimConfig, SamplingConfig, ScorerConfig
 from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import RunError
@@ -28,15 +29,16 @@ from raylign.models.tiny import build_tiny_model
 from raylign.placement import Placement
 from raylign.records import Group, Prompt
 from raylign.run_folder import RunFolder
+from raylign.telemetry.alarms import Alarms
 from raylign.telemetry.progress import Progress
-from raylign.telemetry.recorder import Recorder
+from raylign.telemetry.recorder import Recorder, read_lines
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 class StopRequested(Exception):
-    """SIGTERM or Ctrl-C: the stage saved its state and the same command continues it."""
+    """SIGTERM, Ctrl-C or an alarm: the stage saved its state and the same command continues it."""
 
 
 class RunContext:
@@ -55,14 +57,19 @@ class RunContext:
         self.recorder = recorder
         self.progress = progress
         self.placement = placement
+        self.alarms = Alarms(cfg.alarms)
         self.stop_requested = False
         self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
         self.model_path = cfg.model.path or str(build_tiny_model(cfg.model.tiny))
+        self.start_model = self.model_path
         self.tokenizer = _tokenizer(self.model_path, cfg.model.trust_remote_code)
         self._rollouts: VllmRolloutPool | None = None
         self._rollout_model = ""
+        self._rebuilt = 0  # rollout workers, as far as recorded
         self._environments: EnvironmentActors | None = None
         self._rewards: RewardPools | None = None
+        self._judges: dict[str, JudgeGroup] = {}
+        self._judging = asyncio.Lock()
         self._learners: dict[str, LearnerGroup] = {}
         self._scorers: dict[str, tuple[str, ScorerGroup]] = {}  # name -> (loaded path, group)
 
@@ -76,28 +83,23 @@ class RunContext:
     @property
     def sampling(self) -> Sampling:
         """The run's sampling settings as a record."""
-        config = self.cfg.rollout.sampling
-        return Sampling(
-            max_tokens=config.max_tokens,
-            temperature=config.temperature,
-            top_p=config.top_p,
-            top_k=config.top_k,
-            stop=tuple(config.stop),
-        )
+        return sampling_of(self.cfg.rollout.sampling)
 
     def part(self, key: str, node: Any = None, **context: Any) -> Any:
         """Make the part that the configuration holds under `key`."""
         node = OmegaConf.select(OmegaConf.structured(self.cfg), key) if node is None else node
         return build(node, key, tuple(self.cfg.run.allow_targets), **context)
 
-    def shaper(self) -> RewardShaper:
-        """A fresh shaper of the configured kind."""
-        weights = {name: reward.weight for name, reward in self.cfg.rewards.items()}
-        return self.part("shaper", self.cfg.shaper, weights=weights, max_tokens=self.cfg.rollout.sampling.max_tokens)
+    def shaper(self, node: Node | None = None) -> RewardShaper:
+        """A fresh shaper: of the run's kind, or of the one that a stage brings."""
+        max_tokens = self.cfg.rollout.sampling.max_tokens
+        return self.part("shaper", node or self.cfg.shaper, weights=self._weights, max_tokens=max_tokens)
 
     def begin(self, stage: str, total: int, done: int) -> None:
         """A stage starts, or goes on after `done` of its steps: forget what was recorded beyond that point."""
         self.recorder.truncate(self.first_step + done)
+        recorded = read_lines(self.folder.path / "metrics.jsonl")
+        self.alarms.begin([line for line in recorded if line["stage"] == stage])
         self.progress.start(stage, total, done)
 
     def record(
@@ -108,14 +110,29 @@ class RunContext:
         groups: Sequence[Group] = (),
         batch: Columns | None = None,
     ) -> None:
-        """Write down step number `step` (from 1) of a stage, and show it."""
+        """Write down step number `step` (from 1) of a stage, show it, and raise the alarms that it gives cause for."""
+        metrics = {**metrics, **self._restarts(stage)}
         self.recorder.metrics(self.first_step + step, metrics, stage)
         if groups:
             self.recorder.rollouts(self.first_step + step, groups, batch, stage=stage)
         self.progress.step(step, metrics)
+        for alarm in self.alarms.step(metrics):
+            self.recorder.event("alarm", stage=stage, stage_step=step, **alarm.fields())
+            self.progress.message(str(alarm))
+            self.stop_requested |= alarm.stop
+
+    def _restarts(self, stage: str) -> dict[str, float]:
+        """Rollout workers that were rebuilt since the last record; nothing where there are none."""
+        if self._rollouts is None:
+            return {}
+        before, self._rebuilt = self._rebuilt, self._rollouts.restarts
+        if self._rebuilt > before:
+            self.recorder.event("engines_restarted", stage=stage, role="rollout", count=self._rebuilt - before)
+        return {"restarts/rollout": float(self._rebuilt - before)}
 
     async def rollouts(self) -> VllmRolloutPool:
         """The rollout pool; its engines hold `model_path` or what was last published to them."""
+        await self.judges()
         if self._rollouts is not None and self._rollout_model != self.model_path:
             await self._rollouts.close()
             self._rollouts = None
@@ -136,12 +153,13 @@ class RunContext:
                 allow=tuple(self.cfg.run.allow_targets),
                 deadline_s=self.cfg.run.deadline_s,
             )
-            self._rollout_model = self.model_path
+            self._rollout_model, self._rebuilt = self.model_path, 0
             await self._rollouts.start()
         return self._rollouts
 
     async def rewards(self) -> RewardPools:
         """The reward pools, proven on gold and wrong answers before they are first used."""
+        await self.judges()
         if self._rewards is None:
             self._rewards = RewardPools(
                 self.cfg.rewards,
@@ -153,14 +171,41 @@ class RunContext:
             await self._rewards.validate(self.prompts.train)
         return self._rewards
 
-    async def evaluate(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
-        """Score the policy that the engines hold on some prompts."""
+    async def judges(self) -> None:
+        """Start the served chat models, once, before anybody who may ask them. Raises EngineDeadError, RunError."""
+        async with self._judging:
+            wanted = {name: judge for name, judge in self.cfg.judges.items() if name not in self._judges}
+            self._judges |= {name: self._judge(name, judge) for name, judge in wanted.items()}
+            await asyncio.gather(*(self._judges[name].start() for name in wanted))
+
+    def _judge(self, name: str, config: JudgeConfig) -> JudgeGroup:
+        path = config.path or self.start_model
+        return JudgeGroup(
+            name,
+            config,
+            path if config.endpoint else self.model_of(path),
+            dtype=self.cfg.model.dtype,
+            trust_remote_code=self.cfg.model.trust_remote_code,
+            log_dir=self.log_dir,
+            options=lambda index: self.placement.options(f"judge/{name}", index),
+            deadline_s=self.cfg.run.deadline_s,
+        )
+
+    async def evaluate(
+        self,
+        prompts: Sequence[Prompt],
+        samples: int = 1,
+        greedy: bool = True,
+        sampling: SamplingConfig | None = None,
+    ) -> Evaluation:
+        """Score the policy that the engines hold on some prompts. sampling: None takes the run's."""
         rollouts, rewards = await asyncio.gather(self.rollouts(), self.rewards())
         evaluator = Evaluator(
             rollouts=rollouts,
             rewards=rewards,
+            weights=self._weights,
             shaper=self.shaper(),
-            sampling=self.sampling,
+            sampling=self.sampling if sampling is None else sampling_of(sampling),
             seed=self.cfg.seed,
             stall_s=self.cfg.run.stall_s,
         )
@@ -210,7 +255,20 @@ class RunContext:
             self._scorers[name] = (path, group)
             await group.start()
         own = tokenizer if scorer.own_template else None
-        return RoutedModel(name=name, scorer=group, domain=scorer.domain, tokenizer=own)
+        extra = self.part(f"scorers.{name}.context", scorer.context) if scorer.context else None
+        return RoutedModel(
+            name=name,
+            scorer=group,
+            domain=scorer.domain,
+            tokenizer=self.tokenizer if own is None and extra is not None else own,
+            context=extra,
+        )
+
+    async def end_learners(self) -> None:
+        """End policy and critic; the next call of `learner` or `critic` starts new ranks."""
+        groups = list(self._learners.values())
+        self._learners.clear()
+        await asyncio.gather(*(group.close() for group in groups), return_exceptions=True)
 
     async def end_scorers(self) -> None:
         """End the frozen models, for a stage that has asked them all it wants to know."""
@@ -239,13 +297,18 @@ class RunContext:
     async def close(self) -> None:
         """End every actor that was started."""
         scorers = [group for _, group in self._scorers.values()]
-        groups = (self._rollouts, self._environments, self._rewards, *scorers, *self._learners.values())
+        judges = self._judges.values()
+        groups = (self._rollouts, self._environments, self._rewards, *scorers, *self._learners.values(), *judges)
         await asyncio.gather(*(group.close() for group in groups if group is not None), return_exceptions=True)
 
     @property
     def log_dir(self) -> Path:
         """Where the actors write what they print."""
         return self.folder.path / "logs"
+
+    @property
+    def _weights(self) -> dict[str, float]:
+        return {name: reward.weight for name, reward in self.cfg.rewards.items()}
 
     def _ranks(self, optim: OptimConfig, ranks: int = 0) -> LearnerConfig:
         merged = OmegaConf.merge(OmegaConf.structured(self.cfg.learner), {"optim": OmegaConf.structured(optim)})
@@ -280,6 +343,17 @@ class RunContext:
             await group.start()
         await group.load(self._spec(kind, path, config, steps))
         return group
+
+
+def sampling_of(config: SamplingConfig) -> Sampling:
+    """Settings as a record."""
+    return Sampling(
+        max_tokens=config.max_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        stop=tuple(config.stop),
+    )
 
 
 def _tokenizer(path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:

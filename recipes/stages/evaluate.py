@@ -1,15 +1,26 @@
-"""Held-out evaluation as a stage: no weights change."""
+"""Evaluation as a stage: no weights change."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from raylign.config.schema import SamplingConfig
+from raylign.data.prompts import Split
 from raylign.recipes.stages.context import RunContext
 
 
+def check_sampling(samples: int, greedy: bool, sampling: SamplingConfig | None) -> None:
+    """Raises ValueError on an evaluation whose settings contradict each other."""
+    if greedy and samples > 1:
+        raise ValueError("samples > 1 of a greedy policy are all the same; set greedy: false")
+    if greedy and sampling is not None and sampling.temperature:
+        raise ValueError(f"sampling.temperature={sampling.temperature} does nothing to a greedy policy; greedy: false")
+
+
 class Evaluate:
-    """Score the current model on the held-out prompts."""
+    """Score the current model, as a rule on the held-out prompts; no rollout strategy searches."""
 
     @dataclass
     class Config:
@@ -17,11 +28,12 @@ class Evaluate:
 
         samples: int = 1
         greedy: bool = True
-        prompts: int = 0  # 0: all held-out prompts
+        prompts: int = 0  # 0: all of the split
+        split: Split = Split.holdout
+        sampling: SamplingConfig | None = None  # null: the run's, which are those of training
 
         def __post_init__(self) -> None:
-            if self.greedy and self.samples > 1:
-                raise ValueError("samples > 1 of a greedy policy are all the same; set greedy: false")
+            check_sampling(self.samples, self.greedy, self.sampling)
 
     @classmethod
     def roles(cls, config: Config) -> frozenset[str]:
@@ -35,7 +47,10 @@ class Evaluate:
     async def run(self, context: RunContext) -> dict[str, Any]:
         """Evaluate the model of the lineage."""
         context.begin(self.name, 1, 0)
-        prompts = context.prompts.holdout[: self.config.prompts or None]
-        found = await context.evaluate(prompts, self.config.samples, self.config.greedy)
+        config = self.config
+        prompts = context.prompts.first(config.split, config.prompts)
+        await asyncio.gather(context.rollouts(), context.rewards())
+        context.recorder.event("phase", stage=self.name, stage_step=0, phase="evaluate")
+        found = await context.evaluate(prompts, config.samples, config.greedy, config.sampling)
         context.record(self.name, 1, found.metrics, found.groups)
         return {"steps": 1, "metrics": found.metrics}

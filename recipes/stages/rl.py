@@ -11,10 +11,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from raylign.checkpoint import Checkpoints
+from raylign.columns import Columns
 from raylign.config.parts import reads_scores
 from raylign.config.schema import Config as RunSettings
-from raylign.config.schema import Node
-from raylign.errors import DataError, Problem
+from raylign.config.schema import Node, SamplingConfig
+from raylign.data.prompts import Split
+from raylign.errors import DataError, LearnerError, Problem
 from raylign.loop import Loop, LoopSettings, Parts
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.records import Prompt
@@ -35,18 +37,26 @@ class Rl:
         mask_truncated: bool = False  # rows cut by a length limit keep their score but carry no loss
         dynamic_sampling: bool = False
         sampling_rounds: int = 4
+        staleness: int = 0  # policy versions that rollouts may run ahead of the learner; 0: synchronous
         eval_every: int = 0  # 0: never
-        eval_prompts: int = 0  # 0: all held-out prompts
+        eval_prompts: int = 0  # 0: all of the split
+        eval_split: Split = Split.holdout
+        eval_samples: int = 1  # of each prompt
+        eval_sampling: SamplingConfig | None = None  # null: greedy, or with eval_samples > 1 as in training
         start: str = ""  # @NAME: begin from what stage NAME made; empty: from the model of the stage before
         domains: list[str] = field(default_factory=list)  # train on prompts of these domains only; empty: on all
         source: Node = field(default_factory=dict)  # empty: the run's
+        shaper: Node = field(default_factory=dict)  # empty: the run's; evaluations log by the run's in any case
         credit: Node = field(default_factory=dict)  # empty: the run's
         objective: Node = field(default_factory=dict)  # empty: the run's
 
         def __post_init__(self) -> None:
-            for name in ("steps", "prompts_per_step", "group_size", "minibatches", "epochs", "sampling_rounds"):
+            counts = ("steps", "prompts_per_step", "group_size", "minibatches", "epochs", "sampling_rounds")
+            for name in (*counts, "eval_samples"):
                 if getattr(self, name) < 1:
                     raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if self.staleness < 0:
+                raise ValueError(f"staleness must be 0 (synchronous) or more, got {self.staleness}")
             if self.prompts_per_step % self.minibatches:
                 raise ValueError(
                     f"prompts_per_step ({self.prompts_per_step}) must be divisible by minibatches ({self.minibatches})"
@@ -66,6 +76,16 @@ class Rl:
             why = "truncated responses would be masked and punished"
             fix = "set shaper.overlong_buffer=0, or do not mask"
             found.append(Problem(key=f"{key}.mask_truncated", value="true", why=why, fix=fix))
+        objective = config.objective or cfg.objective
+        corrected = (
+            objective.get("old_logprob") == "sampler" or (objective.get("mismatch") or {}).get("mode", "none") != "none"
+        )
+        if config.staleness and not corrected:
+            why = (
+                f"with {key}.staleness={config.staleness} samples come from older policies, and nothing corrects for it"
+            )
+            fix = "set objective.mismatch.mode=truncate"
+            found.append(Problem(key="objective.mismatch.mode", value="none", why=why, fix=fix))
         updates = config.minibatches * config.epochs
         if updates > 1 and (config.objective or cfg.objective).get("old_logprob", "detach") == "detach":
             why = f"{updates} updates a step need the log-probs from before the first of them"
@@ -85,7 +105,28 @@ class Rl:
         if self.config.start:
             # The loop publishes the learner's weights before the first sample, so engines of another stage will do.
             context.hand_over(Path(context.model_of(self.config.start)), published=True)
-        loop = await self.loop(context)
+        deaths = 0
+        while True:
+            try:
+                loop = await self.loop(context)
+                try:
+                    await self._train(context, loop, checkpoints)
+                finally:
+                    await loop.feed.close()
+                break
+            except LearnerError as error:
+                deaths += 1
+                if deaths > context.cfg.learner.max_restarts:
+                    raise
+                context.recorder.event("learner_restarted", stage=self.name, deaths=deaths, cause=str(error))
+                context.progress.message(f"a learner died and is restarted from the last checkpoint: {error}")
+                await context.end_learners()
+        await loop.parts.learner.export(str(folder / "model"))
+        context.hand_over(folder / "model", published=True)
+        return {"model": str(folder / "model"), "steps": self.config.steps, "metrics": {}}
+
+    async def _train(self, context: RunContext, loop: Loop, checkpoints: Checkpoints) -> None:
+        """All steps from the newest checkpoint on. Raises StopRequested once a signal's step is saved."""
         start = await self._resume(context, loop, checkpoints)
         found = await loop.publish()
         context.recorder.event("published", stage=self.name, **found)
@@ -93,9 +134,10 @@ class Rl:
             result = await loop.step(step)
             metrics = result.metrics
             if self.config.eval_every and (step + 1) % self.config.eval_every == 0:
+                loop.on_phase(step, "evaluate")
                 metrics |= await self.evaluate(context)
                 loop.parts.source.evaluated(metrics)
-            context.record(self.name, step + 1, metrics, result.groups, result.batch)
+            context.record(self.name, step + 1, metrics, result.groups, self._with_gaps(loop, result.batch))
             last, stop = step + 1 == self.config.steps, context.stop_requested
             every = context.cfg.run.save_every
             if stop or last or (every and (step + 1) % every == 0):
@@ -103,19 +145,26 @@ class Rl:
                 await self._save(loop, checkpoints, step + 1)
             if stop and not last:
                 raise StopRequested(f"{self.name}: stopped after step {step + 1} of {self.config.steps}")
-        await loop.parts.learner.export(str(folder / "model"))
-        context.hand_over(folder / "model", published=True)
-        return {"model": str(folder / "model"), "steps": self.config.steps, "metrics": {}}
 
     async def loop(self, context: RunContext) -> Loop:
         """The loop over this run's parts, all of them started."""
         return Loop(await self._parts(context), self._settings(context), self._on_phase(context))
 
     async def evaluate(self, context: RunContext) -> dict[str, float]:
-        """Greedy score on held-out prompts under the weights that are live."""
-        prompts = context.prompts.holdout[: self.config.eval_prompts or None]
-        found = await context.evaluate(prompts)
+        """Score under the weights that are live."""
+        samples, sampling = self.config.eval_samples, self.config.eval_sampling
+        prompts = context.prompts.first(self.config.eval_split, self.config.eval_prompts)
+        found = await context.evaluate(prompts, samples, samples == 1 and sampling is None, sampling)
         return found.metrics
+
+    def _with_gaps(self, loop: Loop, batch: Columns | None) -> Columns | None:
+        """The batch with the log-probs that the learner had before it changed, where one update saw the whole batch:
+        beside the sampler's they are the gap of every token (with what the policy has moved since, of stale samples).
+        """
+        seen = loop.parts.learner.seen() if self.config.minibatches * self.config.epochs == 1 else None
+        if batch is None or seen is None or len(seen) != batch.tokens:
+            return batch
+        return batch.with_streams(learner_logprob=seen)
 
     def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:
         return lambda step, phase: context.recorder.event("phase", stage=self.name, stage_step=step, phase=phase)
@@ -144,7 +193,8 @@ class Rl:
             ),
             rollouts=rollouts,
             rewards=rewards,
-            shaper=context.shaper(),
+            shaper=context.shaper(self.config.shaper),
+            selector=context.part("selector", seed=cfg.seed),
             credit=credit,
             learner=learner,
             objective=dict(objective_node),
@@ -164,7 +214,7 @@ class Rl:
 
     def _settings(self, context: RunContext) -> LoopSettings:
         cfg, own = context.cfg, OmegaConf.to_container(OmegaConf.structured(self.config))
-        shared = ("prompts_per_step", "group_size", "minibatches", "epochs", "mask_truncated")
+        shared = ("prompts_per_step", "group_size", "minibatches", "epochs", "mask_truncated", "staleness", "steps")
         sampling = ("dynamic_sampling", "sampling_rounds")
         return LoopSettings(
             seed=cfg.seed,
@@ -181,6 +231,7 @@ class Rl:
         context.begin(self.name, self.config.steps, start)
         if found:
             loop.load_state_dict(found.state["loop"])
+            loop.feed.restore(found.folder, loop.version)
             await loop.parts.learner.restore(str(found.folder / "learner"))
             if loop.parts.critic is not None:
                 await loop.parts.critic.restore(str(found.folder / "critic"))
@@ -193,6 +244,7 @@ class Rl:
             if loop.parts.critic is not None:
                 jobs.append(loop.parts.critic.save(str(folder / "critic")))
             await asyncio.gather(*jobs)
+            loop.feed.save(folder)
 
         await checkpoints.save(step, {"loop": loop.state_dict()}, write)
 

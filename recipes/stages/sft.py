@@ -12,9 +12,9 @@ import numpy as np
 from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
 from raylign.config.schema import Node, OptimConfig, node
-from raylign.errors import DataError
 from raylign.recipes.stages.context import RunContext, StopRequested
-from raylign.records import Prompt, Sample
+from raylign.recipes.stages.demonstrations import demonstrations
+from raylign.records import Sample
 
 
 class Sft:
@@ -31,6 +31,7 @@ class Sft:
         eval_every: int = 0  # steps between evaluations of the sampled pass rate; 0: never
         eval_prompts: int = 128
         stop_at: float | None = None  # pass rate of sampled held-out answers that ends the stage early
+        all_turns: bool = False  # loss on the assistant turns within the prompts, too
 
         def __post_init__(self) -> None:
             if self.stop_at is not None and not self.eval_every:
@@ -58,16 +59,21 @@ class Sft:
             await learner.restore(str(found.folder / "learner"))
             context.recorder.event("resumed", stage=self.name, checkpoint=str(found.folder))
         batches, metrics, published, step = batches_of(rows, config.batch_size, context.cfg.seed, start), {}, False, 0
+        self._phase(context, start, "learn")
         for step in range(start, config.steps):
             metrics = await learner.update(next(batches), config.objective)
             published = bool(config.eval_every) and (step + 1) % config.eval_every == 0
             if published:
+                self._phase(context, step, "evaluate")
                 metrics |= await self._pass_rate(context, learner, step + 1)
+                self._phase(context, step + 1, "learn")
             context.record(self.name, step + 1, metrics)
             done = config.stop_at is not None and metrics.get("eval/score", 0.0) >= config.stop_at
             every, stop = context.cfg.run.save_every, context.stop_requested
             if stop or (every and (step + 1) % every == 0):
+                self._phase(context, step, "save")
                 await checkpoints.save(step + 1, {}, lambda path: _write(learner, path))
+                self._phase(context, step + 1, "learn")
             if done:
                 break
             if stop:
@@ -78,7 +84,11 @@ class Sft:
 
     def rows(self, context: RunContext) -> list[Sample]:
         """What is imitated: the training prompts that bring a target."""
-        return demonstrations(context.prompts.train, context.tokenizer)
+        return demonstrations(context.prompts.train, context.tokenizer, self.config.all_turns)
+
+    def _phase(self, context: RunContext, step: int, phase: str) -> None:
+        """Only changes are recorded: a step is much shorter than one of RL."""
+        context.recorder.event("phase", stage=self.name, stage_step=step, phase=phase)
 
     async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
         """Score of sampled (not greedy) answers: what reinforcement learning would start from."""
@@ -86,40 +96,6 @@ class Sft:
         await rollouts.publish(await learner.publish(step))
         found = await context.evaluate(context.prompts.holdout[: self.config.eval_prompts], greedy=False)
         return found.metrics
-
-
-def demonstrations(prompts: Sequence[Prompt], tokenizer: Any) -> list[Sample]:
-    """Rows of the prompts that bring ``meta["target"]``; the loss is on the target and the end token.
-
-    Raises DataError when no prompt has a target.
-    """
-    rows = []
-    for number, prompt in enumerate(prompts):
-        target = prompt.meta.get("target")
-        if target is None:
-            continue
-        ids = [*tokenizer.encode(str(target), add_special_tokens=False), tokenizer.eos_token_id]
-        length, size = len(prompt.token_ids), len(prompt.token_ids) + len(ids)
-        mask = np.zeros(size, bool)
-        mask[length:] = True
-        rows.append(
-            Sample(
-                group=number,
-                prompt_length=length,
-                token_ids=np.concatenate([prompt.token_ids, np.array(ids, np.int32)]).astype(np.int32),
-                loss_mask=mask,
-                sampler_logprob=np.zeros(size, np.float32),
-                policy_version=np.full(size, -1, np.int32),
-                advantage=np.zeros(size, np.float32),
-                weight=np.ones(size, np.float32),
-            )
-        )
-    if not rows:
-        raise DataError(
-            f"none of {len(prompts)} prompts has a target to imitate; fix: a format with completions (trl, gsm8k), "
-            "data.answer_key, or drop the sft stage"
-        )
-    return rows
 
 
 def batches_of(rows: Sequence[Sample], size: int, seed: int, start: int) -> Iterator[Columns]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -14,8 +13,7 @@ import pytest
 import raylign.cli
 from raylign.cli import main, train
 from raylign.cli.export import newest_model
-from raylign.cli.sweep import Point, expand, results
-from raylign.errors import CheckpointError, ConfigError, RunError
+from raylign.errors import CheckpointError, RunError
 
 
 def command(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -97,61 +95,6 @@ def test_run_errors_end_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert main(["train", "recipe=grpo", "seed=4"]) == 1
     assert capsys.readouterr().err == "raylign train: outputs/x is in use\n"
     assert Runner.seen is not None and Runner.seen[2] == ["recipe=grpo", "seed=4"]
-
-
-def test_expand() -> None:
-    assert expand(["a=1,2", "b=x", "c=choice(3,4)"]) == [
-        ["a=1", "b=x", "c=3"],
-        ["a=1", "b=x", "c=4"],
-        ["a=2", "b=x", "c=3"],
-        ["a=2", "b=x", "c=4"],
-    ]
-    assert expand(["seed=range(1,4)"]) == [["seed=1"], ["seed=2"], ["seed=3"]]
-    assert expand(["a=[1,2]", "~stages.before"]) == [["a=[1,2]", "~stages.before"]]
-    with pytest.raises(ConfigError):
-        expand(["a={"])
-
-
-def test_a_sweep_is_checked_before_it_starts(tmp_path: Path) -> None:
-    done = command("train", "-m", "recipe=grpo", "variant=dapo,dapoo", "learner.zero_stage=1,7", cwd=tmp_path)
-    assert done.returncode == 2 and "dapoo" in done.stderr and "learner.zero_stage = 7" in done.stderr
-    assert not (tmp_path / "multirun").exists()
-
-
-def test_every_point_is_a_process_with_a_line_in_the_table(tmp_path: Path) -> None:
-    """The points fail (no runner of that name), which is what the table must say."""
-    code = (
-        "import sys, raylign.cli.sweep as sweep, raylign.cli.train as train\n"
-        f"sweep.sys = type('S', (), {{'executable': {str(tmp_path / 'fake')!r}}})\n"
-        "sys.exit(sweep.sweep(['recipe=grpo', 'seed=1,2,3'], jobs=2))"
-    )
-    fake = tmp_path / "fake"
-    fake.write_text(
-        "#!/bin/bash\n"
-        'for word in "$@"; do\n'
-        "  case $word in run.dir=*) dir=${word#run.dir=};; seed=*) seed=${word#seed=};; esac\n"
-        "done\n"
-        'line="{\\"step\\": 1, \\"stage\\": \\"rl\\", \\"time\\": 1, \\"reward/mean\\": 0.$seed}"\n'
-        'echo "$line" > "$dir/metrics.jsonl"\n'
-        'echo "args $@"; exit $((seed == 3))\n'
-    )
-    fake.chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False
-    )
-    assert done.returncode == 1, done.stderr
-    rows = done.stdout.splitlines()[-3:]
-    assert [row.split()[:3] for row in rows] == [["000", "seed=1", "0"], ["001", "seed=2", "0"], ["002", "seed=3", "1"]]
-    assert "0.2" in rows[1]
-    (base,) = (tmp_path / "multirun").iterdir()
-    kept = json.loads((base / "results.json").read_text())
-    assert [entry["status"] for entry in kept] == [0, 0, 1] and kept[0]["metrics"] == {"reward/mean": 0.1}
-    assert "train recipe=grpo seed=2" in (base / "001" / "output.log").read_text()
-
-
-def test_a_point_that_never_ran_is_shown(tmp_path: Path) -> None:
-    point = Point(overrides=["a=1"], differs=["a=1"], folder=tmp_path / "sweep" / "000")
-    assert "never started" in results([point])
 
 
 def test_export(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

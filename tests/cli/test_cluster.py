@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 
+from raylign import cluster
 from raylign.cluster import connect, local_gpus, local_node
 from raylign.config.schema import ClusterConfig
 from raylign.errors import PlanError
@@ -71,3 +73,25 @@ def test_local_node_is_logical() -> None:
     plan = Plan(roles=(Role(name="learner", actors=100, cpus=1, gpus=0),))
     assert local_node(ClusterConfig(), plan)["CPU"] == max(100, os.cpu_count() or 1)
     assert local_node(ClusterConfig(num_cpus=3), plan)["CPU"] == 3
+
+
+@pytest.mark.parametrize(("failures", "limit", "starts"), [(2, 60.0, 3), (99, 0.0, 1)])
+def test_a_node_that_is_slow_to_come_up_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, failures: int, limit: float, starts: int
+) -> None:
+    """Ray's own limit of 30 seconds is short for a busy machine; `cluster.ready_timeout_s` is the one that counts."""
+    tried: list[int] = []
+
+    def init(**_: object) -> None:
+        tried.append(1)
+        if len(tried) <= failures:
+            raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr(ray, "init", init)
+    config, plan = ClusterConfig(ready_timeout_s=limit), Plan(roles=())
+    if failures < starts:
+        cluster._start(config, plan)
+    else:
+        with pytest.raises(PlanError, match="ready_timeout_s=0"):
+            cluster._start(config, plan)
+    assert len(tried) == starts

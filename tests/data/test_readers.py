@@ -168,3 +168,19 @@ def test_conversation_without_an_answer_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps({"messages": [{"role": "user", "content": "1+1="}]}) + "\n")
     with pytest.raises(DataError, match="end with an answer"):
         list(load_rows(path)[1])
+
+
+def test_domain_is_read_where_it_is_named(tmp_path: Path) -> None:
+    """G-OPD's released rows name the teacher in a nested column."""
+    row = {
+        "prompt": CHAT,
+        "reward_model": {"ground_truth": "2"},
+        "data_source": "deepmath",
+        "extra_info": {"opd_teacher": "code", "ref_solution": "s"},
+    }
+    path = write_jsonl(tmp_path / "a.jsonl", [row])
+    assert [found.domain for found in read(path)[1]] == ["deepmath"]
+    found = read(path, domain_key="extra_info.opd_teacher")[1][0]
+    assert found.domain == "code" and found.meta["extra_info"]["ref_solution"] == "s"
+    with pytest.raises(DataError, match=r"a.jsonl:1: no text at data.domain_key=extra_info.teacher"):
+        read(path, domain_key="extra_info.teacher")

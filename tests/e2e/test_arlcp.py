@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 from short_runs import lines, steps, train, weights
 
@@ -25,7 +26,7 @@ SMALL = [
     "stages.sft.steps=60",
     "stages.sft.batch_size=16",
     "~stages.before",
-    "~stages.after",
+    "stages.after.samples=2",
     "stages.rl.steps=4",
     "stages.rl.prompts_per_step=4",
     "stages.rl.group_size=4",
@@ -92,8 +93,29 @@ def test_every_figure_of_the_digest_is_logged(undisturbed: Path) -> None:
     assert {"arlcp/length_right", "arlcp/reflections_wrong"} & names
 
 
-def test_killed_and_resumed_is_bit_equal(undisturbed: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "killed"
+def test_an_evaluation_reports_accuracy_never_the_shaped_score(undisturbed: Path) -> None:
+    found = orjson.loads((undisturbed / "finished.json").read_bytes())["metrics"]
+    assert found["after/eval/score"] == found["after/eval/reward/correct"] == found["after/eval/arlcp/correct"]
+    assert {"after/eval/length/mean", "after/eval/arlcp/reflections", "after/eval/arlcp/tier_easy"} <= found.keys()
+    rows = [
+        row for path in (undisturbed / "rollouts").glob("*.jsonl") for row in lines(path) if row["stage"] == "after"
+    ]
+    assert len(rows) == 2 * 16
+    for row in rows:
+        right = row["metrics"]["arlcp/correct"]
+        assert row["score"] == right
+        assert 0.8 < row["metrics"]["arlcp/reward"] < 1 if right else row["metrics"]["arlcp/reward"] == 0
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("arlcp") / "killed"
     train(folder, [*SMALL, "run.save_every=1"], die=("score", 2, 0.01))
-    train(folder, [*SMALL, "run.save_every=1"])
-    assert weights(folder, "rl") == weights(undisturbed, "rl")
+    return folder
+
+
+def test_killed_and_resumed_is_bit_equal(undisturbed: Path, killed: Path) -> None:
+    assert 0 < len(steps(killed, "rl")) < 4
+    train(killed, [*SMALL, "run.save_every=1"])
+    assert weights(killed, "rl") == weights(undisturbed, "rl")
+    assert [row["step"] for row in steps(killed, "rl")] == [row["step"] for row in steps(undisturbed, "rl")]

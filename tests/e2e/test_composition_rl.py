@@ -86,6 +86,7 @@ def test_curriculum_with_another_recipes_shaper_survives_a_kill_behind_the_switc
     assert '"resumed"' in (folder / "events.jsonl").read_text()
     asked = [row.get("source/composer/asked", 0) for row in found]
     assert asked[2] == 0 and 0 < asked[3] < asked[4], "counts go on where the killed run left them"
+    assert all({"arlcp/correct", "arlcp/reflections", "arlcp/tier_easy"} <= row.keys() for row in found)
     assert all({"source/solve_all", "source/solve_none", "groups/fill", "groups/rounds"} <= row.keys() for row in found)
     assert all({"source/v1_recovered", "source/length/depth_2", "source/seeds/used"} <= row.keys() for row in found[3:])
     finished = orjson.loads((folder / "finished.json").read_bytes())["metrics"]

@@ -45,6 +45,9 @@ def test_every_figure_of_the_digest_is_logged(undisturbed: Path) -> None:
         "entropy",
         "reward/correct",
         "mismatch_weight",
+        "max/mismatch_weight",
+        "mismatch_cut",
+        "distill/unscored",
         "time/score/teacher_logprob",
         "time/score/ref_logprob",
     }
@@ -85,3 +88,22 @@ def test_two_teachers_are_routed_and_lambda_one_ignores_the_reference(undisturbe
     assert weights(tmp_path / "one", "distill") == weights(tmp_path / "two", "distill")
     rows = steps(tmp_path / "one", "distill")
     assert {"reward/correct/colours", "reward/correct/shapes"} <= set(rows[0]), "verifiable reward by domain"
+
+
+def test_initial_student_with_the_solution_before_it_is_a_teacher(undisturbed: Path, tmp_path: Path) -> None:
+    """Context distillation: no model but the student's own start, which differs from it by what it reads alone."""
+    base = undisturbed / "stages" / "base" / "model"
+    common = [
+        *SMALL,
+        "~stages.base",
+        "~stages.teacher",
+        "~stages.after",
+        "stages.distill.start=''",
+        f"model.path={base}",
+    ]
+    context = "{_target_: raylign.recipes.g_opd.context.SolutionContext, column: target}"
+    common += ["credit.reward_weight=1", "scorers.teacher.path=''", f"scorers.teacher.context={context}"]
+    train(tmp_path / "run", [*common, "stages.distill.steps=2"])
+    rows = steps(tmp_path / "run", "distill")
+    assert len(rows) == 2 and all(row["distill/unscored"] == 0 for row in rows)
+    assert abs(rows[0]["distill/student_teacher_kl"]) > 1e-3, "without the context it would be 0 up to rounding"

@@ -82,28 +82,35 @@ def test_hypo_mends_more_pessimistic_pairs_than_dpo_in_equal_steps(tmp_path: Pat
     assert losses["hypo"][0] != losses["dpo"][0]
 
 
-def test_killed_while_scoring_and_learning_and_resumed_is_bit_equal(tmp_path: Path) -> None:
-    run = [
-        "~stages.sft",
-        "~stages.reference",
-        "scorers.reference.path=''",
-        "stages.preference.start=''",
-        "stages.preference.cache=''",
-        "stages.preference.steps=6",
-        "data.size=900",
-        "data.holdout=100",
-        "learner.ranks=2",
-    ]
-    whole = train(tmp_path / "whole", *run, "run.save_every=1")
+KILLED = [
+    "~stages.sft",
+    "~stages.reference",
+    "scorers.reference.path=''",
+    "stages.preference.start=''",
+    "stages.preference.cache=''",
+    "stages.preference.steps=6",
+    "data.size=900",
+    "data.holdout=100",
+    "learner.ranks=2",
+]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hypo") / "whole"
+    whole = train(folder, *KILLED, "run.save_every=1")
     assert whole.returncode == 0, whole.stderr[-3000:]
-    for die in [("score", 0, 1.0), ("learn", 3, 0.02)]:
-        killed = train(tmp_path / "killed", *run, "run.save_every=2", die=die)
-        assert killed.returncode == -signal.SIGKILL, f"{die}: {killed.stdout[-2000:]} {killed.stderr[-3000:]}"
-    final = train(tmp_path / "killed", *run, "run.save_every=2")
+    return folder
+
+
+@pytest.mark.parametrize("die", [("score", 0, 1.0), ("learn", 3, 0.02)], ids=["score", "learn"])
+def test_killed_and_resumed_is_bit_equal(undisturbed: Path, tmp_path: Path, die: tuple[str, int, float]) -> None:
+    folder = tmp_path / "killed"
+    killed = train(folder, *KILLED, "run.save_every=2", die=die)
+    assert killed.returncode == -signal.SIGKILL, f"{die}: {killed.stdout[-2000:]} {killed.stderr[-3000:]}"
+    final = train(folder, *KILLED, "run.save_every=2")
     assert final.returncode == 0, final.stderr[-3000:]
-    weights = [
-        (tmp_path / name / "stages/preference/model/model.safetensors").read_bytes() for name in ("whole", "killed")
-    ]
+    weights = [(one / "stages/preference/model/model.safetensors").read_bytes() for one in (undisturbed, folder)]
     assert weights[0] == weights[1]
-    assert [row["step"] for row in metrics(tmp_path / "killed")] == list(range(1, 7)), "a step is missing or doubled"
-    assert (tmp_path / "killed/events.jsonl").read_text().count('"resumed"') == 1
+    assert [row["step"] for row in metrics(folder)] == list(range(1, 7)), "a step is missing or doubled"
+    assert (folder / "events.jsonl").read_text().count('"resumed"') == (die[0] == "learn"), "scoring comes first"

@@ -160,7 +160,7 @@ def test_the_released_pool_admits_right_answers_in_a_bad_format() -> None:
         ({"n_1": 80}, "n_1 < n_2"),
         ({"lambdas": [0.1, 0.2]}, "one per tier"),
         ({"lambdas": [0.1, 0.2, 0.3]}, "between 0 and alpha"),
-        ({"alpha": 1.0}, "outrank"),
+        ({"alpha": 1.01}, "outrank"),
         ({"split": Split.fixed, "fixed_reflection": 0.3}, "between 0 and alpha"),
     ],
 )

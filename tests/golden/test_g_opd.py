@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks.experiments import _g_opd_closed_form as closed
 from golden_toy import evaluate
 
 from raylign.columns import Columns
@@ -134,14 +135,26 @@ def test_loss_is_token_mean_with_truncated_importance_weights() -> None:
     node = {"dual_clip": 3.0, "mismatch": {"mode": "truncate", "high": 5.0}}
     loss: PolicyLoss = build({"_target_": "raylign.objectives.policy.PolicyLoss", **node}, "objective")
     logprob = torch.tensor(batch["old_logprob"], dtype=torch.float64, requires_grad=True)
-    policy = evaluate(loss, batch, logprob=logprob)[0]["policy"]
+    components, metrics = evaluate(loss, batch, logprob=logprob)
+    policy = components["policy"]
     policy.backward()
     weight = np.minimum(np.exp(np.asarray(batch["old_logprob"], np.float64) - shifted)[mask], 5.0)
     advantage = np.asarray(batch["advantage"], np.float64)[mask]
-    assert weight.max() == 5.0
+    assert weight.max() == 5.0 == float(metrics["max/mismatch_weight"])
+    assert float(metrics["mismatch_weight"]) == pytest.approx(float(weight.mean()), rel=1e-5)
+    assert float(metrics["mismatch_cut"]) == pytest.approx(float((weight == 5.0).mean()))
     assert float(policy.detach()) == pytest.approx(-float(np.mean(weight * advantage)), rel=1e-5)
     assert logprob.grad is not None
     np.testing.assert_allclose(logprob.grad.numpy()[mask], -weight * advantage / mask.sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 1.5])
+def test_fixed_point_is_the_tilted_distribution_of_each_prefix(weight: float) -> None:
+    """Discount 0 converges to pi*^lambda pi_ref^(1 - lambda) normalised per state, and to no other lambda's."""
+    world = closed.World.draw(states=16)
+    student = closed.train(world, weight, world.base, steps=1200)
+    assert closed.divergence(student, world.target(weight, world.base)) < 1e-3
+    assert closed.divergence(student, world.target(weight + 0.25, world.base)) > 3e-3
 
 
 @pytest.mark.parametrize("choices", [{"reward_weight": -1}, {"clamp": 0}, {"discount": 2}, {"lamda": 1}])

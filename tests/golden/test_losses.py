@@ -175,6 +175,8 @@ def test_metrics(batch: Columns) -> None:
         "sampler_gap": gap.mean(),
         "max/sampler_gap": gap.max(),
         "mismatch_weight": 1.0,
+        "mismatch_cut": 0.0,
+        "max/mismatch_weight": 1.0,
         "ref_kl": np.mean([reference.k("k3", x, y) for x, y in zip(new, batch["ref_logprob"][mask], strict=True)]),
     }
     assert set(metrics) == set(expected)

@@ -47,6 +47,15 @@ def train(
     return [run(group.update(batch, objective)) for batch in batches]
 
 
+def test_what_an_update_saw(start_group: Callable[[int], Any], tiny_model: Path) -> None:
+    pair = start_group(2)
+    load(pair, tiny_model, ranks=2, zero_stage=1, micro_batch_tokens=60)
+    before = run(pair.logprobs(BATCHES[0]))
+    run(pair.update(BATCHES[0], POLICY))
+    np.testing.assert_allclose(pair.seen(), before, atol=2e-5)
+    assert np.abs(run(pair.logprobs(BATCHES[0])) - before).max() > 1e-3, "the step changed them"
+
+
 @pytest.mark.parametrize(
     ("ranks", "stage", "changes"),
     [

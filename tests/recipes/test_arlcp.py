@@ -9,9 +9,13 @@ import pytest
 
 from raylign.actors.reward.response import trajectory_of
 from raylign.collect import reward_metrics, rows_of
-from raylign.config.build import build
-from raylign.config.compose import compose, recipes
+from raylign.config.build import build, part_config
+from raylign.config.compose import compose, compose_with_problems, recipes
+from raylign.config.parts import part_nodes
+from raylign.config.schema import Schedule
+from raylign.config.validate import validate
 from raylign.errors import ConfigError, RewardError
+from raylign.objectives.aggregate import Aggregation
 from raylign.recipes.arlcp import ReflectionPenalty, ThinkGate
 from raylign.recipes.arlcp.toy import ToyThought, ToyTraces
 from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value
@@ -195,8 +199,32 @@ def test_the_shaper_composes_into_other_recipes_by_overrides_alone(recipe: str) 
 
 def test_the_recipes_own_numbers_are_the_papers() -> None:
     config = compose(["recipe=arlcp", "scale=gpu"], validated=False).config
-    assert (config.stages["rl"]["prompts_per_step"], config.stages["rl"]["group_size"]) == (128, 16)
-    assert config.learner.optim.lr == 2e-6 and config.rollout.sampling.max_tokens == 16384
+    rl = config.stages["rl"]
+    assert (rl["steps"], rl["prompts_per_step"], rl["group_size"], rl["eval_every"]) == (310, 128, 16, 20)
+    optim = config.learner.optim
+    assert (optim.lr, optim.weight_decay, optim.max_grad_norm, optim.warmup_steps) == (2e-6, 0.01, 1.0, 0)
+    assert optim.schedule is Schedule.constant
+    sampling = config.rollout.sampling
+    assert (sampling.max_tokens, sampling.temperature, sampling.top_p) == (16384, 1.0, 1.0)
+    after = part_config(config.stages["after"], "stages.after")[1]
+    stage = part_config(rl, "stages.rl")[1]
+    assert (after.sampling.temperature, after.sampling.top_p, after.samples, after.greedy) == (0.6, 0.95, 16, False)
+    assert stage.eval_samples == 16 and stage.eval_sampling == after.sampling
+    assert config.data.max_prompt_tokens == 1024
     assert config.credit["kl_coef"] == 0.001 and config.credit["baseline"] == "leave_one_out"
+    assert (config.credit["kl_estimator"], config.credit["std"]) == ("k1", "none")
+    objective = part_config(config.objective, "objective")[1]
+    assert (objective.clip_low, objective.clip_high, objective.dual_clip) == (0.2, 0.2, 3.0)
+    assert (objective.aggregation, objective.kl_coef, objective.entropy_coef) == (Aggregation.token, 0, 0)
+    assert (stage.minibatches, stage.epochs) == (1, 1), "one update a step: strictly on-policy"
     shaper_config = build(config.shaper, "shaper", weights={"correct": 1}, max_tokens=1).config
     assert (shaper_config.alpha, shaper_config.n_1, shaper_config.n_2) == (0.2, 40, 80)
+
+
+def test_a_stage_may_bring_its_own_shaper() -> None:
+    target = "raylign.recipes.arlcp.ReflectionPenalty"
+    stage = f"stages.plain={{_target_: raylign.recipes.stages.rl.Rl, shaper: {{_target_: {target}, alpha: 0}}}}"
+    config = compose(["recipe=arlcp", "scale=tiny", stage]).config
+    assert dict(part_nodes(config))["stages.plain.shaper"]["alpha"] == 0
+    wrong = compose_with_problems(["recipe=arlcp", "scale=tiny", stage.replace("alpha: 0", "alpha: 2")])[0]
+    assert wrong is not None and [problem.key for problem in validate(wrong)] == ["stages.plain.shaper"]

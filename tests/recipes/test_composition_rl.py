@@ -165,6 +165,17 @@ def test_domains_choose_the_slots(tokenizer: Any) -> None:
         make(asked, tokenizer, first_domain="chemistry")
 
 
+def test_ablation_draws_the_seeds_of_a_slot_once(seeds: list[Prompt], tokenizer: Any) -> None:
+    """full/small, small/full and small/small of the paper's ablation: the other slot keeps every seed."""
+    for sizes, used in (({"last_size": 5}, 5), ({"first_size": 6}, 60)):
+        source = make(seeds, tokenizer, candidates=5, **sizes)
+        chains = [p.meta["composition"]["seeds"] for p in source.next(len(source))]
+        assert len({chain[-1] for chain in chains}) == used
+        assert len({chain[0] for chain in chains}) <= sizes.get("first_size", 60)
+    with pytest.raises(DataError, match="70 last seeds are asked for and there are 60"):
+        make(seeds, tokenizer, last_size=70)
+
+
 def test_made_set_is_read_from_its_file(seeds: list[Prompt], tokenizer: Any, tmp_path: Path) -> None:
     source = make(seeds, tokenizer, candidates=2)
     ids = {p.id for p in seeds}
@@ -246,6 +257,7 @@ def test_metrics_count_before_filtering_and_read_v1_by_rule(seeds: list[Prompt],
     assert found["solve_all"] == found["solve_none"] == pytest.approx(1 / 3)
     assert found["accuracy/depth_2"] == 0.75 and found["accuracy/depth_1"] == 0.0
     assert found["v1_recovered"] == 0.5 and found["length/depth_2"] == 2.0
+    assert found["lucky"] == pytest.approx(1 / 3), "one of three solved chains never states the right v1"
 
 
 @pytest.mark.parametrize(
@@ -416,13 +428,16 @@ def test_sandbox(sandbox: Sandbox, code: str, start: str) -> None:
 
 
 def test_paper_values_above_tiny_and_toy_values_at_tiny() -> None:
-    model = ["model.path=", "model.tiny.context=20480", "data.task=basic_arithmetic", "data.size=64", "data.holdout=8"]
+    model = ["model.path=", "model.tiny.context=32768", "data.task=basic_arithmetic", "data.size=64", "data.holdout=8"]
     node = compose(["recipe=composition_rl", "scale=node", *model]).config
     rl = node.stages["rl"]
     assert (rl["prompts_per_step"], rl["group_size"], rl["dynamic_sampling"]) == (256, 8, True)
     assert node.learner.optim.lr == 1e-6 and node.rollout.sampling.max_tokens == 16384
     assert node.objective["mismatch"] == {"mode": "truncate", "high": 2.0}
+    evaluation = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 28672}
+    assert node.stages["before"]["sampling"] == node.stages["after"]["sampling"] == evaluation
     tiny = compose(["recipe=composition_rl", "scale=tiny"]).config
+    assert tiny.stages["after"]["greedy"] and tiny.stages["after"]["sampling"] is None
     assert tiny.stages["rl"]["prompts_per_step"] == 48 and tiny.source["max_prompt_tokens"] == 40
 
 

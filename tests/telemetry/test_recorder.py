@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import yaml
 
 from raylign.columns import Columns
 from raylign.config.schema import TelemetryConfig
-from raylign.records import Group, sample_from
+from raylign.records import Group, Value, sample_from
 from raylign.telemetry.recorder import Recorder, read_lines
 from raylign.telemetry.sinks import Sink
 
@@ -68,6 +69,33 @@ def test_varying_advantages_are_kept_per_token(tmp_path: Path, a_group: Groups) 
     advantage = np.array([0, 0, 1, 2, 3], np.float32)
     path = recorder.rollouts(1, [group], batch.with_streams(advantage=advantage))
     assert lines(path)[0]["advantage"] == [1.0, 2.0, 3.0]
+    recorder.close()
+
+
+def test_details_channels_turns_gaps_and_weights(tmp_path: Path, a_group: Groups) -> None:
+    recorder = Recorder(tmp_path, TelemetryConfig())
+    group = a_group(size=1)
+    trajectory = group.trajectories[0]
+    turn = replace(trajectory.turns[0], reward=0.5, flags={"success": True, "place": Path("x")})
+    told = Value(
+        score=1.0, details={"verdicts": [{"item": 1, "met": True}]}, channels={"turns": np.ones(2, np.float32)}
+    )
+    trajectory = replace(trajectory, turns=(turn, replace(turn, flags={})), rewards={"judge": told})
+    group = replace(group, trajectories=(trajectory,))
+    batch = Columns.from_samples([sample_from(trajectory, group.prompt, 0)])
+    mask = batch["loss_mask"]
+    learner = np.where(mask, batch["sampler_logprob"] + np.float32(0.0123456), 0).astype(np.float32)
+    weight = np.where(np.cumsum(mask) == 1, 0.0, 1.0).astype(np.float32)
+    path = recorder.rollouts(1, [group], batch.with_streams(learner_logprob=learner, weight=weight))
+    (row,) = lines(path)
+    assert row["gap"] == pytest.approx(0.0123, abs=1e-6), "rounded, and one number where all are equal"
+    assert row["weight"] == [0, 1, 1, 1, 1, 1]
+    first, second = row["turns"]  # type: ignore[misc]
+    assert first["reward"] == 0.5 and first["flags"] == {"success": True, "place": "x"} and first["text"] == "answer 0"
+    assert "flags" not in second
+    assert row["rewards"] == {
+        "judge": {"score": 1.0, "details": {"verdicts": [{"item": 1, "met": True}]}, "channels": {"turns": [1.0, 1.0]}}
+    }
     recorder.close()
 
 

@@ -1,93 +1,226 @@
-"""The report: one file, no network, whatever the run folder holds."""
+"""What the report says about a run, and that it is one file which fetches nothing, whatever the folder holds."""
 
 from __future__ import annotations
 
-import math
-import random
+import base64
+import gzip
+import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any
+
+import pytest
+from recorded import VERDICTS, Clock, record_run
 
 from raylign.config.schema import TelemetryConfig
-from raylign.records import Group
 from raylign.telemetry.recorder import Recorder
-from raylign.telemetry.report import _ticks, charts, write_report
+from raylign.telemetry.report import write_report
+from raylign.telemetry.report.folder import Records
+from raylign.telemetry.report.headline import score
+from raylign.telemetry.report.rollouts import Rollouts
+from raylign.telemetry.report.timeline import spans, stage_spans, timeline
+from raylign.telemetry.report.vocabulary import vocabulary
 
-Groups = Callable[..., Group]
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
 
 
-def a_run(folder: Path, a_group: Groups, steps: int = 60) -> None:
-    noise = random.Random(0)
-    recorder = Recorder(folder, TelemetryConfig())
-    recorder.settings({"recipe": "grpo", "data": {"task": "a<b>", "size": 3}}, ["recipe=grpo", "seed=1"])
-    recorder.metrics(1, {"eval/score": 0.31, "eval/length/mean": 4.0}, "before")
-    for step in range(2, steps):
-        reward = 1 / (1 + math.exp(-(step - 30) / 10))
-        recorder.metrics(
-            step,
-            {
-                "reward/mean": reward + noise.gauss(0, 0.03),
-                "reward/format": 0.9,
-                "loss/policy": -0.01 * noise.random(),
-                "length/mean": 6 - reward,
-                "publish/gap": 1e-6 * noise.random(),
-                "kl": float("nan") if step == 5 else reward * 0.01,
-            },
-            "rl",
-        )
-    recorder.metrics(steps, {"eval/score": 0.925, "eval/length/mean": 5.0}, "after")
-    recorder.rollouts(steps, [a_group(0), a_group(1)], stage="after")
-    recorder.event("worker_restarted", role="rollout")
-    recorder.event("phase", phase="learn")
+@pytest.fixture
+def run(tmp_path: Path, clock: Clock, tokenizer_folder: Path) -> Path:
+    return record_run(tmp_path / "run", clock, tokenizer_folder, steps=20)
+
+
+def packed(html: str, name: str) -> Any:
+    found = re.search(rf'<script type="application/gzip" id="{name}">([^<]*)</script>', html)
+    assert found, name
+    return json.loads(gzip.decompress(base64.b64decode(found[1])))
+
+
+def plain(html: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="run">(.*?)</script>', html, re.S)
+    assert found
+    return dict(json.loads(found[1]))
+
+
+def test_the_headline(run: Path) -> None:
+    found = plain(write_report(run).read_text())
+    assert (found["name"], found["finished"], found["steps"]) == ("run", True, 22)
+    assert (found["score"]["before"], found["score"]["after"]) == (0.31, 0.925)
+    assert found["time"] == "1:29", "20 steps of 4 s and 9 s around them"
+    assert found["tokens"] == 20_000 and found["speed"] == 250
+    (alarm,) = found["alarms"]
+    assert alarm["alarm"] == "entropy_collapse" and alarm["hint"] == "samples become alike"
+    assert [stage["steps"] for stage in found["stages"]] == [1, 20, 1]
+
+
+def test_one_file_that_fetches_nothing(run: Path) -> None:
+    html = write_report(run).read_text()
+    assert "default-src 'none'" in html
+    assert not re.search(r'src\s*=\s*["\']|@import|url\(|fetch\(|XMLHttpRequest|WebSocket', html)
+    addresses = set(re.findall(r"https?://[^\"'\s<]+", re.sub(r'<script type="application.*?</script>', "", html)))
+    assert addresses == {"http://www.w3.org/2000/svg"}, "the name of SVG's elements is all"
+    assert "<!--" not in html.replace("<!doctype", "") and "/*script*/" not in html
+
+
+def test_values_cannot_end_the_script_that_holds_them(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "run", TelemetryConfig())
+    recorder.settings({"recipe": "</script><b>"})
+    recorder.metrics(1, {"loss": 1.0}, "sft")
     recorder.close()
+    html = write_report(tmp_path / "run").read_text()
+    assert "</script><b>" not in html and plain(html)["facts"][0] == ["recipe", "</script><b>"]
 
 
-def test_a_whole_run(tmp_path: Path, a_group: Groups) -> None:
-    a_run(tmp_path, a_group)
-    html = write_report(tmp_path).read_text()
-    assert "31.0% → 92.5%" in html and "+61.5 points" in html
-    assert "worker_restarted" in html and "phase: learn" not in html
-    assert "a&lt;b&gt;" in html, "values are escaped"
-    assert "answer 0" in html and "missing: timeout" in html and "1+1?" in html
-    assert not re.search(r"(src|href)\s*=", html) and "http" not in html, "nothing is fetched"
-    drawings = re.findall(r"<svg.*?</svg>", html, re.S)
-    assert len(drawings) >= 5
-    for drawing in drawings:
-        ElementTree.fromstring(drawing)
+def test_columns_of_metrics(run: Path) -> None:
+    (found,) = packed(write_report(run).read_text(), "curves")
+    assert found["stages"] == ["before", "rl", "after"] and found["step"] == list(range(1, 23))
+    assert found["metrics"]["eval/score"] == [pytest.approx(0.31), *[None] * 20, pytest.approx(0.925)]
+    assert found["metrics"]["kl"][6] is None, "NaN is nothing"
+    assert found["alarms"] == [[12, "entropy_collapse", "entropy"]]
+
+
+def test_spans_and_busy_seconds(run: Path) -> None:
+    records = Records.read(run)
+    phases = spans(records)
+    assert len(phases) == 2 + 5 * 20
+    first = phases[1]
+    assert (first.stage, first.phase, first.step) == ("rl", "rollout", 1)
+    assert (first.start, first.end) == (pytest.approx(6), pytest.approx(8))
+    assert [(band.stage, round(band.end - band.start)) for band in stage_spans(records)] == [
+        ("before", 3),
+        ("rl", 83),
+        ("after", 3),
+    ]
+    table = timeline(records)["table"]
+    rl = table[1]
+    assert rl["seconds"] == pytest.approx(83) and rl["phases"]["learn"] == pytest.approx(20)
+    assert rl["roles"]["rollout"] == pytest.approx(20 * 2.25), "sampling and taking new weights"
+    assert rl["roles"]["learner"] == pytest.approx(20 * 1.5), "scoring, learning, publishing"
+    assert rl["roles"]["reward"] == pytest.approx(10) and "scorer" not in rl["roles"]
+    assert table[0]["roles"] == {"rollout": pytest.approx(2), "reward": pytest.approx(2)}
+
+
+def test_what_a_killed_process_did_last_is_not_counted(tmp_path: Path, clock: Clock) -> None:
+    recorder = Recorder(tmp_path, TelemetryConfig())
+    recorder.event("stage_started", stage="rl", model="")
+    recorder.event("phase", stage="rl", stage_step=0, phase="rollout")
+    clock.pass_(2)
+    recorder.event("phase", stage="rl", stage_step=0, phase="learn")
+    clock.pass_(1)
+    recorder.metrics(1, {"loss": 1.0}, "rl")
+    recorder.event("phase", stage="rl", stage_step=1, phase="rollout")
+    clock.pass_(3600)  # killed, and continued an hour later
+    recorder.event("stage_started", stage="rl", model="")
+    recorder.event("resumed", stage="rl")
+    clock.pass_(1)
+    recorder.event("phase", stage="rl", stage_step=1, phase="rollout")
+    clock.pass_(2)
+    recorder.event("stage_finished", stage="rl")
+    recorder.close()
+    records = Records.read(tmp_path)
+    assert [(span.phase, span.end - span.start) for span in spans(records)] == [
+        ("rollout", pytest.approx(2)),
+        ("learn", pytest.approx(1)),
+        ("rollout", pytest.approx(2)),
+    ]
+    assert sum(band.end - band.start for band in stage_spans(records)) == pytest.approx(3 + 3)
+
+
+def test_measured_idle_shares_count_before_phases(tmp_path: Path, clock: Clock) -> None:
+    recorder = Recorder(tmp_path, TelemetryConfig())
+    recorder.event("stage_started", stage="rl", model="")
+    for step in range(4):
+        recorder.event("phase", stage="rl", stage_step=step, phase="learn")
+        clock.pass_(5)
+        recorder.metrics(step + 1, {"time/step": 5.0, "idle/rollout": 0.2, "async/in_flight": 3.0}, "rl")
+    recorder.event("stage_finished", stage="rl")
+    recorder.close()
+    (row,) = timeline(Records.read(tmp_path))["table"]
+    assert row["roles"] == {"rollout": pytest.approx(16), "learner": pytest.approx(20)}
+
+
+def test_rollouts_hold_turns_calls_and_verdicts(run: Path) -> None:
+    html = write_report(run).read_text()
+    index = packed(html, "index")
+    columns = index["columns"]
+    assert len(columns["step"]) == 2 * 2 + 18 * 4 and index["stops"] == ["done", "eos", "length"]
+    assert columns["turns"][0] == 2 and columns["score"][:2] == [1.5, None]
+    assert index["rewards"]["checklist"][:2] == [0.5, None]
+    assert index["prompts"][0]["domain"] == "arithmetic" and index["prompts"][0]["answer"] == {
+        "calls": ["add"],
+        "value": 3,
+    }
+    first, second = packed(html, "bodies-0")[:2]
+    assert first["seed"] == str(2**60), "as text: JavaScript's numbers end at 2^53"
+    assert first["rewards"]["checklist"]["details"]["verdicts"] == VERDICTS
+    assert second["rewards"]["checklist"] == {"missing": "the judge did not answer"}
+    one, two = first["turns"]
+    assert one["flags"]["tool_calls"] == [{"name": "add"}] and one["reward"] == 0.25 and one["context"] == []
+    assert len(first["gap"]) == len(one["ids"]) + len(two["ids"]) == len(first["advantage"])
+    assert first["weight"][1] == 0 and second["advantage"] is None and second["gap"] is None
+    words = {
+        i: base64.b64decode(p) for i, p in zip(index["vocabulary"]["ids"], index["vocabulary"]["pieces"], strict=True)
+    }
+    assert b"".join(words[i] for i in two["ids"]).decode() == "It is 3 für Dich."
+    assert b"".join(words[i] for i in two["context"]).decode() == "<|user|>3<|end|>"
+    assert packed(html, "texts-0")[0].startswith("<tool_call>")
+
+
+def test_too_many_rollouts_are_thinned_by_step(run: Path) -> None:
+    every = Rollouts(run, 10_000, [])
+    assert len(every) == every.recorded == 76 and every.every == 1 and every.index["vocabulary"] is None
+    some = Rollouts(run, 30, [])
+    steps = set(some.index["columns"]["step"])
+    assert some.every == 3 and some.recorded == 76 and len(some) <= 30 + 4
+    assert {2, 21} <= steps and len(steps) == 8, "the first and the last step stay"
+    assert len(Rollouts(run, 0, [])) == 0
+
+
+def test_bytes_of_split_characters(tokenizer_folder: Path) -> None:
+    from tokenizers import Tokenizer
+
+    place = tokenizer_folder / "tokenizer.json"
+    ids = Tokenizer.from_file(str(place)).encode("日 é\n").ids
+    found = vocabulary(ids, [Path("/nowhere"), place])
+    assert found is not None
+    words = dict(zip(found["ids"], map(base64.b64decode, found["pieces"]), strict=True))
+    assert b"".join(words[i] for i in ids).decode() == "日 é\n"
+
+
+def test_scores_of_runs_without_evaluations() -> None:
+    lines = [{"stage": "rl", "step": step, "reward/mean": step / 100} for step in range(100)]
+    found = score(lines)
+    assert found is not None and found["what"] == "training reward"
+    assert found["before"] == pytest.approx(0.045) and found["after"] == pytest.approx(0.945)
+    assert score([{"stage": "sft", "step": 1, "loss": 1.0}]) is None
+    inside = [{"stage": "rl", "step": step, "eval/score": step / 10} for step in range(3)]
+    assert (found := score(inside)) and (found["before"], found["after"]) == (0.0, 0.2)
+    assert (found := score(inside[:1])) and found["before"] is None
+
+
+def test_comparison_with_other_runs(run: Path, tmp_path: Path, clock: Clock, tokenizer_folder: Path) -> None:
+    other = record_run(tmp_path / "other", clock, tokenizer_folder, steps=12, learning_rate=3e-4)
+    path = write_report(run, [other], tmp_path / "both.html", rollouts=0)
+    html = path.read_text()
+    assert [one["name"] for one in packed(html, "curves")] == ["run", "other"]
+    assert packed(html, "tables")["differing"] == [["learner.optim.lr", "0.0001", "0.0003"]]
+    assert plain(html)["beside"][0]["name"] == "other" and 'id="index"' not in html
+    assert not (run / "report.html").exists()
 
 
 def test_an_empty_folder_and_a_young_run(tmp_path: Path) -> None:
-    assert "No metrics" in write_report(tmp_path).read_text()
+    empty = plain(write_report(tmp_path).read_text())
+    assert empty["steps"] == 0 and empty["score"] is None and not empty["finished"]
     recorder = Recorder(tmp_path, TelemetryConfig())
     recorder.metrics(1, {"loss": 0.5}, "sft")
     recorder.close()
-    write_report(tmp_path)
+    with (tmp_path / "metrics.jsonl").open("ab") as stream:
+        stream.write(b'{"step":2,"st')
+    assert plain(write_report(tmp_path).read_text())["steps"] == 1
 
 
-def test_charts_by_family() -> None:
-    lines = [
-        {"step": s, "stage": "rl", "time": s, "zebra": 1.0, "yak": s, "reward/a": s, "reward/b": -s} for s in range(3)
-    ]
-    made, steady = charts(lines)
-    assert [(chart["title"], chart["main"]) for chart in made] == [("reward", True), ("yak", False)]
-    assert [name for _, name, _ in made[0]["legend"]] == ["a", "b"]
-    assert steady == [("zebra", "1")]
-    assert charts(lines[:1])[0] == [], "one point is no curve"
-
-
-def test_no_line_joins_two_stages() -> None:
-    lines = [{"step": s, "stage": "a" if s < 3 else "b", "time": s, "loss": s} for s in range(6)]
-    (chart,), _ = charts(lines)
-    assert chart["svg"].count("<polyline") == 2
-
-
-def test_many_series_are_split() -> None:
-    lines = [{"step": s, "stage": "rl", "time": s} | {f"m/{i:02d}": s * (i + 1) for i in range(14)} for s in range(3)]
-    assert [len(chart["legend"]) for chart in charts(lines)[0]] == [6, 6, 2]
-
-
-def test_ticks_enclose() -> None:
-    for low, high in ((0, 1), (-3e-7, 2e-7), (5, 5), (0, 0), (1e6, 3e6), (-1, -0.2)):
-        ticks = _ticks(low, high)
-        assert ticks[0] <= low + 1e-12 and ticks[-1] >= high - 1e-12 and 2 <= len(ticks) <= 8, (low, high, ticks)
+def test_the_page_stays_small(run: Path) -> None:
+    files = sum(path.stat().st_size for path in (run / "rollouts").iterdir())
+    assert write_report(run).stat().st_size < 120_000 + files / 2

@@ -1,4 +1,4 @@
-"""The command line: ``raylign train | plan | recipes | export | doctor``."""
+"""The command line: ``raylign train | submit | k8s | plan | view | recipes | export | doctor``."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raylign import __version__
-from raylign.cli import doctor, export, plan, recipes, train
+from raylign.cli import doctor, export, k8s, plan, recipes, submit, train, view
 from raylign.errors import ConfigError, DataError, PlanError, RaylignError
 
-COMMANDS = (train, plan, recipes, export, doctor)
+COMMANDS = (train, submit, k8s, plan, view, recipes, export, doctor)
 USAGE_ERROR, RUN_ERROR = 2, 1
 EPILOG = """\
 examples:
   raylign train recipe=grpo scale=tiny                       the tiny model on a laptop, minutes
   raylign train recipe=grpo variant=dapo scale=gpu model.path=Qwen/Qwen3-0.6B data.path=train.jsonl
   raylign train -m recipe=grpo seed=1,2,3                    a sweep, one process a point
+  raylign submit recipe=grpo scale=cluster run.dir=/shared/a  the same as a job of a Ray cluster
   raylign plan recipe=grpo scale=node                        what would run where, before anything starts
+  raylign view outputs/grpo-tiny-seed1                       the page of a run; of several, laid over each other
   raylign recipes grpo                                       what a recipe does, and its settings
 
 Settings are Hydra overrides: key=value, +key=value to add, ~key to remove. The same train command continues a run that

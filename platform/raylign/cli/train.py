@@ -8,15 +8,16 @@ import os
 from typing import Any
 
 from raylign.cli.options import add_overrides, new_command
-from raylign.cli.sweep import sweep
 from raylign.config.compose import compose
+from raylign.sweeps.drive import sweep
 
 RUNNER = "raylign.recipes.run"  # by name: the ground floor imports no recipe
 EPILOG = """\
 examples:
   raylign train recipe=grpo scale=tiny seed=2
   raylign train recipe=grpo scale=tiny run.dir=runs/mine     again: continues it where it was
-  raylign train -m recipe=grpo variant=grpo,rloo learner.optim.lr=1e-4,3e-4
+  raylign train -m recipe=grpo variant=grpo,rloo learner.optim.lr=1e-4,3e-4      again: continues the sweep
+  raylign train -m sweep=optuna recipe=grpo 'learner.optim.lr=tag(log,interval(1e-5,1e-3))' sweep.sampler.trials=30
   raylign train --config-dir my_conf recipe=mine             my_conf/recipe/mine.yaml
 """
 
@@ -26,14 +27,15 @@ def add_to(commands: Any) -> None:
     parser = new_command(commands, "train", "run a recipe, or continue it", EPILOG)
     add_overrides(parser)
     parser.add_argument("-m", "--multirun", action="store_true", help="sweep: every combination of comma lists")
-    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="points at a time (default 1)")
+    parser.add_argument("-j", "--jobs", type=int, default=0, metavar="N", help="points of a sweep at a time")
     parser.set_defaults(run=run)
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Train; returns the exit status."""
     if parsed.multirun:
-        return sweep(parsed.overrides, parsed.config_dir, parsed.jobs)
+        parallel = [f"sweep.launcher.parallel={parsed.jobs}"] if parsed.jobs else []
+        return sweep([*parsed.overrides, *parallel], parsed.config_dir)
     composed = compose(parsed.overrides, parsed.config_dir)
     _quiet_libraries()
     return int(importlib.import_module(RUNNER).train(composed.config, composed.resolved, parsed.overrides))

@@ -1,9 +1,9 @@
 """From a command line to a typed `Config`: Hydra picks and orders the files, this module merges and checks them.
 
-Layers, later wins: schema defaults, ``config.yaml``, scale, recipe, variant, the block of the chosen scale below the
-key ``at`` of any of those files, the command line. Two rules differ from a plain merge: a layer that changes the
-``_target_`` of a part replaces the whole part (its old fields belong to another class), and a stage, reward or scorer
-that ends up null is left out. Every problem of every layer is reported at once, with the layer that it comes from.
+Layers, later wins: schema defaults, ``config.yaml``, scale, recipe, variant, sweep, the block of the chosen scale below
+the key ``at`` of any of those files, the command line. Two rules differ from a plain merge: a layer that changes the
+``_target_`` of a part replaces the whole part (its old fields belong to another class), and a stage, reward, scorer or
+judge that ends up null is left out. Every problem of every layer is reported at once, with the layer that it is from.
 """
 
 from __future__ import annotations
@@ -262,8 +262,8 @@ def _first(origins: Mapping[str, str], name: str) -> str:
 
 
 def _drop_empty(tree: dict[str, Any]) -> None:
-    """A stage, reward or scorer that is null is not there: a file may keep its place in the order by it."""
-    for name in ("stages", "rewards", "scorers"):
+    """A stage, reward, scorer or judge that is null is not there: a file may keep its place in the order by it."""
+    for name in ("stages", "rewards", "scorers", "judges"):
         if isinstance(tree[name], Mapping):
             tree[name] = {key: value for key, value in tree[name].items() if value is not None}
 

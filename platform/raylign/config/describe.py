@@ -13,7 +13,7 @@ from raylign.config.schema import Config
 from raylign.config.strict import part_fields
 from raylign.telemetry.table import table
 
-TRAINING_PARTS = ("shaper", "credit", "objective")
+TRAINING_PARTS = ("shaper", "selector", "credit", "objective")
 
 
 def choices(config: Config) -> dict[str, Any]:

@@ -31,17 +31,24 @@ def part_nodes(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for name, reward in config.rewards.items():
         yield f"rewards.{name}.fn", reward.fn
     yield "shaper", config.shaper
+    yield "selector", config.selector
     yield "credit", config.credit
     yield "objective", config.objective
     yield "critic.objective", config.critic.objective
+    for name, scorer in config.scorers.items():
+        if scorer.context:
+            yield f"scorers.{name}.context", scorer.context
+    yield "sweep.sampler", config.sweep.sampler
+    yield "sweep.launcher", config.sweep.launcher
     for name, stage in config.stages.items():
         yield f"stages.{name}", stage
         yield from _inner_nodes(config, f"stages.{name}", stage)
 
 
 def _inner_nodes(config: Config, key: str, stage: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The source, the credit and the objective that a stage brings, completed from the defaults of its class."""
-    given = [name for name in ("source", "credit", "objective") if isinstance(stage, Mapping) and stage.get(name)]
+    """The source, shaper, credit and objective that a stage brings, completed from the defaults of its class."""
+    kinds = ("source", "shaper", "credit", "objective")
+    given = [name for name in kinds if isinstance(stage, Mapping) and stage.get(name)]
     try:
         typed = part_config(stage, key, config.run.allow_targets)[1] if given else None
     except ConfigError:  # reported where the stage itself is checked

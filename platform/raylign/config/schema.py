@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from raylign.config.alarms import AlarmConfig, default_alarms
+
 Node = dict[str, Any]
 
 
@@ -98,6 +100,7 @@ class DataConfig:
     format: str = "auto"  # auto | gsm8k | verl | trl | openrlhf | verifiers | columns
     prompt_key: str = ""  # format=columns, or to override a format's own
     answer_key: str = ""
+    domain_key: str = ""  # routes teachers and splits metrics, e.g. extra_info.opd_teacher; empty: the format's own
     verifier: str = ""  # empty: what the format implies
     system: str = ""  # system message put before every prompt
     template: str = ""  # e.g. "{prompt} Put the answer in a box."
@@ -195,6 +198,7 @@ class LearnerConfig:
     share_prompts: bool = True  # compute a group's common prompt once per micro-batch
     logprob_chunk: int = 1024  # rows of fp32 logits held at a time
     gradient_checkpointing: bool = False
+    max_restarts: int = 3  # times that dead ranks are replaced within one run, from the newest checkpoint
     optim: OptimConfig = field(default_factory=OptimConfig)
 
 
@@ -222,8 +226,37 @@ class ScorerConfig:
     )
     domain: str = ""  # prompts of this domain only; empty: all
     own_template: bool = False  # render the prompt with this model's own chat template, response ids unchanged
+    context: Node = field(default_factory=dict)  # what it reads in place of the prompt; empty: the prompt
     gpus: float = 1.0
     cpus: float = 1.0
+
+
+@dataclass
+class JudgeConfig:
+    """One chat model that the run serves for judges, simulated tools and simulated users (`actors/judge`).
+
+    Parts reach it by its name: ``model: {_target_: raylign.actors.judge.served.Served, name: NAME}``. With an
+    `endpoint` its workers pass requests on to a server elsewhere, and hold no model.
+    """
+
+    path: str = (
+        ""  # Hugging Face folder or id, or the endpoint's model; empty: the model that the run starts from; @NAME
+    )
+    endpoint: str = ""  # e.g. http://host:8000/v1
+    key_file: str = ""  # of the endpoint: a file with its bearer token
+    workers: int = 1
+    engine: EngineKind = EngineKind.auto
+    dtype: str = ""  # empty: the policy's
+    max_context: int = 16384
+    max_sequences: int = 256
+    template: dict[str, Any] = field(default_factory=dict)  # arguments of the chat template, e.g. enable_thinking
+    gpus: float = 1.0
+    cpus: float = 1.0
+    threads: int = 1  # OpenMP threads of one engine on CPU
+    tensor_parallel: int = 1
+    kv_cache_gb: float = 1.0  # CPU only
+    gpu_memory: float = 0.85  # share of one GPU
+    max_restarts: int = 3  # of one worker, in a run
 
 
 @dataclass
@@ -236,6 +269,7 @@ class ClusterConfig:
     strategy: str = "PACK"  # placement of bundles
     ready_timeout_s: float = 120.0
     dashboard: bool = False  # local only
+    autoscale: bool = False  # the cluster grows on demand: the plan waits for nodes instead of being refused
 
 
 @dataclass
@@ -246,8 +280,20 @@ class TelemetryConfig:
     wandb_mode: str = "offline"
     wandb_project: str = "raylign"
     tensorboard: bool = False
+    ray_metrics: bool = False  # every step's numbers as gauges on Ray's metrics port, for Prometheus
     rollouts_per_step: int = 64  # trajectories kept in rollouts/step_*.jsonl, 0: all
     progress: str = "auto"  # auto | rich | plain | none
+
+
+@dataclass
+class SweepConfig:
+    """What ``raylign train -m`` does with the points; a single run knows nothing of it."""
+
+    dir: str = ""  # empty: multirun/<recipe>, numbered after a finished sweep
+    metric: str = "after/eval/score"  # <stage>/<metric>: what points are compared by
+    direction: str = "maximize"  # maximize | minimize
+    sampler: Node = node("raylign.sweeps.grid.Grid")
+    launcher: Node = node("raylign.sweeps.processes.Processes")
 
 
 @dataclass
@@ -265,11 +311,15 @@ class Config:
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     rewards: dict[str, RewardConfig] = field(default_factory=dict)
     shaper: Node = node("raylign.objectives.shaping.WeightedSum")
+    selector: Node = node("raylign.objectives.selection.KeepAll")
     credit: Node = node("raylign.objectives.credit.GroupCredit")
     objective: Node = node("raylign.objectives.policy.PolicyLoss")
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     scorers: dict[str, ScorerConfig] = field(default_factory=lambda: {"reference": ScorerConfig()})
+    judges: dict[str, JudgeConfig] = field(default_factory=dict)
     stages: dict[str, Any] = field(default_factory=dict)  # name -> stage node, run in order
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    alarms: dict[str, AlarmConfig] = field(default_factory=default_alarms)

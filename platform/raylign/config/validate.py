@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from raylign.config.alarms import alarm_problems
 from raylign.config.build import part_config
 from raylign.config.parts import Part, is_rl, part_nodes, reads_scores, roles_of
 from raylign.config.schema import Config, ModelConfig, Offload, OptimConfig
@@ -46,8 +47,11 @@ def validate(config: Config) -> list[Problem]:
     _rewards(config, stages, found)
     _learner(config, found)
     _scorers(config, found)
+    _judges(config, found)
     _scale(config, found)
     _cluster(config, found)
+    _one_of(found, "sweep.direction", config.sweep.direction, ("maximize", "minimize"))
+    found.extend(alarm_problems(config.alarms))
     for stage in stages:
         if is_rl(stage):
             _batch(stage, config, {part.key: part for part in parts}, found)
@@ -262,15 +266,38 @@ def _scorers(config: Config, found: _Findings) -> None:
         _positive(found, f"{key}.cpus", scorer.cpus)
         _not_negative(found, f"{key}.gpus", scorer.gpus)
         _whole_gpus(found, f"{key}.gpus", scorer.gpus)
-        if scorer.path.startswith("@"):
-            fix = f"name one of {', '.join(f'@{stage}' for stage in config.stages)}"
-            found.expect(scorer.path[1:] in config.stages, f"{key}.path", scorer.path, "names no stage", fix)
-        elif scorer.path:
-            try:
-                model_facts(ModelConfig(path=scorer.path))
-            except ValueError as cause:
-                fix = "name a model's folder, or leave it empty for the stage's own start"
-                found.expect(False, f"{key}.path", scorer.path, str(cause), fix)
+        _frozen_model(config, f"{key}.path", scorer.path, "leave it empty for the stage's own start", found)
+
+
+def _judges(config: Config, found: _Findings) -> None:
+    for name, judge in config.judges.items():
+        key = f"judges.{name}"
+        for setting in ("workers", "max_context", "max_sequences", "cpus", "threads", "tensor_parallel", "kv_cache_gb"):
+            _positive(found, f"{key}.{setting}", getattr(judge, setting))
+        _not_negative(found, f"{key}.gpus", judge.gpus)
+        _not_negative(found, f"{key}.max_restarts", judge.max_restarts)
+        _whole_gpus(found, f"{key}.gpus", judge.gpus)
+        _share(found, f"{key}.gpu_memory", judge.gpu_memory)
+        _one_of(found, f"{key}.dtype", judge.dtype, ("", "float32", "bfloat16"))
+        if judge.endpoint:
+            fix = f"set {key}.path to the name of the endpoint's model"
+            found.expect(bool(judge.path), f"{key}.path", "empty", "an endpoint serves models by name", fix)
+        else:
+            _frozen_model(
+                config, f"{key}.path", judge.path, "leave it empty for the model that the run starts from", found
+            )
+
+
+def _frozen_model(config: Config, key: str, path: str, otherwise: str, found: _Findings) -> None:
+    """A path that is empty, ``@STAGE`` or a model's."""
+    if path.startswith("@"):
+        fix = f"name one of {', '.join(f'@{stage}' for stage in config.stages)}"
+        found.expect(path[1:] in config.stages, key, path, "names no stage", fix)
+    elif path:
+        try:
+            model_facts(ModelConfig(path=path))
+        except ValueError as cause:
+            found.expect(False, key, path, str(cause), f"name a model's folder, or {otherwise}")
 
 
 def _optim(found: _Findings, key: str, optim: OptimConfig) -> None:
@@ -290,6 +317,7 @@ def _scale(config: Config, found: _Findings) -> None:
     asked = {"rollout.gpus": config.rollout.gpus, "learner.gpus": config.learner.gpus}
     asked |= {f"rewards.{name}.gpus": reward.gpus for name, reward in config.rewards.items()}
     asked |= {f"scorers.{name}.gpus": scorer.gpus for name, scorer in config.scorers.items()}
+    asked |= {f"judges.{name}.gpus": judge.gpus for name, judge in config.judges.items()}
     for key, gpus in asked.items():
         found.expect(gpus == 0, key, gpus, "scale=tiny runs on the CPU only", f"set {key}=0 or scale=gpu")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,13 @@ from raylign.errors import DataError
 from raylign.records import Message, Prompt, content_id
 
 CHUNK = 512  # conversations rendered in one tokenizer call
+
+
+class Split(Enum):
+    """Which prompts of a run."""
+
+    holdout = "holdout"
+    train = "train"  # to be asked how well fixed instances were learned, not how far that carries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +61,10 @@ class PromptSet:
     train: tuple[Prompt, ...]
     holdout: tuple[Prompt, ...]
     report: LoadReport
+
+    def first(self, split: Split, count: int) -> tuple[Prompt, ...]:
+        """The first `count` prompts of a split, 0: all."""
+        return (self.train if split is Split.train else self.holdout)[: count or None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +126,7 @@ def _rows(config: DataConfig, path: str, seed: int, allow: Sequence[str]) -> tup
         return f"reasoning-gym {config.task}", rows, config.task_template
     if not path:
         raise DataError("no data: set data.path to a file, data.task to a reasoning-gym data set, or data.generator")
-    kind, rows = load_rows(path, config.format, config.prompt_key, config.answer_key)
+    kind, rows = load_rows(path, config.format, config.prompt_key, config.answer_key, config.domain_key)
     if config.size and path == config.path:
         rows = (row for row, _ in zip(rows, range(config.size), strict=False))
     return f"{path} ({kind.value})", rows, config.template
@@ -126,16 +138,27 @@ def _render(rows: Iterable[Row], template: str, config: DataConfig, tokenizer: A
     for row in rows:
         count += 1
         messages = _messages(row, template, config.system)
-        known.setdefault(content_id(_canonical(messages), _canonical(row.answer)), (row, messages))
-    ids = list(known)
+        tools = (_canonical(row.tools),) if row.tools else ()
+        known.setdefault(content_id(_canonical(messages), _canonical(row.answer), *tools), (row, messages))
     prompts: list[Prompt] = []
-    for start in range(0, len(ids), CHUNK):
-        names = ids[start : start + CHUNK]
-        tokens = _tokenize([known[name][1] for name in names], tokenizer)
+    for names in _batches({name: _canonical(row.tools) for name, (row, _) in known.items()}):
+        tokens = _tokenize([known[name][1] for name in names], tokenizer, known[names[0]][0].tools)
         for name, token_ids in zip(names, tokens, strict=True):
             if len(token_ids) <= config.max_prompt_tokens:
                 prompts.append(_prompt(name, *known[name], token_ids, config))
     return _Rendered(prompts=prompts, rows=count, duplicates=count - len(known), too_long=len(known) - len(prompts))
+
+
+def _batches(tools: Mapping[str, str]) -> Iterator[list[str]]:
+    """Names in their order, at most `CHUNK` neighbours at a time, all of which have the same tools."""
+    batch: list[str] = []
+    for name, own in tools.items():
+        if batch and (len(batch) == CHUNK or tools[batch[0]] != own):
+            yield batch
+            batch = []
+        batch.append(name)
+    if batch:
+        yield batch
 
 
 def _messages(row: Row, template: str, system: str) -> tuple[Message, ...]:
@@ -159,11 +182,14 @@ def _messages(row: Row, template: str, system: str) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _tokenize(conversations: Sequence[Sequence[Message]], tokenizer: Any) -> list[list[int]]:
+def _tokenize(
+    conversations: Sequence[Sequence[Message]], tokenizer: Any, tools: Sequence[Mapping[str, Any]]
+) -> list[list[int]]:
     if not tokenizer.chat_template:
         raise DataError("the tokenizer has no chat template; use an instruct model or add chat_template.jinja to it")
     rendered = tokenizer.apply_chat_template(
         [[dict(message) for message in messages] for messages in conversations],
+        tools=[dict(tool) for tool in tools] or None,
         tokenize=True,
         add_generation_prompt=True,
         return_dict=True,
@@ -188,6 +214,7 @@ def _prompt(name: str, row: Row, messages: tuple[Message, ...], token_ids: Seque
         answer=row.answer,
         domain=row.domain,
         meta=meta,
+        tools=row.tools,
     )
 
 

@@ -13,7 +13,7 @@
 A text to imitate (SFT) is TRL's ``completion`` or the last of its ``messages``, OpenRLHF's ``output``, GSM8K's whole
 ``answer``, and the named answer column of `columns`.
 
-`data.prompt_key` and `data.answer_key` override a format's own columns.
+`data.prompt_key`, `data.answer_key` and `data.domain_key` override a format's own columns.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Row:
     place: str
     answer: Any = None
     target: str | None = None  # a full gold completion, for SFT
+    tools: tuple[Mapping[str, Any], ...] = ()  # schemas that the chat template renders
     verifier: str = ""
     domain: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
@@ -71,6 +72,18 @@ class _Columns:
     place: str
     prompt_key: str
     answer_key: str
+    domain_key: str = ""
+
+    def domain(self, own: str) -> str:
+        """What stands at the named place (a dot enters a nested column), or the format's own domain without a name."""
+        if not self.domain_key:
+            return own
+        found: Any = self.row
+        for name in self.domain_key.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if not isinstance(found, str) or not found:
+            raise DataError(f"{self.place}: no text at data.domain_key={self.domain_key}")
+        return found
 
     def need(self, *names: str) -> Any:
         """The first of these columns that is present and not null."""
@@ -91,7 +104,7 @@ class _Columns:
 
 
 def load_rows(
-    path: str | Path, format: str = "auto", prompt_key: str = "", answer_key: str = ""
+    path: str | Path, format: str = "auto", prompt_key: str = "", answer_key: str = "", domain_key: str = ""
 ) -> tuple[Format, Iterator[Row]]:
     """The format that was used and the rows of the file.
 
@@ -107,7 +120,7 @@ def load_rows(
 
     def rows() -> Iterator[Row]:
         for place, raw in (first, *source):
-            yield _READERS[kind](_Columns(raw, place, prompt_key, answer_key))
+            yield _READERS[kind](_Columns(raw, place, prompt_key, answer_key, domain_key))
 
     return kind, rows()
 
@@ -175,6 +188,7 @@ def _row(columns: _Columns, prompt: Any, *used: str, **values: Any) -> Row:
         place=columns.place,
         meta={**extra, **values.pop("meta", {})},
         fields=columns.row,
+        domain=columns.domain(values.pop("domain", "")),
         **values,
     )
 

@@ -18,12 +18,20 @@ from raylign.records import content_id
 PAD, END, SYSTEM, USER, ASSISTANT, TOOL = "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"
 SPECIAL = (PAD, END, SYSTEM, USER, ASSISTANT, TOOL)
 TEMPLATE = (
+    "{%- if tools -%}"
+    "{{- '<|tool|>' -}}"
+    "{%- for tool in tools -%}"
+    "{%- set function = tool['function'] if 'function' in tool else tool -%}"
+    "{{- function['name'] + '(' + function['parameters']['properties'] | join(',') + ')' -}}"
+    "{%- endfor -%}"
+    "{{- '<|end|>' -}}"
+    "{%- endif -%}"
     "{%- for message in messages -%}"
     "{{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
 )
-FORMAT = 1  # part of the cache key; raise it when the files below change
+FORMAT = 2  # part of the cache key; raise it when the files below change
 
 
 def build_tiny_model(shape: TinyModel, cache: Path | None = None) -> Path:

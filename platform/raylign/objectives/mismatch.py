@@ -6,6 +6,7 @@ precision and staleness call for. It multiplies the policy loss of a token.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -39,8 +40,11 @@ class MismatchConfig:
     mode: Mismatch = Mismatch.none
     low: float = 0.0
     high: float = 2.0
+    veto: float = 0.0  # a row with any token of w below this gets factor 0 on all its tokens; 0: no veto
 
     def __post_init__(self) -> None:
+        if self.veto < 0 or (self.veto and self.mode is Mismatch.none):
+            raise ValueError(f"mismatch.veto={self.veto} must be 0 or more, and needs a mode other than none")
         if not 0 <= self.low < self.high:
             raise ValueError(f"mismatch bounds are low={self.low}, high={self.high}: set 0 <= low < high")
 
@@ -60,6 +64,11 @@ def mismatch_weights(
     by_row = config.mode in (Mismatch.sequence_truncate, Mismatch.sequence_mask)
     weight = torch.exp(row_sums(gap, segment, rows)[segment] if by_row else gap)
     if config.mode in (Mismatch.truncate, Mismatch.sequence_truncate):
-        return weight.clamp(max=config.high)
-    keep = (weight >= config.low) & (weight <= config.high)
-    return torch.where(keep, weight, torch.zeros_like(weight))
+        weight = weight.clamp(max=config.high)
+    else:
+        keep = (weight >= config.low) & (weight <= config.high)
+        weight = torch.where(keep, weight, torch.zeros_like(weight))
+    if config.veto:
+        caught = row_sums((gap < math.log(config.veto)).to(gap.dtype), segment, rows) > 0
+        weight = weight.masked_fill(caught[segment], 0.0)
+    return weight

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
@@ -66,7 +67,8 @@ class PolicyLoss:
 
     Metrics are means over counted tokens. `clip_low` / `clip_high`: share of tokens whose gradient the bound removed.
     `approx_kl_k1`, `approx_kl_k3`: KL(old || current). `sampler_gap`: |learner - sampler| log-prob at equal weights
-    (of log pi_old; of the current log-prob when old_logprob=sampler).
+    (of log pi_old; of the current log-prob when old_logprob=sampler). `mismatch_cut`: share of tokens whose mismatch
+    weight was cut, masked or vetoed.
     """
 
     @dataclass
@@ -163,7 +165,10 @@ class PolicyLoss:
             assert view.entropy is not None, "needs_entropy asks for it"
             components["entropy"] = -config.entropy_coef * torch.sum(penalty_weight * view.entropy)
         with torch.no_grad():
-            metrics = self._metrics(view, old, ratio, {"clip_low": low, "clip_high": high, "mismatch_weight": factor})
+            parts = {"clip_low": low, "clip_high": high, "mismatch_weight": factor}
+            free = replace(config.mismatch, low=0.0, high=math.inf, veto=0.0)
+            parts["mismatch_cut"] = factor != mismatch_weights(free, old, sampler, view.segment, view.rows)
+            metrics = self._metrics(view, old, ratio, parts)
         return LossTerms(components=components, metrics=metrics)
 
     def _old(self, view: TokenView, logprob: torch.Tensor) -> torch.Tensor:
@@ -210,8 +215,9 @@ class PolicyLoss:
         if "ref_logprob" in view.streams:
             averaged["ref_kl"] = kl(self.config.kl_estimator, logprob, view["ref_logprob"])
         metrics = {name: torch.sum(weight * value) for name, value in averaged.items()}
-        largest = gap[weight > 0]
-        metrics["max/sampler_gap"] = largest.max() if len(largest) else torch.zeros_like(weight.sum())
+        for name in ("sampler_gap", "mismatch_weight"):
+            largest = averaged[name][weight > 0]
+            metrics[f"max/{name}"] = largest.max() if len(largest) else torch.zeros_like(weight.sum())
         return metrics
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import sys
 from pathlib import Path
 
 
 def redirect_output(path: str | Path) -> None:
-    """Point file descriptors 1 and 2 at the end of a file. Call first thing in an actor."""
+    """Point file descriptors 1 and 2 at the end of a file; SIGUSR1 writes all threads' stacks there too.
+
+    Call first thing in an actor.
+    """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -16,3 +21,4 @@ def redirect_output(path: str | Path) -> None:
     os.dup2(target, 1)
     os.dup2(target, 2)
     os.close(target)
+    faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)

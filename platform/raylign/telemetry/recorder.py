@@ -3,7 +3,7 @@
     resolved.yaml  overrides.txt  environment.json      what was run, on what
     metrics.jsonl                                       one line a step: {"step", "stage", "time", name: number, ...}
     events.jsonl                                        one line an event: {"time", "step", "kind", ...}
-    rollouts/step_000123.jsonl                          one line a trajectory
+    rollouts/step_000123.jsonl                          one line a trajectory, see `Recorder.rollouts`
 
 `step` counts over the whole run, all stages together, so that curves never fold back. One process writes: the driver.
 """
@@ -16,16 +16,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import yaml
 
 from raylign.columns import Columns
 from raylign.config.schema import TelemetryConfig
-from raylign.records import Group, Missing, Reward, Trajectory
+from raylign.records import Float32s, Group, Missing, Reward, Trajectory
 from raylign.run_folder import write_atomically
 from raylign.telemetry.environment import environment
 from raylign.telemetry.sinks import Sink, open_sinks
 
+LEARNER_LOGPROBS = ("learner_logprob", "old_logprob")  # streams under the weights that sampled, best first
 JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -74,19 +76,22 @@ class Recorder:
     ) -> Path:
         """Store trajectories of one step, whole groups first, up to the configured number.
 
-        rows: (group, trajectory) of each row of `batch`, whose advantages are stored; by default the valid
-        trajectories in order.
+        rows: (group, trajectory) of each row of `batch`, whose streams are stored; by default the valid trajectories
+        in order. A line holds prompt, turns (ids, log-probs, versions; text, reward and flags), rewards with their
+        details, and of rows of the batch `advantage`, `weight` and `gap` (the learner's log-prob less the sampler's):
+        one number where all sampled tokens share it, else one per sampled token; null where it is not known.
         """
         if rows is None:
             rows = [(g, t) for g, group in enumerate(groups) for t in group.valid]
-        advantages = _advantages(batch, rows) if batch is not None and len(batch) == len(rows) else {}
+        streams = _streams(batch, rows) if batch is not None and len(batch) == len(rows) else {}
         limit = self._config.rollouts_per_step or sum(len(group.trajectories) for group in groups)
         lines = []
         for g, group in enumerate(groups):
             for t, trajectory in enumerate(group.trajectories):
                 score = group.scores[t] if t < len(group.scores) else None
                 row = {"step": step, "stage": stage, **_row(group, trajectory), "score": score}
-                lines.append(orjson.dumps(row | {"advantage": advantages.get((g, t))}, option=JSON))
+                row |= {"advantage": None, "weight": None, "gap": None, **streams.get((g, t), {})}
+                lines.append(orjson.dumps(row, option=JSON, default=str))
         path = self.folder / "rollouts" / f"step_{step:06d}.jsonl"
         write_atomically(path, b"".join(line + b"\n" for line in lines[:limit]))
         return path
@@ -169,6 +174,7 @@ def _row(group: Group, trajectory: Trajectory) -> dict[str, Any]:
     return {
         "prompt": trajectory.prompt_key,
         "sample": trajectory.sample_index,
+        "domain": prompt.domain,
         "messages": [dict(message) for message in prompt.messages],
         "answer": prompt.answer if isinstance(prompt.answer, (str, int, float, list, dict)) else str(prompt.answer),
         "prompt_ids": prompt.token_ids,
@@ -184,6 +190,9 @@ def _row(group: Group, trajectory: Trajectory) -> dict[str, Any]:
                 "logprobs": turn.logprobs,
                 "versions": turn.versions,
                 "stop": turn.stop.value,
+                **({"text": turn.text} if len(trajectory.turns) > 1 else {}),
+                **({"reward": turn.reward} if turn.reward is not None else {}),
+                **({"flags": dict(turn.flags)} if turn.flags else {}),
             }
             for turn in trajectory.turns
         ],
@@ -193,16 +202,33 @@ def _row(group: Group, trajectory: Trajectory) -> dict[str, Any]:
 def _reward(reward: Reward) -> dict[str, Any]:
     if isinstance(reward, Missing):
         return {"missing": reward.reason}
-    return {"score": reward.score} | (
-        {"details": {k: str(v) for k, v in reward.details.items()}} if reward.details else {}
-    )
+    return {
+        "score": reward.score,
+        **({"details": dict(reward.details)} if reward.details else {}),
+        **({"channels": dict(reward.channels)} if reward.channels else {}),
+    }
 
 
-def _advantages(batch: Columns, rows: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Any]:
-    """One number where all sampled tokens of a row share it, else one per sampled token."""
-    found: dict[tuple[int, int], Any] = {}
+def _streams(batch: Columns, rows: Sequence[tuple[int, int]]) -> dict[tuple[int, int], dict[str, Any]]:
+    """advantage, weight and gap of every row."""
+    learner = next((name for name in LEARNER_LOGPROBS if name in batch), None)
+    found: dict[tuple[int, int], dict[str, Any]] = {}
     for index, place in enumerate(rows):
-        values = batch.row(index, "advantage")[batch.row(index, "loss_mask")]
-        constant = len(values) > 0 and bool((values == values[0]).all())
-        found[place] = float(values[0]) if constant else values.tolist()
+        mask = batch.row(index, "loss_mask")
+        streams = {name: batch.row(index, name)[mask] for name in ("advantage", "weight")}
+        if learner:
+            streams["gap"] = _rounded(batch.row(index, learner)[mask] - batch.row(index, "sampler_logprob")[mask])
+        found[place] = {name: _compact(values) for name, values in streams.items()}
     return found
+
+
+def _compact(values: Float32s) -> float | Float32s:
+    """One number where all are equal."""
+    return float(values[0]) if len(values) and bool((values == values[0]).all()) else values
+
+
+def _rounded(values: Float32s) -> Float32s:
+    """Three digits: a colour and a tooltip need no more, and the file stays small."""
+    scale = 10.0 ** (2 - np.floor(np.log10(np.maximum(np.abs(values.astype(np.float64)), 1e-9))))
+    rounded: Float32s = (np.round(values * scale) / scale).astype(np.float32)
+    return rounded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,6 +70,37 @@ class TensorBoardSink:
         self._writer.close()
 
 
+class RayMetricsSink:
+    """Gauges on the metrics port of the driver's Ray node, for Prometheus: ``ray_raylign_metric{run=, metric=}`` and
+    ``ray_raylign_step{run=}``. One series a number of a run; they end with the run, Prometheus keeps them.
+    """
+
+    name = "ray_metrics"
+    METRIC, STEP = "raylign_metric", "raylign_step"  # Ray puts ``ray_`` before both
+
+    def __init__(self, run_id: str) -> None:
+        import ray
+        from ray.util.metrics import Gauge
+
+        if not ray.is_initialized():
+            raise RuntimeError("no Ray cluster to publish metrics on")
+        self._run = {"run": run_id}
+        self._metric = Gauge(
+            self.METRIC, description="A number of the newest step of a run", tag_keys=("run", "metric")
+        )
+        self._step = Gauge(self.STEP, description="The newest step of a run, over all stages", tag_keys=("run",))
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers of one step."""
+        self._step.set(step, tags=self._run)
+        for name, value in values.items():
+            if name not in ("step", "time") and math.isfinite(value):
+                self._metric.set(value, tags=self._run | {"metric": name})
+
+    def close(self) -> None:
+        """Nothing: the series end with the driver."""
+
+
 def open_sinks(
     config: TelemetryConfig, folder: Path, run_id: str, failed: Callable[[str, Exception], None]
 ) -> list[Sink]:
@@ -78,6 +110,8 @@ def open_sinks(
         wanted["wandb"] = lambda: WandbSink(config, folder, run_id)
     if config.tensorboard:
         wanted["tensorboard"] = lambda: TensorBoardSink(folder)
+    if config.ray_metrics:
+        wanted["ray_metrics"] = lambda: RayMetricsSink(run_id)
     opened: list[Sink] = []
     for name, make in wanted.items():
         try:

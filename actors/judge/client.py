@@ -1,0 +1,237 @@
+"""Questions to a judge: one answer each, read, cached by content, bounded in number, and counted.
+
+    ask --key--> cache? --no--> in flight? --no--> [semaphore] model.complete --text--> read --value--> cache
+                                                        ^                        |
+                                                        +---- another seed ------+ unreadable, `tries` times
+
+A model that cannot be reached raises JudgeUnavailable, an answer that is never in form JudgeUnreadable. Neither is a
+verdict: whoever asked must treat it as missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Generic, TypeVar
+
+from raylign.actors.judge.cache import ReplyCache, key_of
+from raylign.actors.judge.chat import ChatModel
+from raylign.config.build import build, part_config
+from raylign.config.schema import Config as RunSettings
+from raylign.config.schema import Node
+from raylign.contracts import Sampling
+from raylign.errors import ConfigError, JudgeError, JudgeUnavailable, JudgeUnreadable, Problem
+from raylign.records import Message, derive_seed
+
+T = TypeVar("T")
+REPEAT = "repeat"  # seeds of repeated questions are drawn apart from those of tries
+
+
+@dataclass(slots=True, kw_only=True)
+class JudgeCounts:
+    """What questions cost and what became of them. Counts add up over questions, episodes and processes."""
+
+    asked: int = 0
+    hits: int = 0  # answered from the cache, or by a question in flight with the same words
+    calls: int = 0  # completions that were asked of the model, tries and repeats included
+    unavailable: int = 0  # questions without an answer because the model could not be reached
+    unreadable: int = 0  # questions without an answer because none of the tries was in form
+    repeats: int = 0  # questions that were asked twice to measure agreement
+    disagreements: int = 0  # of these, answered differently
+    tokens: int = 0
+    seconds: float = 0.0  # waited for fresh answers
+
+    def add(self, other: JudgeCounts) -> None:
+        """Add another count to this one."""
+        for item in fields(self):
+            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """All of them as numbers, named ``<prefix>/<count>``."""
+        return {f"{prefix}/{item.name}": float(getattr(self, item.name)) for item in fields(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(Generic[T]):
+    """A verdict and what it cost. Example: ``Answer(value=True, counts=JudgeCounts(asked=1, calls=1))``"""
+
+    value: T
+    counts: JudgeCounts
+
+
+class Judge:
+    """Asks one chat model. Shared by everything in a process that names it by the same settings, see `shared_judge`."""
+
+    @dataclass
+    class Config:
+        """Which model, how it samples, and what is kept. Defaults of sampling are CM2's judge's."""
+
+        model: Node = field(default_factory=dict)
+        temperature: float = 0.6
+        top_p: float = 0.8
+        max_tokens: int = 6000
+        structured: bool = True  # constrain the output to the schema; off for servers that cannot
+        concurrency: int = 64  # completions in flight, per process
+        tries: int = 2  # completions until one is in form
+        cache_entries: int = 100_000  # answers kept in memory, the least recently used leave first; 0: none
+        cache_dir: str = ""  # answers are kept here too, and read at the start; empty: in memory only
+        repeat_share: float = 0.0  # share of fresh questions that is asked once more, to measure agreement
+
+        def __post_init__(self) -> None:
+            if not self.model:
+                raise ValueError("model is empty: name one, e.g. {_target_: raylign.actors.judge.served.Served}")
+            for name in ("max_tokens", "concurrency", "tries"):
+                if getattr(self, name) < 1:
+                    raise ValueError(f"{name} is {getattr(self, name)}, set it to 1 or more")
+            if self.cache_entries < 0 or not 0 <= self.repeat_share <= 1:
+                raise ValueError("cache_entries must be 0 or more and repeat_share between 0 and 1")
+
+    @classmethod
+    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+        """Also what is wrong with the model."""
+        return nested_problems(f"{key}.model", config.model, cfg)
+
+    def __init__(self, config: Config, model: ChatModel | None = None) -> None:
+        self.config = config
+        self.counts = JudgeCounts()
+        self.model: ChatModel = build(config.model, "judge.model") if model is None else model
+        self._gate = asyncio.Semaphore(config.concurrency)
+        self._cache = ReplyCache(config.cache_entries, config.cache_dir)
+        self._flying: dict[str, asyncio.Future[str | None]] = {}
+
+    async def ask(
+        self,
+        messages: Sequence[Message],
+        read: Callable[[Any], T],
+        schema: Mapping[str, Any] | None = None,
+        salt: str = "",
+    ) -> Answer[T]:
+        """One answer. With a schema the answer is JSON and `read` gets the parsed value, else it gets the text.
+
+        read: raises ValueError, KeyError or TypeError on an answer that is not in form. salt: questions of the same
+        words and another salt are other questions. Raises JudgeUnavailable, JudgeUnreadable; they carry no verdict.
+        """
+        question = _Question(self, messages, schema, salt)
+        counts = JudgeCounts(asked=1)
+        try:
+            text = self._cache.find(question.key)
+            while text is None and question.key in self._flying:
+                text = await asyncio.shield(self._flying[question.key])  # None: whoever asked gave up, not the judge
+            if text is None:
+                return await self._fresh(question, read, counts)
+            counts.hits = 1
+            return Answer(value=question.read(text, read), counts=counts)
+        except JudgeError as error:
+            counts.unavailable += isinstance(error, JudgeUnavailable)
+            counts.unreadable += isinstance(error, JudgeUnreadable)
+            raise
+        finally:
+            self.counts.add(counts)
+
+    async def close(self) -> None:
+        """Give back what the model holds."""
+        await self.model.close()
+
+    async def _fresh(self, question: _Question, read: Callable[[Any], T], counts: JudgeCounts) -> Answer[T]:
+        """Ask the model; others with the same question wait for this answer."""
+        flying: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        flying.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be waiting
+        self._flying[question.key] = flying
+        started = time.perf_counter()
+        try:
+            text, value = await self._tried(question, read, counts)
+            if question.repeated:
+                await self._repeat(question, read, value, counts)
+            flying.set_result(text)
+            self._cache.store(question.key, text)
+            return Answer(value=value, counts=counts)
+        except BaseException as error:
+            # Cancelled, or a fault of the caller's `read`: no answer of the judge, so others ask for themselves.
+            flying.set_exception(error) if isinstance(error, JudgeError) else flying.set_result(None)
+            raise
+        finally:
+            counts.seconds += time.perf_counter() - started
+            del self._flying[question.key]
+
+    async def _tried(self, question: _Question, read: Callable[[Any], T], counts: JudgeCounts) -> tuple[str, T]:
+        why = ""
+        for attempt in range(self.config.tries):
+            text = await self._complete(question, derive_seed(attempt, question.key), counts)
+            try:
+                return text, question.read(text, read)
+            except JudgeUnreadable as error:
+                why = str(error)
+        raise JudgeUnreadable(f"{self.model.name}: {self.config.tries} answers not in form, the last: {why}")
+
+    async def _repeat(self, question: _Question, read: Callable[[Any], T], value: T, counts: JudgeCounts) -> None:
+        """Ask once more. A repeat without an answer measures nothing."""
+        try:
+            text = await self._complete(question, derive_seed(0, question.key, REPEAT), counts)
+            again = question.read(text, read)
+        except JudgeError:
+            return
+        counts.repeats += 1
+        counts.disagreements += again != value
+
+    async def _complete(self, question: _Question, seed: int, counts: JudgeCounts) -> str:
+        async with self._gate:
+            counts.calls += 1
+            reply = await self.model.complete(question.messages, question.sampling, seed)
+        counts.tokens += reply.tokens
+        return reply.text
+
+
+class _Question:
+    """The words of one question, its key, and how its answers are read."""
+
+    def __init__(self, judge: Judge, messages: Sequence[Message], schema: Mapping[str, Any] | None, salt: str) -> None:
+        config = judge.config
+        self.messages, self.schema = tuple(messages), schema
+        self.sampling = Sampling(
+            max_tokens=config.max_tokens,
+            temperature=config.temperature,
+            top_p=config.top_p,
+            structure={"json": dict(schema)} if schema is not None and config.structured else None,
+        )
+        self.key = key_of(judge.model.name, self.messages, schema, self.sampling, salt)
+        # By the key and not by chance: the same questions are repeated whoever asks them, and in a resumed run.
+        self.repeated = derive_seed(0, self.key, "share") / 2**63 < config.repeat_share
+
+    def read(self, text: str, read: Callable[[Any], T]) -> T:
+        """The value of an answer. Raises JudgeUnreadable."""
+        try:
+            return read(text if self.schema is None else json.loads(text))
+        except (ValueError, KeyError, TypeError) as error:
+            raise JudgeUnreadable(f"{type(error).__name__}: {error} in {text[-300:]!r}") from error
+
+
+def judge_problems(key: str, node: Mapping[str, Any], cfg: RunSettings) -> list[Problem]:
+    """What is wrong with a judge's settings (fields of `Judge.Config`) and its model's within a run."""
+    return nested_problems(key, {"_target_": f"{Judge.__module__}.Judge", **node}, cfg)
+
+
+def nested_problems(key: str, node: Mapping[str, Any], cfg: RunSettings) -> list[Problem]:
+    """What is wrong with a part within another: its fields, and what its class says of the run (`problems`)."""
+    try:
+        cls, config = part_config(node, key, cfg.run.allow_targets)
+    except ConfigError as error:
+        return list(error.problems)
+    hook = getattr(cls, "problems", None)
+    return list(hook(key, config, cfg)) if hook else []
+
+
+_SHARED: dict[tuple[int, str], Judge] = {}
+
+
+def shared_judge(node: Mapping[str, Any]) -> Judge:
+    """The judge of these settings in this process and event loop; made when first asked for.
+
+    node: fields of `Judge.Config`. Call it on the event loop that will ask. Raises ConfigError.
+    """
+    key = (id(asyncio.get_running_loop()), json.dumps(dict(node), sort_keys=True, default=str))
+    if key not in _SHARED:
+        _SHARED[key] = build({"_target_": "raylign.actors.judge.client.Judge", **node}, "judge")
+    return _SHARED[key]

@@ -1,0 +1,67 @@
+"""A chat model that is a Python function: rules where rules will do, and experiments without a second model."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from raylign.actors.judge.chat import Reply
+from raylign.config.build import ALLOWED
+from raylign.contracts import Sampling
+from raylign.records import Message
+
+
+class Scripted:
+    """Calls ``function(messages, sampling, seed, **settings) -> str``, which may be a coroutine function.
+
+    What the function raises reaches the caller as it is: a JudgeUnavailable counts as one.
+    """
+
+    @dataclass
+    class Config:
+        """Which function, by its import path, and its further arguments."""
+
+        function: str = ""
+        settings: dict[str, Any] = field(default_factory=dict)
+
+        def __post_init__(self) -> None:
+            if not self.function.startswith(ALLOWED):
+                raise ValueError(f"function={self.function!r} must be the path of a function within {ALLOWED[0]}*")
+
+    def __init__(self, config: Config) -> None:
+        module, _, name = config.function.rpartition(".")
+        self._function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        self._settings = dict(config.settings)
+        self._name = f"{config.function}{sorted(self._settings.items())}"
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], **settings: Any) -> Scripted:
+        """A model that calls this very function."""
+        model = cls.__new__(cls)
+        model._function, model._settings = function, settings
+        model._name = f"{function.__module__}.{function.__qualname__}{sorted(settings.items())}"
+        return model
+
+    @property
+    def name(self) -> str:
+        """The function's path and its settings."""
+        return self._name
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
+        """What the function returns."""
+        started = time.perf_counter()
+        found = self._function(messages, sampling, seed, **self._settings)
+        text = str(await found if inspect.isawaitable(found) else found)
+        return Reply(text=text, tokens=0, seconds=time.perf_counter() - started)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def echo(messages: Sequence[Message], sampling: Sampling, seed: int) -> str:
+    """The last message: for trying out whatever stands around a model."""
+    return str(messages[-1]["content"])

@@ -1,0 +1,115 @@
+"""A chat model that the run itself serves (config section `judges`), reached by Ray actor name."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+from ray.util import list_named_actors
+
+from raylign.actors.judge.chat import Reply
+from raylign.config.schema import Config as RunSettings
+from raylign.contracts import Sampling
+from raylign.errors import EngineDeadError, JudgeUnavailable, Problem, RequestError
+from raylign.records import Message
+
+PAUSE_S = 0.5  # before a look for other workers, doubled up to
+LONGEST_PAUSE_S = 5.0
+
+
+def actor_name(judge: str, index: int) -> str:
+    """The Ray name of worker `index` of a judge; unique in the run's namespace."""
+    return f"judge/{judge}/{index}"
+
+
+class Served:
+    """Spreads requests over the workers of one judge, each to the one with the fewest in flight from here.
+
+    A request whose worker dies goes to another, or waits until Ray has restarted it, for at most `patience_s`.
+    """
+
+    @dataclass
+    class Config:
+        """Which judge, by its name under `judges`."""
+
+        name: str = "judge"
+        timeout_s: float = 600.0  # of one completion, the wait behind others included
+        patience_s: float = 300.0  # how long a judge may be gone
+
+        def __post_init__(self) -> None:
+            if not self.name or self.timeout_s <= 0 or self.patience_s < 0:
+                raise ValueError(f"name={self.name!r}: name a judge; timeout_s must be positive, patience_s 0 or more")
+
+    @classmethod
+    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+        """The run must serve a judge of that name."""
+        if config.name in cfg.judges:
+            return []
+        known = ", ".join(cfg.judges) or "none"
+        fix = f"set judges.{config.name}.path=MODEL, or name one of: {known}"
+        return [Problem(key=f"{key}.name", value=config.name, why="is no judge that this run serves", fix=fix)]
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._workers: dict[str, Any] = {}
+        self._flying: dict[str, int] = {}
+
+    @property
+    def name(self) -> str:
+        """The judge's name: its model does not change within a run."""
+        return f"judges.{self.config.name}"
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
+        """The answer of some worker. Raises JudgeUnavailable."""
+        gone_since, pause, why = 0.0, PAUSE_S, "no worker of that name lives in this run's Ray namespace"
+        while True:
+            name = self._choose()
+            if name is not None:
+                try:
+                    return await self._ask(name, messages, sampling, seed)
+                except (RayActorError, EngineDeadError) as error:
+                    self._workers.pop(name, None)
+                    why = str(error).strip().splitlines()[0]
+                except RequestError as error:
+                    raise JudgeUnavailable(f"{self.name} refuses the request: {error}") from error
+                except TimeoutError:
+                    limit = self.config.timeout_s
+                    raise JudgeUnavailable(f"{self.name} gave no answer within {limit:g} s") from None
+            gone_since = gone_since or time.monotonic()
+            if time.monotonic() - gone_since > self.config.patience_s:
+                raise JudgeUnavailable(f"{self.name} is gone: {why}")
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE_S, 2 * pause)
+
+    async def close(self) -> None:
+        """The workers belong to the run."""
+
+    async def _ask(self, name: str, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
+        self._flying[name] = self._flying.get(name, 0) + 1
+        try:
+            call = self._workers[name].complete.remote([dict(message) for message in messages], sampling, seed)
+            return await asyncio.wait_for(_resolve(call), self.config.timeout_s)
+        finally:
+            self._flying[name] -= 1
+
+    def _choose(self) -> str | None:
+        if not self._workers:
+            self._find()
+        return min(self._workers, key=lambda name: self._flying.get(name, 0), default=None)
+
+    def _find(self) -> None:
+        for name in sorted(list_named_actors()):
+            if name.startswith(f"judge/{self.config.name}/"):
+                try:
+                    self._workers[name] = ray.get_actor(name)
+                except ValueError:  # gone between the list and the look
+                    continue
+
+
+async def _resolve(reference: Any) -> Reply:
+    return await reference

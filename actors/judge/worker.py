@@ -1,0 +1,119 @@
+"""The actor of a served judge: one frozen model in one engine, reached by name from anywhere in the job."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from raylign.actors.judge.chat import Reply
+from raylign.actors.judge.endpoint import Endpoint
+from raylign.actors.rollout.engine import Engine, EngineSpec, make_engine
+from raylign.config.schema import EngineKind
+from raylign.contracts import Sampling
+from raylign.errors import EngineDeadError, RequestError
+from raylign.records import Message
+from raylign.telemetry.logs import redirect_output
+
+EXIT_DELAY_S = 0.5  # lets the error reach the caller before the process is gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeSpec:
+    """Everything needed to build a judge's worker. `endpoint` and `engine` exclude each other.
+
+    Example: ``JudgeSpec(kind=EngineKind.auto, engine=spec, log_path="/r/logs/judge-j-0.log")``
+    """
+
+    log_path: str
+    kind: EngineKind = EngineKind.auto
+    engine: EngineSpec | None = None
+    endpoint: Endpoint.Config | None = None
+    template: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the chat template
+
+
+class JudgeWorker:
+    """A `ChatModel` in a Ray actor with an event loop. Its weights never change, so Ray restarts it by itself.
+
+    A restarted worker loads its model at the first request.
+    """
+
+    def __init__(self, spec: JudgeSpec) -> None:
+        redirect_output(spec.log_path)
+        self._spec = spec
+        self._engine: Engine | None = None
+        self._endpoint: Endpoint | None = None
+        self._tokenizer: Any = None
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> int:
+        """Load the model, if it is not loaded yet; the process id."""
+        async with self._starting:
+            if self._engine is None and self._endpoint is None:
+                await self._load()
+        return os.getpid()
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
+        """The answer to a conversation.
+
+        Raises RequestError on a conversation that does not fit, JudgeUnavailable when an endpoint gives none, and
+        EngineDeadError, after which the process ends and is made anew.
+        """
+        await self.start()
+        if self._endpoint is not None:
+            return await self._endpoint.complete(messages, sampling, seed)
+        assert self._engine is not None
+        started = time.perf_counter()
+        try:
+            found = await self._engine.generate(self._render(messages), sampling, seed)
+        except EngineDeadError as error:
+            traceback.print_exception(error)
+            asyncio.get_running_loop().call_later(EXIT_DELAY_S, os._exit, 1)
+            raise EngineDeadError(str(error)) from error
+        return Reply(text=found.text, tokens=len(found.token_ids), seconds=time.perf_counter() - started)
+
+    @ray.method(concurrency_group="health")
+    async def ping(self) -> int:
+        """The process id, also while the engine is busy."""
+        return os.getpid()
+
+    async def close(self) -> None:
+        """Stop the engine; the actor may then be killed."""
+        if self._engine is not None:
+            await self._engine.close()
+        if self._endpoint is not None:
+            await self._endpoint.close()
+
+    async def _load(self) -> None:
+        spec = self._spec
+        if spec.endpoint is not None:
+            self._endpoint = Endpoint(spec.endpoint)
+            return
+        assert spec.engine is not None
+        from transformers import AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            spec.engine.model_path, trust_remote_code=spec.engine.trust_remote_code
+        )
+        engine = make_engine(spec.kind, spec.engine)
+        await engine.start()
+        self._engine = engine
+
+    def _render(self, messages: Sequence[Message]) -> list[int]:
+        try:
+            found = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                tokenize=True,
+                add_generation_prompt=True,
+                return_dict=True,
+                **self._spec.template,
+            )
+        except Exception as error:  # a template raises whatever its author chose
+            raise RequestError(f"the judge's chat template refuses the conversation: {error}") from error
+        return list(found["input_ids"])

@@ -1,0 +1,173 @@
+"""Search turn by turn: candidates of every live prefix are tried out, the best prefixes go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from raylign.actors.rollout.path import Path
+from raylign.actors.rollout.search import Ledger, Noise, Search, lot, together
+from raylign.contracts import Completion, Policy, RolloutTask
+from raylign.environment import Environments
+from raylign.records import derive_seed
+
+
+class Keep(Enum):
+    """Which of the finished prefixes become trajectories."""
+
+    best = "best"  # the best one; every draw is a search of its own
+    all = "all"  # all of them, as the trajectories of `width` draws
+
+
+@dataclass(slots=True)
+class Prefix:
+    """A path and the scores of its turns so far."""
+
+    path: Path
+    value: float
+
+
+@dataclass(slots=True)
+class Candidate:
+    """What may be said next after a prefix, and how well that went in simulations."""
+
+    prefix: Prefix
+    said: Completion
+    score: float  # of the turn, mean over simulations
+    ahead: float  # of what may follow, mean over simulations; 0 where nothing is looked at
+
+    @property
+    def worth(self) -> float:
+        """What candidates and finished prefixes are compared by."""
+        return self.prefix.value + self.score + self.ahead
+
+
+class Beam(Search):
+    """B_{t+1} = Top_B { tau_t + a : tau_t in B_t, a in A_t } by cumulative score (TSR, arXiv:2602.11767).
+
+    Every turn, `candidates` (M) turns are sampled after each live prefix and tried out in forks of its world; together
+    with the finished prefixes they are put in random order and sorted by score, and the best `width` (B) stand. Those
+    that are new are then lived through in the episode's own world. An episode ends when all prefixes are finished.
+
+    The first candidate of the first prefix has the seed of the plain rollout, so M = B = 1 is the plain rollout.
+    ``width=1`` with `released_score` is the form of the released code.
+    """
+
+    @dataclass
+    class Config(Search.Config):
+        """The size of the tree."""
+
+        candidates: int = 4  # M
+        width: int = 2  # B
+        keep: Keep = Keep.best
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.candidates < 1 or self.width < 1:
+                raise ValueError("candidates and width must be 1 or more")
+            if self.keep is Keep.all and self.candidates < self.width:
+                raise ValueError(
+                    f"keep=all: the first turn has {self.candidates} candidates for {self.width} prefixes; raise "
+                    "candidates or lower width"
+                )
+
+    def __init__(self, config: Config, environments: Environments | None = None) -> None:
+        super().__init__(config, environments)
+        self.config: Beam.Config = config
+
+    def starts(self, task: RolloutTask) -> Sequence[int]:
+        """See `MultiTurn.starts`."""
+        if not task.training or self.config.keep is Keep.best:
+            return task.draws
+        return sorted({draw - draw % self.config.width for draw in task.draws})
+
+    def made_by(self, task: RolloutTask, index: int) -> Sequence[int]:
+        """See `MultiTurn.made_by`."""
+        whole = task.training and self.config.keep is Keep.all
+        return range(index, index + self.config.width) if whole else (index,)
+
+    async def search(self, task: RolloutTask, policy: Policy, index: int, ledger: Ledger) -> list[Path]:
+        """See `Search.search`."""
+        root = await ledger.opening(self.begin(task, policy, index))
+        beam = [Prefix(root, 0.0)]
+        while live := [prefix for prefix in beam if prefix.path.stop is None]:
+            finished = [prefix for prefix in beam if prefix.path.stop is not None]
+            calls = ((rank, number) for rank in range(len(live)) for number in range(self.config.candidates))
+            candidates = await together(self._candidate(ledger, live[rank], rank, number) for rank, number in calls)
+            chosen = self._best([*finished, *candidates], live[0].path, ledger)
+            beam = await self._live_through(ledger, chosen)
+            for prefix in (*live, *finished):
+                if all(prefix.path is not one.path for one in beam):
+                    await ledger.close(prefix.path)
+        beam.sort(key=lambda prefix: -prefix.value)
+        return [prefix.path for prefix in beam][: None if self.config.keep is Keep.all else 1]
+
+    async def ahead(self, ledger: Ledger, after: Path, branch: tuple[int, ...]) -> float:
+        """What a path that a simulation led to promises. branch: tells the simulation apart."""
+        return 0.0
+
+    async def _candidate(self, ledger: Ledger, prefix: Prefix, rank: int, number: int) -> Candidate:
+        """Sample one and try it out. rank: of its prefix among the live ones."""
+        branch = (rank, number) if rank or number else ()
+        said = await ledger.sample(prefix.path, prefix.path.seed(*branch))
+        numbers = range(self.config.simulations)
+        found = await together(self._simulate(ledger, prefix.path, said, (rank, number, run)) for run in numbers)
+        score, ahead = np.mean(found, axis=0)
+        return Candidate(prefix, said, float(score), float(ahead))
+
+    async def _simulate(
+        self, ledger: Ledger, path: Path, said: Completion, branch: tuple[int, int, int]
+    ) -> tuple[float, float]:
+        """Score of a turn in a fork of its world, and what may follow. All candidates meet the same chances."""
+        fork = await ledger.opening(path.fork(self._noise(path, branch[2])))
+        score = await ledger.act(fork, said)
+        if not branch[2]:
+            ledger.invalid.append(not fork.turns[-1].flags.get("valid", True))
+        ahead = await self.ahead(ledger, fork, branch)
+        await ledger.close(fork)
+        return score, ahead
+
+    def _noise(self, path: Path, run: int | str) -> int | None:
+        """Seed of the chance that simulation `run` of the next turn meets; None: the episode's own."""
+        if self.config.noise is Noise.live:
+            return None
+        return derive_seed(path.task.run_seed, path.task.prompt.key, path.index, len(path.turns), "simulation", run)
+
+    def _best(self, pool: list[Prefix | Candidate], path: Path, ledger: Ledger) -> list[Prefix | Candidate]:
+        """The `width` best of finished prefixes and candidates, ties by lot."""
+        worth = [one.worth if isinstance(one, Candidate) else one.value for one in pool]
+        order = sorted(lot(path, len(pool), "beam"), key=lambda number: -worth[number])
+        kept, left = order[: self.config.width], order[self.config.width :]
+        fresh = [number for number in kept if isinstance(pool[number], Candidate)]
+        scores = [one.worth for one in pool if isinstance(one, Candidate)]
+        ledger.decided(scores, [worth[number] for number in fresh], [worth[number] for number in left])
+        return [pool[number] for number in kept]
+
+    async def _live_through(self, ledger: Ledger, chosen: Sequence[Prefix | Candidate]) -> list[Prefix]:
+        """The next beam: what was chosen is said in the world of its prefix, or in a twin of it for every further
+        child of the same prefix.
+        """
+        paths, taken = [], set[int]()
+        for one in chosen:
+            path = one.path if isinstance(one, Prefix) else one.prefix.path
+            if id(path) in taken:
+                path = await ledger.opening(path.fork())
+            taken.add(id(path))
+            paths.append(path)
+        return await together(self._live(ledger, one, path) for one, path in zip(chosen, paths, strict=True))
+
+    async def _live(self, ledger: Ledger, one: Prefix | Candidate, path: Path) -> Prefix:
+        if isinstance(one, Prefix):
+            return one
+        probe = one.score
+        if self.config.noise is Noise.fresh:  # the score it was chosen for is the best of several: not a fair forecast
+            fork = await ledger.opening(path.fork(self._noise(path, "probe")))
+            probe = await ledger.act(fork, one.said)
+            await ledger.close(fork)
+        score = await ledger.act(path, one.said)
+        ledger.gaps.append(probe - score)
+        ledger.optimism.append(one.score - score)
+        return Prefix(path, one.prefix.value + score)

@@ -1,0 +1,105 @@
+"""What a search strives for: the score of one turn, from what its world said of it. Scores of a path's turns add up.
+
+Raw rewards tie nearly everywhere in a world that pays only at its end, and a search that cannot tell its candidates
+apart samples plainly; such a world needs a score of its own. The scores of FrozenLake and WebShop that TSR
+(arXiv:2602.11767) used are not published: their formulas here are inferred.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from raylign.records import Turn
+
+
+class TurnScorer(Protocol):
+    """A part made as ``Scorer(config)``."""
+
+    def score(self, turn: Turn) -> float:
+        """How well a turn went. Raises ValueError where the world does not say what is needed."""
+
+
+class TurnReward:
+    """The turn's own reward; with `per_action` divided by the number of actions.
+
+    A world that charges for every action makes a sum favour short blocks; the mean does not. `invalid` is the score of
+    a turn without any legal action (flag ``actions`` 0), None: its reward as it is. TSR's released code: -1e6.
+    """
+
+    @dataclass
+    class Config:
+        """Where the reward stands and what is made of it."""
+
+        flag: str = ""  # a flag that holds it instead of the turn's reward, e.g. game_reward: without format penalty
+        per_action: bool = False
+        invalid: float | None = None
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def score(self, turn: Turn) -> float:
+        """See `TurnScorer.score`."""
+        config = self.config
+        actions = int(_flag(turn, "actions")) if config.per_action or config.invalid is not None else 1
+        if config.invalid is not None and not actions:
+            return config.invalid
+        reward = _flag(turn, config.flag) if config.flag else _reward(turn)
+        return reward / max(actions, 1) if config.per_action else reward
+
+
+class RiskAware:
+    """FrozenLake: reward + nearer * (decrease of the distance to the goal) - risk * P(a hole on the way) [inferred].
+
+    The distance is in moves that avoid holes (flags ``distance_before`` and ``distance_after``); a turn that ended in a
+    hole came no nearer, and its risk was 1 (else flag ``fall_probability``).
+    """
+
+    @dataclass
+    class Config:
+        """The digest's inferred weights."""
+
+        nearer: float = 0.1
+        risk: float = 0.5
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def score(self, turn: Turn) -> float:
+        """See `TurnScorer.score`."""
+        if turn.flags.get("distance_after", 0) is None:
+            return _reward(turn) - self.config.risk
+        nearer = _flag(turn, "distance_before") - _flag(turn, "distance_after")
+        return _reward(turn) + self.config.nearer * nearer - self.config.risk * _flag(turn, "fall_probability")
+
+
+class ShopProgress:
+    """WebShop: reward + overlap * (share of the goal's words shown) + option * (a new option chosen) [inferred]."""
+
+    @dataclass
+    class Config:
+        """The digest's inferred weights."""
+
+        overlap: float = 0.1
+        option: float = 0.05
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def score(self, turn: Turn) -> float:
+        """See `TurnScorer.score`."""
+        progress = self.config.overlap * _flag(turn, "goal_overlap") + self.config.option * _flag(turn, "new_option")
+        return _reward(turn) + progress
+
+
+def _reward(turn: Turn) -> float:
+    if turn.reward is None:
+        raise ValueError("the world gave the turn no reward, so there is nothing to score it by")
+    return turn.reward
+
+
+def _flag(turn: Turn, name: str) -> float:
+    if turn.flags.get(name) is None:
+        known = ", ".join(turn.flags) or "none"
+        raise ValueError(f"the turn has no flag {name} to score it by, choose another scorer; flags: {known}")
+    return float(turn.flags[name])

@@ -1,0 +1,1 @@
+"""Tools for policies: how a call is read from text, checked against its schema, and answered."""

@@ -1,0 +1,154 @@
+"""What a policy wrote -> thought, visible reply and tool calls. The forms: Hermes/Qwen blocks, and bare JSON.
+
+<think>...</think> text <tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>
+{"name": "add", "arguments": {"a": 1}}          a message that is nothing but one call, or a list of them
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+BLOCK = re.compile(rf"{OPEN}(.*?)(?:{CLOSE}|(?={OPEN})|\Z)", re.DOTALL)
+SHOWN = 200  # letters of a faulty call in messages
+
+
+class CallFault(StrEnum):
+    """Why a call cannot be carried out."""
+
+    UNPARSABLE = "unparsable"  # no JSON object with a name, or arguments that are no object
+    UNKNOWN = "unknown_tool"
+    SCHEMA = "schema"
+    TOO_MANY = "too_many"  # more parallel calls than are allowed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call that could be read. Example: ``ToolCall(name="add", arguments={"a": 1, "b": 2})``"""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Tool and arguments, the same for every order of keys."""
+        return canonical(self.name, self.arguments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadCall:
+    """A call that could not. Example: ``BadCall(fault=CallFault.UNPARSABLE, text='{"name": ', why="no JSON")``"""
+
+    fault: CallFault
+    text: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssistantTurn:
+    """One message of a policy in its parts. `calls` are in the order in which they were written."""
+
+    thinking: str
+    reply: str  # what a user would see
+    calls: tuple[ToolCall | BadCall, ...] = ()
+
+    @property
+    def good(self) -> tuple[ToolCall, ...]:
+        """Calls that could be read."""
+        return tuple(call for call in self.calls if isinstance(call, ToolCall))
+
+    @property
+    def bad(self) -> tuple[BadCall, ...]:
+        """Calls that could not."""
+        return tuple(call for call in self.calls if isinstance(call, BadCall))
+
+
+def read_message(text: str, thought: tuple[str, str] = ("<think>", "</think>"), bare: bool = True) -> AssistantTurn:
+    """Take a message apart. What stands in the thought is never a call; an unclosed thought swallows the message.
+
+    thought: the tags around it; the opening one may be missing, as chat templates write it. bare: a visible part that
+    is JSON of calls and nothing else counts as calls without tags.
+    """
+    thinking, visible = _split(text, *thought)
+    blocks = [match.group(1) for match in BLOCK.finditer(visible)]
+    if blocks:
+        calls = tuple(read_call(block) for block in blocks)
+        return AssistantTurn(thinking=thinking, reply=BLOCK.sub("", visible).strip(), calls=calls)
+    found = _bare(visible.strip()) if bare else ()
+    return AssistantTurn(thinking=thinking, reply="" if found else visible.strip(), calls=found)
+
+
+def read_call(text: str) -> ToolCall | BadCall:
+    """The call in one block."""
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        return _bad(text, f"no JSON ({error})")
+    return _call_of(raw, text)
+
+
+def write_call(name: str, arguments: Mapping[str, Any]) -> str:
+    """A call as `read_message` reads it."""
+    return f"{OPEN}{json.dumps({'name': name, 'arguments': dict(arguments)}, ensure_ascii=False)}{CLOSE}"
+
+
+def assistant_text(message: Mapping[str, Any]) -> str:
+    """An assistant's message as one text: its content, and after it its ``tool_calls`` in Hermes blocks, if any."""
+    parts = [str(message.get("content") or "")]
+    for call in message.get("tool_calls") or ():
+        inner = call.get("function", call)
+        arguments = inner.get("arguments") or {}
+        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+        parts.append(write_call(inner["name"], arguments))
+    return "\n".join(part for part in parts if part)
+
+
+def canonical(name: str, arguments: Any) -> str:
+    """One text for all ways to write the same call."""
+    return json.dumps([name, arguments], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _split(text: str, open_tag: str, close_tag: str) -> tuple[str, str]:
+    before, tag, after = text.rpartition(close_tag) if close_tag else ("", "", text)
+    if tag:
+        return before.removeprefix(open_tag).strip(), after
+    if open_tag and text.lstrip().startswith(open_tag):
+        return text.lstrip().removeprefix(open_tag).strip(), ""
+    return "", text
+
+
+def _bare(text: str) -> tuple[ToolCall | BadCall, ...]:
+    if not text.startswith(("{", "[")):
+        return ()
+    try:
+        raw = json.loads(text)
+    except ValueError:
+        # Text that begins like a call and names one is a broken call; anything else is a reply with a brace in front.
+        return (_bad(text, "no JSON"),) if '"name"' in text and '"arguments"' in text else ()
+    entries = raw if isinstance(raw, list) else [raw]
+    if not entries or not all(isinstance(entry, Mapping) and "name" in entry for entry in entries):
+        return ()
+    return tuple(_call_of(entry, json.dumps(entry)) for entry in entries)
+
+
+def _call_of(raw: Any, text: str) -> ToolCall | BadCall:
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str) or not raw["name"]:
+        return _bad(text, "no object with a name")
+    arguments = raw.get("arguments", raw.get("parameters", {}))
+    if isinstance(arguments, str):  # some models write the arguments as JSON within JSON
+        try:
+            arguments = json.loads(arguments)
+        except ValueError:
+            return _bad(text, "arguments that are no JSON")
+    if not isinstance(arguments, Mapping):
+        return _bad(text, "arguments that are no object")
+    return ToolCall(name=raw["name"], arguments=dict(arguments))
+
+
+def _bad(text: str, why: str) -> BadCall:
+    return BadCall(fault=CallFault.UNPARSABLE, text=text.strip()[:SHOWN], why=why)

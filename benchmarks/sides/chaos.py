@@ -1,0 +1,192 @@
+"""Runs of the command line that are disturbed from outside: processes of a role get a signal at chosen moments.
+
+    schedule = Schedule.random("rollout", seed=3, steps=6)
+    run = disturbed(folder, overrides, [schedule])
+
+A process is found by the title that Ray gives to the worker of an actor class, among the descendants of the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+
+TITLES = {
+    "rollout": "ray::RolloutWorker",
+    "reward": "ray::RewardWorker",
+    "learner": "ray::LearnerWorker",
+    "environment": "ray::environment/",
+    "scorer": "ray::ScorerWorker",
+}
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 5
+RUN = [
+    "recipe=grpo",
+    "scale=tiny",
+    "seed=3",
+    "~stages.warmup",
+    "~stages.before",
+    "~stages.after",
+    "model.tiny.hidden_size=64",
+    "model.tiny.layers=2",
+    f"stages.rl.steps={STEPS}",
+    "stages.rl.prompts_per_step=8",
+    "stages.rl.group_size=4",
+    "stages.rl.eval_every=0",
+    "rollout.sampling.max_tokens=24",
+    "rollout.max_restarts=20",
+    "learner.ranks=2",
+    "data.size=256",
+    "data.holdout=16",
+    "run.allow_targets=[benchmarks.]",
+    "rewards.correct.fn={_target_: raylign.actors.reward.python.PythonFunction, "
+    "path: benchmarks.sides.tasks.share_of_vowels}",
+    "run.save_every=1",
+    "telemetry.progress=plain",
+    "telemetry.rollouts_per_step=0",
+]
+ASYNC = ["stages.rl.staleness=1", "objective.mismatch.mode=truncate"]
+PHASES = ("rollout", "reward", "score", "learn", "publish", "save")
+FIND_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Send a signal to one process of a role, `delay` seconds after a phase of a step began.
+
+    Example: ``Schedule(role="learner", phase="learn", step=3, delay=0.02)``
+    """
+
+    role: str  # of TITLES, or driver
+    phase: str
+    step: int
+    delay: float
+    pick: int = 0  # which of the role's processes
+    sign: signal.Signals = signal.SIGKILL
+
+    @classmethod
+    def random(cls, role: str, seed: int, steps: int) -> Schedule:
+        """A moment drawn from the seed."""
+        rng = random.Random(f"{role}-{seed}")
+        return cls(
+            role=role,
+            phase=rng.choice(PHASES),
+            step=rng.randrange(steps),
+            delay=rng.uniform(0.0, 0.4),
+            pick=rng.randrange(8),
+        )
+
+
+@dataclass(slots=True)
+class Disturbed:
+    """How a disturbed run ended, and which schedules met a living process."""
+
+    code: int
+    output: str
+    struck: list[Schedule] = field(default_factory=list)
+
+
+def disturbed(
+    folder: Path, overrides: Sequence[str], schedules: Sequence[Schedule], timeout_s: float = 600
+) -> Disturbed:
+    """Run to the end, or to the death of the driver, while the schedules strike."""
+    log = folder.parent / f"{folder.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "raylign.cli", "train", *overrides, f"run.dir={folder}"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    waiting, struck = list(schedules), []
+    events, seen = folder / "events.jsonl", events_of(folder)
+    deadline = time.monotonic() + timeout_s
+    try:
+        while run.poll() is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the run did not end in {timeout_s:g} s: {log.read_text()[-3000:]}")
+            rows = events_of(folder) if events.exists() else []
+            for row in rows[len(seen) :]:
+                due = [one for one in waiting if (one.phase, one.step) == (row.get("phase"), row.get("stage_step"))]
+                for schedule in due:
+                    waiting.remove(schedule)
+                    time.sleep(schedule.delay)
+                    if strike(run.pid, schedule):
+                        struck.append(schedule)
+            seen = rows
+            time.sleep(0.005)
+    finally:
+        if run.poll() is None:
+            run.kill()
+        run.wait()
+    return Disturbed(run.returncode, log.read_text(), struck)
+
+
+def strike(driver: int, schedule: Schedule) -> bool:
+    """Whether a process was met. One that is just being replaced is waited for."""
+    if schedule.role == "driver":
+        os.kill(driver, schedule.sign)
+        return True
+    deadline = time.monotonic() + FIND_S
+    while time.monotonic() < deadline:
+        found = sorted(processes(driver, TITLES[schedule.role]))
+        if found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(found[schedule.pick % len(found)], schedule.sign)
+                return True
+        time.sleep(0.05)
+    return False
+
+
+def processes(driver: int, title: str) -> list[int]:
+    """Pids of the descendants with this title."""
+    found = []
+    try:
+        family = psutil.Process(driver).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if " ".join(process.cmdline()).startswith(title):
+                found.append(process.pid)
+    return found
+
+
+def events_of(folder: Path) -> list[dict[str, Any]]:
+    """Whole lines of the run's events."""
+    return _rows(folder / "events.jsonl")
+
+
+def steps_of(folder: Path) -> list[dict[str, Any]]:
+    """Metrics of the RL steps."""
+    return [row for row in _rows(folder / "metrics.jsonl") if row["stage"] == "rl"]
+
+
+def draws_of(folder: Path) -> list[list[tuple[str, int]]]:
+    """(prompt, sample) of everything that each step learned from."""
+    steps = [_rows(path) for path in sorted((folder / "rollouts").glob("step_*.jsonl"))]
+    return [[(row["prompt"], row["sample"]) for row in rows] for rows in steps]
+
+
+def weights_of(folder: Path) -> bytes:
+    """What the run exported."""
+    return (folder / "stages/rl/model/model.safetensors").read_bytes()
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [orjson.loads(line) for line in path.read_bytes().split(b"\n")[:-1] if line]

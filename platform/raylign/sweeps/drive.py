@@ -1,0 +1,222 @@
+"""Run a sweep: check every point, ask the sampler, start, wait, tell; the same command continues it."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import orjson
+
+from raylign.cli.options import say
+from raylign.config.build import build
+from raylign.config.compose import compose_with_problems
+from raylign.config.schema import Config
+from raylign.config.validate import validate
+from raylign.errors import ConfigError, Problem, RunError
+from raylign.run_folder import write_atomically
+from raylign.sweeps.points import Handle, Launcher, Point, Sampler
+from raylign.sweeps.results import Results, judge
+from raylign.sweeps.space import Space
+from raylign.telemetry.progress import duration
+
+POLL_S = 0.5
+STOPPED = 3  # exit status of a run that saved itself: it is not over
+
+
+def sweep(overrides: Sequence[str], config_dir: str = "") -> int:
+    """Run all points and print a table; status 0 when every point ended with 0.
+
+    All points that the sampler may choose are composed and checked before the first one starts. Raises ConfigError.
+    """
+    space = Space.parse(overrides)
+    config = _settings(space, config_dir)
+    folder = _folder(config, space)
+    sampler: Sampler = build(
+        config.sweep.sampler,
+        "sweep.sampler",
+        tuple(config.run.allow_targets),
+        space=space,
+        folder=folder,
+        seed=config.seed,
+        direction=config.sweep.direction,
+    )
+    problems = _problems([space.point(values) for values in sampler.to_check()], config_dir)
+    if problems:
+        raise ConfigError(problems)
+    launcher: Launcher = build(
+        config.sweep.launcher,
+        "sweep.launcher",
+        tuple(config.run.allow_targets),
+        config_dir=config_dir,
+        name=folder.name,
+    )
+    resumed = _claim(folder, space, _identity(config, space))
+    say(f"{'continuing ' if resumed else ''}{sampler.total} points, {launcher.parallel} at a time, in {folder}")
+    points: list[Point] = []
+    try:
+        with _terminable():
+            _Driver(sampler, launcher, config.sweep.metric, points).run()
+    finally:
+        launcher.close()
+        results = Results(folder=folder, points=points, metric=config.sweep.metric, direction=config.sweep.direction)
+        results.write()
+        say(results.render())
+    if all(point.status == 0 for point in points):
+        write_atomically(folder / "finished.json", b"{}")
+        return 0
+    return 1
+
+
+class _Driver:
+    """The points under way."""
+
+    def __init__(self, sampler: Sampler, launcher: Launcher, metric: str, points: list[Point]) -> None:
+        self._sampler, self._launcher, self._metric = sampler, launcher, metric
+        self._points = points
+        self._running: list[tuple[Point, Handle, float]] = []
+
+    def run(self) -> None:
+        """Until every point is over; on Ctrl-C every running point saves itself first."""
+        try:
+            waiting = self._fill()
+            while waiting or self._running:
+                time.sleep(POLL_S)
+                self._collect()
+                waiting = self._fill()
+        except KeyboardInterrupt:
+            say("stopping: every running point saves itself; the same command continues the sweep")
+            self._stop()
+            raise
+        except BaseException:
+            self._stop()
+            raise
+
+    def _fill(self) -> bool:
+        """Start points while there is room; False when the sampler has no more."""
+        while len(self._running) < self._launcher.parallel:
+            point = self._sampler.ask()
+            if point is None:
+                return False
+            self._points.append(point)
+            if point.finished or point.over:
+                point.status = 0 if point.finished else 1
+                self._end(point, "was finished before" if point.finished else "failed before")
+                continue
+            point.folder.mkdir(parents=True, exist_ok=True)
+            self._running.append((point, self._launcher.start(point), time.monotonic()))
+            say(f"[{point.name}] {shlex.join(point.varied)}")
+        return True
+
+    def _collect(self, stopping: bool = False) -> None:
+        for entry in list(self._running):
+            point, handle, started = entry
+            point.status, point.seconds = handle.poll(), time.monotonic() - started
+            if point.status is None:
+                continue
+            self._running.remove(entry)
+            if point.status == STOPPED or (stopping and point.status != 0):  # no verdict: it goes on another time
+                say(f"[{point.name}] stopped after {duration(point.seconds)}")
+            else:
+                self._end(point, f"exit {point.status} after {duration(point.seconds)}")
+
+    def _end(self, point: Point, how: str) -> None:
+        judge(point, self._metric)
+        self._sampler.tell(point)
+        value = "" if point.value is None else f", {self._metric} {point.value:.4g}"
+        say(f"[{point.name}] {how}{value}")
+
+    def _stop(self) -> None:
+        for _, handle, _ in self._running:
+            handle.stop()
+        while self._running:
+            time.sleep(POLL_S)
+            self._collect(stopping=True)
+
+
+def _settings(space: Space, config_dir: str) -> Config:
+    """The configuration that the sweep's own settings come from. Raises ConfigError."""
+    first = space.ends()[0] if space.dimensions else ()
+    config, _, problems = compose_with_problems([*space.point(first), *space.own], config_dir)
+    if config is not None:
+        seen = {problem.key for problem in problems}
+        problems += [problem for problem in validate(config) if problem.key not in seen]
+    if config is None or any(problem.key.startswith("sweep") for problem in problems):
+        raise ConfigError(
+            [*problems, *_problems([space.point(values) for values in space.ends()], config_dir, problems)]
+        )
+    return config
+
+
+def _problems(points: Sequence[Sequence[str]], config_dir: str, known: Sequence[Problem] = ()) -> list[Problem]:
+    """What is wrong with any of the points, each problem once."""
+    seen = {(problem.key, problem.value) for problem in known}
+    found: dict[tuple[str, str], Problem] = {}
+    for overrides in points:
+        config, _, problems = compose_with_problems(overrides, config_dir)
+        if config is not None:
+            keys = {problem.key for problem in problems}
+            problems += [problem for problem in validate(config) if problem.key not in keys]
+        found |= {
+            (problem.key, problem.value): problem for problem in problems if (problem.key, problem.value) not in seen
+        }
+    return list(found.values())
+
+
+def _identity(config: Config, space: Space) -> str:
+    """Changes with what the points are and how they are chosen; how many, where and in what order is free."""
+    choosing = [config.sweep.sampler.get("_target_"), config.sweep.metric, config.sweep.direction]
+    return hashlib.sha256(orjson.dumps([space.fixed, choosing, repr(space.dimensions)])).hexdigest()[:8]
+
+
+def _folder(config: Config, space: Space) -> Path:
+    """The named folder, or the first numbered default one that is new or holds this very sweep, unfinished."""
+    if config.sweep.dir:
+        return Path(config.sweep.dir).expanduser()
+    base, identity = Path("multirun") / config.recipe, _identity(config, space)
+    for number in range(1, 100_000):
+        path = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        if not (path / "sweep.json").exists():
+            return path
+        same = orjson.loads((path / "sweep.json").read_bytes())["identity"] == identity
+        if same and not (path / "finished.json").exists():
+            return path
+    raise RunError(f"too many sweeps beside {base}; fix: name one by sweep.dir")
+
+
+def _claim(folder: Path, space: Space, identity: str) -> bool:
+    """Make the folder this sweep's; True when it was already. Raises RunError when it is another's."""
+    known = folder / "sweep.json"
+    if known.exists():
+        if orjson.loads(known.read_bytes())["identity"] != identity:
+            raise RunError(
+                f"{folder} holds another sweep; fix: the command that it was started with, or another sweep.dir"
+            )
+        return True
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [*space.fixed, *(item.key for item in space.dimensions), *space.own]
+    write_atomically(known, orjson.dumps({"identity": identity, "command": words}, option=orjson.OPT_INDENT_2))
+    return False
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM stops a sweep as Ctrl-C does; without it the points would be left alone."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: Callable[..., object] | int | None = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

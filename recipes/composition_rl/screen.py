@@ -1,0 +1,76 @@
+"""Keep the seeds that the run's model solves often enough, or not too often.
+
+The paper keeps the physics problems that a strong model solves at least once in 8 answers (a rule verifier that fails
+all 8 does not understand the gold answer), and for an ablation the problems that the policy always solves.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from raylign.config.schema import SamplingConfig
+from raylign.errors import DataError
+from raylign.recipes.composition_rl.measures import passes
+from raylign.recipes.stages.context import RunContext
+from raylign.recipes.stages.evaluate import check_sampling
+from raylign.records import Group
+
+
+class Screen:
+    """Sample every training prompt and write those whose number of solved answers is within bounds as JSONL.
+
+    The rows have the columns prompt, answer, domain and whatever else the data set had; read them with
+    ``data.format=columns data.prompt_key=prompt data.answer_key=answer data.domain_key=domain data.verifier=...``.
+    """
+
+    @dataclass
+    class Config:
+        """How often is often enough; a prompt without a measured answer is never kept."""
+
+        output: str = "kept.jsonl"  # relative to the stage's folder
+        samples: int = 8
+        at_least: int = 1  # solved answers of a prompt; `samples` keeps what is always solved
+        at_most: int = 0  # 0: no bound
+        reward: str = ""  # the reward that says solved (1); "": the only one, or else the score
+        sampling: SamplingConfig | None = None  # null: the run's
+
+        def __post_init__(self) -> None:
+            check_sampling(self.samples, False, self.sampling)
+            top = self.at_most or self.samples
+            if not 0 <= self.at_least <= top <= self.samples:
+                raise ValueError(f"at_least={self.at_least}, at_most={self.at_most}: no number of {self.samples} fits")
+
+    @classmethod
+    def roles(cls, config: Config) -> frozenset[str]:
+        """Nothing learns here."""
+        return frozenset({"rollout", "rewards"})
+
+    def __init__(self, config: Config, name: str) -> None:
+        self.config = config
+        self.name = name
+
+    async def run(self, context: RunContext) -> dict[str, Any]:
+        """Sample, count, write. Raises DataError when nothing is left."""
+        config = self.config
+        context.begin(self.name, 1, 0)
+        found = await context.evaluate(context.prompts.train, config.samples, False, config.sampling)
+        kept = [group for group in found.groups if self._fits(passes(group, config.reward))]
+        metrics = found.metrics | {"screen/kept": float(len(kept)), "screen/share": len(kept) / len(found.groups)}
+        context.record(self.name, 1, metrics, found.groups)
+        if not kept:
+            raise DataError(f"stages.{self.name} keeps none of {len(found.groups)} prompts; loosen at_least or at_most")
+        path = context.folder.stage(self.name) / config.output
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(_row(group), ensure_ascii=False, default=str) + "\n" for group in kept))
+        return {"set": str(path), "steps": 1, "metrics": metrics}
+
+    def _fits(self, passed: list[float]) -> bool:
+        solved = round(sum(passed))
+        return bool(passed) and self.config.at_least <= solved <= (self.config.at_most or self.config.samples)
+
+
+def _row(group: Group) -> dict[str, Any]:
+    prompt = group.prompt
+    return {**prompt.meta, "prompt": list(prompt.messages), "answer": prompt.answer, "domain": prompt.domain}

@@ -1,0 +1,68 @@
+"""Every role is killed at a chosen moment; the run ends by itself, with the weights of one left in peace.
+
+One kill a role here; `benchmarks/chaos.py` strikes each role at twenty random moments.
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from benchmarks.sides.chaos import (
+    ASYNC,
+    RUN,
+    STEPS,
+    Disturbed,
+    Schedule,
+    disturbed,
+    draws_of,
+    events_of,
+    steps_of,
+    weights_of,
+)
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    ended(disturbed(folder, RUN, []))
+    return folder
+
+
+def ended(run: Disturbed) -> None:
+    assert run.code == 0, run.output[-4000:]
+
+
+def test_killed_roles_change_nothing(tmp_path: Path, whole: Path) -> None:
+    """Engine, reward worker and learner rank, one after the other within one run."""
+    kills = [
+        Schedule(role="rollout", phase="rollout", step=1, delay=0.05),
+        Schedule(role="reward", phase="rollout", step=2, delay=0.1),
+        Schedule(role="learner", phase="learn", step=3, delay=0.02, pick=1),
+    ]
+    folder = tmp_path / "run"
+    run = disturbed(folder, RUN, kills)
+    ended(run)
+    assert run.struck == kills
+    assert weights_of(folder) == weights_of(whole)
+    assert [row["step"] for row in steps_of(folder)] == list(range(1, STEPS + 1))
+    assert draws_of(folder) == draws_of(whole)
+    assert [row["kind"] for row in events_of(folder)].count("learner_restarted") == 1
+
+
+def test_an_asynchronous_run_survives_its_roles_and_its_driver(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    kills = [
+        Schedule(role="rollout", phase="learn", step=1, delay=0.1),
+        Schedule(role="driver", phase="learn", step=3, delay=0.1),
+    ]
+    assert disturbed(folder, [*RUN, *ASYNC], kills).code == -signal.SIGKILL
+    ended(disturbed(folder, [*RUN, *ASYNC], []))
+    rows = steps_of(folder)
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert max(row.get("async/staleness_max", 0.0) for row in rows) == 1.0, "rollouts ran ahead, and no further"
+    draws = [draw for step in draws_of(folder) for draw in step]
+    assert len(draws) == len(set(draws)) == STEPS * 8 * 4, "a draw is missing or was learned from twice"

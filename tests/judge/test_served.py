@@ -1,0 +1,88 @@
+"""A served judge on real Ray and vLLM: reached by name, constrained to JSON, killed and back again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from raylign.actors.judge.blocking import BlockingJudge
+from raylign.actors.judge.group import JudgeGroup
+from raylign.actors.judge.served import Served
+from raylign.config.schema import JudgeConfig
+from raylign.contracts import Sampling
+from raylign.errors import JudgeUnavailable
+
+pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(600)]
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "boolean"}}, "required": ["answer"]}
+QUESTION = ({"role": "user", "content": "Is it?"},)
+NODE = {"model": {"_target_": "raylign.actors.judge.served.Served", "name": "tiny"}, "max_tokens": 24}
+
+
+@pytest.fixture(scope="module")
+def group(ray_session: None, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JudgeGroup]:
+    config = JudgeConfig(gpus=0, workers=1, max_context=128, max_sequences=16, kv_cache_gb=0.25, max_restarts=1)
+    made = JudgeGroup(
+        "tiny", config, str(tiny_model), dtype="float32", log_dir=tmp_path_factory.mktemp("logs"), deadline_s=300
+    )
+    asyncio.run(made.start())
+    yield made
+    asyncio.run(made.close())
+
+
+def ask(words: str = "Is it?", **settings: Any) -> bool:
+    judge = BlockingJudge({**NODE, **settings})
+    messages = ({"role": "user", "content": words},)
+    return judge(lambda one: one.ask(messages, lambda value: bool(value["answer"]), SCHEMA)).value
+
+
+def test_answers_are_json_whatever_the_weights(group: JudgeGroup) -> None:
+    assert ask() in (True, False)
+    reply = asyncio.run(_complete(Sampling(max_tokens=24, structure={"json": SCHEMA}), 3))
+    assert isinstance(json.loads(reply)["answer"], bool)
+    assert reply == asyncio.run(_complete(Sampling(max_tokens=24, structure={"json": SCHEMA}), 3))
+
+
+def test_any_process_of_the_job_reaches_it(group: JudgeGroup) -> None:
+    @ray.remote(num_cpus=0)
+    def elsewhere() -> bool:
+        judge = BlockingJudge(NODE)
+        found = judge(lambda one: one.ask(QUESTION, lambda value: bool(value["answer"]), SCHEMA))
+        return isinstance(found.value, bool)
+
+    assert ray.get(elsewhere.remote(), timeout=300)
+
+
+def test_a_conversation_that_does_not_fit_is_unavailable_at_once(group: JudgeGroup) -> None:
+    with pytest.raises(JudgeUnavailable, match="refuses the request"):
+        ask("long " * 100)
+
+
+def test_a_killed_worker_comes_back_and_a_second_death_is_the_end(group: JudgeGroup) -> None:
+    before = asyncio.run(group.pids())
+    os.kill(before[0], signal.SIGKILL)
+    assert ask("after the death") in (True, False)
+    after = asyncio.run(group.pids())
+    assert after != before
+    os.kill(after[0], signal.SIGKILL)
+    model = {"_target_": "raylign.actors.judge.served.Served", "name": "tiny", "patience_s": 2}
+    with pytest.raises(JudgeUnavailable, match=r"judges\.tiny is gone"):
+        ask("after the second death", model=model)
+
+
+def test_a_judge_that_nobody_serves_is_unavailable(ray_session: None) -> None:
+    model = {"_target_": "raylign.actors.judge.served.Served", "name": "nobody", "patience_s": 1}
+    with pytest.raises(JudgeUnavailable, match="no worker of that name"):
+        ask(model=model)
+
+
+async def _complete(sampling: Sampling, seed: int) -> str:
+    served = Served(Served.Config(name="tiny"))
+    return (await served.complete(QUESTION, sampling, seed)).text

@@ -1,0 +1,233 @@
+"""The feed over scripted rollouts of known duration: capacity, staleness, order, refills, resumption."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raylign.contracts import RolloutTask, Sampling, Scored, WeightUpdate
+from raylign.data.source import DatasetSource
+from raylign.errors import CheckpointError, EngineDeadError
+from raylign.feed import Feed, FeedSettings
+from raylign.records import Prompt, Reward, StopReason, Trajectory, Turn, Value
+
+
+class Clocked:
+    """Rollouts and rewards whose group of prompt i ends after ``ticks(i)`` calls of `tick`."""
+
+    def __init__(self, ticks: Callable[[int], int]) -> None:
+        self.ticks, self.now, self.version = ticks, 0, 0
+        self.begun: list[str] = []
+        self.running: set[str] = set()
+
+    async def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
+        for number, task in enumerate(tasks):
+            key, version = task.prompt.key, self.version
+            end = self.now + self.ticks(int(task.prompt.id))
+            self.begun.append(key)
+            self.running.add(key)
+            try:
+                while self.now < end:
+                    await asyncio.sleep(0)
+            finally:
+                self.running.discard(key)
+            turn = Turn(
+                context_ids=np.zeros(0, np.int32),
+                token_ids=np.array([1, 2], np.int32),
+                logprobs=np.zeros(2, np.float32),
+                versions=np.array([version, self.version], np.int32),
+                stop=StopReason.EOS,
+            )
+            for index in range(task.n):
+                one = Trajectory(prompt_key=key, sample_index=index, turns=(turn,), seed=0, stop=StopReason.EOS)
+                yield [Scored(task=number, trajectory=one)]
+
+    async def publish(self, weights: WeightUpdate) -> dict[str, float]:
+        return {}
+
+    async def busy(self) -> tuple[float, int]:
+        return 0.0, 0
+
+    async def score(self, prompt: Prompt, trajectory: Trajectory) -> Mapping[str, Reward]:
+        return {"one": Value(score=1.0)}
+
+    async def score_group(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Mapping[str, Reward]]:
+        return [{} for _ in trajectories]
+
+
+def source(count: int = 40) -> DatasetSource:
+    prompts = [Prompt(id=str(i), messages=(), token_ids=np.array([i], np.int32)) for i in range(count)]
+    return DatasetSource(DatasetSource.Config(shuffle=False), prompts=prompts, seed=1)
+
+
+def make(world: Clocked, staleness: int, prompts: Any = None, **settings: Any) -> Feed:
+    numbers: dict[str, Any] = {"prompts_per_step": 4, "group_size": 2, "stall_s": 5.0, **settings}
+    found = FeedSettings(seed=1, sampling=Sampling(max_tokens=4), staleness=staleness, **numbers)
+    return Feed(prompts or source(), world, world, found)  # type: ignore[arg-type]
+
+
+async def run(world: Clocked, feed: Feed, steps: int, first: int = 0) -> list[list[str]]:
+    """Steps of a learner that needs three ticks for an update."""
+    taken = []
+    world.version = first
+    feed.published(first)
+    for version in range(first, first + steps):
+        found = asyncio.ensure_future(feed.take(4))
+        while not found.done():
+            await _pass(world)
+        taken.append([group.prompt.id for group in found.result().groups])
+        for _ in range(3):
+            await _pass(world)
+        world.version = version + 1
+        feed.published(version + 1)
+    return taken
+
+
+async def _pass(world: Clocked) -> None:
+    world.now += 1
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 3])
+async def test_no_prompt_is_lost_or_used_twice(staleness: int) -> None:
+    world = Clocked(lambda i: 1 + (7 * i) % 5)
+    feed = make(world, staleness)
+    taken = await run(world, feed, 6)
+    flat = [name for step in taken for name in step]
+    assert len(flat) == 24
+    assert max(Counter(flat).values()) == 1
+    assert all(step == sorted(step, key=int) for step in taken)
+    await feed.close()
+    assert not world.running
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 2])
+async def test_never_more_begun_than_the_capacity(staleness: int) -> None:
+    world = Clocked(lambda i: 2)
+    feed = make(world, staleness)
+    feed.published(0)
+    world.version = 0
+    for version in range(4):
+        await _pass(world)
+        limit = (version + staleness + 1) * 4
+        taking = asyncio.ensure_future(feed.take(4))
+        while not taking.done():
+            await _pass(world)
+        assert len(world.begun) <= limit
+        assert staleness == 0 or len(world.begun) == limit, "rollouts run ahead as far as they may"
+        world.version = version + 1
+        feed.published(version + 1)
+    await feed.close()
+
+
+async def test_staleness_zero_begins_nothing_before_it_is_asked() -> None:
+    world = Clocked(lambda i: 1)
+    feed = make(world, 0)
+    feed.published(0)
+    await _pass(world)
+    assert world.begun == []
+    assert feed.metrics() == {}
+
+
+async def test_a_straggler_is_cancelled_counted_and_begun_again() -> None:
+    slow = {"left": 1}
+
+    def ticks(i: int) -> int:
+        if i == 2 and slow["left"]:
+            slow["left"] = 0
+            return 10_000
+        return 2
+
+    world = Clocked(ticks)
+    feed = make(world, 1)
+    stale, taken, ages = 0.0, [], []
+    world.version = 0
+    feed.published(0)
+    for version in range(5):
+        found = asyncio.ensure_future(feed.take(4))
+        while not found.done():
+            await _pass(world)
+        taken += [group.prompt.id for group in found.result().groups]
+        world.version = version + 1
+        feed.published(version + 1)
+        metrics = feed.metrics()
+        stale += metrics["async/stale_groups"]
+        ages.append(metrics["async/staleness_max"])
+    assert stale == 1.0
+    assert world.begun.count("2#0") == 2
+    assert taken.count("2") == 1
+    assert max(ages) <= 1, "nothing older than the staleness is learned from"
+    await feed.close()
+
+
+async def test_groups_given_back_make_room_within_the_same_version() -> None:
+    """Dynamic sampling may refill more often than the staleness alone has room for."""
+    world = Clocked(lambda i: 1)
+    feed = make(world, 1)
+    feed.published(0)
+    for _ in range(5):  # five rounds of which nothing is kept, all under version 0
+        found = asyncio.ensure_future(feed.take(4))
+        while not found.done():
+            await _pass(world)
+        feed.dropped(4)
+    await feed.close()
+
+
+async def test_nothing_runs_ahead_of_the_last_step() -> None:
+    world = Clocked(lambda i: 1)
+    feed = make(world, 3, steps=5)
+    await run(world, feed, 5)
+    assert len(world.begun) == 20
+    await feed.close()
+
+
+async def test_a_restart_keeps_what_was_finished_and_begins_the_rest_again(tmp_path: Path) -> None:
+    world = Clocked(lambda i: 1 if i % 3 else 6)
+    prompts = source()
+    feed = make(world, 2, prompts)
+    before = await run(world, feed, 2)
+    feed.save(tmp_path)
+    state = prompts.state_dict()
+    await feed.close()
+
+    again = source()
+    again.load_state_dict(state)
+    world = Clocked(lambda i: 1)
+    feed = make(world, 2, again)
+    feed.restore(tmp_path, 2)
+    after = await run(world, feed, 4, first=2)
+    flat = [name for step in before + after for name in step]
+    assert len(flat) == len(set(flat)) == 24
+    assert set(map(str, range(18))) <= set(flat), "prompts in flight are first in line"
+    await feed.close()
+
+    with pytest.raises(CheckpointError, match="groups in flight"):
+        make(world, 0).restore(tmp_path, 2)
+
+
+async def test_a_dead_engine_ends_the_step() -> None:
+    class Dead(Clocked):
+        async def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
+            raise EngineDeadError("rollout worker 0 is dead after 3 restarts")
+            yield []
+
+    feed = make(Dead(lambda i: 1), 1)
+    feed.published(0)
+    with pytest.raises(EngineDeadError, match="dead after 3 restarts"):
+        await feed.take(4)
+    await feed.close()
+
+
+async def test_silence_ends_the_step() -> None:
+    feed = make(Clocked(lambda i: 10_000), 1, stall_s=0.05)
+    feed.published(0)
+    with pytest.raises(EngineDeadError, match=r"no (group|trajectory) finished"):
+        await feed.take(4)
+    await feed.close()
