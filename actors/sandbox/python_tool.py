@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any
 
-from raylign.actors.sandbox.contract import Ending, Program, Sandbox
+from raylign.actors.sandbox.contract import Ending, Program, Sandbox, SandboxError
 from raylign.actors.sandbox.local import LocalSandbox
 from raylign.actors.sandbox.settings import SandboxConfig
+from raylign.actors.tools.tool import Tool
+from raylign.errors import ToolFailure
 
 CUT = "\n[... cut ...]\n"
 ENDED = {
@@ -19,22 +22,22 @@ ENDED = {
 }
 
 
-class PythonTool:
+class PythonTool(Tool):
     """The tool ``python(code)``. Every call starts afresh: nothing is left of an earlier one.
 
-    A program that fails is an answer (its traceback); a sandbox that fails raises SandboxError.
+    A program that fails is an answer (its traceback); a sandbox that fails raises ToolFailure.
     """
 
-    name: ClassVar[str] = "python"
-    description: ClassVar[str] = (
-        "Run a Python program and return what it prints. Each call is a new process without network."
+    name = "python"
+    description = "Run a Python program and return what it prints. Each call is a new process without network."
+    parameters: Mapping[str, Any] = MappingProxyType(
+        {
+            "type": "object",
+            "properties": {"code": {"type": "string", "description": "The program. Print what you want to see."}},
+            "required": ["code"],
+            "additionalProperties": False,
+        }
     )
-    parameters: ClassVar[Mapping[str, Any]] = {
-        "type": "object",
-        "properties": {"code": {"type": "string", "description": "The program. Print what you want to see."}},
-        "required": ["code"],
-        "additionalProperties": False,
-    }
 
     @dataclass
     class Config:
@@ -56,7 +59,10 @@ class PythonTool:
         code = arguments.get("code")
         if not isinstance(code, str) or len(arguments) != 1:
             raise ValueError(f"python takes one text, 'code'; got {', '.join(map(str, arguments)) or 'nothing'}")
-        ran = await self.sandbox.arun(Program(code=code))
+        try:
+            ran = await self.sandbox.arun(Program(code=code))
+        except SandboxError as error:
+            raise ToolFailure(f"python: {error}") from error
         ending = ENDED.get(ran.reason, "").format(timeout_s=self.config.sandbox.limits.timeout_s, signal=-ran.exit)
         said = "\n".join(part for part in (ran.stdout.rstrip(), ran.stderr.rstrip(), ending) if part)
         return self._cut(said) or "[no output]"

@@ -21,6 +21,7 @@ from raylign.actors.sandbox.local import LocalSandbox
 from raylign.actors.sandbox.python_tool import PythonTool
 from raylign.actors.sandbox.settings import Limits, Namespaces, SandboxConfig
 from raylign.actors.sandbox.values import encode
+from raylign.errors import ToolFailure
 from raylign.isolation import examine
 
 MACHINE = examine()
@@ -194,6 +195,9 @@ async def test_the_python_tool(sandbox: LocalSandbox) -> None:
     for wrong in ({}, {"code": 3}, {"code": "1", "more": 1}):
         with pytest.raises(ValueError, match="python takes one text"):
             await tool.call(wrong)
+    broken = PythonTool(PythonTool.Config(sandbox=SandboxConfig(packages=["nothere"])))
+    with pytest.raises(ToolFailure, match="nothere"):
+        await broken.call({"code": "1"})
 
 
 def _capabilities() -> list[str]:
