@@ -12,8 +12,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raylign.actors.frames import receive_frame, send_frame
 from raylign.actors.reward.outcome import Failed, FailureKind, Item, Outcome
-from raylign.actors.reward.wire import pack_request, receive_frame, send_frame, unpack_outcome
+from raylign.actors.reward.wire import pack_request, unpack_outcome
 from raylign.actors.reward.zygote import FORK, READY
 from raylign.errors import RewardError
 

@@ -10,10 +10,11 @@ from raylign.actors.reward.boxed import BoxedMath
 from raylign.actors.reward.exact import ExactMatch
 from raylign.actors.reward.numeric import NumericAnswer
 from raylign.actors.reward.procedural import ProceduralScore
+from raylign.actors.reward.unit_tests import UnitTests
 from raylign.contracts import RewardFunction
 from raylign.records import Prompt, Trajectory, Value
 
-VERIFIERS = ("gsm8k", "boxed_math", "reasoning_gym", "exact")
+VERIFIERS = ("gsm8k", "boxed_math", "reasoning_gym", "exact", "unit_tests")
 
 
 class Verifier(RewardFunction):
@@ -32,6 +33,7 @@ class Verifier(RewardFunction):
         boxed_math: BoxedMath.Config = field(default_factory=BoxedMath.Config)
         reasoning_gym: ProceduralScore.Config = field(default_factory=ProceduralScore.Config)
         exact: ExactMatch.Config = field(default_factory=ExactMatch.Config)
+        unit_tests: UnitTests.Config = field(default_factory=UnitTests.Config)
 
     def __init__(self, config: Config) -> None:
         # All are made here, in the zygote, so that no verdict's deadline pays for an import.
@@ -40,6 +42,7 @@ class Verifier(RewardFunction):
             "boxed_math": BoxedMath(config.boxed_math),
             "reasoning_gym": ProceduralScore(config.reasoning_gym),
             "exact": ExactMatch(config.exact),
+            "unit_tests": UnitTests(config.unit_tests),
         }
 
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:

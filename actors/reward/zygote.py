@@ -14,8 +14,9 @@ import socket
 import sys
 from typing import NoReturn
 
+from raylign.actors.frames import receive_frame, send_frame
 from raylign.actors.reward.outcome import Failed, FailureKind, Outcome, checked, describe_error
-from raylign.actors.reward.wire import pack_outcome, receive_frame, send_frame, unpack_request
+from raylign.actors.reward.wire import pack_outcome, unpack_request
 from raylign.config.build import build
 from raylign.contracts import RewardFunction
 

@@ -74,6 +74,10 @@ class EnvironmentLost(RaylignError):
     """An episode's world raised, hung, or died with its process; the episode is taken up again elsewhere."""
 
 
+class SandboxError(RaylignError):
+    """A sandbox cannot isolate, or failed itself; says nothing about the program that was to run."""
+
+
 class JudgeError(RaylignError):
     """A judge gave no verdict. What depends on it is Missing, never a score."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from raylign.cli import doctor, main
 from raylign.cli.doctor import Level, pinned
+from raylign.isolation import Isolation
 
 
 def test_this_environment(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,3 +99,13 @@ def test_tokens(tmp_path: Path) -> None:
     file.write_text("x")
     assert doctor.check_token({}, file).level is Level.WARNING
     assert doctor.check_token({"RAY_AUTH_MODE": "token"}, file).level is Level.OK
+
+
+def test_isolation() -> None:
+    whole = Isolation(uid=True, user_namespace=False, namespaces=False, landlock=7, seccomp=True)
+    finding = doctor.check_isolation(whole)
+    assert finding.level is Level.OK and finding.says == "layers: user id, landlock 7, seccomp"
+    finding = doctor.check_isolation(replace(whole, uid=False, landlock=0))
+    assert finding.level is Level.WARNING and "without containment, landlock" in finding.says
+    assert "run as root" in finding.fix and "5.13" in finding.fix
+    assert doctor.check_isolation(None).level is Level.WARNING

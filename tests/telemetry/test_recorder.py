@@ -40,6 +40,7 @@ def test_metrics_events_and_settings(tmp_path: Path) -> None:
     assert (tmp_path / "overrides.txt").read_text() == "recipe=grpo\n"
     environment = orjson.loads((tmp_path / "environment.json").read_bytes())
     assert environment["packages"]["ray"] == "2.60.0" and environment["python"].startswith("3.")
+    assert environment["isolation"].keys() >= {"landlock", "seccomp", "uid", "namespaces"}
     recorder.close()
 
 

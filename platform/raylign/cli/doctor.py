@@ -19,6 +19,8 @@ from typing import Any
 import orjson
 
 from raylign.cli.options import new_command, say
+from raylign.isolation import FIXES, REQUIRED, Isolation
+from raylign.isolation import examine as examine_isolation
 from raylign.telemetry.environment import package_version
 
 SHM_WANTED_GB = 1.0
@@ -80,6 +82,7 @@ def examine() -> list[Finding]:
         check_compiler(shutil.which),
         check_shm(Path("/dev/shm")),
         check_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        check_isolation(examine_isolation()),
         check_ray_heads(_processes()),
         check_token(os.environ, Path("~/.ray/auth_token").expanduser()),
     ]
@@ -193,6 +196,26 @@ def check_open_files(limit: int) -> Finding:
         return _ok("open files", "unlimited" if limit == resource.RLIM_INFINITY else str(limit))
     fix = f"ulimit -n {FILES_WANTED} (before starting)"
     return Finding(check="open files", level=Level.WARNING, says=f"the limit is {limit}", fix=fix)
+
+
+def check_isolation(found: Isolation | None) -> Finding:
+    """What a sandbox can put between this machine and code that a model wrote."""
+    if found is None:
+        says = "could not be tried out: no sandbox here"
+        return Finding(check="sandbox", level=Level.WARNING, says=says, fix="run on Linux 5.13 or newer")
+    layers = {
+        "user id": found.uid,
+        f"landlock {found.landlock}": found.landlock > 0,
+        "seccomp": found.seccomp,
+        "namespaces": found.namespaces,
+    }
+    says = "layers: " + (", ".join(name for name, there in layers.items() if there) or "none")
+    lacking = [name for name in REQUIRED if found.lacks(name)]
+    if lacking:
+        fix = "; ".join(f"{name}: {FIXES[name]}" for name in lacking)
+        says = f"{says}; a sandbox refuses to start without {', '.join(lacking)}"
+        return Finding(check="sandbox", level=Level.WARNING, says=says, fix=fix)
+    return _ok("sandbox", says)
 
 
 def check_ray_heads(processes: Mapping[int, str]) -> Finding:

@@ -7,6 +7,7 @@
 | verifiers | ``question``, ``problem``, ``prompt`` | ``answer``                               | ``info``, ``task`` |
 | openrlhf  | ``input``                           | ``label`` if there                         | meta             |
 | trl       | ``prompt``, or ``messages`` but the last | ``answer``, ``solution``, ``ground_truth`` | meta    |
+| mbpp_plus | ``prompt`` (a docstring)            | ``canonical_solution``                     | tests: meta      |
 | columns   | ``data.prompt_key``                 | ``data.answer_key`` if set                 | meta             |
 
 A text to imitate (SFT) is TRL's ``completion`` or the last of its ``messages``, OpenRLHF's ``output``, GSM8K's whole
@@ -39,6 +40,7 @@ class Format(Enum):
     trl = "trl"
     openrlhf = "openrlhf"
     verifiers = "verifiers"
+    mbpp_plus = "mbpp_plus"
     columns = "columns"
 
 
@@ -130,6 +132,7 @@ def detect(row: RawRow, prompt_key: str, place: str) -> Format:
     candidates = (
         (Format.columns, bool(prompt_key)),
         (Format.verl, "prompt" in names and isinstance(row.get("reward_model"), Mapping)),
+        (Format.mbpp_plus, {"entry_point", "canonical_solution", "base_input"} <= names),
         (Format.gsm8k, "question" in names and GSM8K_MARK in str(row.get("answer"))),
         (Format.verifiers, question and "answer" in names),
         (Format.verifiers, "prompt" in names and "answer" in names and bool({"info", "task"} & names)),
@@ -261,6 +264,21 @@ def _trl(columns: _Columns) -> Row:
     return _row(columns, prompt, "prompt", "completion", answer=answer, target=target, verifier=_plain(answer))
 
 
+def _mbpp_plus(columns: _Columns) -> Row:
+    """The tests stay in `meta`, prompt included: it shows how the row's own test compares."""
+    solution = str(columns.answer("canonical_solution", required=True)).strip()
+    text = str(columns.prompt("prompt")).strip().strip('"').strip()
+    return _row(
+        columns,
+        f"{text}\n\nAnswer with one Python code block.",
+        "canonical_solution",
+        answer=solution,
+        target=f"```python\n{solution}\n```",
+        verifier="unit_tests",
+        domain="code",
+    )
+
+
 def _named(columns: _Columns) -> Row:
     if not columns.prompt_key:
         raise DataError("data.format=columns needs data.prompt_key")
@@ -289,5 +307,6 @@ _READERS: Mapping[Format, Callable[[_Columns], Row]] = {
     Format.trl: _trl,
     Format.openrlhf: _openrlhf,
     Format.verifiers: _verifiers,
+    Format.mbpp_plus: _mbpp_plus,
     Format.columns: _named,
 }

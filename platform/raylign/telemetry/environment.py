@@ -6,9 +6,12 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from raylign.isolation import examine
 
 PACKAGES = (
     "raylign",
@@ -38,7 +41,14 @@ def environment() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "packages": {name: version for name in PACKAGES if (version := package_version(name))},
         "git": source_revision(),
+        "isolation": _isolation(),
     }
+
+
+def _isolation() -> dict[str, Any]:
+    """The layers that a sandbox can have here; empty where they cannot be tried out."""
+    found = examine()
+    return {} if found is None else asdict(found)
 
 
 def package_version(name: str) -> str:

@@ -1,0 +1,98 @@
+"""The system calls that a program may not make, as a seccomp-BPF filter; written out, so that no library is needed.
+
+Numbers newer than this list are refused whole: a kernel's next door is closed before anybody knows of it. Sockets are
+refused at `socket` and at every call that would use one; ``socketpair`` stays, because event loops wake up by it.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from raylign.kernel import (
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_PDEATHSIG,
+    machine,
+)
+
+EPERM, ENOSYS = 1, 38
+KILL, ALLOW, ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
+ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+NUMBER, ARCH, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; its low half on little-endian machines
+NEWEST = 442  # mount_setattr; everything from here on is refused (x32's numbers too: they start at 2**30)
+CLONE_NEWCGROUP = 0x02000000
+NAMESPACES = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP
+
+# name: (x86_64, aarch64); None: the machine has no such call.
+# fmt: off
+REFUSED: dict[str, tuple[int | None, int | None]] = {
+    "socket": (41, 198), "connect": (42, 203), "accept": (43, 202), "accept4": (288, 242), "bind": (49, 200),
+    "listen": (50, 201),
+    "execve": (59, 221), "execveat": (322, 281), "memfd_create": (319, 279),
+    "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
+    "pidfd_send_signal": (424, 424), "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "process_madvise": (440, 440),
+    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "unshare": (272, 97),
+    "setns": (308, 268), "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
+    "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433), "mknod": (133, None), "mknodat": (259, 33),
+    "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265), "fanotify_init": (300, 262),
+    "quotactl": (179, 60), "quotactl_fd": (443, 443), "nfsservctl": (180, 42), "lookup_dcookie": (212, 18),
+    "kexec_load": (246, 104), "kexec_file_load": (320, 294), "init_module": (175, 105), "finit_module": (313, 273),
+    "delete_module": (176, 106), "create_module": (174, None), "reboot": (169, 142), "swapon": (167, 224),
+    "swapoff": (168, 225), "acct": (163, 89), "syslog": (103, 116), "vhangup": (153, 58), "iopl": (172, None),
+    "ioperm": (173, None), "modify_ldt": (154, None), "personality": (135, 92),
+    "sethostname": (170, 161), "setdomainname": (171, 162), "settimeofday": (164, 170), "clock_settime": (227, 112),
+    "adjtimex": (159, 171), "clock_adjtime": (305, 266),
+    "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219), "bpf": (321, 280),
+    "perf_event_open": (298, 241), "userfaultfd": (323, 282), "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426), "io_uring_register": (427, 427), "move_pages": (279, 239),
+    "migrate_pages": (256, 238),
+    "shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180),  # outlive their process
+    "setuid": (105, 146), "setgid": (106, 144), "setreuid": (113, 145), "setregid": (114, 143), "setgroups": (116, 159),
+    "setresuid": (117, 147), "setresgid": (119, 149), "setfsuid": (122, 151), "setfsgid": (123, 152),
+    "capset": (126, 91),
+}
+CLONE, CLONE3, PRCTL = {"x86_64": 56, "aarch64": 220}, 435, {"x86_64": 157, "aarch64": 167}
+# fmt: on
+
+
+def program() -> bytes:
+    """The filter for this machine: struct sock_filter after struct sock_filter."""
+    name = machine()
+    column = list(ARCHITECTURE).index(name)
+    numbers = sorted(number for row in REFUSED.values() if (number := row[column]) is not None and number < NEWEST)
+    code = [
+        _op(LOAD, ARCH),
+        _op(EQUAL, ARCHITECTURE[name], 1, 0),
+        _op(RETURN, KILL),  # a 32-bit call: its numbers mean other things
+        _op(LOAD, NUMBER),
+        *_refuse(AT_LEAST, NEWEST, ENOSYS),
+        *_refuse(EQUAL, CLONE3, ENOSYS),  # its flags are out of a filter's sight; libc falls back on clone
+    ]
+    for number in numbers:
+        code += _refuse(EQUAL, number, EPERM)
+    code += _when(CLONE[name], _refuse(ANY_BIT, NAMESPACES, EPERM))
+    code += _when(
+        PRCTL[name], [*_refuse(EQUAL, PR_SET_PDEATHSIG, EPERM), *_refuse(EQUAL, PR_SET_CHILD_SUBREAPER, EPERM)]
+    )
+    code.append(_op(RETURN, ALLOW))
+    return b"".join(code)
+
+
+def _op(code: int, value: int, true: int = 0, false: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, true, false, value)
+
+
+def _refuse(test: int, value: int, error: int) -> list[bytes]:
+    return [_op(test, value, 0, 1), _op(RETURN, ERRNO | error)]
+
+
+def _when(number: int, rules: list[bytes]) -> list[bytes]:
+    """Rules on the first argument of one call; the number is loaded again behind them."""
+    body = [_op(LOAD, FIRST_ARGUMENT), *rules, _op(RETURN, ALLOW)]
+    return [_op(EQUAL, number, 0, len(body)), *body]
