@@ -240,7 +240,7 @@ def language_model(folder: Path) -> list[Claim]:
 
 def tiny_run(folder: Path, flip: float = 0.0) -> FinishedRun:
     """The recipe at scale=tiny; the run with flips starts from the same fine-tuned model."""
-    common = [f"seed={SEED}", "telemetry.rollouts_per_step=8"]
+    common = [f"seed={SEED}", "telemetry.rollouts_per_step=8", "run.stall_s=1800", "run.deadline_s=1800"]
     if not flip:
         return run_recipe("cm2", folder / "E-clean", common)
     examiner = "environment.fn.examiner"

@@ -17,8 +17,6 @@ SMALL = [
     "data.holdout=8",
     "data.generator.keys=2",
     "data.generator.wrong_cell=0.2",
-    "stages.sft.steps=120",
-    "stages.sft.batch_size=16",
     "~stages.before",
     "~stages.after",
     "stages.rl.steps=3",
@@ -31,9 +29,17 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides of a run that starts from a model that has imitated dialogues."""
+    folder = tmp_path_factory.mktemp("cm2") / "warm"
+    train(folder, [*SMALL, "~stages.rl", "stages.sft.steps=160", "stages.sft.batch_size=16", "run.save_every=0"])
+    return [*SMALL, "~stages.sft", f"model.path={folder / 'stages' / 'sft' / 'model'}"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cm2") / "whole"
-    train(folder, [*SMALL, "run.save_every=1"])
+    train(folder, [*small, "run.save_every=1"])
     return folder
 
 
@@ -89,20 +95,19 @@ def test_every_figure_of_the_digest_is_logged(undisturbed: Path) -> None:
     assert not wanted - names
 
 
-def test_killed_and_resumed_is_bit_equal(undisturbed: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_is_bit_equal(undisturbed: Path, small: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    train(folder, [*SMALL, "run.save_every=1"], die=("score", 1, 0.01))
-    train(folder, [*SMALL, "run.save_every=1"])
+    train(folder, [*small, "run.save_every=1"], die=("score", 1, 0.01))
+    train(folder, [*small, "run.save_every=1"])
     assert weights(folder, "rl") == weights(undisturbed, "rl")
 
 
 @pytest.mark.parametrize("level", ["turn", "step"])
 def test_finer_levels_give_calls_of_one_rollout_their_own_advantages(
-    undisturbed: Path, tmp_path: Path, level: str
+    small: list[str], tmp_path: Path, level: str
 ) -> None:
-    start = [f"model.path={undisturbed / 'stages' / 'sft' / 'model'}", "~stages.sft", "stages.rl.steps=1"]
     judged = ["environment.fn.examiner.judge.model.settings={flip:0.2}", "environment.fn.examiner.independent=true"]
-    train(tmp_path / level, [*SMALL, *start, *judged, f"credit.level={level}"])
+    train(tmp_path / level, [*small, *judged, "stages.rl.steps=1", f"credit.level={level}"])
     (row,) = steps(tmp_path / level, "rl")
     assert row["credit/advantage_abs"] > 0
     assert row["grad_norm"] > 0
