@@ -66,7 +66,8 @@ def ray_head(cpus: int = 4) -> Iterator[Head]:
     command += [f"--metrics-export-port={metrics}", f"--ray-client-server-port={client}"]
     command += ["--object-store-memory=200000000", f"--temp-dir={folder}/ray"]
     environment = {**head.environment(), "RAY_AUTH_MODE": "token", "RAY_metrics_report_interval_ms": "1000"}
-    environment |= {"RAY_raylet_start_wait_time_s": "240", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment |= {"RAY_raylet_start_wait_time_s": "400", "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "400"}  # a loaded machine
+    environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with (folder / "head.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
@@ -82,7 +83,7 @@ def ray_head(cpus: int = 4) -> Iterator[Head]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _await(head: Head, process: subprocess.Popen[bytes], patience: float = 240.0) -> None:
+def _await(head: Head, process: subprocess.Popen[bytes], patience: float = 500.0) -> None:
     request = urllib.request.Request(f"{head.address}/api/version", headers={"Authorization": f"Bearer {head.token}"})
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
