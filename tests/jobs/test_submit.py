@@ -18,7 +18,7 @@ from raylign.checkpoint import Checkpoints
 from raylign.jobs.package import stage_package
 from raylign.telemetry.recorder import read_lines
 
-pytestmark = [pytest.mark.ray, pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]  # `ray job` finds its head only where no other Ray runs
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 40
 TINY = [
