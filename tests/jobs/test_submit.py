@@ -31,6 +31,7 @@ TINY = [
     "data.size=64",
     "data.holdout=8",
     "rollout.sampling.max_tokens=8",
+    "cluster.ready_timeout_s=600",
 ]
 RUN = [
     *TINY,
@@ -90,8 +91,16 @@ def until(holds: Callable[[], object], patience: float = 400.0) -> None:
 
 
 def scrape(head: Head) -> str:
-    with urllib.request.urlopen(head.metrics, timeout=20) as answer:
-        return str(answer.read().decode())
+    """What Prometheus would read: every target that Ray writes down for it."""
+    listed = head.folder / "ray" / "prom_metrics_service_discovery.json"
+    text = ""
+    for target in [target for entry in json.loads(listed.read_text()) for target in entry["targets"]]:
+        try:
+            with urllib.request.urlopen(f"http://{target}/metrics", timeout=20) as answer:
+                text += answer.read().decode()
+        except OSError as cause:  # one of the targets may not be up yet; what it lacks fails the assertions
+            text += f"# {target}: {cause}\n"
+    return text
 
 
 def test_a_token_that_is_missing_or_wrong_is_one_sentence(head: Head) -> None:
@@ -146,7 +155,7 @@ def test_plain_ray_job_submit(head: Head) -> None:
     (package / "cli" / "recipes.py").write_text((package / "cli" / "recipes.py").read_text() + "\nEDITED = True\n")
     program = "import raylign.cli.recipes as r; print(r.__file__, r.EDITED)"
     runtime = json.dumps({"py_modules": ["build/pkg/raylign"]})
-    out = ray_job(head, "submit", "--runtime-env-json", runtime, "--", "python", "-c", f'"{program}"')
+    out = ray_job(head, "submit", "--runtime-env-json", runtime, "--", "python", "-c", program)
     assert re.search(r"_ray_pkg_\w+/raylign/cli/recipes\.py True", out), (
         "the folder that was sent is the code that runs"
     )
