@@ -60,6 +60,10 @@ class AlarmConfig:
 
 def default_alarms() -> dict[str, AlarmConfig]:
     """The alarms that every run has."""
+    return {**_of_the_policy(), **_of_the_machinery()}
+
+
+def _of_the_policy() -> dict[str, AlarmConfig]:
     return {
         "reward_hacking": AlarmConfig(
             metrics=["reward/mean", "eval/score"],
@@ -98,6 +102,11 @@ def default_alarms() -> dict[str, AlarmConfig]:
             threshold=0.4,  # share of tokens
             hint="the steps are too large for the clip range: lower the learning rate or the number of minibatches",
         ),
+    }
+
+
+def _of_the_machinery() -> dict[str, AlarmConfig]:
+    return {
         "staleness": AlarmConfig(
             metrics=["async/staleness"],
             threshold=8.0,  # policy versions
