@@ -71,7 +71,7 @@ def ray_job(head: Head, *words: str) -> str:
     """Ray's own command, as `raylign submit` prints it."""
     environment = head.environment() | {"RAY_AUTH_MODE": "token"}
     done = subprocess.run(
-        [sys.executable, "-m", "ray.scripts.scripts", "job", *words, "--address", head.address],
+        [sys.executable, "-m", "ray.scripts.scripts", "job", words[0], "--address", head.address, *words[1:]],
         capture_output=True,
         text=True,
         timeout=600,
@@ -121,7 +121,7 @@ def test_submitted_stopped_and_continued(head: Head) -> None:
     until(lambda: len(read_lines(folder / "metrics.jsonl")) >= 3)
     code, out = command(head, *submit)
     assert code == 1 and f"job {job} works in {folder}" in out, "two jobs never share a run folder"
-    until(lambda: "ray_raylign_metric" in scrape(head))
+    until(lambda: all(name in scrape(head) for name in ("ray_raylign_metric", "ray_node_mem_used")))
     _dashboard_is_fed(scrape(head), folder)
     ray_job(head, "stop", job)
     assert "STOPPED" in ray_job(head, "status", job) + ray_job(head, "list")
