@@ -28,7 +28,7 @@ ARGS ?=
 BENCHMARKS := $(filter-out __init__ harness chaos,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 RECIPE ?= $(NAME)
 
-.PHONY: help setup run browser test lint lock wheel bench experiment doctor clean
+.PHONY: help setup run browser test test-cluster lint lock wheel bench experiment doctor clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,9 +72,12 @@ browser: ## Chromium for the tests of the report, where apt-get can install it; 
 	fi
 	echo "no chromium, and no way to install it: the tests of the report in a browser are skipped"
 
+test-cluster: $(STAMP) ## jobs submitted to a Ray head of their own (no other Ray may run on the machine)
+	@$(BIN)/python -m pytest -q -m cluster $(ARGS)
+
 test: $(STAMP) browser ## pure tests, then those on real Ray, vLLM and DeepSpeed (ARGS="-k name" narrows)
 	@echo "== pure tests"
-	$(BIN)/python -m pytest -q -m "not ray and not vllm and not deepspeed and not e2e" $(ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -q -m "not ray and not vllm and not deepspeed and not e2e and not cluster" $(ARGS) || [ $$? -eq 5 ]
 	echo "== engine tests"
 	$(BIN)/python -m pytest -q -m "(ray or vllm or deepspeed or e2e) and not gpu" $(ARGS) || [ $$? -eq 5 ]
 

@@ -49,6 +49,7 @@ class Evaluate:
         context.begin(self.name, 1, 0)
         config = self.config
         prompts = context.prompts.first(config.split, config.prompts)
+        context.recorder.event("phase", stage=self.name, stage_step=0, phase="start")
         await asyncio.gather(context.rollouts(), context.rewards())
         context.recorder.event("phase", stage=self.name, stage_step=0, phase="evaluate")
         found = await context.evaluate(prompts, config.samples, config.greedy, config.sampling)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,8 @@ class Sft:
             metrics = await learner.update(next(batches), config.objective)
             published = bool(config.eval_every) and (step + 1) % config.eval_every == 0
             if published:
+                self._phase(context, step, "start")
+                await asyncio.gather(context.rollouts(), context.rewards())
                 self._phase(context, step, "evaluate")
                 metrics |= await self._pass_rate(context, learner, step + 1)
                 self._phase(context, step + 1, "learn")

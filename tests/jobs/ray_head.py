@@ -25,7 +25,6 @@ class Head:
     """A running head and how to reach it."""
 
     address: str  # of its dashboard
-    metrics: str  # of its metrics port
     token: str
     folder: Path
 
@@ -46,11 +45,11 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def ray_head(cpus: int = 4) -> Iterator[Head]:
+def ray_head(cpus: int = 8) -> Iterator[Head]:
     """``ray start --head --block`` as a child process, until the block is left."""
     folder = Path(tempfile.mkdtemp(prefix="rl-head-", dir="/tmp"))  # short: Unix sockets lie below it
     gcs, dashboard, agent, agent_grpc, metrics, client = free_ports(6)
-    head = Head(f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{metrics}/metrics", secrets.token_hex(32), folder)
+    head = Head(f"http://127.0.0.1:{dashboard}", secrets.token_hex(32), folder)
     command = [
         sys.executable,
         "-m",

@@ -113,6 +113,8 @@ def test_smoothing_axis_and_search(at: Browser) -> None:
     ends = "[...document.querySelectorAll('[data-title=\"reward/mean\"] text')].map((e) => e.textContent).join(' ')"
     select(at, "axis", "time")
     assert ":" in at.run(ends), "minutes and seconds below the curve"
+    select(at, "axis", "stage")
+    assert at.run(ends).endswith("60"), "the first of the 60 steps is 1, whatever came before"
     at.press("Escape")  # out of the choice of the axis, which takes letters itself
     at.press("/")
     assert at.run("document.activeElement.id") == "curve-filter"

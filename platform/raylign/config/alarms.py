@@ -60,7 +60,7 @@ class AlarmConfig:
 
 def default_alarms() -> dict[str, AlarmConfig]:
     """The alarms that every run has."""
-    return _of_the_policy() | _of_the_machinery()
+    return {**_of_the_policy(), **_of_the_machinery()}
 
 
 def _of_the_policy() -> dict[str, AlarmConfig]:

@@ -21,7 +21,7 @@ function chartCard(chart) {
 // Points of a line: [x, y, stage index], nulls and stage changes kept as gaps.
 function pointsOf(line) {
   const run = RUNS[line.run];
-  const xs = curveState.axis === "time" ? run.time : run.step;
+  const xs = placesOf(run);
   const column = run.metrics[line.metric];
   const points = [];
   for (let i = 0; i < column.length; i++) {
@@ -108,8 +108,9 @@ function drawGrid(chart) {
 
 // Where a stage of this run begins, inside the range of the chart.
 function drawBoundaries({ picture, px, range }) {
+  if (curveState.axis === "stage") return;
   const run = RUNS[0];
-  const xs = curveState.axis === "time" ? run.time : run.step;
+  const xs = placesOf(run);
   for (let i = 1; i < xs.length; i++) {
     if (run.stage[i] === run.stage[i - 1] || xs[i] <= range[0] || xs[i] > range[1]) continue;
     const line = svg("line", { class: "stageline", x1: px(xs[i]), x2: px(xs[i]), y1: BOX.top, y2: BOX.height - BOX.bottom });
@@ -120,9 +121,10 @@ function drawBoundaries({ picture, px, range }) {
 
 function drawAlarms({ picture, px, range }) {
   const run = RUNS[0];
+  const xs = placesOf(run);
   for (const [step, name] of run.alarms) {
     const row = run.step.indexOf(step);
-    const x = curveState.axis === "time" ? run.time[row] : step;
+    const x = xs[row];
     if (row < 0 || x < range[0] || x > range[1]) continue;
     const mark = svg("g", { class: "alarm", "data-alarm": name });
     mark.append(svg("line", { class: "alarmline", x1: px(x), x2: px(x), y1: BOX.top, y2: BOX.height - BOX.bottom }));

@@ -31,7 +31,7 @@ function curveBar() {
     el("label", {}, "smoothing", el("input", { type: "range", id: "smoothing", min: 0, max: 0.99, step: 0.01, value: curveState.smoothing,
       oninput: (event) => { value.textContent = Number(event.target.value).toFixed(2); smooth(event); } }), value),
     el("label", {}, "over", el("select", { id: "axis", onchange: change("axis", (t) => t.value) },
-      el("option", { value: "step" }, "steps"), el("option", { value: "time" }, "time"))),
+      el("option", { value: "step" }, "steps"), el("option", { value: "stage" }, "steps of the stage"), el("option", { value: "time" }, "time"))),
     el("label", {}, el("input", { type: "checkbox", id: "log", onchange: change("log", (t) => t.checked) }), "logarithmic"));
 }
 
@@ -120,6 +120,17 @@ function redrawCharts() {
     chart.stale = true;
     if (chart.visible) drawChart(chart);
   }
+}
+
+// Where the rows of a run stand on the axis. Steps of the stage start at 1 in every stage: runs with a longer warm-up
+// can then be compared.
+function placesOf(run) {
+  if (curveState.axis !== "stage") return curveState.axis === "time" ? run.time : run.step;
+  const first = new Map();
+  return run.stage.map((stage, i) => {
+    if (!first.has(stage)) first.set(stage, run.step[i]);
+    return run.step[i] - first.get(stage) + 1;
+  });
 }
 
 function lastOf(column) {

@@ -28,7 +28,7 @@ function scoreTile() {
   const change = after - before;
   const text = share ? `${change < 0 ? "−" : "+"}${Math.abs(change * 100).toFixed(1)} points` : `${change < 0 ? "−" : "+"}${fmt(Math.abs(change))}`;
   const value = [scoreText(before, all), el("span", { class: "arrow" }, "→"), scoreText(after, all)];
-  return tile(`${what}, before → after`, value, text, "hero", change >= 0 ? "good" : "bad");
+  return tile(`${what}, before → after`, value, text, "hero", change > 0 ? "good" : change < 0 ? "bad" : "");
 }
 
 function stepsTile() {

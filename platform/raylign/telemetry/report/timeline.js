@@ -1,7 +1,7 @@
 // When which role worked: lanes that can be zoomed, and busy and idle time per stage and role.
 
 const ROLES = ["rollout", "reward", "scorer", "learner"];
-const PHASES = ["rollout", "reward", "score", "learn", "publish", "evaluate", "save"]; // colours in this order
+const PHASES = ["rollout", "reward", "score", "learn", "publish", "evaluate", "save", "start"]; // colours in this order
 const LANE = { width: 1160, left: 84, height: 26, gap: 7, top: 8, bottom: 26 };
 const BINS = 580; // of a lane that has more spans than that in view
 let TIME = null;

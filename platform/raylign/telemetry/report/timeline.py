@@ -7,6 +7,7 @@ A phase lasts until the next record of its process. Which roles a phase keeps bu
     score     log-probs under other weights: of the learner, or of frozen models      -> learner or scorer
     learn, save                                                                       -> learner
     publish   weights travel                                                          -> learner, rollout
+    start     actors of this stage are started                                        -> none
     evaluate  held-out prompts are sampled and rewarded                               -> rollout, reward
 
 Where a step measured the idle share of a role itself (``idle/<role>``), that is what counts in the table, with what the
