@@ -87,11 +87,8 @@ def test_killed_and_resumed_is_bit_equal(ppo: Path, tmp_path: Path) -> None:
 
 def test_grpo_on_the_best_of_a_group(tmp_path: Path) -> None:
     """The released best-of-N on Sokoban, without a critic."""
-    # whole: the recipe's block for scale=tiny comes after the variant's file and keeps every group
-    parts = "[{_target_: raylign.objectives.selection.TopK, keep: 2}]"
-    chain = f"selector={{_target_: raylign.objectives.selection.Chain, parts: {parts}}}"
     drop = [item for item in SMALL if not item.startswith("selector=")]
-    train(tmp_path / "run", [*drop, GRPO, "search=code_bon", chain, "stages.rl.group_size=4", "~stages.after"])
+    train(tmp_path / "run", [*drop, GRPO, "search=code_bon", "selector.keep=2", "~stages.after"])
     found = steps(tmp_path / "run", "rl")
     assert len(found) == 3
     for step in found:

@@ -68,6 +68,10 @@ def test_every_search_goes_with_every_world(world: str, search: str) -> None:
         assert strategy.scorer.config.invalid == -1e6, "the released code scores by raw reward in every world"
     elif world in scorers:
         assert isinstance(strategy.scorer, scorers[world])
+    selectors = {"code_bon": "TopK", "code_spread": "Chain"}
+    assert cfg.selector["_target_"].endswith(selectors.get(search, "KeepAll")), (
+        "the toy keeps all, a released form does not"
+    )
     if isinstance(strategy, Beam):
         assert strategy.config.simulations == (8 if world == "frozen_lake" else 1)
 
