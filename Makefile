@@ -25,6 +25,8 @@ STAMP := $(VENV)/.ready-$(STACK)-$(HASH)
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 CODE := platform/raylign actors recipes
 ARGS ?=
+# tests side by side: a run's engine and learner take turns, so that one test keeps about one core busy
+WORKERS ?= 2
 BENCHMARKS := $(filter-out __init__ harness chaos,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 RECIPE ?= $(NAME)
 
@@ -77,9 +79,9 @@ test-cluster: $(STAMP) ## jobs submitted to a Ray head of their own (no other Ra
 
 test: $(STAMP) browser ## pure tests, then those on real Ray, vLLM and DeepSpeed (ARGS="-k name" narrows)
 	@echo "== pure tests"
-	$(BIN)/python -m pytest -q -m "not ray and not vllm and not deepspeed and not e2e and not cluster" $(ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not ray and not vllm and not deepspeed and not e2e and not cluster" $(ARGS) || [ $$? -eq 5 ]
 	echo "== engine tests"
-	$(BIN)/python -m pytest -q -m "(ray or vllm or deepspeed or e2e) and not gpu" $(ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "(ray or vllm or deepspeed or e2e) and not gpu" $(ARGS) || [ $$? -eq 5 ]
 
 lint: $(STAMP) ## layout guard, ruff, mypy
 	@for part in platform platform/hydra_plugins; do

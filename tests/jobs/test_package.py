@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,12 @@ def test_the_staged_package_is_the_whole_package(tmp_path: Path) -> None:
     assert content_hash(stage_package(tmp_path / "again")) == first, "neither place nor time is part of it"
     (package / "loop.py").write_text("changed = True\n")
     assert content_hash(package) != first
+
+
+def test_what_a_wheel_installs_travels_with_a_job() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    installed = {Path(name).suffix or ".typed" for name in project["tool"]["setuptools"]["package-data"]["*"]}
+    assert set(SHIPPED) == {".py", *installed}
 
 
 def test_the_rule_of_paths(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from raylign.errors import Problem
 from raylign.run_folder import flatten
 
 ROOTS = ("raylign", "raylign.actors", "raylign.recipes", "raylign.conf")  # an editable install has them in four places
-SHIPPED = (".py", ".yaml", ".jinja", ".html", ".json", ".typed")  # the package data of pyproject.toml
+SHIPPED = (".py", ".yaml", ".jinja", ".html", ".css", ".js", ".json", ".typed")  # the package data of pyproject.toml
 LIMIT_MB = 100  # of data and user modules; larger files belong on storage that the nodes share
 CONFIG_DIR = "config-dir"  # its name inside the working directory
 FOLDER_KEYS = ("dir", "cache")
