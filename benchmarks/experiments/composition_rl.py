@@ -6,7 +6,9 @@ B  learning through the real actors, 3 seeds: warm-up by sft, then GRPO on the s
    the same pairs side by side without a link, each from the same warmed-up model
 C  the depth curriculum, one more arm of the first seed: depth 1 until its solve-all ratio is exhausted, then depth 2
 
-The paper's toy takes 150 steps at a learning rate of 1e-4; here it is 60 at twice that, which is as far and cheaper.
+The digest's toy takes 150 steps at a learning rate of 1e-4; here it is 90 at twice that, which is as far and cheaper.
+The warm-up is two stages: the seeds until they are solved, then chains until the deepest pass as often as the digest's
+start. Only a third of the seeds is shown before a chain's last slot, so that what a chain lacks is mostly v1.
 
     make experiment RECIPE=composition_rl                 all parts; the recipe's card has their measured cost
     make experiment RECIPE=composition_rl ARGS="A"        the part without a language model, half a minute
@@ -30,17 +32,28 @@ from benchmarks.experiments.report import ROOT, Claim, write
 
 PARTS = ("A", "B", "C")
 SEEDS = (1, 2, 3)
-STEPS = 60
+STEPS = 90
 RATE = 2e-4
-WARMUP = {
+DEMONSTRATIONS = {
+    "batch_size": 64,
+    "eval_every": 50,
+    "eval_prompts": 512,
+    "chains": 1500,
+    "first_seeds": 100,
+}
+SEEDS_ONLY = {
+    "steps": 1200,
+    "shares": [1.0],
+    "stop_at": 0.995,
+    "optim": {"lr": 3e-3, "warmup_steps": 50, "schedule": "cosine"},
+}
+CHAINS = {
     "steps": 2500,
     "shares": [0.8, 0.2],
-    "chains": 1500,
-    "first_seeds": 150,
-    "eval_every": 50,
-    "eval_prompts": 256,
-    "stop_at": 0.55,  # of the chains: the paper's toy starts at .59, and says to start from .5 to .9
+    "stop_at": 0.6,  # of depth 2, greedy: the digest's toy starts at .59, and says to start from .5 to .9
+    "optim": {"lr": 1e-3, "warmup_steps": 20, "schedule": "constant"},
 }
+START = "@chains"
 RL = {"steps": STEPS, "prompts_per_step": 48, "group_size": 8, "dynamic_sampling": True, "sampling_rounds": 4}
 COMPOSER = {"_target_": "raylign.recipes.composition_rl.SymbolicComposer", "style": "formula", "modulus": 10}
 SOURCE = {"_target_": "raylign.recipes.composition_rl.CompositionSource", "composer": COMPOSER}
@@ -50,7 +63,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "plain": {**SOURCE, "curriculum": {"depths": [2]}, "linked": False},
 }
 SWITCH = {"depths": [1, 2], "trigger": "solve_all", "solve_all_above": 0.6, "solve_all_steps": 8}
-WITHOUT = ["~stages.rl", "~stages.after", "stages.before.prompts=1024"]
+WITHOUT = ["~stages.warmup", "~stages.before", "~stages.rl", "~stages.after"]
 WINDOW = 10  # steps at either end of an arm that training-time ratios are averaged over
 
 
@@ -71,7 +84,7 @@ def main(arguments: list[str]) -> int:
     claims += learning(runs) if "B" in wanted else []
     claims += curriculum(runs[0]) if "C" in wanted else []
     slug = "composition_rl" if set(wanted) == set(PARTS) else f"composition_rl-{''.join(sorted(wanted))}"
-    settings = {"parts": wanted, "seeds": SEEDS, "warmup": WARMUP, "rl": RL, "lr": RATE}
+    settings = {"parts": wanted, "seeds": SEEDS, "warmup": [DEMONSTRATIONS, SEEDS_ONLY, CHAINS], "rl": RL, "lr": RATE}
     return 0 if write(slug, claims, settings, started=started) else 1
 
 
@@ -87,12 +100,14 @@ def overrides(seed: int, arms: Sequence[str], curriculum: bool) -> list[str]:
     curriculum: one more arm that begins at depth 1 and goes on at depth 2 when its trigger fires.
     """
     found = [f"seed={seed}", f"model.tiny.seed={seed}", f"learner.optim.lr={RATE}", *WITHOUT]
-    found += [f"stages.warmup.{name}={_listed(value)}" for name, value in WARMUP.items()]
+    for name, fields in (("seeds", SEEDS_ONLY), ("chains", CHAINS)):
+        found.append(_toy_stage(name, "WarmUp", **DEMONSTRATIONS, **fields))
+    found.append(_toy_stage("start", "EvaluateDepths", prompts=1024))
     for arm in arms:
-        found.append(stage(arm, "rl.Rl", **RL, start="@warmup", source=ARMS[arm]))
-        found.append(_evaluation(f"after_{arm}"))
+        found.append(stage(arm, "rl.Rl", **RL, start=START, source=ARMS[arm]))
+        found.append(_toy_stage(f"after_{arm}", "EvaluateDepths", prompts=1024))
     if curriculum:
-        steps = {**RL, "steps": 24, "start": "@warmup", "source": {**SOURCE, "curriculum": SWITCH}}
+        steps = {**RL, "steps": 24, "start": START, "source": {**SOURCE, "curriculum": SWITCH}}
         found.append(stage("curriculum", "rl.Rl", **steps))
     return found
 
@@ -100,7 +115,7 @@ def overrides(seed: int, arms: Sequence[str], curriculum: bool) -> list[str]:
 def learning(runs: Sequence[FinishedRun]) -> list[Claim]:
     """Digest part 3."""
     depth2 = {arm: _after(runs, arm, "depth_2/score") for arm in ARMS}
-    before = {depth: np.array([run.metrics[f"before/depth_{depth}/score"] for run in runs]) for depth in (1, 2)}
+    before = {depth: np.array([run.metrics[f"start/depth_{depth}/score"] for run in runs]) for depth in (1, 2)}
     gain = float((depth2["composed"] - depth2["originals"]).mean())
     control = float((depth2["plain"] - depth2["originals"]).mean())
     loss = float((before[1] - _after(runs, "composed", "depth_1/score")).mean())
@@ -151,14 +166,9 @@ def curriculum(run: FinishedRun) -> list[Claim]:
     ]
 
 
-def _evaluation(name: str) -> str:
-    return stage(name, "x", prompts=1024).replace(
-        "raylign.recipes.stages.x", "raylign.recipes.composition_rl.EvaluateDepths"
-    )
-
-
-def _listed(value: Any) -> str:
-    return str(value).replace(" ", "")
+def _toy_stage(name: str, kind: str, **fields: Any) -> str:
+    """A stage that only this recipe has."""
+    return stage(name, kind, **fields).replace("raylign.recipes.stages.", "raylign.recipes.composition_rl.")
 
 
 def _after(runs: Sequence[FinishedRun], arm: str, metric: str) -> np.ndarray:
