@@ -1,77 +1,125 @@
-"""Twenty random kills a role: the run always ends by itself, with the weights and the draws of one left in peace.
+"""Random kills of every role: the run goes on by itself and ends with the weights and draws of one left in peace.
 
-    python -m benchmarks.chaos [--roles rollout,reward,learner,driver] [--schedules 20] [--mode sync|async]
+    python -m benchmarks.chaos [--roles rollout,reward,learner,driver,scorer,environment] [--kills 20] [--mode async]
 
-Schedules are drawn from their number (phase, step, delay, which process). A driver that was killed is started again by
-the same command. sync: final weights bit-equal. async: every step learned from its full number of draws, none twice,
-and no token older than the staleness. Takes about a minute a schedule on two quiet cores.
+All kills of a role strike one run, each in a step of its own; step, phase, delay and process are drawn from its number.
+A driver that was killed is started again by the same command. sync: final weights and draws are equal, bit for bit.
+async: every step learned from its full number of draws, none twice, and no token older than the staleness.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import environment, write
-from benchmarks.sides.chaos import ASYNC, RUN, STEPS, Schedule, disturbed, draws_of, steps_of, weights_of
+from benchmarks.sides.chaos import (
+    ASYNC,
+    EPISODES,
+    RUN,
+    SCORED,
+    Disturbed,
+    Schedule,
+    disturbed,
+    draws_of,
+    events_of,
+    steps_of,
+    weights_of,
+)
 
-ROLES = ("rollout", "reward", "learner", "driver")
+ROLES = {  # role -> what is run
+    "rollout": RUN,
+    "reward": RUN,
+    "learner": RUN,
+    "driver": RUN,
+    "scorer": [*RUN, *SCORED],
+    "environment": EPISODES,
+}
+SPACING = 2  # steps for each kill: the next one meets a run that has recovered
 
 
-def one(folder: Path, overrides: list[str], schedule: Schedule, whole: Path | None) -> dict[str, Any]:
-    """One disturbed run and what is wrong with it (nothing, as a rule)."""
+def schedules_of(role: str, count: int) -> list[Schedule]:
+    """Kills in different steps."""
+    steps = sorted(random.Random(role).sample(range(1, SPACING * count), count))
+    return [Schedule.random(role, seed, [step]) for seed, step in enumerate(steps)]
+
+
+def strike_all(folder: Path, overrides: list[str], schedules: list[Schedule]) -> Disturbed:
+    """One run through all kills; a dead driver is started again until none is left to strike."""
     shutil.rmtree(folder, ignore_errors=True)
-    started = time.monotonic()
-    run = disturbed(folder, overrides, [schedule])
-    if schedule.role == "driver" and run.struck:
-        run = disturbed(folder, overrides, [])
-    wrong = []
+    folder.with_suffix(".log").unlink(missing_ok=True)
+    run, left = disturbed(folder, overrides, schedules, timeout_s=3600), list(schedules)
+    struck = list(run.struck)
+    while run.code == -signal.SIGKILL and schedules[0].role == "driver":
+        left = [schedule for schedule in left if schedule not in struck]
+        run = disturbed(folder, overrides, left, timeout_s=3600)
+        struck += run.struck
+    run.struck = struck
+    return run
+
+
+def faults(folder: Path, run: Disturbed, steps: int, whole: Path | None) -> list[str]:
+    """What is wrong with a run after its kills; nothing, as a rule."""
     if run.code:
-        wrong.append(f"ended with status {run.code}: {run.output[-500:]}")
-    else:
-        draws = draws_of(folder)
-        if [row["step"] for row in steps_of(folder)] != list(range(1, STEPS + 1)):
-            wrong.append("a step is missing or doubled")
-        if any(len(step) != len(set(step)) for step in draws) or len({len(step) for step in draws}) != 1:
-            wrong.append("a draw is missing or doubled")
-        if whole is not None and weights_of(folder) != weights_of(whole):
-            wrong.append("other weights than those of the undisturbed run")
-        if whole is None and max(row.get("async/staleness_max", 0.0) for row in steps_of(folder)) > 1:
-            wrong.append("older than the staleness")
-    return {"schedule": str(schedule), "wrong": wrong, "seconds": round(time.monotonic() - started, 1)}
+        return [f"ended with status {run.code}: {run.output[-1500:]}"]
+    wrong, draws = [], draws_of(folder)
+    if [row["step"] for row in steps_of(folder)] != list(range(1, steps + 1)):
+        wrong.append("a step is missing or doubled")
+    if any(len(step) != len(set(step)) for step in draws) or len({len(step) for step in draws}) != 1:
+        wrong.append("a draw is missing or doubled within a step")
+    if whole is not None and draws != draws_of(whole):
+        wrong.append("other draws than those of the undisturbed run")
+    if whole is not None and weights_of(folder) != weights_of(whole):
+        wrong.append("other weights than those of the undisturbed run")
+    if whole is None and max(row.get("async/staleness_max", 0.0) for row in steps_of(folder)) > 1:
+        wrong.append("a token is older than the staleness")
+    return wrong
+
+
+def one_role(role: str, kills: int, mode: str, folder: Path) -> dict[str, Any]:
+    """The undisturbed run of a role's settings (made once) and the one that is struck."""
+    steps = SPACING * kills + 1
+    overrides = [*ROLES[role], f"stages.rl.steps={steps}", *(ASYNC if mode == "async" else [])]
+    whole = folder / f"{mode}-whole-{'plain' if ROLES[role] is RUN else role}"
+    if mode == "sync" and not (whole / "finished.json").exists():
+        peace = strike_all(whole, overrides, [])
+        if peace.code:
+            raise RuntimeError(f"the undisturbed run failed: {peace.output[-3000:]}")
+    schedules = schedules_of(role, kills)
+    started = time.monotonic()
+    run = strike_all(folder / f"{mode}-{role}", overrides, schedules)
+    wrong = faults(folder / f"{mode}-{role}", run, steps, whole if mode == "sync" else None)
+    return {
+        "kills": [str(schedule) for schedule in schedules],
+        "struck": len(run.struck),
+        "wrong": wrong,
+        "seconds": round(time.monotonic() - started, 1),
+        "events": len(events_of(folder / f"{mode}-{role}")),
+    }
 
 
 def main() -> int:
-    """All schedules of all roles; exit status 0 when nothing went wrong."""
+    """All roles; exit status 0 when every kill met a process and nothing went wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--roles", default=",".join(ROLES))
-    parser.add_argument("--schedules", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--mode", choices=["sync", "async"], default="sync")
     parser.add_argument("--folder", type=Path, default=Path(".cache/bench/chaos").absolute())
     args = parser.parse_args()
-    overrides = RUN if args.mode == "sync" else [*RUN, *ASYNC]
-    whole = args.folder / f"{args.mode}-whole"
-    shutil.rmtree(whole, ignore_errors=True)
-    peace = disturbed(whole, overrides, [])
-    if peace.code:
-        print(peace.output[-3000:])
-        return 1
-    rows: dict[str, list[dict[str, Any]]] = {}
+    shutil.rmtree(args.folder, ignore_errors=True)
+    results: dict[str, dict[str, Any]] = {}
     for role in args.roles.split(","):
-        for seed in range(args.schedules):
-            schedule = Schedule.random(role, seed, STEPS)
-            found = one(args.folder / role, overrides, schedule, whole if args.mode == "sync" else None)
-            rows.setdefault(role, []).append(found)
-            verdict = "; ".join(found["wrong"]) or "ok"
-            print(f"{role} {seed + 1}/{args.schedules} {schedule}: {verdict} ({found['seconds']} s)", flush=True)
-    failed = sum(bool(row["wrong"]) for found in rows.values() for row in found)
-    print(f"{sum(map(len, rows.values())) - failed} of {sum(map(len, rows.values()))} schedules passed")
-    write("chaos", {"environment": environment(), "mode": args.mode, "results": rows})
-    return 1 if failed else 0
+        found = results[role] = one_role(role, args.kills, args.mode, args.folder)
+        verdict = "; ".join(found["wrong"]) or "as if left in peace"
+        print(f"{role}: {found['struck']} of {args.kills} kills struck in {found['seconds']} s: {verdict}", flush=True)
+    write("chaos", {"environment": environment(), "mode": args.mode, "results": results})
+    return 1 if any(found["wrong"] or found["struck"] < args.kills for found in results.values()) else 0
 
 
 if __name__ == "__main__":

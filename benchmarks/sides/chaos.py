@@ -1,6 +1,6 @@
 """Runs of the command line that are disturbed from outside: processes of a role get a signal at chosen moments.
 
-    schedule = Schedule.random("rollout", seed=3, steps=6)
+    schedule = Schedule.random("rollout", seed=3, steps=range(6))
     run = disturbed(folder, overrides, [schedule])
 
 A process is found by the title that Ray gives to the worker of an actor class, among the descendants of the run.
@@ -46,8 +46,9 @@ RUN = [
     "stages.rl.group_size=4",
     "stages.rl.eval_every=0",
     "rollout.sampling.max_tokens=24",
-    "rollout.max_restarts=20",
+    "rollout.max_restarts=50",
     "learner.ranks=2",
+    "learner.max_restarts=50",
     "data.size=256",
     "data.holdout=16",
     "run.allow_targets=[benchmarks.]",
@@ -58,6 +59,30 @@ RUN = [
     "telemetry.rollouts_per_step=0",
 ]
 ASYNC = ["stages.rl.staleness=1", "objective.mismatch.mode=truncate"]
+SCORED = ["objective.kl_coef=0.01"]  # a reference model scores every draw
+EPISODES = [  # a world in env actors
+    "recipe=tsr",
+    "scale=tiny",
+    "world=frozen_lake",
+    "search=naive",
+    "seed=3",
+    "~stages.warmup",
+    "~stages.after",
+    "model.tiny.hidden_size=32",
+    "model.tiny.heads=1",
+    "model.tiny.kv_heads=1",
+    "model.tiny.intermediate_size=64",
+    "data.size=16",
+    "credit={_target_: raylign.objectives.credit.GroupCredit}",
+    "environment.workers=2",
+    f"stages.rl.steps={STEPS}",
+    "stages.rl.prompts_per_step=4",
+    "stages.rl.group_size=4",
+    "stages.rl.eval_every=0",
+    "run.save_every=1",
+    "telemetry.progress=plain",
+    "telemetry.rollouts_per_step=0",
+]
 PHASES = ("rollout", "reward", "score", "learn", "publish", "save")
 FIND_S = 20.0
 
@@ -77,13 +102,13 @@ class Schedule:
     sign: signal.Signals = signal.SIGKILL
 
     @classmethod
-    def random(cls, role: str, seed: int, steps: int) -> Schedule:
-        """A moment drawn from the seed."""
+    def random(cls, role: str, seed: int, steps: Sequence[int]) -> Schedule:
+        """A moment drawn from the seed, in one of the steps."""
         rng = random.Random(f"{role}-{seed}")
         return cls(
             role=role,
             phase=rng.choice(PHASES),
-            step=rng.randrange(steps),
+            step=rng.choice(steps),
             delay=rng.uniform(0.0, 0.4),
             pick=rng.randrange(8),
         )

@@ -1,6 +1,6 @@
 """Every role is killed at a chosen moment; the run ends by itself, with the weights of one left in peace.
 
-One kill a role here; `benchmarks/chaos.py` strikes each role at twenty random moments.
+One kill a role here; `benchmarks/chaos.py` strikes each role twenty times at random moments.
 """
 
 from __future__ import annotations
