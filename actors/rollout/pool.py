@@ -17,7 +17,7 @@ from typing import Any
 
 from raylign.actors.environments.actor import EnvironmentSpec
 from raylign.actors.rollout.engine import EngineSpec
-from raylign.actors.rollout.slot import Slot
+from raylign.actors.rollout.slot import Slot, serving
 from raylign.actors.rollout.stream import DrawCounters, DrawStream
 from raylign.actors.rollout.worker import WorkerSpec
 from raylign.config.build import part_config
@@ -72,29 +72,34 @@ class VllmRolloutPool:
 
     def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
         """See `RolloutPool.stream`. Raises EngineDeadError when a worker's restarts are exhausted."""
-        # A short list goes to the workers that have the least to do; a long one is dealt out from the first.
-        first = min(range(len(self._slots)), key=lambda number: (self._slots[number].draws, number))
-        offset = first if len(tasks) < len(self._slots) else 0
-        return DrawStream(self._slots, tasks, self._counters, self._deadline_s, offset).run()
+        return DrawStream(self._slots, tasks, self._counters, self._deadline_s).run()
 
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:
         """Load, commit and prove new weights in all workers at once.
 
         Returns seconds of the whole and of the slowest worker in each phase, and the gaps of the probe (nat). A worker
-        that fails is rebuilt with these weights; EngineDeadError when its restarts are exhausted.
+        that fails is rebuilt with these weights, and one that is being rebuilt is born with them; EngineDeadError when
+        its restarts are exhausted.
         """
         started = time.perf_counter()
-        found = await asyncio.gather(*(slot.publish(weights) for slot in self._slots))
+        ready = serving(self._slots)
+        for slot in self._slots:
+            slot.weights = weights
+        await asyncio.gather(*(slot.publish() for slot in ready))
+        if not any(slot.alive for slot in ready):
+            await asyncio.gather(*(slot.ready() for slot in ready))
+        found = [slot.report for slot in ready if slot.alive]
         slowest = {name: max(one[name] for one in found) for name in found[0] if name not in ("seconds", "gap_mean")}
         means = [one["gap_mean"] for one in found]
         return slowest | {"seconds": time.perf_counter() - started, "gap_mean": sum(means) / len(means)}
 
     async def score(self, rows: Sequence[tuple[Int32s, int]]) -> list[Float32s]:
         """Log-probs of ``ids[start:]`` at temperature 1 for every (ids, start), in order; row i by worker i mod W."""
-        width = len(self._slots)
+        ready = serving(self._slots)
+        width = len(ready)
         shares = [list(rows[number::width]) for number in range(width)]
         parts = await asyncio.gather(
-            *(slot.call("score", share) for slot, share in zip(self._slots, shares, strict=True) if share)
+            *(slot.call("score", share) for slot, share in zip(ready, shares, strict=True) if share)
         )
         found: list[Any] = [None] * len(rows)
         for number, part in enumerate(parts):
@@ -107,9 +112,14 @@ class VllmRolloutPool:
         return sum(found), len(found)
 
     async def stats(self) -> dict[str, Any]:
-        """Counters of the pool and of every worker."""
-        workers = await asyncio.gather(*(slot.call("stats") for slot in self._slots))
+        """Counters of the pool and of every worker that serves."""
+        workers = await asyncio.gather(*(slot.call("stats") for slot in serving(self._slots)))
         return {**asdict(self._counters), "restarts": self.restarts, "workers": workers}
+
+    @property
+    def alive(self) -> int:
+        """Workers that serve at this moment."""
+        return sum(slot.alive for slot in self._slots)
 
     @property
     def restarts(self) -> int:

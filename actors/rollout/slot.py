@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -25,11 +25,11 @@ class Slot:
         self.spec = spec
         self.restarts = 0
         self.draws = 0  # under way on this worker
+        self.weights: WeightUpdate | None = None  # what it must hold, and every successor
+        self.report: dict[str, float] = {}  # `RolloutWorker.update`'s, of the last one
         self._options = options  # of Ray
         self._max_restarts = max_restarts
         self._deadline_s = deadline_s
-        self._weights: WeightUpdate | None = None
-        self._report: dict[str, float] = {}  # of the last update
         self._actor: Any = None
         self._building: asyncio.Task[Any] | None = None
         self._failure: EngineDeadError | None = None
@@ -39,17 +39,20 @@ class Slot:
         """Whether a worker is ready to serve at once."""
         return self._actor is not None and self._building is None and self._failure is None
 
-    async def ready(self) -> Any:
-        """The serving actor, built if need be. Raises EngineDeadError when the restarts are exhausted."""
+    def check(self) -> None:
+        """Raises EngineDeadError when the restarts are exhausted."""
         if self._failure is not None:
             raise self._exhausted(self._failure)
+
+    async def ready(self) -> Any:
+        """The serving actor, built if need be. Raises EngineDeadError when the restarts are exhausted."""
+        self.check()
         if self._building is None and self._actor is None:
             self._building = asyncio.ensure_future(self._build())
         if self._building is not None:
             # Shielded: several callers wait for one build, and one of them giving up must not end it.
             await asyncio.shield(self._building)
-        if self._failure is not None:
-            raise self._exhausted(self._failure)
+        self.check()
         return self._actor
 
     def died(self, actor: Any, cause: BaseException) -> None:
@@ -57,8 +60,7 @@ class Slot:
         if actor is not self._actor or self._building is not None:
             return  # a predecessor, or somebody noticed before
         self._bury(cause)
-        if self._failure is not None:
-            raise self._exhausted(self._failure)
+        self.check()
         self._building = asyncio.ensure_future(self._build())
 
     async def call(self, method: str, *arguments: Any) -> Any:
@@ -70,18 +72,15 @@ class Slot:
             except DEATHS as cause:
                 self.died(actor, cause)
 
-    async def publish(self, weights: WeightUpdate) -> dict[str, float]:
-        """New weights for this worker and all its successors. Returns `RolloutWorker.update`'s report."""
-        if self._building is not None:
-            await asyncio.shield(self._building)
-        self._weights = weights
+    async def publish(self) -> None:
+        """Give `weights` to the worker and keep its `report`; one that dies of it is rebuilt with them."""
+        weights = self.weights
+        assert weights is not None
         actor = await self.ready()
         try:
-            self._report = await self._within(actor.update.remote(weights), f"update to version {weights.version}")
+            self.report = await self._within(actor.update.remote(weights), f"update to version {weights.version}")
         except DEATHS as cause:
             self.died(actor, cause)
-            await self.ready()  # the successor was given these weights while it was built
-        return self._report
 
     async def close(self) -> None:
         """Stop the engine and kill the actor."""
@@ -103,13 +102,16 @@ class Slot:
                 self._actor = self._create()
                 try:
                     await self._within(self._actor.start.remote(), "start")
-                    if self._weights is not None:
-                        self._report = await self._within(self._actor.update.remote(self._weights), "update")
+                    given = None
+                    while given is not self.weights:  # newer ones may be published while it loads these
+                        given = self.weights
+                        self.report = await self._within(self._actor.update.remote(given), "update")
                     return
                 except DEATHS as cause:
                     self._bury(cause)
-        except Exception:
+        except Exception as cause:
             self._kill()  # a worker that never became ready must not pass for one that serves
+            self._failure = EngineDeadError(cause_of(cause))
             raise
         finally:
             self._building = None
@@ -151,6 +153,17 @@ class Slot:
             f"rollout worker {self.spec.index} is dead after {self.restarts} restarts "
             f"(rollout.max_restarts={self._max_restarts}): {cause}; its log: {self.spec.log_path}"
         )
+
+
+def serving(slots: Sequence[Slot]) -> list[Slot]:
+    """The workers that are ready; all of them, which is to wait for them, when none is.
+
+    One that is being rebuilt may wait for a node that never comes: the others do its share meanwhile. Raises
+    EngineDeadError when the restarts of one are exhausted.
+    """
+    for slot in slots:
+        slot.check()
+    return [slot for slot in slots if slot.alive] or list(slots)
 
 
 def cause_of(error: BaseException) -> str:

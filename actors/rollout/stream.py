@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import ray
 
-from raylign.actors.rollout.slot import DEATHS, Slot
+from raylign.actors.rollout.slot import DEATHS, Slot, serving
 from raylign.contracts import RolloutTask, Scored
 from raylign.errors import EngineDeadError, RaylignError
 
@@ -34,10 +34,7 @@ class DrawStream:
         tasks: Sequence[RolloutTask],
         counters: DrawCounters,
         deadline_s: float,
-        offset: int = 0,
     ) -> None:
-        """offset: number of the slot that makes the draws of the first task."""
-        self._offset = offset
         self._slots, self._tasks, self._counters, self._deadline_s = slots, tasks, counters, deadline_s
         self._open: set[Draw] = {(index, draw) for index, task in enumerate(tasks) for draw in task.draws}
         self._news: asyncio.Queue[list[Scored] | BaseException] = asyncio.Queue()
@@ -45,8 +42,11 @@ class DrawStream:
 
     async def run(self) -> AsyncIterator[list[Scored]]:
         """Lists of finished trajectories as they come. Raises EngineDeadError when restarts are exhausted."""
-        for number, slot in enumerate(self._slots):
-            share = [draw for draw in sorted(self._open) if (draw[0] + self._offset) % len(self._slots) == number]
+        slots = serving(self._slots)
+        if len(self._tasks) < len(slots):
+            slots.sort(key=lambda slot: slot.draws)
+        for number, slot in enumerate(slots):
+            share = [draw for draw in sorted(self._open) if draw[0] % len(slots) == number]
             if share:
                 self._dispatch(slot, share)
         try:

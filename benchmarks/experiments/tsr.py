@@ -18,11 +18,12 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe
+from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, together
 from benchmarks.experiments._tsr_tabular import ARMS, FIRST_SEED, learn
 from benchmarks.experiments.report import ROOT, Claim, write
 
@@ -106,10 +107,7 @@ def _gain(name: str, value: float, threshold: float) -> Claim:
 def language_model(folder: Path) -> list[Claim]:
     """Mean success over the curve, without search: beam against plain rollouts from the same warm start."""
     gains, claims = [], []
-    for seed in SEEDS:
-        warm = folder / f"B-warm-{seed}"
-        plain = run_recipe("tsr", folder / f"B-naive-{seed}", _platform(seed, "naive", warm))
-        beam = run_recipe("tsr", folder / f"B-beam-{seed}", _platform(seed, "beam", warm))
+    for seed, (plain, beam) in zip(SEEDS, together([partial(_pair, folder, seed) for seed in SEEDS]), strict=True):
         areas = [float(np.mean(_curve(run))) for run in (plain, beam)]
         gains.append(areas[1] - areas[0])
         ends = [f"{_curve(run)[-1]:.2f}" for run in (plain, beam)]
@@ -121,6 +119,13 @@ def language_model(folder: Path) -> list[Claim]:
         Claim(name="B/seeds with a gain of area >= .05", value=share, threshold=4, relation=">=", note="of 5"),
         *claims,
     ]
+
+
+def _pair(folder: Path, seed: int) -> tuple[FinishedRun, FinishedRun]:
+    """Both arms of a seed."""
+    warm = folder / f"B-warm-{seed}"
+    plain = run_recipe("tsr", folder / f"B-naive-{seed}", _platform(seed, "naive", warm))
+    return plain, run_recipe("tsr", folder / f"B-beam-{seed}", _platform(seed, "beam", warm))
 
 
 def _platform(seed: int, search: str, warm: Path) -> list[str]:
@@ -149,7 +154,8 @@ def fairness(folder: Path) -> list[Claim]:
     common = ["seed=1", "world=frozen_lake", GRPO, "rollout.strategy.width=1", "stages.rl.steps=12", "~stages.after"]
     common += ["stages.rl.eval_every=12", "telemetry.rollouts_per_step=0"]
     noises = {"live": ["rollout.strategy.noise=live", "rollout.strategy.simulations=1"], "fresh": []}
-    runs = {name: run_recipe("tsr", folder / f"D-{name}", [*common, *extra]) for name, extra in noises.items()}
+    jobs = [partial(run_recipe, "tsr", folder / f"D-{name}", [*common, *extra]) for name, extra in noises.items()]
+    runs = dict(zip(noises, together(jobs), strict=True))
     gaps = {name: _of(run, "search/gap") for name, run in runs.items()}
     squares = {name: _of(run, "search/gap_squared") for name, run in runs.items()}
     error = float(np.std(gaps["fresh"], ddof=1) / np.sqrt(len(gaps["fresh"])))

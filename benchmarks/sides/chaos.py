@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,9 +124,16 @@ class Disturbed:
 
 
 def disturbed(
-    folder: Path, overrides: Sequence[str], schedules: Sequence[Schedule], timeout_s: float = 600
+    folder: Path,
+    overrides: Sequence[str],
+    schedules: Sequence[Schedule],
+    timeout_s: float = 600,
+    by: Callable[[int, Schedule], bool] | None = None,
 ) -> Disturbed:
-    """Run to the end, or to the death of the driver, while the schedules strike."""
+    """Run to the end, or to the death of the driver, while the schedules strike.
+
+    by: what strikes, given the driver's pid, and tells whether it met anything; `strike` where it is absent.
+    """
     log = folder.parent / f"{folder.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -149,7 +156,7 @@ def disturbed(
                 for schedule in due:
                     waiting.remove(schedule)
                     time.sleep(schedule.delay)
-                    if strike(run.pid, schedule):
+                    if (by or strike)(run.pid, schedule):
                         struck.append(schedule)
             seen = rows
             time.sleep(0.005)

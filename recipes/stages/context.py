@@ -111,7 +111,7 @@ class RunContext:
         batch: Columns | None = None,
     ) -> None:
         """Write down step number `step` (from 1) of a stage, show it, and raise the alarms that it gives cause for."""
-        metrics = {**metrics, **self._restarts(stage)}
+        metrics = {**metrics, **self._workers(stage)}
         self.recorder.metrics(self.first_step + step, metrics, stage)
         if groups:
             self.recorder.rollouts(self.first_step + step, groups, batch, stage=stage)
@@ -121,14 +121,14 @@ class RunContext:
             self.progress.message(str(alarm))
             self.stop_requested |= alarm.stop
 
-    def _restarts(self, stage: str) -> dict[str, float]:
-        """Rollout workers that were rebuilt since the last record; nothing where there are none."""
+    def _workers(self, stage: str) -> dict[str, float]:
+        """Rollout workers that serve, and how many were rebuilt since the last record; nothing where there are none."""
         if self._rollouts is None:
             return {}
         before, self._rebuilt = self._rebuilt, self._rollouts.restarts
         if self._rebuilt > before:
             self.recorder.event("engines_restarted", stage=stage, role="rollout", count=self._rebuilt - before)
-        return {"restarts/rollout": float(self._rebuilt - before)}
+        return {"restarts/rollout": float(self._rebuilt - before), "workers/rollout": float(self._rollouts.alive)}
 
     async def rollouts(self) -> VllmRolloutPool:
         """The rollout pool; its engines hold `model_path` or what was last published to them."""

@@ -1,0 +1,56 @@
+"""Several raylets on one machine: a node with a rollout worker dies, the run goes on without it; another one joins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from benchmarks.sides.chaos import RUN, Schedule, disturbed, draws_of, steps_of, weights_of
+from ray.cluster_utils import Cluster
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+STEPS = 40
+PLAN = [  # of the head's 2 CPUs learner, reward and one rollout worker take 1.9; the other one must go elsewhere
+    *(item for item in RUN if not item.startswith("learner.ranks")),
+    f"stages.rl.steps={STEPS}",
+    "learner.cpus=1.2",
+    "rollout.cpus=0.6",
+    "rollout.workers=2",
+]
+NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200_000_000}
+    running = Cluster(initialize_head=True, head_node_args=head)
+    yield running
+    running.shutdown()
+
+
+def test_a_node_leaves_and_another_joins(cluster: Cluster, tmp_path: Path) -> None:
+    first = cluster.add_node(**NODE)
+    changes = [
+        Schedule(role="leave", phase="rollout", step=4, delay=0.05),
+        Schedule(role="join", phase="rollout", step=9, delay=0.0),
+    ]
+
+    def change(_: int, schedule: Schedule) -> bool:
+        if schedule.role == "leave":
+            cluster.remove_node(first, allow_graceful=False)
+        else:
+            cluster.add_node(**NODE)
+        return True
+
+    shaken = tmp_path / "shaken"
+    run = disturbed(shaken, [*PLAN, f"cluster.address={cluster.address}"], changes, by=change)
+    assert run.code == 0, run.output[-4000:]
+    assert run.struck == changes
+    serving = {row["step"]: row["workers/rollout"] for row in steps_of(shaken)}
+    assert list(serving) == list(range(1, STEPS + 1))
+    assert serving[3] == 2 and serving[8] == 1, "steps were made with the worker that was left"
+    assert serving[STEPS] == 2, "a worker on the new node serves again"
+    whole = tmp_path / "whole"
+    assert disturbed(whole, PLAN, []).code == 0
+    assert draws_of(shaken) == draws_of(whole) and weights_of(shaken) == weights_of(whole)
