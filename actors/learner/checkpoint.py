@@ -2,12 +2,17 @@
 
 DeepSpeed writes weights, master weights and optimiser state; beside them lie each rank's random state and one
 `learner.json` that says what the folder fits. Making the folder appear atomically is the caller's business.
+
+With another number of ranks the partitions are put together by DeepSpeed's universal checkpoint, once, beside them:
+the same weights and optimiser state, bit for bit; later steps differ by the order in which the ranks' sums are added.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,7 @@ from raylign.actors.learner.engine import TrainingEngine
 from raylign.errors import CheckpointError
 
 TAG = "state"
+UNIVERSAL = "universal"
 DESCRIPTION = "learner.json"
 
 
@@ -33,24 +39,60 @@ def save(engine: TrainingEngine, folder: str) -> None:
 
 
 def restore(engine: TrainingEngine, folder: str) -> None:
-    """Continue from a checkpoint of the same shape. Collective.
+    """Continue from a checkpoint. Collective.
 
-    Raises CheckpointError when there is none, or when it was written by another number of ranks, stage, dtype or kind.
+    Raises CheckpointError when there is none, or when it was written at another stage, dtype or kind.
     """
     path = Path(folder)
     if not (path / DESCRIPTION).exists():
         raise CheckpointError(f"{folder} holds no learner checkpoint ({DESCRIPTION} is missing)")
     stored = json.loads((path / DESCRIPTION).read_text())
     wrong = [
-        f"{key} {stored.get(key)} (now {value})" for key, value in _fit(engine).items() if stored.get(key) != value
+        f"{key} {stored.get(key)} (now {value})"
+        for key, value in _fit(engine).items()
+        if key != "ranks" and stored.get(key) != value
     ]
     if wrong:
         raise CheckpointError(f"checkpoint {folder} does not fit this learner: {', '.join(wrong)}")
-    loaded, _ = engine.engine.load_checkpoint(folder, tag=TAG)
+    if stored["ranks"] == engine.world or engine.stage == 0:  # without ZeRO every rank holds everything
+        loaded, _ = engine.engine.load_checkpoint(folder, tag=TAG)
+    else:
+        loaded = _load_universal(engine, path)
     if loaded is None:
         raise CheckpointError(f"DeepSpeed could not read the checkpoint {folder}")
-    _set_random_state(torch.load(path / f"random-{engine.rank}.pt", weights_only=False))
+    random_state = path / f"random-{engine.rank % stored['ranks']}.pt"
+    _set_random_state(torch.load(random_state, weights_only=False))
     engine.step = int(stored["step"])
+
+
+def _load_universal(engine: TrainingEngine, path: Path) -> str | None:
+    """Rank 0 puts the partitions together unless that was done before; every rank takes its part of the whole."""
+    failure = [""]
+    if engine.rank == 0 and not (path / UNIVERSAL).exists():
+        failure[0] = _make_universal(path)
+    torch.distributed.broadcast_object_list(failure, src=0)
+    if failure[0]:
+        raise CheckpointError(f"the checkpoint {path} cannot be cut for {engine.world} ranks: {failure[0]}")
+    config = engine.engine._config  # DeepSpeed reads it at load, and has no other way to say it for one load
+    config.load_universal_checkpoint = True
+    try:
+        loaded: str | None = engine.engine.load_checkpoint(str(path), tag=UNIVERSAL)[0]
+    finally:
+        config.load_universal_checkpoint = False
+    return loaded
+
+
+def _make_universal(path: Path) -> str:
+    """Empty, or why it failed. A process of its own: the conversion prints, and starts a pool of processes."""
+    half = path / f"{UNIVERSAL}.half"
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
+    command += ["--input_folder", str(path / TAG), "--output_folder", str(half)]
+    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    half.rename(path / UNIVERSAL)
+    return ""
 
 
 def _fit(engine: TrainingEngine) -> dict[str, Any]:

@@ -21,8 +21,8 @@ BATCHES = [make_batch(seed=seed) for seed in range(4)]
 OPTIM = OptimConfig(lr=1e-3, schedule=Schedule.cosine, warmup_steps=1)
 
 
-def load(group: Any, folder: Path, stage: int, **fields: Any) -> None:
-    config = learner_config(ranks=2, zero_stage=stage, optim=OPTIM)
+def load(group: Any, folder: Path, stage: int, ranks: int = 2, **fields: Any) -> None:
+    config = learner_config(ranks=ranks, zero_stage=stage, optim=OPTIM)
     run(group.load(LearnerSpec(**{"model_path": str(folder), "learner": config, "total_steps": 6, **fields})))
 
 
@@ -72,3 +72,27 @@ def test_a_checkpoint_of_another_shape_is_refused(
     with pytest.raises(Exception, match=r"does not fit this learner: zero_stage 1 \(now 2\)") as caught:
         run(group.restore(folder))
     assert isinstance(caught.value, LearnerError)
+
+
+@pytest.mark.parametrize(
+    ("stage", "dtype", "ranks"),
+    [(0, "float32", (2, 1)), (1, "bfloat16", (2, 1)), (2, "float32", (1, 2)), (3, "float32", (2, 1))],
+)
+def test_another_number_of_ranks_takes_it_up(
+    start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path, stage: int, dtype: str, ranks: tuple[int, int]
+) -> None:
+    """Weights to the last bit; the optimiser's state shows in the steps that follow."""
+    old, new, folder = start_group(ranks[0]), start_group(ranks[1]), str(tmp_path / "checkpoint")
+    load(old, tiny_model, stage, ranks[0], dtype=dtype)
+    for batch in BATCHES[:2]:
+        run(old.update(batch, CROSS_ENTROPY))
+    run(old.save(folder))
+    saved = read_weights(run(old.publish(2)))
+    load(new, tiny_model, stage, ranks[1], dtype=dtype)
+    run(new.restore(folder))
+    taken = read_weights(run(new.publish(2)))
+    assert all(np.array_equal(taken[name], saved[name]) for name in saved)
+    for batch in BATCHES[2:]:
+        theirs, mine = run(old.update(batch, CROSS_ENTROPY)), run(new.update(batch, CROSS_ENTROPY))
+        for key in ("loss", "grad_norm", "lr", "learner/optimizer_step"):
+            assert mine[key] == pytest.approx(theirs[key], rel=1e-5 if dtype == "float32" else 5e-3), key
