@@ -45,6 +45,15 @@ def test_other_settings_get_another_default_folder_but_an_explicit_one_is_refuse
     RunFolder.open(settings(dir="mine"), {**RESOLVED, "telemetry": {"wandb": True}}).close()
 
 
+def test_roles_may_grow_and_shrink_between_a_run_and_its_resumption() -> None:
+    small = {**RESOLVED, "learner": {"ranks": 1, "optim": {"lr": 1.0}}, "rewards": {"a": {"workers": 1, "weight": 1}}}
+    RunFolder.open(settings(dir="mine"), small).close()
+    large = {**RESOLVED, "learner": {"ranks": 4, "optim": {"lr": 1.0}}, "rewards": {"a": {"workers": 9, "weight": 1}}}
+    RunFolder.open(settings(dir="mine"), large).close()
+    with pytest.raises(RunError, match=r"rewards\.a\.weight: 1 -> 2"):
+        RunFolder.open(settings(dir="mine"), {**large, "rewards": {"a": {"workers": 9, "weight": 2}}})
+
+
 def test_second_process_is_refused() -> None:
     held = RunFolder.open(settings(dir="mine"), RESOLVED)
     with pytest.raises(RunError, match="in use by process"):

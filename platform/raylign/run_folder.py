@@ -18,6 +18,8 @@ IDENTITY = "identity.json"
 FINISHED = "finished.json"
 LOCK = ".lock"
 UNESSENTIAL = ("run", "cluster", "telemetry", "sweep", "alarms")  # may differ between a run and its resumption
+SIZES = ("ranks", "workers", "cpus", "gpus", "max_restarts")  # of a role: may grow or shrink with the cluster
+ROLES, NAMED_ROLES = ("rollout", "learner", "critic", "environment"), ("scorers", "rewards", "judges")
 
 
 class RunFolder:
@@ -91,8 +93,17 @@ def write_atomically(path: Path, content: bytes) -> None:
 def identity_of(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that decides its results, and its hash."""
     essential = {key: value for key, value in resolved.items() if key not in UNESSENTIAL}
+    for name in (*ROLES, *NAMED_ROLES):
+        fields = essential.get(name)
+        if isinstance(fields, Mapping):
+            named = name in NAMED_ROLES
+            essential[name] = {k: _without_sizes(v) for k, v in fields.items()} if named else _without_sizes(fields)
     digest = hashlib.sha256(orjson.dumps(essential, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
     return {"hash": digest, "config": essential}
+
+
+def _without_sizes(fields: Any) -> Any:
+    return {key: value for key, value in fields.items() if key not in SIZES} if isinstance(fields, Mapping) else fields
 
 
 def _choose(cfg: Config, resolved: Mapping[str, Any]) -> Path:
