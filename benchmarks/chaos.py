@@ -1,6 +1,6 @@
 """Random kills of every role: the run goes on by itself and ends with the weights and draws of one left in peace.
 
-    python -m benchmarks.chaos [--roles rollout,reward,learner,driver,scorer,environment] [--kills 20] [--mode async]
+    python -m benchmarks.chaos [--roles rollout,reward,learner,driver,scorer,environment,slow] [--kills 20]
 
 All kills of a role strike one run, each in a step of its own; step, phase, delay and process are drawn from its number.
 A driver that was killed is started again by the same command. sync: final weights and draws are equal, bit for bit.
@@ -40,6 +40,7 @@ ROLES = {  # role -> what is run
     "driver": RUN,
     "scorer": [*RUN, *SCORED],
     "environment": EPISODES,
+    "slow": RUN,  # a rollout worker stands still for seconds
 }
 SPACING = 2  # steps for each kill: the next one meets a run that has recovered
 
@@ -47,7 +48,8 @@ SPACING = 2  # steps for each kill: the next one meets a run that has recovered
 def schedules_of(role: str, count: int) -> list[Schedule]:
     """Kills in different steps."""
     steps = sorted(random.Random(role).sample(range(1, SPACING * count), count))
-    return [Schedule.random(role, seed, [step]) for seed, step in enumerate(steps)]
+    role, sign = ("rollout", signal.SIGSTOP) if role == "slow" else (role, signal.SIGKILL)
+    return [Schedule.random(role, seed, [step], sign) for seed, step in enumerate(steps)]
 
 
 def strike_all(folder: Path, overrides: list[str], schedules: list[Schedule]) -> Disturbed:

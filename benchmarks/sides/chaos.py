@@ -14,6 +14,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -85,11 +86,14 @@ EPISODES = [  # a world in env actors
 ]
 PHASES = ("rollout", "reward", "score", "learn", "publish", "save")
 FIND_S = 20.0
+PAUSE_S = 4.0  # of a process that is slowed down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """Send a signal to one process of a role, `delay` seconds after a phase of a step began.
+
+    A process that is stopped (SIGSTOP) goes on after `PAUSE_S`.
 
     Example: ``Schedule(role="learner", phase="learn", step=3, delay=0.02)``
     """
@@ -102,7 +106,7 @@ class Schedule:
     sign: signal.Signals = signal.SIGKILL
 
     @classmethod
-    def random(cls, role: str, seed: int, steps: Sequence[int]) -> Schedule:
+    def random(cls, role: str, seed: int, steps: Sequence[int], sign: signal.Signals = signal.SIGKILL) -> Schedule:
         """A moment drawn from the seed, in one of the steps."""
         rng = random.Random(f"{role}-{seed}")
         return cls(
@@ -111,6 +115,7 @@ class Schedule:
             step=rng.choice(steps),
             delay=rng.uniform(0.0, 0.4),
             pick=rng.randrange(8),
+            sign=sign,
         )
 
 
@@ -177,10 +182,18 @@ def strike(driver: int, schedule: Schedule) -> bool:
         found = sorted(processes(driver, TITLES[schedule.role]))
         if found:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(found[schedule.pick % len(found)], schedule.sign)
+                victim = found[schedule.pick % len(found)]
+                os.kill(victim, schedule.sign)
+                if schedule.sign is signal.SIGSTOP:
+                    threading.Timer(PAUSE_S, _go_on, [victim]).start()
                 return True
         time.sleep(0.05)
     return False
+
+
+def _go_on(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 def processes(driver: int, title: str) -> list[int]:
