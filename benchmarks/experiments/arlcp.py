@@ -201,7 +201,8 @@ def language_model(folder: Path) -> list[Claim]:
             note=f"{before['accuracy']:.3f} -> {after['accuracy']:.3f}",
         ),
     ]
-    for name, ended in {"ARLCP": "after"} | {name: f"after_{key}" for key, (name, _) in CONTRASTS.items()}.items():
+    stages = {"ARLCP": "after"} | {name: f"after_{key}" for key, (name, _) in CONTRASTS.items()}
+    for name, ended in stages.items():
         outcome = _outcome(found, ended)
         note = f"accuracy {outcome['accuracy']:.3f}, length {outcome['length']:.1f}"
         claims.append(Claim(name=f"D/{name}: excess after", value=outcome["excess"], note=note))
