@@ -30,11 +30,11 @@ Ablations   source.linked=false (plain concatenation), source.first_size=500 sou
 Elsewhere   any RL recipe takes the source by `source={_target_: raylign.recipes.composition_rl.CompositionSource}`
 
 Expect      paper, Qwen3-4B: overall 28.1 on MATH12K, 31.4 on 199K compositions, 34.4 with depth 1 then 2, 36.4 then 3.
-            Measured (make experiment RECIPE=composition_rl), mean of 3 seeds, each arm 50 steps from one warmed-up model:
+            Measured (make experiment RECIPE=composition_rl), mean of 3 seeds, arms of 50 steps from one warm model:
             depth 2 .58 at the start; .59 after the seeds alone, .72 after chains, .55 after pairs without a link; depth
             1 stays 1.00; solved by all rollouts: .98 of the seeds (batches .08 full), .40 of the chains (.91 full); v1,
             never rewarded, is recovered in .65 -> .72 of the rollouts.
-Cost        paper: 256 x 8 rollouts of up to 16k tokens a step; scale=tiny: 3 to 5 minutes on 2 cores, the experiment 25.
+Cost        paper: 256 x 8 rollouts of up to 16k tokens a step; scale=tiny: 3 to 5 minutes on 2 cores, experiment 25.
 
 Deviations  The link is always in the "more" form with a signed delta (VCMD writes "less" for negative ones). The
             symbolic composer drops a pair rather than guess: numbers that stand twice, shared symbols, drawings.
