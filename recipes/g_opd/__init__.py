@@ -28,9 +28,8 @@ critique of the student's answer (X = CritiqueContext, with url and model) befor
 
 Expected: the paper's multi-teacher student reaches 47.7 (math) and 62.0 (code) at lambda 1.25 against 46.0 and 61.2 of
 its teachers. Measured at scale=tiny (`benchmarks/experiments/g_opd.py`, mean of 2 seeds): base .260, teacher .818,
-student .637 at lambda .5, .826 at 1, .872 at 1.25. Two teachers, one seed: .386 and .847 on their own tasks; the
-student that hears both .416 and .913 at 1.25, .390 and .889 at 1 (at a constant rate: .042 is beyond the .03 that the
-experiment allows), .152 and .206 with the teachers swapped.
+student .637 at lambda .5, .826 at 1, .872 at 1.25. Two teachers, one seed: .391 and .842 on their own tasks; the
+student that hears both .424 and .901 at 1.25, .397 and .862 at 1, .150 and .212 with the teachers swapped.
 Cost: paper 50 to 100 steps of 1024 samples up to 16k tokens; tiny: 48 steps of 48 samples, about a second each.
 
 Deviations and choices:
