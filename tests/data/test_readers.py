@@ -100,7 +100,7 @@ BAD_FILES = [
     ("a.jsonl", b'{"prompt": "x"}\nnonsense\n{"prompt": "y"}\n', r"a\.jsonl:2: not valid JSON"),
     ("a.jsonl", b'{"prompt": "x"}\n[1]\n', r"a\.jsonl:2: a row must be an object"),
     ("a.jsonl", b'{"prompt": "\xff"}\n', r"not UTF-8"),
-    ("a.jsonl.gz", gzip.compress(b'{"prompt": "x"}\n' * 99)[:-9], r"corrupt or truncated gzip"),
+    ("a.jsonl.gz", gzip.compress(b'{"prompt": "x"}\n' * 99, mtime=0)[:-9], r"corrupt or truncated gzip"),
     ("a.jsonl.gz", b"", r"holds no rows"),
     ("a.jsonl.gz", b"no gzip", r"corrupt or truncated gzip"),
     ("a.parquet", b"", r"not a readable parquet file"),
