@@ -79,7 +79,7 @@ test-cluster: $(STAMP) ## jobs submitted to a Ray head of their own (no other Ra
 
 test: $(STAMP) browser ## pure tests, then those on real Ray, vLLM and DeepSpeed (ARGS="-k name" narrows)
 	@echo "== pure tests"
-	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not ray and not vllm and not deepspeed and not e2e and not cluster" $(ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not ray and not vllm and not deepspeed and not e2e and not cluster" $(ARGS) || [ $$? -eq 5 ]
 	echo "== engine tests"
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "(ray or vllm or deepspeed or e2e) and not gpu" $(ARGS) || [ $$? -eq 5 ]
 

@@ -68,7 +68,13 @@ def test_a_stopped_sweep_saves_its_points_and_goes_on(tmp_path: Path, number: in
     # not sys.executable, which the fixture replaced
     python = Path(sys.prefix) / "bin" / "python"
     command = [str(python), "-c", code, "train", "-m", "-j", "2", "recipe=grpo", "seed=1,8,2", "sweep.dir=mine"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores Ctrl-C
+    )
     deadline = time.monotonic() + 120
     while not (Path("mine/001/waiting").exists() and Path("mine/002/finished.json").exists()):
         assert time.monotonic() < deadline and process.poll() is None
