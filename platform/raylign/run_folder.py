@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +18,7 @@ from raylign.errors import RunError
 IDENTITY = "identity.json"
 FINISHED = "finished.json"
 LOCK = ".lock"
+FULL_MB = 16  # less than this is a full disk
 UNESSENTIAL = ("run", "cluster", "telemetry", "sweep", "alarms")  # may differ between a run and its resumption
 SIZES = ("ranks", "workers", "cpus", "gpus", "max_restarts")  # of a role: may grow or shrink with the cluster
 ROLES, NAMED_ROLES = ("rollout", "learner", "critic", "environment"), ("scorers", "rewards", "judges")
@@ -78,6 +80,16 @@ class RunFolder:
     def close(self) -> None:
         """Give the lock back."""
         self._lock.close()
+
+
+def check_space(path: Path) -> None:
+    """Raises RunError when the disk is full: whatever failed because of that would fail again."""
+    free = shutil.disk_usage(path).free / 2**20
+    if free < FULL_MB:
+        raise RunError(
+            f"no space left on the disk of {path} ({free:.1f} MB free); fix: make room, and the same command continues "
+            "from the newest whole checkpoint"
+        )
 
 
 def write_atomically(path: Path, content: bytes) -> None:

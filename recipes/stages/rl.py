@@ -20,6 +20,7 @@ from raylign.errors import DataError, LearnerError, Problem
 from raylign.loop import Loop, LoopSettings, Parts
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.records import Prompt
+from raylign.run_folder import check_space
 
 
 class Rl:
@@ -115,6 +116,7 @@ class Rl:
                     await loop.feed.close()
                 break
             except LearnerError as error:
+                check_space(folder)
                 deaths += 1
                 if deaths > context.cfg.learner.max_restarts:
                     raise
