@@ -58,7 +58,7 @@ def strike_all(folder: Path, overrides: list[str], schedules: list[Schedule]) ->
     folder.with_suffix(".log").unlink(missing_ok=True)
     run, left = disturbed(folder, overrides, schedules, timeout_s=3600), list(schedules)
     struck = list(run.struck)
-    while run.code == -signal.SIGKILL and schedules[0].role == "driver":
+    while run.code == -signal.SIGKILL and any(schedule.role == "driver" for schedule in schedules):
         left = [schedule for schedule in left if schedule not in struck]
         run = disturbed(folder, overrides, left, timeout_s=3600)
         struck += run.struck

@@ -4,13 +4,14 @@ DeepSpeed writes weights, master weights and optimiser state; beside them lie ea
 `learner.json` that says what the folder fits. Making the folder appear atomically is the caller's business.
 
 With another number of ranks the partitions are put together by DeepSpeed's universal checkpoint, once, beside them:
-the same weights and optimiser state, bit for bit; later steps differ by the order in which the ranks' sums are added.
+the weights are the same bit for bit, and later steps differ by the order in which the ranks' sums are added.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,7 @@ def _load_universal(engine: TrainingEngine, path: Path) -> str | None:
 def _make_universal(path: Path) -> str:
     """Empty, or why it failed. A process of its own: the conversion prints, and starts a pool of processes."""
     half = path / f"{UNIVERSAL}.half"
+    shutil.rmtree(half, ignore_errors=True)  # of a conversion that was killed
     command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
     command += ["--input_folder", str(path / TAG), "--output_folder", str(half)]
     command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]

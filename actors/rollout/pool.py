@@ -86,9 +86,8 @@ class VllmRolloutPool:
         for slot in self._slots:
             slot.weights = weights
         await asyncio.gather(*(slot.publish() for slot in ready))
-        if not any(slot.alive for slot in ready):
+        while not (found := [slot.report for slot in ready if slot.alive]):
             await asyncio.gather(*(slot.ready() for slot in ready))
-        found = [slot.report for slot in ready if slot.alive]
         slowest = {name: max(one[name] for one in found) for name in found[0] if name not in ("seconds", "gap_mean")}
         means = [one["gap_mean"] for one in found]
         return slowest | {"seconds": time.perf_counter() - started, "gap_mean": sum(means) / len(means)}

@@ -28,7 +28,7 @@ TITLES = {
     "rollout": "ray::RolloutWorker",
     "reward": "ray::RewardWorker",
     "learner": "ray::LearnerWorker",
-    "environment": "ray::environment/",
+    "environment": "ray::EnvironmentActor",
     "scorer": "ray::ScorerWorker",
 }
 ROOT = Path(__file__).resolve().parents[2]
