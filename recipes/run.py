@@ -11,6 +11,7 @@ from typing import Any
 from raylign.cluster import check_shared, connect, shutdown
 from raylign.config.build import build
 from raylign.config.describe import describe
+from raylign.config.parts import Part, roles_of, stages
 from raylign.config.schema import Config
 from raylign.errors import RaylignError
 from raylign.placement import Placement
@@ -78,10 +79,13 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
     """All stages in order; ends every actor. Returns the final model and the metrics of every stage."""
     _stop_on_signals(context)
     results: dict[str, dict[str, Any]] = {}
+    listed = stages(context.cfg)
     try:
-        for name, node in context.cfg.stages.items():
+        for index, (name, node) in enumerate(context.cfg.stages.items()):
             result = context.folder.stage_result(name)
             if result is None:
+                if engines_may_start(context.cfg, listed[index:]):
+                    context.start_engines()
                 context.recorder.event("stage_started", stage=name, model=context.model_path)
                 stage = build(node, f"stages.{name}", tuple(context.cfg.run.allow_targets), name=name)
                 result = {"started_from": context.model_path, **await stage.run(context)}
@@ -99,6 +103,16 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
     finally:
         await context.close()
     return {"model": context.model_path, "metrics": stage_summary(results)}
+
+
+def engines_may_start(cfg: Config, left: Sequence[Part]) -> bool:
+    """Whether engines with the present model will do for the first of these stages that samples, so that they can start
+    beside the ones before it: it comes next, or it publishes its own weights first.
+    """
+    first = next((part for part in left if "rollout" in roles_of(part)), None)
+    if first is None or any(judge.path.startswith("@") for judge in cfg.judges.values()):
+        return False
+    return first is left[0] or getattr(first.cls, "publishes", False)
 
 
 def _stop_on_signals(context: RunContext) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from omegaconf import OmegaConf
 
 from raylign.actors.environments.actor import EnvironmentActors, EnvironmentSpec
@@ -65,6 +66,7 @@ class RunContext:
         self.tokenizer = _tokenizer(self.model_path, cfg.model.trust_remote_code)
         self._rollouts: VllmRolloutPool | None = None
         self._rollout_model = ""
+        self._ahead: asyncio.Task[Any] | None = None  # the start of the rollout pool before a stage asks for it
         self._rebuilt = 0  # rollout workers, as far as recorded
         self._environments: EnvironmentActors | None = None
         self._rewards: RewardPools | None = None
@@ -130,8 +132,15 @@ class RunContext:
             self.recorder.event("engines_restarted", stage=stage, role="rollout", count=self._rebuilt - before)
         return {"restarts/rollout": float(self._rebuilt - before), "workers/rollout": float(self._rollouts.alive)}
 
+    def start_engines(self) -> None:
+        """Start the rollout pool, if there is none, beside what the stage does until it asks for it."""
+        if self._rollouts is None and self._ahead is None:
+            self._ahead = asyncio.ensure_future(self.rollouts())
+
     async def rollouts(self) -> VllmRolloutPool:
         """The rollout pool; its engines hold `model_path` or what was last published to them."""
+        if self._ahead is not None and self._ahead is not asyncio.current_task():
+            await self._ahead
         await self.judges()
         if self._rollouts is not None and self._rollout_model != self.model_path:
             await self._rollouts.close()
@@ -296,6 +305,9 @@ class RunContext:
 
     async def close(self) -> None:
         """End every actor that was started."""
+        if self._ahead is not None:
+            self._ahead.cancel()
+            await asyncio.gather(self._ahead, return_exceptions=True)
         scorers = [group for _, group in self._scorers.values()]
         judges = self._judges.values()
         groups = (self._rollouts, self._environments, self._rewards, *scorers, *self._learners.values(), *judges)
@@ -357,6 +369,11 @@ def sampling_of(config: SamplingConfig) -> Sampling:
 
 
 def _tokenizer(path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    settings = Path(path) / "tokenizer_config.json"
+    if settings.exists() and orjson.loads(settings.read_bytes()).get("tokenizer_class") == "TokenizersBackend":
+        from transformers import PreTrainedTokenizerFast  # what AutoTokenizer would choose after 4 s of imports
+
+        return PreTrainedTokenizerFast.from_pretrained(path)
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)

@@ -26,6 +26,8 @@ from raylign.run_folder import check_space
 class Rl:
     """Train the policy on its own samples; see `raylign.loop`."""
 
+    publishes = True  # its own weights to the engines, before they sample
+
     @dataclass
     class Config:
         """Numbers of the stage; samples per step = prompts_per_step * group_size."""
@@ -103,9 +105,8 @@ class Rl:
         """Train to the last step, from the newest checkpoint if there is one; export the model."""
         folder = context.folder.stage(self.name)
         checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
-        if self.config.start:
-            # The loop publishes the learner's weights before the first sample, so engines of another stage will do.
-            context.hand_over(Path(context.model_of(self.config.start)), published=True)
+        # The loop publishes the learner's weights before the first sample, so engines with other weights will do.
+        context.hand_over(Path(context.model_of(self.config.start)), published=True)
         deaths = 0
         while True:
             try:

@@ -1,11 +1,14 @@
-"""Every role is killed at a chosen moment; the run ends by itself, with the weights of one left in peace.
+"""Every role is killed at a chosen moment, or the disk fills up; the run ends with the weights of one left in peace.
 
 One kill a role here; `benchmarks/chaos.py` strikes each role twenty times at random moments.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
     ended(disturbed(folder, RUN, []))
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB, in memory."""
+    place = tmp_path / "run"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system takes root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
 
 
 def ended(run: Disturbed) -> None:
@@ -66,3 +81,16 @@ def test_an_asynchronous_run_survives_its_roles_and_its_driver(tmp_path: Path) -
     assert max(row.get("async/staleness_max", 0.0) for row in rows) == 1.0, "rollouts ran ahead, and no further"
     draws = [draw for step in draws_of(folder) for draw in step]
     assert len(draws) == len(set(draws)) == STEPS * 8 * 4, "a draw is missing or was learned from twice"
+
+
+def test_a_full_disk(small_disk: Path, whole: Path) -> None:
+    """One line says so, nothing saved is lost, and with room the run continues."""
+    folder = small_disk
+    cut = disturbed(folder, RUN, [])
+    assert cut.code == 1 and "Traceback" not in cut.output, cut.output[-3000:]
+    assert f"no space left on the disk of {folder}" in cut.output and "the same command continues" in cut.output
+    assert len(steps_of(folder)) < STEPS
+    subprocess.run(["mount", "-o", "remount,size=300m", str(small_disk)], check=True)
+    ended(disturbed(folder, RUN, []))
+    assert [row["step"] for row in steps_of(folder)] == list(range(1, STEPS + 1))
+    assert weights_of(folder) == weights_of(whole)

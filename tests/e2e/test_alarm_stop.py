@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from short_runs import lines, steps
+from short_runs import lines, steps, train
 
 pytestmark = [pytest.mark.e2e, pytest.mark.deepspeed]
 
@@ -31,19 +29,12 @@ RUN = [
 ]
 
 
-def train(folder: Path, status: int) -> str:
-    command = [sys.executable, "-m", "raylign.cli", "train", *RUN, f"run.dir={folder}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == status, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
-    return done.stdout
-
-
 def test_an_alarm_stops_the_run_once_and_it_continues(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    first = train(folder, 3)
+    first = train(folder, RUN, status=3)
     assert "alarm high: loss is" in first and "stopped after step 3 of 6; the same command continues it" in first
     assert [row["step"] for row in steps(folder, "warmup")] == [1, 2, 3]
-    second = train(folder, 0)
+    second = train(folder, RUN)
     assert "alarm high" not in second, "what was raised before the stop is not raised again"
     assert [row["step"] for row in steps(folder, "warmup")] == [1, 2, 3, 4, 5, 6]
     (alarm,) = [event for event in lines(folder / "events.jsonl") if event["kind"] == "alarm"]

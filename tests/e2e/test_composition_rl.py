@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
+from short_runs import steps, train
 
-HERE = Path(__file__).parent
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 SHAPE = [
     "model.tiny.hidden_size=32",
@@ -61,26 +57,12 @@ G_OPD = [
 ]
 
 
-def train(overrides: list[str], folder: Path, die: tuple[str, int, float] = ("never", -1, 0.0)) -> int:
-    """Train to the end, or to a death; the exit status."""
-    command = [sys.executable, str(HERE / "dying.py"), *map(str, die), "train", *overrides, f"run.dir={folder}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
-    if done.returncode > 0:
-        raise AssertionError(f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    return done.returncode
-
-
-def rows(folder: Path, stage: str) -> list[dict[str, Any]]:
-    lines = (folder / "metrics.jsonl").read_bytes().splitlines()
-    return [row for row in map(orjson.loads, lines) if row["stage"] == stage]
-
-
 def test_curriculum_with_another_recipes_shaper_survives_a_kill_behind_the_switch(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    assert train(RUN, folder, die=("learn", 4, 0.0)) == -signal.SIGKILL
-    before = rows(folder, "rl")
-    assert train(RUN, folder) == 0
-    found = rows(folder, "rl")
+    train(folder, RUN, die=("learn", 4, 0.0))
+    before = steps(folder, "rl")
+    train(folder, RUN)
+    found = steps(folder, "rl")
     assert len(found) == 5 and [row["step"] for row in found[: len(before)]] == [row["step"] for row in before]
     assert [row["source/depth"] for row in found] == [1, 1, 1, 2, 2]
     assert '"resumed"' in (folder / "events.jsonl").read_text()
@@ -94,7 +76,7 @@ def test_curriculum_with_another_recipes_shaper_survives_a_kill_behind_the_switc
 
 
 def test_distillation_takes_the_source_by_overrides_alone(tmp_path: Path) -> None:
-    assert train(G_OPD, tmp_path / "run") == 0
-    found = rows(tmp_path / "run", "distill")
+    train(tmp_path / "run", G_OPD)
+    found = steps(tmp_path / "run", "distill")
     assert len(found) == 2 and all(row["source/depth"] == 2 for row in found)
     assert found[-1]["source/composer/yield"] == 1.0

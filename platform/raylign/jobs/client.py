@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobSubmissionClient
 
 from raylign.errors import RaylignError
 
@@ -49,6 +48,8 @@ class Jobs:
     def __init__(self, address: str = "") -> None:
         if address:  # Ray lets its own variables win over an argument; what is written on the command line must win
             os.environ["RAY_API_SERVER_ADDRESS"] = address
+        from ray.job_submission import JobSubmissionClient  # half a second that no other command should wait for
+
         wanted = address or _from_environment() or DEFAULT_ADDRESS
         token = cluster_token(os.environ)
         headers = {"Authorization": f"Bearer {token}"} if token else None
