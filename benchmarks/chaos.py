@@ -1,6 +1,6 @@
 """Random kills of every role: the run goes on by itself and ends with the weights and draws of one left in peace.
 
-    python -m benchmarks.chaos [--roles rollout,reward,learner,driver,scorer,environment,slow] [--kills 20]
+    python -m benchmarks.chaos [--roles rollout,judge,...] [--kills 20] [--mode sync|async]
 
 All kills of a role strike one run, each in a step of its own; step, phase, delay and process are drawn from its number.
 A driver that was killed is started again by the same command. sync: final weights and draws are equal, bit for bit.
@@ -21,17 +21,23 @@ from typing import Any
 from benchmarks.harness import environment, write
 from benchmarks.sides.chaos import (
     ASYNC,
+    AT_ENDPOINT,
     EPISODES,
+    JUDGED,
+    PAUSE_S,
     RUN,
     SCORED,
+    SERVED,
     Disturbed,
     Schedule,
     disturbed,
     draws_of,
     events_of,
     steps_of,
+    strike,
     weights_of,
 )
+from benchmarks.sides.judged import RuleEndpoint
 
 ROLES = {  # role -> what is run
     "rollout": RUN,
@@ -40,6 +46,8 @@ ROLES = {  # role -> what is run
     "driver": RUN,
     "scorer": [*RUN, *SCORED],
     "environment": EPISODES,
+    "judge": [*RUN, *JUDGED, *SERVED],
+    "endpoint": [*RUN, *JUDGED, *AT_ENDPOINT],  # a judge elsewhere, whose connections are cut for seconds
     "slow": RUN,  # a rollout worker stands still for seconds
 }
 SPACING = 2  # steps for each kill: the next one meets a run that has recovered
@@ -52,15 +60,22 @@ def schedules_of(role: str, count: int) -> list[Schedule]:
     return [Schedule.random(role, seed, [step], sign) for seed, step in enumerate(steps)]
 
 
-def strike_all(folder: Path, overrides: list[str], schedules: list[Schedule]) -> Disturbed:
+def strike_all(folder: Path, overrides: list[str], schedules: list[Schedule], endpoint: RuleEndpoint) -> Disturbed:
     """One run through all kills; a dead driver is started again until none is left to strike."""
+
+    def by(driver: int, schedule: Schedule) -> bool:
+        if schedule.role != "endpoint":
+            return strike(driver, schedule)
+        endpoint.cut(PAUSE_S)
+        return True
+
     shutil.rmtree(folder, ignore_errors=True)
     folder.with_suffix(".log").unlink(missing_ok=True)
-    run, left = disturbed(folder, overrides, schedules, timeout_s=3600), list(schedules)
+    run, left = disturbed(folder, overrides, schedules, timeout_s=3600, by=by), list(schedules)
     struck = list(run.struck)
     while run.code == -signal.SIGKILL and any(schedule.role == "driver" for schedule in schedules):
         left = [schedule for schedule in left if schedule not in struck]
-        run = disturbed(folder, overrides, left, timeout_s=3600)
+        run = disturbed(folder, overrides, left, timeout_s=3600, by=by)
         struck += run.struck
     run.struck = struck
     return run
@@ -84,18 +99,19 @@ def faults(folder: Path, run: Disturbed, steps: int, whole: Path | None) -> list
     return wrong
 
 
-def one_role(role: str, kills: int, mode: str, folder: Path) -> dict[str, Any]:
+def one_role(role: str, kills: int, mode: str, folder: Path, endpoint: RuleEndpoint) -> dict[str, Any]:
     """The undisturbed run of a role's settings (made once) and the one that is struck."""
     steps = SPACING * kills + 1
-    overrides = [*ROLES[role], f"stages.rl.steps={steps}", *(ASYNC if mode == "async" else [])]
+    settings = [item.replace("%s", endpoint.url) for item in ROLES[role]]
+    overrides = [*settings, f"stages.rl.steps={steps}", *(ASYNC if mode == "async" else [])]
     whole = folder / f"{mode}-whole-{'plain' if ROLES[role] is RUN else role}"
     if mode == "sync" and not (whole / "finished.json").exists():
-        peace = strike_all(whole, overrides, [])
+        peace = strike_all(whole, overrides, [], endpoint)
         if peace.code:
             raise RuntimeError(f"the undisturbed run failed: {peace.output[-3000:]}")
     schedules = schedules_of(role, kills)
     started = time.monotonic()
-    run = strike_all(folder / f"{mode}-{role}", overrides, schedules)
+    run = strike_all(folder / f"{mode}-{role}", overrides, schedules, endpoint)
     wrong = faults(folder / f"{mode}-{role}", run, steps, whole if mode == "sync" else None)
     return {
         "kills": [str(schedule) for schedule in schedules],
@@ -116,10 +132,11 @@ def main() -> int:
     args = parser.parse_args()
     shutil.rmtree(args.folder, ignore_errors=True)
     results: dict[str, dict[str, Any]] = {}
-    for role in args.roles.split(","):
-        found = results[role] = one_role(role, args.kills, args.mode, args.folder)
-        verdict = "; ".join(found["wrong"]) or "as if left in peace"
-        print(f"{role}: {found['struck']} of {args.kills} kills struck in {found['seconds']} s: {verdict}", flush=True)
+    with RuleEndpoint().serving() as endpoint:
+        for role in args.roles.split(","):
+            found = results[role] = one_role(role, args.kills, args.mode, args.folder, endpoint)
+            struck = f"{found['struck']} of {args.kills} kills struck in {found['seconds']} s"
+            print(f"{role}: {struck}: {'; '.join(found['wrong']) or 'as if left in peace'}", flush=True)
     write("chaos", {"environment": environment(), "mode": args.mode, "results": results})
     return 1 if any(found["wrong"] or found["struck"] < args.kills for found in results.values()) else 0
 

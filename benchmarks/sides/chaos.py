@@ -30,6 +30,7 @@ TITLES = {
     "learner": "ray::LearnerWorker",
     "environment": "ray::EnvironmentActor",
     "scorer": "ray::ScorerWorker",
+    "judge": "ray::JudgeWorker",
 }
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 5
@@ -61,6 +62,21 @@ RUN = [
 ]
 ASYNC = ["stages.rl.staleness=1", "objective.mismatch.mode=truncate"]
 SCORED = ["objective.kl_coef=0.01"]  # a reference model scores every draw
+JUDGED = [  # every draw is shown to a judge; `benchmarks.chaos` adds where it is
+    "stages.rl.prompts_per_step=4",
+    "rewards.correct.timeout_s=300",
+    "rewards.correct.workers=2",
+    "model.tiny.context=128",
+]
+SERVED = [
+    "judges.judge={gpus: 0, cpus: 0.5, max_context: 128, kv_cache_gb: 0.25, max_restarts: 50}",
+    "rewards.correct.fn={_target_: benchmarks.sides.judged.JudgedVowels, judge: {max_tokens: 24, "
+    "model: {_target_: raylign.actors.judge.served.Served, name: judge}}}",
+]
+AT_ENDPOINT = [
+    "rewards.correct.fn={_target_: benchmarks.sides.judged.JudgedVowels, judge: {max_tokens: 24, "
+    "model: {_target_: raylign.actors.judge.endpoint.Endpoint, model: rule, url: '%s'}}}",
+]
 EPISODES = [  # a world in env actors
     "recipe=tsr",
     "scale=tiny",

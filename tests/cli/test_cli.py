@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -95,6 +98,17 @@ def test_run_errors_end_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert main(["train", "recipe=grpo", "seed=4"]) == 1
     assert capsys.readouterr().err == "raylign train: outputs/x is in use\n"
     assert Runner.seen is not None and Runner.seen[2] == ["recipe=grpo", "seed=4"]
+
+
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "outputs/x/metrics.jsonl")
+
+    monkeypatch.setitem(sys.modules, "a_runner", SimpleNamespace(train=full))  # type: ignore[arg-type]
+    monkeypatch.setattr(train, "RUNNER", "a_runner")
+    assert main(["train", "recipe=grpo"]) == 1
+    told = "no space left on the disk of outputs/x/metrics.jsonl; fix: make room, and the same command continues"
+    assert capsys.readouterr().err.startswith(f"raylign train: {told}")
 
 
 def test_export(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

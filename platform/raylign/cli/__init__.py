@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from raylign.errors import ConfigError, DataError, PlanError, RaylignError
 
 COMMANDS = (train, submit, k8s, plan, view, recipes, export, doctor)
 USAGE_ERROR, RUN_ERROR = 2, 1
+AGAIN = "the same command continues from the newest whole checkpoint"
 EPILOG = """\
 examples:
   raylign train recipe=grpo scale=tiny                       the tiny model on a laptop, minutes
@@ -55,6 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(f"raylign {parsed.command}: {error}\n")
         return USAGE_ERROR if isinstance(error, (ConfigError, PlanError, DataError)) else RUN_ERROR
+    except OSError as error:
+        if error.errno != errno.ENOSPC or parsed.trace:
+            raise
+        place = error.filename or "this run"
+        sys.stderr.write(
+            f"raylign {parsed.command}: no space left on the disk of {place}; fix: make room, and {AGAIN}\n"
+        )
+        return RUN_ERROR
     except KeyboardInterrupt:
         sys.stderr.write(f"raylign {parsed.command}: stopped\n")
         return 130
