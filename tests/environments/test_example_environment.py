@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import pickle
+import shlex
 import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from raylign.config.build import build
+from raylign.config.compose import compose
+from raylign.data.prompts import load_prompts
 from raylign.environment import Environment
 from raylign.errors import ConfigError
 from raylign.records import Prompt
@@ -33,6 +37,17 @@ def test_the_readme_shows_this_file() -> None:
     readme = (HERE.parents[1] / "README.md").read_text()
     assert textwrap.indent(SOURCE, "    ", lambda line: bool(line.strip())) in readme
     assert len(SOURCE.splitlines()) < 80
+
+
+def test_the_command_of_the_readme_finds_its_instances(tiny_model: Path) -> None:
+    readme = (HERE.parents[1] / "README.md").read_text()
+    block = readme[readme.index("Train on it") :].split("\n\n")[1].replace("\\\n", " ")
+    words = shlex.split(block.replace("guess.", "example_environment."))
+    overrides = words[words.index("train") + 1 :]
+    config = compose(overrides).config
+    found = load_prompts(config.data, AutoTokenizer.from_pretrained(tiny_model), 1, tuple(config.run.allow_targets))
+    assert len(found.train) + len(found.holdout) == config.data.size == 2000
+    assert str(found.train[0].messages[0]["content"]).startswith("Guess my number from 1 to 9")
 
 
 def test_halving_finds_every_number() -> None:

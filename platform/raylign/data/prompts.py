@@ -120,7 +120,7 @@ def _rows(config: DataConfig, path: str, seed: int, allow: Sequence[str]) -> tup
         if config.size <= 0 or config.task:
             raise DataError("data.generator needs data.size, the number of rows to make, and no data.task beside it")
         made = build(config.generator, "data.generator", allow).rows(config.size, seed)
-        return str(config.generator["_target_"]), made, config.task_template
+        return str(config.generator["_target_"]), made, config.template
     if config.task and not path:
         rows = procedural_rows(config.task, config.task_args, config.size, seed)
         return f"reasoning-gym {config.task}", rows, config.task_template
