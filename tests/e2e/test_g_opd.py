@@ -74,20 +74,34 @@ def test_killed_and_resumed_is_bit_equal(undisturbed: Path, tmp_path: Path) -> N
     assert [row["step"] for row in steps(folder, "distill")] == [row["step"] for row in steps(undisturbed, "distill")]
 
 
-def test_two_teachers_are_routed_and_lambda_one_ignores_the_reference(undisturbed: Path, tmp_path: Path) -> None:
-    """Equal seeds, two references, lambda 1: the same weights to the last bit, and no reference actor at all."""
+def two_teachers(undisturbed: Path, folder: Path, reference: str) -> None:
+    """Distill the base, at lambda 1, towards the teacher where colours are asked and towards itself elsewhere."""
     base, tutor = (str(undisturbed / "stages" / name / "model") for name in ("base", "teacher"))
     common = [*SMALL, "~stages.base", "~stages.teacher", "~stages.after", "~scorers.teacher", "stages.distill.start=''"]
     common += ["data.generator.domains=[colours,shapes]", f"model.path={base}", "credit.reward_weight=1"]
     common += [f"scorers.a={{stream: teacher_logprob, domain: colours, path: {tutor}, gpus: 0}}"]
     common += [f"scorers.b={{stream: teacher_logprob, domain: shapes, path: {base}, gpus: 0}}"]
-    for name, reference in (("one", ""), ("two", tutor)):
-        train(tmp_path / name, [*common, "stages.distill.steps=2", f"scorers.reference.path='{reference}'"])
-        assert not list((tmp_path / name / "logs").glob("scorer-reference*"))
-        assert list((tmp_path / name / "logs").glob("scorer-a*")) and list((tmp_path / name / "logs").glob("scorer-b*"))
-    assert weights(tmp_path / "one", "distill") == weights(tmp_path / "two", "distill")
-    rows = steps(tmp_path / "one", "distill")
+    train(folder, [*common, "stages.distill.steps=2", f"scorers.reference.path='{reference}'"])
+    started = {name for name in ("a", "b", "reference") if list((folder / "logs").glob(f"scorer-{name}*"))}
+    assert started == {"a", "b"}, "nobody reads a reference at lambda 1"
+
+
+@pytest.fixture(scope="module")
+def routed(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("g_opd") / "routed"
+    two_teachers(undisturbed, folder, reference="")
+    return folder
+
+
+def test_two_teachers_are_routed(routed: Path) -> None:
+    rows = steps(routed, "distill")
     assert {"reward/correct/colours", "reward/correct/shapes"} <= set(rows[0]), "verifiable reward by domain"
+
+
+def test_lambda_one_ignores_the_reference(undisturbed: Path, routed: Path, tmp_path: Path) -> None:
+    """Equal seeds, two references: the same weights to the last bit."""
+    two_teachers(undisturbed, tmp_path / "run", reference=str(undisturbed / "stages" / "teacher" / "model"))
+    assert weights(tmp_path / "run", "distill") == weights(routed, "distill")
 
 
 def test_initial_student_with_the_solution_before_it_is_a_teacher(undisturbed: Path, tmp_path: Path) -> None:
