@@ -2,7 +2,8 @@
 
 A  a tabular policy on 16 Sokoban rooms (numpy, `_tsr_tabular`): each search, and two controls, 20 paired seeds (of the
    digest's 5 the standard error is as large as the window that the control must keep)
-B  a tiny language model through the real actors on 8 fixed rooms: a beam against plain rollouts, 5 paired seeds
+B  a tiny language model through the real actors on 8 fixed rooms: a beam against plain rollouts, 5 paired seeds (rooms
+   of at most 4 moves and 6 turns, the digest's: 8 and 10; an update close to plain gradient ascent, see `UPDATE`)
 D  the same on FrozenLake: a beam that sees the live chance, and a fair one
 
     make experiment RECIPE=tsr                  all parts

@@ -369,8 +369,9 @@ def sampling_of(config: SamplingConfig) -> Sampling:
 
 
 def _tokenizer(path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    settings = Path(path) / "tokenizer_config.json"
-    if settings.exists() and orjson.loads(settings.read_bytes()).get("tokenizer_class") == "TokenizersBackend":
+    file = Path(path) / "tokenizer_config.json"
+    settings = orjson.loads(file.read_bytes()) if file.exists() else {}
+    if settings.get("tokenizer_class") == "TokenizersBackend" and "auto_map" not in settings:
         from transformers import PreTrainedTokenizerFast  # what AutoTokenizer would choose after 4 s of imports
 
         return PreTrainedTokenizerFast.from_pretrained(path)

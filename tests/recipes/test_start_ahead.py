@@ -1,0 +1,39 @@
+"""Which runs may start their engines early, and the tokenizer that is loaded without the detour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from raylign.config.compose import compose
+from raylign.config.parts import stages
+from raylign.recipes.run import engines_may_start
+from raylign.recipes.stages.context import _tokenizer
+
+NO_EVAL = ["stages.warmup.eval_every=0", "stages.warmup.stop_at=null"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "finished", "allowed"),
+    [
+        ([], 0, True),  # the warm-up samples by itself
+        ([*NO_EVAL, "~stages.before"], 0, True),  # RL publishes before it samples
+        (NO_EVAL, 0, False),  # an evaluation of what the warm-up makes comes first
+        (NO_EVAL, 1, True),  # and is next, once the warm-up is done
+        (["~stages.before", "~stages.rl", "~stages.after", *NO_EVAL], 0, False),  # nobody samples
+        ([*NO_EVAL, "~stages.before", "judges.judge={path: '@warmup', gpus: 0}"], 0, False),  # its judge does not exist yet
+    ],
+)
+def test_when_engines_may_start(overrides: list[str], finished: int, allowed: bool) -> None:
+    cfg = compose(["recipe=grpo", "scale=tiny", *overrides]).config
+    assert engines_may_start(cfg, stages(cfg)[finished:]) is allowed
+
+
+def test_the_tokenizer_is_the_one_that_auto_would_choose(tiny_model: Path) -> None:
+    found, auto = _tokenizer(str(tiny_model), False), AutoTokenizer.from_pretrained(tiny_model)
+    words = [{"role": "user", "content": "12 + 3 = ?"}]
+    assert type(found) is type(auto) and found.get_vocab() == auto.get_vocab()
+    assert found.apply_chat_template(words, tokenize=False) == auto.apply_chat_template(words, tokenize=False)
+    assert (found.eos_token_id, found.pad_token_id) == (auto.eos_token_id, auto.pad_token_id)
