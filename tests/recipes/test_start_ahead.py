@@ -23,7 +23,7 @@ NO_EVAL = ["stages.warmup.eval_every=0", "stages.warmup.stop_at=null"]
         (NO_EVAL, 0, False),  # an evaluation of what the warm-up makes comes first
         (NO_EVAL, 1, True),  # and is next, once the warm-up is done
         (["~stages.before", "~stages.rl", "~stages.after", *NO_EVAL], 0, False),  # nobody samples
-        ([*NO_EVAL, "~stages.before", "judges.judge={path: '@warmup', gpus: 0}"], 0, False),  # its judge does not exist yet
+        ([*NO_EVAL, "~stages.before", "judges.judge={path: '@warmup', gpus: 0}"], 0, False),  # no such judge yet
     ],
 )
 def test_when_engines_may_start(overrides: list[str], finished: int, allowed: bool) -> None:
