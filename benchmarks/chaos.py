@@ -23,7 +23,6 @@ from benchmarks.sides.chaos import (
     ASYNC,
     AT_ENDPOINT,
     EPISODES,
-    JUDGED,
     PAUSE_S,
     RUN,
     SCORED,
@@ -46,8 +45,8 @@ ROLES = {  # role -> what is run
     "driver": RUN,
     "scorer": [*RUN, *SCORED],
     "environment": EPISODES,
-    "judge": [*RUN, *JUDGED, *SERVED],
-    "endpoint": [*RUN, *JUDGED, *AT_ENDPOINT],  # a judge elsewhere, whose connections are cut for seconds
+    "judge": SERVED,
+    "endpoint": AT_ENDPOINT,  # a judge elsewhere, whose connections are cut for seconds
     "slow": RUN,  # a rollout worker stands still for seconds
 }
 SPACING = 2  # steps for each kill: the next one meets a run that has recovered

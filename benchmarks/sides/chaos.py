@@ -62,18 +62,22 @@ RUN = [
 ]
 ASYNC = ["stages.rl.staleness=1", "objective.mismatch.mode=truncate"]
 SCORED = ["objective.kl_coef=0.01"]  # a reference model scores every draw
-JUDGED = [  # every draw is shown to a judge; `benchmarks.chaos` adds where it is
+JUDGED = [  # every draw is shown to a judge
+    *(item for item in RUN if not item.startswith("rewards.correct.fn=")),
     "stages.rl.prompts_per_step=4",
     "rewards.correct.timeout_s=300",
     "rewards.correct.workers=2",
-    "model.tiny.context=128",
+    "model.tiny.context=160",
+    "model.max_context=160",
 ]
 SERVED = [
-    "judges.judge={gpus: 0, cpus: 0.5, max_context: 128, kv_cache_gb: 0.25, max_restarts: 50}",
+    *JUDGED,
+    "judges.judge={gpus: 0, cpus: 0.5, max_context: 160, kv_cache_gb: 0.25, max_restarts: 50}",
     "rewards.correct.fn={_target_: benchmarks.sides.judged.JudgedVowels, judge: {max_tokens: 24, "
     "model: {_target_: raylign.actors.judge.served.Served, name: judge}}}",
 ]
 AT_ENDPOINT = [
+    *JUDGED,
     "rewards.correct.fn={_target_: benchmarks.sides.judged.JudgedVowels, judge: {max_tokens: 24, "
     "model: {_target_: raylign.actors.judge.endpoint.Endpoint, model: rule, url: '%s'}}}",
 ]

@@ -36,12 +36,12 @@ class JudgedVowels(RewardFunction):
 
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
         """One value per trajectory. Raises JudgeError."""
-        return [self._one(trajectory.response) for trajectory in trajectories]
+        return [self._one(trajectory.text) for trajectory in trajectories]
 
-    def _one(self, text: str) -> float:
+    def _one(self, text: str) -> Value:
         question = ({"role": "user", "content": text or "?"},)
         verdict = self._judge(lambda one: one.ask(question, lambda value: bool(value["answer"]), SCHEMA)).value
-        return (share_of_vowels("", text, "") + verdict) / 2
+        return Value(score=(share_of_vowels("", text, "") + verdict) / 2)
 
 
 class RuleEndpoint:
