@@ -2,8 +2,9 @@
 
     python -m benchmarks.chaos [--roles rollout,judge,...] [--kills 20] [--mode sync|async]
 
-All kills of a role strike one run, each in a step of its own; step, phase, delay and process are drawn from its number.
-A driver that was killed is started again by the same command. sync: final weights and draws are equal, bit for bit.
+All strikes of a role hit one run, each in a step of its own; step, phase, delay and victim are drawn from its number.
+What a strike ends (a killed driver, a full disk) is started again by the same command.
+sync: final weights and draws are equal, bit for bit.
 async: every step learned from its full number of draws, none twice, and no token older than the staleness.
 """
 
@@ -23,7 +24,7 @@ from benchmarks.sides.chaos import (
     ASYNC,
     AT_ENDPOINT,
     EPISODES,
-    PAUSE_S,
+    NODES,
     RUN,
     SCORED,
     SERVED,
@@ -33,10 +34,9 @@ from benchmarks.sides.chaos import (
     draws_of,
     events_of,
     steps_of,
-    strike,
     weights_of,
 )
-from benchmarks.sides.judged import RuleEndpoint
+from benchmarks.sides.hands import Hand, hands
 
 ROLES = {  # role -> what is run
     "rollout": RUN,
@@ -48,6 +48,9 @@ ROLES = {  # role -> what is run
     "judge": SERVED,
     "endpoint": AT_ENDPOINT,  # a judge elsewhere, whose connections are cut for seconds
     "slow": RUN,  # a rollout worker stands still for seconds
+    "engine": [*RUN, "rollout.engine=async_llm"],  # vLLM's own process behind a rollout worker
+    "node": NODES,  # a raylet with the second rollout worker; another one joins
+    "disk": RUN,  # filled to the last byte; emptied before the same command is given again
 }
 SPACING = 2  # steps for each kill: the next one meets a run that has recovered
 
@@ -59,22 +62,15 @@ def schedules_of(role: str, count: int) -> list[Schedule]:
     return [Schedule.random(role, seed, [step], sign) for seed, step in enumerate(steps)]
 
 
-def strike_all(folder: Path, overrides: list[str], schedules: list[Schedule], endpoint: RuleEndpoint) -> Disturbed:
-    """One run through all kills; a dead driver is started again until none is left to strike."""
-
-    def by(driver: int, schedule: Schedule) -> bool:
-        if schedule.role != "endpoint":
-            return strike(driver, schedule)
-        endpoint.cut(PAUSE_S)
-        return True
-
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.with_suffix(".log").unlink(missing_ok=True)
-    run, left = disturbed(folder, overrides, schedules, timeout_s=3600, by=by), list(schedules)
-    struck = list(run.struck)
-    while run.code == -signal.SIGKILL and any(schedule.role == "driver" for schedule in schedules):
+def strike_all(folder: Path, overrides: list[str], schedules: list[Schedule], hand: Hand) -> Disturbed:
+    """One run through all strikes; one that a strike ended is started again until none is left."""
+    overrides = [*overrides, *hand.overrides]
+    run = disturbed(folder, overrides, schedules, timeout_s=3600, by=hand.strike)
+    left, struck = list(schedules), list(run.struck)
+    while hand.ends is not None and run.code == hand.ends:
+        hand.mend()
         left = [schedule for schedule in left if schedule not in struck]
-        run = disturbed(folder, overrides, left, timeout_s=3600, by=by)
+        run = disturbed(folder, overrides, left, timeout_s=3600, by=hand.strike)
         struck += run.struck
     run.struck = struck
     return run
@@ -98,26 +94,28 @@ def faults(folder: Path, run: Disturbed, steps: int, whole: Path | None) -> list
     return wrong
 
 
-def one_role(role: str, kills: int, mode: str, folder: Path, endpoint: RuleEndpoint) -> dict[str, Any]:
+def one_role(role: str, kills: int, mode: str, folder: Path) -> dict[str, Any]:
     """The undisturbed run of a role's settings (made once) and the one that is struck."""
     steps = SPACING * kills + 1
-    settings = [item.replace("%s", endpoint.url) for item in ROLES[role]]
-    overrides = [*settings, f"stages.rl.steps={steps}", *(ASYNC if mode == "async" else [])]
+    overrides = [*ROLES[role], f"stages.rl.steps={steps}", *(ASYNC if mode == "async" else [])]
     whole = folder / f"{mode}-whole-{'plain' if ROLES[role] is RUN else role}"
     if mode == "sync" and not (whole / "finished.json").exists():
-        peace = strike_all(whole, overrides, [], endpoint)
+        with hands("endpoint" if role == "endpoint" else "nobody", whole) as hand:
+            peace = strike_all(whole, overrides, [], hand)
         if peace.code:
             raise RuntimeError(f"the undisturbed run failed: {peace.output[-3000:]}")
-    schedules = schedules_of(role, kills)
+    schedules, struck = schedules_of(role, kills), folder / f"{mode}-{role}"
     started = time.monotonic()
-    run = strike_all(folder / f"{mode}-{role}", overrides, schedules, endpoint)
-    wrong = faults(folder / f"{mode}-{role}", run, steps, whole if mode == "sync" else None)
+    with hands(role, struck) as hand:
+        run = strike_all(struck, overrides, schedules, hand)
+        wrong = faults(struck, run, steps, whole if mode == "sync" else None)
+        events = len(events_of(struck))
     return {
         "kills": [str(schedule) for schedule in schedules],
         "struck": len(run.struck),
         "wrong": wrong,
         "seconds": round(time.monotonic() - started, 1),
-        "events": len(events_of(folder / f"{mode}-{role}")),
+        "events": events,
     }
 
 
@@ -131,11 +129,10 @@ def main() -> int:
     args = parser.parse_args()
     shutil.rmtree(args.folder, ignore_errors=True)
     results: dict[str, dict[str, Any]] = {}
-    with RuleEndpoint().serving() as endpoint:
-        for role in args.roles.split(","):
-            found = results[role] = one_role(role, args.kills, args.mode, args.folder, endpoint)
-            struck = f"{found['struck']} of {args.kills} kills struck in {found['seconds']} s"
-            print(f"{role}: {struck}: {'; '.join(found['wrong']) or 'as if left in peace'}", flush=True)
+    for role in args.roles.split(","):
+        found = results[role] = one_role(role, args.kills, args.mode, args.folder)
+        struck = f"{found['struck']} of {args.kills} kills struck in {found['seconds']} s"
+        print(f"{role}: {struck}: {'; '.join(found['wrong']) or 'as if left in peace'}", flush=True)
     write("chaos", {"environment": environment(), "mode": args.mode, "results": results})
     return 1 if any(found["wrong"] or found["struck"] < args.kills for found in results.values()) else 0
 

@@ -31,6 +31,7 @@ TITLES = {
     "environment": "ray::EnvironmentActor",
     "scorer": "ray::ScorerWorker",
     "judge": "ray::JudgeWorker",
+    "engine": "VLLM::EngineCore",
 }
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 5
@@ -79,7 +80,14 @@ SERVED = [
 AT_ENDPOINT = [
     *JUDGED,
     "rewards.correct.fn={_target_: benchmarks.sides.judged.JudgedVowels, judge: {max_tokens: 24, "
-    "model: {_target_: raylign.actors.judge.endpoint.Endpoint, model: rule, url: '%s'}}}",
+    "model: {_target_: raylign.actors.judge.endpoint.Endpoint, model: rule, url: 'http://127.0.0.1/v1'}}}",
+]
+NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
+NODES = [  # of a head's 2 CPUs learner, reward and one rollout worker take 1.9; the other one must go to a `NODE`
+    *(item for item in RUN if not item.startswith("learner.ranks")),
+    "learner.cpus=1.2",
+    "rollout.cpus=0.6",
+    "rollout.workers=2",
 ]
 EPISODES = [  # a world in env actors
     "recipe=tsr",

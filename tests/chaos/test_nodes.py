@@ -9,26 +9,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from benchmarks.sides.chaos import RUN, TITLES, Schedule, disturbed, draws_of, processes, steps_of, weights_of
+from benchmarks.sides.chaos import (
+    NODE,
+    NODES,
+    TITLES,
+    Schedule,
+    disturbed,
+    draws_of,
+    processes,
+    steps_of,
+    weights_of,
+)
+from benchmarks.sides.hands import HEAD
 from ray.cluster_utils import Cluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 STEPS = 24
 PAUSE_S, JOIN_S = 8.0, 120.0
-PLAN = [  # of the head's 2 CPUs learner, reward and one rollout worker take 1.9; the other one must go elsewhere
-    *(item for item in RUN if not item.startswith("learner.ranks")),
-    f"stages.rl.steps={STEPS}",
-    "learner.cpus=1.2",
-    "rollout.cpus=0.6",
-    "rollout.workers=2",
-]
-NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
+PLAN = [*NODES, f"stages.rl.steps={STEPS}"]
 
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200_000_000}
-    running = Cluster(initialize_head=True, head_node_args=head)
+    running = Cluster(initialize_head=True, head_node_args=HEAD)
     yield running
     running.shutdown()
 

@@ -1,11 +1,14 @@
-"""Run the command line in this process and die by SIGKILL `delay` seconds into a phase of a step.
+"""Run the command line in this process; at chosen moments die by SIGKILL, or keep what a death would have left.
 
-python tests/e2e/dying.py rollout 1 0.05 train recipe=grpo ...
+python tests/e2e/dying.py '{"kill": ["rollout", 1, 0.05]}' train recipe=grpo ...
+python tests/e2e/dying.py '{"keep": [["learn", 2, "/tmp/left"]], "run": "/tmp/run"}' train ...
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -14,16 +17,22 @@ from typing import Any
 from raylign.cli import main
 from raylign.telemetry.recorder import Recorder
 
-PHASE, STEP, DELAY = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+ORDERS = json.loads(sys.argv[1])
 written = Recorder.event
 
 
 def event(self: Recorder, kind: str, **fields: Any) -> None:
-    """The real event, and then death."""
+    """The real event, and then what the orders want."""
     written(self, kind, **fields)
-    if kind == "phase" and (fields["phase"], fields["stage_step"]) == (PHASE, STEP):
-        threading.Timer(DELAY, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+    if kind != "phase":
+        return
+    now = [fields["phase"], fields["stage_step"]]
+    if ORDERS.get("kill", [])[:2] == now:
+        threading.Timer(ORDERS["kill"][2], lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+    for *moment, left in ORDERS.get("keep", []):
+        if moment == now:  # the driver stands still here, and it alone writes what a resumed run reads
+            shutil.copytree(ORDERS["run"], left)
 
 
 Recorder.event = event  # type: ignore[method-assign]
-sys.exit(main(sys.argv[4:]))
+sys.exit(main(sys.argv[2:]))

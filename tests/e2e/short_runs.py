@@ -1,4 +1,4 @@
-"""Short runs of the command line in a process of their own, some of which are killed.
+"""Short runs of the command line in a process of their own; some are killed, of some is kept what a kill would leave.
 
 They join one Ray cluster, which saves each of them the seconds that a cluster of its own takes to come and go.
 """
@@ -9,10 +9,11 @@ import atexit
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import orjson
 from ray.cluster_utils import Cluster
@@ -29,13 +30,28 @@ def cluster() -> str:
     return str(running.address)
 
 
-def train(folder: Path, overrides: Sequence[str], die: tuple[str, int, float] | None = None, status: int = 0) -> str:
-    """Run to this exit status, or to a death by SIGKILL `(phase, step, delay in s)` that must come; what it printed."""
-    command = [sys.executable, str(HERE / "dying.py"), *(map(str, die or ("never", -1, 0.0))), "train", *overrides]
+Moment: TypeAlias = tuple[str, int]  # a phase, and the step of the stage that it belongs to
+
+
+def train(
+    folder: Path,
+    overrides: Sequence[str],
+    die: tuple[str, int, float] | None = None,
+    keep: Mapping[Path, Moment] = MappingProxyType({}),
+    status: int = 0,
+) -> str:
+    """Run to this exit status, or to a death by SIGKILL `(phase, step, delay in s)` that must come; what it printed.
+
+    keep: folders that become what a death at a moment would have left of `folder`: `train` resumes from them.
+    """
+    left = [[*moment, str(path)] for path, moment in keep.items()]
+    orders = orjson.dumps({"kill": die or [], "keep": left, "run": str(folder)}).decode()
+    command = [sys.executable, str(HERE / "dying.py"), orders, "train", *overrides]
     command += [f"run.dir={folder}", f"cluster.address={cluster()}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     expected = -signal.SIGKILL if die else status
     assert done.returncode == expected, f"{die}: {done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+    assert all(path.exists() for path in keep), f"the run never came to one of {list(keep.values())}"
     return done.stdout
 
 

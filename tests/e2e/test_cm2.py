@@ -19,6 +19,9 @@ SMALL = [
     "data.generator.wrong_cell=0.2",
     "~stages.before",
     "~stages.after",
+    "stages.sft.steps=160",
+    "stages.sft.batch_size=16",
+    "run.save_every=1",
     "stages.rl.steps=3",
     "stages.rl.prompts_per_step=4",
     "stages.rl.group_size=6",
@@ -29,17 +32,10 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Overrides of a run that starts from a model that has imitated dialogues."""
-    folder = tmp_path_factory.mktemp("cm2") / "warm"
-    train(folder, [*SMALL, "~stages.rl", "stages.sft.steps=160", "stages.sft.batch_size=16", "run.save_every=0"])
-    return [*SMALL, "~stages.sft", f"model.path={folder / 'stages' / 'sft' / 'model'}"]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Imitates dialogues, then learns; beside it `killed`, what a death while step 1 is scored would have left."""
     folder = tmp_path_factory.mktemp("cm2") / "whole"
-    train(folder, [*small, "run.save_every=1"])
+    train(folder, SMALL, keep={folder.with_name("killed"): ("score", 1)})
     return folder
 
 
@@ -95,19 +91,17 @@ def test_every_figure_of_the_digest_is_logged(undisturbed: Path) -> None:
     assert not wanted - names
 
 
-def test_killed_and_resumed_is_bit_equal(undisturbed: Path, small: list[str], tmp_path: Path) -> None:
-    folder = tmp_path / "killed"
-    train(folder, [*small, "run.save_every=1"], die=("score", 1, 0.01))
-    train(folder, [*small, "run.save_every=1"])
+def test_killed_and_resumed_is_bit_equal(undisturbed: Path) -> None:
+    folder = undisturbed.with_name("killed")
+    assert len(steps(folder, "rl")) == 1
+    train(folder, SMALL)
     assert weights(folder, "rl") == weights(undisturbed, "rl")
 
 
-@pytest.mark.parametrize("level", ["turn", "step"])
-def test_finer_levels_give_calls_of_one_rollout_their_own_advantages(
-    small: list[str], tmp_path: Path, level: str
-) -> None:
+def test_a_finer_level_gives_calls_of_one_rollout_their_own_advantages(undisturbed: Path, tmp_path: Path) -> None:
     judged = ["environment.fn.examiner.judge.model.settings={flip:0.2}", "environment.fn.examiner.independent=true"]
-    train(tmp_path / level, [*small, *judged, "stages.rl.steps=1", f"credit.level={level}"])
-    (row,) = steps(tmp_path / level, "rl")
+    warm = ["~stages.sft", f"model.path={undisturbed / 'stages' / 'sft' / 'model'}"]
+    train(tmp_path / "run", [*SMALL, *warm, *judged, "stages.rl.steps=1", "credit.level=step"])
+    (row,) = steps(tmp_path / "run", "rl")
     assert row["credit/advantage_abs"] > 0
     assert row["grad_norm"] > 0

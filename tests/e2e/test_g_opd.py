@@ -21,6 +21,7 @@ SMALL = [
     "stages.distill.prompts_per_step=8",
     "stages.distill.steps=4",
     "stages.after.samples=1",
+    "run.save_every=1",
     "telemetry.progress=none",
 ]
 
@@ -28,7 +29,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("g_opd") / "whole"
-    train(folder, [*SMALL, "run.save_every=1"])
+    train(folder, SMALL, keep={folder.with_name("killed"): ("learn", 2)})
     return folder
 
 
@@ -66,42 +67,26 @@ def test_student_starts_at_the_base_and_not_at_the_teacher(undisturbed: Path) ->
     assert abs(steps(undisturbed, "distill")[0]["distill/student_teacher_kl"]) > 0
 
 
-def test_killed_and_resumed_is_bit_equal(undisturbed: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "killed"
-    train(folder, [*SMALL, "run.save_every=1"], die=("learn", 2, 0.02))
-    train(folder, [*SMALL, "run.save_every=1"])
+def test_killed_and_resumed_is_bit_equal(undisturbed: Path) -> None:
+    folder = undisturbed.with_name("killed")
+    assert len(steps(folder, "distill")) == 2
+    train(folder, SMALL)
     assert weights(folder, "distill") == weights(undisturbed, "distill")
     assert [row["step"] for row in steps(folder, "distill")] == [row["step"] for row in steps(undisturbed, "distill")]
 
 
-def two_teachers(undisturbed: Path, folder: Path, reference: str) -> None:
-    """Distill the base, at lambda 1, towards the teacher where colours are asked and towards itself elsewhere."""
+def test_two_teachers_are_routed_and_lambda_one_asks_no_reference(undisturbed: Path, tmp_path: Path) -> None:
+    """Distill the base towards the teacher where colours are asked and towards itself elsewhere."""
     base, tutor = (str(undisturbed / "stages" / name / "model") for name in ("base", "teacher"))
     common = [*SMALL, "~stages.base", "~stages.teacher", "~stages.after", "~scorers.teacher", "stages.distill.start=''"]
     common += ["data.generator.domains=[colours,shapes]", f"model.path={base}", "credit.reward_weight=1"]
     common += [f"scorers.a={{stream: teacher_logprob, domain: colours, path: {tutor}, gpus: 0}}"]
     common += [f"scorers.b={{stream: teacher_logprob, domain: shapes, path: {base}, gpus: 0}}"]
-    train(folder, [*common, "stages.distill.steps=2", f"scorers.reference.path='{reference}'"])
-    started = {name for name in ("a", "b", "reference") if list((folder / "logs").glob(f"scorer-{name}*"))}
-    assert started == {"a", "b"}, "nobody reads a reference at lambda 1"
-
-
-@pytest.fixture(scope="module")
-def routed(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("g_opd") / "routed"
-    two_teachers(undisturbed, folder, reference="")
-    return folder
-
-
-def test_two_teachers_are_routed(routed: Path) -> None:
-    rows = steps(routed, "distill")
+    train(tmp_path / "run", [*common, "stages.distill.steps=2", f"scorers.reference.path='{tutor}'"])
+    rows = steps(tmp_path / "run", "distill")
     assert {"reward/correct/colours", "reward/correct/shapes"} <= set(rows[0]), "verifiable reward by domain"
-
-
-def test_lambda_one_ignores_the_reference(undisturbed: Path, routed: Path, tmp_path: Path) -> None:
-    """Equal seeds, two references: the same weights to the last bit."""
-    two_teachers(undisturbed, tmp_path / "run", reference=str(undisturbed / "stages" / "teacher" / "model"))
-    assert weights(tmp_path / "run", "distill") == weights(routed, "distill")
+    started = {name for name in ("a", "b", "reference") if list((tmp_path / "run/logs").glob(f"scorer-{name}*"))}
+    assert started == {"a", "b"}, "nobody reads a reference at lambda 1"
 
 
 def test_initial_student_with_the_solution_before_it_is_a_teacher(undisturbed: Path, tmp_path: Path) -> None:
