@@ -75,7 +75,7 @@ async def test_full_disk_names_the_fix_and_keeps_the_older_one(tmp_path: Path) -
     async def full(folder: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(CheckpointError, match=r"disk of .* is full"):
+    with pytest.raises(CheckpointError, match=r"no space left on the disk of .* MB free\); fix: make room"):
         await checkpoints.save(2, {}, full)
     found = checkpoints.newest()
     assert found is not None and found.step == 1

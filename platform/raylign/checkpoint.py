@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from raylign.errors import CheckpointError
+from raylign.errors import CheckpointError, no_space
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
@@ -119,9 +119,5 @@ def _fsync(path: Path) -> None:
 
 def _explain(cause: OSError, folder: Path) -> str:
     if cause.errno == errno.ENOSPC:
-        free = shutil.disk_usage(folder.parent if folder.parent.exists() else Path("/")).free
-        return (
-            f"the disk of {folder.parent} is full ({free / 1e6:.0f} MB free): make room and start the same command "
-            "again; earlier checkpoints are untouched"
-        )
+        return no_space(folder.parent, shutil.disk_usage(folder.parent if folder.parent.exists() else Path("/")).free)
     return f"cannot write the checkpoint {folder}: {cause}; earlier checkpoints are untouched"

@@ -6,6 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+def no_space(place: object, free: int | None = None) -> str:
+    """What is said of a full disk, wherever it is met. free: bytes that are left."""
+    left = "" if free is None else f" ({free / 1e6:.1f} MB free)"
+    again = "the same command continues from the newest whole checkpoint"
+    return f"no space left on the disk of {place}{left}; fix: make room, and {again}"
+
+
 class RaylignError(Exception):
     """Root of every error that the platform raises on purpose."""
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 import orjson
 
 from raylign.config.schema import Config, Resume
-from raylign.errors import RunError
+from raylign.errors import RunError, no_space
 
 IDENTITY = "identity.json"
 FINISHED = "finished.json"
@@ -84,12 +84,9 @@ class RunFolder:
 
 def check_space(path: Path) -> None:
     """Raises RunError when the disk is full: whatever failed because of that would fail again."""
-    free = shutil.disk_usage(path).free / 2**20
-    if free < FULL_MB:
-        raise RunError(
-            f"no space left on the disk of {path} ({free:.1f} MB free); fix: make room, and the same command continues "
-            "from the newest whole checkpoint"
-        )
+    free = shutil.disk_usage(path).free
+    if free < FULL_MB * 2**20:
+        raise RunError(no_space(path, free))
 
 
 def write_atomically(path: Path, content: bytes) -> None:

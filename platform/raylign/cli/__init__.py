@@ -11,11 +11,10 @@ from pathlib import Path
 
 from raylign import __version__
 from raylign.cli import doctor, export, k8s, plan, recipes, submit, train, view
-from raylign.errors import ConfigError, DataError, PlanError, RaylignError
+from raylign.errors import ConfigError, DataError, PlanError, RaylignError, no_space
 
 COMMANDS = (train, submit, k8s, plan, view, recipes, export, doctor)
 USAGE_ERROR, RUN_ERROR = 2, 1
-AGAIN = "the same command continues from the newest whole checkpoint"
 EPILOG = """\
 examples:
   raylign train recipe=grpo scale=tiny                       the tiny model on a laptop, minutes
@@ -60,10 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno != errno.ENOSPC or parsed.trace:
             raise
-        place = error.filename or "this run"
-        sys.stderr.write(
-            f"raylign {parsed.command}: no space left on the disk of {place}; fix: make room, and {AGAIN}\n"
-        )
+        sys.stderr.write(f"raylign {parsed.command}: {no_space(error.filename or 'this run')}\n")
         return RUN_ERROR
     except KeyboardInterrupt:
         sys.stderr.write(f"raylign {parsed.command}: stopped\n")
