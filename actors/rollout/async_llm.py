@@ -17,6 +17,7 @@ from raylign.records import Float32s
 
 EXTENSION = "raylign.actors.rollout.weight_extension.WeightExtension"
 SHARED_MEMORY = "/dev/shm"
+LOOK_S = 0.2
 
 
 class AsyncLLMEngine(Engine):
@@ -152,14 +153,23 @@ class AsyncLLMEngine(Engine):
         return output
 
     async def _final(self, call: Any) -> Any:
-        """A call whose failure leaves the engine unusable."""
+        """A call whose failure leaves the engine unusable.
+
+        vLLM never answers a call that was under way when its engine core died, so its death is looked for meanwhile.
+        """
         if self._death is not None:
             call.close()
             raise EngineDeadError(str(self._death))
+        task = asyncio.ensure_future(call)
         try:
-            return await call
+            while not (await asyncio.wait({task}, timeout=LOOK_S))[0]:
+                if self._llm.errored:
+                    raise EngineDeadError("the engine core died during a call")
+            return task.result()
         except Exception as cause:
             raise self._die(cause) from cause
+        finally:
+            task.cancel()
 
     def _die(self, cause: Exception) -> EngineDeadError:
         text = str(cause) if isinstance(cause, EngineDeadError) else f"{type(cause).__name__}: {cause}"

@@ -48,11 +48,14 @@ def test_async_llm_generates_updates_and_reports_its_death(
         assert np.abs(scores - new.logprobs(prompts[1])).max() <= 1e-5
 
         core = next(c for c in psutil.Process().children(recursive=True) if "EngineCore" in " ".join(c.cmdline()))
+        os.kill(core.pid, signal.SIGSTOP)  # so that both calls are under way for certain
         call = asyncio.ensure_future(engine.generate(prompts[0], Sampling(max_tokens=200), 1))
-        await asyncio.sleep(0.01)
+        update = asyncio.ensure_future(engine.reset_prefix_cache())
+        await asyncio.sleep(0.05)
         os.kill(core.pid, signal.SIGKILL)
-        with pytest.raises(EngineDeadError):
-            await call
+        for cut in (call, update):
+            with pytest.raises(EngineDeadError):
+                await asyncio.wait_for(cut, 30)
         with pytest.raises(EngineDeadError):
             await engine.generate(prompts[0], Sampling(max_tokens=2), 1)
 
