@@ -113,7 +113,7 @@ EPISODES = [  # a world in env actors
     "telemetry.rollouts_per_step=0",
 ]
 PHASES = ("rollout", "reward", "score", "learn", "publish", "save")
-FIND_S = 20.0
+FIND_S = 120.0
 PAUSE_S = 4.0  # of a process that is slowed down
 
 
@@ -177,13 +177,16 @@ def disturbed(
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
     waiting, struck = list(schedules), []
-    events, seen = folder / "events.jsonl", events_of(folder)
+    events, seen, size = folder / "events.jsonl", events_of(folder), -1
     deadline = time.monotonic() + timeout_s
     try:
         while run.poll() is None:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the run did not end in {timeout_s:g} s: {log.read_text()[-3000:]}")
-            rows = events_of(folder) if events.exists() else []
+            time.sleep(0.005)
+            if not events.exists() or events.stat().st_size == size:
+                continue
+            size, rows = events.stat().st_size, events_of(folder)
             for row in rows[len(seen) :]:
                 due = [one for one in waiting if (one.phase, one.step) == (row.get("phase"), row.get("stage_step"))]
                 for schedule in due:
@@ -192,7 +195,6 @@ def disturbed(
                     if (by or strike)(run.pid, schedule):
                         struck.append(schedule)
             seen = rows
-            time.sleep(0.005)
     finally:
         if run.poll() is None:
             run.kill()

@@ -1,38 +1,44 @@
-"""Run the command line in this process; at chosen moments die by SIGKILL, or keep what a death would have left.
+"""Run the command line in this process and die by SIGKILL, `delay` seconds into a phase of a step.
 
-python tests/e2e/dying.py '{"kill": ["rollout", 1, 0.05]}' train recipe=grpo ...
-python tests/e2e/dying.py '{"keep": [["learn", 2, "/tmp/left"]], "run": "/tmp/run"}' train ...
+python tests/e2e/dying.py rollout 1 0.05 train recipe=grpo ...
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from raylign.cli import main
 from raylign.telemetry.recorder import Recorder
 
-ORDERS = json.loads(sys.argv[1])
-written = Recorder.event
+
+@contextmanager
+def at_phases(do: Callable[[str, int], None]) -> Iterator[None]:
+    """Call `do(phase, step of the stage)` when a phase begins. The driver stands still until it returns."""
+    written = Recorder.event
+
+    def event(self: Recorder, kind: str, **fields: Any) -> None:
+        written(self, kind, **fields)
+        if kind == "phase":
+            do(fields["phase"], fields["stage_step"])
+
+    Recorder.event = event  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Recorder.event = written  # type: ignore[method-assign]
 
 
-def event(self: Recorder, kind: str, **fields: Any) -> None:
-    """The real event, and then what the orders want."""
-    written(self, kind, **fields)
-    if kind != "phase":
-        return
-    now = [fields["phase"], fields["stage_step"]]
-    if ORDERS.get("kill", [])[:2] == now:
-        threading.Timer(ORDERS["kill"][2], lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
-    for *moment, left in ORDERS.get("keep", []):
-        if moment == now:  # the driver stands still here, and it alone writes what a resumed run reads
-            shutil.copytree(ORDERS["run"], left)
+if __name__ == "__main__":
 
+    def die(phase: str, step: int) -> None:
+        if (phase, step) == (sys.argv[1], int(sys.argv[2])):
+            threading.Timer(float(sys.argv[3]), lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
 
-Recorder.event = event  # type: ignore[method-assign]
-sys.exit(main(sys.argv[2:]))
+    with at_phases(die):
+        sys.exit(main(sys.argv[4:]))

@@ -1,4 +1,7 @@
-"""A reward that a random model gets in part: what `test_resume.py` learns from. Ray puts this folder on its path."""
+"""A reward that a random model gets in part: what `test_resume.py` learns from.
+
+The workers of `short_runs.cluster` have this folder on their path.
+"""
 
 from __future__ import annotations
 

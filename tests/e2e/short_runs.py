@@ -1,4 +1,4 @@
-"""Short runs of the command line in a process of their own; some are killed, of some is kept what a kill would leave.
+"""Short runs of the command line; some are killed, of some is kept what a kill would leave.
 
 They join one Ray cluster, which saves each of them the seconds that a cluster of its own takes to come and go.
 """
@@ -6,17 +6,24 @@ They join one Ray cluster, which saves each of them the seconds that a cluster o
 from __future__ import annotations
 
 import atexit
+import io
+import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import orjson
+from dying import at_phases
 from ray.cluster_utils import Cluster
+
+from raylign.cli import main
 
 HERE = Path(__file__).parent
 
@@ -24,6 +31,7 @@ HERE = Path(__file__).parent
 @cache
 def cluster() -> str:
     """The address of the cluster, started when first asked for."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])  # of its workers
     head = {"num_cpus": 6, "include_dashboard": False, "object_store_memory": 300_000_000}
     running = Cluster(initialize_head=True, head_node_args=head)
     atexit.register(running.shutdown)
@@ -34,25 +42,38 @@ Moment: TypeAlias = tuple[str, int]  # a phase, and the step of the stage that i
 
 
 def train(
-    folder: Path,
-    overrides: Sequence[str],
-    die: tuple[str, int, float] | None = None,
-    keep: Mapping[Path, Moment] = MappingProxyType({}),
-    status: int = 0,
+    folder: Path, overrides: Sequence[str], keep: Mapping[Path, Moment] = MappingProxyType({}), status: int = 0
 ) -> str:
-    """Run to this exit status, or to a death by SIGKILL `(phase, step, delay in s)` that must come; what it printed.
+    """Run the command line here, to this exit status; what it printed.
 
     keep: folders that become what a death at a moment would have left of `folder`: `train` resumes from them.
     """
-    left = [[*moment, str(path)] for path, moment in keep.items()]
-    orders = orjson.dumps({"kill": die or [], "keep": left, "run": str(folder)}).decode()
-    command = [sys.executable, str(HERE / "dying.py"), orders, "train", *overrides]
-    command += [f"run.dir={folder}", f"cluster.address={cluster()}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-    expected = -signal.SIGKILL if die else status
-    assert done.returncode == expected, f"{die}: {done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+
+    def copy(phase: str, step: int) -> None:
+        for path, moment in keep.items():
+            if moment == (phase, step):  # no checkpoint is being written: only the driver, who waits, saves
+                shutil.copytree(folder, path)
+
+    printed = io.StringIO()
+    with at_phases(copy), redirect_stdout(printed):
+        found = main(["train", *overrides, *places(folder)])
+    assert found == status, printed.getvalue()[-3000:]
     assert all(path.exists() for path in keep), f"the run never came to one of {list(keep.values())}"
-    return done.stdout
+    return printed.getvalue()
+
+
+def killed(folder: Path, overrides: Sequence[str], phase: str, step: int, delay: float) -> None:
+    """Run in a process of its own, to a death by SIGKILL `delay` seconds into a phase, which must come."""
+    command = [sys.executable, str(HERE / "dying.py"), phase, str(step), str(delay), "train"]
+    done = subprocess.run(
+        [*command, *overrides, *places(folder)], capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+
+
+def places(folder: Path) -> list[str]:
+    """Where a run lives."""
+    return [f"run.dir={folder}", f"cluster.address={cluster()}"]
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

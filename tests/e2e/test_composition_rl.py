@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from short_runs import steps, train
+from short_runs import killed, steps, train
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 SHAPE = [
@@ -59,7 +59,7 @@ G_OPD = [
 
 def test_curriculum_with_another_recipes_shaper_survives_a_kill_behind_the_switch(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    train(folder, RUN, die=("learn", 4, 0.0))
+    killed(folder, RUN, "learn", 4, 0.0)
     before = steps(folder, "rl")
     train(folder, RUN)
     found = steps(folder, "rl")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from short_runs import lines, steps, train, weights
+from short_runs import killed, lines, steps, train, weights
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 RUN = [
@@ -39,13 +39,13 @@ def first_weights(folder: Path) -> bytes:
 
 
 def test_killed_at_five_points_and_resumed_is_bit_equal(tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole, again = tmp_path / "whole", tmp_path / "again"
     train(whole, [*RUN, "run.save_every=1"])
     deaths = [("rollout", 1, 0.05), ("reward", 2, 0.0), ("learn", 3, 0.03), ("save", 3, 0.01), ("publish", 5, 0.005)]
-    for die in deaths:
-        train(killed, [*RUN, "run.save_every=2"], die)
-    train(killed, [*RUN, "run.save_every=2"])
-    assert weights(killed, "rl") == weights(whole, "rl")
+    for death in deaths:
+        killed(again, [*RUN, "run.save_every=2"], *death)
+    train(again, [*RUN, "run.save_every=2"])
+    assert weights(again, "rl") == weights(whole, "rl")
     assert weights(whole, "rl") != first_weights(whole), "nothing was learned"
-    assert [row["step"] for row in steps(killed, "rl")] == list(range(1, 8)), "a step is missing or doubled"
-    assert [event["kind"] for event in lines(killed / "events.jsonl")].count("resumed") >= 4
+    assert [row["step"] for row in steps(again, "rl")] == list(range(1, 8)), "a step is missing or doubled"
+    assert [event["kind"] for event in lines(again / "events.jsonl")].count("resumed") >= 4
