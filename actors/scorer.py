@@ -6,8 +6,11 @@ the forward pass with the learner.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,7 @@ import ray
 from raylign.actors.learner.ranks import RankGroup, node_address, plain_errors
 from raylign.actors.learner.spec import LearnerSpec, RankTokens, scatter
 from raylign.columns import Columns
+from raylign.errors import LearnerError
 from raylign.packing import pack
 from raylign.records import Float32s
 from raylign.telemetry.logs import redirect_output
@@ -67,17 +71,27 @@ class ScorerWorker:
 
 
 class ScorerGroup:
-    """A frozen model on `spec.learner.ranks` actors. Its failures end it, like a learner's.
+    """A frozen model on `spec.learner.ranks` actors. Dead ranks are replaced: there is nothing that they could lose.
 
     spec: model_path, dtype, temperature, deadline_s, and of `learner` the ranks, threads, gpus, micro_batch_tokens,
-    share_prompts and logprob_chunk. options: placement of a rank, as Ray actor options.
+    share_prompts, logprob_chunk and max_restarts. options: placement of a rank, as Ray actor options.
+    restarted: is told why the ranks are replaced.
     """
 
     def __init__(
-        self, spec: LearnerSpec, *, name: str, log_dir: Path | str, options: Callable[[int], dict[str, Any]]
+        self,
+        spec: LearnerSpec,
+        *,
+        name: str,
+        log_dir: Path | str,
+        options: Callable[[int], dict[str, Any]],
+        restarted: Callable[[LearnerError], None] = lambda cause: None,
     ) -> None:
         self._spec = spec
-        self._group = RankGroup(ScorerWorker, f"scorer-{name}", spec.learner.ranks, log_dir, options)
+        self._ranks = partial(RankGroup, ScorerWorker, f"scorer-{name}", spec.learner.ranks, log_dir, options)
+        self._group = self._ranks()
+        self._restarted, self._restarts = restarted, 0
+        self._one_at_a_time = asyncio.Lock()
 
     async def start(self) -> None:
         """Create the actors and load the model."""
@@ -87,9 +101,28 @@ class ScorerGroup:
         await self._group.call("load", self._spec, deadline=self._spec.deadline_s)
 
     async def logprobs(self, batch: Columns) -> Float32s:
-        """[N] log-probs at the spec's temperature; 0 off the loss mask."""
-        parts = await self._group.call("logprobs", ray.put(batch), deadline=self._spec.deadline_s)
-        return scatter(parts, batch.tokens)
+        """[N] log-probs at the spec's temperature; 0 off the loss mask.
+
+        Raises LearnerError when ranks failed more than `learner.max_restarts` times.
+        """
+        async with self._one_at_a_time:
+            while True:
+                try:
+                    parts = await self._group.call("logprobs", ray.put(batch), deadline=self._spec.deadline_s)
+                    return scatter(parts, batch.tokens)
+                except LearnerError as cause:
+                    await self._replace(cause)
+
+    async def _replace(self, cause: LearnerError) -> None:
+        """New ranks with the same model; raises the cause when there were enough of them."""
+        if self._restarts >= self._spec.learner.max_restarts:
+            raise cause
+        self._restarts += 1
+        self._restarted(cause)
+        self._group.kill()
+        self._group = self._ranks()
+        with suppress(LearnerError):  # the next call meets the dead ranks and says so
+            await self.start()
 
     async def close(self) -> None:
         """End the actors."""

@@ -24,7 +24,7 @@ from raylign.config.build import build
 from raylign.config.schema import Config, JudgeConfig, LearnerConfig, Node, OptimConfig, SamplingConfig, ScorerConfig
 from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts
-from raylign.errors import RunError
+from raylign.errors import LearnerError, RunError
 from raylign.evaluate import Evaluation, Evaluator
 from raylign.models.tiny import build_tiny_model
 from raylign.placement import Placement
@@ -260,6 +260,7 @@ class RunContext:
                 name=name,
                 log_dir=self.log_dir,
                 options=lambda index: self.placement.options(f"scorer/{name}", index),
+                restarted=lambda cause: self._replaced(name, cause),
             )
             self._scorers[name] = (path, group)
             await group.start()
@@ -272,6 +273,10 @@ class RunContext:
             tokenizer=self.tokenizer if own is None and extra is not None else own,
             context=extra,
         )
+
+    def _replaced(self, name: str, cause: LearnerError) -> None:
+        self.recorder.event("scorer_restarted", scorer=name, cause=str(cause))
+        self.progress.message(f"scorer {name} died and is replaced: {cause}")
 
     async def end_learners(self) -> None:
         """End policy and critic; the next call of `learner` or `critic` starts new ranks."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from learner_cases import (
     CROSS_ENTROPY,
@@ -197,15 +198,35 @@ def test_calls_that_do_not_fit_the_model(start_group: Callable[[int], Any], tiny
         run(group.logprobs(BATCHES[0]))
 
 
-def test_scorer_equals_transformers(ray_session: None, tiny_model: Path, tmp_path: Path) -> None:
+def test_scorer_equals_transformers_also_after_a_death(ray_session: None, tiny_model: Path, tmp_path: Path) -> None:
     from raylign.actors.scorer import ScorerGroup
 
+    causes: list[LearnerError] = []
     spec = LearnerSpec(
-        model_path=str(tiny_model), learner=learner_config(ranks=2), total_steps=0, temperature=0.9, deadline_s=120
+        model_path=str(tiny_model),
+        learner=learner_config(ranks=2, max_restarts=1),
+        total_steps=0,
+        temperature=0.9,
+        deadline_s=120,
     )
-    group = ScorerGroup(spec, name="reference", log_dir=tmp_path, options=lambda rank: {"num_cpus": 0.5})
+    group = ScorerGroup(
+        spec, name="reference", log_dir=tmp_path, options=lambda rank: {"num_cpus": 0.5}, restarted=causes.append
+    )
+    expected = reference_logprobs(tiny_model, BATCHES[0], 0.9)
     run(group.start())
-    got = run(group.logprobs(BATCHES[0]))
-    run(group.close())
-    np.testing.assert_allclose(got, reference_logprobs(tiny_model, BATCHES[0], 0.9), atol=1e-5)
+    np.testing.assert_allclose(run(group.logprobs(BATCHES[0])), expected, atol=1e-5)
     assert (tmp_path / "scorer-reference-1.log").exists()
+    kill_a_scorer()
+    np.testing.assert_allclose(run(group.logprobs(BATCHES[0])), expected, atol=1e-5)
+    assert len(causes) == 1 and "scorer-reference.logprobs failed on rank" in str(causes[0])
+    kill_a_scorer()
+    with pytest.raises(LearnerError, match="the process died"):
+        run(group.logprobs(BATCHES[0]))
+    run(group.close())
+
+
+def kill_a_scorer() -> None:
+    children = psutil.Process().children(recursive=True)
+    victim = next(child for child in children if " ".join(child.cmdline()).startswith("ray::ScorerWorker"))
+    victim.kill()
+    victim.wait(20)
