@@ -1,6 +1,6 @@
-"""Run the command line in this process and die by SIGKILL, `delay` seconds into a phase of a step.
+"""Run the command line in this process and die by SIGKILL, `delay` seconds into a phase of a step of a stage.
 
-python tests/e2e/dying.py rollout 1 0.05 train recipe=grpo ...
+python tests/e2e/dying.py rl rollout 1 0.05 train recipe=grpo ...
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from raylign.telemetry.recorder import Recorder
 
 
 @contextmanager
-def at_phases(do: Callable[[str, int], None]) -> Iterator[None]:
-    """Call `do(phase, step of the stage)` when a phase begins. The driver stands still until it returns."""
+def at_phases(do: Callable[[str, str, int], None]) -> Iterator[None]:
+    """Call `do(stage, phase, step of the stage)` when a phase begins. The driver stands still until it returns."""
     written = Recorder.event
 
     def event(self: Recorder, kind: str, **fields: Any) -> None:
         written(self, kind, **fields)
         if kind == "phase":
-            do(fields["phase"], fields["stage_step"])
+            do(fields["stage"], fields["phase"], fields["stage_step"])
 
     Recorder.event = event  # type: ignore[method-assign]
     try:
@@ -36,9 +36,9 @@ def at_phases(do: Callable[[str, int], None]) -> Iterator[None]:
 
 if __name__ == "__main__":
 
-    def die(phase: str, step: int) -> None:
-        if (phase, step) == (sys.argv[1], int(sys.argv[2])):
-            threading.Timer(float(sys.argv[3]), lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+    def die(stage: str, phase: str, step: int) -> None:
+        if [stage, phase, str(step)] == sys.argv[1:4]:
+            threading.Timer(float(sys.argv[4]), lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
 
     with at_phases(die):
-        sys.exit(main(sys.argv[4:]))
+        sys.exit(main(sys.argv[5:]))

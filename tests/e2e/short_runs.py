@@ -38,7 +38,7 @@ def cluster() -> str:
     return str(running.address)
 
 
-Moment: TypeAlias = tuple[str, int]  # a phase, and the step of the stage that it belongs to
+Moment: TypeAlias = tuple[str, str, int]  # a stage, a phase, and the step of the stage that it belongs to
 
 
 def train(
@@ -49,9 +49,9 @@ def train(
     keep: folders that become what a death at a moment would have left of `folder`: `train` resumes from them.
     """
 
-    def copy(phase: str, step: int) -> None:
+    def copy(*now: str | int) -> None:
         for path, moment in keep.items():
-            if moment == (phase, step):  # no checkpoint is being written: only the driver, who waits, saves
+            if moment == now:  # no checkpoint is being written: only the driver, who waits, saves
                 shutil.copytree(folder, path)
 
     printed = io.StringIO()
@@ -62,9 +62,9 @@ def train(
     return printed.getvalue()
 
 
-def killed(folder: Path, overrides: Sequence[str], phase: str, step: int, delay: float) -> None:
-    """Run in a process of its own, to a death by SIGKILL `delay` seconds into a phase, which must come."""
-    command = [sys.executable, str(HERE / "dying.py"), phase, str(step), str(delay), "train"]
+def killed(folder: Path, overrides: Sequence[str], moment: Moment, delay: float) -> None:
+    """Run in a process of its own, to a death by SIGKILL `delay` seconds after a moment, which must come."""
+    command = [sys.executable, str(HERE / "dying.py"), *map(str, moment), str(delay), "train"]
     done = subprocess.run(
         [*command, *overrides, *places(folder)], capture_output=True, text=True, timeout=280, check=False
     )

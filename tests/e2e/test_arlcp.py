@@ -39,7 +39,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("arlcp") / "whole"
-    train(folder, SMALL, keep={folder.with_name("killed"): ("score", 2)})
+    train(folder, SMALL, keep={folder.with_name("killed"): ("rl", "score", 2)})
     return folder
 
 

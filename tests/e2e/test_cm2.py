@@ -35,7 +35,7 @@ SMALL = [
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Imitates dialogues, then learns; beside it `killed`, what a death while step 1 is scored would have left."""
     folder = tmp_path_factory.mktemp("cm2") / "whole"
-    train(folder, SMALL, keep={folder.with_name("killed"): ("score", 1)})
+    train(folder, SMALL, keep={folder.with_name("killed"): ("rl", "score", 1)})
     return folder
 
 

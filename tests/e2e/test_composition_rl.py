@@ -59,8 +59,9 @@ G_OPD = [
 
 def test_curriculum_with_another_recipes_shaper_survives_a_kill_behind_the_switch(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    killed(folder, RUN, "learn", 4, 0.0)
+    killed(folder, RUN, ("rl", "learn", 4), delay=0.0)
     before = steps(folder, "rl")
+    assert len(before) == 4
     train(folder, RUN)
     found = steps(folder, "rl")
     assert len(found) == 5 and [row["step"] for row in found[: len(before)]] == [row["step"] for row in before]

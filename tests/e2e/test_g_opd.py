@@ -29,7 +29,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("g_opd") / "whole"
-    train(folder, SMALL, keep={folder.with_name("killed"): ("learn", 2)})
+    train(folder, SMALL, keep={folder.with_name("killed"): ("distill", "learn", 2)})
     return folder
 
 

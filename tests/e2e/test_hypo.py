@@ -75,11 +75,12 @@ KILLED = [
 ]
 
 
-LEFT = {"scoring": ("score", 0), "learning": ("learn", 3)}  # what deaths at these moments would have left
+LEFT = {"scoring": ("preference", "score", 0), "learning": ("preference", "learn", 3)}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Beside it what deaths at the moments of `LEFT` would have left."""
     folder = tmp_path_factory.mktemp("hypo") / "whole"
     train(folder, KILLED, keep={folder.with_name(name): moment for name, moment in LEFT.items()})
     return folder

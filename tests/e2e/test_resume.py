@@ -42,8 +42,8 @@ def test_killed_at_five_points_and_resumed_is_bit_equal(tmp_path: Path) -> None:
     whole, again = tmp_path / "whole", tmp_path / "again"
     train(whole, [*RUN, "run.save_every=1"])
     deaths = [("rollout", 1, 0.05), ("reward", 2, 0.0), ("learn", 3, 0.03), ("save", 3, 0.01), ("publish", 5, 0.005)]
-    for death in deaths:
-        killed(again, [*RUN, "run.save_every=2"], *death)
+    for phase, step, delay in deaths:
+        killed(again, [*RUN, "run.save_every=2"], ("rl", phase, step), delay)
     train(again, [*RUN, "run.save_every=2"])
     assert weights(again, "rl") == weights(whole, "rl")
     assert weights(whole, "rl") != first_weights(whole), "nothing was learned"

@@ -40,7 +40,7 @@ GRPO = "credit={_target_: raylign.objectives.credit.GroupCredit}"
 @pytest.fixture(scope="module")
 def ppo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tsr") / "whole"
-    train(folder, [*SMALL, *PPO], keep={folder.with_name("killed"): ("learn", 1)})
+    train(folder, [*SMALL, *PPO], keep={folder.with_name("killed"): ("rl", "learn", 1)})
     return folder
 
 
