@@ -129,7 +129,8 @@ def make_plan(config: Config) -> Plan:
     try:
         facts = model_facts(config.model)
     except ValueError as cause:
-        raise PlanError(f"model.path = {config.model.path}: {cause}") from cause
+        fix = "name a folder, or a Hub id, that can be read here: the plan is made from the model's size"
+        raise PlanError(f"model.path = {config.model.path}: {cause}; fix: {fix}") from cause
     listed = stages(config)
     wanted = frozenset().union(*(roles_of(stage) for stage in listed)) if listed else frozenset[str]()
     streams = streams_needed(config)
