@@ -83,7 +83,7 @@ test: $(STAMP) browser ## pure tests, then those on real Ray, vLLM and DeepSpeed
 	echo "== engine tests"
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "(ray or vllm or deepspeed) and not e2e and not gpu" $(ARGS) || [ $$? -eq 5 ]
 	echo "== whole runs" # apart, because they start Ray clusters of their own
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "e2e and not gpu" $(ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "e2e and not gpu" tests/e2e tests/chaos $(ARGS) || [ $$? -eq 5 ]
 
 lint: $(STAMP) ## layout guard, ruff, mypy
 	@for part in platform platform/hydra_plugins; do

@@ -28,6 +28,15 @@ os.environ.update(
 ROOT = Path(__file__).resolve().parents[1]
 
 
+LONG = ("test_variants.py", "test_chaos.py", "test_resume.py", "test_nodes.py", "test_hypo.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files of whole runs come first, so that no worker waits for another one's last file."""
+    whole = {item.path for item in items if item.get_closest_marker("e2e")}
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path in whole and item.path.name in LONG else 99)
+
+
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """A local cluster of 4 logical CPUs, shared by the whole session. Tests must end the actors that they start."""
