@@ -30,7 +30,7 @@ SMALL = [
     "stages.rl.steps=4",
     "stages.rl.prompts_per_step=4",
     "stages.rl.group_size=4",
-    "run.save_every=1",
+    "run.save_every=2",
     "telemetry.progress=none",
     "telemetry.rollouts_per_step=0",
 ]

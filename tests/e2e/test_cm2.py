@@ -21,7 +21,7 @@ SMALL = [
     "~stages.after",
     "stages.sft.steps=160",
     "stages.sft.batch_size=16",
-    "run.save_every=1",
+    "run.save_every=2",
     "stages.rl.steps=3",
     "stages.rl.prompts_per_step=4",
     "stages.rl.group_size=6",
@@ -33,9 +33,9 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Imitates dialogues, then learns; beside it `killed`, what a death while step 1 is scored would have left."""
+    """Imitates dialogues, then learns; beside it `killed`, what a death while step 3 is scored would have left."""
     folder = tmp_path_factory.mktemp("cm2") / "whole"
-    train(folder, SMALL, keep={folder.with_name("killed"): ("rl", "score", 1)})
+    train(folder, SMALL, keep={folder.with_name("killed"): ("rl", "score", 2)})
     return folder
 
 
@@ -93,7 +93,7 @@ def test_every_figure_of_the_digest_is_logged(undisturbed: Path) -> None:
 
 def test_killed_and_resumed_is_bit_equal(undisturbed: Path) -> None:
     folder = undisturbed.with_name("killed")
-    assert len(steps(folder, "rl")) == 1
+    assert len(steps(folder, "rl")) == 2
     train(folder, SMALL)
     assert weights(folder, "rl") == weights(undisturbed, "rl")
 

@@ -36,7 +36,7 @@ RUN = [
     # every ratio is above -1, so the depth rises after three steps
     "source.curriculum={depths: [1, 2], trigger: solve_all, solve_all_above: -1, solve_all_steps: 3}",
     "shaper={_target_: raylign.recipes.arlcp.ReflectionPenalty}",
-    "run.save_every=1",
+    "run.save_every=2",
 ]
 G_OPD = [
     "recipe=g_opd",
