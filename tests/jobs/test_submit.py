@@ -20,7 +20,7 @@ from raylign.telemetry.recorder import read_lines
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]  # `ray job` finds its head only where no other Ray runs
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 40
+STEPS = 200  # more than are made until the job is stopped, also on a quick machine
 TINY = [
     "recipe=grpo",
     "scale=tiny",
