@@ -100,6 +100,15 @@ def test_run_errors_end_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert Runner.seen is not None and Runner.seen[2] == ["recipe=grpo", "seed=4"]
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = subprocess.Popen(
+        [sys.executable, "-m", "raylign.cli", "recipes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert command.stdout is not None and command.stderr is not None
+    command.stdout.close()
+    assert (command.stderr.read(), command.wait()) == (b"", 141)
+
+
 def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, "No space left on device", "outputs/x/metrics.jsonl")

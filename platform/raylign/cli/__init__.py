@@ -14,7 +14,7 @@ from raylign.cli import doctor, export, k8s, plan, recipes, submit, train, view
 from raylign.errors import ConfigError, DataError, PlanError, RaylignError, no_space
 
 COMMANDS = (train, submit, k8s, plan, view, recipes, export, doctor)
-USAGE_ERROR, RUN_ERROR = 2, 1
+USAGE_ERROR, RUN_ERROR, PIPE_CLOSED = 2, 1, 141
 EPILOG = """\
 examples:
   raylign train recipe=grpo scale=tiny                       the tiny model on a laptop, minutes
@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(f"raylign {parsed.command}: {error}\n")
         return USAGE_ERROR if isinstance(error, (ConfigError, PlanError, DataError)) else RUN_ERROR
+    except BrokenPipeError:  # whoever read the screen (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     except OSError as error:
         if error.errno != errno.ENOSPC or parsed.trace:
             raise
