@@ -17,7 +17,7 @@ from raylign.records import Float32s
 
 EXTENSION = "raylign.actors.rollout.weight_extension.WeightExtension"
 SHARED_MEMORY = "/dev/shm"
-LOOK_S = 0.2
+LOOK_S = 0.2  # between two looks at whether the engine core lives, during a call
 
 
 class AsyncLLMEngine(Engine):

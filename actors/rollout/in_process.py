@@ -247,6 +247,7 @@ class InProcessEngine(Engine):
         from raylign.actors.rollout import cpu_patches
         from raylign.actors.rollout import vllm_io as io
 
+        gc.enable()
         self._io, self._patches = io, cpu_patches
         self.tokenizer = AutoTokenizer.from_pretrained(
             self.spec.model_path, trust_remote_code=self.spec.trust_remote_code
@@ -256,7 +257,6 @@ class InProcessEngine(Engine):
         self._engine.set_weight_version(str(self.version))
         if not self.spec.gpu:
             cpu_patches.draw_seeds_in_blocks(self._engine.model_executor.driver_worker.model_runner)
-        gc.enable()
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 100)

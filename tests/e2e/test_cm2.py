@@ -98,10 +98,13 @@ def test_killed_and_resumed_is_bit_equal(undisturbed: Path) -> None:
     assert weights(folder, "rl") == weights(undisturbed, "rl")
 
 
-def test_a_finer_level_gives_calls_of_one_rollout_their_own_advantages(undisturbed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("level", ["turn", "step"])
+def test_finer_levels_give_calls_of_one_rollout_their_own_advantages(
+    undisturbed: Path, tmp_path: Path, level: str
+) -> None:
     judged = ["environment.fn.examiner.judge.model.settings={flip:0.2}", "environment.fn.examiner.independent=true"]
     warm = ["~stages.sft", f"model.path={undisturbed / 'stages' / 'sft' / 'model'}"]
-    train(tmp_path / "run", [*SMALL, *warm, *judged, "stages.rl.steps=1", "credit.level=step"])
+    train(tmp_path / "run", [*SMALL, *warm, *judged, "stages.rl.steps=1", f"credit.level={level}"])
     (row,) = steps(tmp_path / "run", "rl")
     assert row["credit/advantage_abs"] > 0
     assert row["grad_norm"] > 0
