@@ -74,6 +74,9 @@ browser: ## Chromium for the tests of the report, where apt-get can install it; 
 	fi
 	echo "no chromium, and no way to install it: the tests of the report in a browser are skipped"
 
+# hundreds of processes start; without bytecode each would compile our sources, and pytest its tests, anew
+test test-cluster: export PYTHONDONTWRITEBYTECODE =
+
 test-cluster: $(STAMP) ## jobs submitted to a Ray head of their own (no other Ray may run on the machine)
 	@$(BIN)/python -m pytest -q -m cluster $(ARGS)
 

@@ -51,6 +51,9 @@ class LearnerWorker:
         import deepspeed
         import torch
 
+        import raylign.actors.learner.engine  # noqa: F401 - `load` needs it; imported with the others
+
+        gc.freeze()
         gc.enable()
         torch.set_num_threads(threads)
         self._device = torch.device("cuda", 0) if gpu else torch.device("cpu")

@@ -247,6 +247,7 @@ class InProcessEngine(Engine):
         from raylign.actors.rollout import cpu_patches
         from raylign.actors.rollout import vllm_io as io
 
+        gc.freeze()  # vLLM collects by force while it loads: four times half a second, were the modules looked at
         gc.enable()
         self._io, self._patches = io, cpu_patches
         self.tokenizer = AutoTokenizer.from_pretrained(

@@ -103,6 +103,8 @@ def _start(config: ClusterConfig, plan: Plan) -> None:
     # what later `ray` commands do. A token of this run alone keeps the door shut and leaves nothing behind.
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # Workers that Ray starts ahead lack the variables of our actors and would never be used.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     node, begun = local_node(config, plan), time.monotonic()
     while True:
         try:

@@ -24,6 +24,7 @@ from benchmarks.sides.chaos import (
     steps_of,
     weights_of,
 )
+from short_runs import train
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -31,7 +32,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
-    ended(disturbed(folder, RUN, []))
+    train(folder, RUN)
     return folder
 
 

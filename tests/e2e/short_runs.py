@@ -26,12 +26,13 @@ from ray.cluster_utils import Cluster
 from raylign.cli import main
 
 HERE = Path(__file__).parent
+PATHS = (HERE, HERE.parents[1])  # where the cluster's workers find `letters` and `benchmarks`
 
 
 @cache
 def cluster() -> str:
     """The address of the cluster, started when first asked for."""
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])  # of its workers
+    os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, PATHS), os.environ.get("PYTHONPATH", "")])
     head = {"num_cpus": 6, "include_dashboard": False, "object_store_memory": 300_000_000}
     running = Cluster(initialize_head=True, head_node_args=head)
     atexit.register(running.shutdown)

@@ -25,7 +25,6 @@ RUN = [
     "stages.rl.eval_every=0",
     "objective.old_logprob=recompute",
     "rollout.sampling.max_tokens=24",
-    "learner.ranks=2",
     "data.size=256",
     "data.holdout=16",
     "rewards.correct.fn={_target_: raylign.actors.reward.python.PythonFunction, path: letters.share_of_letters}",

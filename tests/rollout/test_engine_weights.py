@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raylign.actors.rollout import cpu_patches
 from raylign.contracts import Sampling
 from raylign.errors import EngineDeadError
 
@@ -71,7 +70,7 @@ def test_an_update_in_mid_generation_marks_every_token(engine, run, reference, p
 def test_a_head_that_is_not_repacked_is_caught(make, run, reference, publish, monkeypatch):
     engine = make()
     run(publish(engine, reference.perturbed(1).update(1)))
-    monkeypatch.setattr(cpu_patches, "repack_head", lambda model: None)
+    monkeypatch.setattr("raylign.actors.rollout.cpu_patches.repack_head", lambda model: None)
     with pytest.raises(EngineDeadError, match="weights of version 2 are not live"):
         run(publish(engine, reference.perturbed(2).update(2)))
     with pytest.raises(EngineDeadError, match="not live"):

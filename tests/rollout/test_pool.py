@@ -51,6 +51,12 @@ def pool(make_pool: Callable[..., VllmRolloutPool]) -> VllmRolloutPool:
     return make_pool(2)
 
 
+@pytest.fixture(scope="module")
+def lonely(make_pool: Callable[..., VllmRolloutPool]) -> VllmRolloutPool:
+    """One worker, whose second death is the end of it."""
+    return make_pool(1, max_restarts=1)
+
+
 def tasks_of(prompts: list[list[int]], n: int = 4, max_tokens: int = 150) -> list[RolloutTask]:
     return [
         RolloutTask(
@@ -88,11 +94,9 @@ def undisturbed(pool: VllmRolloutPool, run: Callable[..., Any], random_prompts: 
     return tasks, tokens(run(gather(pool, tasks)))
 
 
-def test_two_pools_draw_the_same(make_pool, undisturbed, run):
+def test_two_pools_draw_the_same(lonely, undisturbed, run):
     tasks, expected = undisturbed
-    other = make_pool(1)
-    assert tokens(run(gather(other, tasks))) == expected
-    run(other.close())
+    assert tokens(run(gather(lonely, tasks))) == expected
 
 
 def test_publish_reaches_every_worker_and_score_agrees(pool, run, reference, random_prompts):
@@ -137,11 +141,11 @@ def test_a_worker_killed_in_mid_generation_costs_no_draw(pool, undisturbed, run)
     assert tokens(run(gather(pool, tasks))) == expected  # the rebuilt worker serves too
 
 
-def test_a_rebuilt_worker_has_the_last_weights(make_pool, run, reference, random_prompts):
+def test_a_rebuilt_worker_has_the_last_weights(lonely, run, reference, random_prompts):
     """Alone, so that its draws must wait for it."""
     import ray
 
-    pool = make_pool(1, max_restarts=1)
+    pool = lonely
     changed = reference.perturbed(60)
     run(pool.publish(changed.update(9, put=ray.put)))
     tasks = tasks_of(random_prompts(6, seed=23))
