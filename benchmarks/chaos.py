@@ -52,6 +52,7 @@ ROLES = {  # role -> what is run
     "node": NODES,  # a raylet with the second rollout worker; another one joins
     "disk": RUN,  # filled to the last byte; emptied before the same command is given again
 }
+WELL = {"sync": "as if left in peace", "async": "every draw learned from once, none too old"}
 SPACING = 2  # steps for each kill: the next one meets a run that has recovered
 
 
@@ -132,7 +133,7 @@ def main() -> int:
     for role in args.roles.split(","):
         found = results[role] = one_role(role, args.kills, args.mode, args.folder)
         struck = f"{found['struck']} of {args.kills} kills struck in {found['seconds']} s"
-        print(f"{role}: {struck}: {'; '.join(found['wrong']) or 'as if left in peace'}", flush=True)
+        print(f"{role}: {struck}: {'; '.join(found['wrong']) or WELL[args.mode]}", flush=True)
     write("chaos", {"environment": environment(), "mode": args.mode, "results": results})
     return 1 if any(found["wrong"] or found["struck"] < args.kills for found in results.values()) else 0
 

@@ -58,6 +58,8 @@ def test_the_same_command_repeats_only_what_failed(tmp_path: Path) -> None:
     assert [point["status"] for point in json.loads(Path("mine/results.json").read_text())["points"]] == [0, 1, 0]
     assert sweep([*command, "sweep.launcher.parallel=3"]) == 0, "how it is run is no part of what it is"
     assert calls(tmp_path / "mine") == [1, 2, 1]
+    took = [point["seconds"] for point in json.loads(Path("mine/results.json").read_text())["points"]]
+    assert [seconds is None for seconds in took] == [True, False, True], "what did not run again took no 0 seconds"
     with pytest.raises(RunError, match="another sweep"):
         sweep(["recipe=grpo", "seed=1,9", "sweep.dir=mine"])
 

@@ -17,6 +17,10 @@ from raylign.errors import RaylignError
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 TOKEN_FILE = Path("~/.ray/auth_token")
+NO_AGENT_FIX = (
+    "\n  fix: the head may still be starting, then try again; or another Ray on its machine (a local run, too) took "
+    "its agent's port, 52365: end that one, or start the head with `--dashboard-agent-listen-port` and another"
+)
 OVER = {"SUCCEEDED": 0, "FAILED": 1, "STOPPED": 3}  # status -> exit status of a command that waited for it
 
 
@@ -150,4 +154,5 @@ def _named(address: str) -> Iterator[None]:
             "  fix: start a cluster with `ray start --head`, or name its dashboard: --address http://<head>:8265"
         ) from cause
     except (RuntimeError, ValueError) as cause:
-        raise JobError(f"the job server at {address} refuses: {cause}") from cause
+        fix = NO_AGENT_FIX if "No available agent" in str(cause) else ""
+        raise JobError(f"the job server at {address} refuses: {cause}{fix}") from cause

@@ -117,14 +117,15 @@ class _Driver:
     def _collect(self, stopping: bool = False) -> None:
         for entry in list(self._running):
             point, handle, started = entry
-            point.status, point.seconds = handle.poll(), time.monotonic() - started
+            point.status, seconds = handle.poll(), time.monotonic() - started
+            point.seconds = seconds
             if point.status is None:
                 continue
             self._running.remove(entry)
             if point.status == STOPPED or (stopping and point.status != 0):  # no verdict: it goes on another time
-                say(f"[{point.name}] stopped after {duration(point.seconds)}")
+                say(f"[{point.name}] stopped after {duration(seconds)}")
             else:
-                self._end(point, f"exit {point.status} after {duration(point.seconds)}")
+                self._end(point, f"exit {point.status} after {duration(seconds)}")
 
     def _end(self, point: Point, how: str) -> None:
         judge(point, self._metric)

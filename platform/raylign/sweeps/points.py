@@ -26,7 +26,7 @@ class Point:
     varied: list[str]
     folder: Path
     status: int | None = None  # exit status; None: not ended
-    seconds: float = 0.0
+    seconds: float | None = None  # in this call of the sweep; None: it did not run in it
     value: float | None = None  # of the sweep's metric; None: not measured
     over: bool = False  # ended in an earlier call of the sweep, whatever it came to: not run again
 

@@ -35,7 +35,8 @@ class Results:
         for point in self.points:
             status = "-" if point.status is None else str(point.status)
             value = "-" if point.value is None else f"{point.value:.4g}"
-            rows.append([point.name, " ".join(point.varied), status, duration(point.seconds), value])
+            seconds = "-" if point.seconds is None else duration(point.seconds)
+            rows.append([point.name, " ".join(point.varied), status, seconds, value])
         return f"{table(['point', 'settings', 'exit', 'time', self.metric], rows)}\n{self._best()}"
 
     def write(self) -> None:
@@ -47,7 +48,7 @@ class Results:
                 "settings": dict(text.split("=", 1) for text in point.varied),
                 "overrides": point.overrides,
                 "status": point.status,
-                "seconds": round(point.seconds, 1),
+                "seconds": None if point.seconds is None else round(point.seconds, 1),
                 "value": point.value,
             }
             for point in self.points
