@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -52,7 +53,8 @@ def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] 
         recorder.settings(resolved, overrides)
         progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
         progress.message(describe(cfg))
-        placed = connect(cfg.cluster, plan)
+        with importing_ahead():
+            placed = connect(cfg.cluster, plan)
         check_shared(folder.path)
         placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
         context = RunContext(cfg, folder, recorder, progress, placement)
@@ -62,6 +64,21 @@ def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] 
         recorder.close()
         shutdown()
         folder.close()
+
+
+@contextmanager
+def importing_ahead() -> Iterator[None]:
+    """Import what every run needs next, two seconds' worth, while Ray comes up in processes of its own."""
+    ahead = threading.Thread(target=_import_tokenizers)
+    ahead.start()
+    try:
+        yield
+    finally:
+        ahead.join()
+
+
+def _import_tokenizers() -> None:
+    from transformers import PreTrainedTokenizerFast  # noqa: F401
 
 
 def closing(summary: Mapping[str, Any], report: Any) -> str:
@@ -86,6 +103,7 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
             if result is None:
                 if engines_may_start(context.cfg, listed[index:]):
                     context.start_engines()
+                    await asyncio.sleep(0.05)  # they are begun before the stage reads its data, which takes seconds
                 context.recorder.event("stage_started", stage=name, model=context.model_path)
                 stage = build(node, f"stages.{name}", tuple(context.cfg.run.allow_targets), name=name)
                 result = {"started_from": context.model_path, **await stage.run(context)}
