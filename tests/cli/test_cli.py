@@ -109,6 +109,15 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert (command.stderr.read(), command.wait()) == (b"", 141)
 
 
+def test_a_broken_pipe_elsewhere_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> int:
+        raise BrokenPipeError(errno.EPIPE, "a worker is gone")
+
+    monkeypatch.setattr("raylign.recipes.run.train", broken)
+    with pytest.raises(BrokenPipeError, match="a worker is gone"):
+        main(["train", "recipe=grpo", "scale=tiny"])
+
+
 def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, "No space left on device", "outputs/x/metrics.jsonl")

@@ -145,19 +145,18 @@ def test_a_rebuilt_worker_has_the_last_weights(lonely, run, reference, random_pr
     """Alone, so that its draws must wait for it."""
     import ray
 
-    pool = lonely
     changed = reference.perturbed(60)
-    run(pool.publish(changed.update(9, put=ray.put)))
+    run(lonely.publish(changed.update(9, put=ray.put)))
     tasks = tasks_of(random_prompts(6, seed=23))
-    expected = tokens(run(gather(pool, tasks)))
-    os.kill(run(pool.pids())[0], signal.SIGKILL)
-    found = run(gather(pool, tasks))
+    expected = tokens(run(gather(lonely, tasks)))
+    os.kill(run(lonely.pids())[0], signal.SIGKILL)
+    found = run(gather(lonely, tasks))
     assert tokens(found) == expected
     assert all((item.trajectory.turns[0].versions == 9).all() for item in found.values())
 
-    os.kill(run(pool.pids())[0], signal.SIGKILL)
+    os.kill(run(lonely.pids())[0], signal.SIGKILL)
     with pytest.raises(EngineDeadError, match=r"rollout worker 0 is dead after 1 restarts .*rollout-0\.log"):
-        run(gather(pool, tasks))
+        run(gather(lonely, tasks))
 
 
 def test_weights_that_do_not_match_their_probe_end_the_run_with_the_cause(make_pool, run, reference):

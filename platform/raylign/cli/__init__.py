@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,12 @@ examples:
 Settings are Hydra overrides: key=value, +key=value to add, ~key to remove. The same train command continues a run that
 was killed. Exit status: 0 done, 1 the run failed, 2 the configuration or the plan is impossible, 3 stopped and saved.
 """
+
+
+def _reader_is_gone() -> bool:
+    screen = select.poll()
+    screen.register(1, 0)
+    return any(event & select.POLLERR for _, event in screen.poll(0))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(f"raylign {parsed.command}: {error}\n")
         return USAGE_ERROR if isinstance(error, (ConfigError, PlanError, DataError)) else RUN_ERROR
-    except BrokenPipeError:  # whoever read the screen (`| head`) has seen enough
+    except BrokenPipeError:  # whoever read the screen (`| head`) has seen enough; another pipe is another matter
+        if not _reader_is_gone():
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except OSError as error:
