@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from raylign.telemetry.progress import PlainProgress, RichProgress, SilentProgress, duration, make_progress, sparkline
+from raylign.telemetry.progress import PlainProgress, RichProgress, SilentProgress, duration, make_progress, shown_values, sparkline
 from raylign.telemetry.table import table
 
 
@@ -32,14 +32,21 @@ def test_one_plain_line_a_step() -> None:
     progress = make_progress("plain", stream)
     progress.start("rl", 10, done=4)
     progress.step(5, METRICS)
-    progress.step(6, {"kl": 1e-5})
+    progress.step(6, {"approx_kl_k3": 1e-5})
     progress.message("stopping")
     progress.stop()
     lines = stream.getvalue().splitlines()
     assert len(lines) == 4 and "\r" not in stream.getvalue() and "\x1b" not in stream.getvalue()
     assert lines[0].startswith("stage rl: 10 steps, 4 done")
-    assert lines[1].startswith("rl 5/10  reward 0.500  accuracy 0.750  loss 0.1234  tokens/s 12,346")
-    assert "eta" in lines[2] and "KL 1.0e-05" in lines[2]
+    assert lines[1].startswith("rl 5/10  reward 0.500  score 0.750  loss 0.1234  tokens/s 12,346")
+    assert "eta" in lines[2] and "step KL 1.0e-05" in lines[2]
+
+
+def test_each_number_is_the_one_that_its_label_names() -> None:
+    metrics = {"publish/gap_mean": 1e-9, "sampler_gap": 0.061, "ref_kl": 0.5, "approx_kl_k3": 0.0, "eval/score": 0.7}
+    shown = dict(shown_values(metrics))
+    assert shown == {"score": "0.700", "ref KL": "5.0e-01", "step KL": "0.0e+00", "gap": "6.1e-02"}
+    assert "gap" not in dict(shown_values({"publish/gap_mean": 1e-9})), "the probe's gap is not that of the samples"
 
 
 def test_the_panel_shows_the_stage_and_the_reward() -> None:

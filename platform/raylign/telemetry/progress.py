@@ -18,15 +18,16 @@ from rich.text import Text
 
 BARS = "▁▂▃▄▅▆▇█"
 REWARD = ("reward/mean", "eval/reward/mean")
-# label, the metrics that it may be (first found wins), format
+# label, the metrics that it may be (the first that is there), format
 SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("reward", REWARD, ".3f"),
-    ("accuracy", ("eval/score",), ".3f"),
+    ("score", ("eval/score",), ".3f"),
     ("loss", ("loss/policy", "loss/ce", "loss"), ".4f"),
-    ("KL", ("kl", "approx_kl_k3"), ".1e"),
+    ("ref KL", ("ref_kl",), ".1e"),
+    ("step KL", ("approx_kl_k3",), ".1e"),
     ("entropy", ("entropy",), ".3f"),
     ("length", ("length/mean", "eval/length/mean"), ".1f"),
-    ("gap", ("publish/gap", "publish/gap_mean", "sampler_gap"), ".1e"),
+    ("gap", ("sampler_gap",), ".1e"),
     ("tokens/s", ("tokens/per_second",), ",.0f"),
 )
 
