@@ -25,6 +25,7 @@ NODE = {
     "path": "hostile_rewards.act",
     "isolated": True,
 }
+MINE = ("hostile_rewards.",)
 
 
 def item(response: str) -> Item:
@@ -34,7 +35,7 @@ def item(response: str) -> Item:
 
 @pytest.fixture(scope="module")
 def function() -> Iterator[IsolatedFunction]:
-    isolated = IsolatedFunction(NODE, "rewards.test.fn")
+    isolated = IsolatedFunction(NODE, "rewards.test.fn", MINE)
     yield isolated
     isolated.close()
 
@@ -79,7 +80,7 @@ def test_the_childs_own_children_die_with_it(function: IsolatedFunction, tmp_pat
 
 
 def test_a_dead_zygote_is_replaced() -> None:
-    isolated = IsolatedFunction(NODE, "rewards.test.fn")
+    isolated = IsolatedFunction(NODE, "rewards.test.fn", MINE)
     zygote, child = isolated.pids
     os.kill(zygote, signal.SIGKILL)
     wait_until_gone(child)  # by its parent-death signal
@@ -94,7 +95,7 @@ def test_a_dead_zygote_is_replaced() -> None:
 def test_no_orphan_remains_when_the_worker_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, time; from raylign.actors.reward.isolate import IsolatedFunction\n"
-        f"f = IsolatedFunction({NODE!r}, 'k'); print(*f.pids, flush=True); time.sleep(600)"
+        f"f = IsolatedFunction({NODE!r}, 'k', {MINE!r}); print(*f.pids, flush=True); time.sleep(600)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     worker = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment, text=True)
@@ -108,7 +109,7 @@ def test_no_orphan_remains_when_the_worker_is_killed(tmp_path: Path) -> None:
 
 def test_a_function_that_cannot_be_made_is_named() -> None:
     with pytest.raises(RewardError, match=r"rewards\.x\.fn: ImportError: .*no nothing"):
-        IsolatedFunction({**NODE, "path": "hostile_rewards.nothing"}, "rewards.x.fn")
+        IsolatedFunction({**NODE, "path": "hostile_rewards.nothing"}, "rewards.x.fn", MINE)
 
 
 def wait_until_gone(pid: int) -> None:

@@ -231,7 +231,7 @@ async def test_start_and_close_errors(tmp_path: Path) -> None:
         "b": RewardConfig(fn={**ACT, "pth": "x"}),
         "c": RewardConfig(fn=ACT),
     }
-    pools = RewardPools(configs, allow=(), log_dir=tmp_path, options=options)
+    pools = RewardPools(configs, allow=("hostile_rewards.",), log_dir=tmp_path, options=options)
     with pytest.raises(RewardError, match=r"(?s)reward a: .*no nothing.*reward b: .*did you mean path"):
         await pools.start()
     async with running(tmp_path, r=RewardConfig(fn=ACT)) as pools:
