@@ -9,10 +9,10 @@ KEYS = ("target", "ground_truth")
 
 
 def alternatives(answer: Any) -> tuple[str, ...]:
-    """The texts that count as the answer: of a text or number itself, of a list each entry, of verl's dict its target.
+    """The texts that count as the answer: a text or number itself, each entry of a list, the target of verl's dict.
 
-    A whole number that a table has turned into a float (18.0) counts as 18 too. Raises ValueError without an answer, and
-    on any other type: nothing is compared as the text of a Python object.
+    A whole number that a table has turned into a float (18.0) counts as 18 too. Raises ValueError without an answer,
+    and on any other type: nothing is compared as the text of a Python object.
     """
     if isinstance(answer, Mapping) and len(found := [answer[key] for key in KEYS if answer.get(key) is not None]) == 1:
         answer = found[0]

@@ -49,7 +49,7 @@ class BoxedMath(ResponseReward):
         """How the answer is found."""
 
         extraction: BoxExtraction = BoxExtraction.boxed
-        longest: int = 500  # characters; a longer answer is wrong unless it is the gold text (sympy takes seconds on it)
+        longest: int = 500  # characters; a longer answer is wrong, unless the gold is as long
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -108,22 +108,15 @@ def _equal(gold: Any, found: Any) -> bool:
 
     if gold == found:
         return True
-    if isinstance(gold, sympy.MatrixBase) or isinstance(found, sympy.MatrixBase):
-        alike = isinstance(gold, sympy.MatrixBase) and isinstance(found, sympy.MatrixBase) and gold.shape == found.shape
-        return alike and all(_equal(a, b) for a, b in zip(gold.flat(), found.flat(), strict=True))
+    if isinstance(gold, sympy.MatrixBase) and isinstance(found, sympy.MatrixBase):
+        return gold.shape == found.shape and all(map(_equal, gold.flat(), found.flat()))
     if not isinstance(gold, sympy.Expr) or not isinstance(found, sympy.Expr):
         return False
-    if gold in (sympy.oo, -sympy.oo, sympy.zoo, sympy.nan) or found in (sympy.oo, -sympy.oo, sympy.zoo, sympy.nan):
-        return False
-    if gold.has(*unfinished()) or found.has(*unfinished()):
+    if any(side.has(sympy.oo, sympy.zoo, sympy.nan, *unfinished()) for side in (gold, found)):
         return False  # an integral or a sum that is left to be computed answers nothing
     gold, found = gold.doit(), found.doit()
-    if gold == found:
-        return True
     symbols = sorted(gold.free_symbols | found.free_symbols, key=str)
-    if not symbols:
-        return _equal_numbers(gold, found)
-    return _equal_functions(gold, found, symbols)
+    return gold == found or (_equal_functions(gold, found, symbols) if symbols else _equal_numbers(gold, found))
 
 
 @cache
@@ -148,7 +141,7 @@ def comparable(text: str) -> bool:
 
 
 def _equal_functions(gold: Any, found: Any, symbols: list[Any]) -> bool:
-    """At seven points, each symbol its own values. Where either is complex or undefined left of 0 counts for nothing."""
+    """At seven points, each symbol its own values. Points left of 0 where either is complex count for nothing."""
     import sympy
 
     agreed = 0

@@ -1,4 +1,4 @@
-r"""The form in which a prompt asks for the answer: ``\boxed{}``, ``<answer>`` tags, a line ``Answer: N``, ``#### N``."""
+r"""The form in which a prompt asks for the answer: ``\boxed{}``, ``<answer>`` tags, ``Answer: N``, ``#### N``."""
 
 from __future__ import annotations
 

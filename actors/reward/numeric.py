@@ -24,7 +24,9 @@ SHOWN = 200
 LARGEST_POWER = 300
 CURRENCY = "$\u20ac\u00a3\u00a5"
 FRACTION = re.compile(r"(\d?)\s*\\[dtc]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
-POWER = re.compile(r"(?<=\d)\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*([+-]?\d+)\s*\}|\(\s*([+-]?\d+)\s*\)|([+-]?\d+))")
+POWER = re.compile(
+    r"(?<=\d)\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*([+-]?\d+)\s*\}|\(\s*([+-]?\d+)\s*\)|([+-]?\d+))"
+)
 NUMBER = re.compile(
     r"(?P<mixed>(?<![\d.,/])\d+) (?P<over>\d+)/(?P<parts>\d+)(?![\d./])"
     r"|(?P<whole>(?<!\d )(?<![\d.])\d{1,3}(?: \d{3})+(?! ?\d)|\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
@@ -44,9 +46,9 @@ class NumericAnswer(ResponseReward):
     r"""1 when the response's number equals the gold number, else 0; no number is 0 too.
 
     Read alike: ``18``, ``18.00``, ``$18``, ``18 dollars``; ``1,800``, ``1 800`` and ``1800``; ``1/2``, ``\frac12`` and
-    ``0.5``; ``5 1/2`` and ``5.5``; ``1.5e3``. Behind the mark the number after the last ``=`` is meant. A per cent sign is
-    dropped like any unit (``20%`` is 20), because GSM8K's gold answers carry none. Comparison is exact. Of several gold
-    answers any counts.
+    ``0.5``; ``5 1/2`` and ``5.5``; ``1.5e3``. Behind the mark the number after the last ``=`` is meant. A per cent sign
+    is dropped like any unit (``20%`` is 20), because GSM8K's gold answers carry none. Comparison is exact. Of several
+    gold answers any counts.
     """
 
     @dataclass

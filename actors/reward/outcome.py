@@ -67,7 +67,7 @@ def failed(error: BaseException) -> Failed:
     place = (type(error), frames[-1].filename if frames else "", (frames[-1].lineno or 0) if frames else 0)
     if place not in _reported and len(_reported) < DISTINCT:
         _reported.add(place)
-        print("A reward failed (further failures at the same line are not shown):", file=sys.stderr)
+        sys.stderr.write("A reward failed (further failures at the same line are not shown):\n")
         traceback.print_exception(error, file=sys.stderr)
         sys.stderr.flush()
     return Failed(kind=FailureKind.ERROR, reason=describe_error(error))

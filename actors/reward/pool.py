@@ -130,8 +130,10 @@ class RewardPool:
         outcomes = await asyncio.gather(*(self.submit(probe.item) for probe in found))
         for probe, rewards in zip(found, outcomes, strict=True):
             first = rewards[0]
-            outcome: Outcome = (None if isinstance(first, Absent) else first,) if not isinstance(first, Missing) else (
-                Failed(kind=FailureKind.ERROR, reason=first.reason)
+            outcome: Outcome = (
+                (None if isinstance(first, Absent) else first,)
+                if not isinstance(first, Missing)
+                else (Failed(kind=FailureKind.ERROR, reason=first.reason))
             )
             problem = probe.problem(outcome)
             problems += [] if problem is None else [problem]

@@ -78,7 +78,7 @@ class PythonFunction(RewardFunction):
 
     def _call(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> Any:
         returned = call(
-            self._function, self._signature, prompt, trajectories, self._kwargs, self.config.conversational
+            self._function, self._signature, (prompt, trajectories), self._kwargs, self.config.conversational
         )
         if not inspect.isawaitable(returned):
             return returned

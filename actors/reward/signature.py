@@ -1,15 +1,15 @@
 """The ways in which people write reward functions, told apart by the names of their parameters.
 
-| convention | parameters                                                        | gets, returns                           |
-|------------|-------------------------------------------------------------------|-----------------------------------------|
-| raylign    | ``prompt, response, answer, **meta``                              | one response, one number                |
-| group      | ``prompt, responses, answer, **meta`` (``scope: GROUP``)          | a prompt's responses, as many numbers   |
-| verl       | ``data_source, solution_str, ground_truth, extra_info``           | one response, one number                |
-| verl batch | ``data_sources, solution_strs, ground_truths, extra_infos``       | lists, a list                           |
-| TRL        | ``prompts, completions, **columns``                               | lists, a list                           |
+| convention | parameters                                                  | gets, returns                         |
+|------------|-------------------------------------------------------------|---------------------------------------|
+| raylign    | ``prompt, response, answer, **meta``                        | one response, one number              |
+| group      | ``prompt, responses, answer, **meta`` (``scope: GROUP``)    | a prompt's responses, as many numbers |
+| verl       | ``data_source, solution_str, ground_truth, extra_info``     | one response, one number              |
+| verl batch | ``data_sources, solution_strs, ground_truths, extra_infos`` | lists, a list                         |
+| TRL        | ``prompts, completions, **columns``                         | lists, a list                         |
 
-Of verl's and TRL's parameters a function may leave out what it does not use. raylign's first three may have other names,
-in this order. Further parameters are columns of the data, or `kwargs`.
+Of verl's and TRL's parameters a function may leave out what it does not use. raylign's first three may have other
+names, in this order. Further parameters are columns of the data, or `kwargs`.
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ def signature_of(function: Callable[..., Any], path: str, kwargs: Mapping[str, A
 def call(
     function: Callable[..., Any],
     signature: Signature,
-    prompt: Prompt,
-    trajectories: Sequence[Trajectory],
+    item: tuple[Prompt, Sequence[Trajectory]],
     kwargs: Mapping[str, Any],
     conversational: bool,
 ) -> Any:
     """One call on some trajectories of a prompt: all of them where it takes lists, else `trajectories` is one."""
+    prompt, trajectories = item
     texts = [trajectory.text for trajectory in trajectories]
     if signature.convention is Convention.trl:
         return function(**_trl(signature, prompt, trajectories, kwargs, conversational))

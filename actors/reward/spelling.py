@@ -54,9 +54,11 @@ RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), new
     (r"\\(?:varnothing|O(?![a-zA-Z]))|\\\{\s*\\\}|\\text\s*\{\s*empty set\s*\}", r"\\emptyset "),
     (r"\\(?:leq|leqslant)(?![a-zA-Z])|<=|=<", r"\\le "), (r"\\(?:geq|geqslant)(?![a-zA-Z])|>=", r"\\ge "),
     (r"\\lt(?![a-zA-Z])", "<"), (r"\\gt(?![a-zA-Z])", ">"), (r"\\neq(?![a-zA-Z])|!=", r"\\ne "),
-    (r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|operatorname\*?)\s*\{", r"\\text{"),
+    (r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)|math(?:rm|bf|it|sf|tt|normal)|[mh]box|operatorname\*?)\s*\{",
+     r"\\text{"),
     (r"\{\\(?:rm|bf|it)\s+([^{}]*)\}", r"\\text{\1}"),
     (r"\\text\s*\{\s*(?:\\?%|per\s?cent(?:age)?|pct)\s*\}|\\?%|(?<![a-zA-Z\\])per\s?cent(?:age)?(?![a-zA-Z])", "%"),
+    (r"\\text\s*\{\s*(-?[\d.,/ ]*\d)\s*\}", r"\1"),
     (r"\\text\s*\{\s*(?:\\?\$)\s*\}|\\?\$", ""),
     (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])|\\textdegree(?![a-zA-Z])", r"\\text{degrees}"),
     (r",\s*\\!\s*(?=\d)|\{,\}\s*(?=\d)|(?<=\d)\\!\s*(?=\d{3})", ""),  # 1,\!234 and 1{,}234
@@ -109,7 +111,7 @@ def squashed(text: str) -> str:
 
 def _trimmed(text: str) -> str:
     """Without what stands around an answer: space, markdown, a full stop (``5.`` is 5, ``70.`` too)."""
-    text = text.strip(ENDS)
+    text = text.strip(ENDS).removesuffix("\\ ").removesuffix("\\").rstrip(ENDS)  # a LaTeX space at the end
     if text.startswith("**") and text.endswith("**") and len(text) > 4:
         text = text[2:-2].strip(ENDS)
     while text.endswith((".", ",", ";")) and not text.endswith(("\\,", "\\;", "..")):

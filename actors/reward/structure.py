@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from raylign.actors.reward.spelling import closing, split_top, squashed
 
 MATRIX = re.compile(r"\\begin\{([pbB]?)matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
-NAME = re.compile(r"([a-zA-Z]|\\[a-zA-Z]+|[a-zA-Z]\s*\([a-zA-Z, ]*\)|[a-zA-Z](?:_\{?\w+\}?|'+))\s*(?:=|\\in(?![a-zA-Z]))\s*")
+NAME = re.compile(
+    r"([a-zA-Z]|\\[a-zA-Z]+|[a-zA-Z]\s*\([a-zA-Z, ]*\)|[a-zA-Z](?:_\{?\w+\}?|'+))\s*(?:=|\\in(?![a-zA-Z]))\s*"
+)
 RELATION = re.compile(r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|<|>")
 VARIABLE = re.compile(r"[a-zA-Z]|\\(?:theta|alpha|beta)")
 REALS = re.compile(r"\\(?:mathbb|mathbf|text)\s*\{?\s*R\s*\}?|\\R|\\text\{all real numbers\}|all real numbers")
@@ -38,28 +40,29 @@ class Answer:
 def taken_apart(text: str) -> Answer:
     """The structure of a spelled text. Plus-minus becomes the list of both."""
     text = text.strip()
-    both = _both_signs(text)
-    if both is not None:
-        return both
-    named = NAME.match(text)
-    rest = text[named.end() :] if named else ""
-    if named and rest and len(split_top(rest, ("=",))) == 1 and not RELATION.search(rest):
-        parts = split_top(rest, (",", ";"))
-        if not any("=" in part for part in parts):
-            inner = taken_apart(rest)
-            return Answer(inner.kind, inner.text, inner.items, squashed(named.group(1)).casefold())
+    found = _both_signs(text) or _named(text) or _listing(text) or _interval(text) or _matrix(text) or _bracketed(text)
+    if found is None and REALS.fullmatch(text):
+        return taken_apart(r"(-\infty,\infty)")
+    return found or Answer("leaf", text)
+
+
+def _named(text: str) -> Answer | None:
+    r"""``x=5`` and ``x\in(0,1)``: what stands behind, with the name."""
+    match = NAME.match(text)
+    rest = text[match.end() :] if match else ""
+    if match is None or not rest or "=" in rest or RELATION.search(rest):
+        return None
+    inner = taken_apart(rest)
+    return Answer(inner.kind, inner.text, inner.items, squashed(match.group(1)).casefold())
+
+
+def _listing(text: str) -> Answer | None:
     parts = [part for part in split_top(text, (",", ";")) if part]
     if len(parts) > 1:
-        regions = [_interval(part) for part in parts]
-        if all(region is not None for region in regions):
-            return Answer("union", text, tuple(region for region in regions if region is not None))
-        return _of_parts("list", parts)
+        regions = [region for part in parts if (region := _interval(part)) is not None]
+        return Answer("union", text, tuple(regions)) if len(regions) == len(parts) else _of_parts("list", parts)
     parts = split_top(text, (r"\cup",))
-    if len(parts) > 1:
-        return _of_parts("union", parts)
-    if REALS.fullmatch(text):
-        return taken_apart(r"(-\infty,\infty)")
-    return _interval(text) or _bracketed(text) or Answer("leaf", text)
+    return _of_parts("union", parts) if len(parts) > 1 else None
 
 
 def _both_signs(text: str) -> Answer | None:
@@ -85,28 +88,26 @@ def _is_bracketed(text: str) -> bool:
     return text[opening : opening + 1] in ("(", "[", "{") and closing(text, opening) == len(text) - 1
 
 
+def _matrix(text: str) -> Answer | None:
+    match = MATRIX.fullmatch(text)
+    if match is None:
+        return None
+    rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?", match.group(2)) if row.strip()]
+    return Answer("matrix", text, tuple(_of_parts("row", split_top(row, ("&",))) for row in rows))
+
+
 def _bracketed(text: str) -> Answer | None:
-    matrix = MATRIX.fullmatch(text)
-    if matrix:
-        rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?", matrix.group(2)) if row.strip()]
-        return Answer("matrix", text, tuple(_of_parts("row", split_top(row, ("&",))) for row in rows))
     if not text or not _is_bracketed(text):
         return None
     if text.startswith(r"\{"):
-        if not text.endswith(r"\}"):
-            return None
-        parts = [part for part in split_top(text[2:-2], (",", ";")) if part]
-        if any(re.search(r"\\mid|\||:", part) for part in parts):
-            return None  # {x : x > 2} is compared as a text
-        return _of_parts("{}", parts)
+        # {x : x > 2} is compared as a text
+        described = not text.endswith(r"\}") or re.search(r"\\mid|\||:", text)
+        return None if described else _of_parts("{}", [part for part in split_top(text[2:-2], (",", ";")) if part])
     inside = text[1:-1].strip()
-    if text[0] == "{":
-        return taken_apart(inside)
     parts = split_top(inside, (",", ";"))
-    if len(parts) > 1:
-        items = tuple(taken_apart(part) for part in parts)
-        return Answer(f"{text[0]}{text[-1]}", text, items)
-    return taken_apart(inside) if text[0] == "(" and text[-1] == ")" and inside else None
+    if text[0] != "{" and len(parts) > 1:
+        return Answer(f"{text[0]}{text[-1]}", text, tuple(taken_apart(part) for part in parts))
+    return taken_apart(inside) if text[0] + text[-1] in ("()", "{}") and inside else None
 
 
 def _interval(text: str) -> Answer | None:

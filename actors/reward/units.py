@@ -14,7 +14,10 @@ KNOWN: tuple[tuple[str, str, str], ...] = (
     ("length", "127/5000", "in inch inche"), ("length", "381/1250", "ft foot feet"),
     ("length", "1143/1250", "yd yard"), ("length", "201168/125", "mi mile"),
     ("mass", "1/1000", "mg milligram"), ("mass", "1", "g gram"), ("mass", "1000", "kg kilogram"),
-    ("time", "1", "s sec second"), ("time", "60", "min minute"), ("time", "3600", "h hr hour"), ("time", "86400", "day"),
+    ("time", "1", "s sec second"), ("time", "60", "min minute"), ("time", "3600", "h hr hour"),
+    ("time", "86400", "day"), ("length", "1/1000000000", "nm nanometer nanometre"),
+    ("energy", "1", "j joule"), ("energy", "1000", "kj kilojoule"), ("pressure", "1", "pa pascal"),
+    ("pressure", "1000", "kpa"), ("force", "1", "n newton"), ("amount", "1", "mol mole"),
     ("volume", "1/1000", "ml milliliter millilitre"), ("volume", "1", "l liter litre"),
     ("money", "1", "dollar usd buck"), ("money", "1/100", "cent"), ("money in euros", "1", "euro eur"),
     ("angle", "1", "degree deg"),
@@ -22,13 +25,17 @@ KNOWN: tuple[tuple[str, str, str], ...] = (
 # fmt: on
 UNITS = {name: (kind, Fraction(size)) for kind, size, names in KNOWN for name in names.split()}
 # Words behind a number that change it.
-SCALES = frozenset(
-    "hundred thousand million billion trillion dozen dozens half halves third thirds quarter quarters fourth fourths "
-    "squared cubed factorial plus minus times over by to mod modulo base point percent not is or and if for than".split()
-)
-MARKED = re.compile(
-    r"(?P<rest>.*[\d})!\w])\s*\\text\{(?P<unit>[^{}]*[a-zA-Z.][^{}]*)\}\s*(?:\^\s*\{?\s*(?P<power>[23])\s*\}?)?\s*(?P<more>(?:/\s*)?\\text\{[^{}]*\}.*)?"
-)
+# fmt: off
+SCALES = frozenset((
+    "hundred", "thousand", "million", "billion", "trillion", "dozen", "dozens", "half", "halves", "third", "thirds",
+    "quarter", "quarters", "fourth", "fourths", "fifth", "fifths", "tenth", "tenths", "squared", "cubed", "factorial",
+    "plus", "minus", "times", "over", "by", "to", "mod", "modulo", "base", "point", "percent", "not", "is", "or", "and",
+    "if", "for", "than", "less", "more",
+))
+# fmt: on
+ONE = r"(?:\\cdot\s*|/\s*)?\\text\{(?P<unit>[^{}]*[a-zA-Z.][^{}]*)\}\s*(?:\^\s*\{?\s*(?P<power>-?\d+)\s*\}?)?\s*"
+MORE = re.sub(r"\?P<\w+>", "", ONE)
+MARKED = re.compile(rf"(?P<rest>.*?[\d}})!\w])\s*{ONE}(?P<more>(?:{MORE})*)")
 BARE = re.compile(r"(?P<rest>.*[\d})!])(?P<gap>\s*)(?P<unit>[a-zA-Z][a-zA-Z./ ]*)(?:\^\s*\{?\s*(?P<power>[23])\s*\}?)?")
 
 

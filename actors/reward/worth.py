@@ -1,12 +1,12 @@
 r"""Whether two leaves of an answer are worth the same: numbers, expressions, words. ``gold`` is the answer sheet's.
 
 - **Exact against exact** (integers, fractions, roots, pi): equal, or not. Compared as rationals where they are such,
-  else to 50 digits, and to 1,000 digits where these agree; expressions in variables at seven points.
-- **A gold decimal** counts for what rounds to it: an irrational or endlessly repeating value from two significant digits
-  on (0.33 for 1/3), a longer decimal from three on (3.14 for 3.1415). With fewer it is exact (0.5 is not 0.54).
-- **An exact gold that no decimal can write** takes a decimal of six or more significant digits that is rounded rightly
-  (1/3 takes 0.333333, not 0.33). Zeros at the end are no digits.
-- **Per cent**: ``50\%`` is 1/2; the sign is also read as a unit, as answer sheets do, for numbers above 1 (50 and 50\%).
+  else to 50 digits, and to 1,000 where these agree; expressions in variables at seven points.
+- **A gold decimal** counts for what rounds to it: an irrational or endlessly repeating value from two significant
+  digits on (0.33 for 1/3), a longer decimal from three on (3.14 for 3.1415). With fewer it is exact (0.5 is not 0.54).
+- **An exact gold that no decimal can write** takes a decimal of six or more significant digits that is rounded
+  rightly (1/3 takes 0.333333, not 0.33). Zeros at the end are no digits.
+- **Per cent**: ``50\%`` is 1/2; for numbers above 1 the sign is also read as a unit, as answer sheets do (50).
 - **Units** are dropped; two known units of different sizes or kinds (10 m, 10 km) are not the same.
 """
 
@@ -22,7 +22,7 @@ from raylign.actors.reward.units import without_unit
 
 PLAIN = re.compile(r"([+-]?)\s*(\d+(?:\.\d*)?|\.\d+)(?:\s*\\cdot\s*10\^\{([+-]?\d+)\})?")
 RATIO = re.compile(r"([+-]?)\s*(?:(\d+)\s*/\s*(\d+)|(\d*)\s*\\frac\{\s*(-?\d+)\s*\}\{\s*(\d+)\s*\})")
-BASED = re.compile(r"(\w+?)_\{?(\d+)\}?")
+BASED = re.compile(r"(\d\w*?)_\{?(\d+)\}?")  # 52_8
 DIGITS = 2000  # of a number; a longer one is compared as a text
 EXPONENT = 4000
 ROUNDED = {True: 2, False: 3}  # significant digits of a gold decimal, by whether the answer has no decimal of its own
@@ -44,17 +44,12 @@ def same_leaf(gold: str, found: str) -> bool:
     if one == other:
         return True
     words = _words(one), _words(other)
-    if words[0] is not None:
-        return words[0] == (words[1] if words[1] is not None else _letters(other))
-    if words[1] is not None:
-        return words[1] == _letters(one)
-    based = BASED.fullmatch(one)
-    if based and based.group(1)[0].isdigit():
-        again = BASED.fullmatch(other)
-        return again is not None and based.groups() == again.groups() if again else based.group(1) == other
-    if (again := BASED.fullmatch(other)) and again.group(1)[0].isdigit():
-        return False
-    return _same_amount(one, other)
+    if words != (None, None):
+        return (words[0] or _letters(one)) == (words[1] or _letters(other))
+    based, again = BASED.fullmatch(one), BASED.fullmatch(other)
+    if based:
+        return based.groups() == again.groups() if again else based.group(1) == other
+    return again is None and _same_amount(one, other)
 
 
 def _same_amount(gold: str, found: str) -> bool:
@@ -79,32 +74,22 @@ def _same_amount(gold: str, found: str) -> bool:
 
 def _same_value(gold: str, found: str, factor: Fraction) -> bool:
     """gold = found * factor."""
-    if gold == found and factor == 1:
-        return True
     expected, given = decimal(gold), decimal(found)
-    exact = rational(gold) if expected is None else expected.value
-    answer = rational(found) if given is None else given.value
-    if answer is not None:
-        answer *= factor
+    exact, answer = rational(gold), rational(found)
     if exact is not None and answer is not None:
-        if exact == answer:
-            return True
-        if expected is not None:
-            return expected.digits >= ROUNDED[given is None] and _rounds(answer, given is None, expected)
-        return given is not None and _states(given, exact / factor)
+        answer *= factor
+        if exact == answer or expected is None:
+            return exact == answer or (given is not None and _states(given, exact / factor))
+        return expected.digits >= ROUNDED[given is None] and _rounds(answer, given is None, expected)
+    if expressions.same(gold, found, factor):
+        return True
     if expected is not None:
-        if expected.digits < ROUNDED[True]:
-            return expressions.same(gold, found, factor)
-        return expressions.same(gold, found, factor) or expressions.near(found, factor, expected.value, expected.step)
-    if given is not None:
-        if given.digits < STATED:
-            return expressions.same(gold, found, factor)
-        return expressions.same(gold, found, factor) or expressions.near(gold, 1 / factor, given.value, given.step)
-    return expressions.same(gold, found, factor)
+        return expected.digits >= ROUNDED[True] and expressions.near(found, factor, expected.value, expected.step)
+    return given is not None and given.digits >= STATED and expressions.near(gold, 1 / factor, given.value, given.step)
 
 
 def decimal(text: str) -> Decimal | None:
-    r"""A plain decimal (``1.50``, ``1.5\cdot 10^{3}``) or integer... only with a point or a power of ten; else None."""
+    r"""A number with a point or a power of ten (``1.50``, ``1.5\cdot 10^{3}``); None for anything else."""
     match = PLAIN.fullmatch(text)
     if match is None or len(text) > DIGITS or not ("." in match.group(2) or match.group(3)):
         return None

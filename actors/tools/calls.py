@@ -141,7 +141,7 @@ def _call_of(raw: Any, text: str) -> ToolCall | BadCall:
     if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str) or not raw["name"]:
         return _bad(text, "no object with a name")
     given = (raw[name] for name in ("arguments", "parameters") if raw.get(name) is not None)
-    arguments = next(given, {})  # null, too, is no arguments
+    arguments: Any = next(given, {})  # null, too, is no arguments
     if isinstance(arguments, str):  # some models write the arguments as JSON within JSON
         try:
             arguments = json.loads(arguments)
