@@ -30,7 +30,7 @@ def read(text: str) -> Any | None:
     import sympy
     from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
 
-    if _depth(text) > DEEPEST:
+    if _depth(text) > DEEPEST or "'" in text:  # a prime would be dropped
         return None
     config = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none", equations=False

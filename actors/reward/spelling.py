@@ -44,6 +44,7 @@ FUNCTIONS = "sqrt|arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|lo
 # In this order: each works on what those before it have left.
 # fmt: off
 RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), new) for pattern, new in (
+    (r"^(-?)\\\$\s*(\d[\d,]*(?:\.\d+)?|\.\d+)$", r"\1\2\\text{dollars}"),
     (r"(?<!\\)\\[()\[\]]", ""),
     (r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\.?", ""),
     (r"\\(?:displaystyle|textstyle|limits|nolimits)(?![a-zA-Z])", ""),
@@ -58,6 +59,8 @@ RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), new
      r"\\text{"),
     (r"\{\\(?:rm|bf|it)\s+([^{}]*)\}", r"\\text{\1}"),
     (r"\\text\s*\{\s*(?:\\?%|per\s?cent(?:age)?|pct)\s*\}|\\?%|(?<![a-zA-Z\\])per\s?cent(?:age)?(?![a-zA-Z])", "%"),
+    (r"\\text\s*\{\s*\}", " "), (r"\\(?:dots|cdots|dotsc)(?![a-zA-Z])|\.\.\.", r"\\ldots "),
+    (r"[\[(]?\s*\\begin\{array\}\s*\{[^{}]*\}(.*)\\end\{array\}\s*[\])]?", r"\\begin{pmatrix}\1\\end{pmatrix}"),
     (r"\\text\s*\{\s*(-?[\d.,/ ]*\d)\s*\}", r"\1"),
     (r"\\text\s*\{\s*(?:\\?\$)\s*\}|\\?\$", ""),
     (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])|\\textdegree(?![a-zA-Z])", r"\\text{degrees}"),
@@ -83,6 +86,12 @@ RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), new
 GROUPED = re.compile(r"(\d{1,3}(?: \d{3})+)\0")
 THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?%?")
 REPEATING = re.compile(r"(\d*)\.(\d*)\s*\\(?:overline|bar)\s*\{?\s*(\d+)\s*\}?")
+SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+SCALED = re.compile(
+    rf"(?<![\w.,])({NUMBER})\s*(?:\\text\{{\s*)?({'|'.join(SCALES)})(?![a-zA-Z])(?:\s*\}})?", re.IGNORECASE
+)
+TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
+DEGREES = re.compile(rf"({NUMBER})\s*\\text\{{degrees\}}")
 ENDS = " \t\r\n`"
 LOOSE = re.compile(r"(?<![A-Za-z0-9]) +| +(?![A-Za-z0-9])")
 
@@ -97,6 +106,9 @@ def spelled(text: str) -> str:
     for pattern, new in RULES:
         text = pattern.sub(new, text)
     text = GROUPED.sub(lambda match: match.group(1).replace(" ", ""), text)
+    text = SCALED.sub(lambda match: f"{match.group(1)}\\cdot 10^{{{SCALES[match.group(2).casefold()]}}}", text)
+    if TRIGONOMETRIC.search(text):
+        text = DEGREES.sub(r"\\frac{\1\\pi}{180}", text)
     text = REPEATING.sub(_repeating, text)
     text = _trimmed(text)
     if THOUSANDS.fullmatch(text):

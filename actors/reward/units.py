@@ -36,7 +36,9 @@ SCALES = frozenset((
 ONE = r"(?:\\cdot\s*|/\s*)?\\text\{(?P<unit>[^{}]*[a-zA-Z.][^{}]*)\}\s*(?:\^\s*\{?\s*(?P<power>-?\d+)\s*\}?)?\s*"
 MORE = re.sub(r"\?P<\w+>", "", ONE)
 MARKED = re.compile(rf"(?P<rest>.*?[\d}})!\w])\s*{ONE}(?P<more>(?:{MORE})*)")
-BARE = re.compile(r"(?P<rest>.*[\d})!])(?P<gap>\s*)(?P<unit>[a-zA-Z][a-zA-Z./ ]*)(?:\^\s*\{?\s*(?P<power>[23])\s*\}?)?")
+BARE = re.compile(
+    r"(?P<rest>.*(?:[\d})!]|\\pi))(?P<gap>\s*)(?P<unit>[a-zA-Z][a-zA-Z./ ]*)(?:\^\s*\{?\s*(?P<power>[23])\s*\}?)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Unit:
 def without_unit(text: str, loose: bool = False) -> tuple[str, Unit | None]:
     """The number and its unit, if that is known. loose: a single letter may be a unit too, after a space."""
     match = MARKED.fullmatch(text)
-    if match:
+    if match and not SCALES & set(re.findall("[a-z]+", match.group("unit").casefold())):
         unit = _known(match.group("unit"), match.group("power")) if not match.group("more") else None
         return match.group("rest").strip(), unit
     match = BARE.fullmatch(text)

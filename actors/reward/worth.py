@@ -23,6 +23,9 @@ from raylign.actors.reward.units import without_unit
 PLAIN = re.compile(r"([+-]?)\s*(\d+(?:\.\d*)?|\.\d+)(?:\s*\\cdot\s*10\^\{([+-]?\d+)\})?")
 RATIO = re.compile(r"([+-]?)\s*(?:(\d+)\s*/\s*(\d+)|(\d*)\s*\\frac\{\s*(-?\d+)\s*\}\{\s*(\d+)\s*\})")
 BASED = re.compile(r"(\d\w*?)_\{?(\d+)\}?")  # 52_8
+WORDS = re.compile(r"[^\W\d_]+(?:[\s,.'-]+[^\W\d_]+)*")
+MARKED = re.compile(r"\\text\{[^{}]*[a-zA-Z][^{}]*\}")
+OPTION = re.compile(r"\(?([A-J])\)?|(?:\(([A-J])\)|(?<!\()([A-J])[.):])\s*(?!.*(?:\([A-J]\)|\b[A-J][.):])).+")
 DIGITS = 2000  # of a number; a longer one is compared as a text
 EXPONENT = 4000
 ROUNDED = {True: 2, False: 3}  # significant digits of a gold decimal, by whether the answer has no decimal of its own
@@ -42,6 +45,11 @@ def same_leaf(gold: str, found: str) -> bool:
     """Whether two spelled texts without outer structure are the same. Raises Unreadable when the gold is no use."""
     one, other = squashed(gold), squashed(found)
     if one == other:
+        return True
+    option = _option(gold)
+    if option is not None and option == _option(found):
+        return True
+    if MARKED.fullmatch(one) and _letters(one) == _letters(other):
         return True
     words = _words(one), _words(other)
     if words != (None, None):
@@ -147,14 +155,23 @@ def _words(text: str) -> str | None:
     r"""The letters of a text that is words (``\text{Evelyn}``, ``Evelyn Smith``, ``(C)``), in lower case; else None."""
     inner = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
     marked = inner != text
-    inner = inner.strip().strip("().:\"'").strip()
-    wordy = re.fullmatch(r"[^\W\d_]+(?:[\s,.'-]+[^\W\d_]+)*", inner)
-    if wordy is None or (len(inner) < 2 and not marked and text == inner):
+    inner = inner.strip().strip('().:"').strip()
+    parts = WORDS.fullmatch(inner) and re.split(r"[\s,.'-]+", inner)
+    # ab is a product, x-y a difference
+    if not parts or (not marked and min(map(len, parts)) < 3 and text == inner and not _sentence(inner, parts)):
         return None
-    if not marked and " " not in inner and len(inner) < 3 and text == inner:
-        return None  # ab is a product
     return _letters(inner)
 
 
+def _sentence(text: str, parts: list[str]) -> bool:
+    return "-" not in text and max(map(len, parts)) > 2
+
+
+def _option(text: str) -> str | None:
+    """The letter of an answer to a multiple-choice question: ``(B)``, ``B``, ``(B) 5``, ``B. 5``; not of two."""
+    match = OPTION.fullmatch(re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip())
+    return next(filter(None, match.groups())) if match else None
+
+
 def _letters(text: str) -> str:
-    return "".join(letter for letter in re.sub(r"\\text", "", text).casefold() if letter.isalnum())
+    return "".join(letter for letter in re.sub(r"\\text", "", text).casefold() if letter.isalnum() or letter == ":")
