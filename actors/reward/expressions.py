@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any
 
-DEEPEST = 40  # nested brackets; latex2sympy's time grows quadratically with them
+DEEPEST = 20  # nested brackets; latex2sympy's time grows quadratically with them
 LARGEST = 20_000.0  # decimal digits of a value that is still evaluated
 ROUGH, FINE = 50, 1000  # digits
 TINY = "1e-40"

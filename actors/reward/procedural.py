@@ -36,6 +36,7 @@ class ProceduralScore(ResponseReward):
     """
 
     isolated = True  # some scorers evaluate the answer as a sympy expression
+    cpu_s = 2.0
 
     @dataclass
     class Config:

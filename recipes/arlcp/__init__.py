@@ -120,7 +120,7 @@ class ThinkGate(ResponseReward):
             path = config.verifier["_target_"]
             fix = "name a ResponseReward, e.g. raylign.actors.reward.boxed.BoxedMath"
             raise ConfigError([Problem(key="verifier._target_", value=path, why="judges no single response", fix=fix)])
-        self.isolated = self._verifier.isolated
+        self.isolated, self.cpu_s = self._verifier.isolated, self._verifier.cpu_s
         self.maximum = self._verifier.maximum
 
     def judge(self, prompt: Prompt, response: str) -> Value:
