@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,7 +58,7 @@ def part_config(node: Mapping[str, Any], key: str, allow: Sequence[str] | None =
     if unknown:
         raise ConfigError([_unknown(f"{key}.{name}", fields[name], name, known) for name in unknown])
     try:
-        typed = OmegaConf.merge(OmegaConf.structured(cls.Config), fields)  # type: ignore[attr-defined]
+        typed = OmegaConf.merge(_schema(cls.Config), fields)  # type: ignore[attr-defined]
         return cls, OmegaConf.to_object(typed)
     except OmegaConfBaseException as cause:
         name = str(getattr(cause, "full_key", None) or "")
@@ -77,6 +78,12 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """The known name that looks most like this one, as the second half of a sentence."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+
+
+@functools.cache
+def _schema(config: type) -> Any:
+    """The typed node of a Config; a merge copies it."""
+    return OmegaConf.structured(config)
 
 
 def _plain(node: Mapping[str, Any]) -> dict[str, Any]:
