@@ -16,6 +16,8 @@ class ExactMatch(ResponseReward):
     Where the prompt asks for a form (``\boxed{}``, ``<answer>`` tags, see `forms`), what stands in it counts too.
     """
 
+    cpu_s = 2.0
+
     @dataclass
     class Config:
         """What counts as equal."""

@@ -18,8 +18,7 @@ class Form(Enum):
     mark = "#### ..."
 
 
-TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-LINE = re.compile(r"(?:final\s+)?answer\s*\**\s*:", re.IGNORECASE)
+LINE = re.compile(r"(?:final\s{1,3})?answer\s{0,3}\**\s{0,3}:", re.IGNORECASE)
 ASKS_LINE = re.compile(
     r"(?:\b(?:form|format|line|end|ends|ending|finish|conclude|write|put|give|respond|state|output|after|with|as|use)\b"
     r"[^\n]{0,80}?)[\"'`*\u201c]*\b(?:final\s+)?answer\s*:",
@@ -59,8 +58,7 @@ def answer_in(response: str, form: Form) -> str | None:
     if form is Form.boxed:
         return last_boxed(response)
     if form is Form.tag:
-        tags = TAG.findall(response)
-        found = str(tags[-1]) if tags else None
+        found = tagged(response)
     elif form is Form.line:
         lines = list(LINE.finditer(response))
         found = _line(response[lines[-1].end() :]) if lines else None
@@ -71,6 +69,13 @@ def answer_in(response: str, form: Form) -> str | None:
         return None
     boxed = last_boxed(found)
     return found.strip() if boxed is None else boxed
+
+
+def tagged(response: str) -> str | None:
+    """What stands in the last ``<answer>...</answer>``, or None."""
+    end = response.rfind("</answer>")
+    start = response.rfind("<answer>", 0, max(end, 0))
+    return response[start + len("<answer>") : end] if start >= 0 else None
 
 
 def _line(tail: str) -> str:

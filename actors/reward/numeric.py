@@ -17,13 +17,13 @@ SPACES = "\u00a0\u2007\u2009\u200a\u202f"  # no-break, figure, thin, hair, narro
 LETTERS = str.maketrans(
     {"\u2212": "-", "\u2013": "-", "\uff0d": "-", "\u00d7": "x", "\u00b7": "x", **dict.fromkeys(SPACES, " ")}
 )
-LATEX = re.compile(r"\\!|\{,\}(?=\d)|\\text\{[^}]*\}|\\(?=[$%])")  # 10,\!000, 10{,}000, \text{ cm}, \$ and \%
+LATEX = re.compile(r"\\!|\{,\}(?=\d)|\\text\{[^}]{0,80}\}|\\(?=[$%])")  # 10,\!000, 10{,}000, \text{ cm}, \$ and \%
 THIN = re.compile(r"\\[,;: ]")
 LONGEST = 1000
 SHOWN = 200
 LARGEST_POWER = 300
 CURRENCY = "$\u20ac\u00a3\u00a5"
-FRACTION = re.compile(r"(\d?)\s*\\[dtc]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
+FRACTION = re.compile(r"(\d?) ?\\[dtc]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
 POWER = re.compile(
     r"(?<=\d)\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*([+-]?\d+)\s*\}|\(\s*([+-]?\d+)\s*\)|([+-]?\d+))"
 )
@@ -50,6 +50,8 @@ class NumericAnswer(ResponseReward):
     is dropped like any unit (``20%`` is 20), because GSM8K's gold answers carry none. Comparison is exact. Of several
     gold answers any counts.
     """
+
+    cpu_s = 2.0
 
     @dataclass
     class Config:
