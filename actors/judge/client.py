@@ -204,7 +204,7 @@ class _Question:
         """The value of an answer. Raises JudgeUnreadable."""
         try:
             return read(text if self.schema is None else json.loads(text))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise JudgeUnreadable(f"{type(error).__name__}: {error} in {text[-300:]!r}") from error
 
 

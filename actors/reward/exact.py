@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raylign.actors.reward.alternatives import alternatives
+from raylign.actors.reward.forms import answer_in, asked, written
 from raylign.actors.reward.response import ResponseReward
 from raylign.records import Prompt, Value
 
 
 class ExactMatch(ResponseReward):
-    """1 when the response equals the gold answer, white space at both ends ignored; else 0."""
+    r"""1 when the response equals a gold answer, white space at both ends ignored; else 0.
+
+    Where the prompt asks for a form (``\boxed{}``, ``<answer>`` tags, see `forms`), what stands in it counts too.
+    """
+
+    cpu_s = 2.0
 
     @dataclass
     class Config:
@@ -23,17 +30,23 @@ class ExactMatch(ResponseReward):
 
     def judge(self, prompt: Prompt, response: str) -> Value:
         """Compare texts. Raises ValueError when the prompt has no gold answer."""
-        if prompt.answer is None:
-            raise ValueError("the prompt has no gold answer")
-        return Value(score=float(self._plain(response) == self._plain(str(prompt.answer))))
+        golds = {self._plain(gold) for gold in alternatives(prompt.answer)}
+        form = asked(prompt)
+        given = answer_in(response, form) if form else None
+        said = [response] if given is None else [response, given]
+        return Value(score=float(any(self._plain(text) in golds for text in said)))
 
     def gold(self, prompt: Prompt) -> str | None:
-        """The answer itself."""
-        return None if prompt.answer is None else str(prompt.answer)
+        """The first gold answer, in the form that the prompt asks for."""
+        return None if prompt.answer is None else self._written(prompt, alternatives(prompt.answer)[0])
 
     def wrong(self, prompt: Prompt) -> str | None:
-        """The answer with something after it."""
-        return None if prompt.answer is None else f"{prompt.answer} not"
+        """All gold answers with something after them."""
+        return None if prompt.answer is None else self._written(prompt, f"{' '.join(alternatives(prompt.answer))} not")
+
+    def _written(self, prompt: Prompt, answer: str) -> str:
+        form = asked(prompt)
+        return answer if form is None else written(answer, form)
 
     def _plain(self, text: str) -> str:
         text = " ".join(text.split()) if self.config.collapse_spaces else text.strip()

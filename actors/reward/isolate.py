@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from raylign.errors import RewardError
 
 START_S = 120.0  # imports of the function on a busy machine
 FORK_S = 30.0
+TICK_S = 0.01  # between two looks at a child's CPU time, at least
 
 
 class IsolatedFunction:
@@ -39,8 +41,11 @@ class IsolatedFunction:
         self.restarts = 0  # children replaced so far
         self._start()
 
-    def score(self, item: Item, timeout_s: float) -> Outcome:
-        """The values of one item, or why there are none. Past `timeout_s` seconds the child's group is killed."""
+    def score(self, item: Item, timeout_s: float, cpu_s: float | None = None) -> Outcome:
+        """The values of one item, or why there are none.
+
+        Past `timeout_s` seconds, or `cpu_s` seconds of its own CPU time, the child's group is killed.
+        """
         if self._data is None:
             self._replace()
         assert self._data is not None
@@ -48,6 +53,9 @@ class IsolatedFunction:
         try:
             self._data.settimeout(timeout_s)
             send_frame(self._data, pack_request(item))
+            if cpu_s is not None and not self._answers(deadline, cpu_s):
+                self._kill_child()
+                return Failed(kind=FailureKind.COSTLY, reason=f"more than {cpu_s:g} s of CPU time")
             return unpack_outcome(receive_frame(self._data, deadline))
         except TimeoutError:
             self._kill_child()
@@ -58,6 +66,23 @@ class IsolatedFunction:
         except (ValueError, KeyError, TypeError) as error:
             self._kill_child()
             return Failed(kind=FailureKind.ERROR, reason=f"unreadable reply: {error}")
+
+    def _answers(self, deadline: float, cpu_s: float) -> bool:
+        """Wait for the reply or the deadline. False: the child has spent its CPU time without a reply."""
+        assert self._data is not None
+        clock = ((~self._child) << 3) | 2  # Linux's number of the CPU clock of a process
+        until = time.clock_gettime(clock) + cpu_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            try:
+                unspent_s = until - time.clock_gettime(clock)
+            except OSError:  # it has ended, which reading its reply will tell
+                return True
+            if unspent_s <= 0:
+                return bool(select.select([self._data], [], [], 0)[0])
+            # One thread cannot spend more CPU time than passes.
+            if select.select([self._data], [], [], min(left_s, max(unspent_s, TICK_S)))[0]:
+                return True
+        return True
 
     def renew(self) -> None:
         """Have the next item meet a fresh child."""

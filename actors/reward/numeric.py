@@ -7,16 +7,31 @@ from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 
+from raylign.actors.reward.alternatives import alternatives
+from raylign.actors.reward.forms import Form, asked, written
 from raylign.actors.reward.response import ResponseReward
 from raylign.records import Prompt, Value
 
 MARK = "####"
-MINUS = str.maketrans({"\u2212": "-", "\u2013": "-", "\uff0d": "-"})  # minus sign, en dash, full-width hyphen
-LATEX = re.compile(r"\\[!,;: ]|\{,\}|\\text\{[^}]*\}|\\(?=[$%])")  # thin spaces, 10{,}000, \text{ cm}, \$ and \%
+SPACES = "\u00a0\u2007\u2009\u200a\u202f"  # no-break, figure, thin, hair, narrow no-break
+LETTERS = str.maketrans(
+    {"\u2212": "-", "\u2013": "-", "\uff0d": "-", "\u00d7": "x", "\u00b7": "x", **dict.fromkeys(SPACES, " ")}
+)
+LATEX = re.compile(r"\\!|\{,\}(?=\d)|\\text\{[^}]{0,80}\}|\\(?=[$%])")  # 10,\!000, 10{,}000, \text{ cm}, \$ and \%
+THIN = re.compile(r"\\[,;: ]")
 LONGEST = 1000
+SHOWN = 200
+LARGEST_POWER = 300
 CURRENCY = "$\u20ac\u00a3\u00a5"
-FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
-NUMBER = re.compile(r"(?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?P<decimals>\.\d+)?(?:/(?P<under>\d+(?![\d.])))?|\.\d+")
+FRACTION = re.compile(r"(\d?) ?\\[dtc]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
+POWER = re.compile(
+    r"(?<=\d)\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*([+-]?\d+)\s*\}|\(\s*([+-]?\d+)\s*\)|([+-]?\d+))"
+)
+NUMBER = re.compile(
+    r"(?P<mixed>(?<![\d.,/])\d+) (?P<over>\d+)/(?P<parts>\d+)(?![\d./])"
+    r"|(?P<whole>(?<!\d )(?<![\d.])\d{1,3}(?: \d{3})+(?! ?\d)|\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
+    r"(?P<decimals>\.\d+)?(?:[eE](?P<power>[+-]?\d+)(?![\w.]))?(?:/(?P<under>\d+(?![\d.])))?|\.\d+"
+)
 
 
 class Extraction(Enum):
@@ -28,11 +43,15 @@ class Extraction(Enum):
 
 
 class NumericAnswer(ResponseReward):
-    """1 when the response's number equals the gold number, else 0; no number is 0 too.
+    r"""1 when the response's number equals the gold number, else 0; no number is 0 too.
 
-    Read alike: ``18``, ``18.00``, ``$18``, ``18 dollars``; ``1,800`` and ``1800``; ``1/2`` and ``0.5``. A per cent sign
-    is dropped like any unit (``20%`` is 20), because GSM8K's gold answers carry none. Comparison is exact.
+    Read alike: ``18``, ``18.00``, ``$18``, ``18 dollars``; ``1,800``, ``1 800`` and ``1800``; ``1/2``, ``\frac12`` and
+    ``0.5``; ``5 1/2`` and ``5.5``; ``1.5e3``. Behind the mark the number after the last ``=`` is meant. A per cent sign
+    is dropped like any unit (``20%`` is 20), because GSM8K's gold answers carry none. Comparison is exact. Of several
+    gold answers any counts.
     """
+
+    cpu_s = 2.0
 
     @dataclass
     class Config:
@@ -46,36 +65,41 @@ class NumericAnswer(ResponseReward):
 
     def judge(self, prompt: Prompt, response: str) -> Value:
         """Compare exactly, as fractions. Raises ValueError when the gold answer holds no number."""
-        gold = self._gold(prompt)
+        golds = self._golds(prompt)
         found = extract(response, self.config.extraction)
-        equal = found is not None and abs(found - gold) <= Fraction(self.config.tolerance)
-        return Value(score=float(equal), details={"parsed": None if found is None else str(found)})
+        tolerance = Fraction(self.config.tolerance)
+        equal = found is not None and any(abs(found - gold) <= tolerance for gold in golds)
+        return Value(score=float(equal), details={"parsed": None if found is None else str(found)[:SHOWN]})
 
     def gold(self, prompt: Prompt) -> str | None:
-        """The gold number behind ``####``."""
-        return None if prompt.answer is None else f"{MARK} {prompt.answer}"
+        """The first gold answer in the form that the prompt asks for, else behind ``####``."""
+        return None if prompt.answer is None else written(alternatives(prompt.answer)[0], asked(prompt) or Form.mark)
 
     def wrong(self, prompt: Prompt) -> str | None:
-        """A number that differs by more than the tolerance."""
+        """A number that differs by more than the tolerance from every gold one."""
         if prompt.answer is None:
             return None
-        return f"{MARK} {self._gold(prompt) + 1 + Fraction(self.config.tolerance).__ceil__()}"
+        other = max(self._golds(prompt)) + 1 + Fraction(self.config.tolerance).__ceil__()
+        return written(str(other), asked(prompt) or Form.mark)
 
-    def _gold(self, prompt: Prompt) -> Fraction:
-        gold = extract(str(prompt.answer), Extraction.mark_or_last)
-        if gold is None:
-            raise ValueError(f"the gold answer {str(prompt.answer)[:60]!r} holds no number")
-        return gold
+    def _golds(self, prompt: Prompt) -> list[Fraction]:
+        texts = alternatives(prompt.answer)
+        golds = [gold for text in texts if (gold := extract(text, Extraction.mark_or_last)) is not None]
+        if not golds:
+            raise ValueError(f"the gold answer {texts[0][:60]!r} holds no number")
+        return golds
 
 
 def extract(text: str, extraction: Extraction) -> Fraction | None:
     """The number that a text gives as its answer, or None."""
     if extraction is not Extraction.last:
-        _, mark, tail = text.rpartition(MARK)
-        if mark:
-            numbers = numbers_in(tail.strip().partition("\n")[0])
+        _, *tails = text.split(MARK)
+        lines = [tail.strip().partition("\n")[0] for tail in tails]
+        if said := [line for line in lines if line.strip()]:
+            line = said[-1].partition(" (")[0]  # what stands in brackets behind the answer is a remark
+            numbers = numbers_in(line.rpartition("=")[2]) or numbers_in(said[-1])
             return numbers[0] if numbers else None
-        if extraction is Extraction.mark:
+        if extraction is Extraction.mark or lines:
             return None
     numbers = numbers_in(text)
     return numbers[-1] if numbers else None
@@ -83,17 +107,32 @@ def extract(text: str, extraction: Extraction) -> Fraction | None:
 
 def numbers_in(text: str) -> list[Fraction]:
     """All numbers of a text, in order. ``3-5`` is 3 and 5; ``-5`` and ``= -5`` are -5; ``3/4`` is one number."""
-    text = LATEX.sub("", FRACTION.sub(r"\1/\2", text.translate(MINUS)))
+    text = THIN.sub(" ", FRACTION.sub(_fraction, LATEX.sub("", text.translate(LETTERS))))
+    text = POWER.sub(lambda match: "e" + "".join(filter(None, match.groups())), text)
     return [number for match in NUMBER.finditer(text) if (number := _number(match, text)) is not None]
 
 
+def _fraction(match: re.Match[str]) -> str:
+    r"""``\frac{1}{2}`` as ``1/2``, ``5\frac{1}{2}`` as ``5 1/2``."""
+    whole, over, one, under, other = match.groups()
+    return f"{whole}{' ' if whole else ''}{over or one}/{under or other}"
+
+
 def _number(match: re.Match[str], text: str) -> Fraction | None:
-    digits, _, under = match.group().replace(",", "").partition("/")
+    sign = _sign(text[: match.start()])
+    if match.group("mixed"):
+        whole, over, parts = (int(match.group(name)[:LONGEST]) for name in ("mixed", "over", "parts"))
+        return sign * (whole + Fraction(over, parts)) if parts else None
+    power = int((match.group("power") or "0")[:5])
+    if abs(power) > LARGEST_POWER:
+        return None
+    under = match.group("under")
     if under and not under.strip("0"):
         return None
     # Python refuses to read integers of more than 4300 digits; a thousand are as far from any answer.
-    value = Fraction(digits[:LONGEST]) / (int(under[:LONGEST]) if under else 1)
-    return _sign(text[: match.start()]) * value
+    whole_text = (match.group("whole") or "").replace(",", "").replace(" ", "")
+    digits = whole_text + (match.group("decimals") or "") or match.group()
+    return sign * Fraction(digits[:LONGEST]) * Fraction(10) ** power / (int(under[:LONGEST]) if under else 1)
 
 
 def _sign(before: str) -> int:

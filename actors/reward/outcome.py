@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,6 +21,7 @@ class FailureKind(StrEnum):
     ERROR = "error"  # the function raised, or what it returned is no score
     TIMEOUT = "timeout"  # past the deadline; what ran it was killed
     DIED = "died"  # the function's process ended under it
+    COSTLY = "costly"  # it spent the CPU time that a verdict may take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,21 +36,41 @@ class Failed:
 
 
 Item: TypeAlias = tuple[Prompt, tuple[Trajectory, ...]]
-Outcome: TypeAlias = tuple[Value, ...] | Failed
+Outcome: TypeAlias = tuple[Value | None, ...] | Failed  # None: the reward does not apply
+DISTINCT = 50  # errors of which a process writes the traceback
+
+_reported: set[tuple[type, str, int]] = set()
 
 
-def checked(values: Any, count: int) -> tuple[Value, ...]:
+def checked(values: Any, count: int) -> tuple[Value | None, ...]:
     """The function's values. Raises TypeError or ValueError on another type, a wrong number, NaN or infinity."""
-    if not isinstance(values, Sequence) or not all(isinstance(value, Value) for value in values):
+    if not isinstance(values, Sequence) or not all(value is None or isinstance(value, Value) for value in values):
         raise TypeError(f"the reward function returned {type(values).__name__}, expected a list of Value")
     if len(values) != count:
         raise ValueError(f"the reward function returned {len(values)} values for {count} trajectories")
     for value in values:
+        if value is None:
+            continue
         finite(value.score, "the score")
         for name, channel in value.channels.items():
             if not np.isfinite(channel).all():
                 raise ValueError(f"channel {name} holds NaN or infinity")
     return tuple(values)
+
+
+def failed(error: BaseException) -> Failed:
+    """The outcome of a function that raised. Its traceback goes to standard error, the worker's log in a run.
+
+    Once for each type of error and line that raises it: a reward that always fails would fill the disk.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    place = (type(error), frames[-1].filename if frames else "", (frames[-1].lineno or 0) if frames else 0)
+    if place not in _reported and len(_reported) < DISTINCT:
+        _reported.add(place)
+        sys.stderr.write("A reward failed (further failures at the same line are not shown):\n")
+        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.flush()
+    return Failed(kind=FailureKind.ERROR, reason=describe_error(error))
 
 
 def describe_error(error: BaseException) -> str:

@@ -11,6 +11,7 @@ Who pays for a failure:
 |-----------------------------------------------------|--------------------------------------------------|------------|
 | function raised, NaN, wrong number of values        | charged; tried again `retries` times             | stays      |
 | deadline, process ended (isolated)                  | charged                                          | new child  |
+| a verifier's CPU time spent, or process ended twice | 0, if the gold answer can be judged, else charged | new child  |
 | actor died or hung with a batch of several          | not charged; each is sent again, alone           | replaced   |
 | hung alone (not isolated)                           | charged as timeout                               | replaced   |
 | actor died with one item, the cause unknown         | not charged; missing after `DEATHS` of them      | replaced   |
@@ -36,7 +37,7 @@ from raylign.actors.reward.worker import RewardWorker, WorkerReport
 from raylign.config.schema import RewardConfig
 from raylign.contracts import Scope
 from raylign.errors import RewardError
-from raylign.records import Missing, Prompt, Reward
+from raylign.records import Absent, Missing, Prompt, Reward
 
 MAX_BATCH = 64  # items in one RPC: about 30 ms of verdicts against 1 ms of RPC
 DEATHS = 4  # actors that may die under one item before it is given up
@@ -130,7 +131,9 @@ class RewardPool:
         for probe, rewards in zip(found, outcomes, strict=True):
             first = rewards[0]
             outcome: Outcome = (
-                Failed(kind=FailureKind.ERROR, reason=first.reason) if isinstance(first, Missing) else (first,)
+                (None if isinstance(first, Absent) else first,)
+                if not isinstance(first, Missing)
+                else (Failed(kind=FailureKind.ERROR, reason=first.reason))
             )
             problem = probe.problem(outcome)
             problems += [] if problem is None else [problem]
@@ -233,7 +236,7 @@ class RewardPool:
 
     def _settle(self, job: _Job, outcome: Outcome) -> None:
         if not isinstance(outcome, Failed):
-            self._resolve(job, list(outcome))
+            self._resolve(job, [Absent() if value is None else value for value in outcome])
         elif job.failures < self.config.retries:
             job.failures += 1
             self._put(job)

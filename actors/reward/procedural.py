@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import Any
 
+from raylign.actors.reward.forms import tagged
 from raylign.actors.reward.response import ResponseReward, last_boxed
 from raylign.contracts import finite
 from raylign.records import Prompt, Value
-
-TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 class AnswerExtraction(Enum):
@@ -36,6 +34,7 @@ class ProceduralScore(ResponseReward):
     """
 
     isolated = True  # some scorers evaluate the answer as a sympy expression
+    cpu_s = 2.0
 
     @dataclass
     class Config:
@@ -96,9 +95,9 @@ def extract(response: str, extraction: AnswerExtraction) -> str | None:
         return last_boxed(response)
     if extraction is AnswerExtraction.last_line:
         return response.strip().rpartition("\n")[2].strip()
-    tags = TAG.findall(response) if extraction is not AnswerExtraction.whole else []
-    if tags:
-        return str(tags[-1]).strip()
+    found = tagged(response) if extraction is not AnswerExtraction.whole else None
+    if found is not None:
+        return found.strip()
     return None if extraction is AnswerExtraction.tag else response.strip()
 
 

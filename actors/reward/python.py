@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from raylign.actors.reward.returned import listed, valued
+from raylign.actors.reward.signature import call, signature_of
+from raylign.config.build import allowed
 from raylign.contracts import RewardFunction, Scope
 from raylign.records import Prompt, Trajectory, Value
 
@@ -17,59 +21,79 @@ class PythonFunction(RewardFunction):
 
     prompt: the last user message. response: the sampled text. answer: the gold answer, or None. meta: the prompt's
     other columns (only those that the function names, unless it takes ``**``), and `kwargs` of the configuration. With
-    ``scope: GROUP`` the function gets ``responses``, a list, and returns a list of as many numbers.
+    ``scope: GROUP`` the function gets ``responses``, a list, and returns as many numbers.
 
-    Whatever it raises, or a value that is no finite number, makes the reward missing with that reason.
+    Functions written for others work as they are, known by the names of their parameters (see `signature`):
+
+    - verl: ``compute_score(data_source, solution_str, ground_truth, extra_info)``. data_source is the prompt's domain,
+      extra_info the column of that name, else all other columns.
+    - TRL: ``reward(prompts, completions, **columns)``, lists in and out; with ``scope: GROUP`` all samples of a prompt
+      in one call, else lists of one. Prompts and completions are texts, or messages with `conversational`.
+
+    The function may be ``async``, an object with ``__call__``, or a class that makes one (its ``__init__`` takes those
+    of `kwargs` that it names). It returns a number or a bool; a list, array or tensor for lists; a dict with ``score``,
+    whose other keys become details; or None where the reward does not apply to a response, which is neither 0 nor a
+    failure. Whatever it raises, or a value that is no finite number, makes the reward missing with that reason.
     """
 
     @dataclass
     class Config:
         """Which function, and how it is called."""
 
-        path: str = ""  # package.module.function
+        path: str = ""  # package.module.function, in raylign or a package of run.allow_targets
         isolated: bool = False  # in a killable child process
         scope: Scope = Scope.TRAJECTORY
         maximum: float = 1.0
         kwargs: dict[str, Any] = field(default_factory=dict)
+        conversational: bool = False  # TRL: prompts and completions are lists of messages, not texts
 
         def __post_init__(self) -> None:
             if not self.path.rpartition(".")[0]:
                 raise ValueError(f"path={self.path!r} must be package.module.function")
+            if not self.path.startswith(allowed()):
+                package = self.path.split(".")[0]
+                raise ValueError(
+                    f"path={self.path} is outside the packages that may be run; "
+                    f"add its package to run.allow_targets, e.g. run.allow_targets=[{package}.]"
+                )
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.isolated, self.scope, self.maximum = config.isolated, config.scope, config.maximum
-        self._function = load_function(config.path)
-        parameters = inspect.signature(self._function).parameters.values()
-        self._takes_all = any(item.kind is inspect.Parameter.VAR_KEYWORD for item in parameters)
-        self._names = {item.name for item in parameters}
+        self._function, self._kwargs = load_function(config.path), dict(config.kwargs)
+        if isinstance(self._function, type):
+            self._function = self._made(self._function)
+        self._events: asyncio.AbstractEventLoop | None = None
+        group = self.scope is Scope.GROUP
+        self._signature = signature_of(self._function, config.path, self._kwargs, group)
 
-    def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
-        """The function's numbers. Raises what it raises, and TypeError for something that is no number."""
-        texts = [trajectory.text for trajectory in trajectories]
-        common = self._keywords(prompt)
-        if self.scope is Scope.GROUP:
-            numbers = self._function(_last_user(prompt), texts, prompt.answer, **common)
-            if isinstance(numbers, str) or not isinstance(numbers, Sequence):
-                raise TypeError(f"{self.config.path} returned {type(numbers).__name__}, expected a list of numbers")
+    def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value | None]:
+        """The function's values. Raises what it raises, and TypeError or ValueError for what is no score."""
+        path = self.config.path
+        if self._signature.lists:
+            entries = listed(self._call(prompt, trajectories), len(trajectories), path)
         else:
-            numbers = [self._function(_last_user(prompt), text, prompt.answer, **common) for text in texts]
-        return [Value(score=self._number(number)) for number in numbers]
+            entries = [self._call(prompt, [trajectory]) for trajectory in trajectories]
+        return [valued(entry, path) for entry in entries]
 
-    def _keywords(self, prompt: Prompt) -> dict[str, Any]:
-        own: Mapping[str, Any] = {**prompt.meta, **self.config.kwargs}
-        taken = ("prompt", "response", "responses", "answer")
-        return {
-            name: value
-            for name, value in own.items()
-            if name not in taken and (self._takes_all or name in self._names or name in self.config.kwargs)
-        }
+    def _call(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> Any:
+        returned = call(
+            self._function, self._signature, (prompt, trajectories), self._kwargs, self.config.conversational
+        )
+        if not inspect.isawaitable(returned):
+            return returned
+        if self._events is None:  # not before: a loop must not be forked
+            self._events = asyncio.new_event_loop()
+        return self._events.run_until_complete(_awaited(returned))
 
-    def _number(self, number: Any) -> float:
-        try:
-            return float(number)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{self.config.path} returned {number!r}, expected a number") from error
+    def _made(self, cls: type) -> Callable[..., Any]:
+        """An object of a class, which takes what it names of `kwargs`; the calls get the rest."""
+        if not any("__call__" in vars(base) for base in cls.__mro__):
+            raise TypeError(f"{self.config.path} is a class whose objects cannot be called")
+        named = set(inspect.signature(cls).parameters)
+        own = {name: self._kwargs.pop(name) for name in list(self._kwargs) if name in named}
+        made: Callable[..., Any] = cls(**own)
+        return made
 
 
 def load_function(path: str) -> Callable[..., Any]:
@@ -84,6 +108,5 @@ def load_function(path: str) -> Callable[..., Any]:
     return found
 
 
-def _last_user(prompt: Prompt) -> str:
-    texts = [str(message["content"]) for message in prompt.messages if message["role"] == "user"]
-    return texts[-1] if texts else ""
+async def _awaited(returned: Any) -> Any:
+    return await returned

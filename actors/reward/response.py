@@ -10,6 +10,8 @@ import numpy as np
 from raylign.contracts import RewardFunction
 from raylign.records import Prompt, StopReason, Trajectory, Turn, Value
 
+UNCLOSED = 32
+
 
 class ResponseReward(RewardFunction):
     """A reward function that is made of a verdict on each response's text."""
@@ -38,9 +40,14 @@ def trajectory_of(prompt: Prompt, response: str) -> Trajectory:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""What stands in the last complete ``\boxed{...}``, or None. Braces are matched, escaped ones are skipped."""
+    r"""What stands in the last complete ``\boxed{...}``, or None. Braces are matched, escaped ones are skipped.
+
+    Behind it at most `UNCLOSED` may lack their end: each costs a way through the rest of the text.
+    """
     start = text.rfind("\\boxed")
-    while start >= 0:
+    for _ in range(UNCLOSED):
+        if start < 0:
+            return None
         inside = _braced(text, start + len("\\boxed"))
         if inside is not None:
             return inside

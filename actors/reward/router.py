@@ -45,9 +45,14 @@ class Verifier(RewardFunction):
             "unit_tests": UnitTests(config.unit_tests),
         }
 
-    def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
+    def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> Sequence[Value | None]:
         """What the prompt's verifier says. Raises ValueError when it names none, or one that does not exist."""
         return self._of(prompt).score(prompt, trajectories)
+
+    def cpu_limit(self, prompt: Prompt) -> float | None:
+        """The limit of the prompt's verifier."""
+        verifier = self._verifiers.get(str(prompt.meta.get("verifier")))
+        return None if verifier is None else verifier.cpu_limit(prompt)
 
     def gold(self, prompt: Prompt) -> str | None:
         """The gold response of the prompt's verifier."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from raylign.actors.reward.outcome import Failed, FailureKind, Item, Outcome, checked, describe_error
+from raylign.actors.reward.outcome import Failed, Item, Outcome, checked, describe_error, failed
 from raylign.actors.reward.response import trajectory_of
 from raylign.contracts import RewardFunction
 from raylign.records import Prompt
@@ -36,6 +36,8 @@ class Probe:
         """What is wrong with the outcome, or None."""
         if isinstance(outcome, Failed):
             return f"{self._name} fails ({outcome.kind.value}): {outcome.reason}"
+        if outcome[0] is None:
+            return None  # a reward that does not apply proves nothing, and need not
         score = outcome[0].score
         if self.expect == "gold" and abs(score - self.maximum) > TOLERANCE:
             return f"{self._name} scores {score:g}, not the maximum {self.maximum:g}"
@@ -91,7 +93,7 @@ def validate(function: RewardFunction, prompts: Sequence[Prompt], limit: int = S
         try:
             outcome = checked(function.score(*probe.item), 1)
         except Exception as error:  # noqa: BLE001 - becomes a problem
-            outcome = Failed(kind=FailureKind.ERROR, reason=describe_error(error))
+            outcome = failed(error)
         problem = probe.problem(outcome)
         problems += [] if problem is None else [problem]
     return problems

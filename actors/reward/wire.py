@@ -31,7 +31,9 @@ def pack_outcome(outcome: Outcome) -> bytes:
     if isinstance(outcome, Failed):
         return orjson.dumps({"kind": outcome.kind.value, "reason": outcome.reason})
     values = [
-        {
+        None
+        if value is None
+        else {
             "score": value.score,
             "details": dict(value.details),
             "channels": {name: np.asarray(channel).tolist() for name, channel in value.channels.items()},
@@ -47,7 +49,9 @@ def unpack_outcome(payload: bytes) -> Outcome:
     if "values" not in reply:
         return Failed(kind=FailureKind(reply["kind"]), reason=str(reply["reason"]))
     return tuple(
-        Value(
+        None
+        if value is None
+        else Value(
             score=float(value["score"]),
             details=value["details"],
             channels={name: np.asarray(channel, np.float32) for name, channel in value["channels"].items()},

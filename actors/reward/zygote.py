@@ -15,7 +15,7 @@ import sys
 from typing import NoReturn
 
 from raylign.actors.frames import receive_frame, send_frame
-from raylign.actors.reward.outcome import Failed, FailureKind, Outcome, checked, describe_error
+from raylign.actors.reward.outcome import Outcome, checked, describe_error, failed
 from raylign.actors.reward.wire import pack_outcome, unpack_request
 from raylign.config.build import build
 from raylign.contracts import RewardFunction
@@ -38,7 +38,7 @@ def judged(function: RewardFunction, payload: bytes) -> Outcome:
         prompt, trajectories = unpack_request(payload)
         return checked(function.score(prompt, trajectories), len(trajectories))
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - becomes the outcome
-        return Failed(kind=FailureKind.ERROR, reason=describe_error(error))
+        return failed(error)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 BLOCK = re.compile(rf"{OPEN}(.*?)(?:{CLOSE}|(?={OPEN})|\Z)", re.DOTALL)
+DEEPEST = 64  # levels of arguments
 SHOWN = 200  # letters of a faulty call in messages
 
 
@@ -87,7 +88,7 @@ def read_call(text: str) -> ToolCall | BadCall:
     """The call in one block."""
     try:
         raw = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return _bad(text, f"no JSON ({error})")
     return _call_of(raw, text)
 
@@ -127,27 +128,40 @@ def _bare(text: str) -> tuple[ToolCall | BadCall, ...]:
         return ()
     try:
         raw = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         # Text that begins like a call and names one is a broken call; anything else is a reply with a brace in front.
         return (_bad(text, "no JSON"),) if '"name"' in text and '"arguments"' in text else ()
     entries = raw if isinstance(raw, list) else [raw]
     if not entries or not all(isinstance(entry, Mapping) and "name" in entry for entry in entries):
         return ()
-    return tuple(_call_of(entry, json.dumps(entry)) for entry in entries)
+    return tuple(_call_of(entry, text if _too_deep(entry) else json.dumps(entry)) for entry in entries)
 
 
 def _call_of(raw: Any, text: str) -> ToolCall | BadCall:
     if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str) or not raw["name"]:
         return _bad(text, "no object with a name")
-    arguments = raw.get("arguments", raw.get("parameters", {}))
+    given = (raw[name] for name in ("arguments", "parameters") if raw.get(name) is not None)
+    arguments: Any = next(given, {})  # null, too, is no arguments
     if isinstance(arguments, str):  # some models write the arguments as JSON within JSON
         try:
             arguments = json.loads(arguments)
-        except ValueError:
+        except (ValueError, RecursionError):
             return _bad(text, "arguments that are no JSON")
+        arguments = {} if arguments is None else arguments
     if not isinstance(arguments, Mapping):
         return _bad(text, "arguments that are no object")
+    if _too_deep(arguments):
+        return _bad(text, f"arguments nested more than {DEEPEST} deep")
     return ToolCall(name=raw["name"], arguments=dict(arguments))
+
+
+def _too_deep(value: Any) -> bool:
+    """Whether what later recurses over the value (schemas, JSON again) could run out of stack."""
+    level, depth = [value], 0
+    while level and depth <= DEEPEST:
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level, depth = [item for items in inner for item in items], depth + 1
+    return bool(level)
 
 
 def _bad(text: str, why: str) -> BadCall:

@@ -14,7 +14,7 @@ import numpy as np
 from raylign.columns import Columns
 from raylign.contracts import RewardPools, RolloutPool, RolloutTask, Scored
 from raylign.errors import EngineDeadError, RewardError
-from raylign.records import Float32s, Group, Missing, Reward, Trajectory, Value, sample_from
+from raylign.records import Absent, Float32s, Group, Missing, Reward, Trajectory, Value, sample_from
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ async def collect(
 def refuse_missing(groups: Sequence[Group], limits: Mapping[str, float]) -> None:
     """Raise RewardError when a reward is missing more often than its `max_missing` allows."""
     for name, limit in limits.items():
-        rewards = [t.rewards[name] for group in groups for t in group.trajectories if name in t.rewards]
+        rewards = _asked([t for group in groups for t in group.trajectories], name)
         missing = [reward for reward in rewards if isinstance(reward, Missing)]
         if rewards and len(missing) > limit * len(rewards):
             common, count = Counter(reward.reason for reward in missing).most_common(1)[0]
@@ -129,8 +129,9 @@ def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
             found = _rewards_of(of_domain) | _mean_length(of_domain)
             metrics |= {f"{name}/{domain}": value for name, value in found.items()}
     for name in sorted({name for t in trajectories for name in t.rewards}):
-        rewards = [t.rewards[name] for t in trajectories if name in t.rewards]
-        metrics[f"missing/{name}"] = float(np.mean([isinstance(reward, Missing) for reward in rewards]))
+        rewards = _asked(trajectories, name)
+        if rewards:
+            metrics[f"missing/{name}"] = float(np.mean([isinstance(reward, Missing) for reward in rewards]))
     metrics |= _rewards_of(groups) | _mean_length(groups)
     scores = [score for group in groups for score in group.scores if score is not None]
     if scores:
@@ -142,6 +143,11 @@ def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
             "length/truncated": float(np.mean([t.truncated for t in trajectories])),
         }
     return metrics
+
+
+def _asked(trajectories: Sequence[Trajectory], name: str) -> list[Reward]:
+    """A reward of those trajectories to which it applies."""
+    return [t.rewards[name] for t in trajectories if name in t.rewards and not isinstance(t.rewards[name], Absent)]
 
 
 def _mean_length(groups: Sequence[Group]) -> dict[str, float]:

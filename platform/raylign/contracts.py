@@ -157,11 +157,19 @@ class RewardFunction(ABC):
     scope: Scope = Scope.TRAJECTORY
     isolated: bool = False  # True: each call runs in a killable child process
     maximum: float = 1.0  # what a gold answer scores
+    cpu_s: float | None = None  # of an isolated function: a verdict that spends more CPU seconds is a wrong answer, 0
     judges_text: bool = True  # False: needs what a rollout left behind (turn rewards, tool results); no text proves it
 
     @abstractmethod
-    def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
-        """One value per trajectory (one trajectory for scope `trajectory`). Raises on anything it cannot judge."""
+    def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> Sequence[Value | None]:
+        """One value per trajectory (one trajectory for scope `trajectory`), None where the reward does not apply.
+
+        Raises on anything it cannot judge.
+        """
+
+    def cpu_limit(self, prompt: Prompt) -> float | None:
+        """CPU seconds that a verdict on this prompt may take; None: only the pool's deadline holds."""
+        return self.cpu_s
 
     def gold(self, prompt: Prompt) -> str | None:
         """A response that must score `maximum`, or None when the prompt has none."""

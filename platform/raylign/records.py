@@ -56,7 +56,15 @@ class Missing:
     reason: str
 
 
-Reward: TypeAlias = Value | Missing
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absent:
+    """A reward that does not apply to this trajectory: its function said so. Neither a score nor a failure.
+
+    Example: ``Absent()`` of a reward for code, on a prompt that asks for none
+    """
+
+
+Reward: TypeAlias = Value | Missing | Absent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ Deviations and choices:
 - The statistics come from the answers that the gate calls right. The released code also admits answers whose last box
   is right but whose think tags are not: ``shaper.pool=released`` does the same (it needs `ThinkGate`'s details).
 - Groups are those of the prompt's draw, never of equal text, so a prompt that occurs twice stays two groups.
-- Equality of answers is the verifier's: math-verify by default, where the released code has the MATH family's
+- Equality of answers is the verifier's: `BoxedMath` by default, where the released code has the MATH family's
   normaliser and a sympy check of its own (reduced fractions to the letter, at most two unknowns).
 - lr 2e-6 and batch follow the released scripts; `steps` is one epoch of DeepScaleR's 40k problems [inferred].
 - Validation samples at .6 and top-p .95, 16 answers a prompt; the released scripts repeat only AIME and AMC 16 times.
@@ -120,7 +120,7 @@ class ThinkGate(ResponseReward):
             path = config.verifier["_target_"]
             fix = "name a ResponseReward, e.g. raylign.actors.reward.boxed.BoxedMath"
             raise ConfigError([Problem(key="verifier._target_", value=path, why="judges no single response", fix=fix)])
-        self.isolated = self._verifier.isolated
+        self.isolated, self.cpu_s = self._verifier.isolated, self._verifier.cpu_s
         self.maximum = self._verifier.maximum
 
     def judge(self, prompt: Prompt, response: str) -> Value:

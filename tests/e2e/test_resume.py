@@ -28,6 +28,7 @@ RUN = [
     "data.size=256",
     "data.holdout=16",
     "rewards.correct.fn={_target_: raylign.actors.reward.python.PythonFunction, path: letters.share_of_letters}",
+    "run.allow_targets=[letters.]",
     "telemetry.progress=plain",
 ]
 

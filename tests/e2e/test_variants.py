@@ -27,6 +27,7 @@ OVERRIDES = [
     "data.size=80",
     "data.holdout=0",
     "rewards.correct.fn={_target_: raylign.actors.reward.python.PythonFunction, path: letters.share_of_letters}",
+    "run.allow_targets=[letters.]",
     "rollout.sampling.max_tokens=8",
     "telemetry.progress=none",
     f"stages.rl.steps={STEPS}",

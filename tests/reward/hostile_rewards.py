@@ -44,6 +44,8 @@ def act(prompt: str, response: str, answer: Any, **meta: Any) -> Any:
         hang()
     if command == "pid":
         return float(os.getpid())
+    if command == "absent":
+        return None
     if command == "text":
         return argument
     return float(command)
@@ -106,3 +108,23 @@ class Provable(RewardFunction):
 
     def wrong(self, prompt: Prompt) -> str | None:
         return prompt.meta.get("wrong")
+
+
+class Verifying(RewardFunction):
+    """A verifier with a CPU limit: does what the response says; the prompt's answer is its gold response."""
+
+    isolated = True
+    cpu_s = 0.3
+
+    @dataclass
+    class Config:
+        """Nothing to set."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
+        return [Value(score=float(act("", trajectory.text, None))) for trajectory in trajectories]
+
+    def gold(self, prompt: Prompt) -> str | None:
+        return prompt.answer

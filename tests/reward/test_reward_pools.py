@@ -21,7 +21,7 @@ from raylign.actors.reward.pools import RewardPools
 from raylign.actors.reward.response import trajectory_of
 from raylign.config.schema import RewardConfig
 from raylign.errors import RewardError
-from raylign.records import Missing, Prompt, Reward, Trajectory, Value
+from raylign.records import Absent, Missing, Prompt, Reward, Trajectory, Value
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 HERE = Path(__file__).parent
@@ -30,7 +30,8 @@ ISOLATED = {**ACT, "isolated": True}
 
 
 def options(name: str, index: int) -> Mapping[str, Any]:
-    return {"num_cpus": 0.1, "runtime_env": {"env_vars": {"PYTHONPATH": str(HERE)}}}
+    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {"num_cpus": 0.1, "runtime_env": {"env_vars": {"PYTHONPATH": path}}}
 
 
 @asynccontextmanager
@@ -86,6 +87,7 @@ async def test_errors_are_missing_and_never_zero(tmp_path: Path, fn: dict[str, A
             scored(pools, "sysexit"),
             scored(pools, f"once {tmp_path / 'flag'} raise it"),
             scored(pools, "0.0"),
+            scored(pools, "absent"),
         )
         assert found[0] == Value(score=0.5) and found[6] == Value(score=0.0)
         assert reason(found[1]) == "ValueError: the alarm"
@@ -93,8 +95,11 @@ async def test_errors_are_missing_and_never_zero(tmp_path: Path, fn: dict[str, A
         assert "expected a number" in reason(found[3])
         assert reason(found[4]) == "SystemExit: 3"
         assert found[5] == Value(score=1.0)  # the retry
+        assert found[7] == Absent()
         stats = pools.stats()
         assert stats["reward/r/missing"] == stats["reward/r/missing_error"] == 4
+    log = (tmp_path / "reward-r-0.log").read_text()
+    assert log.count("ValueError: the alarm") == 1 and 'hostile_rewards.py", line' in log  # tried twice, said once
 
 
 async def test_wrong_number_of_values(tmp_path: Path) -> None:
@@ -104,7 +109,7 @@ async def test_wrong_number_of_values(tmp_path: Path) -> None:
         assert "2 values for 1 trajectories" in reason(await scored(pools, "1", "one"))
         task = prompt()
         found = await pools.score_group(task, [trajectory_of(task, "a")] * 3)
-        assert len(found) == 3 and all("2 values for 3 trajectories" in reason(each["group"]) for each in found)
+        assert len(found) == 3 and all("2 values for 3 responses" in reason(each["group"]) for each in found)
 
 
 async def test_isolated_hang_and_death_leave_the_actor_alone(tmp_path: Path) -> None:
@@ -231,7 +236,7 @@ async def test_start_and_close_errors(tmp_path: Path) -> None:
         "b": RewardConfig(fn={**ACT, "pth": "x"}),
         "c": RewardConfig(fn=ACT),
     }
-    pools = RewardPools(configs, allow=(), log_dir=tmp_path, options=options)
+    pools = RewardPools(configs, allow=("hostile_rewards.",), log_dir=tmp_path, options=options)
     with pytest.raises(RewardError, match=r"(?s)reward a: .*no nothing.*reward b: .*did you mean path"):
         await pools.start()
     async with running(tmp_path, r=RewardConfig(fn=ACT)) as pools:

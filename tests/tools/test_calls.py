@@ -60,11 +60,23 @@ def test_a_thought_holds_no_calls() -> None:
         ('<tool_call>{"name": "add", "arguments": "1,2"}</tool_call>', "arguments that are no JSON"),
         ('{"name": "add", "arguments": {', "no JSON"),
         ("<tool_call></tool_call>", "no JSON"),
+        ("<tool_call>" + "[" * 1000, "no JSON"),
+        ('{"name": "add", "arguments": ' + "[" * 100_000, "no JSON"),
+        ('<tool_call>{"name": "add", "arguments": "' + "[" * 5000 + '"}', "arguments that are no JSON"),
+        ('<tool_call>{"name": "add", "arguments": ' + '{"a": ' * 90 + "1" + "}" * 91, "nested more than 64 deep"),
+        ('{"name": "add", "arguments": ' + '{"a": ' * 900 + "1" + "}" * 901, "nested more than 64 deep"),
     ],
 )
 def test_broken_calls_are_typed(text: str, why: str) -> None:
     (call,) = read_message(text).calls
     assert isinstance(call, BadCall) and call.fault is CallFault.UNPARSABLE and why in call.why
+
+
+@pytest.mark.parametrize("arguments", ["null", "{}", '"null"', '"{}"'])
+def test_no_arguments_in_every_spelling(arguments: str) -> None:
+    text = f'{{"name": "now", "arguments": {arguments}}}'
+    for written in (text, f"<tool_call>{text}</tool_call>"):
+        assert read_message(written).calls == (ToolCall(name="now", arguments={}),)
 
 
 @pytest.mark.parametrize("text", ["{ is a brace", '{"temperature": 21}', "[1, 2]", "plain", ""])

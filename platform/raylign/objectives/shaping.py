@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raylign.contracts import finite
-from raylign.records import Group, Trajectory, Value
+from raylign.records import Absent, Group, Trajectory, Value
 
 
 class WeightedSum:
@@ -15,7 +15,8 @@ class WeightedSum:
 
     With L = max_tokens, buffer C and y sampled tokens: 0 for y <= L - C, (L - C - y) / C in between, -1 for y > L; all
     times overlong_penalty. A trajectory lacking any reward of non-zero weight has no score (absent is not zero) and
-    leaves its group's statistics. A reward of weight 0 is only logged.
+    leaves its group's statistics. A reward that does not apply (`Absent`) adds nothing; where none applies there is no
+    score. A reward of weight 0 is only logged.
 
     Group metrics: mean of each reward over the trajectories that have it (`reward/<name>`), `reward/score`,
     `reward/unscored` (share without a score), `reward/overlong` (mean penalty, when on).
@@ -70,15 +71,17 @@ class WeightedSum:
         return replace(group, scores=scores, metrics=metrics)
 
     def _score(self, trajectory: Trajectory) -> float | None:
-        total = self._overlong(trajectory)
-        for name, weight in self.weights.items():
-            if weight == 0:
-                continue
+        total, applied = self._overlong(trajectory), 0
+        weights = {name: weight for name, weight in self.weights.items() if weight != 0}
+        for name, weight in weights.items():
             reward = trajectory.rewards.get(name)
+            if isinstance(reward, Absent):
+                continue
             if not isinstance(reward, Value):
                 return None
             total += weight * finite(reward.score, f"reward {name} of {trajectory.prompt_key}")
-        return total
+            applied += 1
+        return total if applied or not weights else None
 
     def _overlong(self, trajectory: Trajectory) -> float:
         buffer = self.config.overlong_buffer

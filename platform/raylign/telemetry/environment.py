@@ -26,7 +26,7 @@ PACKAGES = (
     "numpy",
     "safetensors",
     "tokenizers",
-    "math-verify",
+    "latex2sympy2-extended",
     "reasoning-gym",
 )
 

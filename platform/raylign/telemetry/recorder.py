@@ -22,7 +22,7 @@ import yaml
 
 from raylign.columns import Columns
 from raylign.config.schema import TelemetryConfig
-from raylign.records import Float32s, Group, Missing, Reward, Trajectory
+from raylign.records import Absent, Float32s, Group, Missing, Reward, Trajectory
 from raylign.run_folder import write_atomically
 from raylign.telemetry.environment import environment
 from raylign.telemetry.sinks import Sink, open_sinks
@@ -202,6 +202,8 @@ def _row(group: Group, trajectory: Trajectory) -> dict[str, Any]:
 def _reward(reward: Reward) -> dict[str, Any]:
     if isinstance(reward, Missing):
         return {"missing": reward.reason}
+    if isinstance(reward, Absent):
+        return {"absent": True}
     return {
         "score": reward.score,
         **({"details": dict(reward.details)} if reward.details else {}),

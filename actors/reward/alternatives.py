@@ -1,0 +1,41 @@
+"""The gold answers of a prompt: one, or several of which any counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+KEYS = ("target", "ground_truth")
+
+
+def alternatives(answer: Any) -> tuple[str, ...]:
+    """The texts that count as the answer: a text or number itself, each entry of a list, the target of verl's dict.
+
+    A whole number that a table has turned into a float (18.0) counts as 18 too. Raises ValueError without an answer,
+    and on any other type: nothing is compared as the text of a Python object.
+    """
+    if isinstance(answer, Mapping) and len(found := [answer[key] for key in KEYS if answer.get(key) is not None]) == 1:
+        answer = found[0]
+    if hasattr(answer, "tolist"):  # a NumPy scalar or array, as parquet gives them
+        answer = answer.tolist()
+    entries = list(answer) if isinstance(answer, list | tuple | set | frozenset) else [answer]
+    texts = [text for entry in entries for text in _texts(entry)]
+    if not texts:
+        raise ValueError("the prompt has no gold answer")
+    return tuple(dict.fromkeys(texts))
+
+
+def _texts(entry: Any) -> list[str]:
+    if hasattr(entry, "item") and not isinstance(entry, str):
+        entry = entry.item()
+    if entry is None:
+        return []
+    if isinstance(entry, str):
+        return [entry] if entry.strip() else []
+    if isinstance(entry, bool) or not isinstance(entry, int | float):
+        raise ValueError(
+            f"the gold answer {str(entry)[:60]!r} is of type {type(entry).__name__}; "
+            "it must be a text, a number, or a list of these of which any counts"
+        )
+    whole = isinstance(entry, float) and entry.is_integer()
+    return [str(int(entry)), str(entry)] if whole else [str(entry)]

@@ -1,0 +1,281 @@
+"""Expressions in LaTeX, read by latex2sympy and compared by value: in 50 digits, then in 1,000, never by rounding.
+
+What would cost too much to evaluate (``9^{9^{9^9}}``, ``10!!!!``) is refused before it is evaluated.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+from functools import cache, lru_cache
+from typing import Any
+
+DEEPEST = 20  # nested brackets; latex2sympy's time grows quadratically with them
+LARGEST = 20_000.0  # decimal digits of a value that is still evaluated
+ROUGH, FINE = 50, 1000  # digits
+TINY = "1e-40"
+POINTS = ("0.7316", "1.9143", "2.6179", "3.3937", "-0.8127", "-1.7391", "-2.8713")
+IMAGINARY = re.compile(r"(?<![a-zA-Z\\])i(?![a-zA-Z])|\\(?:mathrm|text)\{i\}|\\imath|\d+i(?![a-zA-Z])")
+RELATIONS = re.compile(r"\\(?:le|ge|ne)(?![a-zA-Z])|<|>|=")
+
+
+class TooCostly(ValueError):
+    """An expression that is not evaluated, because its value is out of all proportion."""
+
+
+@lru_cache(maxsize=4096)
+def read(text: str) -> Any | None:
+    """The sympy expression, decimals as fractions; None where latex2sympy reads none."""
+    import sympy
+    from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
+
+    if _depth(text) > DEEPEST or "'" in text:  # a prime would be dropped
+        return None
+    config = NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none", equations=False
+    )
+    try:
+        plain = normalize_latex(text, config)
+        expression = latex2sympy(
+            plain, is_real=not IMAGINARY.search(plain), convert_degrees=False, normalization_config=None
+        )
+        if not isinstance(expression, sympy.Basic | sympy.MatrixBase):
+            return None
+        floats = {item: sympy.Rational(str(item)) for item in expression.atoms(sympy.Float)}
+        return expression.xreplace(floats) if floats else expression
+    except Exception:  # noqa: BLE001 - the grammar raises Exception itself; what it cannot read is no expression
+        return None
+
+
+def same(gold: str, found: str, factor: Fraction = Fraction(1)) -> bool:
+    """Whether gold = found * factor. Raises TooCostly when the gold cannot be evaluated; a costly answer is wrong."""
+    import sympy
+
+    expected = read(gold)
+    if expected is None:
+        return False
+    _affordable(expected)
+    given = read(found)
+    if given is None:
+        return False
+    try:
+        _affordable(given)
+    except TooCostly:
+        return False
+    if _relational(gold) or _relational(found):
+        return factor == 1 and _same_relation(expected, given)
+    scaled = given * sympy.Rational(factor.numerator, factor.denominator) if factor != 1 else given
+    return _equal(expected, scaled)
+
+
+def near(text: str, factor: Fraction, value: Fraction, step: Fraction) -> bool:
+    """Whether text * factor rounds to `value`, whose last place is worth `step`, and is no number that ends."""
+    import sympy
+
+    expression = read(text)
+    if expression is None or getattr(expression, "free_symbols", True):
+        return False
+    try:
+        _affordable(expression)
+        number = _evaluated(expression, ROUGH)
+    except (TooCostly, ArithmeticError, TypeError, ValueError, AttributeError):
+        return False
+    if number is None or number[1] != 0:
+        return False
+    exact = expression.doit()
+    if exact.is_Rational and _ends(int(exact.q)):
+        return False
+    difference = number[0] * sympy.Rational(factor.numerator, factor.denominator) - _rational(value)
+    return bool(abs(difference) <= _rational(step) / 2)
+
+
+def above_one(text: str) -> bool:
+    """Whether a text is a number above 1 in size; a text that is none counts as such."""
+    expression = read(text)
+    if expression is None or getattr(expression, "free_symbols", True):
+        return True
+    try:
+        _affordable(expression)
+        number = _evaluated(expression, ROUGH)
+    except (TooCostly, ArithmeticError, TypeError, ValueError, AttributeError):
+        return True
+    return number is None or bool(abs(number[0]) > 1)
+
+
+def _equal(gold: Any, found: Any) -> bool:
+    import sympy
+
+    if gold == found:
+        return True
+    if isinstance(gold, sympy.MatrixBase) and isinstance(found, sympy.MatrixBase):
+        return gold.shape == found.shape and all(map(_equal, gold.flat(), found.flat()))
+    if not isinstance(gold, sympy.Expr) or not isinstance(found, sympy.Expr):
+        return False
+    if any(side.has(sympy.oo, sympy.zoo, sympy.nan, *unfinished()) for side in (gold, found)):
+        return False  # an integral or a sum that is left to be computed answers nothing
+    gold, found = gold.doit(), found.doit()
+    symbols = sorted(gold.free_symbols | found.free_symbols, key=str)
+    return gold == found or (_equal_functions(gold, found, symbols) if symbols else _equal_numbers(gold, found))
+
+
+@cache
+def unfinished() -> tuple[Any, ...]:
+    """What an answer may not leave undone."""
+    import sympy
+
+    return (sympy.Integral, sympy.Derivative, sympy.Limit, sympy.Sum, sympy.Product)
+
+
+def comparable(text: str) -> bool:
+    """Whether a gold leaf can be compared at all. A text that is no expression can: as a text."""
+    expression = read(text)
+    if expression is None or _relational(text):
+        return True
+    try:
+        _affordable(expression)
+        _equal(expression, expression * 2 + 1 if not getattr(expression, "is_Matrix", False) else expression * 2)
+    except Exception:  # noqa: BLE001 - sympy raises anything
+        return False
+    return True
+
+
+def _equal_functions(gold: Any, found: Any, symbols: list[Any]) -> bool:
+    """At seven points, each symbol its own values. Points left of 0 where either is complex count for nothing."""
+    import sympy
+
+    agreed = 0
+    for number, point in enumerate(POINTS):
+        values = {
+            symbol: sympy.Rational(point) * (1 + sympy.Rational(place * (number + 3), 29))
+            for place, symbol in enumerate(symbols)
+        }
+        left, right = _evaluated(gold.xreplace(values), ROUGH), _evaluated(found.xreplace(values), ROUGH)
+        if left is None or right is None:
+            if left is not right:
+                return False
+            continue
+        if point.startswith("-") and (left[1] or right[1]):
+            continue
+        if not _close(left, right, sympy.Float(TINY)):
+            return False
+        agreed += 1
+    return agreed > 0
+
+
+def _equal_numbers(gold: Any, found: Any) -> bool:
+    import sympy
+
+    if gold.is_Rational and found.is_Rational:
+        return bool(gold == found)
+    left, right = _evaluated(gold, ROUGH), _evaluated(found, ROUGH)
+    if left is None or right is None:
+        return False
+    tiny = sympy.Float(TINY)
+    if all(abs(part) < tiny for part in left) or all(abs(part) < tiny for part in right):
+        # A sum that cancels has no digits of its own left to compare.
+        return bool(sympy.simplify(gold - found) == 0)
+    if not _close(left, right, tiny):
+        return False
+    left, right = _evaluated(gold, FINE), _evaluated(found, FINE)
+    return left is not None and right is not None and _close(left, right, sympy.Float(f"1e-{FINE - 100}", FINE))
+
+
+def _close(left: tuple[Any, Any], right: tuple[Any, Any], relative: Any) -> bool:
+    size = max(abs(part) for part in (*left, *right))
+    return all(abs(a - b) <= size * relative for a, b in zip(left, right, strict=True))
+
+
+def _evaluated(expression: Any, digits: int) -> tuple[Any, Any] | None:
+    """Real and imaginary part; None where there is no finite number."""
+    number = expression.evalf(digits, maxn=2 * digits)
+    real, imaginary = number.as_real_imag()
+    if not (real.is_Number and imaginary.is_Number and real.is_finite and imaginary.is_finite):
+        return None
+    return real, imaginary
+
+
+def _same_relation(gold: Any, found: Any) -> bool:
+    """Both sides on one side, up to a factor: ``2x+3=y`` is ``y-2x-3=0``; for inequalities a positive factor."""
+    import sympy
+    from sympy.core.relational import Relational
+
+    if not isinstance(gold, Relational) or not isinstance(found, Relational):
+        return False
+    kinds = []
+    for relation in (gold, found):
+        flipped = isinstance(relation, sympy.StrictGreaterThan | sympy.GreaterThan)
+        strict = isinstance(relation, sympy.StrictGreaterThan | sympy.StrictLessThan)
+        difference = (relation.rhs - relation.lhs) if flipped else (relation.lhs - relation.rhs)
+        kind = "=" if isinstance(relation, sympy.Eq) else "!" if isinstance(relation, sympy.Ne) else f"<{strict}"
+        kinds.append((kind, difference.doit()))
+    (kind, left), (other, right) = kinds
+    if kind != other or not left.free_symbols or left.free_symbols != right.free_symbols:
+        return False
+    symbols = sorted(left.free_symbols, key=str)
+    values = {symbol: sympy.Rational(POINTS[0]) * (1 + place) for place, symbol in enumerate(symbols)}
+    here, there = left.xreplace(values), right.xreplace(values)
+    if here.is_zero or there.is_zero:
+        return False
+    ratio = here / there
+    if kind.startswith("<") and not ratio.is_positive:
+        return False
+    return _equal_functions(left, right * ratio, symbols)
+
+
+def _relational(text: str) -> bool:
+    return bool(RELATIONS.search(text))
+
+
+def _affordable(expression: Any) -> None:
+    """Raises TooCostly where some value on the way has more than `LARGEST` digits."""
+    import sympy
+
+    sizes: dict[Any, float] = {}
+    for node in sympy.postorder_traversal(expression):
+        inner = [sizes.get(argument, 0.0) for argument in node.args]
+        sizes[node] = _digits(node, inner)
+        if sizes[node] > LARGEST:
+            raise TooCostly(f"a value of more than {LARGEST:g} digits")
+
+
+def _digits(node: Any, inner: list[float]) -> float:
+    """About how many decimal digits the value has (before the point or behind it)."""
+    import sympy
+
+    if node.is_Number if hasattr(node, "is_Number") else False:
+        return float(len(str(node))) if node.is_finite else 1.0
+    if isinstance(node, sympy.factorial | sympy.gamma | sympy.factorial2 | sympy.subfactorial):
+        size = min(float(abs(node.args[0])), 1e9) if node.args[0].is_Number else _power_of_ten(inner[0])
+        return size * max(1.0, inner[0])
+    if isinstance(node, sympy.Pow | sympy.exp):
+        base = 0.5 if isinstance(node, sympy.exp) or not node.args[0].is_Number else max(1.0, inner[0])
+        exponent = node.args[-1]
+        if exponent.is_Number:
+            return base * min(float(abs(exponent)), 1e9)
+        return base * (_power_of_ten(inner[-1]) if not exponent.free_symbols else 1.0)
+    if isinstance(node, sympy.Mul):
+        return sum(inner)
+    return max(inner, default=0.0) + 1.0
+
+
+def _power_of_ten(digits: float) -> float:
+    return 10.0 ** min(digits, 12.0)
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for letter in text:
+        depth += (letter in "([{|") - (letter in ")]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _rational(number: Fraction) -> Any:
+    import sympy
+
+    return sympy.Rational(number.numerator, number.denominator)
+
+
+def _ends(below: int) -> bool:
+    return math.gcd(below, 10 ** below.bit_length()) == below

@@ -1,0 +1,177 @@
+r"""Whether two leaves of an answer are worth the same: numbers, expressions, words. ``gold`` is the answer sheet's.
+
+- **Exact against exact** (integers, fractions, roots, pi): equal, or not. Compared as rationals where they are such,
+  else to 50 digits, and to 1,000 where these agree; expressions in variables at seven points.
+- **A gold decimal** counts for what rounds to it: an irrational or endlessly repeating value from two significant
+  digits on (0.33 for 1/3), a longer decimal from three on (3.14 for 3.1415). With fewer it is exact (0.5 is not 0.54).
+- **An exact gold that no decimal can write** takes a decimal of six or more significant digits that is rounded
+  rightly (1/3 takes 0.333333, not 0.33). Zeros at the end are no digits.
+- **Per cent**: ``50\%`` is 1/2; for numbers above 1 the sign is also read as a unit, as answer sheets do (50).
+- **Units** are dropped; two known units of different sizes or kinds (10 m, 10 km) are not the same.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from raylign.actors.reward import expressions
+from raylign.actors.reward.spelling import squashed
+from raylign.actors.reward.units import without_unit
+
+PLAIN = re.compile(r"([+-]?)\s*(\d+(?:\.\d*)?|\.\d+)(?:\s*\\cdot\s*10\^\{([+-]?\d+)\})?")
+RATIO = re.compile(r"([+-]?)\s*(?:(\d+)\s*/\s*(\d+)|(\d*)\s*\\frac\{\s*(-?\d+)\s*\}\{\s*(\d+)\s*\})")
+BASED = re.compile(r"(\d\w*?)_\{?(\d+)\}?")  # 52_8
+WORDS = re.compile(r"[^\W\d_]+(?:[\s,.'-]+[^\W\d_]+)*")
+MARKED = re.compile(r"\\text\{[^{}]*[a-zA-Z][^{}]*\}")
+OPTION = re.compile(r"\(?([A-J])\)?|(?:\(([A-J])\)|(?<!\()([A-J])[.):])\s*(?!.*(?:\([A-J]\)|\b[A-J][.):])).+")
+DIGITS = 2000  # of a number; a longer one is compared as a text
+EXPONENT = 4000
+ROUNDED = {True: 2, False: 3}  # significant digits of a gold decimal, by whether the answer has no decimal of its own
+STATED = 6  # significant digits of an answer's decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Decimal:
+    """A number as it stands. digits: significant ones, zeros at the end left out; step: the worth of its last place."""
+
+    value: Fraction
+    digits: int
+    step: Fraction
+
+
+def same_leaf(gold: str, found: str) -> bool:
+    """Whether two spelled texts without outer structure are the same. Raises Unreadable when the gold is no use."""
+    one, other = squashed(gold), squashed(found)
+    if one == other:
+        return True
+    option = _option(gold)
+    if option is not None and option == _option(found):
+        return True
+    if MARKED.fullmatch(one) and _letters(one) == _letters(other):
+        return True
+    words = _words(one), _words(other)
+    if words != (None, None):
+        return (words[0] or _letters(one)) == (words[1] or _letters(other))
+    based, again = BASED.fullmatch(one), BASED.fullmatch(other)
+    if based:
+        return based.groups() == again.groups() if again else based.group(1) == other
+    return again is None and _same_amount(one, other)
+
+
+def _same_amount(gold: str, found: str) -> bool:
+    loose = not re.search("[a-zA-Z]", gold)
+    (gold, unit), (found, other) = without_unit(gold), without_unit(found, loose)
+    factor = Fraction(1)
+    if unit is not None and other is not None:
+        if unit.kind != other.kind or unit.power != other.power:
+            return False
+        factor = (other.size / unit.size) ** unit.power
+    percents = gold.endswith("%"), found.endswith("%")
+    gold, found = squashed(gold.rstrip("% ")), squashed(found.rstrip("% "))
+    if not gold or not found:
+        return False
+    if percents[0] == percents[1]:
+        return _same_value(gold, found, factor)
+    large = expressions.above_one(gold)
+    if percents[0]:  # 50% <- 1/2, or the bare 50
+        return _same_value(gold, found, Fraction(100)) or (large and _same_value(gold, found, Fraction(1)))
+    return _same_value(gold, found, Fraction(1, 100)) or (large and _same_value(gold, found, Fraction(1)))
+
+
+def _same_value(gold: str, found: str, factor: Fraction) -> bool:
+    """gold = found * factor."""
+    expected, given = decimal(gold), decimal(found)
+    exact, answer = rational(gold), rational(found)
+    if exact is not None and answer is not None:
+        answer *= factor
+        if exact == answer or expected is None:
+            return exact == answer or (given is not None and _states(given, exact / factor))
+        return expected.digits >= ROUNDED[given is None] and _rounds(answer, given is None, expected)
+    if expressions.same(gold, found, factor):
+        return True
+    if expected is not None:
+        return expected.digits >= ROUNDED[True] and expressions.near(found, factor, expected.value, expected.step)
+    return given is not None and given.digits >= STATED and expressions.near(gold, 1 / factor, given.value, given.step)
+
+
+def decimal(text: str) -> Decimal | None:
+    r"""A number with a point or a power of ten (``1.50``, ``1.5\cdot 10^{3}``); None for anything else."""
+    match = PLAIN.fullmatch(text)
+    if match is None or len(text) > DIGITS or not ("." in match.group(2) or match.group(3)):
+        return None
+    power = int(match.group(3) or 0)
+    if abs(power) > EXPONENT:
+        return None
+    whole, _, places = match.group(2).partition(".")
+    unscaled = int((whole + places) or "0")
+    scale = Fraction(10) ** (power - len(places))
+    shown = str(unscaled).rstrip("0")
+    value = unscaled * scale * (-1 if match.group(1) == "-" else 1)
+    return Decimal(value, len(shown), scale)
+
+
+def rational(text: str) -> Fraction | None:
+    """An integer, a decimal, a fraction or a mixed number; None for anything else."""
+    if len(text) > DIGITS:
+        return None
+    match = PLAIN.fullmatch(text)
+    if match:
+        if match.group(3):
+            number = decimal(text)
+            return None if number is None else number.value
+        return Fraction(match.group(2).rstrip(".")) * (-1 if match.group(1) == "-" else 1)
+    match = RATIO.fullmatch(text)
+    if match is None:
+        return None
+    sign, top, bottom, whole, over, under = match.groups()
+    below = int(bottom or under)
+    if below == 0 or (whole and int(over) < 0):
+        return None
+    value = Fraction(int(top), below) if top else int(whole or 0) + Fraction(int(over), below)
+    return -value if sign == "-" else value
+
+
+def _rounds(answer: Fraction, whole: bool, gold: Decimal) -> bool:
+    if whole and (answer.denominator == 1 or _terminates(answer)):
+        return False  # a fraction that a decimal can write is exact
+    return abs(answer - gold.value) <= gold.step / 2
+
+
+def _states(given: Decimal, exact: Fraction) -> bool:
+    return given.digits >= STATED and not _terminates(exact) and abs(exact - given.value) <= given.step / 2
+
+
+def _terminates(number: Fraction) -> bool:
+    below = number.denominator
+    for prime in (2, 5):
+        while below % prime == 0:
+            below //= prime
+    return below == 1
+
+
+def _words(text: str) -> str | None:
+    r"""The letters of a text that is words (``\text{Evelyn}``, ``Evelyn Smith``, ``(C)``), in lower case; else None."""
+    inner = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
+    marked = inner != text
+    inner = inner.strip().strip('().:"').strip()
+    parts = WORDS.fullmatch(inner) and re.split(r"[\s,.'-]+", inner)
+    # ab is a product, x-y a difference
+    if not parts or (not marked and min(map(len, parts)) < 3 and text == inner and not _sentence(inner, parts)):
+        return None
+    return _letters(inner)
+
+
+def _sentence(text: str, parts: list[str]) -> bool:
+    return "-" not in text and max(map(len, parts)) > 2
+
+
+def _option(text: str) -> str | None:
+    """The letter of an answer to a multiple-choice question: ``(B)``, ``B``, ``(B) 5``, ``B. 5``; not of two."""
+    match = OPTION.fullmatch(re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip())
+    return next(filter(None, match.groups())) if match else None
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in re.sub(r"\\text", "", text).casefold() if letter.isalnum() or letter == ":")
