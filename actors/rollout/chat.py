@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from raylign.chat.codec import new_mark
+from raylign.chat.messages import ASSISTANT, TOOL, joined
+from raylign.chat.template import ChatTemplate
 from raylign.errors import RequestError
 from raylign.records import Int32s, Message
-
-MARK = "\x02raylign\x03"
 
 
 class Chat:
@@ -24,43 +25,97 @@ class Chat:
     (templates that drop earlier reasoning do so): the ids stay as they were sampled from.
     """
 
-    def __init__(self, tokenizer: Any, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> None:
-        self._tokenizer, self._tools = tokenizer, tuple(tools)
+    def __init__(
+        self, template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        self._template, self._tools = template, tuple(tools)
         self.messages: tuple[Message, ...] = tuple(messages)
         self.mismatches = 0
+        self._mark = new_mark()
         self._past: str | None = None  # the conversation's text as it stands in the ids
 
     def fork(self) -> Chat:
         """Another conversation with the same past."""
-        twin = Chat(self._tokenizer, self.messages, self._tools)
-        twin._past, twin.mismatches = self._past, self.mismatches
+        twin = Chat(self._template, self.messages, self._tools)
+        twin._mark, twin._past, twin.mismatches = self._mark, self._past, self.mismatches
         return twin
 
-    def answered(self, text: str, ended: bool, following: Sequence[Message]) -> Int32s:
+    def answered(self, text: str, end: int | None, following: Sequence[Message]) -> Int32s:
         """Ids between the policy's turn and its next one. [C]
 
-        text: what it wrote. ended: whether it sampled the end-of-turn token itself. following: the messages that it
-        reads next. Raises RequestError when the template hides what the policy wrote.
+        text: what it wrote. end: the id of the token that ended its turn, where it sampled one; it stands in the ids
+        already, so the template's own is left out. following: the messages that it reads next. Raises RequestError when
+        the template refuses the conversation or hides what the policy wrote.
         """
-        expected = self._render(self.messages) if self._past is None else self._past
-        past, mark, suffix = self._render([*self.messages, _assistant(MARK), *following]).partition(MARK)
+        try:
+            return self.said({"role": ASSISTANT, "content": text}, end, following)
+        except RequestError:
+            if not following or following[0]["role"] != TOOL:
+                raise
+        # A template that wants the calls of an answer as such; what the policy wrote stands in the ids already.
+        return self.said(*_called(following, end))
+
+    def said(self, message: Message, end: int | None, following: Sequence[Message]) -> Int32s:
+        """As `answered`, for a turn that is given as a message with calls or reasoning."""
+        calls, expected = message.get("tool_calls"), self._past
+        if expected is None:
+            expected = self._text(self.messages)
+        if calls:
+            marked = [{**call, "function": {**call.get("function", call), "name": self._spoken}} for call in calls]
+            past, suffix = self._around([*self.messages, {**message, "tool_calls": marked}], following)
+            ids = self._from_the_end(self._encode(suffix))
+        else:
+            past, suffix = self._around(joined(self.messages, {**message, "content": self._spoken}), following)
+            ids = self._encode(suffix)
+        own = self._own_end(ids, end)
+        self.messages = (*joined(self.messages, message), *following)
+        if calls or message.get("reasoning_content"):
+            self._past = self._text(self.messages)
+        else:
+            self.mismatches += past != expected
+            spelled = "" if end is None else self._template.codec.spelling.get(end, "")
+            rest = suffix.partition(spelled)[2] if own else suffix
+            self._past = f"{expected}{message.get('content') or ''}{spelled}{self._template.codec.show(rest, self._mark)}"
+        return np.asarray(ids[own:], np.int32)
+
+    def _text(self, messages: Sequence[Message]) -> str:
+        """The conversation up to the next generation prompt."""
+        return self._template.codec.show(self._template.render(messages, self._tools, self._mark), self._mark)
+
+    @property
+    def _spoken(self) -> str:
+        return f"{self._mark}says"
+
+    def _around(self, messages: Sequence[Message], following: Sequence[Message]) -> tuple[str, str]:
+        """What the template renders before and after the policy's last turn; the latter still has hidden spellings."""
+        text = self._template.turns([*messages, *following], self._tools, self._mark, asked=True)
+        past, mark, suffix = text.rpartition(self._spoken)
         if not mark:
             raise RequestError("the chat template hides what the policy wrote, so its turns cannot follow one another")
-        self.mismatches += past != expected
-        end = self._tokenizer.eos_token or ""
-        sampled = text
-        if ended and suffix.startswith(end):
-            suffix, sampled = suffix[len(end) :], text + end
-        self.messages = (*self.messages, _assistant(text), *following)
-        self._past = expected + sampled + suffix
-        return np.asarray(self._tokenizer.encode(suffix, add_special_tokens=False), np.int32)
+        return self._template.codec.show(past, self._mark), suffix
 
-    def _render(self, messages: Sequence[Message]) -> str:
-        """The conversation up to the next generation prompt."""
-        tools = {"tools": [dict(tool) for tool in self._tools]} if self._tools else {}
-        plain = [dict(message) for message in messages]
-        return str(self._tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True, **tools))
+    def _encode(self, suffix: str) -> list[int]:
+        return self._template.codec.encode(suffix, self._mark, start=False)
+
+    def _own_end(self, ids: Sequence[int], end: int | None) -> int:
+        """How many of these ids are the template's spelling of the end that the policy has sampled already."""
+        first = next((i for i, number in enumerate(ids) if number in self._template.codec.spelling), None)
+        return first + 1 if end is not None and first is not None and ids[first] == end else 0
+
+    def _from_the_end(self, ids: Sequence[int]) -> list[int]:
+        first = next((i for i, number in enumerate(ids) if number in self._template.ends), None)
+        if first is None:
+            raise RequestError("the chat template does not end the turn of a call before the tool's answer")
+        return list(ids[first:])
 
 
-def _assistant(text: str) -> Message:
-    return {"role": "assistant", "content": text}
+def _called(following: Sequence[Message], end: int | None) -> tuple[Message, int | None, list[Message]]:
+    """A turn with one call for each answer of a tool that follows, and those messages with the calls' ids."""
+    messages, calls = [], []
+    for message in following:
+        if message["role"] == TOOL:
+            number = f"{len(calls):09d}"  # nine letters or digits, as Mistral's templates want them
+            calls.append({"id": number, "type": "function", "function": {"name": "call", "arguments": {}}})
+            message = {**message, "tool_call_id": number}
+        messages.append(message)
+    return {"role": ASSISTANT, "content": "", "tool_calls": calls}, end, messages

@@ -40,7 +40,7 @@ class Path:
         self.turns: list[Turn] = []
         self.stop: StopReason | None = None
         self._policy = policy
-        self._chat = Chat(policy.tokenizer, task.prompt.messages, task.prompt.tools)
+        self._chat = Chat(policy.template, task.prompt.messages, task.prompt.tools)
         self._ids: list[Int32s] = [np.asarray(task.prompt.token_ids, np.int32)]
         self._context = NOTHING  # ids since the last turn
 
@@ -93,7 +93,8 @@ class Path:
         self._ids.append(np.asarray(said.token_ids, np.int32))
         self.stop = self._ended(said, seen)
         if self.stop is None:
-            self._context = self._chat.answered(said.text, said.stop is StopReason.EOS, seen.messages)
+            end = int(said.token_ids[-1]) if said.stop is StopReason.EOS else None
+            self._context = self._chat.answered(said.text, end, seen.messages)
             self._ids.append(self._context)
             if self.room == 0:
                 self.stop = StopReason.LENGTH

@@ -77,6 +77,7 @@ class Prompt:
     meta: Mapping[str, Any] = field(default_factory=dict)
     tools: tuple[Mapping[str, Any], ...] = ()
     visit: int = 0
+    place: str = ""  # file and line that it came from, for messages
 
     @property
     def key(self) -> str:
@@ -96,7 +97,7 @@ class Turn:
     logprobs: Float32s  # [R] processed log-probability of each sampled id under the sampler
     versions: Int32s  # [R] policy version that sampled each id
     stop: StopReason
-    text: str = ""  # decoded `token_ids` without special tokens; derived, never re-encoded
+    text: str = ""  # decoded `token_ids` without pad tokens and ends of turn; derived, never re-encoded
     reward: float | None = None  # what the environment gave for this turn, if any
     flags: Mapping[str, Any] = field(default_factory=dict)
 

@@ -19,6 +19,7 @@ from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
+from raylign.chat.template import ChatTemplate
 from raylign.columns import Columns
 from raylign.config.build import build
 from raylign.config.schema import Config, JudgeConfig, LearnerConfig, Node, OptimConfig, SamplingConfig, ScorerConfig
@@ -76,9 +77,14 @@ class RunContext:
         self._scorers: dict[str, tuple[str, ScorerGroup]] = {}  # name -> (loaded path, group)
 
     @cached_property
+    def template(self) -> ChatTemplate:
+        """The policy's chat template with the arguments that the run gives it."""
+        return ChatTemplate(self.tokenizer, self.cfg.model.template_args)
+
+    @cached_property
     def prompts(self) -> PromptSet:
         """The run's prompts, read when a stage first asks for them (one that learns from pairs never does)."""
-        found = load_prompts(self.cfg.data, self.tokenizer, self.cfg.seed, tuple(self.cfg.run.allow_targets))
+        found = load_prompts(self.cfg.data, self.template, self.cfg.seed, tuple(self.cfg.run.allow_targets))
         self.progress.message(str(found.report))
         return found
 
@@ -264,13 +270,13 @@ class RunContext:
             )
             self._scorers[name] = (path, group)
             await group.start()
-        own = tokenizer if scorer.own_template else None
+        own = ChatTemplate(tokenizer, scorer.template_args) if scorer.own_template else None
         extra = self.part(f"scorers.{name}.context", scorer.context) if scorer.context else None
         return RoutedModel(
             name=name,
             scorer=group,
             domain=scorer.domain,
-            tokenizer=self.tokenizer if own is None and extra is not None else own,
+            tokenizer=self.template if own is None and extra is not None else own,
             context=extra,
         )
 

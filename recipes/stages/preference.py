@@ -112,7 +112,7 @@ class Preference:
         config, folder = self.config, context.folder.stage(self.name)
         context.model_path = context.model_of(config.start)
         objective: Objective = context.part(f"stages.{self.name}.objective", config.objective)
-        pairs = load_pairs(context.cfg.data, context.tokenizer, config.max_tokens, config.truncation, context.cfg.seed)
+        pairs = load_pairs(context.cfg.data, context.template, config.max_tokens, config.truncation, context.cfg.seed)
         context.progress.message(str(pairs.report))
         self._phase(context, 0, "score")
         train, held_out = await self._rows(context, pairs, objective)

@@ -89,6 +89,7 @@ class ModelConfig:
     dtype: str = "bfloat16"  # float32 | bfloat16, for engines and learners alike
     max_context: int = 8192  # tokens of prompt and response together
     trust_remote_code: bool = False
+    template_args: dict[str, Any] = field(default_factory=dict)  # of the chat template, e.g. {enable_thinking: false}
 
 
 @dataclass
@@ -226,6 +227,7 @@ class ScorerConfig:
     )
     domain: str = ""  # prompts of this domain only; empty: all
     own_template: bool = False  # render the prompt with this model's own chat template, response ids unchanged
+    template_args: dict[str, Any] = field(default_factory=dict)  # of its own chat template
     context: Node = field(default_factory=dict)  # what it reads in place of the prompt; empty: the prompt
     gpus: float = 1.0
     cpus: float = 1.0
