@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from raylign.chat.codec import new_mark
+from raylign.chat.codec import Before, new_mark
 from raylign.chat.messages import ASSISTANT, TOOL, joined
 from raylign.chat.template import ChatTemplate
 from raylign.errors import RequestError
@@ -95,7 +95,7 @@ class Chat:
         return self._template.codec.show(past, self._mark), suffix
 
     def _encode(self, suffix: str) -> list[int]:
-        return self._template.codec.encode(suffix, self._mark, start=False)
+        return self._template.codec.encode(suffix, self._mark, Before.TEXT)
 
     def _own_end(self, ids: Sequence[int], end: int | None) -> int:
         """How many of these ids are the template's spelling of the end that the policy has sampled already."""

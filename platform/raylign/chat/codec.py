@@ -11,10 +11,22 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from enum import Enum
 from functools import cached_property
 from typing import Any
 
 from raylign.errors import RequestError
+
+
+BREAK = "\n"  # merges with no text in vocabularies that insert spaces
+
+
+class Before(Enum):
+    """What stands before a text that is encoded."""
+
+    NOTHING = "nothing"
+    TOKEN = "token"  # a special token
+    TEXT = "text"
 
 
 def new_mark() -> str:
@@ -50,16 +62,32 @@ class Codec:
         """The text with its placeholders put back."""
         return self._back(text, mark, "")
 
-    def encode(self, text: str, mark: str = "", start: bool = True) -> list[int]:
-        """Ids of a text, hidden spellings as plain text. start: nothing stands before it.
+    def encode(self, text: str, mark: str = "", after: Before = Before.NOTHING) -> list[int]:
+        """Ids of a text, hidden spellings as plain text. after: what stands before it.
 
         Raises RequestError where this tokenizer cannot spell a special token in plain text.
         """
         if not text:
             return []
-        if not start and self._open:
-            return self._encode(self._open + text, mark)[1:]
-        return self._encode(text, mark)
+        if after is Before.NOTHING or not self._open:
+            return self._encode(text, mark)
+        if after is Before.TEXT and self._inserts_space:
+            before = self._encode(self._open + BREAK, "")
+            ids = self._encode(self._open + BREAK + text, mark)
+            if ids[: len(before)] == before:
+                return ids[len(before) :]
+        return self._encode(self._open + text, mark)[1:]
+
+    def before(self, text: str) -> Before:
+        """What a text would be before another one."""
+        ids = self._encode(text, "") if text else []
+        return (Before.TOKEN if ids[-1] in self.spelling else Before.TEXT) if ids else Before.NOTHING
+
+    @cached_property
+    def _inserts_space(self) -> bool:
+        """Whether text after a special token begins with a space that nobody wrote, as SentencePiece's does."""
+        before = len(self._encode(self._open + BREAK, ""))
+        return self._encode(f"{self._open}a", "")[1:] != self._encode(f"{self._open}{BREAK}a", "")[before:]
 
     def encode_all(self, texts: Sequence[str], mark: str = "") -> list[list[int]]:
         """Ids of several whole texts, in one call where nothing is hidden."""

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from raylign.chat.codec import Codec, new_mark
+from raylign.chat.codec import Before, Codec, new_mark
 from raylign.chat.messages import ASSISTANT, TOOL, continues, joined, mapped, plain_message, refused_at
 from raylign.errors import DataError, RequestError
 from raylign.records import Message
@@ -92,45 +92,51 @@ class ChatTemplate:
         self._check_shown(whole, len(whole) - 1, tools, mark)
         head = self.render(messages, tools, mark)
         full = self.turns(whole, tools, mark)
-        if continues(messages) or not full.startswith(head):
-            rest = self._verbatim(head, full, messages, answer, mark)
-        else:
+        if continues(messages):
+            rest = self._hide(str(answer.get("content") or ""), ASSISTANT, mark)
+        elif full.startswith(head):
             rest = full[len(head) :]
-        ids = self.codec.encode(rest, mark, start=False)
+        else:
+            rest = self._after_header(head, full, answer, mark)
+        ids = self.codec.encode(rest, mark, self.codec.before(head))
         for index, number in enumerate(ids):
             if number in self.ends:
                 return ids[: index + 1]
         return [*ids, *self._end_after(whole, tools, then)]
 
-    def _verbatim(self, head: str, full: str, messages: Sequence[Message], answer: Message, mark: str) -> str:
-        """The answer's own text, where the prompt opens with more than the template repeats before an answer."""
-        content = str(answer.get("content") or "")
-        text = self._hide(content, ASSISTANT, mark)
-        if continues(messages):
-            return text
+    def _after_header(self, head: str, full: str, answer: Message, mark: str) -> str:
+        """The answer's text where the template renders what came before it otherwise than it does in a prompt.
+
+        It is what follows the prompt's last header (``[/INST]``). A prompt that opens more than the answer is rendered
+        with (``<think>``) is gone on with by a text that begins so.
+        """
+        start = max((head.rfind(self.codec.spelling[number]) for number in self._boundaries), default=-1)
+        header = head[start:] if start >= 0 else head
+        length = next((n for n in range(len(header), 0, -1) if header[:n] in full), 0)
+        opening = header[length:]
+        if not opening:
+            return full[full.rindex(header) + length :]
+        text = self._hide(str(answer.get("content") or ""), ASSISTANT, mark).lstrip()
         plain = not answer.get("tool_calls") and not answer.get("reasoning_content")
-        shared = len(head) - len(_without_common(head, full))
-        opening = head[shared:]  # such as <think>\n
-        if plain and opening.strip() and text.lstrip().startswith(opening.strip()):
-            return text.lstrip().removeprefix(opening.strip()).removeprefix(opening[len(opening.rstrip()) :])
+        if plain and opening.strip() and text.startswith(opening.strip()):
+            return text.removeprefix(opening.strip()).removeprefix(opening[len(opening.rstrip()) :])
         raise RequestError(
             f"the chat template opens every answer with {self.codec.show(opening, mark)!r}, and this one goes on "
             "otherwise; begin the answer with it, give reasoning_content, or set model.template_args"
         )
 
     def _end_after(self, whole: Sequence[Message], tools: Tools, then: Message | None) -> list[int]:
-        """Ids that end the last turn of a conversation where the template puts them in front of the next one."""
-        calls = whole[-1].get("tool_calls")
-        for following in (then, ANSWERED if calls else None, {"role": "user", "content": "c"}):
-            if following is None:
-                continue
-            mark = new_mark()
+        """Ids between the last text of the assistant and the end of its turn, that included."""
+        calls, mark = whole[-1].get("tool_calls"), new_mark()
+        said = f"{mark}said"
+        last = whole[-1] if calls else {"role": ASSISTANT, "content": said}
+        for following in ((), (then,), (ANSWERED if calls else PROBE[0],)):
             try:
-                full = self.turns([*whole, following], tools, mark)
-                short = self.turns(whole, tools, mark)
+                text = self.turns([*whole[:-1], last, *[one for one in following if one]], tools, mark)
+                before = self.turns(whole, tools, mark) if calls else text.rpartition(said)[0] + said
             except RequestError:
                 continue
-            ids = self.codec.encode(full[len(short) :], mark, start=False) if full.startswith(short) else []
+            ids = self.codec.encode(text[len(before) :], mark, Before.TEXT) if text.startswith(before) else []
             for index, number in enumerate(ids):
                 if number in self.ends:
                     return ids[: index + 1]
@@ -154,7 +160,7 @@ class ChatTemplate:
             _, shown, after = self._probe([*PROBE, said, *following]).rpartition(mark)
             if not shown:
                 continue
-            end = next((i for i in self.codec.encode(after, start=False) if i in self.codec.spelling), None)
+            end = next((i for i in self.codec.encode(after, after=Before.TEXT) if i in self.codec.spelling), None)
             if end is not None:
                 break
         else:
@@ -164,7 +170,7 @@ class ChatTemplate:
         # The turn ends in the next role's header, and after a call that is another one.
         calling = [*PROBE, {"role": ASSISTANT, "content": "", "tool_calls": [CALL]}]
         short, full = self._probe(calling), self._probe([*calling, ANSWERED])
-        gap = self.codec.encode(full[len(short) :], start=False) if short and full.startswith(short) else []
+        gap = self.codec.encode(full[len(short) :], after=Before.TEXT) if short and full.startswith(short) else []
         return {end, *[i for i in gap if i in self.codec.spelling][:1]}
 
     @cached_property
@@ -273,12 +279,6 @@ _HIDDEN = {
 def chat_template(tokenizer: Any) -> ChatTemplate:
     """The template of a tokenizer without further arguments, or the template itself where it is one already."""
     return tokenizer if isinstance(tokenizer, ChatTemplate) else ChatTemplate(tokenizer)
-
-
-def _without_common(text: str, other: str) -> str:
-    """The text after the longest beginning that both share."""
-    length = next((i for i, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
-    return text[length:]
 
 
 def _generation_ends(tokenizer: Any) -> list[int]:
