@@ -40,7 +40,9 @@ class RoutedModel:
     name: str
     scorer: TokenScorer
     domain: str = ""  # empty: every prompt; then it must be the only model of its stream
-    tokenizer: Any = None  # with a chat template, or a ChatTemplate, that renders prompts; None: the policy's prompt ids
+    tokenizer: Any = (
+        None  # with a chat template, or a ChatTemplate, that renders prompts; None: the policy's prompt ids
+    )
     context: ScorerContext | None = None  # what the model reads in place of the prompt; needs the tokenizer
 
 
@@ -180,7 +182,7 @@ def _ids(messages: Sequence[Message], tokenizer: Any, tools: Sequence[Mapping[st
 def _response(batch: Columns, row: int, tokenizer: Any) -> str:
     """What the row samples, as text."""
     ids = batch.row(row, "token_ids")[int(batch.prompt_lengths[row]) :]
-    return chat_template(tokenizer).text_of(ids)
+    return chat_template(tokenizer).text_of(ids.tolist())
 
 
 def _positions(batch: Columns, rows: Sequence[int]) -> Int32s:

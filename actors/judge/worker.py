@@ -17,7 +17,7 @@ from raylign.actors.rollout.engine import Engine, EngineSpec, make_engine
 from raylign.chat.template import ChatTemplate
 from raylign.config.schema import EngineKind
 from raylign.contracts import Sampling
-from raylign.errors import EngineDeadError, RequestError
+from raylign.errors import EngineDeadError
 from raylign.records import Message
 from raylign.telemetry.logs import redirect_output
 

@@ -52,7 +52,7 @@ class AsyncLLMEngine(Engine):
             self.tokenizer = AutoTokenizer.from_pretrained(
                 self.spec.model_path, trust_remote_code=self.spec.trust_remote_code
             )
-            self.template = ChatTemplate(self.tokenizer, self.spec.template_args)
+            self.template = ChatTemplate(self.tokenizer, self.spec.template_args, fresh=self.spec.fresh)
             self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**fields))
             await self._llm.update_weight_version(str(self.version))
         except Exception as cause:

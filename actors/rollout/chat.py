@@ -47,36 +47,48 @@ class Chat:
         already, so the template's own is left out. following: the messages that it reads next. Raises RequestError when
         the template refuses the conversation or hides what the policy wrote.
         """
+        said = {"role": ASSISTANT, "content": text}
         try:
-            return self.said({"role": ASSISTANT, "content": text}, end, following)
+            return self.said(said, text, end, following)
         except RequestError:
             if not following or following[0]["role"] != TOOL:
                 raise
         # A template that wants the calls of an answer as such; what the policy wrote stands in the ids already.
-        return self.said(*_called(following, end))
+        called, answers = _called(following)
+        ids = self.said(called, text, end, answers)
+        self._past = self._text(self.messages)
+        return ids
 
-    def said(self, message: Message, end: int | None, following: Sequence[Message]) -> Int32s:
-        """As `answered`, for a turn that is given as a message with calls or reasoning."""
-        calls, expected = message.get("tool_calls"), self._past
-        if expected is None:
-            expected = self._text(self.messages)
+    def said(self, message: Message, text: str, end: int | None, following: Sequence[Message]) -> Int32s:
+        """As `answered`, for a turn that is given as a message, perhaps with calls or reasoning; text: as it stands."""
+        calls, codec = message.get("tool_calls"), self._template.codec
+        expected = self._text(self.messages) if self._past is None else self._past
         if calls:
             marked = [{**call, "function": {**call.get("function", call), "name": self._spoken}} for call in calls]
-            past, suffix = self._around([*self.messages, {**message, "tool_calls": marked}], following)
-            ids = self._from_the_end(self._encode(suffix))
+            _, suffix = self._around([*self.messages, {**message, "tool_calls": marked}], following)
+            suffix = self._from_the_end(suffix)
         else:
             past, suffix = self._around(joined(self.messages, {**message, "content": self._spoken}), following)
-            ids = self._encode(suffix)
-        own = self._own_end(ids, end)
-        self.messages = (*joined(self.messages, message), *following)
-        if calls or message.get("reasoning_content"):
-            self._past = self._text(self.messages)
-        else:
             self.mismatches += past != expected
-            spelled = "" if end is None else self._template.codec.spelling.get(end, "")
-            rest = suffix.partition(spelled)[2] if own else suffix
-            self._past = f"{expected}{message.get('content') or ''}{spelled}{self._template.codec.show(rest, self._mark)}"
+        ids = codec.encode(suffix, self._mark, Before.TEXT)
+        own = self._own_end(ids, end)
+        spelled = "" if end is None else codec.spelling.get(end, "")
+        rest = suffix.partition(spelled)[2] if own else suffix
+        self.messages = (*joined(self.messages, message), *following)
+        self._past = f"{expected}{text}{spelled}{codec.show(rest, self._mark)}"
         return np.asarray(ids[own:], np.int32)
+
+    def anew(self) -> Int32s | None:
+        """Ids of a context of its own for the next turn, where one is wanted (`ChatTemplate.fresh`) and the template
+        renders the past otherwise than it stands in the ids; else None. [C]
+        """
+        if not self._template.fresh:
+            return None
+        past = self._text(self.messages)
+        if past == self._past:
+            return None
+        self._past = past
+        return np.asarray(self._template.prompt_ids(self.messages, self._tools), np.int32)
 
     def _text(self, messages: Sequence[Message]) -> str:
         """The conversation up to the next generation prompt."""
@@ -94,28 +106,26 @@ class Chat:
             raise RequestError("the chat template hides what the policy wrote, so its turns cannot follow one another")
         return self._template.codec.show(past, self._mark), suffix
 
-    def _encode(self, suffix: str) -> list[int]:
-        return self._template.codec.encode(suffix, self._mark, Before.TEXT)
-
     def _own_end(self, ids: Sequence[int], end: int | None) -> int:
         """How many of these ids are the template's spelling of the end that the policy has sampled already."""
         first = next((i for i, number in enumerate(ids) if number in self._template.codec.spelling), None)
         return first + 1 if end is not None and first is not None and ids[first] == end else 0
 
-    def _from_the_end(self, ids: Sequence[int]) -> list[int]:
-        first = next((i for i, number in enumerate(ids) if number in self._template.ends), None)
-        if first is None:
+    def _from_the_end(self, suffix: str) -> str:
+        """What follows a call, from the end of the turn on."""
+        codec = self._template.codec
+        starts = [at for number in self._template.ends if (at := suffix.find(codec.spelling.get(number, "\0"))) >= 0]
+        if not starts:
             raise RequestError("the chat template does not end the turn of a call before the tool's answer")
-        return list(ids[first:])
+        return suffix[min(starts) :]
 
 
-def _called(following: Sequence[Message], end: int | None) -> tuple[Message, int | None, list[Message]]:
+def _called(following: Sequence[Message]) -> tuple[Message, list[Message]]:
     """A turn with one call for each answer of a tool that follows, and those messages with the calls' ids."""
-    messages, calls = [], []
+    messages, calls = list[Message](), list[dict[str, Any]]()
     for message in following:
+        number = f"{len(calls):09d}"  # nine letters or digits, as Mistral's templates want them
         if message["role"] == TOOL:
-            number = f"{len(calls):09d}"  # nine letters or digits, as Mistral's templates want them
             calls.append({"id": number, "type": "function", "function": {"name": "call", "arguments": {}}})
-            message = {**message, "tool_call_id": number}
-        messages.append(message)
-    return {"role": ASSISTANT, "content": "", "tool_calls": calls}, end, messages
+        messages.append({**message, "tool_call_id": number} if message["role"] == TOOL else message)
+    return {"role": ASSISTANT, "content": "", "tool_calls": calls}, messages

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylign.chat.template import ChatTemplate
-from raylign.config.schema import EngineKind, ModelConfig, RolloutConfig
+from raylign.config.schema import EngineKind, ModelConfig, Past, RolloutConfig
 from raylign.contracts import Completion, Sampling
 from raylign.errors import EngineDeadError
 from raylign.records import Float32s, Int32s
@@ -51,6 +51,7 @@ class EngineSpec:
     tensor_parallel: int = 1
     trust_remote_code: bool = False
     template_args: Mapping[str, Any] = field(default_factory=dict)  # of the chat template
+    fresh: bool = False  # `rollout.past`
     max_gap: float = 0.02  # mean |Δ log-prob| of the probe that makes an update a failure
 
     @classmethod
@@ -68,6 +69,7 @@ class EngineSpec:
             tensor_parallel=rollout.tensor_parallel,
             trust_remote_code=model.trust_remote_code,
             template_args=model.template_args,
+            fresh=rollout.past is Past.fresh,
             # bf16 rounds by some 2e-3; in fp32 a gap far below the alarm already means stale weights.
             max_gap=min(rollout.gap_alarm, FLOAT32_GAP) if model.dtype == "float32" else rollout.gap_alarm,
         )

@@ -255,7 +255,7 @@ class InProcessEngine(Engine):
         self.tokenizer = AutoTokenizer.from_pretrained(
             self.spec.model_path, trust_remote_code=self.spec.trust_remote_code
         )
-        self.template = ChatTemplate(self.tokenizer, self.spec.template_args)
+        self.template = ChatTemplate(self.tokenizer, self.spec.template_args, fresh=self.spec.fresh)
         self.max_context = io.context_of(self.spec)
         self._engine: Any = LLMEngine.from_engine_args(io.engine_args(self.spec))
         self._engine.set_weight_version(str(self.version))

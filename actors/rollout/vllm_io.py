@@ -82,7 +82,10 @@ def prompt_of(token_ids: Sequence[int] | np.ndarray, context: int, what: str = "
 
 
 def generate_params(sampling: Sampling, seed: int, ends: Collection[int]) -> SamplingParams:
-    """Parameters of one sampled completion, which stops at any of the `ends` of a turn. Raises RequestError on values that vLLM refuses."""
+    """Parameters of one sampled completion, which stops at any of the `ends` of a turn.
+
+    Raises RequestError on values that vLLM refuses.
+    """
     try:
         structure = None
         if sampling.structure is not None:

@@ -31,16 +31,16 @@ def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, all_turns: bool = 
 
     Raises DataError when no prompt has either, and with the place of a row that the template cannot render.
     """
-    rows, template = [], chat_template(tokenizer)
-    for number, prompt in enumerate(prompts):
+    rows, template = list[Sample](), chat_template(tokenizer)
+    for prompt in prompts:
         following = following_messages(prompt)
         if not following:
             continue
         with refused_at(_place(prompt)):
             if all_turns and any(message["role"] == ASSISTANT for message in prompt.messages):
-                rows.append(_from_the_start(prompt, following, number, template))
+                rows += _from_the_start(prompt, following, len(rows), template)
             else:
-                rows.append(_row(prompt, following, number, template))
+                rows += _rows(prompt, following, len(rows), template)
     if not rows:
         raise DataError(
             f"none of {len(prompts)} prompts has a target to imitate; fix: a format with completions (trl, gsm8k), "
@@ -59,40 +59,50 @@ def following_messages(prompt: Prompt) -> tuple[Message, ...]:
     return tuple(target) if isinstance(target, list | tuple) else (message_of(target),)
 
 
-def _from_the_start(prompt: Prompt, following: Sequence[Message], group: int, template: ChatTemplate) -> Sample:
-    """The row whose prompt ends before the first assistant turn."""
+def _from_the_start(prompt: Prompt, following: Sequence[Message], group: int, template: ChatTemplate) -> list[Sample]:
+    """The rows whose prompt ends before the first assistant turn."""
     messages = (*prompt.messages, *following)
     if continues(prompt.messages):
         messages = (*joined(prompt.messages, following[0]), *following[1:])
     first = next(index for index, message in enumerate(messages) if message["role"] == ASSISTANT)
     ids = np.array(template.prompt_ids(messages[:first], prompt.tools), np.int32)
     shorter = replace(prompt, messages=messages[:first], token_ids=ids)
-    return _row(shorter, messages[first:], group, template)
+    return _rows(shorter, messages[first:], group, template)
 
 
-def _row(prompt: Prompt, following: Sequence[Message], group: int, template: ChatTemplate) -> Sample:
-    chat = Chat(template, prompt.messages, prompt.tools)
-    ids, mask = prompt.token_ids.tolist(), [False] * len(prompt.token_ids)
+def _rows(prompt: Prompt, following: Sequence[Message], group: int, template: ChatTemplate) -> list[Sample]:
+    """One row, or with `rollout.past=fresh` one for each context."""
+    chat, rows = Chat(template, prompt.messages, prompt.tools), list[Sample]()
+    ids, mask, start = prompt.token_ids.tolist(), [False] * len(prompt.token_ids), len(prompt.token_ids)
     turns = _turns(prompt, following)
     for number, (message, others) in enumerate(turns):
         last = number + 1 == len(turns)
         said = template.answer_ids(chat.messages, message, prompt.tools, None if last else others[0])
         ids += said
         mask += [True] * len(said)
-        if not last:
-            between = chat.said(message, said[-1], others).tolist()
+        if last:
+            break
+        between = chat.said(message, template.text_of(said), said[-1], others).tolist()
+        anew = chat.anew()
+        if anew is not None:
+            rows.append(_sample(group + len(rows), ids, mask, start))
+            ids, mask, start = anew.tolist(), [False] * len(anew), len(anew)
+        else:
             ids += between
             mask += [False] * len(between)
-    size = len(ids)
+    return [*rows, _sample(group + len(rows), ids, mask, start)]
+
+
+def _sample(group: int, ids: list[int], mask: list[bool], prompt_length: int) -> Sample:
     return Sample(
         group=group,
-        prompt_length=len(prompt.token_ids),
+        prompt_length=prompt_length,
         token_ids=np.array(ids, np.int32),
         loss_mask=np.array(mask, bool),
-        sampler_logprob=np.zeros(size, np.float32),
-        policy_version=np.full(size, -1, np.int32),
-        advantage=np.zeros(size, np.float32),
-        weight=np.ones(size, np.float32),
+        sampler_logprob=np.zeros(len(ids), np.float32),
+        policy_version=np.full(len(ids), -1, np.int32),
+        advantage=np.zeros(len(ids), np.float32),
+        weight=np.ones(len(ids), np.float32),
     )
 
 

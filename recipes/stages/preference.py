@@ -211,6 +211,7 @@ def _identity(context: RunContext) -> dict[str, str]:
     wanted = [scorer for scorer in cfg.scorers.values() if scorer.stream == REFERENCE]
     models = [
         f"{scorer.domain}|{fingerprint(context.model_of(scorer.path))}|own_template={scorer.own_template}"
+        f"|{sorted(scorer.template_args.items())}"
         for scorer in wanted
     ]
     return {"models": " ".join(sorted(models)), "dtype": cfg.model.dtype, "temperature": "1"}

@@ -121,7 +121,9 @@ def build_tokenizer(family: Family, folder: Path) -> Any:
     ]
     core.add_tokens(tokens)
     names = {"bos_token": family.bos} if family.bos else {}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=family.eos, pad_token=family.special[0], **names)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token=family.eos, pad_token=family.special[0], **names
+    )
     tokenizer.add_tokens(tokens)
     tokenizer.chat_template = (HERE / f"{family.name}.jinja").read_text()
     tokenizer.save_pretrained(folder)

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from raylign.errors import RequestError
-
+from raylign.records import Int32s
 
 BREAK = "\n"  # merges with no text in vocabularies that insert spaces
 
@@ -101,7 +101,7 @@ class Codec:
             ids[number] = self._encode(texts[number], mark)
         return ids
 
-    def decode(self, ids: Sequence[int], without: Collection[int] = ()) -> str:
+    def decode(self, ids: Sequence[int] | Int32s, without: Collection[int] = ()) -> str:
         """Text of some ids, special tokens included, but those left out."""
         return str(self.tokenizer.decode([int(i) for i in ids if int(i) not in without], skip_special_tokens=False))
 

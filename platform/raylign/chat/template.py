@@ -9,21 +9,17 @@ header of whoever speaks next) and generation stops there, and at what the model
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
 from raylign.chat.codec import Before, Codec, new_mark
 from raylign.chat.messages import ASSISTANT, TOOL, continues, joined, mapped, plain_message, refused_at
+from raylign.chat.probes import ANSWERED, QUESTION, Probes, generation_ends
 from raylign.errors import DataError, RequestError
-from raylign.records import Message
+from raylign.records import Int32s, Message
 
 Tools = Sequence[Mapping[str, Any]]
-CALL = {"id": "000000000", "type": "function", "function": {"name": "f", "arguments": {}}}
-ANSWERED = {"role": TOOL, "content": "c", "tool_call_id": CALL["id"], "name": "f"}
-PROBE = ({"role": "user", "content": "a"},)
 
 
 class ChatTemplate:
@@ -31,17 +27,26 @@ class ChatTemplate:
 
     arguments: further arguments of the template (``enable_thinking``). guarded: no message is trusted to spell special
     tokens, the assistant's neither (judges); otherwise the assistant's own may, such as ``<think>``, but never one
-    that ends or begins a turn. Everything raises RequestError on a conversation that the template refuses, and
+    that ends or begins a turn. fresh: where the template renders the past otherwise than it stands in the ids, a turn
+    reads a context of its own. Everything raises RequestError on a conversation that the template refuses, and
     DataError without a template.
     """
 
-    def __init__(self, tokenizer: Any, arguments: Mapping[str, Any] | None = None, guarded: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        arguments: Mapping[str, Any] | None = None,
+        guarded: bool = False,
+        fresh: bool = False,
+    ) -> None:
         if not tokenizer.chat_template:
             raise DataError(
                 "the tokenizer has no chat template; use an instruct model or add chat_template.jinja to it"
             )
-        self.tokenizer, self.arguments, self.guarded = tokenizer, dict(arguments or {}), guarded
+        self.tokenizer, self.arguments = tokenizer, dict(arguments or {})
+        self.guarded, self.fresh = guarded, fresh
         self.codec = Codec(tokenizer)
+        self._probes = Probes(self.codec, lambda messages: self._raw(messages, (), asked=False))
 
     # ---------------------------------------------------------------------------------------------- contexts
 
@@ -73,7 +78,7 @@ class ChatTemplate:
             raise RequestError("the chat template hides the open message of the assistant that ends the prompt")
         return text
 
-    def text_of(self, ids: Sequence[int]) -> str:
+    def text_of(self, ids: Sequence[int] | Int32s) -> str:
         """What was sampled, as text: without pad tokens and ends of turn, other special tokens included."""
         return self.codec.decode(ids, self._silent)
 
@@ -130,7 +135,7 @@ class ChatTemplate:
         calls, mark = whole[-1].get("tool_calls"), new_mark()
         said = f"{mark}said"
         last = whole[-1] if calls else {"role": ASSISTANT, "content": said}
-        for following in ((), (then,), (ANSWERED if calls else PROBE[0],)):
+        for following in ((), (then,), (ANSWERED if calls else QUESTION,)):
             try:
                 text = self.turns([*whole[:-1], last, *[one for one in following if one]], tools, mark)
                 before = self.turns(whole, tools, mark) if calls else text.rpartition(said)[0] + said
@@ -149,29 +154,9 @@ class ChatTemplate:
     @cached_property
     def ends(self) -> frozenset[int]:
         """Ids that end a turn of the assistant: by the template, the generation config and the tokenizer."""
-        own = self._template_ends()
+        own = self._probes.ends()
         eos = self.tokenizer.eos_token_id
-        return frozenset(own | set(_generation_ends(self.tokenizer)) | (set() if eos is None else {int(eos)}))
-
-    def _template_ends(self) -> set[int]:
-        mark = new_mark()
-        said = {"role": ASSISTANT, "content": mark}
-        for following in ((), (PROBE[0],)):
-            _, shown, after = self._probe([*PROBE, said, *following]).rpartition(mark)
-            if not shown:
-                continue
-            end = next((i for i in self.codec.encode(after, after=Before.TEXT) if i in self.codec.spelling), None)
-            if end is not None:
-                break
-        else:
-            return set()
-        if not following:
-            return {end}
-        # The turn ends in the next role's header, and after a call that is another one.
-        calling = [*PROBE, {"role": ASSISTANT, "content": "", "tool_calls": [CALL]}]
-        short, full = self._probe(calling), self._probe([*calling, ANSWERED])
-        gap = self.codec.encode(full[len(short) :], after=Before.TEXT) if short and full.startswith(short) else []
-        return {end, *[i for i in gap if i in self.codec.spelling][:1]}
+        return frozenset(own | set(generation_ends(self.tokenizer)) | (set() if eos is None else {int(eos)}))
 
     @cached_property
     def _silent(self) -> frozenset[int]:
@@ -182,17 +167,15 @@ class ChatTemplate:
 
     @cached_property
     def _boundaries(self) -> frozenset[int]:
-        """Tokens with which the template begins and ends turns, marked special by the tokenizer or not."""
-        text = self._probe([*PROBE, {"role": ASSISTANT, "content": "b"}, *PROBE])
-        return self.ends | {i for i in self.codec.encode(text) if i in self.codec.spelling}
+        return self.ends | self._probes.boundaries()
 
     @cached_property
     def _around_tools(self) -> frozenset[int]:
-        """Tokens between which the template puts the answer of a tool."""
-        calling = [*PROBE, {"role": ASSISTANT, "content": "", "tool_calls": [CALL]}]
-        short, full = self._probe(calling), self._probe([*calling, ANSWERED])
-        after = full[len(short) :] if full.startswith(short) else full.rpartition("c")[2]
-        return frozenset(i for i in self.codec.encode(after) if i in self.codec.spelling)
+        return self._probes.around_tools()
+
+    @cached_property
+    def _reasoning_key(self) -> str:
+        return self._probes.reasoning_key()
 
     def _reserved(self, role: str) -> frozenset[int]:
         """Tokens that a text of this role may not become."""
@@ -226,15 +209,6 @@ class ChatTemplate:
             if shown == self.turns([*messages[:index], without, *messages[index + 1 :]], tools, mark):
                 raise RequestError(why)
 
-    @cached_property
-    def _reasoning_key(self) -> str:
-        """The name under which the template takes a message's reasoning; empty: it takes none."""
-        mark = new_mark()
-        for name in ("reasoning_content", "reasoning", "thinking"):
-            if mark in self._probe([*PROBE, {"role": ASSISTANT, "content": "b", name: mark}]):
-                return name
-        return ""
-
     # --------------------------------------------------------------------------------------------- rendering
 
     def turns(self, messages: Sequence[Message], tools: Tools, mark: str, asked: bool = False) -> str:
@@ -244,8 +218,8 @@ class ChatTemplate:
             role = str(message["role"])
             if message.get("reasoning_content") and self._reasoning_key:
                 message[self._reasoning_key] = message.pop("reasoning_content")
-            plain.append(mapped(message, lambda text, role=role: self._hide(text, role, mark)))
-        schemas = [mapped(dict(tool), lambda text: self._hide(text, "system", mark)) for tool in tools]
+            plain.append(mapped(message, partial(self._hide, role=role, mark=mark)))
+        schemas = [mapped(dict(tool), partial(self._hide, role="system", mark=mark)) for tool in tools]
         return self._raw(plain, schemas, asked)
 
     def _raw(self, messages: Sequence[Message], tools: Tools, asked: bool) -> str:
@@ -262,13 +236,6 @@ class ChatTemplate:
         except Exception as error:  # a template raises whatever its author chose
             raise RequestError(f"the chat template refuses the conversation: {error}") from error
 
-    def _probe(self, messages: Sequence[Message]) -> str:
-        """What the template makes of some made-up messages; empty where it refuses them."""
-        try:
-            return self._raw(messages, (), asked=False)
-        except RequestError:
-            return ""
-
 
 _HIDDEN = {
     "tool_calls": "the chat template does not render tool_calls; choose a model whose template does",
@@ -279,20 +246,3 @@ _HIDDEN = {
 def chat_template(tokenizer: Any) -> ChatTemplate:
     """The template of a tokenizer without further arguments, or the template itself where it is one already."""
     return tokenizer if isinstance(tokenizer, ChatTemplate) else ChatTemplate(tokenizer)
-
-
-def _generation_ends(tokenizer: Any) -> list[int]:
-    """``eos_token_id`` of the generation config that stands beside the tokenizer's files."""
-    file = Path(str(tokenizer.name_or_path)) / "generation_config.json"
-    if not file.exists():
-        from transformers.utils import cached_file
-
-        if file.parent.is_dir() or not str(tokenizer.name_or_path):
-            return []
-        options = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-        cached = cached_file(str(tokenizer.name_or_path), "generation_config.json", **options)
-        if cached is None:
-            return []
-        file = Path(cached)
-    ends = json.loads(file.read_text()).get("eos_token_id")
-    return [] if ends is None else [int(end) for end in (ends if isinstance(ends, list) else [ends])]

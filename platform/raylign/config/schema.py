@@ -36,6 +36,13 @@ class EngineKind(Enum):
     async_llm = "async_llm"
 
 
+class Past(Enum):
+    """What a later turn reads where the chat template would render the past otherwise than it stands in the ids."""
+
+    keep = "keep"  # the ids as they were sampled; the difference is counted (episode/chat_mismatch)
+    fresh = "fresh"  # a context of its own, as the template renders it; the learner computes it as a row of its own
+
+
 class Offload(Enum):
     """Where DeepSpeed keeps optimizer state."""
 
@@ -136,6 +143,7 @@ class RolloutConfig:
     engine: EngineKind = EngineKind.auto
     strategy: Node = node("raylign.actors.rollout.strategies.SingleTurn")
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    past: Past = Past.keep  # of episodes and demonstrations of several turns
     tensor_parallel: int = 1
     gpus: float = 1.0
     cpus: float = 1.0
