@@ -235,6 +235,13 @@ def test_a_prompt_that_opens_a_thought_wants_answers_that_go_on_with_it(tokenize
         template.answer_ids(question, {"role": "assistant", "content": "4"})
 
 
+def test_a_prompt_that_ends_with_a_call_is_refused(tokenizers: Any, load: Any) -> None:
+    case = next(case for case in CASES if case.answer.get("tool_calls"))
+    asked = Case("", [*case.messages, case.answer], case.answer, tools=case.tools)
+    with pytest.raises(DataError, match=r"^a\.jsonl:1: .*a call that no tool has answered"):
+        prompt_of(load, asked, tokenizers["qwen3"])
+
+
 def test_families_are_of_six_forms() -> None:
     assert len(BY_NAME) == 6 and len(CASES) >= 12
     assert np.all([case.next for case in CASES])

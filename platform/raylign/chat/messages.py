@@ -24,7 +24,7 @@ def refused_at(place: str) -> Iterator[None]:
 
 def message_of(said: Message | str) -> Message:
     """What the assistant says, as a message."""
-    return {"role": ASSISTANT, "content": said} if isinstance(said, str) else said
+    return said if isinstance(said, Mapping) else {"role": ASSISTANT, "content": str(said)}
 
 
 def plain_message(message: Message) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class ChatTemplate:
         """
         if not continues(messages):
             return self.turns(messages, tools, mark, asked=True)
+        if messages[-1].get("tool_calls"):
+            raise RequestError("the conversation ends with a call that no tool has answered, which is not gone on with")
         said = f"{mark}said"
         last = {**messages[-1], "content": f"{messages[-1].get('content') or ''}{said}"}
         text, found, _ = self.turns([*messages[:-1], last], tools, mark).rpartition(said)
