@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from raylign.chat.template import chat_template
 from raylign.columns import Columns, offsets_of
 from raylign.contracts import ScorerContext
 from raylign.errors import ConfigError, DataError, Problem
@@ -39,7 +40,9 @@ class RoutedModel:
     name: str
     scorer: TokenScorer
     domain: str = ""  # empty: every prompt; then it must be the only model of its stream
-    tokenizer: Any = None  # renders prompts by its own chat template; None: the policy's prompt ids
+    tokenizer: Any = (
+        None  # with a chat template, or a ChatTemplate, that renders prompts; None: the policy's prompt ids
+    )
     context: ScorerContext | None = None  # what the model reads in place of the prompt; needs the tokenizer
 
 
@@ -173,20 +176,13 @@ def same_vocabulary(policy: Any, other: Any, key: str, path: str) -> None:
 
 def _ids(messages: Sequence[Message], tokenizer: Any, tools: Sequence[Mapping[str, Any]] = ()) -> Int32s:
     """[P] ids of a conversation with the header of the answer at its end."""
-    found = tokenizer.apply_chat_template(
-        [dict(message) for message in messages],
-        tools=[dict(tool) for tool in tools] or None,
-        tokenize=True,
-        add_generation_prompt=True,
-        return_dict=True,
-    )
-    return np.asarray(found["input_ids"], np.int32)
+    return np.asarray(chat_template(tokenizer).prompt_ids(messages, tools), np.int32)
 
 
 def _response(batch: Columns, row: int, tokenizer: Any) -> str:
     """What the row samples, as text."""
     ids = batch.row(row, "token_ids")[int(batch.prompt_lengths[row]) :]
-    return str(tokenizer.decode(ids, skip_special_tokens=True))
+    return chat_template(tokenizer).text_of(ids.tolist())
 
 
 def _positions(batch: Columns, rows: Sequence[int]) -> Int32s:

@@ -108,7 +108,9 @@ class ScorerGroup:
         async with self._one_at_a_time:
             while True:
                 try:
-                    parts = await self._group.call("logprobs", ray.put(batch), deadline=self._spec.deadline_s)
+                    parts = await self._group.call(
+                        "logprobs", ray.put(batch.by_context()), deadline=self._spec.deadline_s
+                    )
                     return scatter(parts, batch.tokens)
                 except LearnerError as cause:
                     await self._replace(cause)

@@ -1,7 +1,8 @@
 """What a policy writes in one turn, read as actions: the RAGEN agent format and a compact one for tiny models.
 
 The format of TSR and RAGEN (arXiv 2602.11767; RAGEN-AI/RAGEN): a thinking span, then an answer span that holds action
-names separated by a double bar. One regular expression wants both spans; where it finds nothing there are no actions.
+names separated by a double bar. One regular expression wants the thinking span closed and the answer span whole; where
+it finds nothing there are no actions. The tag that opens the thinking may stand in the prompt, as templates put it.
 Blocks longer than the turn's cap are cut, names that the game does not know are dropped, and a turn whose block was
 empty or lost a name costs a penalty.
 """
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-TURN = re.compile(r"<think>.*?</think>\s*<answer>(.*?)</answer>", re.DOTALL)
+TURN = re.compile(r"</think>\s*<answer>(.*?)</answer>", re.DOTALL)  # many chat templates write the first <think>
 SEPARATOR = "||"
 
 

@@ -52,6 +52,7 @@ class JudgeGroup:
                 gpu_memory=config.gpu_memory,
                 tensor_parallel=config.tensor_parallel,
                 trust_remote_code=trust_remote_code,
+                template_args=dict(config.template),
             )
         self._actors: list[Any] = []
 
@@ -81,7 +82,6 @@ class JudgeGroup:
             kind=config.engine,
             engine=self._engine,
             endpoint=endpoint,
-            template=dict(config.template),
         )
         remote: Any = ray.remote  # its stubs do not know concurrency groups
         actor_class = remote(concurrency_groups={"health": 1})(JudgeWorker).options(

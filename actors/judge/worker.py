@@ -6,18 +6,18 @@ import asyncio
 import os
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import ray
 
 from raylign.actors.judge.chat import Reply
 from raylign.actors.judge.endpoint import Endpoint
 from raylign.actors.rollout.engine import Engine, EngineSpec, make_engine
+from raylign.chat.template import ChatTemplate
 from raylign.config.schema import EngineKind
 from raylign.contracts import Sampling
-from raylign.errors import EngineDeadError, RequestError
+from raylign.errors import EngineDeadError
 from raylign.records import Message
 from raylign.telemetry.logs import redirect_output
 
@@ -35,7 +35,6 @@ class JudgeSpec:
     kind: EngineKind = EngineKind.auto
     engine: EngineSpec | None = None
     endpoint: Endpoint.Config | None = None
-    template: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the chat template
 
 
 class JudgeWorker:
@@ -49,7 +48,6 @@ class JudgeWorker:
         self._spec = spec
         self._engine: Engine | None = None
         self._endpoint: Endpoint | None = None
-        self._tokenizer: Any = None
         self._starting = asyncio.Lock()
 
     async def start(self) -> int:
@@ -62,8 +60,10 @@ class JudgeWorker:
     async def complete(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
         """The answer to a conversation.
 
-        Raises RequestError on a conversation that does not fit, JudgeUnavailable when an endpoint gives none, and
-        EngineDeadError, after which the process ends and is made anew.
+        No text in it becomes a special token: what is judged cannot speak in the template's voice.
+
+        Raises RequestError on a conversation that does not fit or that the template refuses, JudgeUnavailable when an
+        endpoint gives none, and EngineDeadError, after which the process ends and is made anew.
         """
         await self.start()
         if self._endpoint is not None:
@@ -71,7 +71,7 @@ class JudgeWorker:
         assert self._engine is not None
         started = time.perf_counter()
         try:
-            found = await self._engine.generate(self._render(messages), sampling, seed)
+            found = await self._engine.generate(self._template.prompt_ids(messages), sampling, seed)
         except EngineDeadError as error:
             traceback.print_exception(error)
             asyncio.get_running_loop().call_later(EXIT_DELAY_S, os._exit, 1)
@@ -96,24 +96,7 @@ class JudgeWorker:
             self._endpoint = Endpoint(spec.endpoint)
             return
         assert spec.engine is not None
-        from transformers import AutoTokenizer
-
-        self._tokenizer = AutoTokenizer.from_pretrained(
-            spec.engine.model_path, trust_remote_code=spec.engine.trust_remote_code
-        )
         engine = make_engine(spec.kind, spec.engine)
         await engine.start()
+        self._template = ChatTemplate(engine.tokenizer, spec.engine.template_args, guarded=True)
         self._engine = engine
-
-    def _render(self, messages: Sequence[Message]) -> list[int]:
-        try:
-            found = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
-                tokenize=True,
-                add_generation_prompt=True,
-                return_dict=True,
-                **self._spec.template,
-            )
-        except Exception as error:  # a template raises whatever its author chose
-            raise RequestError(f"the judge's chat template refuses the conversation: {error}") from error
-        return list(found["input_ids"])

@@ -115,8 +115,8 @@ class LearnerGroup:
 
 
 def _shared(batch: Columns) -> Any:
-    """One copy in the object store that all ranks read."""
-    return ray.put(batch)
+    """One copy in the object store that all ranks read, a row for every context."""
+    return ray.put(batch.by_context())
 
 
 __all__ = ["ForwardKind", "LearnerGroup", "LearnerSpec"]

@@ -8,6 +8,7 @@ from itertools import zip_longest
 
 from raylign.actors.reward.outcome import Failed, Item, Outcome, checked, describe_error, failed
 from raylign.actors.reward.response import trajectory_of
+from raylign.chat.messages import message_of
 from raylign.contracts import RewardFunction
 from raylign.records import Prompt
 
@@ -66,7 +67,7 @@ def probes(function: RewardFunction, prompts: Sequence[Prompt], limit: int = SAM
         texts = [("gold", gold), ("wrong", wrong)]
         if gold is None and wrong is None:
             # Nothing is known about its scores; it must still be able to score.
-            texts = [("any", str(prompt.meta.get("target") or prompt.answer or ""))]
+            texts = [("any", _shown(prompt))]
         found += [
             Probe(prompt=prompt, response=text, expect=kind, maximum=function.maximum)
             for kind, text in texts
@@ -97,3 +98,10 @@ def validate(function: RewardFunction, prompts: Sequence[Prompt], limit: int = S
         problem = probe.problem(outcome)
         problems += [] if problem is None else [problem]
     return problems
+
+
+def _shown(prompt: Prompt) -> str:
+    """A text that a response might be: the target's, or the answer."""
+    target = prompt.meta.get("target")
+    said = target[-1] if isinstance(target, list | tuple) else target
+    return str((said and message_of(said).get("content")) or prompt.answer or "")

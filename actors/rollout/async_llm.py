@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout, TokenIds
+from raylign.chat.template import ChatTemplate
 from raylign.contracts import Completion, Sampling
 from raylign.errors import EngineDeadError, RequestError
 from raylign.records import Float32s
@@ -51,6 +52,7 @@ class AsyncLLMEngine(Engine):
             self.tokenizer = AutoTokenizer.from_pretrained(
                 self.spec.model_path, trust_remote_code=self.spec.trust_remote_code
             )
+            self.template = ChatTemplate(self.tokenizer, self.spec.template_args, fresh=self.spec.fresh)
             self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**fields))
             await self._llm.update_weight_version(str(self.version))
         except Exception as cause:
@@ -58,8 +60,9 @@ class AsyncLLMEngine(Engine):
 
     async def generate(self, token_ids: TokenIds, sampling: Sampling, seed: int) -> Completion:
         """See `Engine.generate`."""
-        prompt, params = self._io.prompt_of(token_ids, self.max_context), self._io.generate_params(sampling, seed)
-        completion = self._io.completion_from(await self._run(prompt, params), self.tokenizer)
+        prompt = self._io.prompt_of(token_ids, self.max_context)
+        params = self._io.generate_params(sampling, seed, self.template.ends)
+        completion = self._io.completion_from(await self._run(prompt, params), self.template)
         await self._proven.wait()
         if self._death is not None:
             raise EngineDeadError(str(self._death))

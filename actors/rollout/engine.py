@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raylign.config.schema import EngineKind, ModelConfig, RolloutConfig
+from raylign.chat.template import ChatTemplate
+from raylign.config.schema import EngineKind, ModelConfig, Past, RolloutConfig
 from raylign.contracts import Completion, Sampling
 from raylign.errors import EngineDeadError
 from raylign.records import Float32s, Int32s
@@ -49,6 +50,8 @@ class EngineSpec:
     gpu_memory: float = 0.85
     tensor_parallel: int = 1
     trust_remote_code: bool = False
+    template_args: Mapping[str, Any] = field(default_factory=dict)  # of the chat template
+    fresh: bool = False  # `rollout.past`
     max_gap: float = 0.02  # mean |Δ log-prob| of the probe that makes an update a failure
 
     @classmethod
@@ -65,6 +68,8 @@ class EngineSpec:
             gpu_memory=rollout.gpu_memory,
             tensor_parallel=rollout.tensor_parallel,
             trust_remote_code=model.trust_remote_code,
+            template_args=model.template_args,
+            fresh=rollout.past is Past.fresh,
             # bf16 rounds by some 2e-3; in fp32 a gap far below the alarm already means stale weights.
             max_gap=min(rollout.gap_alarm, FLOAT32_GAP) if model.dtype == "float32" else rollout.gap_alarm,
         )
@@ -106,7 +111,8 @@ class Engine(ABC):
     Errors: RequestError concerns one request and leaves the engine usable; EngineDeadError is final.
     """
 
-    tokenizer: Any  # set by `start`, as is the next
+    tokenizer: Any  # set by `start`, as are the next
+    template: ChatTemplate
     max_context: int
 
     def __init__(self, spec: EngineSpec) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout, TokenIds
+from raylign.chat.template import ChatTemplate
 from raylign.contracts import Completion, Sampling
 from raylign.errors import EngineDeadError, RequestError
 from raylign.records import Float32s
@@ -83,8 +84,9 @@ class InProcessEngine(Engine):
         """See `Engine.generate`."""
         from raylign.actors.rollout import vllm_io as io
 
-        prompt, params = io.prompt_of(token_ids, self.max_context), io.generate_params(sampling, seed)
-        return await self._submit(prompt, params, seed, lambda output: io.completion_from(output, self.tokenizer))
+        prompt = io.prompt_of(token_ids, self.max_context)
+        params = io.generate_params(sampling, seed, self.template.ends)
+        return await self._submit(prompt, params, seed, lambda output: io.completion_from(output, self.template))
 
     async def score(self, token_ids: TokenIds, start: int) -> Float32s:
         """See `Engine.score`."""
@@ -253,6 +255,7 @@ class InProcessEngine(Engine):
         self.tokenizer = AutoTokenizer.from_pretrained(
             self.spec.model_path, trust_remote_code=self.spec.trust_remote_code
         )
+        self.template = ChatTemplate(self.tokenizer, self.spec.template_args, fresh=self.spec.fresh)
         self.max_context = io.context_of(self.spec)
         self._engine: Any = LLMEngine.from_engine_args(io.engine_args(self.spec))
         self._engine.set_weight_version(str(self.version))

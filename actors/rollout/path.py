@@ -40,9 +40,10 @@ class Path:
         self.turns: list[Turn] = []
         self.stop: StopReason | None = None
         self._policy = policy
-        self._chat = Chat(policy.tokenizer, task.prompt.messages, task.prompt.tools)
+        self._chat = Chat(policy.template, task.prompt.messages, task.prompt.tools)
         self._ids: list[Int32s] = [np.asarray(task.prompt.token_ids, np.int32)]
         self._context = NOTHING  # ids since the last turn
+        self._fresh = False  # whether they are all that the next call reads
 
     @property
     def room(self) -> int:
@@ -81,6 +82,7 @@ class Path:
         self.turns.append(
             Turn(
                 context_ids=self._context,
+                fresh=self._fresh,
                 token_ids=said.token_ids,
                 logprobs=said.logprobs,
                 versions=said.versions,
@@ -93,7 +95,12 @@ class Path:
         self._ids.append(np.asarray(said.token_ids, np.int32))
         self.stop = self._ended(said, seen)
         if self.stop is None:
-            self._context = self._chat.answered(said.text, said.stop is StopReason.EOS, seen.messages)
+            end = int(said.token_ids[-1]) if said.stop is StopReason.EOS else None
+            self._context = self._chat.answered(said.text, end, seen.messages)
+            anew = self._chat.anew()
+            self._fresh = anew is not None
+            if anew is not None:
+                self._context, self._ids = anew, []
             self._ids.append(self._context)
             if self.room == 0:
                 self.stop = StopReason.LENGTH
@@ -103,7 +110,8 @@ class Path:
         """The same prefix in a world of its own. noise: seed of what chance brings from here on; None: the same."""
         twin = Path(self.task, self.index, self._policy, self.limits, await self.episode.branch(noise))
         twin.turns, twin.stop = list(self.turns), self.stop
-        twin._chat, twin._ids, twin._context = self._chat.fork(), list(self._ids), self._context
+        twin._chat, twin._ids = self._chat.fork(), list(self._ids)
+        twin._context, twin._fresh = self._context, self._fresh
         return twin
 
     def trajectory(self, metrics: Mapping[str, float] | None = None) -> Trajectory:

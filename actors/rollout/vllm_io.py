@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
 from raylign.actors.rollout.engine import Bytes, EngineSpec, Layout
+from raylign.chat.template import ChatTemplate
 from raylign.contracts import Completion, Sampling
 from raylign.errors import EngineDeadError, RequestError
 from raylign.records import Float32s, StopReason
@@ -80,8 +81,11 @@ def prompt_of(token_ids: Sequence[int] | np.ndarray, context: int, what: str = "
     return tokens_input(ids)
 
 
-def generate_params(sampling: Sampling, seed: int) -> SamplingParams:
-    """Parameters of one sampled completion. Raises RequestError on values that vLLM refuses."""
+def generate_params(sampling: Sampling, seed: int, ends: Collection[int]) -> SamplingParams:
+    """Parameters of one sampled completion, which stops at any of the `ends` of a turn.
+
+    Raises RequestError on values that vLLM refuses.
+    """
     try:
         structure = None
         if sampling.structure is not None:
@@ -93,6 +97,8 @@ def generate_params(sampling: Sampling, seed: int) -> SamplingParams:
             top_k=sampling.top_k,
             seed=seed,
             stop=list(sampling.stop) or None,
+            stop_token_ids=sorted(ends),
+            skip_special_tokens=False,  # a stop string may be one
             detokenize=bool(sampling.stop),  # stop strings need text at every token, nothing else does
             structured_outputs=structure,
             logprobs=0,  # of the sampled id only
@@ -115,7 +121,7 @@ def score_params() -> SamplingParams:
     )
 
 
-def completion_from(output: RequestOutput, tokenizer: Any) -> Completion:
+def completion_from(output: RequestOutput, template: ChatTemplate) -> Completion:
     """The finished output of `generate_params`."""
     found = output.outputs[0]
     ids = np.array(found.token_ids, np.int32)
@@ -127,7 +133,7 @@ def completion_from(output: RequestOutput, tokenizer: Any) -> Completion:
         logprobs=_flat(found.logprobs),
         versions=versions,
         stop=_stop(found.finish_reason, found.stop_reason),
-        text=tokenizer.decode(found.token_ids, skip_special_tokens=True),
+        text=template.text_of(found.token_ids),
     )
 
 
@@ -159,6 +165,6 @@ def _flat(found: Any) -> Float32s:
 
 def _stop(finish_reason: str | None, stop_reason: int | str | None) -> StopReason:
     if finish_reason == "stop":
-        # Integers are further end tokens from the model's generation config: no other stop token is ever asked for.
+        # Integers are ends of turn: no other stop token is ever asked for.
         return StopReason.STOP if isinstance(stop_reason, str) else StopReason.EOS
     return StopReason.LENGTH if finish_reason == "length" else StopReason.ABORT

@@ -98,17 +98,6 @@ def write_call(name: str, arguments: Mapping[str, Any]) -> str:
     return f"{OPEN}{json.dumps({'name': name, 'arguments': dict(arguments)}, ensure_ascii=False)}{CLOSE}"
 
 
-def assistant_text(message: Mapping[str, Any]) -> str:
-    """An assistant's message as one text: its content, and after it its ``tool_calls`` in Hermes blocks, if any."""
-    parts = [str(message.get("content") or "")]
-    for call in message.get("tool_calls") or ():
-        inner = call.get("function", call)
-        arguments = inner.get("arguments") or {}
-        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-        parts.append(write_call(inner["name"], arguments))
-    return "\n".join(part for part in parts if part)
-
-
 def canonical(name: str, arguments: Any) -> str:
     """One text for all ways to write the same call."""
     return json.dumps([name, arguments], sort_keys=True, ensure_ascii=False, separators=(",", ":"))

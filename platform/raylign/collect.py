@@ -101,11 +101,13 @@ def rows_of(groups: Sequence[Group], mask_truncated: bool = False, unscored: boo
     by_turn = any(
         turn.reward is not None or len(t.turns) > 1 for g in groups for t in g.trajectories for turn in t.turns
     )
+    fresh = any(turn.fresh for group in groups for t in group.trajectories for turn in t.turns)
     for number, group in enumerate(groups):
         for index in range(len(group.trajectories)) if unscored else group.valid:
             trajectory = group.trajectories[index]
             turn_scores = group.turn_scores[index] if group.turn_scores else None
-            sample = sample_from(trajectory, group.prompt, number, turn_scores, by_turn or bool(group.turn_scores))
+            finer = by_turn or bool(group.turn_scores)
+            sample = sample_from(trajectory, group.prompt, number, turn_scores, finer, fresh=fresh)
             if mask_truncated and trajectory.truncated:
                 sample = replace(sample, weight=np.zeros_like(sample.weight))
             samples.append(sample)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,30 @@ class Columns:
             groups=self.groups[rows],
             streams={name: stream[index] for name, stream in self.streams.items()},
         )
+
+    def by_context(self) -> Columns:
+        """The same streams in as many rows as there are contexts: a row whose calls begin anew is cut where they do.
+
+        Such a row says so by the stream ``fresh``, above 0 at the first token of each context of its own. Every stream
+        keeps its length N and order, so what is computed for these rows fits the uncut ones. An objective's row is then
+        a context.
+        """
+        if "fresh" not in self:
+            return self
+        cuts = np.flatnonzero(np.asarray(self["fresh"]) > 0)
+        offsets = np.unique(np.concatenate([self.offsets, cuts]))
+        starts = np.isin(offsets[:-1], self.offsets[:-1])
+        owner = np.cumsum(starts) - 1  # the uncut row of each context
+        mask, ids = np.asarray(self["loss_mask"], bool), self["token_ids"]
+        lengths, groups = np.zeros(len(owner), np.int32), np.zeros(len(owner), np.int32)
+        numbers: dict[tuple[int, bytes], int] = {}
+        for row, (start, end) in enumerate(pairwise(offsets)):
+            sampled = np.flatnonzero(mask[start:end])
+            first = int(sampled[0]) if len(sampled) else int(end - start)
+            lengths[row] = self.prompt_lengths[owner[row]] if starts[row] else first
+            key = (int(self.groups[owner[row]]), ids[start : start + lengths[row]].tobytes())
+            groups[row] = numbers.setdefault(key, len(numbers))
+        return replace(self, offsets=offsets, prompt_lengths=lengths, groups=groups)
 
     @classmethod
     def from_samples(cls, samples: Sequence[Sample]) -> Columns:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from raylign.chat.template import ChatTemplate
 from raylign.columns import Columns
 from raylign.records import Float32s, Group, Int32s, Message, Missing, Prompt, Reward, StopReason, Trajectory, Value
 
@@ -80,6 +81,10 @@ class Policy(Protocol):
     @property
     def tokenizer(self) -> Any:
         """The policy's Hugging Face tokenizer."""
+
+    @property
+    def template(self) -> ChatTemplate:
+        """The policy's chat template, with the arguments that the run gives it."""
 
     @property
     def max_context(self) -> int:

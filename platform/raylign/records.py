@@ -85,6 +85,7 @@ class Prompt:
     meta: Mapping[str, Any] = field(default_factory=dict)
     tools: tuple[Mapping[str, Any], ...] = ()
     visit: int = 0
+    place: str = ""  # file and line that it came from, for messages
 
     @property
     def key(self) -> str:
@@ -100,11 +101,12 @@ class Turn:
     """
 
     context_ids: Int32s  # [C] observation tokens appended since the previous turn (empty for the first turn)
+    fresh: bool = False  # context_ids are all that the call read: nothing before them
     token_ids: Int32s  # [R] sampled ids, EOS included when it was sampled
     logprobs: Float32s  # [R] processed log-probability of each sampled id under the sampler
     versions: Int32s  # [R] policy version that sampled each id
     stop: StopReason
-    text: str = ""  # decoded `token_ids` without special tokens; derived, never re-encoded
+    text: str = ""  # decoded `token_ids` without pad tokens and ends of turn; derived, never re-encoded
     reward: float | None = None  # what the environment gave for this turn, if any
     flags: Mapping[str, Any] = field(default_factory=dict)
 
@@ -201,13 +203,20 @@ def derive_seed(run_seed: int, *path: str | int) -> int:
 
 
 def sample_from(
-    trajectory: Trajectory, prompt: Prompt, group: int, turn_scores: Float32s | None = None, by_turn: bool = False
+    trajectory: Trajectory,
+    prompt: Prompt,
+    group: int,
+    turn_scores: Float32s | None = None,
+    by_turn: bool = False,
+    *,
+    fresh: bool = False,
 ) -> Sample:
     """The learner's row of a trajectory: loss only on sampled ids, streams laid out token by token.
 
     by_turn: with the extra streams ``call`` (number of the policy's call, -1 where not sampled), ``turn`` (the dialogue
     turn that it belongs to: flag ``turn``, else the call), ``turn_reward`` (what the world gave for it, at its last
-    token) and ``turn_score`` (`turn_scores`, [turns], on all tokens of each call; NaN where there is none).
+    token) and ``turn_score`` (`turn_scores`, [turns], on all tokens of each call; NaN where there is none). fresh: with
+    the stream ``fresh``, 1 at the first token of each context of its own (`Columns.by_context`).
     """
     ids: list[Int32s] = [prompt.token_ids]
     mask: list[Bools] = [np.zeros(len(prompt.token_ids), bool)]
@@ -229,8 +238,19 @@ def sample_from(
         policy_version=np.concatenate(versions).astype(np.int32),
         advantage=np.zeros(len(token_ids), np.float32),
         weight=np.ones(len(token_ids), np.float32),
-        extras=_turn_streams(trajectory, len(prompt.token_ids), turn_scores) if by_turn else {},
+        extras=(_turn_streams(trajectory, len(prompt.token_ids), turn_scores) if by_turn else {})
+        | ({"fresh": _contexts(trajectory, len(prompt.token_ids), len(token_ids))} if fresh else {}),
     )
+
+
+def _contexts(trajectory: Trajectory, start: int, total: int) -> Float32s:
+    """See `sample_from`; start: where the first turn's context begins."""
+    found = np.zeros(total, np.float32)
+    for turn in trajectory.turns:
+        if turn.fresh:
+            found[start] = 1.0
+        start += len(turn.context_ids) + len(turn.token_ids)
+    return found
 
 
 def _turn_streams(trajectory: Trajectory, start: int, scores: Float32s | None) -> dict[str, Float32s]:

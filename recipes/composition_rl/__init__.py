@@ -22,7 +22,7 @@ Curriculum  source.curriculum='{depths: [1, 2, 3], trigger: either}' stages.rl.e
 LLM set     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen2.5-32B-Instruct data.path=math12k.jsonl
             '~stages.before' '~stages.rl' '~stages.after' rollout.sampling.temperature=0.1 rollout.sampling.top_p=0.7
             'stages.compose={_target_: raylign.recipes.composition_rl.ComposeSet}' rollout.sampling.max_tokens=4096
-            'rollout.strategy={_target_: raylign.recipes.composition_rl.ComposeRollout, tokenizer: "${model.path}"}'
+            'rollout.strategy={_target_: raylign.recipes.composition_rl.ComposeRollout}'
             and then the command above with source.path=<run folder>/stages/compose/composed.jsonl
 Screening   'stages.screen={_target_: raylign.recipes.composition_rl.Screen}' keeps the seeds that a strong model solves
             at least once in 8 (the paper's physics pool), or with at_least=8 those that the policy always solves

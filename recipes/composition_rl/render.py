@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
+from raylign.chat.template import chat_template
 from raylign.errors import DataError
 from raylign.recipes.composition_rl.problem import Problem, Reason, Rejected, seed_problem
-from raylign.records import Message, Prompt
+from raylign.records import Prompt
 
 OF_THE_SEED = ("target", "question", "solution", "solution_answer")  # what is said of the seed alone
 
@@ -41,7 +41,7 @@ def prompt_of(chain: Problem, last: Prompt, tokenizer: Any, limit: int, visit: i
     question, content = str(last.meta.get("question", "")), str(messages[index]["content"])
     content = content.replace(question, chain.text, 1) if question and question in content else chain.text
     messages[index] = {**messages[index], "content": content}
-    token_ids = _tokens(messages, tokenizer)
+    token_ids = chat_template(tokenizer).prompt_ids(messages, last.tools)
     if limit and len(token_ids) > limit:
         return Rejected(reason=Reason.TOO_LONG, detail=f"{len(token_ids)} tokens")
     return replace(
@@ -54,10 +54,3 @@ def _user(prompt: Prompt) -> int:
     if not users:
         raise DataError(f"prompt {prompt.id} has no user message to compose")
     return users[-1]
-
-
-def _tokens(messages: Sequence[Message], tokenizer: Any) -> list[int]:
-    rendered = tokenizer.apply_chat_template(
-        [dict(message) for message in messages], tokenize=True, add_generation_prompt=True, return_dict=True
-    )
-    return list(rendered["input_ids"])

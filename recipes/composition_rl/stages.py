@@ -62,7 +62,7 @@ class WarmUp(Sft):
             source = source_of(context, depth, "warm-up")
             different = source.next(len(source)) if depth == 1 else self._chains(source, context)
             prompts += [different[number % len(different)] for number in range(count)]
-        return demonstrations([_with_target(prompt) for prompt in prompts], context.tokenizer)
+        return demonstrations([_with_target(prompt) for prompt in prompts], context.template)
 
     async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
         """Greedy score on the deepest chains that are shown: what `stop_at` compares.
@@ -158,7 +158,7 @@ class ComposeSet:
     async def run(self, context: RunContext) -> dict[str, Any]:
         """Compose every chain of the set; the metrics are the yield and the share of every reason."""
         config, rollouts = self.config, await context.rollouts()
-        pool = Pool(context.prompts.train, LlmComposer(LlmComposer.Config()), context.tokenizer, 0)
+        pool = Pool(context.prompts.train, LlmComposer(LlmComposer.Config()), context.template, 0)
         chains = SurrogateSet(
             pool.of_domain(config.first_domain),
             pool.of_domain(config.last_domain),
@@ -193,17 +193,13 @@ class ComposeRollout:
 
     @dataclass
     class Config:
-        """The composer's tokenizer, and its stubbornness."""
+        """The composer's stubbornness."""
 
-        tokenizer: str = ""  # the composer's folder or id; give it ${model.path}
         retries: int = 2
         timeout_s: float = 5.0  # of one generated program
 
     def __init__(self, config: Config) -> None:
-        from transformers import AutoTokenizer
-
         self.config = config
-        self._tokenizer = AutoTokenizer.from_pretrained(config.tokenizer)
         self._sandbox = Sandbox(config.timeout_s)
         self._composer = LlmComposer(LlmComposer.Config(retries=config.retries))
 
@@ -218,8 +214,7 @@ class ComposeRollout:
 
         async def complete(ask: Ask) -> str:
             messages = [{"role": "user", "content": ask.text}]
-            rendered: Any = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
-            ids = np.asarray(rendered["input_ids"], np.int32)
+            ids = np.asarray(policy.template.prompt_ids(messages), np.int32)
             found = await policy.generate(ids, task.sampling, derive_seed(seed, len(turns)))
             turns.append(
                 Turn(
@@ -260,7 +255,7 @@ def source_of(context: RunContext, depth: int, purpose: str) -> CompositionSourc
         tuple(context.cfg.run.allow_targets),
         prompts=context.prompts.train,
         seed=derive_seed(0, "composition", purpose),
-        tokenizer=context.tokenizer,
+        tokenizer=context.template,
     )
     return source
 

@@ -7,9 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import orjson
 from omegaconf import OmegaConf
 
 from raylign.actors.environments.actor import EnvironmentActors, EnvironmentSpec
@@ -19,23 +18,31 @@ from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
+from raylign.chat.template import ChatTemplate
 from raylign.columns import Columns
 from raylign.config.build import build
-from raylign.config.schema import Config, JudgeConfig, LearnerConfig, Node, OptimConfig, SamplingConfig, ScorerConfig
+from raylign.config.schema import (
+    Config,
+    JudgeConfig,
+    LearnerConfig,
+    Node,
+    OptimConfig,
+    Past,
+    SamplingConfig,
+    ScorerConfig,
+)
 from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts
-from raylign.errors import LearnerError, RunError
+from raylign.errors import ConfigError, LearnerError, Problem, RunError
 from raylign.evaluate import Evaluation, Evaluator
 from raylign.models.tiny import build_tiny_model
+from raylign.models.tokenizer import load_tokenizer
 from raylign.placement import Placement
 from raylign.records import Group, Prompt
 from raylign.run_folder import RunFolder
 from raylign.telemetry.alarms import Alarms
 from raylign.telemetry.progress import Progress
 from raylign.telemetry.recorder import Recorder, read_lines
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class StopRequested(Exception):
@@ -63,7 +70,7 @@ class RunContext:
         self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
         self.model_path = cfg.model.path or str(build_tiny_model(cfg.model.tiny))
         self.start_model = self.model_path
-        self.tokenizer = _tokenizer(self.model_path, cfg.model.trust_remote_code)
+        self.tokenizer = load_tokenizer(self.model_path, cfg.model.trust_remote_code)
         self._rollouts: VllmRolloutPool | None = None
         self._rollout_model = ""
         self._ahead: asyncio.Task[Any] | None = None  # the start of the rollout pool before a stage asks for it
@@ -76,9 +83,14 @@ class RunContext:
         self._scorers: dict[str, tuple[str, ScorerGroup]] = {}  # name -> (loaded path, group)
 
     @cached_property
+    def template(self) -> ChatTemplate:
+        """The policy's chat template with the arguments that the run gives it."""
+        return ChatTemplate(self.tokenizer, self.cfg.model.template_args, fresh=self.cfg.rollout.past is Past.fresh)
+
+    @cached_property
     def prompts(self) -> PromptSet:
         """The run's prompts, read when a stage first asks for them (one that learns from pairs never does)."""
-        found = load_prompts(self.cfg.data, self.tokenizer, self.cfg.seed, tuple(self.cfg.run.allow_targets))
+        found = load_prompts(self.cfg.data, self.template, self.cfg.seed, tuple(self.cfg.run.allow_targets))
         self.progress.message(str(found.report))
         return found
 
@@ -248,7 +260,7 @@ class RunContext:
 
     async def _scorer(self, name: str, scorer: ScorerConfig) -> RoutedModel:
         path = self.model_of(scorer.path)
-        tokenizer = _tokenizer(path, self.cfg.model.trust_remote_code) if scorer.path else self.tokenizer
+        tokenizer = load_tokenizer(path, self.cfg.model.trust_remote_code) if scorer.path else self.tokenizer
         same_vocabulary(self.tokenizer, tokenizer, f"scorers.{name}.path", path)
         loaded, group = self._scorers.get(name, ("", None))
         if group is None or loaded != path:
@@ -264,13 +276,17 @@ class RunContext:
             )
             self._scorers[name] = (path, group)
             await group.start()
-        own = tokenizer if scorer.own_template else None
+        if self.template.fresh and (scorer.own_template or scorer.context):
+            why = "the context of a frozen model stands for the first one of an episode only"
+            fix = "set rollout.past=keep, or leave own_template and context out"
+            raise ConfigError([Problem(key="rollout.past", value="fresh", why=f"{why} (scorers.{name})", fix=fix)])
+        own = ChatTemplate(tokenizer, scorer.template_args) if scorer.own_template else None
         extra = self.part(f"scorers.{name}.context", scorer.context) if scorer.context else None
         return RoutedModel(
             name=name,
             scorer=group,
             domain=scorer.domain,
-            tokenizer=self.tokenizer if own is None and extra is not None else own,
+            tokenizer=self.template if own is None and extra is not None else own,
             context=extra,
         )
 
@@ -371,18 +387,6 @@ def sampling_of(config: SamplingConfig) -> Sampling:
         top_k=config.top_k,
         stop=tuple(config.stop),
     )
-
-
-def _tokenizer(path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    file = Path(path) / "tokenizer_config.json"
-    settings = orjson.loads(file.read_bytes()) if file.exists() else {}
-    if settings.get("tokenizer_class") == "TokenizersBackend" and "auto_map" not in settings:
-        from transformers import PreTrainedTokenizerFast  # what AutoTokenizer would choose after 4 s of imports
-
-        return PreTrainedTokenizerFast.from_pretrained(path)
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
 
 
 def stage_summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

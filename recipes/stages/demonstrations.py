@@ -1,8 +1,8 @@
 """Demonstrations -> rows for the learner: one target after the prompt, or all assistant turns of a dialogue.
 
-A dialogue is laid out exactly as a rollout lays it out (`raylign.actors.rollout.chat`): what the assistant says is its
-own text and the end token, and between two turns stands what the chat template puts there. So a policy that was trained
-on these rows reads in a rollout what it has read in training.
+A dialogue is laid out exactly as a rollout lays it out (`raylign.actors.rollout.chat`): what the assistant says is what
+the chat template renders of its message, the end of the turn included, and between two turns stands what the template
+puts there. So a policy that was trained on these rows reads in a rollout what it has read in training.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from raylign.actors.rollout.chat import Chat
-from raylign.actors.tools.calls import assistant_text
+from raylign.chat.messages import ASSISTANT, continues, joined, message_of, refused_at
+from raylign.chat.template import ChatTemplate, chat_template
 from raylign.errors import DataError
 from raylign.records import Message, Prompt, Sample
 
@@ -25,19 +26,21 @@ def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, all_turns: bool = 
     """Rows of the prompts that bring ``meta["target"]`` or ``meta["demonstration"]``.
 
     The loss is on the target, or on every assistant turn of the demonstration, end tokens included. all_turns: where
-    the prompt itself holds earlier assistant turns, the loss is on them too.
+    the prompt itself holds earlier assistant turns, the loss is on them too. tokenizer: a Hugging Face tokenizer with a
+    chat template, or a `ChatTemplate`.
 
-    Raises DataError when no prompt has either.
+    Raises DataError when no prompt has either, and with the place of a row that the template cannot render.
     """
-    rows = []
-    for number, prompt in enumerate(prompts):
+    rows, template = list[Sample](), chat_template(tokenizer)
+    for prompt in prompts:
         following = following_messages(prompt)
         if not following:
             continue
-        if all_turns and any(message["role"] == "assistant" for message in prompt.messages):
-            rows.append(_from_the_start(prompt, following, number, tokenizer))
-        else:
-            rows.append(_row(prompt, following, number, tokenizer))
+        with refused_at(_place(prompt)):
+            if all_turns and any(message["role"] == ASSISTANT for message in prompt.messages):
+                rows += _from_the_start(prompt, following, len(rows), template)
+            else:
+                rows += _rows(prompt, following, len(rows), template)
     if not rows:
         raise DataError(
             f"none of {len(prompts)} prompts has a target to imitate; fix: a format with completions (trl, gsm8k), "
@@ -51,56 +54,72 @@ def following_messages(prompt: Prompt) -> tuple[Message, ...]:
     if prompt.meta.get(DIALOGUE):
         return tuple(prompt.meta[DIALOGUE])
     target = prompt.meta.get("target")
-    return () if target is None else ({"role": "assistant", "content": str(target)},)
+    if target is None:
+        return ()
+    return tuple(target) if isinstance(target, list | tuple) else (message_of(target),)
 
 
-def _from_the_start(prompt: Prompt, following: Sequence[Message], group: int, tokenizer: Any) -> Sample:
-    """The row whose prompt ends before the first assistant turn."""
+def _from_the_start(prompt: Prompt, following: Sequence[Message], group: int, template: ChatTemplate) -> list[Sample]:
+    """The rows whose prompt ends before the first assistant turn."""
     messages = (*prompt.messages, *following)
-    first = next(index for index, message in enumerate(messages) if message["role"] == "assistant")
-    tools = {"tools": [dict(tool) for tool in prompt.tools]} if prompt.tools else {}
-    head = [dict(message) for message in messages[:first]]
-    text = tokenizer.apply_chat_template(head, tokenize=False, add_generation_prompt=True, **tools)
-    ids = np.array(tokenizer.encode(text, add_special_tokens=False), np.int32)
+    if continues(prompt.messages):
+        messages = (*joined(prompt.messages, following[0]), *following[1:])
+    first = next(index for index, message in enumerate(messages) if message["role"] == ASSISTANT)
+    ids = np.array(template.prompt_ids(messages[:first], prompt.tools), np.int32)
     shorter = replace(prompt, messages=messages[:first], token_ids=ids)
-    return _row(shorter, messages[first:], group, tokenizer)
+    return _rows(shorter, messages[first:], group, template)
 
 
-def _row(prompt: Prompt, following: Sequence[Message], group: int, tokenizer: Any) -> Sample:
-    chat = Chat(tokenizer, prompt.messages, prompt.tools)
-    ids, mask = prompt.token_ids.tolist(), [False] * len(prompt.token_ids)
+def _rows(prompt: Prompt, following: Sequence[Message], group: int, template: ChatTemplate) -> list[Sample]:
+    """One row, or with `rollout.past=fresh` one for each context."""
+    chat, rows = Chat(template, prompt.messages, prompt.tools), list[Sample]()
+    ids, mask, start = prompt.token_ids.tolist(), [False] * len(prompt.token_ids), len(prompt.token_ids)
     turns = _turns(prompt, following)
-    for number, (text, others) in enumerate(turns):
-        said = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
+    for number, (message, others) in enumerate(turns):
+        last = number + 1 == len(turns)
+        said = template.answer_ids(chat.messages, message, prompt.tools, None if last else others[0])
         ids += said
         mask += [True] * len(said)
-        if number + 1 < len(turns):
-            between = chat.answered(text, True, others).tolist()
+        if last:
+            break
+        between = chat.said(message, template.text_of(said), said[-1], others).tolist()
+        anew = chat.anew()
+        if anew is not None:
+            rows.append(_sample(group + len(rows), ids, mask, start))
+            ids, mask, start = anew.tolist(), [False] * len(anew), len(anew)
+        else:
             ids += between
             mask += [False] * len(between)
-    size = len(ids)
+    return [*rows, _sample(group + len(rows), ids, mask, start)]
+
+
+def _sample(group: int, ids: list[int], mask: list[bool], prompt_length: int) -> Sample:
     return Sample(
         group=group,
-        prompt_length=len(prompt.token_ids),
+        prompt_length=prompt_length,
         token_ids=np.array(ids, np.int32),
         loss_mask=np.array(mask, bool),
-        sampler_logprob=np.zeros(size, np.float32),
-        policy_version=np.full(size, -1, np.int32),
-        advantage=np.zeros(size, np.float32),
-        weight=np.ones(size, np.float32),
+        sampler_logprob=np.zeros(len(ids), np.float32),
+        policy_version=np.full(len(ids), -1, np.int32),
+        advantage=np.zeros(len(ids), np.float32),
+        weight=np.ones(len(ids), np.float32),
     )
 
 
-def _turns(prompt: Prompt, following: Sequence[Message]) -> list[tuple[str, list[Message]]]:
-    """Each assistant text and the messages of others after it. Raises DataError where roles do not alternate so."""
-    turns: list[tuple[str, list[Message]]] = []
+def _turns(prompt: Prompt, following: Sequence[Message]) -> list[tuple[Message, list[Message]]]:
+    """Each assistant message and the messages of others after it. Raises DataError where roles do not alternate so."""
+    turns: list[tuple[Message, list[Message]]] = []
     for message in following:
-        if message["role"] == "assistant":
+        if message["role"] == ASSISTANT:
             if turns and not turns[-1][1]:
-                raise DataError(f"prompt {prompt.id}: its demonstration has two assistant messages in a row")
-            turns.append((assistant_text(message), []))
+                raise DataError(f"{_place(prompt)}: its demonstration has two assistant messages in a row")
+            turns.append((message, []))
         elif turns:
             turns[-1][1].append(message)
         else:
-            raise DataError(f"prompt {prompt.id}: its demonstration begins with {message['role']}, not the assistant")
+            raise DataError(f"{_place(prompt)}: its demonstration begins with {message['role']}, not the assistant")
     return turns
+
+
+def _place(prompt: Prompt) -> str:
+    return prompt.place or f"prompt {prompt.id}"

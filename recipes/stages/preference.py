@@ -112,7 +112,7 @@ class Preference:
         config, folder = self.config, context.folder.stage(self.name)
         context.model_path = context.model_of(config.start)
         objective: Objective = context.part(f"stages.{self.name}.objective", config.objective)
-        pairs = load_pairs(context.cfg.data, context.tokenizer, config.max_tokens, config.truncation, context.cfg.seed)
+        pairs = load_pairs(context.cfg.data, context.template, config.max_tokens, config.truncation, context.cfg.seed)
         context.progress.message(str(pairs.report))
         self._phase(context, 0, "score")
         train, held_out = await self._rows(context, pairs, objective)
@@ -211,6 +211,7 @@ def _identity(context: RunContext) -> dict[str, str]:
     wanted = [scorer for scorer in cfg.scorers.values() if scorer.stream == REFERENCE]
     models = [
         f"{scorer.domain}|{fingerprint(context.model_of(scorer.path))}|own_template={scorer.own_template}"
+        f"|{sorted(scorer.template_args.items())}"
         for scorer in wanted
     ]
     return {"models": " ".join(sorted(models)), "dtype": cfg.model.dtype, "temperature": "1"}

@@ -192,7 +192,7 @@ class Rl:
                 self.config.source or cfg.source,
                 prompts=self._prompts(context),
                 seed=cfg.seed,
-                tokenizer=context.tokenizer,
+                tokenizer=context.template,
             ),
             rollouts=rollouts,
             rewards=rewards,

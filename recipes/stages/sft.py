@@ -87,7 +87,7 @@ class Sft:
 
     def rows(self, context: RunContext) -> list[Sample]:
         """What is imitated: the training prompts that bring a target."""
-        return demonstrations(context.prompts.train, context.tokenizer, self.config.all_turns)
+        return demonstrations(context.prompts.train, context.template, self.config.all_turns)
 
     def _phase(self, context: RunContext, step: int, phase: str) -> None:
         """Only changes are recorded: a step is much shorter than one of RL."""

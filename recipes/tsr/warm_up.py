@@ -13,6 +13,7 @@ from raylign.actors.environments.agent_format import SEPARATOR, AgentFormat
 from raylign.actors.environments.games.board import BoardGame
 from raylign.actors.environments.turns import AgentLimits
 from raylign.actors.environments.webshop.shop import LETTERS, WebShop
+from raylign.chat.template import ChatTemplate
 from raylign.config.build import build
 from raylign.environment import Environment
 from raylign.errors import DataError
@@ -51,8 +52,8 @@ class WarmUp(Sft):
             for episode in range(self.config.episodes):
                 world = build(cfg.environment.fn, "environment.fn", tuple(cfg.run.allow_targets))
                 seed = derive_seed(cfg.seed, prompt.id, "random play", episode)
-                turns += _rendered(random_turns(world, prompt, seed), context.tokenizer)
-        return demonstrations(turns, context.tokenizer)
+                turns += _rendered(random_turns(world, prompt, seed), context.template)
+        return demonstrations(turns, context.template)
 
 
 def random_turns(world: Environment, prompt: Prompt, seed: int) -> Iterator[tuple[tuple[Message, ...], str]]:
@@ -84,11 +85,7 @@ def random_block(world: Environment, rng: random.Random) -> str:
     return "".join(block) if compact else f"<think></think><answer>{f' {SEPARATOR} '.join(block)}</answer>"
 
 
-def _rendered(turns: Iterator[tuple[Sequence[Message], str]], tokenizer: Any) -> Iterator[Prompt]:
+def _rendered(turns: Iterator[tuple[Sequence[Message], str]], template: ChatTemplate) -> Iterator[Prompt]:
     for number, (messages, text) in enumerate(turns):
-        ids = tokenizer.apply_chat_template(
-            [dict(message) for message in messages], tokenize=True, add_generation_prompt=True, return_dict=True
-        )["input_ids"]
-        yield Prompt(
-            id=str(number), messages=tuple(messages), token_ids=np.asarray(ids, np.int32), meta={"target": text}
-        )
+        ids = np.asarray(template.prompt_ids(messages), np.int32)
+        yield Prompt(id=str(number), messages=tuple(messages), token_ids=ids, meta={"target": text})

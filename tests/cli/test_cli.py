@@ -151,3 +151,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
     assert raylign.__version__ in capsys.readouterr().out
+
+
+def test_plan_shows_what_the_model_reads_and_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "recipe=grpo", "scale=tiny", "--no-fit", "--show-prompt"]) == 0
+    shown = capsys.readouterr().out
+    assert "warmup: first row: 15 tokens, 4 learned\n" in shown
+    assert "\n  learned  22 '1'  29 '8'  26 '5'  1 '<|end|>'\n" in shown
+    assert "\n  template '<|user|>86 + 99=<|end|><|assistant|>185<|end|>'\n" in shown
+    assert "\nbefore, rl, after: prompt of basic_arithmetic[0]: 11 tokens, 0 learned\n" in shown
+    assert main(["plan", "recipe=hypo", "scale=tiny", "--no-fit", "--show-prompt"]) == 0
+    assert "rejected: 26 tokens, 17 learned\n" in capsys.readouterr().out

@@ -24,6 +24,7 @@ LETTERS = {name[0]: number for name, number in NUMBERS.items()}
         ("<think>a</think><answer>|| Up ||</answer>", (1,), 0),
         ("<think>a</think><answer></answer>", (), 0),
         ("<answer>Up</answer>", (), 0),  # no thinking span
+        ("go up</think><answer>Up</answer>", (1,), 0),  # the template wrote the tag that opens it
         ("<answer>Up</answer><think>a</think>", (), 0),
         ("<think>a</think> then <answer>Up</answer>", (), 0),  # something between the spans
         ("<think>a</think><answer>Up", (), 0),

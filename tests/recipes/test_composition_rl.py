@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raylign.chat.template import ChatTemplate
 from raylign.config.compose import compose
 from raylign.contracts import Completion, RolloutTask, Sampling
 from raylign.errors import CheckpointError, ConfigError, DataError
@@ -362,11 +363,13 @@ def test_composer_that_asks_cannot_run_in_the_controller() -> None:
         compose_now(llm(), FIRST, SECOND)
 
 
-async def test_composing_is_an_episode_of_a_policy(tokenizer: Any, tmp_path: Path) -> None:
+async def test_composing_is_an_episode_of_a_policy(tokenizer: Any) -> None:
     from raylign.recipes.composition_rl import ComposeRollout
 
     class Scripted:
         """A policy that recognises each question by its first words."""
+
+        template = ChatTemplate(tokenizer)
 
         async def generate(self, token_ids: Sequence[int], sampling: Sampling, seed: int) -> Completion:
             text = tokenizer.decode(token_ids)
@@ -393,8 +396,7 @@ async def test_composing_is_an_episode_of_a_policy(tokenizer: Any, tmp_path: Pat
                 text=REPLIES[step],
             )
 
-    tokenizer.save_pretrained(tmp_path)
-    strategy = ComposeRollout(ComposeRollout.Config(tokenizer=str(tmp_path)))
+    strategy = ComposeRollout(ComposeRollout.Config())
     asked = Prompt(
         id="p", messages=(), token_ids=np.array([1], np.int32), meta={"chain": [FIRST.record(), SECOND.record()]}
     )

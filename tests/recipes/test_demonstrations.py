@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from raylign.actors.rollout.chat import Chat
+from raylign.chat.template import ChatTemplate
 from raylign.config.schema import DataConfig
 from raylign.data.prompts import load_prompts
 from raylign.errors import DataError
@@ -74,9 +75,9 @@ def test_all_assistant_turns_are_trained_and_nothing_else(tokenizer: Any) -> Non
 def test_ids_are_those_of_a_rollout_that_says_the_same(tokenizer: Any) -> None:
     asked = prompt(tokenizer, [{"role": "user", "content": "1?"}], meta={"demonstration": DIALOGUE[3:]}, tools=TOOLS)
     (row,) = demonstrations([asked], tokenizer)
-    chat = Chat(tokenizer, asked.messages, asked.tools)
+    chat = Chat(ChatTemplate(tokenizer), asked.messages, asked.tools)
     end = tokenizer.eos_token_id
-    between = chat.answered("It is 7.", True, [{"role": "user", "content": "Thanks"}])
+    between = chat.answered("It is 7.", end, [{"role": "user", "content": "Thanks"}])
     said = [tokenizer.encode(text, add_special_tokens=False) for text in ("It is 7.", "Bye")]
     rolled = [*asked.token_ids, *said[0], end, *between, *said[1], end]
     assert row.token_ids.tolist() == rolled

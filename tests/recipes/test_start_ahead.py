@@ -9,8 +9,8 @@ from transformers import AutoTokenizer
 
 from raylign.config.compose import compose
 from raylign.config.parts import stages
+from raylign.models.tokenizer import load_tokenizer
 from raylign.recipes.run import engines_may_start
-from raylign.recipes.stages.context import _tokenizer
 
 NO_EVAL = ["stages.warmup.eval_every=0", "stages.warmup.stop_at=null"]
 
@@ -32,7 +32,7 @@ def test_when_engines_may_start(overrides: list[str], finished: int, allowed: bo
 
 
 def test_the_tokenizer_is_the_one_that_auto_would_choose(tiny_model: Path) -> None:
-    found, auto = _tokenizer(str(tiny_model), False), AutoTokenizer.from_pretrained(tiny_model)
+    found, auto = load_tokenizer(str(tiny_model), False), AutoTokenizer.from_pretrained(tiny_model)
     words = [{"role": "user", "content": "12 + 3 = ?"}]
     assert type(found) is type(auto) and found.get_vocab() == auto.get_vocab()
     assert found.apply_chat_template(words, tokenize=False) == auto.apply_chat_template(words, tokenize=False)

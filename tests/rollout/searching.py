@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from raylign.chat.template import ChatTemplate
 from raylign.contracts import Completion, Sampling
 from raylign.environment import Environment, Observation
 from raylign.records import Float32s, Prompt, StopReason
@@ -62,6 +63,7 @@ class Alphabet:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
+        self.template = ChatTemplate(tokenizer)
         self.asked: Counter[bytes] = Counter()
         self.seeds: list[int] = []
         self.sampled = 0

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from raylign.actors.rollout.chat import Chat
+from raylign.chat.template import ChatTemplate
 from raylign.errors import RequestError
 
 FORGETFUL = (  # as reasoning models have it: an earlier turn's thoughts are dropped; a newline follows the end token
@@ -29,7 +30,7 @@ def tokenizer(tiny_model: Path) -> Any:
 
 def converse(tokenizer: Any, turns: list[tuple[str, bool, str]], tools: tuple[Any, ...] = ()) -> tuple[str, Chat]:
     """The text of all ids after some turns (what was said, whether it ended itself, what follows)."""
-    chat = Chat(tokenizer, FIRST, tools)
+    chat = Chat(ChatTemplate(tokenizer), FIRST, tools)
     ids = list(
         tokenizer.apply_chat_template(
             [dict(m) for m in FIRST],
@@ -40,8 +41,9 @@ def converse(tokenizer: Any, turns: list[tuple[str, bool, str]], tools: tuple[An
         )["input_ids"]
     )
     for said, ended, then in turns:
-        ids += tokenizer.encode(said, add_special_tokens=False) + ([tokenizer.eos_token_id] if ended else [])
-        ids += chat.answered(said, ended, [{"role": "user", "content": then}]).tolist()
+        end = tokenizer.eos_token_id if ended else None
+        ids += tokenizer.encode(said, add_special_tokens=False) + ([end] if ended else [])
+        ids += chat.answered(said, end, [{"role": "user", "content": then}]).tolist()
     return tokenizer.decode(ids), chat
 
 
@@ -83,13 +85,13 @@ def test_tools_reach_the_template(tokenizer: Any) -> None:
 def test_a_fork_goes_its_own_way(tokenizer: Any) -> None:
     _, chat = converse(tokenizer, [("b", True, "c")])
     twin = chat.fork()
-    twin.answered("x", True, [])
+    twin.answered("x", 1, [])
     assert len(chat.messages) == 3
     assert len(twin.messages) == 4
-    assert chat.answered("y", True, []).tolist() == Chat.fork(chat).answered("y", True, []).tolist()
+    assert chat.answered("y", 1, []).tolist() == Chat.fork(chat).answered("y", 1, []).tolist()
 
 
 def test_a_template_that_hides_the_policy_is_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = "{{- messages[0]['content'] -}}"
     with pytest.raises(RequestError, match="hides what the policy wrote"):
-        Chat(tokenizer, FIRST).answered("b", True, [])
+        Chat(ChatTemplate(tokenizer), FIRST).answered("b", 1, [])

@@ -206,3 +206,20 @@ def test_threads_are_the_configured_ones_and_idle_costs_nothing(engine, run):
     before = time.process_time()
     time.sleep(1.0)
     assert time.process_time() - before < 0.3
+
+
+def test_a_turn_stops_at_every_end_and_text_keeps_other_special_tokens(engine, run, random_prompts, monkeypatch):
+    template, tokenizer = engine.template, engine.tokenizer
+    assert template.ends == {tokenizer.eos_token_id}
+    other = tokenizer.convert_tokens_to_ids("<|user|>")  # as GLM-4's turns end in the next one's header
+    monkeypatch.setitem(template.__dict__, "ends", frozenset({tokenizer.eos_token_id, other}))
+    monkeypatch.setitem(template.__dict__, "_silent", frozenset({tokenizer.eos_token_id, other}))
+    found = run(generate(engine, random_prompts(64, seed=5), Sampling(max_tokens=200)))
+    lasts = [int(one.token_ids[-1]) for one in found if one.stop is StopReason.EOS]
+    assert other in lasts and tokenizer.eos_token_id in lasts and len(set(lasts)) == 2
+    for one in found:
+        assert not template.ends.intersection(one.token_ids[:-1].tolist())
+        special = ["<|system|>", "<|assistant|>", "<|tool|>"]
+        counts = [sum(tokenizer.convert_tokens_to_ids(token) == i for i in one.token_ids.tolist()) for token in special]
+        assert [one.text.count(token) for token in special] == counts
+        assert "<|user|>" not in one.text and "<|end|>" not in one.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from typing import Any
 
 from raylign.cli.options import add_overrides, new_command, say
@@ -13,11 +14,13 @@ from raylign.config.schema import Config
 from raylign.errors import PlanError
 from raylign.plan import Plan, make_plan
 
+ROWS = "raylign.recipes.stages.show"  # by name: the ground floor imports no recipe
 EPILOG = """\
 examples:
   raylign plan recipe=grpo scale=tiny
   raylign plan recipe=grpo scale=cluster cluster.address=auto   checks against the running cluster
   raylign plan recipe=grpo scale=node --no-fit                  prints a plan for a machine that is not this one
+  raylign plan recipe=grpo scale=tiny --show-prompt             the first rows of every stage: tokens and loss mask
 """
 
 
@@ -26,6 +29,7 @@ def add_to(commands: Any) -> None:
     parser = new_command(commands, "plan", "print roles, placement, batch arithmetic and memory of a run", EPILOG)
     add_overrides(parser)
     parser.add_argument("--no-fit", action="store_true", help="do not check the plan against a cluster")
+    parser.add_argument("--show-prompt", action="store_true", help="print the first rows as the model reads them")
     parser.set_defaults(run=run)
 
 
@@ -44,6 +48,9 @@ def run(parsed: argparse.Namespace) -> int:
     say()
     say("settings that change the numbers")
     say(describe(config))
+    if parsed.show_prompt:
+        say()
+        say(importlib.import_module(ROWS).first_rows(config))
     return 0
 
 

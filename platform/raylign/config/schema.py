@@ -36,6 +36,13 @@ class EngineKind(Enum):
     async_llm = "async_llm"
 
 
+class Past(Enum):
+    """What a later turn reads where the chat template would render the past otherwise than it stands in the ids."""
+
+    keep = "keep"  # the ids as they were sampled; the difference is counted (episode/chat_mismatch)
+    fresh = "fresh"  # a context of its own, as the template renders it; the learner computes it as a row of its own
+
+
 class Offload(Enum):
     """Where DeepSpeed keeps optimizer state."""
 
@@ -89,6 +96,7 @@ class ModelConfig:
     dtype: str = "bfloat16"  # float32 | bfloat16, for engines and learners alike
     max_context: int = 8192  # tokens of prompt and response together
     trust_remote_code: bool = False
+    template_args: dict[str, Any] = field(default_factory=dict)  # of the chat template, e.g. {enable_thinking: false}
 
 
 @dataclass
@@ -135,6 +143,7 @@ class RolloutConfig:
     engine: EngineKind = EngineKind.auto
     strategy: Node = node("raylign.actors.rollout.strategies.SingleTurn")
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    past: Past = Past.keep  # of episodes and demonstrations of several turns
     tensor_parallel: int = 1
     gpus: float = 1.0
     cpus: float = 1.0
@@ -226,6 +235,7 @@ class ScorerConfig:
     )
     domain: str = ""  # prompts of this domain only; empty: all
     own_template: bool = False  # render the prompt with this model's own chat template, response ids unchanged
+    template_args: dict[str, Any] = field(default_factory=dict)  # of its own chat template
     context: Node = field(default_factory=dict)  # what it reads in place of the prompt; empty: the prompt
     gpus: float = 1.0
     cpus: float = 1.0

@@ -6,15 +6,15 @@
 | chosen, rejected         | whole conversations as messages           | all but the last message, which both share |
 | chosen, rejected         | whole dialogues as texts (hh-rlhf)        | all up to the last ``Assistant:``, shared  |
 
-Where ``prompt`` comes with whole conversations (UltraFeedback), the conversations count. The prompt is rendered with
-the chat template and the answer is tokenised on its own, so that the boundary between them is the same for both
-answers, for the policy and for the reference: all score the ids made here.
+Where ``prompt`` comes with whole conversations (UltraFeedback), the conversations count. Prompt and answer are what the
+chat template renders, encoded apart, so that the boundary between them is the same for both answers, for the policy and
+for the reference: all score the ids made here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from raylign.chat.messages import message_of, refused_at
+from raylign.chat.template import ChatTemplate, chat_template
 from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.data.files import RawRow, read_rows
@@ -31,7 +33,6 @@ from raylign.records import Int32s, Message, Prompt, Sample, content_id
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
 ROLES = {"Human": "user", "Assistant": "assistant"}
-CHUNK = 512  # conversations rendered in one tokenizer call
 
 
 class Truncation(Enum):
@@ -53,14 +54,15 @@ class PairText:
     """
 
     messages: tuple[Message, ...]
-    chosen: str
-    rejected: str
+    chosen: Message | str  # a text: one that the assistant says
+    rejected: Message | str
     place: str
+    tools: tuple[Mapping[str, Any], ...] = ()  # schemas that the chat template renders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A prompt and its two answers as token ids; each answer ends with the end token unless it was cut.
+    """A prompt and its two answers as token ids; each answer ends as the template ends a turn unless it was cut.
 
     Example: ``Pair(prompt=prompt, chosen=np.array([7, 8, 1]), rejected=np.array([9, 1]))``
     """
@@ -105,7 +107,7 @@ class PairSet:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rules:
     data: DataConfig
-    tokenizer: Any
+    template: ChatTemplate
     max_tokens: int
     truncation: Truncation
 
@@ -127,7 +129,7 @@ def load_pairs(config: DataConfig, tokenizer: Any, max_tokens: int, truncation: 
     the prompt is cut to `data.max_prompt_tokens`; see `Truncation`. Raises DataError.
     """
     counts = _Counts()
-    rules = _Rules(data=config, tokenizer=tokenizer, max_tokens=max_tokens, truncation=truncation)
+    rules = _Rules(data=config, template=chat_template(tokenizer), max_tokens=max_tokens, truncation=truncation)
     source = config.path or str(config.generator.get("_target_", ""))
     pairs = _tokenize(_texts(config, config.path, seed, counts), rules, counts)
     if config.eval_path:
@@ -246,29 +248,24 @@ def _dialogue(text: str, place: str) -> tuple[Message, ...]:
 
 
 def _tokenize(texts: Iterator[PairText], rules: _Rules, counts: _Counts) -> list[Pair]:
-    tokenizer = rules.tokenizer
-    if not tokenizer.chat_template:
-        raise DataError("the tokenizer has no chat template; use an instruct model or add chat_template.jinja to it")
+    template = rules.template
     found: dict[str, Pair] = {}
-    for chunk in _chunks(texts):
-        messages = [_with_system(text.messages, rules.data.system) for text in chunk]
-        rendered = tokenizer.apply_chat_template(
-            [[dict(message) for message in one] for one in messages],
-            tokenize=True,
-            add_generation_prompt=True,
-            return_dict=True,
-            padding=False,
-            truncation=False,
-        )["input_ids"]
-        for text, one, ids in zip(chunk, messages, rendered, strict=True):
-            answers = [_answer_ids(tokenizer, answer) for answer in (text.chosen, text.rejected)]
-            name = content_id(str(ids), *(str(answer.tolist()) for answer in answers))
-            if np.array_equal(answers[0], answers[1]) or name in found:
-                counts.same += 1
-                continue
-            pair = _pair(one, np.asarray(ids, np.int32), answers, rules, counts)
-            if pair is not None:
-                found[name] = pair
+    for text in texts:
+        messages = _with_system(text.messages, rules.data.system)
+        with refused_at(text.place):
+            template.check(messages, text.tools)
+            ids = template.prompt_ids(messages, text.tools)
+            answers = [
+                np.array(template.answer_ids(messages, message_of(answer), text.tools), np.int32)
+                for answer in (text.chosen, text.rejected)
+            ]
+        name = content_id(str(ids), *(str(answer.tolist()) for answer in answers))
+        if np.array_equal(answers[0], answers[1]) or name in found:
+            counts.same += 1
+            continue
+        pair = _pair(messages, np.asarray(ids, np.int32), answers, rules, counts)
+        if pair is not None:
+            found[name] = pair
     if not found:
         raise DataError(f"none of {counts.rows} rows makes a pair: {counts}")
     return list(found.values())
@@ -291,10 +288,6 @@ def _pair(
     return Pair(prompt=Prompt(id=name, messages=messages, token_ids=prompt), chosen=chosen, rejected=rejected)
 
 
-def _answer_ids(tokenizer: Any, text: str) -> Int32s:
-    return np.array([*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id], np.int32)
-
-
 def _fit(prompt: Int32s, answers: Sequence[Int32s], max_prompt: int, max_tokens: int) -> tuple[Int32s, Int32s, Int32s]:
     """Cut the prompt's beginning, then the answers' ends, as far as the limits want it."""
     longest = max(map(len, answers))
@@ -308,14 +301,3 @@ def _with_system(messages: tuple[Message, ...], system: str) -> tuple[Message, .
     if not system:
         return messages
     return ({"role": "system", "content": system}, *(one for one in messages if one["role"] != "system"))
-
-
-def _chunks(texts: Iterator[PairText]) -> Iterator[list[PairText]]:
-    chunk: list[PairText] = []
-    for text in texts:
-        chunk.append(text)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from raylign.chat.template import chat_template
 from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.data.procedural import procedural_rows
@@ -18,7 +19,7 @@ from raylign.data.readers import Row, load_rows
 from raylign.errors import DataError
 from raylign.records import Message, Prompt, content_id
 
-CHUNK = 512  # conversations rendered in one tokenizer call
+CHUNK = 512  # conversations encoded in one tokenizer call
 
 
 class Split(Enum):
@@ -82,8 +83,8 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int, allow: Sequence[
     smallest ids, so every seed of a run on a file is measured on the same ones; procedural rows depend on `seed`.
     `data.size` keeps the first rows of a file, or is the number of rows to generate, held-out ones included.
 
-    tokenizer: a Hugging Face tokenizer with a chat template. allow: packages besides raylign that the
-    generator may come from. Raises DataError on anything that is wrong with the data.
+    tokenizer: a Hugging Face tokenizer with a chat template, or a `ChatTemplate` with arguments of its own. allow:
+    packages besides raylign that the generator may come from. Raises DataError on anything that is wrong with the data.
     """
     source, rows, template = _rows(config, config.path, seed, allow)
     found = _render(rows, template, config, tokenizer)
@@ -140,9 +141,11 @@ def _render(rows: Iterable[Row], template: str, config: DataConfig, tokenizer: A
         messages = _messages(row, template, config.system)
         tools = (_canonical(row.tools),) if row.tools else ()
         known.setdefault(content_id(_canonical(messages), _canonical(row.answer), *tools), (row, messages))
-    prompts: list[Prompt] = []
+    prompts, chat = list[Prompt](), chat_template(tokenizer)
     for names in _batches({name: _canonical(row.tools) for name, (row, _) in known.items()}):
-        tokens = _tokenize([known[name][1] for name in names], tokenizer, known[names[0]][0].tools)
+        group = [known[name] for name in names]
+        places = [row.place for row, _ in group]
+        tokens = chat.prompts_ids([messages for _, messages in group], group[0][0].tools, places)
         for name, token_ids in zip(names, tokens, strict=True):
             if len(token_ids) <= config.max_prompt_tokens:
                 prompts.append(_prompt(name, *known[name], token_ids, config))
@@ -182,24 +185,6 @@ def _messages(row: Row, template: str, system: str) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _tokenize(
-    conversations: Sequence[Sequence[Message]], tokenizer: Any, tools: Sequence[Mapping[str, Any]]
-) -> list[list[int]]:
-    if not tokenizer.chat_template:
-        raise DataError("the tokenizer has no chat template; use an instruct model or add chat_template.jinja to it")
-    rendered = tokenizer.apply_chat_template(
-        [[dict(message) for message in messages] for messages in conversations],
-        tools=[dict(tool) for tool in tools] or None,
-        tokenize=True,
-        add_generation_prompt=True,
-        return_dict=True,
-        padding=False,
-        truncation=False,
-        tokenizer_kwargs={"verbose": False},  # warns of prompts that are about to be dropped
-    )
-    return [list(ids) for ids in rendered["input_ids"]]
-
-
 def _prompt(name: str, row: Row, messages: tuple[Message, ...], token_ids: Sequence[int], config: DataConfig) -> Prompt:
     meta = {**row.meta, "verifier": config.verifier or row.verifier}
     if row.target is not None:
@@ -215,6 +200,7 @@ def _prompt(name: str, row: Row, messages: tuple[Message, ...], token_ids: Seque
         domain=row.domain,
         meta=meta,
         tools=row.tools,
+        place=row.place,
     )
 
 

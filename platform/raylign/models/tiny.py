@@ -27,11 +27,19 @@ TEMPLATE = (
     "{{- '<|end|>' -}}"
     "{%- endif -%}"
     "{%- for message in messages -%}"
-    "{{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}"
+    "{{- '<|' + message['role'] + '|>' -}}"
+    "{%- if message['reasoning_content'] -%}{{- '<think>' + message['reasoning_content'] + '</think>' -}}{%- endif -%}"
+    "{{- message['content'] -}}"
+    "{%- for call in message['tool_calls'] or [] -%}"
+    "{%- if message['content'] or not loop.first -%}{{- '\n' -}}{%- endif -%}"
+    "{%- set function = call['function'] -%}"
+    "{{- '<tool_call>' + {'name': function['name'], 'arguments': function['arguments']} | tojson + '</tool_call>' -}}"
+    "{%- endfor -%}"
+    "{{- '<|end|>' -}}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
 )
-FORMAT = 2  # part of the cache key; raise it when the files below change
+FORMAT = 3  # part of the cache key; raise it when the files below change
 
 
 def build_tiny_model(shape: TinyModel, cache: Path | None = None) -> Path:
