@@ -6,7 +6,7 @@ at the predicting positions before the head, so that prompts never get logits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from raylign.columns import Columns
 from raylign.packing import MicroBatch
 
 VALUE_HEAD = "value_head.safetensors"  # beside the backbone in an exported critic
+VALUE_HEAD_PREFIX = "value_head"  # of its weights among those of a critic
 # Transformations between hidden state and logits that LogprobHead does not compute, and their neutral values.
 LOGIT_SETTINGS = {"final_logit_softcapping": (None,), "logits_scaling": (None, 1, 1.0), "logit_scale": (None, 1, 1.0)}
 
@@ -86,10 +87,6 @@ class PackedModel(nn.Module):
             return tuple(head(hidden, inputs.targets, temperature, entropy_grad))
         return (self.value_head(hidden)[:, 0].float(),)
 
-    def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Parameters under their Hugging Face names; a tied head comes once, under the embedding's name."""
-        yield from self.hf.named_parameters()
-
     def loss_of_nothing(self, outputs: tuple[Tensor, ...]) -> Tensor:
         """A zero that depends on every output, for micro-batches without loss tokens."""
         return torch.stack([output.sum() for output in outputs if output.requires_grad]).sum() * 0.0
@@ -118,16 +115,18 @@ def load_model(spec: LearnerSpec) -> PackedModel:
     return model
 
 
-def export_model(model: PackedModel, weights: dict[str, Tensor], source: str, folder: str) -> None:
+def export_model(model: PackedModel, weights: Mapping[str, Tensor], source: str, folder: str) -> None:
     """Write a Hugging Face folder: safetensors, config, generation config, tokenizer, chat template.
 
-    weights: full tensors by the names of `PackedModel.state_dict` (with the ``hf.`` prefix), tied head once. The
-    tokenizer is copied from `source`; a folder without one gives a folder without one.
+    weights: whole tensors by their names in a checkpoint (`published.published_groups`), each with memory of its own;
+    those of a value head begin with `VALUE_HEAD_PREFIX`. The tokenizer is copied from `source`; a folder without one
+    gives a folder without one.
     """
-    backbone = {name.removeprefix("hf."): tensor for name, tensor in weights.items() if name.startswith("hf.")}
-    model.hf.save_pretrained(folder, state_dict=backbone)
-    head = {name.removeprefix("value_head."): t for name, t in weights.items() if name.startswith("value_head.")}
-    if head:
+    prefix = f"{VALUE_HEAD_PREFIX}."
+    backbone = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
+    model.hf.save_pretrained(folder, state_dict=backbone, save_original_format=False)
+    if len(backbone) < len(weights):
+        head = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
         save_file(head, Path(folder) / VALUE_HEAD)
     if (tokenizer := load_tokenizer(source)) is not None:
         tokenizer.save_pretrained(folder)
