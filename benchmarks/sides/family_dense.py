@@ -11,8 +11,14 @@ PLAIN = (
     dense("llama", {"attention_bias": True, "mlp_bias": True}),
     dense("mistral", {"sliding_window": WINDOW}),
     dense("ministral", {"sliding_window": WINDOW, "layer_types": SLIDE}),
-    dense("qwen2", {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2}, base=WIDE),
-    dense("qwen3", {"attention_bias": True}),
+    dense("qwen2", base=WIDE),
+    dense(
+        "qwen2_window",
+        {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2},
+        "qwen2",
+        WIDE,
+    ),
+    dense("qwen3"),
     dense(
         "phi", {"qk_layernorm": False, "partial_rotary_factor": 0.5, "embd_pdrop": 0.1, "resid_pdrop": 0.1}, base=WIDE
     ),
@@ -39,7 +45,7 @@ PLAIN = (
     dense("glm", {"attention_bias": True, "attention_dropout": 0.1}),
     dense("glm4"),
     dense("exaone4", {"sliding_window": WINDOW, "layer_types": SLIDE}, base=WIDE),
-    dense("ernie4_5", {"use_bias": True}),
+    dense("ernie4_5"),
     dense("seed_oss"),
     dense(
         "starcoder2",
@@ -50,7 +56,11 @@ PLAIN = (
     dense("apertus", {"attention_bias": True}, base=WIDE),
     dense("arcee", {"attention_bias": True}),
     dense("helium", base=WIDE),
-    dense("persimmon", {"num_key_value_heads": None, "hidden_dropout": 0.1}, base=WIDE),
+    dense(
+        "persimmon",
+        {"hidden_dropout": 0.1},
+        base={key: value for key, value in WIDE.items() if key not in {"num_key_value_heads", "head_dim"}},
+    ),
     dense("doge", {"keep_window_size": WINDOW, "hidden_dropout": 0.1}, base=WIDE),
     # ------------------------------------------------------------------------------------------------------- Gemma
     dense("gemma"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.sides.family_parts import DELTA, DENSE, IDS, LOCAL_MOE, MOE, SLIDE, VOCAB, WINDOW, Family, hybrid
+from benchmarks.sides.family_parts import DELTA, DENSE, IDS, LOCAL_MOE, MOE, SLIDE, VOCAB, WIDE, WINDOW, Family, hybrid
 
 SSM = {
     "mamba_n_heads": 4,
@@ -27,6 +27,20 @@ STATEFUL = (
     Family("falcon_mamba", "falcon_mamba", {"hidden_size": 64, "state_size": 8, "num_hidden_layers": 3}, state=True),
     Family(
         "mamba2",
+        "mamba2",
+        {
+            "hidden_size": 64,
+            "num_heads": 4,
+            "head_dim": 32,
+            "n_groups": 1,
+            "state_size": 16,
+            "num_hidden_layers": 3,
+            "chunk_size": 16,
+        },
+        state=True,
+    ),
+    Family(
+        "mamba2_groups",
         "mamba2",
         {
             "hidden_size": 64,
@@ -88,6 +102,7 @@ STATEFUL = (
             "adapter_rank": 8,
             "use_mem_rope": True,
         },
+        base={key: value for key, value in WIDE.items() if key != "head_dim"},
     ),
     hybrid(
         "nemotron_h",
@@ -105,7 +120,9 @@ STATEFUL = (
         },
         base=DENSE,
     ),
-    hybrid("lfm2", {"layer_types": ["conv", "full_attention"] * 2, "conv_bias": True, "conv_L_cache": 3}),
+    hybrid(
+        "lfm2", {"layer_types": ["conv", "full_attention"] * 2, "conv_bias": True, "conv_L_cache": 3, "conv_dim": 128}
+    ),
     hybrid(
         "lfm2_moe",
         {**MOE, "layer_types": ["conv", "full_attention"] * 2, "num_dense_layers": 1, "conv_L_cache": 3},
