@@ -18,6 +18,7 @@ from benchmarks.sides.family_parts import IDS, VOCAB, Family
 from benchmarks.sides.family_state import CONDITIONAL, STATEFUL
 
 FAMILIES: tuple[Family, ...] = (*PLAIN, *EXPERTS, *STATEFUL, *CONDITIONAL)
+BY_NAME = {family.name: family for family in FAMILIES}
 # Parameters whose values mean something by themselves (decays, time steps): noise is added to the class's own start.
 KEPT = re.compile(r"(A_log|\bD|dt_bias|dt_proj\.bias|time_\w+|recurrent_param|slope\w*|alpha_[pn]|\bA|rg_lru\.\w+)$")
 

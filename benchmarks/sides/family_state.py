@@ -121,7 +121,14 @@ STATEFUL = (
         base=DENSE,
     ),
     hybrid(
-        "lfm2", {"layer_types": ["conv", "full_attention"] * 2, "conv_bias": True, "conv_L_cache": 3, "conv_dim": 128}
+        "lfm2",
+        {
+            "layer_types": ["conv", "full_attention"] * 2,
+            "conv_bias": True,
+            "conv_L_cache": 3,
+            "conv_dim": 128,
+            "block_dim": 128,
+        },
     ),
     hybrid(
         "lfm2_moe",
