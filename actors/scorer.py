@@ -52,7 +52,7 @@ class ScorerWorker:
         """Load the model; returns the process id."""
         import torch
 
-        from raylign.actors.learner.model import load_model
+        from raylign.actors.learner.loading import load_model
 
         torch.set_num_threads(spec.learner.threads)
         self._device = torch.device("cuda", 0) if spec.learner.gpus > 0 else torch.device("cpu")

@@ -23,7 +23,8 @@ import ray
 import torch
 from torch import Tensor
 
-from raylign.actors.learner.model import VALUE_HEAD_PREFIX, export_model, load_model, packed_inputs
+from raylign.actors.learner.loading import load_model
+from raylign.actors.learner.model import VALUE_HEAD_PREFIX, export_model, packed_inputs
 from raylign.actors.learner.optimization import deepspeed_config, effective_stage, learning_rate
 from raylign.actors.learner.passes import Totals, token_values, token_view
 from raylign.actors.learner.probe import probe_batch, probe_ids

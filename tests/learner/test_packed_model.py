@@ -8,7 +8,8 @@ import torch
 from learner_cases import learner_config, make_batch, reference_logprobs
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from raylign.actors.learner.model import PackedModel, export_model, load_model, packed_inputs
+from raylign.actors.learner.loading import load_model
+from raylign.actors.learner.model import PackedModel, export_model, packed_inputs
 from raylign.actors.learner.passes import token_values
 from raylign.actors.learner.published import published_groups
 from raylign.actors.learner.spec import LearnerSpec
