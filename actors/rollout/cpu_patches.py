@@ -10,6 +10,8 @@ import torch
 from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
 
+from raylign.errors import EngineDeadError
+
 SEED_BLOCK = 64
 
 
@@ -34,6 +36,16 @@ def forget_packed_experts(model: torch.nn.Module) -> None:
         method = getattr(layer, "quant_method", None)
         if getattr(method, "moe_kernel", None) is not None:
             method.moe_kernel = None
+
+
+def check_experts(model: torch.nn.Module) -> None:
+    """After a reload: every layer of experts must have been packed. Raises EngineDeadError naming the model."""
+    methods = [getattr(layer, "quant_method", None) for layer in model.modules()]
+    stale = sum(hasattr(method, "moe_kernel") and method.moe_kernel is None for method in methods)
+    if stale:
+        raise EngineDeadError(
+            f"vLLM's CPU build does not take new weights for the experts of {type(model).__name__} ({stale} layers)"
+        )
 
 
 class SeededSampling:

@@ -312,6 +312,7 @@ class InProcessEngine(Engine):
             self._engine.apply_model(self._patches.forget_packed_experts)
         self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
         if not self.spec.gpu:
+            self._engine.apply_model(self._patches.check_experts)
             self._engine.apply_model(self._patches.repack_head)
 
     def _commit(self, version: int) -> None:

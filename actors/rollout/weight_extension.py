@@ -27,8 +27,9 @@ class WeightExtension:
         if torch.cuda.is_available():
             self.reload_weights(weights_iterator=tensors)
             return
-        from raylign.actors.rollout.cpu_patches import forget_packed_experts, repack_head
+        from raylign.actors.rollout.cpu_patches import check_experts, forget_packed_experts, repack_head
 
         forget_packed_experts(self.model_runner.get_model())
         self.reload_weights(weights_iterator=tensors)
+        check_experts(self.model_runner.get_model())
         repack_head(self.model_runner.get_model())

@@ -6,11 +6,11 @@ from benchmarks.sides.family_parts import DENSE, LOCAL_MOE, MOE, SLIDE, WIDE, WI
 
 MLA = DENSE | {
     "num_key_value_heads": 4,
-    "head_dim": 16,
+    "head_dim": 64,
     "q_lora_rank": 24,
-    "kv_lora_rank": 32,
+    "kv_lora_rank": 512,
     "qk_nope_head_dim": 32,
-    "qk_rope_head_dim": 16,
+    "qk_rope_head_dim": 64,  # 512 + 64 is the one size of vLLM's CPU kernel
     "v_head_dim": 32,
     "n_routed_experts": 8,
     "n_shared_experts": 1,
@@ -39,7 +39,7 @@ EXPERTS = (
     dense("qwen3_moe", {**MOE, "mlp_only_layers": [0], "norm_topk_prob": True}),
     dense("olmoe", {"num_experts": 4, "num_experts_per_tok": 2}, base=WIDE),
     dense("deepseek_v2", {"topk_method": "group_limited_greedy"}, base=MLA),
-    dense("deepseek_v3", base=MLA),
+    dense("deepseek_v3", {"topk_method": "noaux_tc"}, base=MLA),
     dense("gpt_oss", {**LOCAL_MOE, "sliding_window": WINDOW, "layer_types": SLIDE}),
     dense("granitemoe", {**LOCAL_MOE, "logits_scaling": 2.0, "embedding_multiplier": 3.0}, base=WIDE),
     dense(
