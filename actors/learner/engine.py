@@ -23,6 +23,8 @@ import ray
 import torch
 from torch import Tensor
 
+from raylign.actors.learner.exactness import settle
+from raylign.actors.learner.layouts import Layout
 from raylign.actors.learner.loading import load_model
 from raylign.actors.learner.model import VALUE_HEAD_PREFIX, export_model, packed_inputs
 from raylign.actors.learner.optimization import deepspeed_config, effective_stage, learning_rate
@@ -34,8 +36,9 @@ from raylign.columns import Columns
 from raylign.config.build import build
 from raylign.contracts import Objective, WeightUpdate
 from raylign.errors import LearnerError
-from raylign.packing import MicroBatch, balance, computed_tokens, pack
-from raylign.weights import Layout, fill, layout_of, total_bytes
+from raylign.packing import MicroBatch, balance, computed_tokens, pack, with_equal_segments
+from raylign.weights import Layout as WeightLayout
+from raylign.weights import fill, layout_of, total_bytes
 
 
 class TrainingEngine:
@@ -57,7 +60,7 @@ class TrainingEngine:
         optim = spec.learner.optim
         beta1, beta2 = optim.betas
         optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            [weight for weight in self.model.parameters() if weight.requires_grad],
             lr=optim.lr,
             betas=(beta1, beta2),
             eps=optim.eps,
@@ -65,10 +68,13 @@ class TrainingEngine:
             fused=True,
         )
         self.engine = deepspeed.initialize(model=self.model, optimizer=optimizer, config=settings)[0]
+        self.exactness = settle(
+            self.model, share_prompts=spec.learner.share_prompts, run=self.engine, device=device, agree=self._largest
+        )
         self.parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.model.parameters())
         self._objectives: dict[str, Objective] = {}
-        self._probe = probe_ids(spec.model_path, self.model.hf.config.vocab_size, spec.seed)
-        self._layout: Layout = ()
+        self._probe = probe_ids(spec.model_path, self.model.hf.config.get_text_config().vocab_size, spec.seed)
+        self._layout: WeightLayout = ()
         self._buffer = np.zeros(0, np.uint8)
 
     def destroy(self) -> None:
@@ -132,8 +138,10 @@ class TrainingEngine:
         return token_values(lambda inputs: self.engine(inputs, temperature), mine, batch, self.device)
 
     def _plan(self, batch: Columns, whole_groups: bool = False) -> list[list[MicroBatch]]:
-        learner = self.spec.learner
-        return pack(batch, self.world, learner.micro_batch_tokens, learner.share_prompts, whole_groups)
+        learner, together = self.spec.learner, self.model.layout is Layout.PACKED
+        share = learner.share_prompts and together
+        plan = pack(batch, self.world, learner.micro_batch_tokens, share, whole_groups)
+        return plan if together else with_equal_segments(plan)
 
     def _loss(self, micro: MicroBatch, batch: Columns, objective: Objective, totals: Totals) -> Tensor:
         inputs = packed_inputs(micro, batch, self.device)
@@ -160,6 +168,12 @@ class TrainingEngine:
         if not math.isfinite(norm):
             raise LearnerError(f"step {self.step}: the gradient norm is not finite; the step was not applied")
         return norm
+
+    def _largest(self, number: float) -> float:
+        """The largest of the ranks' numbers, so that all of them decide alike."""
+        shared = torch.tensor([number], dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+        return float(shared)
 
     def _objective(self, node: Mapping[str, Any]) -> Objective:
         key = json.dumps(node, sort_keys=True, default=str)

@@ -87,7 +87,8 @@ def text_backbone(hf: PreTrainedModel) -> nn.Module:
     """The part that turns token ids into hidden states: the text tower of a model that also sees or hears."""
     base = hf.base_model
     if base is hf and hf.get_output_embeddings() is not None:  # its prefix names no part of it, as with Llama 4
-        base = hf.get_decoder()
+        embedding = hf.get_input_embeddings()
+        base = next((part for part in hf.children() if any(inner is embedding for inner in part.modules())), hf)
     tower = getattr(base, "language_model", None)
     return tower if isinstance(tower, nn.Module) else base
 

@@ -45,6 +45,7 @@ class LogprobHead(nn.Module):
         self, hidden: Tensor, targets: Tensor | None = None, temperature: float = 1.0, entropy_grad: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """[K] log-probs of the targets and [K] entropies; without targets the [..., V] plain outputs."""
+        hidden = hidden.to(self.weight.dtype)  # some backbones keep their residual stream in fp32
         if targets is None:
             return nn.functional.linear(hidden, self.weight, self.bias)
         settings = _Settings(temperature, self.chunk, entropy_grad, self.rule)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raylign.contracts import Sampling
+from raylign.actors.rollout.engine import EngineSpec, make_engine
+from raylign.config.schema import EngineKind
+from raylign.contracts import Sampling, WeightUpdate
 from raylign.errors import EngineDeadError
 
 pytestmark = pytest.mark.vllm
@@ -106,12 +108,12 @@ def test_broken_weights_are_caught(make, run, reference, publish):
         run(publish(engine, replace(update, buffer=np.full_like(update.buffer, 255))))
 
 
-def test_experts_are_packed_anew_at_every_update(run, publish, tmp_path, monkeypatch):
+def test_experts_are_packed_anew_at_every_update(run, reference, publish, tmp_path, monkeypatch):
     """What a learner publishes of a mixture of experts, under a checkpoint's names, reaches vLLM's packed experts."""
     import torch
+    from benchmarks.sides.families import BY_NAME, build
     from transformers import AutoModelForCausalLM
 
-    from benchmarks.sides.families import BY_NAME, build
     from raylign.actors.learner.published import published_groups
     from raylign.weights import fill, layout_of, total_bytes
 
@@ -128,10 +130,8 @@ def test_experts_are_packed_anew_at_every_update(run, publish, tmp_path, monkeyp
         buffer = np.zeros(total_bytes(layout), np.uint8)
         pairs = ((shape[0], tensor) for group in groups for shape, tensor in zip(group.shapes, group.tensors()))
         fill(buffer, layout, pairs)
-        expected = Reference(model).logprobs(probe).astype(np.float32)
-        return WeightUpdate(
-            version=version, buffer=buffer, layout=layout, probe_ids=probe, probe_logprobs=expected
-        )
+        expected = type(reference)(model).logprobs(probe).astype(np.float32)
+        return WeightUpdate(version=version, buffer=buffer, layout=layout, probe_ids=probe, probe_logprobs=expected)
 
     spec = EngineSpec(
         model_path=str(folder), dtype="float32", max_context=128, max_sequences=4, kv_cache_bytes=1 << 27, max_gap=1e-4
