@@ -42,6 +42,7 @@ class ScorerWorker:
         self._spec: LearnerSpec
         self._model: PackedModel
         self._device: torch.device
+        self._share = False
 
     def address(self) -> tuple[str, str]:
         """(node id, IP address) of this process."""
@@ -52,11 +53,17 @@ class ScorerWorker:
         """Load the model; returns the process id."""
         import torch
 
-        from raylign.actors.learner.model import load_model
+        from raylign.actors.learner.exactness import settle
+        from raylign.actors.learner.layouts import Layout
+        from raylign.actors.learner.loading import load_model
 
         torch.set_num_threads(spec.learner.threads)
         self._device = torch.device("cuda", 0) if spec.learner.gpus > 0 else torch.device("cpu")
         self._model = load_model(spec).requires_grad_(False).eval().to(self._device)
+        self._share = spec.learner.share_prompts
+        if note := settle(self._model, share_prompts=self._share).note:
+            print(note, flush=True)
+        self._share = self._share and self._model.layout is Layout.PACKED
         self._spec = spec
         return os.getpid()
 
@@ -66,7 +73,7 @@ class ScorerWorker:
         from raylign.actors.learner.passes import token_values
 
         learner, temperature = self._spec.learner, self._spec.temperature
-        mine = pack(batch, self._world, learner.micro_batch_tokens, learner.share_prompts)[self._rank]
+        mine = pack(batch, self._world, learner.micro_batch_tokens, self._share)[self._rank]
         return token_values(lambda inputs: self._model(inputs, temperature), mine, batch, self._device)
 
 

@@ -21,7 +21,8 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from benchmarks.harness import environment, interleave, median, refuse_under_load, write
-from raylign.actors.learner.model import PackedModel, load_model, packed_inputs
+from raylign.actors.learner.loading import load_model
+from raylign.actors.learner.model import PackedModel, packed_inputs
 from raylign.actors.learner.spec import LearnerSpec
 from raylign.columns import Columns
 from raylign.config.schema import LearnerConfig, TinyModel

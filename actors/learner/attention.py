@@ -5,10 +5,11 @@ prefix (see `raylign.packing`). The function is registered with transformers' `A
 table of segments travels as the keyword argument ``segments`` of the backbone's forward, which transformers models hand
 down to their attention layers (gradient checkpointing included).
 
-Three kernels, all exact:
+Four kernels, all exact:
 - CPU: the flash kernel of PyTorch, segment by segment, inside one autograd function. Autograd over slices and
   concatenations costs twice the kernels themselves for short segments.
 - CUDA, half precision: one variable-length flash call on gathered keys and values.
+- soft-capped scores and attention sinks: the formula itself, segment by segment (the scores of one are held).
 - anything else: scaled_dot_product_attention, segment by segment.
 """
 
@@ -47,6 +48,7 @@ class Rule:
 
     scale: float
     window: int | None  # keys that a query may look back on, its own included; None: all
+    softcap: float | None = None  # scores become cap * tanh(score / cap)
 
 
 class SegmentTable:
@@ -112,24 +114,61 @@ def segment_attention(
 ) -> tuple[Tensor, None]:
     """transformers' attention signature. query: [1, H, M, D], key and value: [1, Hkv, M, D]; returns [1, M, H, D].
 
-    Dropout is not applied: log-prob ratios need the same function in every pass. Raises ValueError for a call without
-    ``segments`` and for attention variants (soft caps, sinks) that the kernels do not compute.
+    Dropout is not applied: log-prob ratios need the same function in every pass. Values may be narrower or wider than
+    keys (latent attention). Raises ValueError for a call without ``segments`` and for attention that is not causal or
+    has a bias of its own.
     """
     table, scale = options.get("segments"), options.get("scaling")
     if not isinstance(table, SegmentTable):
-        raise ValueError("segment attention was called without a segment table")
-    for unsupported in ("softcap", "s_aux", "position_bias"):
-        if options.get(unsupported) is not None:
-            raise ValueError(f"{type(module).__name__} needs {unsupported}, which segment attention does not compute")
-    rule = Rule(query.shape[-1] ** -0.5 if scale is None else scale, options.get("sliding_window"))
+        raise ValueError(f"{type(module).__name__} does not hand the table of segments to its attention")
+    if options.get("position_bias") is not None or options.get("is_causal") is False:
+        raise ValueError(f"the attention of {type(module).__name__} is not causal or has a bias of its own")
+    rule = Rule(
+        query.shape[-1] ** -0.5 if scale is None else scale, options.get("sliding_window"), options.get("softcap")
+    )
+    sinks, width = options.get("s_aux"), value.shape[-1]
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))  # [M, H, D]
+    if sinks is not None or rule.softcap is not None:
+        return formula_segments(q, k, v, table, rule, sinks)[None], None
+    if width != query.shape[-1]:
+        q, k, v = _same_width(q, k, v)
     if q.device.type == "cpu":
         out = _CpuSegments.apply(q, k, v, table, rule)
     elif q.device.type == "cuda" and q.dtype in (torch.bfloat16, torch.float16):
         out = _varlen_segments(q, k, v, table, rule)
     else:
         out = sdpa_segments(q, k, v, table, rule)
-    return out[None], None
+    return out[None, ..., :width], None
+
+
+def formula_segments(q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, rule: Rule, sinks: Tensor | None) -> Tensor:
+    """[M, H, Dv] by the formula, with everything that a rule may ask for. Any device and dtype.
+
+    sinks: [H] a score per head that takes its share of the softmax and has no value.
+    """
+    parts = []
+    repeat = q.shape[1] // k.shape[1]
+    for start, length, prefix_start, prefix in table.rows:
+        keys, values = (
+            _heads_first(_with_prefix(states, start, length, prefix_start, prefix), repeat)[0] for states in (k, v)
+        )
+        scores = (q[start : start + length].transpose(0, 1) @ keys.transpose(-1, -2)).float() * rule.scale
+        if rule.softcap is not None:
+            scores = torch.tanh(scores / rule.softcap) * rule.softcap
+        scores = scores + table.bias(scores, length, prefix, rule.window)
+        if sinks is not None:
+            column = sinks.float()[:, None, None].expand(-1, length, 1)
+            scores = torch.cat([scores, column], -1)
+        shares = torch.softmax(scores, -1)[..., : prefix + length].to(v.dtype)
+        parts.append((shares @ values).transpose(0, 1))
+    return torch.cat(parts)
+
+
+def _same_width(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Zeros added to the narrower of keys and values: they change neither scores nor the other columns."""
+    width = max(q.shape[-1], v.shape[-1])
+    padded = (F.pad(states, (0, width - states.shape[-1])) for states in (q, k, v))
+    return tuple(padded)  # type: ignore[return-value]
 
 
 def sdpa_segments(q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, rule: Rule) -> Tensor:

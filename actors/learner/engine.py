@@ -11,8 +11,10 @@ import json
 import math
 import resource
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from typing import Any
 
 import deepspeed
@@ -21,17 +23,22 @@ import ray
 import torch
 from torch import Tensor
 
-from raylign.actors.learner.model import export_model, load_model, packed_inputs
+from raylign.actors.learner.exactness import settle
+from raylign.actors.learner.layouts import Layout
+from raylign.actors.learner.loading import load_model
+from raylign.actors.learner.model import VALUE_HEAD_PREFIX, export_model, packed_inputs
 from raylign.actors.learner.optimization import deepspeed_config, effective_stage, learning_rate
 from raylign.actors.learner.passes import Totals, token_values, token_view
 from raylign.actors.learner.probe import probe_batch, probe_ids
+from raylign.actors.learner.published import Group, published_groups
 from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, RankUpdate
 from raylign.columns import Columns
 from raylign.config.build import build
 from raylign.contracts import Objective, WeightUpdate
 from raylign.errors import LearnerError
-from raylign.packing import MicroBatch, balance, computed_tokens, pack
-from raylign.weights import Layout, dtype_name, layout_of, total_bytes, views
+from raylign.packing import MicroBatch, balance, computed_tokens, pack, with_equal_segments
+from raylign.weights import Layout as WeightLayout
+from raylign.weights import fill, layout_of, total_bytes
 
 
 class TrainingEngine:
@@ -53,7 +60,7 @@ class TrainingEngine:
         optim = spec.learner.optim
         beta1, beta2 = optim.betas
         optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            [weight for weight in self.model.parameters() if weight.requires_grad],
             lr=optim.lr,
             betas=(beta1, beta2),
             eps=optim.eps,
@@ -61,12 +68,14 @@ class TrainingEngine:
             fused=True,
         )
         self.engine = deepspeed.initialize(model=self.model, optimizer=optimizer, config=settings)[0]
+        self.exactness = settle(
+            self.model, share_prompts=spec.learner.share_prompts, run=self.engine, device=device, agree=self._largest
+        )
         self.parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.model.parameters())
         self._objectives: dict[str, Objective] = {}
-        self._probe = probe_ids(spec.model_path, self.model.hf.config.vocab_size, spec.seed)
-        self._layout: Layout = ()
+        self._probe = probe_ids(spec.model_path, self.model.hf.config.get_text_config().vocab_size, spec.seed)
+        self._layout: WeightLayout = ()
         self._buffer = np.zeros(0, np.uint8)
-        self._targets: list[Tensor] = []
 
     def destroy(self) -> None:
         """Take DeepSpeed's hooks and buffers away, so that another engine can be built in this process."""
@@ -129,8 +138,10 @@ class TrainingEngine:
         return token_values(lambda inputs: self.engine(inputs, temperature), mine, batch, self.device)
 
     def _plan(self, batch: Columns, whole_groups: bool = False) -> list[list[MicroBatch]]:
-        learner = self.spec.learner
-        return pack(batch, self.world, learner.micro_batch_tokens, learner.share_prompts, whole_groups)
+        learner, together = self.spec.learner, self.model.layout is Layout.PACKED
+        share = learner.share_prompts and together
+        plan = pack(batch, self.world, learner.micro_batch_tokens, share, whole_groups)
+        return plan if together else with_equal_segments(plan)
 
     def _loss(self, micro: MicroBatch, batch: Columns, objective: Objective, totals: Totals) -> Tensor:
         inputs = packed_inputs(micro, batch, self.device)
@@ -158,6 +169,12 @@ class TrainingEngine:
             raise LearnerError(f"step {self.step}: the gradient norm is not finite; the step was not applied")
         return norm
 
+    def _largest(self, number: float) -> float:
+        """The largest of the ranks' numbers, so that all of them decide alike."""
+        shared = torch.tensor([number], dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+        return float(shared)
+
     def _objective(self, node: Mapping[str, Any]) -> Objective:
         key = json.dumps(node, sort_keys=True, default=str)
         if key not in self._objectives:
@@ -177,16 +194,12 @@ class TrainingEngine:
         self.engine.eval()
         micro = pack(probe, 1, len(self._probe), False)[0]
         scores = token_values(lambda inputs: self.engine(inputs, 1.0), micro, probe, self.device)
-        if self.rank == 0 and not self._layout:
-            self._prepare_buffer()
-        targets: Iterator[Tensor | None] = iter(self._targets)
-        with torch.no_grad():
-            for _, parameter in self.model.named_weights():
-                with self._whole(parameter):
-                    if (target := next(targets, None)) is not None:
-                        target.copy_(parameter.data)
         if self.rank != 0:
+            deque(self._checkpoint(), maxlen=0)  # takes part in gathering
             return None
+        if not self._layout:
+            self._prepare_buffer()
+        fill(self._buffer, self._layout, self._checkpoint())
         return WeightUpdate(
             version=version,
             buffer=ray.put(self._buffer),
@@ -196,26 +209,37 @@ class TrainingEngine:
         )
 
     def export(self, folder: str) -> None:
-        """Write a Hugging Face folder on rank 0, gathering partitioned weights one at a time."""
-        weights: dict[str, Tensor] = {}
-        for name, parameter in self.model.named_parameters():
-            with self._whole(parameter):
-                if self.rank == 0:
+        """Write a Hugging Face folder on rank 0, gathering partitioned weights one conversion at a time."""
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._checkpoint()}
+        if self.kind is ForwardKind.SCALAR_HEAD:
+            for name, parameter in self.model.value_head.named_parameters(VALUE_HEAD_PREFIX):
+                with self._whole([parameter]):
                     weights[name] = parameter.data.detach().cpu().clone()
         if self.rank == 0:
             export_model(self.model, weights, self.spec.model_path, folder)
 
+    @cached_property
+    def _groups(self) -> list[Group]:
+        return published_groups(self.model.hf)
+
+    def _checkpoint(self) -> Iterator[tuple[str, Tensor]]:
+        """Rank 0: the weights as a checkpoint has them, each valid until the next is asked for. Others: nothing.
+
+        Collective: every rank must exhaust it.
+        """
+        for group in self._groups:
+            with self._whole(group.parameters):
+                if self.rank == 0:
+                    yield from zip((name for name, *_ in group.shapes), group.tensors(), strict=True)
+
     def _prepare_buffer(self) -> None:
         """Lay out the flat buffer once; later publishes only copy into it."""
-        dtype = dtype_name(self.model.hf.dtype)
-        shapes = [(name, dtype, tuple(getattr(p, "ds_shape", p.shape))) for name, p in self.model.named_weights()]
-        self._layout = layout_of(shapes)
+        self._layout = layout_of(shape for group in self._groups for shape in group.shapes)
         self._buffer = np.zeros(total_bytes(self._layout), np.uint8)
-        self._targets = [tensor for _, tensor in views(self._buffer, self._layout)]
 
-    def _whole(self, parameter: torch.nn.Parameter) -> Any:
-        """Context in which the parameter is complete on this rank."""
-        return deepspeed.zero.GatheredParameters([parameter]) if self.stage == 3 else nullcontext()
+    def _whole(self, parameters: Sequence[torch.nn.Parameter]) -> Any:
+        """Context in which the parameters are complete on this rank."""
+        return deepspeed.zero.GatheredParameters(list(parameters)) if self.stage == 3 else nullcontext()
 
 
 def _partition_at_load(settings: Mapping[str, Any]) -> Any:

@@ -1,36 +1,36 @@
 """Forward kinds over packed micro-batches: a Hugging Face model as one module that returns per-loss-token tensors.
 
-Both kinds run the backbone on the packed row as a batch of one with explicit positions, and gather the hidden states
-at the predicting positions before the head, so that prompts never get logits.
+Both kinds run the backbone (see `layouts`) and gather the hidden states at the predicting positions before the head, so
+that prompts never get logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from raylign.actors.learner.attention import NAME, SegmentTable
-from raylign.actors.learner.logprobs import LogprobHead
-from raylign.actors.learner.spec import ForwardKind, LearnerSpec
+from raylign.actors.learner.head import output_layers
+from raylign.actors.learner.layouts import (
+    EAGER,
+    Layout,
+    hidden_states,
+    own_attention,
+    text_backbone,
+    use_attention,
+)
+from raylign.actors.learner.spec import ForwardKind
 from raylign.columns import Columns
 from raylign.packing import MicroBatch
 
 VALUE_HEAD = "value_head.safetensors"  # beside the backbone in an exported critic
-# Transformations between hidden state and logits that LogprobHead does not compute, and their neutral values.
-LOGIT_SETTINGS = {"final_logit_softcapping": (None,), "logits_scaling": (None, 1, 1.0), "logit_scale": (None, 1, 1.0)}
+VALUE_HEAD_PREFIX = "value_head"  # of its weights among those of a critic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,74 +60,88 @@ class PackedModel(nn.Module):
     """What DeepSpeed trains: a Hugging Face model plus the way it is run.
 
     `hf` is the Hugging Face model (its names are the published ones); `value_head` exists for scalar_head only.
+    `layout` is how rows are computed; `exactness.settle` chooses it. hf never leaves evaluation mode (see `randomness`).
+    Weights outside the text tower are frozen.
     """
 
     def __init__(self, hf: PreTrainedModel, kind: ForwardKind, logprob_chunk: int) -> None:
         super().__init__()
         self.kind = kind
-        self.hf = hf
+        self.hf = hf.eval()
+        self.own_attention = own_attention(hf)
+        self.layout = Layout.PACKED
+        trained = [text_backbone(hf)]
         if kind is ForwardKind.CAUSAL_LM:
-            hf.set_output_embeddings(LogprobHead(_linear_head(hf), logprob_chunk))
+            self._between, head = output_layers(hf, logprob_chunk)
+            self._head = (head,)  # a tuple: it already is a part of hf
+            trained += [*self._between, head]
         else:
             # Zero weights: the first values are 0, the mean of a centred return, whatever the backbone says.
-            self.value_head = nn.Linear(hf.config.hidden_size, 1, dtype=hf.dtype)
+            self.value_head = nn.Linear(hf.config.get_text_config().hidden_size, 1, dtype=hf.dtype)
             nn.init.zeros_(self.value_head.weight)
             nn.init.zeros_(self.value_head.bias)
+        hf.requires_grad_(False)
+        for part in trained:
+            part.requires_grad_(True)
 
-    def forward(self, inputs: PackedInputs, temperature: float = 1.0, entropy_grad: bool = False) -> tuple[Tensor, ...]:
-        """(logprob [K], entropy [K]) in fp32 for causal_lm, (values [K],) in fp32 for scalar_head."""
-        backbone = self.hf.base_model
-        states = backbone(
-            input_ids=inputs.token_ids, position_ids=inputs.position_ids, use_cache=False, segments=inputs.segments
-        ).last_hidden_state
-        hidden = states[0].index_select(0, inputs.predict_index)
+    @property
+    def layout(self) -> Layout:
+        """How rows are computed."""
+        return self._layout
+
+    @layout.setter
+    def layout(self, layout: Layout) -> None:
+        self._layout = layout
+        names = {Layout.PACKED: NAME, Layout.ROWS: self.own_attention, Layout.PLAIN: EAGER}
+        use_attention(self.hf, names[layout])
+
+    def train(self, mode: bool = True) -> PackedModel:
+        """Only the marks of this module and of the value head change."""
+        super().train(mode)
+        self.hf.eval()
+        return self
+
+    def forward(
+        self, inputs: PackedInputs, temperature: float = 1.0, entropy_grad: bool = False, states: bool = False
+    ) -> tuple[Tensor, ...]:
+        """(logprob [K], entropy [K]) in fp32 for causal_lm, (values [K],) in fp32 for scalar_head.
+
+        With `states` a scalar_head gives the (hidden states [K, E],) below its head instead.
+        """
+        if self.layout is Layout.PLAIN:
+            return self._plain(inputs)
+        hidden = hidden_states(text_backbone(self.hf), inputs, self.layout).index_select(0, inputs.predict_index)
         if self.kind is ForwardKind.CAUSAL_LM:
-            head = self.hf.get_output_embeddings()
-            return tuple(head(hidden, inputs.targets, temperature, entropy_grad))
-        return (self.value_head(hidden)[:, 0].float(),)
+            for layer in self._between:
+                hidden = layer(hidden)
+            return tuple(self._head[0](hidden, inputs.targets, temperature, entropy_grad))
+        return (hidden,) if states else (self.value_head(hidden)[:, 0].float(),)
 
-    def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Parameters under their Hugging Face names; a tied head comes once, under the embedding's name."""
-        yield from self.hf.named_parameters()
+    def _plain(self, inputs: PackedInputs) -> tuple[Tensor, ...]:
+        """(logprob [K],) or (hidden states [K, E],) of one whole row by the Hugging Face model's own forward."""
+        output = self.hf(input_ids=inputs.token_ids, use_cache=False)
+        if self.kind is ForwardKind.SCALAR_HEAD:
+            return (output.last_hidden_state[0].index_select(0, inputs.predict_index),)
+        logits = output.logits[0].index_select(0, inputs.predict_index).float()
+        return (torch.log_softmax(logits, -1).gather(-1, inputs.targets[:, None])[:, 0],)
 
     def loss_of_nothing(self, outputs: tuple[Tensor, ...]) -> Tensor:
         """A zero that depends on every output, for micro-batches without loss tokens."""
         return torch.stack([output.sum() for output in outputs if output.requires_grad]).sum() * 0.0
 
 
-def load_model(spec: LearnerSpec) -> PackedModel:
-    """Build the packed model of a spec from its Hugging Face folder or id.
-
-    A critic starts from the backbone of whatever the folder holds, with the value head of an exported critic if there
-    is one. Dropout is switched off: ratios of log-probs need the same function in every pass. Raises ValueError when
-    the model's logits are more than a linear map of its hidden states, or its attention cannot be replaced.
-    """
-    kind, dtype, path = ForwardKind(spec.kind), getattr(torch, spec.dtype), spec.model_path
-    loader = AutoModelForCausalLM if kind is ForwardKind.CAUSAL_LM else AutoModel
-    hf = loader.from_pretrained(path, dtype=dtype, attn_implementation=NAME, trust_remote_code=spec.trust_remote_code)
-    _check_supported(hf.config)
-    for module in hf.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    if spec.learner.gradient_checkpointing:
-        hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model = PackedModel(hf, kind, spec.learner.logprob_chunk)
-    stored = Path(path) / VALUE_HEAD
-    if kind is ForwardKind.SCALAR_HEAD and stored.exists():
-        model.value_head.load_state_dict({name: tensor.to(dtype) for name, tensor in load_file(stored).items()})
-    return model
-
-
-def export_model(model: PackedModel, weights: dict[str, Tensor], source: str, folder: str) -> None:
+def export_model(model: PackedModel, weights: Mapping[str, Tensor], source: str, folder: str) -> None:
     """Write a Hugging Face folder: safetensors, config, generation config, tokenizer, chat template.
 
-    weights: full tensors by the names of `PackedModel.state_dict` (with the ``hf.`` prefix), tied head once. The
-    tokenizer is copied from `source`; a folder without one gives a folder without one.
+    weights: whole tensors by their names in a checkpoint (`published.published_groups`), each with memory of its own;
+    those of a value head begin with `VALUE_HEAD_PREFIX`. The tokenizer is copied from `source`; a folder without one
+    gives a folder without one.
     """
-    backbone = {name.removeprefix("hf."): tensor for name, tensor in weights.items() if name.startswith("hf.")}
-    model.hf.save_pretrained(folder, state_dict=backbone)
-    head = {name.removeprefix("value_head."): t for name, t in weights.items() if name.startswith("value_head.")}
-    if head:
+    prefix = f"{VALUE_HEAD_PREFIX}."
+    backbone = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
+    model.hf.save_pretrained(folder, state_dict=backbone, save_original_format=False)
+    if len(backbone) < len(weights):
+        head = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
         save_file(head, Path(folder) / VALUE_HEAD)
     if (tokenizer := load_tokenizer(source)) is not None:
         tokenizer.save_pretrained(folder)
@@ -139,18 +153,3 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase | None:
         return None
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
     return tokenizer
-
-
-def _linear_head(hf: PreTrainedModel) -> nn.Linear:
-    head = hf.get_output_embeddings()
-    if not isinstance(head, nn.Linear):
-        raise ValueError(f"{type(hf).__name__} has no linear output layer (found {type(head).__name__})")
-    return head
-
-
-def _check_supported(config: PretrainedConfig) -> None:
-    for name, neutral in LOGIT_SETTINGS.items():
-        if getattr(config, name, None) not in neutral:
-            raise ValueError(
-                f"{config.model_type} sets {name}={getattr(config, name)}, which the learner cannot compute"
-            )

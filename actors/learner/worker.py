@@ -74,6 +74,8 @@ class LearnerWorker:
             self._engine = None
             gc.collect()  # engine, model and hooks refer to each other in cycles
         self._engine = TrainingEngine(spec, self._rank, self._world, self._device)
+        if note := self._engine.exactness.note:
+            print(note, flush=True)
         return {"seconds": time.perf_counter() - started, "parameters": float(self._engine.parameters)}
 
     @plain_errors

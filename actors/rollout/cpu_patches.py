@@ -1,4 +1,4 @@
-"""Two places where vLLM's CPU build needs help: a packed head that goes stale, and seeds drawn one by one."""
+"""Where vLLM's CPU build needs help: packed copies of weights that go stale, and seeds drawn one by one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
+
+from raylign.errors import EngineDeadError
 
 SEED_BLOCK = 64
 
@@ -22,6 +24,28 @@ def repack_head(model: torch.nn.Module) -> None:
     head = getattr(model, "lm_head", None)
     if head is not None and getattr(head, "weight", None) is not None and head.weight.numel():
         dispatch_cpu_unquantized_gemm(head, remove_weight=False)
+
+
+def forget_packed_experts(model: torch.nn.Module) -> None:
+    """Let the next reload pack experts anew.
+
+    vLLM packs the experts of a layer once, with its first kernel; a reload that meets a kernel copies into the tensors
+    from which the packed ones were made, and the kernel goes on with the old weights, without an error.
+    """
+    for layer in model.modules():
+        method = getattr(layer, "quant_method", None)
+        if getattr(method, "moe_kernel", None) is not None:
+            method.moe_kernel = None
+
+
+def check_experts(model: torch.nn.Module) -> None:
+    """After a reload: every layer of experts must have been packed. Raises EngineDeadError naming the model."""
+    methods = [getattr(layer, "quant_method", None) for layer in model.modules()]
+    stale = sum(hasattr(method, "moe_kernel") and method.moe_kernel is None for method in methods)
+    if stale:
+        raise EngineDeadError(
+            f"vLLM's CPU build does not take new weights for the experts of {type(model).__name__} ({stale} layers)"
+        )
 
 
 class SeededSampling:

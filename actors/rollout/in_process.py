@@ -311,8 +311,11 @@ class InProcessEngine(Engine):
         if not self._paused:
             raise EngineDeadError("weights were loaded into an engine that is not paused")
         tensors = self._io.named_tensors(layout, buffer)
+        if not self.spec.gpu:
+            self._engine.apply_model(self._patches.forget_packed_experts)
         self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
         if not self.spec.gpu:
+            self._engine.apply_model(self._patches.check_experts)
             self._engine.apply_model(self._patches.repack_head)
 
     def _commit(self, version: int) -> None:

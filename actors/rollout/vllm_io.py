@@ -56,7 +56,7 @@ def engine_fields(spec: EngineSpec) -> dict[str, Any]:
     os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
     if spec.gpu:
         return fields | {"gpu_memory_utilization": spec.gpu_memory}
-    return fields | {
+    fields |= {
         "enforce_eager": True,
         "kv_cache_memory_bytes": spec.kv_cache_bytes,
         # vLLM rewinds the generator of a seeded request whose prompt is cut into chunks, which CPU generators cannot
@@ -64,6 +64,9 @@ def engine_fields(spec: EngineSpec) -> dict[str, Any]:
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(context, BATCHED_TOKENS),
     }
+    # States of recurrent layers are cached at chunk ends only, which needs chunked prompts.
+    fields["enable_prefix_caching"] = not EngineArgs(**fields).create_model_config().has_inner_state
+    return fields
 
 
 def engine_args(spec: EngineSpec) -> EngineArgs:

@@ -24,8 +24,12 @@ class WeightExtension:
 
         buffer = np.memmap(path, np.uint8, mode="r")
         tensors = named_tensors([(name, dtype, tuple(shape), at) for name, dtype, shape, at in layout], buffer)
-        self.reload_weights(weights_iterator=tensors)
-        if not torch.cuda.is_available():
-            from raylign.actors.rollout.cpu_patches import repack_head
+        if torch.cuda.is_available():
+            self.reload_weights(weights_iterator=tensors)
+            return
+        from raylign.actors.rollout.cpu_patches import check_experts, forget_packed_experts, repack_head
 
-            repack_head(self.model_runner.get_model())
+        forget_packed_experts(self.model_runner.get_model())
+        self.reload_weights(weights_iterator=tensors)
+        check_experts(self.model_runner.get_model())
+        repack_head(self.model_runner.get_model())

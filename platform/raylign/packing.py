@@ -8,7 +8,7 @@ same for every row of its group: the prompt is computed once per micro-batch and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +122,27 @@ def dummy() -> MicroBatch:
         predict_index=none,
         token_index=none,
         segment=none,
+    )
+
+
+def with_equal_segments(plan: Sequence[Sequence[MicroBatch]]) -> list[list[MicroBatch]]:
+    """The plan with one-token segments added until all ranks have the same number of segments in each micro step.
+
+    For models that run once per segment: ranks that share weights must run equally often.
+    """
+    most = [max(len(micro.segments) for micro in step) for step in zip(*plan, strict=True)]
+    return [[_with_segments(micro, count) for micro, count in zip(rank, most, strict=True)] for rank in plan]
+
+
+def _with_segments(micro: MicroBatch, count: int) -> MicroBatch:
+    extra = count - len(micro.segments)
+    zeros = np.zeros(extra, np.int64)
+    starts = micro.tokens + np.arange(extra)
+    return replace(
+        micro,
+        token_ids=np.concatenate([micro.token_ids, zeros]),
+        position_ids=np.concatenate([micro.position_ids, zeros]),
+        segments=np.concatenate([micro.segments, np.stack([starts, zeros + 1, zeros, zeros], 1)]),
     )
 
 

@@ -103,6 +103,22 @@ def test_losses_and_metrics_do_not_depend_on_packing_or_row_order(
             assert other[key] == pytest.approx(found[0][key], rel=2e-5, abs=1e-6), key
 
 
+@pytest.mark.parametrize(("ranks", "stage"), [(1, 1), (2, 3)])
+def test_a_model_that_carries_state_trains_one_row_at_a_time(
+    start_group: Callable[[int], Any], tmp_path: Path, ranks: int, stage: int
+) -> None:
+    from benchmarks.sides.families import FAMILIES, build
+
+    folder = build(next(family for family in FAMILIES if family.model_type == "bloom"), tmp_path)
+    batches = BATCHES[:2]
+    wanted = ReferenceRun(folder, batches, OPTIM)
+    group = start_group(ranks)
+    load(group, folder, ranks=ranks, zero_stage=stage, micro_batch_tokens=100)
+    reports = train(group, batches=batches)
+    np.testing.assert_allclose([report["loss"] for report in reports], wanted.losses, rtol=1e-4)
+    np.testing.assert_allclose([report["grad_norm"] for report in reports], wanted.norms, rtol=1e-3)
+
+
 def test_more_ranks_than_rows(start_group: Callable[[int], Any], tiny_model: Path) -> None:
     group, batch = start_group(2), BATCHES[0].select([0])
     losses = []

@@ -58,6 +58,27 @@ def test_the_portable_path_agrees(window: int | None) -> None:
     torch.testing.assert_close(out[None], dense(*states(), scale=0.3, window=window).detach(), atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("window", [None, 4])
+def test_soft_caps_and_sinks(window: int | None) -> None:
+    q, k, v = states()
+    sinks = torch.linspace(-1, 1, HEADS)
+    options = {"scaling": 0.9, "segments": SegmentTable(SEGMENTS), "sliding_window": window}
+    out, _ = segment_attention(torch.nn.Identity(), q, k, v, None, softcap=0.5, s_aux=sinks, **options)
+    scores = 0.5 * torch.tanh(q @ k.repeat_interleave(2, 1).transpose(-1, -2) * 0.9 / 0.5)
+    scores = scores.masked_fill(~visible(window), float("-inf"))
+    shares = torch.softmax(torch.cat([scores, sinks[None, :, None, None].expand(1, -1, TOKENS, 1)], -1), -1)
+    expected = (shares[..., :-1] @ v.repeat_interleave(2, 1)).transpose(1, 2)
+    torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_values_narrower_than_keys() -> None:
+    q, k, v = states()
+    out, _ = segment_attention(
+        torch.nn.Identity(), q, k, v[..., :3], None, scaling=0.3, segments=SegmentTable(SEGMENTS)
+    )
+    torch.testing.assert_close(out, dense(q, k, v, 0.3, None)[..., :3], atol=1e-6, rtol=1e-5)
+
+
 def test_bf16_runs() -> None:
     out, _ = segment_attention(torch.nn.Identity(), *states(torch.bfloat16), None, segments=SegmentTable(SEGMENTS))
     exact = dense(*states(), scale=DIM**-0.5, window=None)
@@ -75,7 +96,7 @@ def test_variable_length_tables() -> None:
 
 
 def test_what_it_cannot_compute_is_refused() -> None:
-    with pytest.raises(ValueError, match="without a segment table"):
+    with pytest.raises(ValueError, match="does not hand the table of segments"):
         segment_attention(torch.nn.Identity(), *states(), None)
     with pytest.raises(ValueError, match="softcap"):
         segment_attention(torch.nn.Identity(), *states(), None, segments=SegmentTable(SEGMENTS), softcap=50.0)

@@ -13,6 +13,14 @@ from typing import Any
 from raylign.config.schema import ModelConfig, TinyModel
 from raylign.models.tiny import SPECIAL
 
+# Ends of the class names of models that give log-probs of text; those for conditional generation by their text tower.
+CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+COMMON = (
+    "num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "intermediate_size",
+    "max_position_embeddings", "num_key_value_heads", "head_dim", "tie_word_embeddings",
+)  # fmt: skip
+INDEX = "model.safetensors.index.json"
+VALUE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -48,13 +56,37 @@ def model_facts(config: ModelConfig) -> ModelFacts:
     except (json.JSONDecodeError, UnicodeDecodeError) as cause:
         raise ValueError(f"its config.json cannot be read ({cause})") from cause
     names = fields.get("architectures") or []
-    if not any(name.endswith("ForCausalLM") for name in names):
+    if not any(name.endswith(CAUSAL) for name in names):
         raise ValueError(f"is no causal language model (architectures: {', '.join(names) or 'none given'})")
     text = fields.get("text_config") or fields
-    stored = _stored_parameters(folder)
+    if not isinstance(text, Mapping):
+        raise ValueError("its config.json holds a text_config that is no object")
+    if fields.get("is_encoder_decoder") or (text is fields and names[0].endswith(CAUSAL[-1])):
+        raise ValueError(f"has no text tower that is a causal language model (architectures: {', '.join(names)})")
+    stored = _stored_parameters(folder, VALUE_BYTES.get(str(text.get("dtype") or text.get("torch_dtype")), 2))
     if stored is None:
         raise ValueError("holds no model.safetensors (or its header is damaged)")
-    return _facts(names[0], text, stored)
+    return _facts(names[0], _common_names(fields, text), stored)
+
+
+def _common_names(fields: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any]:
+    """The text tower's settings under the names that most families use (BLOOM says n_layer, GPT-2 n_embd)."""
+    if all(text.get(name) is not None for name in COMMON[:6]):
+        return dict(text)
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    kind = text.get("model_type") or fields.get("model_type")
+    known = dict(text)
+    if kind in CONFIG_MAPPING:
+        try:
+            config = CONFIG_MAPPING[kind](**{name: value for name, value in text.items() if name != "model_type"})
+            config = config.get_text_config()
+        except Exception as cause:
+            raise ValueError(f"its config.json is no valid {kind} ({str(cause).splitlines()[0]})") from cause
+        for name in COMMON:
+            if known.get(name) is None and (value := getattr(config, name, None)) is not None:
+                known[name] = value
+    return known
 
 
 def model_folder(path: str) -> Path:
@@ -123,12 +155,18 @@ def _facts(name: str, fields: Mapping[str, Any], stored: int) -> ModelFacts:
     )
 
 
-def _stored_parameters(folder: Path) -> int | None:
-    """Numbers in all safetensors of a folder, from their headers; 0 when only the index is here, None when absent."""
-    files = sorted(folder.glob("*.safetensors"))
+def _stored_parameters(folder: Path, value_bytes: int) -> int | None:
+    """Numbers in the safetensors of a folder, from their headers; None when they are absent or damaged.
+
+    With an index only the files that it names count, and where it is all that is here, its own total. 0: not known.
+    """
+    index = folder / INDEX
+    single = [folder / "model.safetensors"] if (folder / "model.safetensors").exists() else []
+    files = [folder / name for name in _indexed(index)] or single or sorted(folder.glob("*.safetensors"))
+    if index.exists() and not any(file.exists() for file in files):
+        return _indexed_bytes(index) // value_bytes  # a Hub id of which only the small files are here
     if not files:
-        index = folder / "model.safetensors.index.json"
-        return 0 if index.exists() or "snapshots" in folder.parts else None
+        return 0 if "snapshots" in folder.parts else None
     total = 0
     for file in files:
         try:
@@ -146,6 +184,22 @@ def _stored_parameters(folder: Path) -> int | None:
                     count *= side
                 total += count
     return total
+
+
+def _indexed(index: Path) -> list[str]:
+    """The files that an index names."""
+    try:
+        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except FileNotFoundError:
+        return []
+    except (KeyError, AttributeError, ValueError, TypeError) as cause:
+        raise ValueError(f"its {index.name} cannot be read ({cause})") from cause
+
+
+def _indexed_bytes(index: Path) -> int:
+    """Bytes of all weights, as the index says; 0 when it does not."""
+    total = (json.loads(index.read_text()).get("metadata") or {}).get("total_size", 0)
+    return int(total) if isinstance(total, (int, float)) else 0
 
 
 def _data_bytes(header: Mapping[str, Any]) -> int:
