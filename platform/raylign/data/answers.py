@@ -33,7 +33,30 @@ LATEX = re.compile(
     r"|[,!;]|angle|triangle|equiv|mod|pmod|ldots|dots|to|lfloor|lceil|sigma|omega|mu|phi|degree|quad|[()\[\]])"
 )
 FORMULA = re.compile(r"[\sA-Za-z0-9+\-*/^=<>≤≥≠±×÷·√π∞∪∩∈(){}\[\]|.,;:!_'°%\u2212$]+")
-FUNCTIONS = frozenset("sin cos tan cot sec csc log ln exp sqrt pi inf infinity oo min max mod arcsin arccos arctan".split())
+FUNCTIONS = frozenset(
+    [
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "log",
+        "ln",
+        "exp",
+        "sqrt",
+        "pi",
+        "inf",
+        "infinity",
+        "oo",
+        "min",
+        "max",
+        "mod",
+        "arcsin",
+        "arccos",
+        "arctan",
+    ]
+)
 ORDINAL_OR_UNIT = re.compile(r"\d(?:st|nd|rd|th|am|pm|km|cm|mm|kg|lb|oz|ft|hr|hz|gb|mb|mph)\b", re.IGNORECASE)
 
 
@@ -118,7 +141,7 @@ def kind(answer: str) -> Kind:
         return Kind.mathematics if re.fullmatch(r"0\d{2}", text) else Kind.words
     if NUMBER.fullmatch(text):
         return Kind.mathematics
-    if NEUTRAL.fullmatch(text) or QUANTITY.fullmatch(text) and not _formula(text):
+    if NEUTRAL.fullmatch(text) or (QUANTITY.fullmatch(text) and not _formula(text)):
         return Kind.neutral
     return Kind.mathematics if _formula(text) else Kind.words
 
@@ -126,7 +149,7 @@ def kind(answer: str) -> Kind:
 def _formula(text: str) -> bool:
     words = re.findall(r"[A-Za-z]{2,}", text)
     # "2ab" and "xy" stand beside digits or operators; a letter in front of a digit is a formula of chemistry, or chess.
-    named = all(word.lower() in FUNCTIONS or re.search(rf"\d{word}\b", text) and len(word) == 2 for word in words)
+    named = all(word.lower() in FUNCTIONS or (re.search(rf"\d{word}\b", text) and len(word) == 2) for word in words)
     telling = re.search(r"\d|[+*/^=<>≤≥≠±×÷·√π∞∪∩∈|]|\S\s-\s\S|^-\S", text)
     odd = re.search(r"(?<![A-Za-z])[A-Za-z]\d|[A-Z][a-z]?\d", text) or ORDINAL_OR_UNIT.search(text)
     return bool(FORMULA.fullmatch(text) and telling and named and not odd and not re.search(r"\d \d", text))

@@ -83,7 +83,9 @@ def _array(path: Path) -> Iterator[tuple[str, Any]]:
                 return
     else:
         whole = parse(text, str(path))
-    inner = [name for name, value in whole.items() if isinstance(value, list) and value and isinstance(value[0], Mapping)]
+    inner = [
+        name for name, value in whole.items() if isinstance(value, list) and value and isinstance(value[0], Mapping)
+    ]
     fix = f"; save what stands under {inner[0]!r} as a file of its own" if inner else ""
     raise DataError(f"{path}: a .json file must hold one array of rows, this one holds an object{fix}")
 

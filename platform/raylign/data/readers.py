@@ -158,22 +158,24 @@ def with_verifiers(rows: Sequence[Row], verifier: str = "") -> Iterator[Row]:
         for domain, own in domains.items()
     }
     answered = any(answer is not None for answer, _ in answers)
-    for row, (answer, why) in zip(rows, answers, strict=True):
-        if integers and isinstance(answer, float):
-            answer = int(answer)
+    for row, (given, why) in zip(rows, answers, strict=True):
         guess = guesses.get(row.domain, Implied())
         name = verifier or row.verifier or guess.verifier
+        answer = int(given) if integers and isinstance(given, float) else given
         if name == "gsm8k" and isinstance(answer, str) and GSM8K_MARK in answer:
             answer = gsm8k_answer(answer, row.place)
-        doubt = "" if name or answer is None else f"{row.place}: {guess.doubt}"
-        if answer is None and answered:
-            doubt = f"{row.place}: the answer is null; drop the row or name another column with data.answer_key"
-        if why and (name in JUDGED or not name):
+        missing = answer is None and answered
+        doubt = guess.doubt if not name and answer is not None else ""
+        if missing:
+            doubt = "the answer is null; drop the row or name another column with data.answer_key"
+        elif why and (name in JUDGED or not name):
             doubt = (
-                f"{row.place}: the answer is {why}, and a verifier takes a text, a number or a list of them; name "
-                "another column with data.answer_key, or a reward of your own"
+                f"the answer is {why}, and a verifier takes a text, a number or a list of them; name another column "
+                "with data.answer_key, or a reward of your own"
             )
-        yield replace(row, answer=answer, verifier="" if answer is None and answered else name, doubt=doubt)
+        yield replace(
+            row, answer=answer, verifier="" if missing else name, doubt=f"{row.place}: {doubt}" if doubt else ""
+        )
 
 
 def detect(row: RawRow, prompt_key: str, place: str) -> Format:
@@ -343,7 +345,7 @@ def _trl(columns: _Columns) -> Row:
                 f"alone, set data.format=columns data.prompt_key={name}"
             )
         return _row(columns, conversation, name, answer=answer)
-    prompt = columns.prompt("prompt", *CONVERSATIONS)
+    prompt = columns.prompt("prompt")
     target = answer_of(columns.row.get("completion"), place)
     return _row(columns, prompt, "prompt", "completion", answer=answer, target=target)
 

@@ -26,8 +26,7 @@ def filled(
             text = template.format_map(known)
         except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
             raise DataError(
-                f"{place}: the template {template!r} cannot be filled ({error!r}); "
-                f"fields: {', '.join(map(str, known))}"
+                f"{place}: the template {template!r} cannot be filled ({error!r}); fields: {', '.join(map(str, known))}"
             ) from error
         asked[users[-1]] = {**asked[users[-1]], "content": text}
     if system:
