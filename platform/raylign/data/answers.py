@@ -1,7 +1,7 @@
 """Gold answers as a verifier takes them, and what the answers of a file say about how they are to be compared.
 
-An answer is a text, a number, or a list of which any member counts. Mathematics is recognised over all answers of a data
-set: numbers, LaTeX and formulas, next to few words. What is not recognised is no reason to guess: `doubt` says what to
+An answer is a text, a number, or a list of which any member counts. Mathematics is recognised over all answers of a
+data set: numbers, LaTeX and formulas, next to few words. What is not recognised is no reason to guess: `doubt` says what to
 set, and a run that needs the verifier refuses with it.
 """
 
@@ -30,32 +30,12 @@ NEUTRAL = re.compile(r"\(?[A-Za-z]\)?\.?|(?:yes|no|true|false|none)\.?", re.IGNO
 LATEX = re.compile(
     r"\\(?:[dtc]?frac|sqrt|pi|theta|alpha|beta|lambda|infty|left|text|mathrm|mathbb|begin|cup|cap|in\b|cdot|times|div|pm"
     r"|leq?|geq?|neq?|log|ln|sin|cos|tan|cot|sec|csc|arc|binom|circ|emptyset|varnothing|boxed|overline|sum|prod|int|%|\$"
-    r"|[,!;]|angle|triangle|equiv|mod|pmod|ldots|dots|to|lfloor|lceil|sigma|omega|mu|phi|degree|quad|[()\[\]])"
+    r"|[,!;]|angle|triangle|equiv|mod|pmod|ldots|dots|to|lfloor|lceil|sigma|omega|mu|phi|degree|quad|[()\[\]{}])"
 )
-FORMULA = re.compile(r"[\sA-Za-z0-9+\-*/^=<>≤≥≠±×÷·√π∞∪∩∈(){}\[\]|.,;:!_'°%\u2212$]+")
+FORMULA = re.compile(r"[\sA-Za-z0-9+\-*/^=<>≤≥≠±\u00d7÷·√π∞\u222a∩∈(){}\[\]|.,;:!_'°%\u2212$]+")
 FUNCTIONS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "log",
-        "ln",
-        "exp",
-        "sqrt",
-        "pi",
-        "inf",
-        "infinity",
-        "oo",
-        "min",
-        "max",
-        "mod",
-        "arcsin",
-        "arccos",
-        "arctan",
-    ]
+    (*("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "log", "ln", "exp", "sqrt", "pi"),)
+    + ("inf", "infinity", "oo", "min", "max", "mod")
 )
 ORDINAL_OR_UNIT = re.compile(r"\d(?:st|nd|rd|th|am|pm|km|cm|mm|kg|lb|oz|ft|hr|hz|gb|mb|mph)\b", re.IGNORECASE)
 
@@ -86,20 +66,20 @@ def plain(value: Any) -> tuple[Any, str]:
     if isinstance(value, list | tuple):
         members = [plain(inner) for inner in value]
         why = next((why for _, why in members if why), "") or ("" if members else "an empty list")
-        if any(isinstance(member, list) or member is None for member, _ in members):
+        if any(inner is None or isinstance(inner, list | tuple | Mapping) for inner in value):
             why = "a list that holds lists or nulls"
         if why:
             return value, why
         return (members[0][0] if len(members) == 1 else [member for member, _ in members]), ""
-    if isinstance(value, Decimal):
+    wide = isinstance(value, int) and not isinstance(value, bool) and not -INT64 <= value < INT64
+    if wide or isinstance(value, Decimal):
         return str(value), ""
-    if isinstance(value, int) and not isinstance(value, bool) and not -INT64 <= value < INT64:
-        return str(value), ""
+    why = "" if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
     if isinstance(value, float) and not math.isfinite(value):
-        return value, f"the number {value}"
-    if value is None or isinstance(value, str | int | float):
-        return value, ""
-    return value, f"an object with {', '.join(map(str, value))}" if isinstance(value, Mapping) else type(value).__name__
+        why = f"the number {value}"
+    if isinstance(value, Mapping):
+        why = f"an object with {', '.join(map(str, value))}"
+    return value, why
 
 
 def whole_numbers(answers: Sequence[Any]) -> bool:
@@ -150,6 +130,6 @@ def _formula(text: str) -> bool:
     words = re.findall(r"[A-Za-z]{2,}", text)
     # "2ab" and "xy" stand beside digits or operators; a letter in front of a digit is a formula of chemistry, or chess.
     named = all(word.lower() in FUNCTIONS or (re.search(rf"\d{word}\b", text) and len(word) == 2) for word in words)
-    telling = re.search(r"\d|[+*/^=<>≤≥≠±×÷·√π∞∪∩∈|]|\S\s-\s\S|^-\S", text)
+    telling = re.search(r"\d|[+*/^=<>≤≥≠±\u00d7÷·√π∞\u222a∩∈|]|\S\s-\s\S|^-\S", text)
     odd = re.search(r"(?<![A-Za-z])[A-Za-z]\d|[A-Z][a-z]?\d", text) or ORDINAL_OR_UNIT.search(text)
     return bool(FORMULA.fullmatch(text) and telling and named and not odd and not re.search(r"\d \d", text))

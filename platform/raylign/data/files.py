@@ -77,10 +77,9 @@ def _array(path: Path) -> Iterator[tuple[str, Any]]:
     first, _, rest = text.lstrip().partition("\n")
     if first.rstrip().endswith("}") and rest.lstrip()[:1] in ("", "{"):
         whole = parse(first, f"{path}:1")
-        if rest.strip() or not any(isinstance(value, list | Mapping) for value in whole.values()):
-            if whole:
-                yield from _rows_of(text, path)  # JSON lines under the name of .json
-                return
+        if whole and (rest.strip() or not any(isinstance(value, list | Mapping) for value in whole.values())):
+            yield from _rows_of(text, path)  # JSON lines under the name of .json
+            return
     else:
         whole = parse(text, str(path))
     inner = [

@@ -1,4 +1,4 @@
-"""Which data a checkpoint was made on: every stage that learns from data keeps it and refuses to go on with other data."""
+"""Which data a checkpoint was made on: every stage that learns keeps it, and refuses to go on with other data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conversations and tools of a row, as people write them, in one form. RL, SFT and preference all read through this.
+"""The conversations and tools of a row, as people write them, in one form, for RL, SFT and preference alike.
 
 A message is a dict: ``role`` (system, user, assistant, tool), ``content`` (a text, "" where a call or reasoning stands
 alone), and where there: ``reasoning_content``, ``tool_calls`` (``{"id"?, "type": "function", "function": {"name",

@@ -137,7 +137,7 @@ def _rows(config: DataConfig, path: str, seed: int, allow: Sequence[str]) -> tup
     if not path:
         raise DataError("no data: set data.path to a file, data.task to a reasoning-gym data set, or data.generator")
     keys = (config.prompt_key, config.answer_key, config.domain_key)
-    kind, rows = load_rows(path, config.format, *keys, config.verifier)
+    kind, rows = load_rows(path, config.format, *keys, verifier=config.verifier)
     if config.size and path == config.path:
         rows = (row for row, _ in zip(rows, range(config.size), strict=False))
     return f"{path} ({kind.value})", rows, config.template

@@ -121,6 +121,7 @@ def load_rows(
     prompt_key: str = "",
     answer_key: str = "",
     domain_key: str = "",
+    *,
     verifier: str = "",
 ) -> tuple[Format, Iterator[Row]]:
     """The format that was used and the rows of the file. verifier: of every row; empty: what the rows imply.
