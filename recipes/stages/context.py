@@ -32,7 +32,7 @@ from raylign.config.schema import (
     ScorerConfig,
 )
 from raylign.contracts import RewardShaper, Sampling, StreamScorer
-from raylign.data.prompts import PromptSet, load_prompts
+from raylign.data.prompts import PromptSet, load_prompts, refuse_doubts
 from raylign.errors import ConfigError, LearnerError, Problem, RunError
 from raylign.evaluate import Evaluation, Evaluator
 from raylign.models.tiny import build_tiny_model
@@ -180,6 +180,8 @@ class RunContext:
 
     async def rewards(self) -> RewardPools:
         """The reward pools, proven on gold and wrong answers before they are first used."""
+        if any(str(reward.fn.get("_target_", "")).endswith("router.Verifier") for reward in self.cfg.rewards.values()):
+            refuse_doubts(self.prompts)
         await self.judges()
         if self._rewards is None:
             self._rewards = RewardPools(

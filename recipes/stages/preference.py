@@ -23,6 +23,7 @@ from raylign.config.build import build
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import Node, OptimConfig, Schedule, node
 from raylign.contracts import Objective, StreamScorer
+from raylign.data.identity import identity_of_samples
 from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples
 from raylign.data.score_cache import ScoreCache, fingerprint
 from raylign.errors import ConfigError, Problem
@@ -89,6 +90,13 @@ class Preference:
             why = f"leaves no room for an answer in max_tokens={config.max_tokens}"
             fix = "set it below the stage's max_tokens"
             found.append(_problem("data.max_prompt_tokens", run.data.max_prompt_tokens, why, fix))
+        for name in ("answer_key", "domain_key", "verifier"):
+            if getattr(run.data, name):
+                why = "means nothing for preference pairs: chosen and rejected are their answers"
+                found.append(_problem(f"data.{name}", getattr(run.data, name), why, f"set data.{name}="))
+        if run.data.format not in ("auto", "trl"):
+            why = "pairs are read by their columns prompt, chosen and rejected"
+            found.append(_problem("data.format", run.data.format, why, "set data.format=auto"))
         try:
             part = build(config.objective, f"{key}.objective", tuple(run.run.allow_targets))
         except ConfigError:  # the objective is checked as a part of its own
@@ -114,12 +122,14 @@ class Preference:
         objective: Objective = context.part(f"stages.{self.name}.objective", config.objective)
         pairs = load_pairs(context.cfg.data, context.template, config.max_tokens, config.truncation, context.cfg.seed)
         context.progress.message(str(pairs.report))
+        checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
+        found, identity = checkpoints.newest(), identity_of_samples(pair_samples((*pairs.train, *pairs.holdout)))
+        if found:
+            identity.check(found.state.get("data"))
         self._phase(context, 0, "score")
         train, held_out = await self._rows(context, pairs, objective)
         steps = config.steps or max(1, round(config.epochs * -(-len(pairs.train) // config.batch_pairs)))
         learner = await context.learner(self._optim(steps), steps + 1)  # the schedule ends after the last step
-        checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
-        found = checkpoints.newest()
         start, before = (found.step, found.state["before"]) if found else (0, {})
         context.begin(self.name, steps, start)
         if found:
@@ -141,7 +151,8 @@ class Preference:
             stop = context.stop_requested
             if stop or last or (context.cfg.run.save_every and (step + 1) % context.cfg.run.save_every == 0):
                 self._phase(context, step, "save")
-                await checkpoints.save(step + 1, {"before": before, "after": after}, lambda path: _write(learner, path))
+                state = {"before": before, "after": after, "data": identity.state()}
+                await checkpoints.save(step + 1, state, lambda path: _write(learner, path))
             if stop and not last:
                 raise StopRequested(f"{self.name}: stopped after step {step + 1} of {steps}")
         after = after or (found.state["after"] if found else {})  # killed between the last step and the export

@@ -13,6 +13,7 @@ import numpy as np
 from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
 from raylign.config.schema import Node, OptimConfig, node
+from raylign.data.identity import identity_of_samples
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.records import Sample
@@ -52,8 +53,11 @@ class Sft:
         config, folder = self.config, context.folder.stage(self.name)
         checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
         rows = self.rows(context)
-        learner = await context.learner(config.optim, config.steps)
+        identity = identity_of_samples(rows)
         found = checkpoints.newest()
+        if found:
+            identity.check(found.state.get("data"))
+        learner = await context.learner(config.optim, config.steps)
         start = found.step if found else 0
         context.begin(self.name, config.steps, start)
         if found:
@@ -75,7 +79,7 @@ class Sft:
             every, stop = context.cfg.run.save_every, context.stop_requested
             if stop or (every and (step + 1) % every == 0):
                 self._phase(context, step, "save")
-                await checkpoints.save(step + 1, {}, lambda path: _write(learner, path))
+                await checkpoints.save(step + 1, {"data": identity.state()}, lambda path: _write(learner, path))
                 self._phase(context, step + 1, "learn")
             if done:
                 break

@@ -16,10 +16,12 @@ import pytest
 from transformers import AutoTokenizer
 
 from raylign.columns import Columns
+from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import DataConfig
 from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples, pair_text, read_pairs
 from raylign.data.score_cache import ScoreCache, fingerprint
 from raylign.errors import DataError
+from raylign.recipes.stages.preference import Preference
 from raylign.records import Prompt
 
 USER = {"role": "user", "content": "Hi"}
@@ -212,3 +214,23 @@ def test_a_fingerprint_is_the_content_not_the_place(tiny_model: Path, tmp_path: 
     assert fingerprint(str(copy)) != fingerprint(str(tiny_model))
     with pytest.raises(DataError, match="no model files"):
         fingerprint(str(tmp_path))
+
+
+def test_the_settings_of_prompts_hold_for_pairs_too(tmp_path: Path, tokenizer: Any) -> None:
+    row = {"question": "1+1", "unit": "m", "chosen": "2", "rejected": "3", "system": "Own."}
+    path = write(tmp_path / "a.jsonl", [row])
+    found = load(path, tokenizer, prompt_key="question", template="{prompt} in {unit}", max_prompt_tokens=64)
+    text = tokenizer.decode(found.train[0].prompt.token_ids)
+    assert text == "<|system|>Own.<|end|><|user|>1+1 in m<|end|><|assistant|>"
+    with pytest.raises(DataError, match=r"a\.jsonl:1: the column data.prompt_key=text is missing"):
+        load(path, tokenizer, prompt_key="text")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("answer_key", "a"), ("domain_key", "d"), ("verifier", "exact"), ("format", "verl")]
+)
+def test_settings_that_mean_nothing_for_pairs_are_refused(setting: str, value: str) -> None:
+    run = RunSettings()
+    setattr(run.data, setting, value)
+    found = Preference.problems("stages.preference", Preference.Config(), run)
+    assert [problem.key for problem in found if problem.key == f"data.{setting}"] == [f"data.{setting}"]

@@ -44,7 +44,7 @@ def test_template_system_and_rendering(tmp_path: Path, tokenizer: Any) -> None:
     assert tokenizer.decode(prompt.token_ids) == text
     assert prompt.token_ids.dtype == "int32" and prompt.token_ids.ndim == 1
     assert prompt.token_ids.tolist() == tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert prompt.meta["verifier"] == "exact" and prompt.answer == "2"
+    assert prompt.meta["verifier"] == "boxed_math" and prompt.answer == "2"
 
 
 def test_report_counts_what_is_dropped(tmp_path: Path, tokenizer: Any) -> None:
@@ -54,7 +54,7 @@ def test_report_counts_what_is_dropped(tmp_path: Path, tokenizer: Any) -> None:
     found = load_prompts(config, tokenizer, 1)
     report = found.report
     assert (report.rows, report.duplicates, report.too_long, report.train, report.holdout) == (22, 1, 1, 15, 5)
-    assert report.verifiers == {"exact": 15} and "1 duplicate, 1 too long" in str(report)
+    assert report.verifiers == {"boxed_math": 15} and "1 duplicate, 1 too long" in str(report)
     assert not {prompt.id for prompt in found.train} & {prompt.id for prompt in found.holdout}
 
 

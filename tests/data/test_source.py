@@ -56,10 +56,10 @@ def test_other_data_or_order_is_refused() -> None:
     walk = source()
     walk.next(3)
     state = walk.state_dict()
-    with pytest.raises(CheckpointError, match="other prompts"):
+    with pytest.raises(CheckpointError, match="other data"):
         source(8).load_state_dict(state)
     reordered = DatasetSource(DatasetSource.Config(), prompts=prompts(7)[::-1], seed=1)
-    with pytest.raises(CheckpointError, match="other prompts"):
+    with pytest.raises(CheckpointError, match="other data"):
         reordered.load_state_dict(state)
     for changed in (source(seed=2), source(shuffle=False)):
         expected = [prompt.key for prompt in source(seed=2).next(2)]

@@ -6,7 +6,15 @@ import io
 
 import pytest
 
-from raylign.telemetry.progress import PlainProgress, RichProgress, SilentProgress, duration, make_progress, shown_values, sparkline
+from raylign.telemetry.progress import (
+    PlainProgress,
+    RichProgress,
+    SilentProgress,
+    duration,
+    make_progress,
+    shown_values,
+    sparkline,
+)
 from raylign.telemetry.table import table
 
 

@@ -105,7 +105,7 @@ class DataConfig:
 
     path: str = ""  # .jsonl or .parquet
     eval_path: str = ""  # empty: `holdout` rows are split off
-    format: str = "auto"  # auto | gsm8k | verl | trl | openrlhf | verifiers | columns
+    format: str = "auto"  # auto | gsm8k | verl | trl | openrlhf | verifiers | alpaca | mbpp_plus | columns
     prompt_key: str = ""  # format=columns, or to override a format's own
     answer_key: str = ""
     domain_key: str = ""  # routes teachers and splits metrics, e.g. extra_info.opd_teacher; empty: the format's own

@@ -20,7 +20,7 @@ from raylign.errors import ConfigError, Problem
 from raylign.models.facts import model_facts
 
 DATA_SUFFIXES = (".jsonl", ".json", ".parquet")
-FORMATS = ("auto", "gsm8k", "verl", "trl", "openrlhf", "verifiers", "columns")
+FORMATS = ("auto", "gsm8k", "verl", "trl", "openrlhf", "verifiers", "alpaca", "mbpp_plus", "columns")
 PLACEMENTS = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 

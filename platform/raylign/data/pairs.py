@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,9 @@ from raylign.chat.template import ChatTemplate, chat_template
 from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.data.files import RawRow, read_rows
-from raylign.data.readers import messages_of
+from raylign.data.messages import messages_of, said
+from raylign.data.readers import tools_column, with_system
+from raylign.data.templates import filled
 from raylign.errors import DataError
 from raylign.records import Int32s, Message, Prompt, Sample, content_id
 
@@ -58,6 +60,7 @@ class PairText:
     rejected: Message | str
     place: str
     tools: tuple[Mapping[str, Any], ...] = ()  # schemas that the chat template renders
+    fields: Mapping[str, Any] = field(default_factory=dict)  # what `data.template` may name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,37 +161,49 @@ def load_pairs(config: DataConfig, tokenizer: Any, max_tokens: int, truncation: 
     return PairSet(train=tuple(train), holdout=tuple(held), report=report)
 
 
-def read_pairs(path: str | Path) -> Iterator[PairText | None]:
+def read_pairs(path: str | Path, prompt_key: str = "") -> Iterator[PairText | None]:
     """The pairs of a file, None for a row whose two conversations differ before the last answer.
 
     Raises DataError on a file or a row that cannot be read.
     """
     for place, row in read_rows(path):
-        yield pair_text(row, place)
+        yield pair_text(row, place, prompt_key)
 
 
-def pair_text(row: RawRow, place: str) -> PairText | None:
-    """One row with TRL's columns; None when its conversations have no prompt in common. Raises DataError."""
-    chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get("prompt")
+def pair_text(row: RawRow, place: str, prompt_key: str = "") -> PairText | None:
+    """One row with TRL's columns; None when its conversations have no prompt in common. Raises DataError.
+
+    prompt_key: the column that holds the prompt, which must be there; empty: ``prompt``, if there.
+    """
+    chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get(prompt_key or "prompt")
+    tools = tools_column(row, place)
     if chosen is None or rejected is None:
         raise DataError(f"{place}: a pair needs columns chosen and rejected; columns present: {', '.join(row)}")
+    if prompt_key and prompt is None:
+        why = "is null" if prompt_key in row else "is missing"
+        raise DataError(f"{place}: the column data.prompt_key={prompt_key} {why}; columns present: {', '.join(row)}")
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise DataError(f"{place}: chosen and rejected are not of one kind")
     if isinstance(chosen, str) and prompt is not None:
-        return PairText(messages=messages_of(prompt, place), chosen=chosen, rejected=str(rejected), place=place)
-    if isinstance(chosen, str):
-        first, second = _dialogue(chosen, place), _dialogue(str(rejected), place)
+        shared: tuple[Message, ...] = messages_of(prompt, place)
+        answers: tuple[Message | str, Message | str] = (chosen, str(rejected))
     else:
-        first, second = messages_of(chosen, place), messages_of(rejected, place)
-    for name, messages in (("chosen", first), ("rejected", second)):
-        if messages[-1]["role"] != "assistant":
-            raise DataError(f"{place}: {name} does not end with an answer of the assistant")
-    if first[:-1] != second[:-1]:
-        return None
-    shared = first[:-1] or (messages_of(prompt, place) if prompt is not None else ())
+        first, second = _conversation(chosen, place, "chosen"), _conversation(rejected, place, "rejected")
+        if first[:-1] != second[:-1]:
+            return None
+        shared = first[:-1] or (messages_of(prompt, place) if prompt is not None else ())
+        answers = (said(first[-1]), said(second[-1]))
     if not shared:
         raise DataError(f"{place}: there is no prompt: neither a column nor a message before the answer")
-    return PairText(messages=shared, chosen=first[-1]["content"], rejected=second[-1]["content"], place=place)
+    shared = with_system(shared, row, place)
+    return PairText(messages=shared, chosen=answers[0], rejected=answers[1], place=place, tools=tools, fields=row)
+
+
+def _conversation(value: Any, place: str, name: str) -> tuple[Message, ...]:
+    messages = _dialogue(value, place) if isinstance(value, str) else messages_of(value, place, name)
+    if messages[-1]["role"] != "assistant":
+        raise DataError(f"{place}: {name} does not end with an answer of the assistant")
+    return messages
 
 
 def pair_samples(pairs: Sequence[Pair]) -> list[Sample]:
@@ -217,7 +232,7 @@ def _sample(group: int, prompt: Int32s, answer: Int32s) -> Sample:
 def _texts(config: DataConfig, path: str, seed: int, counts: _Counts) -> Iterator[PairText]:
     found: Iterable[PairText | None]
     if path:
-        found = read_pairs(path)
+        found = read_pairs(path, config.prompt_key)
     elif config.generator:
         if not config.size:
             raise DataError("data.generator needs data.size, the number of pairs to make")
@@ -232,7 +247,8 @@ def _texts(config: DataConfig, path: str, seed: int, counts: _Counts) -> Iterato
         if text is None:
             counts.unpaired += 1
         else:
-            yield text
+            messages = filled(text.messages, config.template, config.system, text.fields, text.place)
+            yield replace(text, messages=messages)
 
 
 def _dialogue(text: str, place: str) -> tuple[Message, ...]:
@@ -251,7 +267,7 @@ def _tokenize(texts: Iterator[PairText], rules: _Rules, counts: _Counts) -> list
     template = rules.template
     found: dict[str, Pair] = {}
     for text in texts:
-        messages = _with_system(text.messages, rules.data.system)
+        messages = text.messages
         with refused_at(text.place):
             template.check(messages, text.tools)
             ids = template.prompt_ids(messages, text.tools)
@@ -295,9 +311,3 @@ def _fit(prompt: Int32s, answers: Sequence[Int32s], max_prompt: int, max_tokens:
         prompt = prompt[len(prompt) - min(len(prompt), max(max_prompt, 1)) :]
     room = max_tokens - len(prompt)
     return prompt, answers[0][:room], answers[1][:room]
-
-
-def _with_system(messages: tuple[Message, ...], system: str) -> tuple[Message, ...]:
-    if not system:
-        return messages
-    return ({"role": "system", "content": system}, *(one for one in messages if one["role"] != "system"))

@@ -16,10 +16,12 @@ from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.data.procedural import procedural_rows
 from raylign.data.readers import Row, load_rows
+from raylign.data.templates import filled
 from raylign.errors import DataError
 from raylign.records import Message, Prompt, content_id
 
 CHUNK = 512  # conversations encoded in one tokenizer call
+DOUBT = "verifier_doubt"  # key of Prompt.meta: why no verifier can judge the prompt
 
 
 class Split(Enum):
@@ -115,6 +117,14 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int, allow: Sequence[
     return PromptSet(train=tuple(train), holdout=tuple(held), report=report)
 
 
+def refuse_doubts(prompts: PromptSet) -> None:
+    """Raises DataError where a prompt that a verifier is to judge says how no verifier could."""
+    doubts = [prompt.meta[DOUBT] for prompt in (*prompts.train, *prompts.holdout) if DOUBT in prompt.meta]
+    if doubts:
+        more = f" ({len(doubts)} such prompts)" if len(doubts) > 1 else ""
+        raise DataError(f"{doubts[0]}{more}")
+
+
 def _rows(config: DataConfig, path: str, seed: int, allow: Sequence[str]) -> tuple[str, Iterable[Row], str]:
     """Where the rows come from, the rows, and the template that fits them."""
     if config.generator and not path:
@@ -127,7 +137,8 @@ def _rows(config: DataConfig, path: str, seed: int, allow: Sequence[str]) -> tup
         return f"reasoning-gym {config.task}", rows, config.task_template
     if not path:
         raise DataError("no data: set data.path to a file, data.task to a reasoning-gym data set, or data.generator")
-    kind, rows = load_rows(path, config.format, config.prompt_key, config.answer_key, config.domain_key)
+    keys = (config.prompt_key, config.answer_key, config.domain_key)
+    kind, rows = load_rows(path, config.format, *keys, verifier=config.verifier)
     if config.size and path == config.path:
         rows = (row for row, _ in zip(rows, range(config.size), strict=False))
     return f"{path} ({kind.value})", rows, config.template
@@ -138,7 +149,7 @@ def _render(rows: Iterable[Row], template: str, config: DataConfig, tokenizer: A
     count = 0
     for row in rows:
         count += 1
-        messages = _messages(row, template, config.system)
+        messages = filled(row.messages, template, config.system, row.fields, row.place)
         tools = (_canonical(row.tools),) if row.tools else ()
         known.setdefault(content_id(_canonical(messages), _canonical(row.answer), *tools), (row, messages))
     prompts, chat = list[Prompt](), chat_template(tokenizer)
@@ -164,29 +175,10 @@ def _batches(tools: Mapping[str, str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _messages(row: Row, template: str, system: str) -> tuple[Message, ...]:
-    messages = list(row.messages)
-    if template:
-        users = [index for index, message in enumerate(messages) if message["role"] == "user"]
-        if not users:
-            raise DataError(f"{row.place}: the template needs a user message")
-        content = messages[users[-1]]["content"]
-        fields = {**row.fields, "prompt": content}
-        try:
-            text = template.format_map(fields)
-        except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
-            raise DataError(
-                f"{row.place}: the template {template!r} cannot be filled ({error!r}); "
-                f"fields: {', '.join(map(str, fields))}"
-            ) from error
-        messages[users[-1]] = {**messages[users[-1]], "content": text}
-    if system:
-        messages = [{"role": "system", "content": system}, *(m for m in messages if m["role"] != "system")]
-    return tuple(messages)
-
-
 def _prompt(name: str, row: Row, messages: tuple[Message, ...], token_ids: Sequence[int], config: DataConfig) -> Prompt:
     meta = {**row.meta, "verifier": config.verifier or row.verifier}
+    if row.doubt:
+        meta[DOUBT] = row.doubt
     if row.target is not None:
         meta["target"] = row.target
     asked = _asked(row.messages)

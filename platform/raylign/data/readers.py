@@ -4,31 +4,38 @@
 |-----------|-------------------------------------|--------------------------------------------|------------------|
 | gsm8k     | ``question``                        | ``answer`` after ``####``                  | meta             |
 | verl      | ``prompt`` (messages)               | ``reward_model.ground_truth``              | ``data_source``  |
-| verifiers | ``question``, ``problem``, ``prompt`` | ``answer``                               | ``info``, ``task`` |
+| verifiers | ``question``, ``problem``, ``prompt`` | ``answer``, ``final_answer``, ``solution`` | ``info``, ``task`` |
 | openrlhf  | ``input``                           | ``label`` if there                         | meta             |
 | trl       | ``prompt``, or ``messages`` but the last | ``answer``, ``solution``, ``ground_truth`` | meta    |
+| alpaca    | ``instruction`` and ``input``       | none                                       | meta             |
 | mbpp_plus | ``prompt`` (a docstring)            | ``canonical_solution``                     | tests: meta      |
 | columns   | ``data.prompt_key``                 | ``data.answer_key`` if set                 | meta             |
 
-A text to imitate (SFT) is TRL's ``completion`` or the last of its ``messages``, OpenRLHF's ``output``, GSM8K's whole
-``answer``, and the named answer column of `columns`.
+What is to be imitated (SFT) is TRL's ``completion`` or the last of its ``messages`` (ShareGPT: ``conversations``),
+OpenRLHF's and Alpaca's ``output``, GSM8K's whole ``answer``, and the named answer column of `columns`. Of every format
+``tools`` (or ``functions``) are the row's tools, and ``system`` is its system message. Columns of pictures, films and
+sound are refused. How messages are read is told in `messages`, which verifier the answers imply in `answers`.
 
 `data.prompt_key`, `data.answer_key` and `data.domain_key` override a format's own columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from raylign.data.answers import GSM8K_MARK, Implied, implied, plain, whole_numbers
 from raylign.data.files import RawRow, read_rows
+from raylign.data.messages import answer_of, messages_of, refuse_media, said, tools_of
 from raylign.errors import DataError
 from raylign.records import Message
 
-GSM8K_MARK = "####"
+CONVERSATIONS = ("messages", "conversations", "conversation")
+JUDGED = ("gsm8k", "boxed_math", "exact")  # verifiers that take a text, a number, or a list of them
 
 
 class Format(Enum):
@@ -40,6 +47,7 @@ class Format(Enum):
     trl = "trl"
     openrlhf = "openrlhf"
     verifiers = "verifiers"
+    alpaca = "alpaca"
     mbpp_plus = "mbpp_plus"
     columns = "columns"
 
@@ -56,9 +64,10 @@ class Row:
     messages: tuple[Message, ...]
     place: str
     answer: Any = None
-    target: str | None = None  # a full gold completion, for SFT
+    target: Message | str | None = None  # a full gold completion, for SFT; a text: what the assistant says
     tools: tuple[Mapping[str, Any], ...] = ()  # schemas that the chat template renders
     verifier: str = ""
+    doubt: str = ""  # why no verifier can judge the answer, or none follows from it; a run that needs one refuses
     domain: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -85,16 +94,19 @@ class _Columns:
             raise DataError(f"{self.place}: no text at data.domain_key={self.domain_key}")
         return found
 
-    def need(self, *names: str) -> Any:
+    def need(self, *names: str, what: str = "") -> Any:
         """The first of these columns that is present and not null."""
         for name in names:
             if self.row.get(name) is not None:
                 return self.row[name]
+        for name in names:
+            if name in self.row:
+                raise DataError(f"{self.place}: the {what or name} is null (column {name!r})")
         wanted = " or ".join(repr(name) for name in names)
         raise DataError(f"{self.place}: no column {wanted}; columns present: {', '.join(map(str, self.row))}")
 
     def prompt(self, *names: str) -> Any:
-        return self.need(self.prompt_key) if self.prompt_key else self.need(*names)
+        return self.need(self.prompt_key, what="prompt") if self.prompt_key else self.need(*names, what="prompt")
 
     def answer(self, *names: str, required: bool) -> Any:
         if self.answer_key:
@@ -104,9 +116,15 @@ class _Columns:
 
 
 def load_rows(
-    path: str | Path, format: str = "auto", prompt_key: str = "", answer_key: str = "", domain_key: str = ""
+    path: str | Path,
+    format: str = "auto",
+    prompt_key: str = "",
+    answer_key: str = "",
+    domain_key: str = "",
+    *,
+    verifier: str = "",
 ) -> tuple[Format, Iterator[Row]]:
-    """The format that was used and the rows of the file.
+    """The format that was used and the rows of the file. verifier: of every row; empty: what the rows imply.
 
     Raises DataError on an unknown format, and while iterating on anything wrong with the file or a row.
     """
@@ -119,24 +137,61 @@ def load_rows(
         kind = detect(first[1], prompt_key, first[0])
 
     def rows() -> Iterator[Row]:
-        for place, raw in (first, *source):
-            yield _READERS[kind](_Columns(raw, place, prompt_key, answer_key, domain_key))
+        read = (
+            _READERS[kind](_Columns(raw, place, prompt_key, answer_key, domain_key)) for place, raw in (first, *source)
+        )
+        yield from with_verifiers(list(read), verifier)
 
     return kind, rows()
+
+
+def with_verifiers(rows: Sequence[Row], verifier: str = "") -> Iterator[Row]:
+    """The rows with plain answers and the verifier that is named, that their format implies, or that the answers of
+    their domain imply together."""
+    answers = [plain(row.answer) for row in rows]
+    integers = whole_numbers([answer for answer, _ in answers])
+    domains: dict[str, list[int]] = defaultdict(list)
+    for index, (answer, why) in enumerate(answers):
+        if answer is not None and not why and not rows[index].verifier:
+            domains[rows[index].domain].append(index)
+    guesses = {
+        domain: implied((answers[i][0] for i in own), (str(rows[i].messages) for i in own))
+        for domain, own in domains.items()
+    }
+    answered = any(answer is not None for answer, _ in answers)
+    for row, (given, why) in zip(rows, answers, strict=True):
+        guess = guesses.get(row.domain, Implied())
+        name = verifier or row.verifier or guess.verifier
+        answer = int(given) if integers and isinstance(given, float) else given
+        if name == "gsm8k" and isinstance(answer, str) and GSM8K_MARK in answer:
+            answer = gsm8k_answer(answer, row.place)
+        missing = answer is None and answered
+        doubt = guess.doubt if not name and answer is not None else ""
+        if missing:
+            doubt = "the answer is null; drop the row or name another column with data.answer_key"
+        elif why and (name in JUDGED or not name):
+            doubt = (
+                f"the answer is {why}, and a verifier takes a text, a number or a list of them; name another column "
+                "with data.answer_key, or a reward of your own"
+            )
+        yield replace(
+            row, answer=answer, verifier="" if missing else name, doubt=f"{row.place}: {doubt}" if doubt else ""
+        )
 
 
 def detect(row: RawRow, prompt_key: str, place: str) -> Format:
     """The convention that a row follows, by its columns. Raises DataError when none fits."""
     names = row.keys()
-    question = bool({"question", "problem"} & names)
+    question = bool({"question", "problem", "Question", "Problem"} & names)
     candidates = (
         (Format.columns, bool(prompt_key)),
         (Format.verl, "prompt" in names and isinstance(row.get("reward_model"), Mapping)),
         (Format.mbpp_plus, {"entry_point", "canonical_solution", "base_input"} <= names),
         (Format.gsm8k, "question" in names and GSM8K_MARK in str(row.get("answer"))),
-        (Format.verifiers, question and "answer" in names),
+        (Format.verifiers, question and bool({"answer", "final_answer", "Answer", "solution"} & names)),
         (Format.verifiers, "prompt" in names and "answer" in names and bool({"info", "task"} & names)),
-        (Format.trl, bool({"prompt", "messages"} & names)),
+        (Format.trl, bool({"prompt", *CONVERSATIONS} & names)),
+        (Format.alpaca, "instruction" in names),
         (Format.openrlhf, "input" in names),
     )
     for kind, fits in candidates:
@@ -148,22 +203,6 @@ def detect(row: RawRow, prompt_key: str, place: str) -> Format:
     )
 
 
-def messages_of(prompt: Any, place: str) -> tuple[Message, ...]:
-    """A prompt column as chat messages: a text becomes one user message. Raises DataError when it is neither."""
-    if isinstance(prompt, str):
-        if not prompt.strip():
-            raise DataError(f"{place}: the prompt is empty")
-        return ({"role": "user", "content": prompt},)
-    valid = isinstance(prompt, list | tuple) and all(
-        isinstance(message, Mapping) and message.get("role") and message.get("content") is not None
-        for message in prompt
-    )
-    if not valid or not prompt:
-        raise DataError(f"{place}: the prompt must be a text or a list of {{role, content}}, not {str(prompt)[:80]!r}")
-    # Parquet gives every struct all keys of the column, null where a row has none.
-    return tuple({key: value for key, value in message.items() if value is not None} for message in prompt)
-
-
 def gsm8k_answer(text: str, place: str) -> str:
     """What stands after the last ``####``, thousands separators removed. Raises DataError when nothing does."""
     _, mark, answer = str(text).rpartition(GSM8K_MARK)
@@ -173,21 +212,50 @@ def gsm8k_answer(text: str, place: str) -> str:
 
 
 def implied_verifier(source: str) -> str:
-    """The verifier for a data set's name, as verl's ``data_source`` gives it."""
+    """The verifier for a data set's name, as verl's ``data_source`` gives it; empty when the name says nothing."""
     source = source.lower()
     if "gsm8k" in source:
         return "gsm8k"
-    return "boxed_math" if any(word in source for word in ("math", "aime", "amc", "olympiad")) else "exact"
+    mathematical = ("math", "aime", "amc", "olympiad", "minerva", "gaokao", "deepscaler", "numina")
+    return "boxed_math" if any(word in source for word in mathematical) else ""
+
+
+def with_system(messages: Sequence[Message], row: RawRow, place: str) -> tuple[Message, ...]:
+    """The messages after the row's ``system`` column, if it has one. Raises DataError when the two say different."""
+    for name in ("system", "system_prompt"):
+        system = row.get(name)
+        if system is None or system == "":
+            continue
+        if not isinstance(system, str):
+            raise DataError(f"{place}: column {name!r} must be a text, not {str(system)[:60]!r}")
+        own = [message["content"] for message in messages if message["role"] == "system"]
+        if own and own != [system]:
+            raise DataError(f"{place}: column {name!r} and the conversation's own system message differ; keep one")
+        return tuple(messages) if own else ({"role": "system", "content": system}, *messages)
+    return tuple(messages)
+
+
+def tools_column(row: RawRow, place: str) -> tuple[Mapping[str, Any], ...]:
+    """The row's tools. Raises DataError on a column that is no list of schemas, and on what no reader honours."""
+    refuse_media(row, place)
+    if row.get("chat_template_kwargs"):
+        raise DataError(f"{place}: chat_template_kwargs of single rows are not honoured; set them for the run")
+    both = [name for name in ("tools", "functions") if row.get(name)]
+    if len(both) > 1:
+        raise DataError(f"{place}: both tools and functions; keep one")
+    return tools_of(row[both[0]], place) if both else ()
 
 
 def _row(columns: _Columns, prompt: Any, *used: str, **values: Any) -> Row:
-    used = (*used, columns.prompt_key, columns.answer_key)
-    extra = {str(name): value for name, value in columns.row.items() if name not in used}
+    used = (*used, columns.prompt_key, columns.answer_key, "tools", "functions", "system", "system_prompt")
+    row, place = columns.row, columns.place
+    extra = {str(name): value for name, value in row.items() if name not in used}
     return Row(
-        messages=messages_of(prompt, columns.place),
-        place=columns.place,
+        messages=with_system(messages_of(prompt, place), row, place),
+        place=place,
+        tools=tools_column(row, place),
         meta={**extra, **values.pop("meta", {})},
-        fields=columns.row,
+        fields=row,
         domain=columns.domain(values.pop("domain", "")),
         **values,
     )
@@ -227,17 +295,21 @@ def _verl(columns: _Columns) -> Row:
 
 
 def _verifiers(columns: _Columns) -> Row:
-    prompt = columns.prompt("prompt", "question", "problem")
+    prompt = columns.prompt("prompt", "question", "problem", "Question", "Problem")
     task = str(columns.row.get("task") or "")
-    mathematics = "problem" in columns.row  # MATH, AIME and their kin name the column so
+    mathematics = bool({"problem", "Problem"} & columns.row.keys())  # MATH, AIME and their kin name the column so
+    answer = columns.answer("answer", "final_answer", "Answer", "solution", required=True)
+    if columns.row.get("final_answer") is not None and isinstance(columns.row.get("solution"), list):  # OlympiadBench
+        mathematics = True
+        if columns.row.get("context"):
+            prompt = f"{columns.row['context']}\n{prompt}"
+    if columns.row.get("is_multiple_answer") and isinstance(answer, list | tuple):  # all of them, in any order
+        answer = ", ".join(str(one).strip().strip("$").strip() for one in answer)
     return _row(
         columns,
         prompt,
-        "prompt",
-        "question",
-        "problem",
-        "answer",
-        answer=columns.answer("answer", required=True),
+        *("prompt", "question", "problem", "Question", "Problem", "answer", "final_answer", "Answer"),
+        answer=answer,
         verifier="boxed_math" if mathematics else implied_verifier(task),
         domain=task,
     )
@@ -245,23 +317,38 @@ def _verifiers(columns: _Columns) -> Row:
 
 def _openrlhf(columns: _Columns) -> Row:
     answer = columns.answer("label", required=False)
-    target = _completion(columns.row.get("output"), columns.place)
-    used = ("input", "label", "output")
-    return _row(columns, columns.prompt("input"), *used, answer=answer, target=target, verifier=_plain(answer))
+    target = answer_of(columns.row.get("output"), columns.place, "the output")
+    return _row(columns, columns.prompt("input"), "input", "label", "output", answer=answer, target=target)
+
+
+def _alpaca(columns: _Columns) -> Row:
+    """The instruction, and below it the input where there is one."""
+    asked, place = str(columns.prompt("instruction")), columns.place
+    if columns.row.get("history"):
+        raise DataError(f"{place}: a history is not read; write the conversation as messages")
+    more = columns.row.get("input") or columns.row.get("context") or ""
+    target = answer_of(columns.need("output", "response"), place, "the output")
+    used = ("instruction", "input", "context", "output", "response", "history")
+    return _row(columns, f"{asked}\n\n{more}" if more else asked, *used, target=target)
 
 
 def _trl(columns: _Columns) -> Row:
-    answer = columns.answer("answer", "solution", "ground_truth", required=False)
-    conversation = columns.row.get("messages")
-    if conversation and columns.row.get("prompt") is None and not columns.prompt_key:
-        *prompt, last = messages_of(conversation, columns.place)
-        if last["role"] != "assistant" or not prompt:
-            raise DataError(f"{columns.place}: messages must hold a prompt and end with an answer of the assistant")
-        target: str | None = last["content"]
-        return _row(columns, prompt, "messages", answer=answer, target=target, verifier=_plain(answer))
-    target = _completion(columns.row.get("completion"), columns.place)
+    answer, place = columns.answer("answer", "solution", "ground_truth", required=False), columns.place
+    name = next((name for name in CONVERSATIONS if columns.row.get(name) is not None), "")
+    if name and columns.row.get("prompt") is None and not columns.prompt_key:
+        conversation = messages_of(columns.row[name], place, f"column {name!r}")
+        *prompt, last = conversation
+        if last["role"] == "assistant" and prompt:
+            return _row(columns, prompt, name, answer=answer, target=said(last))
+        if last["role"] == "assistant" or answer is None:
+            raise DataError(
+                f"{place}: {name} must hold a prompt and end with an answer of the assistant; where they are prompts "
+                f"alone, set data.format=columns data.prompt_key={name}"
+            )
+        return _row(columns, conversation, name, answer=answer)
     prompt = columns.prompt("prompt")
-    return _row(columns, prompt, "prompt", "completion", answer=answer, target=target, verifier=_plain(answer))
+    target = answer_of(columns.row.get("completion"), place)
+    return _row(columns, prompt, "prompt", "completion", answer=answer, target=target)
 
 
 def _mbpp_plus(columns: _Columns) -> Row:
@@ -284,21 +371,7 @@ def _named(columns: _Columns) -> Row:
         raise DataError("data.format=columns needs data.prompt_key")
     answer = columns.answer(required=False)
     target = answer if isinstance(answer, str) else None
-    return _row(columns, columns.prompt(), answer=answer, target=target, verifier=_plain(answer))
-
-
-def _completion(value: Any, place: str) -> str | None:
-    """A completion column as text: TRL writes a text, or a list with one message of the assistant."""
-    if value is None or isinstance(value, str):
-        return value
-    messages = messages_of(value, place)
-    if len(messages) != 1:
-        raise DataError(f"{place}: a completion must be one message, found {len(messages)}")
-    return str(messages[0]["content"])
-
-
-def _plain(answer: Any) -> str:
-    return "" if answer is None else "exact"
+    return _row(columns, columns.prompt(), answer=answer, target=target)
 
 
 _READERS: Mapping[Format, Callable[[_Columns], Row]] = {
@@ -307,6 +380,7 @@ _READERS: Mapping[Format, Callable[[_Columns], Row]] = {
     Format.trl: _trl,
     Format.openrlhf: _openrlhf,
     Format.verifiers: _verifiers,
+    Format.alpaca: _alpaca,
     Format.mbpp_plus: _mbpp_plus,
     Format.columns: _named,
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from raylign.data.identity import identity_of
 from raylign.errors import CheckpointError, DataError
 from raylign.records import Group, Prompt, content_id, derive_seed
 
@@ -35,7 +36,7 @@ class DatasetSource:
         self._epoch = 0
         self._cursor = 0
         self._order = self._permutation(0)
-        self._fingerprint = content_id(*(prompt.id for prompt in self._prompts))
+        self._identity = identity_of(prompt.id for prompt in self._prompts)
 
     def __len__(self) -> int:
         return len(self._prompts)
@@ -72,18 +73,13 @@ class DatasetSource:
         return {
             "epoch": self._epoch,
             "cursor": self._cursor,
-            "fingerprint": self._fingerprint,
+            "data": self._identity.state(),
             "order": self._order_digest(),
-            "prompts": len(self),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Stand where the state was taken. Raises CheckpointError when prompts, seed or shuffling have changed."""
-        if state["fingerprint"] != self._fingerprint:
-            raise CheckpointError(
-                f"the checkpoint was made on other prompts ({state['prompts']}, now {len(self)}); "
-                "restore the data set, its template and its limits, or start a new run"
-            )
+        self._identity.check(state.get("data"))
         before = (self._epoch, self._cursor, self._order)
         self._epoch, self._cursor = int(state["epoch"]), int(state["cursor"])
         self._order = self._permutation(self._epoch)

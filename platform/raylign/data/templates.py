@@ -1,0 +1,34 @@
+"""`data.template` and `data.system`: what a run says around every prompt, of rows and of preference pairs alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raylign.errors import DataError
+from raylign.records import Message
+
+
+def filled(
+    messages: Sequence[Message], template: str, system: str, fields: Mapping[str, Any], place: str
+) -> tuple[Message, ...]:
+    """The messages with the template around the last user message and the system message in front.
+
+    fields: what the template may name beside ``{prompt}``. Raises DataError where it cannot be filled.
+    """
+    asked = list(messages)
+    if template:
+        users = [index for index, message in enumerate(asked) if message["role"] == "user"]
+        if not users:
+            raise DataError(f"{place}: the template needs a user message")
+        known = {**fields, "prompt": asked[users[-1]]["content"]}
+        try:
+            text = template.format_map(known)
+        except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
+            raise DataError(
+                f"{place}: the template {template!r} cannot be filled ({error!r}); fields: {', '.join(map(str, known))}"
+            ) from error
+        asked[users[-1]] = {**asked[users[-1]], "content": text}
+    if system:
+        asked = [{"role": "system", "content": system}, *(one for one in asked if one["role"] != "system")]
+    return tuple(asked)
