@@ -167,3 +167,24 @@ def test_prompts_that_end_with_the_assistant_and_other_layouts(tmp_path: Path) -
 def test_a_row_that_cannot_be_honoured_is_refused_with_its_line(tmp_path: Path, row: dict[str, Any], why: str) -> None:
     with pytest.raises(DataError, match=rf"a\.jsonl:1: .*{why}"):
         rows(tmp_path / "a.jsonl", row)
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"prompt": "x", "enable_thinking": False}, r"enable_thinking of single rows .* model\.template_args"),
+        ({"prompt": "x", "chat_template_kwargs": {"a": 1}}, r"chat_template_kwargs of single rows"),
+        ({"prompt": "y", "messages": [{"role": "user", "content": "x"}]}, "prompt and messages say different things"),
+    ],
+)
+def test_columns_that_would_have_no_effect_are_refused(tmp_path: Path, row: dict[str, Any], why: str) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    with pytest.raises(DataError, match=f"a.jsonl:1: {why}"):
+        list(load_rows(tmp_path / "a.jsonl")[1])
+
+
+def test_a_prompt_beside_its_whole_conversation_is_part_of_it(tmp_path: Path) -> None:
+    conversation = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "z"}]
+    (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "x", "messages": conversation}))
+    (row,) = load_rows(tmp_path / "a.jsonl")[1]
+    assert row.messages == (conversation[0],) and row.target == "z"

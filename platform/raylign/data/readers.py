@@ -34,6 +34,7 @@ from raylign.data.messages import answer_of, messages_of, refuse_media, said, to
 from raylign.errors import DataError
 from raylign.records import Message
 
+TEMPLATE_ARGUMENTS = ("chat_template_kwargs", "enable_thinking")  # columns that TRL and verl read
 CONVERSATIONS = ("messages", "conversations", "conversation")
 JUDGED = ("gsm8k", "boxed_math", "exact")  # verifiers that take a text, a number, or a list of them
 
@@ -238,8 +239,9 @@ def with_system(messages: Sequence[Message], row: RawRow, place: str) -> tuple[M
 def tools_column(row: RawRow, place: str) -> tuple[Mapping[str, Any], ...]:
     """The row's tools. Raises DataError on a column that is no list of schemas, and on what no reader honours."""
     refuse_media(row, place)
-    if row.get("chat_template_kwargs"):
-        raise DataError(f"{place}: chat_template_kwargs of single rows are not honoured; set them for the run")
+    for name in TEMPLATE_ARGUMENTS:
+        if row.get(name) not in (None, {}):
+            raise DataError(f"{place}: {name} of single rows is not honoured; set model.template_args for the run")
     both = [name for name in ("tools", "functions") if row.get(name)]
     if len(both) > 1:
         raise DataError(f"{place}: both tools and functions; keep one")
@@ -346,6 +348,11 @@ def _trl(columns: _Columns) -> Row:
                 f"alone, set data.format=columns data.prompt_key={name}"
             )
         return _row(columns, conversation, name, answer=answer)
+    if name and not columns.prompt_key and columns.row.get("completion") is None:
+        said_here = [message["content"] for message in messages_of(columns.row[name], place, f"column {name!r}")]
+        if messages_of(columns.row["prompt"], place)[-1]["content"] not in said_here:
+            raise DataError(f"{place}: prompt and {name} say different things; drop one, or set data.prompt_key")
+        return _trl(replace(columns, row={key: value for key, value in columns.row.items() if key != "prompt"}))
     prompt = columns.prompt("prompt")
     target = answer_of(columns.row.get("completion"), place)
     return _row(columns, prompt, "prompt", "completion", answer=answer, target=target)
