@@ -14,7 +14,7 @@ from raylign.config.build import build
 from raylign.config.describe import describe
 from raylign.config.parts import Part, roles_of, stages
 from raylign.config.schema import Config
-from raylign.errors import RaylignError
+from raylign.errors import RaylignError, RunError
 from raylign.placement import Placement
 from raylign.plan import make_plan
 from raylign.recipes.stages.context import RunContext, StopRequested, stage_summary
@@ -104,9 +104,10 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
                 if engines_may_start(context.cfg, listed[index:]):
                     context.start_engines()
                     await asyncio.sleep(0.05)  # they are begun before the stage reads its data, which takes seconds
+                context.recorded = False
                 context.recorder.event("stage_started", stage=name, model=context.model_path)
                 stage = build(node, f"stages.{name}", tuple(context.cfg.run.allow_targets), name=name)
-                result = {"started_from": context.model_path, **await stage.run(context)}
+                result = {"started_from": context.model_path, **checked(name, await stage.run(context))}
                 context.folder.finish_stage(name, result)
                 context.recorder.event("stage_finished", stage=name, metrics=result["metrics"])
             elif "model" in result:
@@ -118,9 +119,25 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
         asked = await asyncio.to_thread(dump_stacks)
         context.recorder.event("failed", error=str(error), stacks_in_logs_of=asked)
         raise
+    except asyncio.CancelledError:
+        if context.stop_requested:
+            raise StopRequested("stopped before a step was done") from None
+        raise
     finally:
         await context.close()
     return {"model": context.model_path, "metrics": stage_summary(results)}
+
+
+def checked(name: str, result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stage's result, if it holds what every stage leaves: `steps` and `metrics`. Raises RunError, and the stage does
+    not count as finished.
+    """
+    absent = [key for key in ("steps", "metrics") if key not in result]
+    if absent:
+        raise RunError(
+            f"stages.{name} returned no {' and no '.join(absent)}; fix: return both, beside the model if any"
+        )
+    return result
 
 
 def engines_may_start(cfg: Config, left: Sequence[Part]) -> bool:
@@ -134,8 +151,10 @@ def engines_may_start(cfg: Config, left: Sequence[Part]) -> bool:
 
 
 def _stop_on_signals(context: RunContext) -> None:
-    """The first SIGTERM or Ctrl-C stops after the current step, saved; the second ends the process at once."""
-    loop = asyncio.get_running_loop()
+    """The first SIGTERM or Ctrl-C stops after the current step, saved, or at once where the stage has done none yet (its
+    engines may take minutes to start); the second ends the process at once.
+    """
+    loop, work = asyncio.get_running_loop(), asyncio.current_task()
     asked: list[bool] = []  # an alarm may have asked for the same, which is no first signal
 
     def request() -> None:
@@ -143,7 +162,11 @@ def _stop_on_signals(context: RunContext) -> None:
             raise KeyboardInterrupt
         asked.append(True)
         context.stop_requested = True
-        context.progress.message("stopping after this step; once more to stop at once")
+        if context.recorded or work is None:
+            context.progress.message("stopping after this step; once more to stop at once")
+        else:
+            context.progress.message("stopping")
+            work.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, request)

@@ -66,7 +66,7 @@ class EngineSpec:
             tensor_parallel=rollout.tensor_parallel,
             trust_remote_code=model.trust_remote_code,
             # bf16 rounds by some 2e-3; in fp32 a gap far below the alarm already means stale weights.
-            max_gap=min(rollout.gap_alarm, FLOAT32_GAP) if model.dtype == "float32" else rollout.gap_alarm,
+            max_gap=min(rollout.max_publish_gap, FLOAT32_GAP) if model.dtype == "float32" else rollout.max_publish_gap,
         )
 
 

@@ -65,6 +65,10 @@ class LearnerError(RaylignError):
     """A learner rank failed or missed its deadline; the group is dead and must be restarted."""
 
 
+class LoadError(LearnerError):
+    """A model could not be made of its files or settings: the next try would fail the same way."""
+
+
 class CheckpointError(RaylignError):
     """No valid checkpoint where one is needed, or a checkpoint that does not fit this run."""
 

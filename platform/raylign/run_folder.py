@@ -19,7 +19,14 @@ IDENTITY = "identity.json"
 FINISHED = "finished.json"
 LOCK = ".lock"
 FULL_MB = 16  # less than this is a full disk
-UNESSENTIAL = ("run", "cluster", "telemetry", "sweep", "alarms")  # may differ between a run and its resumption
+UNESSENTIAL = (
+    "run",
+    "cluster",
+    "telemetry",
+    "sweep",
+    "alarms",
+    "frozen",
+)  # may differ between a run and its resumption
 SIZES = ("ranks", "workers", "cpus", "gpus", "max_restarts")  # of a role: may grow or shrink with the cluster
 ROLES, NAMED_ROLES = ("rollout", "learner", "critic", "environment"), ("scorers", "rewards", "judges")
 

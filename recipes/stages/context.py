@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
+from raylign.collect import DRAWN
 from raylign.columns import Columns
 from raylign.config.build import build
 from raylign.config.schema import Config, JudgeConfig, LearnerConfig, Node, OptimConfig, SamplingConfig, ScorerConfig
@@ -60,6 +62,7 @@ class RunContext:
         self.placement = placement
         self.alarms = Alarms(cfg.alarms)
         self.stop_requested = False
+        self.recorded = False  # any step of the present stage: before the first a stop costs nothing
         self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
         self.model_path = cfg.model.path or str(build_tiny_model(cfg.model.tiny))
         self.start_model = self.model_path
@@ -111,13 +114,24 @@ class RunContext:
         metrics: Mapping[str, float],
         groups: Sequence[Group] = (),
         batch: Columns | None = None,
+        rows: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Write down step number `step` (from 1) of a stage, show it, and raise the alarms that it gives cause for."""
+        """Write down step number `step` (from 1) of a stage, show it, and raise the alarms that it gives cause for.
+
+        rows: (group, trajectory) of each row of the batch.
+        """
         metrics = {**metrics, **self._workers(stage)}
         self.recorder.metrics(self.first_step + step, metrics, stage)
         if groups:
-            self.recorder.rollouts(self.first_step + step, groups, batch, stage=stage)
+            self.recorder.rollouts(self.first_step + step, groups, batch, rows, stage)
         self.progress.step(step, metrics)
+        self.recorded = True
+        loss = metrics.get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise RunError(
+                f"{stage}: the loss of step {step} is {loss}; the model is lost. fix: continue from a checkpoint with a "
+                f"lower learning rate, or look for what is not finite in {self.folder.path}/metrics.jsonl"
+            )
         for alarm in self.alarms.step(metrics):
             self.recorder.event("alarm", stage=stage, stage_step=step, **alarm.fields())
             self.progress.message(str(alarm))
@@ -217,6 +231,7 @@ class RunContext:
             sampling=self.sampling if sampling is None else sampling_of(sampling),
             seed=self.cfg.seed,
             stall_s=self.cfg.run.stall_s,
+            missing_limits=self.missing_limits,
         )
         return await evaluator.run(prompts, samples, greedy)
 
@@ -317,6 +332,12 @@ class RunContext:
         judges = self._judges.values()
         groups = (self._rollouts, self._environments, self._rewards, *scorers, *self._learners.values(), *judges)
         await asyncio.gather(*(group.close() for group in groups if group is not None), return_exceptions=True)
+
+    @property
+    def missing_limits(self) -> dict[str, float]:
+        """Share of failed draws, and of missing values of each reward, that a step or an evaluation may have."""
+        limits = {name: reward.max_missing for name, reward in self.cfg.rewards.items()}
+        return {DRAWN: self.cfg.rollout.max_missing, **limits}
 
     @property
     def log_dir(self) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raylign.config.build import build
 from raylign.config.compose import compose
 from raylign.contracts import Completion, RolloutTask, Sampling
 from raylign.errors import CheckpointError, ConfigError, DataError
@@ -394,7 +395,8 @@ async def test_composing_is_an_episode_of_a_policy(tokenizer: Any, tmp_path: Pat
             )
 
     tokenizer.save_pretrained(tmp_path)
-    strategy = ComposeRollout(ComposeRollout.Config(tokenizer=str(tmp_path)))
+    node = {"_target_": f"{ComposeRollout.__module__}.ComposeRollout", "tokenizer": str(tmp_path)}
+    strategy = build(node, "rollout.strategy", environments=None)  # as `RolloutWorker` makes every strategy
     asked = Prompt(
         id="p", messages=(), token_ids=np.array([1], np.int32), meta={"chain": [FIRST.record(), SECOND.record()]}
     )

@@ -1,9 +1,15 @@
-"""Make a part from its node: `_target_` names a class, the other keys fill its nested ``Config`` dataclass."""
+"""Make a part from its node: `_target_` names a class, the other keys fill its nested ``Config`` dataclass.
+
+Which packages a ``_target_`` may name besides raylign's own is the run's setting, `run.allow_targets`. Who makes a part
+of the configuration says so (`allow`), and it holds for the parts within that part too, also for those that a method
+makes later: a process works for one run, and the list that was given last stands in it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,15 +20,24 @@ from omegaconf.errors import OmegaConfBaseException
 from raylign.errors import ConfigError, Problem
 
 ALLOWED = ("raylign.",)
+_granted: tuple[str, ...] = ()
 
 
-def target_class(node: Mapping[str, Any], key: str, allow: Sequence[str] = ()) -> type:
+def allowed(allow: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Module prefixes that may be named, raylign's first. allow: those of the run; None: as it was said last."""
+    global _granted
+    if allow is not None:
+        _granted = tuple(allow)
+    return (*ALLOWED, *_granted)
+
+
+def target_class(node: Mapping[str, Any], key: str, allow: Sequence[str] | None = None) -> type:
     """The class that a node names. Raises ConfigError when it is absent, not allowed or cannot be imported."""
     path = str(node.get("_target_", ""))
     module, _, name = path.rpartition(".")
     if not module:
         raise _error(key, path or "absent", "a part needs a _target_", f"set {key}._target_=package.module.Class")
-    if not path.startswith((*ALLOWED, *allow)):
+    if not path.startswith(allowed(allow)):
         fix = f"add its package to run.allow_targets, e.g. run.allow_targets=[{path.split('.')[0]}.]"
         raise _error(f"{key}._target_", path, "is outside the packages that may be run", fix)
     try:
@@ -34,7 +49,7 @@ def target_class(node: Mapping[str, Any], key: str, allow: Sequence[str] = ()) -
     return found
 
 
-def part_config(node: Mapping[str, Any], key: str, allow: Sequence[str] = ()) -> tuple[type, Any]:
+def part_config(node: Mapping[str, Any], key: str, allow: Sequence[str] | None = None) -> tuple[type, Any]:
     """The class of a part and its typed Config, filled from the node. Unknown or ill-typed keys raise ConfigError."""
     cls = target_class(node, key, allow)
     fields = {name: value for name, value in _plain(node).items() if name != "_target_"}
@@ -43,7 +58,7 @@ def part_config(node: Mapping[str, Any], key: str, allow: Sequence[str] = ()) ->
     if unknown:
         raise ConfigError([_unknown(f"{key}.{name}", fields[name], name, known) for name in unknown])
     try:
-        typed = OmegaConf.merge(OmegaConf.structured(cls.Config), fields)  # type: ignore[attr-defined]
+        typed = OmegaConf.merge(_schema(cls.Config), fields)  # type: ignore[attr-defined]
         return cls, OmegaConf.to_object(typed)
     except OmegaConfBaseException as cause:
         name = str(getattr(cause, "full_key", None) or "")
@@ -53,8 +68,8 @@ def part_config(node: Mapping[str, Any], key: str, allow: Sequence[str] = ()) ->
         raise _error(key, str(fields), str(cause), "correct the value") from cause
 
 
-def build(node: Mapping[str, Any], key: str, allow: Sequence[str] = (), **context: Any) -> Any:
-    """Make the part; `context` is passed on to its constructor after the config."""
+def build(node: Mapping[str, Any], key: str, allow: Sequence[str] | None = None, **context: Any) -> Any:
+    """Make the part; `context` is passed on to its constructor after the config. allow: None for a part of a part."""
     cls, config = part_config(node, key, allow)
     return cls(config, **context)
 
@@ -63,6 +78,12 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """The known name that looks most like this one, as the second half of a sentence."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+
+
+@functools.cache
+def _schema(config: type) -> Any:
+    """The typed node of a Config; a merge copies it."""
+    return OmegaConf.structured(config)
 
 
 def _plain(node: Mapping[str, Any]) -> dict[str, Any]:

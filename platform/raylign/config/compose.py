@@ -105,6 +105,7 @@ def compose_with_problems(
     problems += _apply_scale(layers, str(choices["scale"]), repository)
     problems += _apply_overrides(layers, [item for item in picked if item.key_or_group not in groups])
     _drop_empty(layers.tree)
+    _give_gpus(layers.tree)
     try:
         tree = OmegaConf.to_container(OmegaConf.create(layers.tree), resolve=True)
     except OmegaConfBaseException as cause:
@@ -171,9 +172,17 @@ def _schema_tree() -> dict[str, Any]:
 
 
 @functools.cache
+def _structured() -> Any:
+    """The typed node of all settings; a merge copies it."""
+    return OmegaConf.structured(Config)
+
+
+@functools.cache
 def _defaults() -> dict[str, Any]:
     tree = OmegaConf.to_container(OmegaConf.structured(Config), enum_to_str=True)
     assert isinstance(tree, dict)
+    for scorer in tree["scorers"].values():
+        del scorer["gpus"]  # what the scale says, see `_give_gpus`
     return {str(key): value for key, value in tree.items()}
 
 
@@ -268,6 +277,15 @@ def _drop_empty(tree: dict[str, Any]) -> None:
             tree[name] = {key: value for key, value in tree[name].items() if value is not None}
 
 
+def _give_gpus(tree: dict[str, Any]) -> None:
+    """A scorer or judge that names no GPUs gets the scale's."""
+    for name, setting in (("scorers", "scorer_gpus"), ("judges", "judge_gpus")):
+        models = tree[name] if isinstance(tree[name], Mapping) else {}
+        for model in models.values():
+            if isinstance(model, dict):
+                model.setdefault("gpus", f"${{frozen.{setting}}}")
+
+
 def _apply_overrides(layers: _Layers, overrides: Sequence[Override]) -> list[Problem]:
     """The command line's settings, then its removals; a removal of what is not there is a problem."""
     problems: list[Problem] = []
@@ -308,7 +326,7 @@ def _typed(
         fix = fault.fix or nearest_keys(fault.key, everywhere, siblings)
         problems.append(_problem(fault.key, fault.value, fault.why + where, fix))
     try:
-        typed = OmegaConf.merge(OmegaConf.structured(Config), clean)
+        typed = OmegaConf.merge(_structured(), clean)
         config = OmegaConf.to_object(typed)
     except (OmegaConfBaseException, ValueError) as cause:
         problems.append(_problem("configuration", "", str(cause).splitlines()[0], "correct the value"))

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from raylign.config.alarms import alarm_problems
-from raylign.config.build import part_config
+from raylign.config.build import nearest, part_config
+from raylign.config.machine import machine_problems
 from raylign.config.parts import Part, is_rl, part_nodes, reads_scores, roles_of
-from raylign.config.schema import Config, ModelConfig, Offload, OptimConfig
+from raylign.config.roles import inner_problems, misfits
+from raylign.config.schema import Config, ModelConfig, Offload, OptimConfig, TinyModel
+from raylign.data.procedural import task_names
+from raylign.data.readers import Format
 from raylign.errors import ConfigError, Problem
-from raylign.models.facts import model_facts
+from raylign.models.facts import model_facts, model_folder
+from raylign.models.folder_check import folder_fault
 
 DATA_SUFFIXES = (".jsonl", ".json", ".parquet")
-FORMATS = ("auto", "gsm8k", "verl", "trl", "openrlhf", "verifiers", "columns")
+OWN_NAMES = ("rollout", "neighbour", "share")  # missing/NAME of the metrics
+MOST_SAMPLES = 1_000_000
 PLACEMENTS = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 
@@ -50,6 +57,8 @@ def validate(config: Config) -> list[Problem]:
     _judges(config, found)
     _scale(config, found)
     _cluster(config, found)
+    found.extend(machine_problems(config))
+    _starts(config, stages, found)
     _one_of(found, "sweep.direction", config.sweep.direction, ("maximize", "minimize"))
     found.extend(alarm_problems(config.alarms))
     for stage in stages:
@@ -69,9 +78,12 @@ def _parts(config: Config, found: _Findings) -> list[Part]:
         except ConfigError as error:
             found.extend(error.problems)
             continue
+        found.extend(misfits(key, part.cls))
         parts.append(part)
         hook = getattr(part.cls, "problems", None)
         found.extend(hook(key, part.config, config) if hook else ())
+        found.extend(inner_problems(key, vars(part.config)))
+    found[:] = {(problem.key, problem.why): problem for problem in found}.values()  # an inner part may stand for itself
     return parts
 
 
@@ -105,6 +117,9 @@ def _model(config: Config, found: _Findings) -> None:
         fix = "name a folder with config.json and safetensors, or leave it empty for the tiny model"
         found.expect(False, "model.path", model.path, str(cause), fix)
         return
+    _folder(found, "model.path", model.path)
+    if not model.path:
+        _tiny(model.tiny, found)
     found.expect(
         not facts.context or model.max_context <= facts.context,
         "model.max_context",
@@ -114,9 +129,32 @@ def _model(config: Config, found: _Findings) -> None:
     )
 
 
+def _folder(found: _Findings, key: str, path: str) -> None:
+    """The files of a model's folder belong together."""
+    if path:
+        fault = folder_fault(model_folder(path))
+        found.expect(not fault, key, path, fault, "copy the model's whole folder again, or name another")
+
+
+def _tiny(shape: TinyModel, found: _Findings) -> None:
+    """A shape that a model can have."""
+    key = "model.tiny"
+    before = len(found)
+    for item in fields(shape):
+        if item.name not in ("seed", "tie_embeddings"):
+            _positive(found, f"{key}.{item.name}", getattr(shape, item.name))
+    if len(found) > before:
+        return
+    why = f"does not divide heads={shape.heads}: each key is shared by as many queries"
+    fix = f"set {key}.kv_heads=1 or {shape.heads}"
+    found.expect(shape.heads % shape.kv_heads == 0, f"{key}.kv_heads", shape.kv_heads, why, fix)
+    why = "is odd, and rotary positions turn pairs of numbers"
+    found.expect(shape.head_dim % 2 == 0, f"{key}.head_dim", shape.head_dim, why, f"set {key}.head_dim=32")
+
+
 def _data(config: Config, found: _Findings) -> None:
     data = config.data
-    _one_of(found, "data.format", data.format, FORMATS)
+    _one_of(found, "data.format", data.format, tuple(item.value for item in Format))
     for key, path in (("data.path", data.path), ("data.eval_path", data.eval_path)):
         if path:
             _data_file(found, key, Path(path).expanduser())
@@ -142,6 +180,10 @@ def _data(config: Config, found: _Findings) -> None:
         "has no place for the prompt, so that all prompts would be the same",
         "put {prompt} into it",
     )
+    if data.task and not data.path and not data.generator:
+        known = task_names()
+        fix = f"{nearest(data.task, known)}" if known else "name a reasoning-gym data set"
+        found.expect(not known or data.task in known, "data.task", data.task, "is no reasoning-gym data set", fix)
     _not_negative(found, "data.size", data.size)
     _not_negative(found, "data.holdout", data.holdout)
     _positive(found, "data.max_prompt_tokens", data.max_prompt_tokens)
@@ -181,11 +223,12 @@ def _sampling(config: Config, stages: list[Part], found: _Findings) -> None:
 
 def _rollout(config: Config, found: _Findings) -> None:
     rollout = config.rollout
-    for name in ("workers", "tensor_parallel", "threads", "max_sequences", "cpus", "kv_cache_gb", "gap_alarm"):
+    for name in ("workers", "tensor_parallel", "threads", "max_sequences", "cpus", "kv_cache_gb", "max_publish_gap"):
         _positive(found, f"rollout.{name}", getattr(rollout, name))
     _not_negative(found, "rollout.gpus", rollout.gpus)
     _not_negative(found, "rollout.max_restarts", rollout.max_restarts)
     _share(found, "rollout.gpu_memory", rollout.gpu_memory)
+    _share(found, "rollout.max_missing", rollout.max_missing)
     found.expect(
         rollout.tensor_parallel == 1 or rollout.gpus in (0, rollout.tensor_parallel),
         "rollout.gpus",
@@ -215,6 +258,8 @@ def _rewards(config: Config, stages: list[Part], found: _Findings) -> None:
     )
     for name, reward in config.rewards.items():
         key = f"rewards.{name}"
+        fix = "give the reward another name"
+        found.expect(name not in OWN_NAMES, key, name, "is what failed draws are counted by", fix)
         found.expect(math.isfinite(reward.weight), f"{key}.weight", reward.weight, "is no number", "set it to 1")
         _positive(found, f"{key}.workers", reward.workers)
         _positive(found, f"{key}.cpus", reward.cpus)
@@ -298,6 +343,8 @@ def _frozen_model(config: Config, key: str, path: str, otherwise: str, found: _F
             model_facts(ModelConfig(path=path))
         except ValueError as cause:
             found.expect(False, key, path, str(cause), f"name a model's folder, or {otherwise}")
+        else:
+            _folder(found, key, path)
 
 
 def _optim(found: _Findings, key: str, optim: OptimConfig) -> None:
@@ -346,7 +393,7 @@ def _batch(stage: Part, config: Config, parts: Mapping[str, Part], found: _Findi
         f"{key}.minibatches",
         minibatches,
         f"does not divide prompts_per_step={prompts}; a group is never split",
-        f"choose one of {', '.join(str(n) for n in range(1, prompts + 1) if prompts % n == 0)}",
+        f"choose one of {', '.join(str(n) for n in range(1, min(prompts, 64) + 1) if prompts % n == 0)}",
     )
     credit = parts.get(f"{key}.credit") or parts.get("credit")
     grouped = credit is not None and any(
@@ -359,6 +406,13 @@ def _batch(stage: Part, config: Config, parts: Mapping[str, Part], found: _Findi
         "the credit compares the samples of a group, and one sample has nothing to be compared with",
         f"set {key}.group_size=8, or credit.baseline=none credit.std=none",
     )
+    found.expect(
+        prompts * group <= MOST_SAMPLES,
+        f"{key}.prompts_per_step",
+        prompts,
+        f"times group_size={group} is more than the {MOST_SAMPLES:,} samples that one step can hold",
+        f"set {key}.prompts_per_step={max(1, MOST_SAMPLES // group)} or less",
+    )
     samples, ranks = prompts * group // minibatches, config.learner.ranks
     found.expect(
         samples >= ranks,
@@ -369,16 +423,30 @@ def _batch(stage: Part, config: Config, parts: Mapping[str, Part], found: _Findi
     )
 
 
+def _starts(config: Config, stages: list[Part], found: _Findings) -> None:
+    """``start: @NAME`` of a stage names one that runs before it."""
+    before: list[str] = []
+    for stage in stages:
+        start = str(getattr(stage.config, "start", "") or "")
+        if start.startswith("@"):
+            known = ", ".join(f"@{name}" for name in before)
+            fix = f"name {'one of ' if len(before) > 1 else ''}{known}" if before else f"set {stage.key}.start="
+            found.expect(start[1:] in before, f"{stage.key}.start", start, "names no stage before this one", fix)
+        before.append(stage.key.removeprefix("stages."))
+
+
 def _name(value: Any) -> str:
     return str(getattr(value, "name", value))
 
 
 def _positive(found: _Findings, key: str, value: float) -> None:
-    found.expect(value > 0 and math.isfinite(value), key, value, "must be above 0", f"set {key} to a positive number")
+    why = "must be above 0" if math.isfinite(value) else "must be a finite number"
+    found.expect(value > 0 and math.isfinite(value), key, value, why, f"set {key} to a positive number")
 
 
 def _not_negative(found: _Findings, key: str, value: float) -> None:
-    found.expect(value >= 0 and math.isfinite(value), key, value, "must not be negative", f"set {key}=0 or more")
+    why = "must not be negative" if math.isfinite(value) else "must be a finite number"
+    found.expect(value >= 0 and math.isfinite(value), key, value, why, f"set {key}=0 or more")
 
 
 def _share(found: _Findings, key: str, value: float) -> None:

@@ -26,7 +26,8 @@ SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("KL", ("kl", "approx_kl_k3"), ".1e"),
     ("entropy", ("entropy",), ".3f"),
     ("length", ("length/mean", "eval/length/mean"), ".1f"),
-    ("gap", ("publish/gap", "publish/gap_mean", "sampler_gap"), ".1e"),
+    ("gap", ("sampler_gap",), ".1e"),
+    ("missing", ("missing/share", "eval/missing/share"), ".1%"),
     ("tokens/s", ("tokens/per_second",), ",.0f"),
 )
 
@@ -62,7 +63,7 @@ def shown_values(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     shown = []
     for label, names, form in SHOWN:
         value = first_of(metrics, names)
-        if value is not None:
+        if value is not None and (value or label != "missing"):  # what nothing is missing from needs no word
             shown.append((label, format(value, form)))
     return shown
 
