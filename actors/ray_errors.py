@@ -6,23 +6,19 @@ import re
 
 from ray.exceptions import OutOfMemoryError
 
-CONTENT = re.compile(
-    r"\b(ValueError|KeyError|TypeError|AttributeError|ValidationError|NotImplementedError|FileNotFoundError)\b"
-)
+from raylign.errors import OUT_OF_MEMORY
+
+CONTENT = re.compile(r"\b(Value|Key|Type|Attribute|Validation|NotImplemented|FileNotFound)Error\b")
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-MEMORY = (
-    "the machine ran out of memory and Ray ended the process; fix: fewer or smaller workers (rollout.workers, "
-    "rollout.kv_cache_gb, learner.ranks, rewards.NAME.workers), or a machine with more memory"
-)
 
 
 def cause_of(error: BaseException) -> str:
-    """The exception that ended an actor, without the way there: the last line of a traceback's own level, else the text.
+    """The exception that ended an actor, without the way there: the last line of a traceback's own level.
 
     Ray's text of a call or a constructor that raised is the traceback of another process, in colours.
     """
     if isinstance(error, OutOfMemoryError):
-        return MEMORY
+        return OUT_OF_MEMORY
     cause = getattr(error, "cause", None)
     text = ANSI.sub("", str(cause if isinstance(cause, BaseException) else error)).strip()
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]

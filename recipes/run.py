@@ -9,15 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ray.exceptions import OutOfMemoryError
+
 from raylign.cluster import check_shared, connect, shutdown
 from raylign.config.build import build
 from raylign.config.describe import describe
 from raylign.config.parts import Part, roles_of, stages
 from raylign.config.schema import Config
-from raylign.errors import RaylignError, RunError
+from raylign.errors import OUT_OF_MEMORY, RaylignError, RunError
 from raylign.placement import Placement
 from raylign.plan import make_plan
-from raylign.recipes.stages.context import RunContext, StopRequested, stage_summary
+from raylign.recipes.stages.context import RunContext, StopRequested
+from raylign.recipes.stages.outcome import checked, stage_summary
 from raylign.run_folder import RunFolder
 from raylign.telemetry.progress import make_progress
 from raylign.telemetry.recorder import Recorder
@@ -59,6 +62,8 @@ def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] 
         placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
         context = RunContext(cfg, folder, recorder, progress, placement)
         yield context
+    except OutOfMemoryError as cause:
+        raise RunError(OUT_OF_MEMORY) from cause
     finally:
         progress.stop()
         recorder.close()
@@ -128,18 +133,6 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
     return {"model": context.model_path, "metrics": stage_summary(results)}
 
 
-def checked(name: str, result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A stage's result, if it holds what every stage leaves: `steps` and `metrics`. Raises RunError, and the stage does
-    not count as finished.
-    """
-    absent = [key for key in ("steps", "metrics") if key not in result]
-    if absent:
-        raise RunError(
-            f"stages.{name} returned no {' and no '.join(absent)}; fix: return both, beside the model if any"
-        )
-    return result
-
-
 def engines_may_start(cfg: Config, left: Sequence[Part]) -> bool:
     """Whether engines with the present model will do for the first of these stages that samples, so that they can start
     beside the ones before it: it comes next, or it publishes its own weights first.
@@ -151,8 +144,8 @@ def engines_may_start(cfg: Config, left: Sequence[Part]) -> bool:
 
 
 def _stop_on_signals(context: RunContext) -> None:
-    """The first SIGTERM or Ctrl-C stops after the current step, saved, or at once where the stage has done none yet (its
-    engines may take minutes to start); the second ends the process at once.
+    """The first SIGTERM or Ctrl-C stops after the current step, saved, or at once where the stage has done none yet:
+    its engines may take minutes to start. The second ends the process at once.
     """
     loop, work = asyncio.get_running_loop(), asyncio.current_task()
     asked: list[bool] = []  # an alarm may have asked for the same, which is no first signal

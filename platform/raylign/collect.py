@@ -98,7 +98,7 @@ def refuse_missing(groups: Sequence[Group], limits: Mapping[str, float]) -> None
 
 
 def most_common_reason(groups: Sequence[Group]) -> str:
-    """``NAME: REASON (N times)`` of what is missing most often; that a failed draw took its neighbours along is none."""
+    """``NAME: REASON (N times)`` of what is missing most often; a neighbour's failed draw is no reason of its own."""
     counted = _missing(groups)
     own = Counter({text: count for text, count in counted.items() if not text.startswith(f"{NEIGHBOUR}: ")})
     if not counted:
@@ -158,10 +158,11 @@ def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
         rewards = [t.rewards.get(name) for t in trajectories if name in (DRAWN, NEIGHBOUR) or name in t.rewards]
         if rewards:
             metrics[f"missing/{name}"] = float(np.mean([isinstance(reward, Missing) for reward in rewards]))
-    if trajectories:
-        metrics["missing/share"] = float(np.mean([_any_missing(t) for t in trajectories]))
     metrics |= _rewards_of(groups) | _mean_length(groups)
-    scores = [score for group in groups for score in group.scores if score is not None]
+    judged = [score for group in groups for score in group.scores]
+    scores = [score for score in judged if score is not None]
+    if judged:
+        metrics["missing/share"] = 1.0 - len(scores) / len(judged)
     if scores:
         metrics |= {"reward/mean": float(np.mean(scores)), "reward/std": float(np.std(scores))}
     lengths = [t.response_length for t in trajectories]
@@ -171,10 +172,6 @@ def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
             "length/truncated": float(np.mean([t.truncated for t in trajectories])),
         }
     return metrics
-
-
-def _any_missing(trajectory: Trajectory) -> bool:
-    return any(isinstance(reward, Missing) for reward in trajectory.rewards.values())
 
 
 def _mean_length(groups: Sequence[Group]) -> dict[str, float]:

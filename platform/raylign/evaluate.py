@@ -74,7 +74,8 @@ class Evaluator:
         measured = [scores for scores in scored if scores]
         if not measured:
             raise RewardError(
-                f"none of {len(tasks) * samples} answers could be scored: {most_common_reason(groups)}; fix: mend the cause"
+                f"none of {len(tasks) * samples} answers could be scored: {most_common_reason(groups)}; "
+                "fix: mend the cause"
             )
         metrics = {f"eval/{name}": value for name, value in reward_metrics(groups).items()}
         metrics |= {

@@ -20,9 +20,9 @@ Command     raylign train recipe=composition_rl scale=tiny
             raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen3-4B-Base data.path=math12k.jsonl
 Curriculum  raylign train recipe=composition_rl scale=tiny stages.rl.eval_every=10 \\
                 'source.curriculum={depths: [1, 2, 3], trigger: either}'
-LLM set     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen2.5-32B-Instruct data.path=math12k.jsonl \\
-                '~stages.before' '~stages.rl' '~stages.after' rollout.sampling.temperature=0.1 \\
-                rollout.sampling.top_p=0.7 rollout.sampling.max_tokens=4096 \\
+LLM set     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen2.5-32B-Instruct \\
+                data.path=math12k.jsonl '~stages.before' '~stages.rl' '~stages.after' \\
+                rollout.sampling.temperature=0.1 rollout.sampling.top_p=0.7 rollout.sampling.max_tokens=4096 \\
                 'stages.compose={_target_: raylign.recipes.composition_rl.ComposeSet}' \\
                 'rollout.strategy={_target_: raylign.recipes.composition_rl.ComposeRollout, tokenizer: "${model.path}"}'
             and then the command above with source.path=<run folder>/stages/compose/composed.jsonl

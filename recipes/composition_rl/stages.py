@@ -184,8 +184,8 @@ class ComposeSet:
         if not made:
             common, count = reasons.most_common(1)[0] if reasons else ("no chain was asked for", 0)
             raise DataError(
-                f"stages.{self.name} composed none of {len(chains)} chains; {count} times: {common}; fix: take a stronger "
-                "model.path, other seeds (data.path), or the rules alone (raylign.recipes.composition_rl.SymbolicComposer)"
+                f"stages.{self.name} composed none of {len(chains)} chains; {count} times: {common}; fix: take a "
+                "stronger model.path, other seeds (data.path), or the rules alone (SymbolicComposer)"
             )
         path = context.folder.stage(self.name) / config.output
         write_rows(Path(path), sorted(made, key=lambda problem: problem.id))

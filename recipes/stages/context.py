@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -28,8 +27,9 @@ from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import LearnerError, RunError
 from raylign.evaluate import Evaluation, Evaluator
-from raylign.models.tiny import build_tiny_model
+from raylign.models.tiny import build_tiny_model, model_cache
 from raylign.placement import Placement
+from raylign.recipes.stages.outcome import refuse_lost
 from raylign.records import Group, Prompt
 from raylign.run_folder import RunFolder
 from raylign.telemetry.alarms import Alarms
@@ -64,7 +64,7 @@ class RunContext:
         self.stop_requested = False
         self.recorded = False  # any step of the present stage: before the first a stop costs nothing
         self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
-        self.model_path = cfg.model.path or str(build_tiny_model(cfg.model.tiny))
+        self.model_path = cfg.model.path or str(build_tiny_model(cfg.model.tiny, model_cache(cfg.run.cache_dir)))
         self.start_model = self.model_path
         self.tokenizer = _tokenizer(self.model_path, cfg.model.trust_remote_code)
         self._rollouts: VllmRolloutPool | None = None
@@ -114,24 +114,17 @@ class RunContext:
         metrics: Mapping[str, float],
         groups: Sequence[Group] = (),
         batch: Columns | None = None,
+        *,
         rows: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Write down step number `step` (from 1) of a stage, show it, and raise the alarms that it gives cause for.
-
-        rows: (group, trajectory) of each row of the batch.
-        """
+        """Write down step `step` (from 1) of a stage, show it, raise its alarms. rows: as `Recorder.rollouts`."""
         metrics = {**metrics, **self._workers(stage)}
         self.recorder.metrics(self.first_step + step, metrics, stage)
         if groups:
             self.recorder.rollouts(self.first_step + step, groups, batch, rows, stage)
         self.progress.step(step, metrics)
         self.recorded = True
-        loss = metrics.get("loss", 0.0)
-        if not math.isfinite(loss):
-            raise RunError(
-                f"{stage}: the loss of step {step} is {loss}; the model is lost. fix: continue from a checkpoint with a "
-                f"lower learning rate, or look for what is not finite in {self.folder.path}/metrics.jsonl"
-            )
+        refuse_lost(stage, step, metrics)
         for alarm in self.alarms.step(metrics):
             self.recorder.event("alarm", stage=stage, stage_step=step, **alarm.fields())
             self.progress.message(str(alarm))
@@ -404,11 +397,3 @@ def _tokenizer(path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-
-
-def stage_summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Metrics of all stages as ``<stage>/<metric>``."""
-    found: dict[str, Any] = {}
-    for stage, result in results.items():
-        found |= {f"{stage}/{name}": value for name, value in result.get("metrics", {}).items()}
-    return found

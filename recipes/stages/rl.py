@@ -128,8 +128,8 @@ class Rl:
                 await context.end_learners()
         if loop.version == 0:
             raise RewardError(
-                f"{self.name}: none of {self.config.steps} steps left a group to learn from, the model is the one it began "
-                "with; fix: see groups/* and missing/* in metrics.jsonl: prompts that are always or never solved teach "
+                f"{self.name}: none of {self.config.steps} steps left a group to learn from, the model is as it was; "
+                "fix: see groups/* and missing/* in metrics.jsonl: prompts that are always or never solved teach "
                 "nothing"
             )
         await loop.parts.learner.export(str(folder / "model"))
@@ -149,7 +149,7 @@ class Rl:
                 metrics |= await self.evaluate(context)
                 loop.parts.source.evaluated(metrics)
             batch = self._with_gaps(loop, result.batch)
-            context.record(self.name, step + 1, metrics, result.groups, batch, result.rows)
+            context.record(self.name, step + 1, metrics, result.groups, batch, rows=result.rows)
             last, stop = step + 1 == self.config.steps, context.stop_requested
             every = context.cfg.run.save_every
             if stop or last or (every and (step + 1) % every == 0):

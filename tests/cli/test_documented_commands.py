@@ -50,8 +50,8 @@ def commands() -> list[Command]:
         variables = dict(re.findall(r'\$ ([A-Z]+)="?(.*?)"?(?:  +#.*)?$', text, re.MULTILINE))
         for match in COMMAND.finditer(re.sub(r"\\\n *", " ", text)):
             rest = re.split(r"``?|  +#", match[2])[0]
-            for _ in range(2):
-                rest = re.sub(r"\$([A-Z]+)\b", lambda hit: variables.get(hit[1], hit[0]), rest)
+            for variable, value in reversed(variables.items()):  # a later one may hold an earlier one
+                rest = re.sub(rf"\${variable}\b", lambda hit, value=value: value, rest)
             found.append(Command(f"{name}: {match[0][:60]}", match[1], rest))
     return found
 
@@ -96,13 +96,10 @@ def test_a_documented_command_can_be_planned(
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "guess.py").write_text(guess_number())
     words = [word for word in shlex.split(command.rest) if "<run" not in word]
-    overrides, options = (
-        filled([word for word in words if "=" in word or word[0] == "~" or word == "..."], tmp_path),
-        words,
-    )
+    overrides = filled([word for word in words if "=" in word or word[0] == "~" or word == "..."], tmp_path)
     if command.verb == "k8s render":
         overrides = [word if not word.startswith("run.dir") else "run.dir=/runs/a" for word in overrides]
-    if "-m" in options:  # planned at the first of its points
+    if "-m" in words:  # planned at the first of its points
         space = Space.parse(overrides)
         _settings(space, "")
         overrides = space.point(space.ends()[0])

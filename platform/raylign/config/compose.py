@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -326,13 +327,22 @@ def _typed(
         fix = fault.fix or nearest_keys(fault.key, everywhere, siblings)
         problems.append(_problem(fault.key, fault.value, fault.why + where, fix))
     try:
-        typed = OmegaConf.merge(_structured(), clean)
+        typed = OmegaConf.merge(_structured(), _literal(clean))
         config = OmegaConf.to_object(typed)
     except (OmegaConfBaseException, ValueError) as cause:
         problems.append(_problem("configuration", "", str(cause).splitlines()[0], "correct the value"))
         return None, clean
     assert isinstance(config, Config)
     return config, clean
+
+
+def _literal(value: Any) -> Any:
+    """What is resolved stays as it reads: a text that holds ``${`` is no reference any more."""
+    if isinstance(value, Mapping):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    return re.sub(r"(\\*)\$\{", lambda hit: hit[1] * 2 + "\\${", value) if isinstance(value, str) else value
 
 
 def _problem(key: str, value: str, why: str, fix: str) -> Problem:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from raylign.config.schema import Config
 from raylign.errors import Problem
+from raylign.models.tiny import model_cache
 
-KERNEL = ("/proc", "/sys", "/dev")  # no place for files
+KERNEL = ("proc", "sys", "dev")  # no place for files
 FILES = 512  # descriptors below which Ray's own processes do not come up
 SOCKET = len("/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store")  # what Ray adds to the folder
 SOCKET_LIMIT = 107  # bytes of a Unix socket's name
@@ -24,6 +25,10 @@ def machine_problems(config: Config) -> Iterator[Problem]:
     """
     if config.run.dir and (why := folder_fault(Path(config.run.dir))):
         yield Problem(key="run.dir", value=_shown(config.run.dir), why=why, fix="name a folder that can be written")
+    cache = model_cache(config.run.cache_dir)
+    if not config.model.path and (why := folder_fault(cache)):
+        fix = "set run.cache_dir to a folder that can be written"
+        yield Problem(key="run.cache_dir", value=_shown(str(cache)), why=why, fix=fix)
     if config.cluster.address != "local":
         return
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -41,11 +46,7 @@ def folder_fault(path: Path) -> str:
         if any(len(os.fsencode(part)) > 255 for part in path.parts) or len(os.fsencode(path.absolute())) > 3800:
             return "is too long for a name of a folder"
         path = path.resolve()
-        if (
-            str(path).startswith(KERNEL)
-            and path.parts[1] in ("proc", "sys", "dev")
-            and path.parts[:3] != ("/", "dev", "shm")
-        ):
+        if path.parts[1:2] and path.parts[1] in KERNEL and path.parts[1:3] != ("dev", "shm"):
             return "is the kernel's, no place for files"
         there = next(folder for folder in (path, *path.parents) if folder.exists())
         if not there.is_dir():

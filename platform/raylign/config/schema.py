@@ -59,6 +59,7 @@ class RunConfig:
     resume: Resume = Resume.auto
     keep_checkpoints: int = 2
     save_every: int = 10  # steps between checkpoints; 0: only at the end of a stage
+    cache_dir: str = ""  # where tiny models are built, once; empty: $XDG_CACHE_HOME/raylign or ~/.cache/raylign
     allow_targets: list[str] = field(default_factory=list)  # module prefixes that `_target_` may name besides raylign.
     deadline_s: float = 1800.0  # any single call to a learner or an engine
     stall_s: float = 1800.0  # no progress for so long ends the run with every role's state

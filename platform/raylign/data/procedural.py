@@ -21,7 +21,7 @@ DRAWS_PER_ROW = 8  # how far to look for rows that differ before a task counts a
 
 @functools.cache
 def task_names() -> tuple[str, ...]:
-    """The names of all data sets, read from the package's files: importing it takes seconds. Empty when it is absent."""
+    """The names of all data sets, read from the package's files: importing it takes seconds. Empty without it."""
     spec = importlib.util.find_spec("reasoning_gym")
     folders = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
     texts = [file.read_text() for folder in folders for file in folder.rglob("*.py")]

@@ -117,7 +117,7 @@ def _projects(fields: Mapping[str, Any]) -> bool:
 
 
 def _tokenizer_size(folder: Path, config: Mapping[str, Any]) -> int:
-    """Ids that the tokenizer knows, 0 where only loading it would tell. Raises ValueError on an absent or broken one."""
+    """Ids that the tokenizer knows, 0 where only loading it would tell. Raises ValueError on an absent or broken."""
     custom = folder / "tokenizer_config.json"
     settings = _json(custom) if custom.exists() else {}
     if not any((folder / name).exists() for name in TOKENIZERS):

@@ -76,9 +76,10 @@ class Recorder:
     ) -> Path:
         """Store trajectories of one step, whole groups first, up to the configured number.
 
-        rows: (group, trajectory) of each row of `batch`, whose streams are stored. A line holds prompt, turns (ids, log-probs, versions; text, reward and flags), rewards with their
-        details, and of rows of the batch `advantage`, `weight` and `gap` (the learner's log-prob less the sampler's):
-        one number where all sampled tokens share it, else one per sampled token; null where it is not known.
+        rows: (group, trajectory) of each row of `batch`, whose streams are stored. A line holds prompt, turns (ids,
+        log-probs, versions; text, reward and flags), rewards with their details, and of rows of the batch `advantage`,
+        `weight` and `gap` (the learner's log-prob less the sampler's): one number where all sampled tokens share it,
+        else one per sampled token; null where it is not known.
         """
         streams = _streams(batch, rows) if batch is not None else {}
         limit = self._config.rollouts_per_step or sum(len(group.trajectories) for group in groups)
