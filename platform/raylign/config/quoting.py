@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-PLAIN = re.compile(r"/[A-Za-z0-9_./-]*")  # nothing in it means anything to Hydra
+PLAIN = re.compile(r"[A-Za-z0-9_.-]*/[A-Za-z0-9_./-]*")  # nothing in it means anything to Hydra
 
 
 def override(key: str, value: object) -> str:
