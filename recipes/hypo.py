@@ -14,7 +14,7 @@ Needs       data.path: pairs in TRL's columns (JSONL, parquet, .gz), each with a
             the start (SimPO of the same architecture); empty: the start itself. Learner and scorer actors only.
             Reference log-probs are scored once and kept by content (stages.preference.cache), for later runs too.
 Command     raylign train recipe=hypo scale=tiny
-            raylign train recipe=hypo scale=node model.path=mistralai/Mistral-7B-Instruct-v0.2
+            raylign train recipe=hypo scale=node model.path=mistralai/Mistral-7B-Instruct-v0.2 \\
                 scorers.reference.path=princeton-nlp/Mistral-7B-Instruct-SimPO data.path=pairs.parquet
             Llama-3: stages.preference.optim.lr=1e-6 (the default is Mistral's 5e-7)
 Expect      eval/agreement/pessimistic well above DPO's at equal steps, eval/agreement/optimistic a little below.

@@ -9,15 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ray.exceptions import OutOfMemoryError
+
 from raylign.cluster import check_shared, connect, shutdown
 from raylign.config.build import build
 from raylign.config.describe import describe
 from raylign.config.parts import Part, roles_of, stages
 from raylign.config.schema import Config
-from raylign.errors import RaylignError
+from raylign.errors import OUT_OF_MEMORY, RaylignError, RunError
 from raylign.placement import Placement
 from raylign.plan import make_plan
-from raylign.recipes.stages.context import RunContext, StopRequested, stage_summary
+from raylign.recipes.stages.context import RunContext, StopRequested
+from raylign.recipes.stages.outcome import checked, stage_summary
 from raylign.run_folder import RunFolder
 from raylign.telemetry.progress import make_progress
 from raylign.telemetry.recorder import Recorder
@@ -59,6 +62,8 @@ def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] 
         placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
         context = RunContext(cfg, folder, recorder, progress, placement)
         yield context
+    except OutOfMemoryError as cause:
+        raise RunError(OUT_OF_MEMORY) from cause
     finally:
         progress.stop()
         recorder.close()
@@ -104,9 +109,10 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
                 if engines_may_start(context.cfg, listed[index:]):
                     context.start_engines()
                     await asyncio.sleep(0.05)  # they are begun before the stage reads its data, which takes seconds
+                context.recorded = False
                 context.recorder.event("stage_started", stage=name, model=context.model_path)
                 stage = build(node, f"stages.{name}", tuple(context.cfg.run.allow_targets), name=name)
-                result = {"started_from": context.model_path, **await stage.run(context)}
+                result = {"started_from": context.model_path, **checked(name, await stage.run(context))}
                 context.folder.finish_stage(name, result)
                 context.recorder.event("stage_finished", stage=name, metrics=result["metrics"])
             elif "model" in result:
@@ -117,6 +123,10 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
         # A stage that stalls or dies leaves everybody's stacks in the logs, before the actors are ended.
         asked = await asyncio.to_thread(dump_stacks)
         context.recorder.event("failed", error=str(error), stacks_in_logs_of=asked)
+        raise
+    except asyncio.CancelledError:
+        if context.stop_requested:
+            raise StopRequested("stopped before a step was done") from None
         raise
     finally:
         await context.close()
@@ -134,8 +144,10 @@ def engines_may_start(cfg: Config, left: Sequence[Part]) -> bool:
 
 
 def _stop_on_signals(context: RunContext) -> None:
-    """The first SIGTERM or Ctrl-C stops after the current step, saved; the second ends the process at once."""
-    loop = asyncio.get_running_loop()
+    """The first SIGTERM or Ctrl-C stops after the current step, saved, or at once where the stage has done none yet:
+    its engines may take minutes to start. The second ends the process at once.
+    """
+    loop, work = asyncio.get_running_loop(), asyncio.current_task()
     asked: list[bool] = []  # an alarm may have asked for the same, which is no first signal
 
     def request() -> None:
@@ -143,7 +155,11 @@ def _stop_on_signals(context: RunContext) -> None:
             raise KeyboardInterrupt
         asked.append(True)
         context.stop_requested = True
-        context.progress.message("stopping after this step; once more to stop at once")
+        if context.recorded or work is None:
+            context.progress.message("stopping after this step; once more to stop at once")
+        else:
+            context.progress.message("stopping")
+            work.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, request)

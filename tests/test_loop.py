@@ -319,7 +319,7 @@ async def test_draw_refused_by_the_engine_has_no_reward_and_no_loss() -> None:
     result = await loop.step(0)
     assert result.groups[0].scores[1] is None and None not in result.groups[0].scores[::2]
     assert result.batch is not None and len(result.batch) == 11
-    assert result.metrics["missing/rollout"] == 1.0
+    assert [result.metrics[f"missing/{name}"] for name in ("rollout", "share")] == pytest.approx([1 / 12] * 2)
 
 
 async def test_mask_truncated_keeps_the_score_and_drops_the_loss() -> None:

@@ -7,6 +7,7 @@ import inspect
 import itertools
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from raylign.config.build import part_config
@@ -27,6 +28,19 @@ def environment_class(node: Mapping[str, Any], allow: Sequence[str] = ()) -> typ
         )
         raise ConfigError([problem])
     return found
+
+
+def encodable(value: Any) -> Any:
+    """A message's text and nested values, half surrogates, which no tokenizer takes, replaced by U+FFFD."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if not _whole(value) else value
+    if isinstance(value, Mapping):
+        return {encodable(name): encodable(item) for name, item in value.items()}
+    return type(value)(map(encodable, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _whole(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 class EnvironmentHost:
@@ -104,7 +118,8 @@ class EnvironmentHost:
             raise EnvironmentLost(f"{self._name}: episode {episode} is not open here")
         try:
             found = method(world)
-            return await asyncio.wait_for(found, self._timeout_s) if inspect.isawaitable(found) else found
+            found = await asyncio.wait_for(found, self._timeout_s) if inspect.isawaitable(found) else found
+            return replace(found, messages=encodable(found.messages)) if isinstance(found, Observation) else found
         except TimeoutError:
             self._open.pop(episode, None)
             raise EnvironmentLost(f"{self._name}.{what} took more than {self._timeout_s:g} s") from None

@@ -33,7 +33,6 @@ class EnvironmentRows:
         first_seed: int | None = None  # None: drawn from the run's seed
         system: str = ""
         verifier: str = ""
-        allow: list[str] = field(default_factory=list)  # module prefixes, as a rule ${run.allow_targets}
 
         def __post_init__(self) -> None:
             if not self.environment:
@@ -59,7 +58,7 @@ class EnvironmentRows:
 
     def _first(self, env_seed: int) -> Observation:
         """What an instance shows first."""
-        world: Environment = build(self.config.environment, "data.generator.environment", self.config.allow)
+        world: Environment = build(self.config.environment, "data.generator.environment")
         prompt = Prompt(id="", messages=(), token_ids=np.zeros(0, np.int32), meta={"env_seed": env_seed})
         seen = _awaited(world.reset(prompt, 0))
         _awaited(world.close())

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 
 from raylign.actor_env import actor_env
 from raylign.actors.judge.endpoint import Endpoint
 from raylign.actors.judge.served import actor_name
 from raylign.actors.judge.worker import JudgeSpec, JudgeWorker
+from raylign.actors.ray_errors import cause_of
 from raylign.actors.rollout.engine import GIB, EngineSpec
 from raylign.config.schema import JudgeConfig
 from raylign.errors import EngineDeadError, RaylignError
@@ -96,10 +97,11 @@ class JudgeGroup:
     async def _started(self, index: int) -> None:
         try:
             await asyncio.wait_for(_resolve(self._actors[index].start.remote()), self._deadline_s)
-        except (RayActorError, RaylignError, TimeoutError) as error:
+        except (RayError, RaylignError, TimeoutError) as error:
             await self.close()
-            cause = str(error).strip().splitlines() or [f"no answer within {self._deadline_s:g} s"]
-            raise EngineDeadError(f"judge {self.name}: {cause[0]}; its log: {self._logs[index]}") from None
+            late = isinstance(error, TimeoutError) and not str(error)
+            cause = f"no answer within {self._deadline_s:g} s" if late else cause_of(error)
+            raise EngineDeadError(f"judge {self.name}: {cause}; its log: {self._logs[index]}") from None
 
     async def _close(self, actor: Any) -> None:
         with contextlib.suppress(RayActorError, RaylignError, TimeoutError):  # it is killed all the same

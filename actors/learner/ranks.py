@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from raylign.actor_env import actor_env
-from raylign.errors import LearnerError, RaylignError
+from raylign.actors.ray_errors import cause_of
+from raylign.errors import LearnerError, LoadError, RaylignError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -121,7 +122,8 @@ class RankGroup:
             where = "; ".join(self._where(rank) for rank in late)
             return LearnerError(f"{self.role}.{method} missed its deadline of {deadline:g} s on {where}")
         rank = min(failed, key=lambda index: (_echo(failed[index]), index))
-        return LearnerError(f"{self.role}.{method} failed on {self._where(rank)}: {_message(failed[rank])}")
+        kind = LoadError if method == "load" and _echo(failed[rank]) == 1 else LearnerError
+        return kind(f"{self.role}.{method} failed on {self._where(rank)}: {_message(failed[rank])}")
 
     def _where(self, rank: int) -> str:
         return f"rank {rank} of {self.ranks} (node {self._nodes[rank]}, log {self._logs[rank]})"
@@ -133,7 +135,7 @@ async def _result(reference: Any) -> Any:
 
 def _echo(error: BaseException | None) -> int:
     """0 for a death, 1 for an error of its own, 2 for an error that another rank's end may have caused."""
-    if isinstance(error, RayActorError):
+    if isinstance(error, (RayActorError, OutOfMemoryError)):
         return 0
     text = str(error).lower()
     return 2 if any(sign in text for sign in ("gloo", "nccl", "connection", "distbackenderror")) else 1
@@ -143,6 +145,5 @@ def _message(error: BaseException | None) -> str:
     if isinstance(error, RayTaskError):
         error = error.cause or error
     if isinstance(error, RayActorError):
-        reason = str(error).strip().splitlines()[-1:] or [""]
-        return f"the process died (killed, out of memory, or crashed in native code): {reason[0].strip()}"
-    return str(error)
+        return f"the process died (killed, out of memory, or crashed in native code): {cause_of(error)}"
+    return cause_of(error) if isinstance(error, RayError) else str(error)

@@ -31,6 +31,7 @@ from typing import Any
 import ray
 
 from raylign.actor_env import actor_env
+from raylign.actors.ray_errors import cause_of
 from raylign.actors.reward.outcome import Failed, FailureKind, Item, Outcome, describe_error
 from raylign.actors.reward.validate import SAMPLE, sample
 from raylign.actors.reward.worker import RewardWorker, WorkerReport
@@ -126,7 +127,7 @@ class RewardPool:
         except TimeoutError:
             return [f"gold() or wrong() took longer than {self.config.timeout_s:g} s"]
         except ray.exceptions.RayError as error:
-            return [f"gold() or wrong() ended the worker: {_cause(error)}"]
+            return [f"gold() or wrong() ended the worker: {cause_of(error)}"]
         outcomes = await asyncio.gather(*(self.submit(probe.item) for probe in found))
         for probe, rewards in zip(found, outcomes, strict=True):
             first = rewards[0]
@@ -306,7 +307,7 @@ class RewardPool:
         except TimeoutError as error:
             raise RewardError(f"reward {self.name}: no worker after {START_S:.0f} s; are its CPUs free?") from error
         except ray.exceptions.RayError as error:
-            raise RewardError(f"reward {self.name}: worker {slot.index} did not start: {_cause(error)}") from error
+            raise RewardError(f"reward {self.name}: worker {slot.index} did not start: {cause_of(error)}") from error
         return report
 
     def _replace_later(self, slot: _Slot) -> None:
@@ -329,13 +330,6 @@ class RewardPool:
             if not job.future.done():
                 job.future.set_exception(error)
         self._queue.clear()
-
-
-def _cause(error: BaseException) -> str:
-    """The message at the end of Ray's text, which begins with a traceback of another process."""
-    lines = str(error).strip().splitlines()
-    starts = [number for number, line in enumerate(lines) if line[:1].strip()]
-    return "\n".join(lines[starts[-1] :])
 
 
 async def _reply(reference: Any, seconds: float) -> Any:

@@ -11,7 +11,10 @@ from raylign.actors.reward.exact import ExactMatch
 from raylign.actors.reward.numeric import NumericAnswer
 from raylign.actors.reward.procedural import ProceduralScore
 from raylign.actors.reward.unit_tests import UnitTests
+from raylign.config.build import nearest
+from raylign.config.schema import Config as RunSettings
 from raylign.contracts import RewardFunction
+from raylign.errors import Problem
 from raylign.records import Prompt, Trajectory, Value
 
 VERIFIERS = ("gsm8k", "boxed_math", "reasoning_gym", "exact", "unit_tests")
@@ -34,6 +37,15 @@ class Verifier(RewardFunction):
         reasoning_gym: ProceduralScore.Config = field(default_factory=ProceduralScore.Config)
         exact: ExactMatch.Config = field(default_factory=ExactMatch.Config)
         unit_tests: UnitTests.Config = field(default_factory=UnitTests.Config)
+
+    @classmethod
+    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+        """`data.verifier` must name a verifier."""
+        name = cfg.data.verifier
+        if not name or name in VERIFIERS:
+            return []
+        why = f"is none of {', '.join(VERIFIERS)}, which {key} knows"
+        return [Problem(key="data.verifier", value=name, why=why, fix=f"{nearest(name, VERIFIERS)} Empty: by the data")]
 
     def __init__(self, config: Config) -> None:
         # All are made here, in the zygote, so that no verdict's deadline pays for an import.

@@ -71,7 +71,7 @@ class EngineSpec:
             template_args=model.template_args,
             fresh=rollout.past is Past.fresh,
             # bf16 rounds by some 2e-3; in fp32 a gap far below the alarm already means stale weights.
-            max_gap=min(rollout.gap_alarm, FLOAT32_GAP) if model.dtype == "float32" else rollout.gap_alarm,
+            max_gap=min(rollout.max_publish_gap, FLOAT32_GAP) if model.dtype == "float32" else rollout.max_publish_gap,
         )
 
 

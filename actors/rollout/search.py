@@ -48,7 +48,6 @@ class Search(MultiTurn):
         released_score: bool = False  # the game's raw reward whatever `scorer` says, illegal turns out (released code)
         noise: Noise = Noise.fresh
         simulations: int = 1  # of each candidate under fresh noise; their scores are averaged
-        allow: list[str] = field(default_factory=list)  # module prefixes, as a rule ${run.allow_targets}
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -61,7 +60,7 @@ class Search(MultiTurn):
         """Raises ConfigError on a scorer that is none."""
         super().__init__(config, environments)
         self.config: Search.Config = config
-        self.scorer: TurnScorer = build(config.scorer, "rollout.strategy.scorer", config.allow)
+        self.scorer: TurnScorer = build(config.scorer, "rollout.strategy.scorer")
         if config.released_score:
             self.scorer = TurnReward(TurnReward.Config(flag="game_reward", invalid=-1e6))
 

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import ObjectLostError, RayActorError
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError
 
 from raylign.actor_env import actor_env
+from raylign.actors.ray_errors import born_dead, cause_of
 from raylign.actors.rollout.worker import RolloutWorker, WorkerSpec
 from raylign.contracts import WeightUpdate
 from raylign.errors import EngineDeadError
 
-DEATHS = (RayActorError, ObjectLostError, EngineDeadError)  # what a caller sees when a worker is gone
+DEATHS = (RayActorError, ObjectLostError, OutOfMemoryError, EngineDeadError)  # what a caller sees when a worker is gone
 CLOSE_S = 5.0
 
 
@@ -87,6 +88,7 @@ class Slot:
         if self._building is not None:
             self._building.cancel()
             await asyncio.gather(self._building, return_exceptions=True)
+            self._kill()  # it has nothing to end in order
         if self._actor is None:
             return
         try:
@@ -108,7 +110,7 @@ class Slot:
                         self.report = await self._within(self._actor.update.remote(given), "update")
                     return
                 except DEATHS as cause:
-                    self._bury(cause)
+                    self._bury(cause, starting=self.weights is None)
         except Exception as cause:
             self._kill()  # a worker that never became ready must not pass for one that serves
             self._failure = EngineDeadError(cause_of(cause))
@@ -130,9 +132,9 @@ class Slot:
         )
         return actor_class.remote(spec)
 
-    def _bury(self, cause: BaseException) -> None:
+    def _bury(self, cause: BaseException, starting: bool = False) -> None:
         self._kill()
-        if self.restarts >= self._max_restarts:
+        if self.restarts >= self._max_restarts or (starting and born_dead(cause)):
             self._failure = EngineDeadError(cause_of(cause))
         else:
             self.restarts += 1
@@ -164,12 +166,6 @@ def serving(slots: Sequence[Slot]) -> list[Slot]:
     for slot in slots:
         slot.check()
     return [slot for slot in slots if slot.alive] or list(slots)
-
-
-def cause_of(error: BaseException) -> str:
-    """The first line that tells a person why an actor died."""
-    text = str(getattr(error, "cause", None) or error).strip()
-    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
 
 
 async def _resolve(reference: Any) -> Any:

@@ -153,9 +153,15 @@ class RolloutWorker:
                     deliver(Scored(task=index, trajectory=_refused(task, found.sample_index), error=found.reason))
                 else:
                     deliver(Scored(task=index, trajectory=found))
-        except RequestError as error:
+        except EngineDeadError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a strategy, world or template may raise anything: it costs this task
+            known = isinstance(error, RequestError)
+            if not known:
+                traceback.print_exception(error)
+            reason = str(error) if known else f"{type(error).__name__}: {error}"
             for draw in sorted(left):
-                deliver(Scored(task=index, trajectory=_refused(task, draw), error=str(error)))
+                deliver(Scored(task=index, trajectory=_refused(task, draw), error=reason))
 
     async def _guard(self, work: Awaitable[T]) -> T:
         """The result of some work; every failure as a plain error, and a dead engine as the end of this process."""

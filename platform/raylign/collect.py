@@ -16,6 +16,8 @@ from raylign.contracts import RewardPools, RolloutPool, RolloutTask, Scored
 from raylign.errors import EngineDeadError, RewardError
 from raylign.records import Absent, Float32s, Group, Missing, Reward, Trajectory, Value, sample_from
 
+DRAWN, NEIGHBOUR = "rollout", "neighbour"  # under these names a failed draw and the rest of its group are missing
+
 
 @dataclass(slots=True)
 class Collected:
@@ -79,16 +81,39 @@ async def collect(
 
 
 def refuse_missing(groups: Sequence[Group], limits: Mapping[str, float]) -> None:
-    """Raise RewardError when a reward is missing more often than its `max_missing` allows."""
+    """Raise RewardError when a reward is missing, or a draw has failed (the name `DRAWN`), more often than allowed."""
+    trajectories = [t for group in groups for t in group.trajectories]
     for name, limit in limits.items():
-        rewards = _asked([t for group in groups for t in group.trajectories], name)
-        missing = [reward for reward in rewards if isinstance(reward, Missing)]
-        if rewards and len(missing) > limit * len(rewards):
-            common, count = Counter(reward.reason for reward in missing).most_common(1)[0]
+        asked = _asked(trajectories, name)
+        reasons = [reward.reason for reward in asked if isinstance(reward, Missing)]
+        if reasons and len(reasons) > limit * len(asked):
+            common, count = Counter(reasons).most_common(1)[0]
+            what = "the draw failed" if name == DRAWN else f"reward {name} is missing"
+            fix = "rollout.max_missing" if name == DRAWN else f"mend the reward, or raise rewards.{name}.max_missing"
+            fix = f"mend the cause, or raise {fix}" if name == DRAWN else fix
             raise RewardError(
-                f"reward {name} is missing for {len(missing)} of {len(rewards)} trajectories (limit {limit:.0%}); "
-                f"{count} times: {common}; fix: mend the reward, or raise rewards.{name}.max_missing"
+                f"{what} for {len(reasons)} of {len(asked)} trajectories (limit {limit:.0%}); "
+                f"{count} times: {common}; fix: {fix}"
             )
+
+
+def most_common_reason(groups: Sequence[Group]) -> str:
+    """``NAME: REASON (N times)`` of what is missing most often; a neighbour's failed draw is no reason of its own."""
+    counted = _missing(groups)
+    own = Counter({text: count for text, count in counted.items() if not text.startswith(f"{NEIGHBOUR}: ")})
+    if not counted:
+        return "nothing is missing"
+    text, count = (own or counted).most_common(1)[0]
+    return f"{text} ({count} times)"
+
+
+def row_places(groups: Sequence[Group], unscored: bool = False) -> list[tuple[int, int]]:
+    """(group, trajectory) of each row of `rows_of`."""
+    return [
+        (number, index)
+        for number, group in enumerate(groups)
+        for index in (range(len(group.trajectories)) if unscored else group.valid)
+    ]
 
 
 def rows_of(groups: Sequence[Group], mask_truncated: bool = False, unscored: bool = False) -> tuple[Columns, Float32s]:
@@ -98,21 +123,22 @@ def rows_of(groups: Sequence[Group], mask_truncated: bool = False, unscored: boo
     unscored: rows of trajectories without a score too, with score NaN.
     """
     samples, scores = [], []
+    places = row_places(groups, unscored)
     by_turn = any(
         turn.reward is not None or len(t.turns) > 1 for g in groups for t in g.trajectories for turn in t.turns
     )
     fresh = any(turn.fresh for group in groups for t in group.trajectories for turn in t.turns)
-    for number, group in enumerate(groups):
-        for index in range(len(group.trajectories)) if unscored else group.valid:
-            trajectory = group.trajectories[index]
-            turn_scores = group.turn_scores[index] if group.turn_scores else None
-            finer = by_turn or bool(group.turn_scores)
-            sample = sample_from(trajectory, group.prompt, number, turn_scores, finer, fresh=fresh)
-            if mask_truncated and trajectory.truncated:
-                sample = replace(sample, weight=np.zeros_like(sample.weight))
-            samples.append(sample)
-            score = group.scores[index]
-            scores.append(float("nan") if score is None else score)
+    for number, index in places:
+        group = groups[number]
+        trajectory = group.trajectories[index]
+        turn_scores = group.turn_scores[index] if group.turn_scores else None
+        finer = by_turn or bool(group.turn_scores)
+        sample = sample_from(trajectory, group.prompt, number, turn_scores, finer, fresh=fresh)
+        if mask_truncated and trajectory.truncated:
+            sample = replace(sample, weight=np.zeros_like(sample.weight))
+        samples.append(sample)
+        score = group.scores[index]
+        scores.append(float("nan") if score is None else score)
     return Columns.from_samples(samples), np.array(scores, np.float32)
 
 
@@ -130,12 +156,15 @@ def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
             of_domain = [group for group in groups if group.prompt.domain == domain]
             found = _rewards_of(of_domain) | _mean_length(of_domain)
             metrics |= {f"{name}/{domain}": value for name, value in found.items()}
-    for name in sorted({name for t in trajectories for name in t.rewards}):
+    for name in sorted({DRAWN, *(name for t in trajectories for name in t.rewards)}):
         rewards = _asked(trajectories, name)
         if rewards:
             metrics[f"missing/{name}"] = float(np.mean([isinstance(reward, Missing) for reward in rewards]))
     metrics |= _rewards_of(groups) | _mean_length(groups)
-    scores = [score for group in groups for score in group.scores if score is not None]
+    judged = [score for group in groups for score in group.scores]
+    scores = [score for score in judged if score is not None]
+    if judged:
+        metrics["missing/share"] = 1.0 - len(scores) / len(judged)
     if scores:
         metrics |= {"reward/mean": float(np.mean(scores)), "reward/std": float(np.std(scores))}
     lengths = [t.response_length for t in trajectories]
@@ -147,9 +176,10 @@ def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
     return metrics
 
 
-def _asked(trajectories: Sequence[Trajectory], name: str) -> list[Reward]:
-    """A reward of those trajectories to which it applies."""
-    return [t.rewards[name] for t in trajectories if name in t.rewards and not isinstance(t.rewards[name], Absent)]
+def _asked(trajectories: Sequence[Trajectory], name: str) -> list[Reward | None]:
+    """A reward of those trajectories to which it applies; under the names of failed draws, of all trajectories."""
+    rewards = [t.rewards.get(name) for t in trajectories if name in (DRAWN, NEIGHBOUR) or name in t.rewards]
+    return [reward for reward in rewards if not isinstance(reward, Absent)]
 
 
 def _mean_length(groups: Sequence[Group]) -> dict[str, float]:
@@ -203,11 +233,11 @@ class _RewardJobs:
     def refuse(self, item: Scored) -> None:
         """The engine would not sample this draw: no text to judge, so its reward is missing, not 0."""
         self._refused.add(item.task)
-        self._single[item.task, item.trajectory.sample_index] = _done({"rollout": Missing(reason=item.error)})
+        self._single[item.task, item.trajectory.sample_index] = _done({DRAWN: Missing(reason=item.error)})
 
     def whole(self, task: int, trajectories: Sequence[Trajectory]) -> None:
         if task in self._refused:
-            refusal = {"rollout": Missing(reason="a sample of the group could not be drawn")}
+            refusal = {NEIGHBOUR: Missing(reason="a sample of the group could not be drawn")}
             self._group[task] = _done([refusal] * len(trajectories))
             return
         call = self._rewards.score_group(self._tasks[task].prompt, trajectories)

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+OUT_OF_MEMORY = (
+    "the machine ran out of memory and Ray ended a process; fix: fewer or smaller workers (rollout.workers, "
+    "rollout.kv_cache_gb, learner.ranks, rewards.NAME.workers), or a machine with more memory"
+)
+
 
 def no_space(place: object, free: int | None = None) -> str:
     """What is said of a full disk, wherever it is met. free: bytes that are left."""
@@ -63,6 +68,10 @@ class EngineDeadError(RaylignError):
 
 class LearnerError(RaylignError):
     """A learner rank failed or missed its deadline; the group is dead and must be restarted."""
+
+
+class LoadError(LearnerError):
+    """A model could not be made of its files or settings: the next try would fail the same way."""
 
 
 class CheckpointError(RaylignError):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from raylign.collect import collect, reward_metrics
+from raylign.collect import collect, most_common_reason, refuse_missing, reward_metrics
 from raylign.contracts import RewardPools, RewardShaper, RolloutPool, RolloutTask, Sampling
+from raylign.errors import DataError, RewardError
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Group, Prompt
 
@@ -29,7 +30,7 @@ class Evaluation:
 
     @property
     def score(self) -> float:
-        """Mean score; NaN when nothing could be measured."""
+        """Mean score."""
         return self.metrics["eval/score"]
 
 
@@ -47,16 +48,23 @@ class Evaluator:
     sampling: Sampling
     seed: int
     stall_s: float = 1800.0
+    missing_limits: Mapping[str, float] = field(default_factory=dict)  # see `refuse_missing`
 
     async def run(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
-        """Sample every prompt `samples` times and score it. greedy: temperature 0 (then samples should be 1)."""
+        """Sample every prompt `samples` times and score it. greedy: temperature 0 (then samples should be 1).
+
+        Raises DataError without prompts, RewardError when too much is missing, or everything.
+        """
         tasks = [
             RolloutTask(
                 prompt=prompt, n=samples, sampling=self.sampling, run_seed=self.seed, greedy=greedy, training=False
             )
             for prompt in prompts
         ]
+        if not tasks:
+            raise DataError("there is no prompt to evaluate on; fix: set data.holdout, data.eval_path or the split")
         found = await collect(tasks, self.rollouts, self.rewards, self.stall_s)
+        refuse_missing(found.groups, self.missing_limits)
         plain = WeightedSum(WeightedSum.Config(), self.weights, self.sampling.max_tokens).shape(found.groups)
         groups = [
             replace(group, scores=unshaped.scores)
@@ -64,10 +72,15 @@ class Evaluator:
         ]
         scored = [[score for score in group.scores if score is not None] for group in groups]
         measured = [scores for scores in scored if scores]
+        if not measured:
+            raise RewardError(
+                f"none of {len(tasks) * samples} answers could be scored: {most_common_reason(groups)}; "
+                "fix: mend the cause"
+            )
         metrics = {f"eval/{name}": value for name, value in reward_metrics(groups).items()}
         metrics |= {
-            "eval/score": float(np.mean([np.mean(scores) for scores in measured])) if measured else float("nan"),
-            "eval/best": float(np.mean([max(scores) for scores in measured])) if measured else float("nan"),
+            "eval/score": float(np.mean([np.mean(scores) for scores in measured])),
+            "eval/best": float(np.mean([max(scores) for scores in measured])),
             "eval/prompts": float(len(measured)),
         }
         return Evaluation(metrics=metrics, groups=groups)

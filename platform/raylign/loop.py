@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from raylign.collect import Collected, refuse_missing, reward_metrics, rows_of
+from raylign.collect import Collected, refuse_missing, reward_metrics, row_places, rows_of
 from raylign.columns import Columns
 from raylign.contracts import (
     Credit,
@@ -86,6 +86,7 @@ class StepResult:
     groups: list[Group]
     batch: Columns | None  # None when no group was left to learn from
     metrics: dict[str, float]
+    rows: list[tuple[int, int]] = field(default_factory=list)  # (group, trajectory) of each row of the batch
 
 
 class Loop:
@@ -169,7 +170,7 @@ class Loop:
             "tokens/sampled": float(collected.tokens),
             "tokens/per_second": collected.tokens / max(clock.total, 1e-9),
         }
-        return StepResult(groups=kept, batch=batch, metrics=metrics)
+        return StepResult(groups=kept, batch=batch, metrics=metrics, rows=row_places(kept, unscored=not scored))
 
     async def _groups(self, step: int) -> tuple[Collected, dict[str, float]]:
         """Shaped and selected groups of one step; with dynamic sampling, only groups whose scores differ, refilled if

@@ -19,7 +19,14 @@ IDENTITY = "identity.json"
 FINISHED = "finished.json"
 LOCK = ".lock"
 FULL_MB = 16  # less than this is a full disk
-UNESSENTIAL = ("run", "cluster", "telemetry", "sweep", "alarms")  # may differ between a run and its resumption
+UNESSENTIAL = (
+    "run",
+    "cluster",
+    "telemetry",
+    "sweep",
+    "alarms",
+    "frozen",
+)  # may differ between a run and its resumption
 SIZES = ("ranks", "workers", "cpus", "gpus", "max_restarts")  # of a role: may grow or shrink with the cluster
 ROLES, NAMED_ROLES = ("rollout", "learner", "critic", "environment"), ("scorers", "rewards", "judges")
 
@@ -42,8 +49,11 @@ class RunFolder:
         Raises RunError when it is in use, finished (explicit run.dir), or belongs to another configuration.
         """
         path, identity = _choose(cfg, resolved), identity_of(resolved)
-        path.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = _lock(path)
+        except OSError as cause:
+            raise RunError(f"run.dir = {path} cannot be used: {cause.strerror}; fix: name another folder") from cause
         known = path / IDENTITY
         resumed = known.exists()
         if cfg.run.resume is Resume.must and not resumed:

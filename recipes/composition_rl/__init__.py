@@ -18,14 +18,18 @@ Needs       prompts with a verifiable answer, rollout workers, a rule verifier, 
 
 Command     raylign train recipe=composition_rl scale=tiny
             raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen3-4B-Base data.path=math12k.jsonl
-Curriculum  source.curriculum='{depths: [1, 2, 3], trigger: either}' stages.rl.eval_every=10
-LLM set     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen2.5-32B-Instruct data.path=math12k.jsonl
-            '~stages.before' '~stages.rl' '~stages.after' rollout.sampling.temperature=0.1 rollout.sampling.top_p=0.7
-            'stages.compose={_target_: raylign.recipes.composition_rl.ComposeSet}' rollout.sampling.max_tokens=4096
-            'rollout.strategy={_target_: raylign.recipes.composition_rl.ComposeRollout}'
+Curriculum  raylign train recipe=composition_rl scale=tiny stages.rl.eval_every=10 \\
+                'source.curriculum={depths: [1, 2, 3], trigger: either}'
+LLM set     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen2.5-32B-Instruct \\
+                data.path=math12k.jsonl '~stages.before' '~stages.rl' '~stages.after' \\
+                rollout.sampling.temperature=0.1 rollout.sampling.top_p=0.7 rollout.sampling.max_tokens=4096 \\
+                'stages.compose={_target_: raylign.recipes.composition_rl.ComposeSet}' \\
+                'rollout.strategy={_target_: raylign.recipes.composition_rl.ComposeRollout}'
             and then the command above with source.path=<run folder>/stages/compose/composed.jsonl
-Screening   'stages.screen={_target_: raylign.recipes.composition_rl.Screen}' keeps the seeds that a strong model solves
-            at least once in 8 (the paper's physics pool), or with at_least=8 those that the policy always solves
+Screening   raylign train recipe=composition_rl scale=tiny \\
+                '+stages.screen={_target_: raylign.recipes.composition_rl.Screen}'
+            keeps the seeds that a strong model solves at least once in 8 (the paper's physics pool), or with at_least=8
+            those that the policy always solves
 Ablations   source.linked=false (plain concatenation), source.first_size=500 source.last_size=500 (small seed sets)
 Elsewhere   any RL recipe takes the source by `source={_target_: raylign.recipes.composition_rl.CompositionSource}`
 

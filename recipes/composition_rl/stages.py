@@ -13,6 +13,7 @@ import numpy as np
 from raylign.config.build import build
 from raylign.config.schema import Node, SamplingConfig
 from raylign.contracts import Policy, RolloutTask, Scored
+from raylign.environment import Environments
 from raylign.errors import DataError
 from raylign.recipes.composition_rl.chains import Slots, SurrogateSet
 from raylign.recipes.composition_rl.drive import Ask, compose_async
@@ -169,6 +170,7 @@ class ComposeSet:
         )
         context.begin(self.name, -(-len(chains) // BATCH), 0)
         made: list[Problem] = []
+        step, metrics = 0, dict[str, float]()
         reasons: Counter[str] = Counter()
         for step, start in enumerate(range(0, len(chains), BATCH), 1):
             numbers = range(start, min(start + BATCH, len(chains)))
@@ -179,9 +181,15 @@ class ComposeSet:
             metrics = {f"composer/rejected/{name}": count / asked for name, count in sorted(reasons.items())}
             metrics |= {"composer/asked": float(asked), "composer/yield": len(made) / asked}
             context.record(self.name, step, metrics)
+        if not made:
+            common, count = reasons.most_common(1)[0] if reasons else ("no chain was asked for", 0)
+            raise DataError(
+                f"stages.{self.name} composed none of {len(chains)} chains; {count} times: {common}; fix: take a "
+                "stronger model.path, other seeds (data.path), or the rules alone (SymbolicComposer)"
+            )
         path = context.folder.stage(self.name) / config.output
         write_rows(Path(path), sorted(made, key=lambda problem: problem.id))
-        return {"set": str(path), "metrics": metrics}
+        return {"set": str(path), "steps": step, "metrics": metrics}
 
 
 class ComposeRollout:
@@ -198,7 +206,8 @@ class ComposeRollout:
         retries: int = 2
         timeout_s: float = 5.0  # of one generated program
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, environments: Environments | None = None) -> None:
+        """`environments` is what every strategy gets; a composer acts in none."""
         self.config = config
         self._sandbox = Sandbox(config.timeout_s)
         self._composer = LlmComposer(LlmComposer.Config(retries=config.retries))
@@ -275,7 +284,9 @@ def _task(context: RunContext, pool: Pool, seeds: Sequence[Problem]) -> RolloutT
 def _sort(finished: Sequence[Scored], made: list[Problem], reasons: Counter[str]) -> None:
     for item in finished:
         payload = item.trajectory.payload
-        if "chain" in payload:
+        if item.error:  # no reply at all
+            reasons[item.error] += 1
+        elif "chain" in payload:
             made.append(Problem.from_record(payload["chain"]))
         else:
             reasons[payload["rejected"]] += 1

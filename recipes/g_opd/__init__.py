@@ -16,8 +16,13 @@ several routed by domain, a reference unless lambda = 1, learner; a verifier for
 only for context distillation from critiques.
 
 Command: ``raylign train recipe=g_opd scale=tiny``; gpu and above also ``scorers.teacher.path=… data.path=…``
-Several teachers: ``~scorers.teacher scorers.math={stream: teacher_logprob, path: …, domain: math} scorers.code={…}``
-with ``data.domain_key=extra_info.opd_teacher`` for the released data's labels
+Several teachers (the domain's column is that of the released data)::
+
+    raylign train recipe=g_opd scale=node model.path=Qwen/Qwen3-4B data.path=prompts.jsonl \
+        data.domain_key=extra_info.opd_teacher '~scorers.teacher' \
+        '+scorers.math={stream: teacher_logprob, path: Qwen/Qwen3-8B, domain: math}' \
+        '+scorers.code={stream: teacher_logprob, path: Qwen/Qwen3-14B, domain: code}'
+
 Domain teachers: ``recipe=grpo stages.rl.prompts_per_step=128 learner.optim.lr=1e-6`` from the student's start, groups
 of 8, 500 steps (mathematics) or 300 (code)
 Strong to weak: ``stages.distill.steps=100``, with reward correction ``scorers.reference.path=<the teacher's own base>``

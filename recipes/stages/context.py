@@ -19,6 +19,7 @@ from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
 from raylign.chat.template import ChatTemplate
+from raylign.collect import DRAWN
 from raylign.columns import Columns
 from raylign.config.build import build
 from raylign.config.schema import (
@@ -35,9 +36,10 @@ from raylign.contracts import RewardShaper, Sampling, StreamScorer
 from raylign.data.prompts import PromptSet, load_prompts, refuse_doubts
 from raylign.errors import ConfigError, LearnerError, Problem, RunError
 from raylign.evaluate import Evaluation, Evaluator
-from raylign.models.tiny import build_tiny_model
+from raylign.models.tiny import build_tiny_model, model_cache
 from raylign.models.tokenizer import load_tokenizer
 from raylign.placement import Placement
+from raylign.recipes.stages.outcome import refuse_lost
 from raylign.records import Group, Prompt
 from raylign.run_folder import RunFolder
 from raylign.telemetry.alarms import Alarms
@@ -67,8 +69,9 @@ class RunContext:
         self.placement = placement
         self.alarms = Alarms(cfg.alarms)
         self.stop_requested = False
+        self.recorded = False  # any step of the present stage: before the first a stop costs nothing
         self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
-        self.model_path = cfg.model.path or str(build_tiny_model(cfg.model.tiny))
+        self.model_path = cfg.model.path or str(build_tiny_model(cfg.model.tiny, model_cache(cfg.run.cache_dir)))
         self.start_model = self.model_path
         self.tokenizer = load_tokenizer(self.model_path, cfg.model.trust_remote_code)
         self._rollouts: VllmRolloutPool | None = None
@@ -123,13 +126,17 @@ class RunContext:
         metrics: Mapping[str, float],
         groups: Sequence[Group] = (),
         batch: Columns | None = None,
+        *,
+        rows: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Write down step number `step` (from 1) of a stage, show it, and raise the alarms that it gives cause for."""
+        """Write down step `step` (from 1) of a stage, show it, raise its alarms. rows: as `Recorder.rollouts`."""
         metrics = {**metrics, **self._workers(stage)}
         self.recorder.metrics(self.first_step + step, metrics, stage)
         if groups:
-            self.recorder.rollouts(self.first_step + step, groups, batch, stage=stage)
+            self.recorder.rollouts(self.first_step + step, groups, batch, rows, stage)
         self.progress.step(step, metrics)
+        self.recorded = True
+        refuse_lost(stage, step, metrics)
         for alarm in self.alarms.step(metrics):
             self.recorder.event("alarm", stage=stage, stage_step=step, **alarm.fields())
             self.progress.message(str(alarm))
@@ -231,6 +238,7 @@ class RunContext:
             sampling=self.sampling if sampling is None else sampling_of(sampling),
             seed=self.cfg.seed,
             stall_s=self.cfg.run.stall_s,
+            missing_limits=self.missing_limits,
         )
         return await evaluator.run(prompts, samples, greedy)
 
@@ -335,6 +343,12 @@ class RunContext:
         judges = self._judges.values()
         groups = (self._rollouts, self._environments, self._rewards, *scorers, *self._learners.values(), *judges)
         await asyncio.gather(*(group.close() for group in groups if group is not None), return_exceptions=True)
+
+    @property
+    def missing_limits(self) -> dict[str, float]:
+        """Share of failed draws, and of missing values of each reward, that a step or an evaluation may have."""
+        limits = {name: reward.max_missing for name, reward in self.cfg.rewards.items()}
+        return {DRAWN: self.cfg.rollout.max_missing, **limits}
 
     @property
     def log_dir(self) -> Path:

@@ -6,8 +6,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import SamplingConfig
 from raylign.data.prompts import Split
+from raylign.errors import Problem
 from raylign.recipes.stages.context import RunContext
 
 
@@ -39,6 +41,15 @@ class Evaluate:
     def roles(cls, config: Config) -> frozenset[str]:
         """Nothing learns here."""
         return frozenset({"rollout", "rewards"})
+
+    @classmethod
+    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+        """There must be prompts to ask."""
+        if config.split is Split.train or cfg.data.holdout or cfg.data.eval_path:
+            return []
+        why = f"{key} scores held-out prompts and there are none"
+        fix = f"set data.holdout=128, data.eval_path=FILE, or {key}.split=train"
+        return [Problem(key="data.holdout", value="0", why=why, fix=fix)]
 
     def __init__(self, config: Config, name: str) -> None:
         self.config = config

@@ -16,7 +16,7 @@ from raylign.config.parts import reads_scores
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import Node, SamplingConfig
 from raylign.data.prompts import Split
-from raylign.errors import DataError, LearnerError, Problem
+from raylign.errors import DataError, LearnerError, LoadError, Problem, RewardError
 from raylign.loop import Loop, LoopSettings, Parts
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.records import Prompt
@@ -116,6 +116,8 @@ class Rl:
                 finally:
                     await loop.feed.close()
                 break
+            except LoadError:
+                raise  # the same files fail the same way
             except LearnerError as error:
                 check_space(folder)
                 deaths += 1
@@ -124,6 +126,12 @@ class Rl:
                 context.recorder.event("learner_restarted", stage=self.name, deaths=deaths, cause=str(error))
                 context.progress.message(f"a learner died and is restarted from the last checkpoint: {error}")
                 await context.end_learners()
+        if loop.version == 0:
+            raise RewardError(
+                f"{self.name}: none of {self.config.steps} steps left a group to learn from, the model is as it was; "
+                "fix: see groups/* and missing/* in metrics.jsonl: prompts that are always or never solved teach "
+                "nothing"
+            )
         await loop.parts.learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=True)
         return {"model": str(folder / "model"), "steps": self.config.steps, "metrics": {}}
@@ -140,7 +148,8 @@ class Rl:
                 loop.on_phase(step, "evaluate")
                 metrics |= await self.evaluate(context)
                 loop.parts.source.evaluated(metrics)
-            context.record(self.name, step + 1, metrics, result.groups, self._with_gaps(loop, result.batch))
+            batch = self._with_gaps(loop, result.batch)
+            context.record(self.name, step + 1, metrics, result.groups, batch, rows=result.rows)
             last, stop = step + 1 == self.config.steps, context.stop_requested
             every = context.cfg.run.save_every
             if stop or last or (every and (step + 1) % every == 0):
@@ -179,18 +188,19 @@ class Rl:
         credit = context.part("credit", self.config.credit or cfg.credit)
         objective = context.part("objective", objective_node)
         needs = credit.needs | objective.needs
+        prompts = self._prompts(context)  # what is wrong with the data is told before anything starts
         rollouts, rewards, learner, critic, scorers = await asyncio.gather(
             context.rollouts(),
             context.rewards(),
             context.learner(cfg.learner.optim, updates),
             context.critic(updates) if "value" in needs else _nothing(),
-            context.scorers(needs, self._prompts(context)),
+            context.scorers(needs, prompts),
         )
         return Parts(
             source=context.part(
                 "source",
                 self.config.source or cfg.source,
-                prompts=self._prompts(context),
+                prompts=prompts,
                 seed=cfg.seed,
                 tokenizer=context.template,
             ),
@@ -223,7 +233,7 @@ class Rl:
             seed=cfg.seed,
             sampling=context.sampling,
             critic_warmup=cfg.critic.warmup_steps,
-            missing_limits={name: reward.max_missing for name, reward in cfg.rewards.items()},
+            missing_limits=context.missing_limits,
             stall_s=cfg.run.stall_s,
             **{name: own[name] for name in (*shared, *sampling)},  # type: ignore[index,call-overload,arg-type]
         )

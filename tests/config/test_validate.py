@@ -12,6 +12,7 @@ import pytest
 from raylign.config.compose import compose
 from raylign.config.describe import choices, describe
 from raylign.config.schema import Config
+from raylign.data.source import DatasetSource
 from raylign.errors import ConfigError, Problem
 from raylign.models.facts import model_facts
 
@@ -130,7 +131,7 @@ class Wanted:
     size: int = 3
 
 
-class Picky:
+class Picky(DatasetSource):
     """A part that checks itself against the run."""
 
     Config = Wanted

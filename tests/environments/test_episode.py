@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from raylign.actors.environments.episode import EnvironmentCounters, Episode, EpisodeDiverged
 from raylign.actors.environments.host import EnvironmentHost
 from raylign.actors.environments.rows import EnvironmentRows
+from raylign.config.build import allowed
 from raylign.environment import Observation
 from raylign.errors import ConfigError, EnvironmentLost
 from raylign.records import Prompt
@@ -153,9 +154,8 @@ def test_what_is_no_environment_is_refused() -> None:
 
 
 def test_rows_are_the_first_observations() -> None:
-    config = EnvironmentRows.Config(
-        environment={"_target_": "worlds.Dice"}, first_seed=5, system="Roll.", allow=["worlds."]
-    )
+    config = EnvironmentRows.Config(environment={"_target_": "worlds.Dice"}, first_seed=5, system="Roll.")
+    allowed(["worlds."])
 
     async def inside_a_loop() -> list[Any]:
         return list(EnvironmentRows(config).rows(3, seed=1))

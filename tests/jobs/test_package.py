@@ -107,7 +107,7 @@ def test_no_job_server(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 def test_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text('{"question": "1+1", "answer": "2"}\n')
-    checked = check_for_cluster(["recipe=grpo", "data.path=rows.jsonl", "data.holdout=0", "run.dir=/shared/a"])
+    checked = check_for_cluster(["recipe=grpo", "data.path=rows.jsonl", "data.holdout=1", "run.dir=/shared/a"])
     assert checked.overrides[-1] == "cluster.address=auto" and checked.files == ("rows.jsonl",)
     job = make_job(checked, Baggage(environment={"HF_HOME": "/shared/hf"}), tmp_path / "staging")
     assert job.entrypoint.startswith("exec python -m raylign.cli train recipe=grpo")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from raylign.chat.template import ChatTemplate
+from raylign.config.build import build
 from raylign.config.compose import compose
 from raylign.contracts import Completion, RolloutTask, Sampling
 from raylign.errors import CheckpointError, ConfigError, DataError
@@ -396,7 +397,8 @@ async def test_composing_is_an_episode_of_a_policy(tokenizer: Any) -> None:
                 text=REPLIES[step],
             )
 
-    strategy = ComposeRollout(ComposeRollout.Config())
+    node = {"_target_": f"{ComposeRollout.__module__}.ComposeRollout"}
+    strategy = build(node, "rollout.strategy", environments=None)  # as `RolloutWorker` makes every strategy
     asked = Prompt(
         id="p", messages=(), token_ids=np.array([1], np.int32), meta={"chain": [FIRST.record(), SECOND.record()]}
     )

@@ -78,11 +78,10 @@ def test_every_search_goes_with_every_world(world: str, search: str) -> None:
 
 def test_the_digests_values_are_the_defaults() -> None:
     cfg = compose(["recipe=tsr", "scale=node"], validated=False).config
-    assert cfg.rollout.strategy | {"allow": []} == {
+    assert cfg.rollout.strategy == {
         "_target_": "raylign.actors.rollout.beam.Beam",
         "max_turns": 5,
         "noise": "live",
-        "allow": [],
     }
     beam = Beam.Config()
     assert (beam.candidates, beam.width) == (4, 2)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raylign.collect import row_places
 from raylign.columns import Columns
 from raylign.config.schema import TelemetryConfig
 from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value, sample_from
@@ -170,7 +171,7 @@ def record_run(
         }
         recorder.metrics(step + 2, numbers, "rl")
         group = dialogue(tokenizer, step) if step % 10 == 0 else plain_group(step + 1, samples, tokenizer)
-        recorder.rollouts(step + 2, [group], batch_of(group), stage="rl")
+        recorder.rollouts(step + 2, [group], batch_of(group), row_places([group]), "rl")
         if alarm and step == steps // 2:
             text, hint = "entropy is 0.6, 50.00% of its start, 1.1", "samples become alike"
             recorder.event("alarm", stage="rl", alarm="entropy_collapse", metric="entropy", text=text, hint=hint)

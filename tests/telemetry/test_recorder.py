@@ -14,6 +14,7 @@ import orjson
 import pytest
 import yaml
 
+from raylign.collect import row_places, rows_of
 from raylign.columns import Columns
 from raylign.config.schema import TelemetryConfig
 from raylign.records import Group, Value, sample_from
@@ -49,7 +50,7 @@ def test_rollouts_hold_everything(tmp_path: Path, a_group: Groups) -> None:
     group = a_group()
     batch = Columns.from_samples([sample_from(group.trajectories[i], group.prompt, 0) for i in group.valid])
     advantage = np.where(batch["loss_mask"], np.where(batch.row_of_token == 0, 1.0, -1.0), 0).astype(np.float32)
-    path = recorder.rollouts(12, [group], batch.with_streams(advantage=advantage), stage="rl")
+    path = recorder.rollouts(12, [group], batch.with_streams(advantage=advantage), row_places([group]), "rl")
     assert path.name == "step_000012.jsonl"
     first, missing, last = lines(path)
     assert first["rewards"] == {"correct": {"score": 1.0}} and first["score"] == 1.0 and first["advantage"] == 1.0
@@ -62,12 +63,22 @@ def test_rollouts_hold_everything(tmp_path: Path, a_group: Groups) -> None:
     recorder.close()
 
 
+def test_a_row_without_a_score_keeps_what_a_credit_that_reads_none_gave_it(tmp_path: Path, a_group: Groups) -> None:
+    recorder, group = Recorder(tmp_path, TelemetryConfig()), a_group()
+    batch, _ = rows_of([group], unscored=True)
+    assert len(group.valid) < len(batch) == len(group.trajectories)
+    advantage = np.where(batch["loss_mask"], batch.row_of_token + 1.0, 0).astype(np.float32)
+    path = recorder.rollouts(1, [group], batch.with_streams(advantage=advantage), row_places([group], unscored=True))
+    assert [line["advantage"] for line in lines(path)] == [1.0, 2.0, 3.0]
+    recorder.close()
+
+
 def test_varying_advantages_are_kept_per_token(tmp_path: Path, a_group: Groups) -> None:
     recorder = Recorder(tmp_path, TelemetryConfig())
     group = a_group(size=1)
     batch = Columns.from_samples([sample_from(group.trajectories[0], group.prompt, 0)])
     advantage = np.array([0, 0, 1, 2, 3], np.float32)
-    path = recorder.rollouts(1, [group], batch.with_streams(advantage=advantage))
+    path = recorder.rollouts(1, [group], batch.with_streams(advantage=advantage), row_places([group]))
     assert lines(path)[0]["advantage"] == [1.0, 2.0, 3.0]
     recorder.close()
 
@@ -86,7 +97,9 @@ def test_details_channels_turns_gaps_and_weights(tmp_path: Path, a_group: Groups
     mask = batch["loss_mask"]
     learner = np.where(mask, batch["sampler_logprob"] + np.float32(0.0123456), 0).astype(np.float32)
     weight = np.where(np.cumsum(mask) == 1, 0.0, 1.0).astype(np.float32)
-    path = recorder.rollouts(1, [group], batch.with_streams(learner_logprob=learner, weight=weight))
+    path = recorder.rollouts(
+        1, [group], batch.with_streams(learner_logprob=learner, weight=weight), row_places([group])
+    )
     (row,) = lines(path)
     assert row["gap"] == pytest.approx(0.0123, abs=1e-6), "rounded, and one number where all are equal"
     assert row["weight"] == [0, 1, 1, 1, 1, 1]

@@ -20,14 +20,13 @@ from omegaconf.errors import OmegaConfBaseException
 from raylign.errors import ConfigError, Problem
 
 ALLOWED = ("raylign.",)
-_granted: tuple[str, ...] = ()
+_granted: list[str] = []
 
 
 def allowed(allow: Sequence[str] | None = None) -> tuple[str, ...]:
     """Module prefixes that may be named, raylign's first. allow: those of the run; None: as it was said last."""
-    global _granted
     if allow is not None:
-        _granted = tuple(allow)
+        _granted[:] = allow
     return (*ALLOWED, *_granted)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +106,7 @@ def compose_with_problems(
     problems += _apply_scale(layers, str(choices["scale"]), repository)
     problems += _apply_overrides(layers, [item for item in picked if item.key_or_group not in groups])
     _drop_empty(layers.tree)
+    _give_gpus(layers.tree)
     try:
         tree = OmegaConf.to_container(OmegaConf.create(layers.tree), resolve=True)
     except OmegaConfBaseException as cause:
@@ -171,9 +173,17 @@ def _schema_tree() -> dict[str, Any]:
 
 
 @functools.cache
+def _structured() -> Any:
+    """The typed node of all settings; a merge copies it."""
+    return OmegaConf.structured(Config)
+
+
+@functools.cache
 def _defaults() -> dict[str, Any]:
     tree = OmegaConf.to_container(OmegaConf.structured(Config), enum_to_str=True)
     assert isinstance(tree, dict)
+    for scorer in tree["scorers"].values():
+        del scorer["gpus"]  # what the scale says, see `_give_gpus`
     return {str(key): value for key, value in tree.items()}
 
 
@@ -268,6 +278,15 @@ def _drop_empty(tree: dict[str, Any]) -> None:
             tree[name] = {key: value for key, value in tree[name].items() if value is not None}
 
 
+def _give_gpus(tree: dict[str, Any]) -> None:
+    """A scorer or judge that names no GPUs gets the scale's."""
+    for name, setting in (("scorers", "scorer_gpus"), ("judges", "judge_gpus")):
+        models = tree[name] if isinstance(tree[name], Mapping) else {}
+        for model in models.values():
+            if isinstance(model, dict):
+                model.setdefault("gpus", f"${{frozen.{setting}}}")
+
+
 def _apply_overrides(layers: _Layers, overrides: Sequence[Override]) -> list[Problem]:
     """The command line's settings, then its removals; a removal of what is not there is a problem."""
     problems: list[Problem] = []
@@ -308,13 +327,22 @@ def _typed(
         fix = fault.fix or nearest_keys(fault.key, everywhere, siblings)
         problems.append(_problem(fault.key, fault.value, fault.why + where, fix))
     try:
-        typed = OmegaConf.merge(OmegaConf.structured(Config), clean)
+        typed = OmegaConf.merge(_structured(), _literal(clean))
         config = OmegaConf.to_object(typed)
     except (OmegaConfBaseException, ValueError) as cause:
         problems.append(_problem("configuration", "", str(cause).splitlines()[0], "correct the value"))
         return None, clean
     assert isinstance(config, Config)
     return config, clean
+
+
+def _literal(value: Any) -> Any:
+    """What is resolved stays as it reads: a text that holds ``${`` is no reference any more."""
+    if isinstance(value, Mapping):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    return re.sub(r"(\\*)\$\{", lambda hit: hit[1] * 2 + "\\${", value) if isinstance(value, str) else value
 
 
 def _problem(key: str, value: str, why: str, fix: str) -> Problem:

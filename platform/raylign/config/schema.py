@@ -66,6 +66,7 @@ class RunConfig:
     resume: Resume = Resume.auto
     keep_checkpoints: int = 2
     save_every: int = 10  # steps between checkpoints; 0: only at the end of a stage
+    cache_dir: str = ""  # where tiny models are built, once; empty: $XDG_CACHE_HOME/raylign or ~/.cache/raylign
     allow_targets: list[str] = field(default_factory=list)  # module prefixes that `_target_` may name besides raylign.
     deadline_s: float = 1800.0  # any single call to a learner or an engine
     stall_s: float = 1800.0  # no progress for so long ends the run with every role's state
@@ -105,7 +106,7 @@ class DataConfig:
 
     path: str = ""  # .jsonl or .parquet
     eval_path: str = ""  # empty: `holdout` rows are split off
-    format: str = "auto"  # auto | gsm8k | verl | trl | openrlhf | verifiers | alpaca | mbpp_plus | columns
+    format: str = "auto"  # one of `raylign.data.readers.Format`; auto: by the columns of the first row
     prompt_key: str = ""  # format=columns, or to override a format's own
     answer_key: str = ""
     domain_key: str = ""  # routes teachers and splits metrics, e.g. extra_info.opd_teacher; empty: the format's own
@@ -152,7 +153,8 @@ class RolloutConfig:
     kv_cache_gb: float = 1.0  # CPU only
     gpu_memory: float = 0.85  # share of one GPU
     max_restarts: int = 3  # of one worker, in a run
-    gap_alarm: float = 0.02  # mean |log-prob difference| between engine and learner that raises an alarm
+    max_publish_gap: float = 0.02  # mean |log-prob difference| to the learner, above which an engine does not go live
+    max_missing: float = 0.5  # share of failed draws in one step that ends the run
 
 
 @dataclass
@@ -223,6 +225,14 @@ class CriticConfig:
 
 
 @dataclass
+class FrozenConfig:
+    """GPUs of one actor of the frozen models, for those whose own section does not say."""
+
+    scorer_gpus: float = 1.0
+    judge_gpus: float = 1.0
+
+
+@dataclass
 class ScorerConfig:
     """One frozen model that fills a stream with its log-probs; runs when the credit or the objective needs the stream.
 
@@ -237,7 +247,7 @@ class ScorerConfig:
     own_template: bool = False  # render the prompt with this model's own chat template, response ids unchanged
     template_args: dict[str, Any] = field(default_factory=dict)  # of its own chat template
     context: Node = field(default_factory=dict)  # what it reads in place of the prompt; empty: the prompt
-    gpus: float = 1.0
+    gpus: float = 1.0  # as composed: frozen.scorer_gpus, unless it is set
     cpus: float = 1.0
 
 
@@ -260,7 +270,7 @@ class JudgeConfig:
     max_context: int = 16384
     max_sequences: int = 256
     template: dict[str, Any] = field(default_factory=dict)  # arguments of the chat template, e.g. enable_thinking
-    gpus: float = 1.0
+    gpus: float = 1.0  # as composed: frozen.judge_gpus, unless it is set
     cpus: float = 1.0
     threads: int = 1  # OpenMP threads of one engine on CPU
     tensor_parallel: int = 1
@@ -326,6 +336,7 @@ class Config:
     objective: Node = node("raylign.objectives.policy.PolicyLoss")
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
+    frozen: FrozenConfig = field(default_factory=FrozenConfig)
     scorers: dict[str, ScorerConfig] = field(default_factory=lambda: {"reference": ScorerConfig()})
     judges: dict[str, JudgeConfig] = field(default_factory=dict)
     stages: dict[str, Any] = field(default_factory=dict)  # name -> stage node, run in order

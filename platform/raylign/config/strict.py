@@ -89,7 +89,7 @@ def part_keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from part_keys(value, f"{key}.")
 
 
-def part_fields(node: Mapping[str, Any], key: str, allow: Sequence[str] = ()) -> dict[str, Any]:
+def part_fields(node: Mapping[str, Any], key: str, allow: Sequence[str] | None = None) -> dict[str, Any]:
     """All settings of a part with its defaults filled in. Raises ConfigError."""
     _, config = part_config(node, key, allow)
     return {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}

@@ -13,33 +13,31 @@ from pathlib import Path
 from typing import Any
 
 from raylign.config.alarms import alarm_problems
-from raylign.config.build import part_config
+from raylign.config.build import nearest, part_config
+from raylign.config.findings import Findings, not_negative, one_of, positive, share, whole_gpus
+from raylign.config.machine import machine_problems
+from raylign.config.model_rules import frozen_model_rules, lineage_rules, model_rules
 from raylign.config.parts import Part, is_rl, part_nodes, reads_scores, roles_of
-from raylign.config.schema import Config, ModelConfig, Offload, OptimConfig
+from raylign.config.roles import inner_problems, misfits
+from raylign.config.schema import Config, Offload, OptimConfig
+from raylign.data.procedural import task_names
+from raylign.data.readers import Format
 from raylign.errors import ConfigError, Problem
-from raylign.models.facts import model_facts
 
 DATA_SUFFIXES = (".jsonl", ".json", ".parquet")
-FORMATS = ("auto", "gsm8k", "verl", "trl", "openrlhf", "verifiers", "alpaca", "mbpp_plus", "columns")
+OWN_NAMES = ("rollout", "neighbour", "share")  # missing/NAME of the metrics
+MOST_SAMPLES = 1_000_000
 PLACEMENTS = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
-
-
-class _Findings(list[Problem]):
-    """Problems so far; `expect` adds one unless its condition holds."""
-
-    def expect(self, holds: bool, key: str, value: object, why: str, fix: str) -> None:
-        if not holds:
-            self.append(Problem(key=key, value=str(value), why=why, fix=fix))
 
 
 def validate(config: Config) -> list[Problem]:
     """Every problem of a configuration, in the order of its sections; an empty list means that it can be planned."""
-    found = _Findings()
+    found = Findings()
     parts = _parts(config, found)
     stages = [part for part in parts if part.key.startswith("stages.") and part.key.count(".") == 1]
     found.expect(bool(config.stages), "stages", "{}", "there is nothing to run", "name at least one stage")
     _run(config, found)
-    _model(config, found)
+    model_rules(config, found)
     _data(config, found)
     _sampling(config, stages, found)
     _rollout(config, found)
@@ -50,7 +48,9 @@ def validate(config: Config) -> list[Problem]:
     _judges(config, found)
     _scale(config, found)
     _cluster(config, found)
-    _one_of(found, "sweep.direction", config.sweep.direction, ("maximize", "minimize"))
+    found.extend(machine_problems(config))
+    lineage_rules(config, stages, found)
+    one_of(found, "sweep.direction", config.sweep.direction, ("maximize", "minimize"))
     found.extend(alarm_problems(config.alarms))
     for stage in stages:
         if is_rl(stage):
@@ -58,7 +58,7 @@ def validate(config: Config) -> list[Problem]:
     return found
 
 
-def _parts(config: Config, found: _Findings) -> list[Part]:
+def _parts(config: Config, found: Findings) -> list[Part]:
     parts: list[Part] = []
     for key, node in part_nodes(config):
         if not isinstance(node, Mapping):
@@ -69,54 +69,30 @@ def _parts(config: Config, found: _Findings) -> list[Part]:
         except ConfigError as error:
             found.extend(error.problems)
             continue
+        found.extend(misfits(key, part.cls))
         parts.append(part)
         hook = getattr(part.cls, "problems", None)
         found.extend(hook(key, part.config, config) if hook else ())
+        found.extend(inner_problems(key, vars(part.config)))
+    found[:] = {(problem.key, problem.why): problem for problem in found}.values()  # an inner part may stand for itself
     return parts
 
 
-def _run(config: Config, found: _Findings) -> None:
+def _run(config: Config, found: Findings) -> None:
     run, telemetry = config.run, config.telemetry
-    _positive(found, "run.keep_checkpoints", run.keep_checkpoints)
-    _not_negative(found, "run.save_every", run.save_every)
-    _positive(found, "run.deadline_s", run.deadline_s)
-    _positive(found, "run.stall_s", run.stall_s)
-    _not_negative(found, "seed", config.seed)
-    _one_of(found, "telemetry.progress", telemetry.progress, ("auto", "rich", "plain", "none"))
-    _one_of(found, "telemetry.wandb_mode", telemetry.wandb_mode, ("offline", "online"))
-    _not_negative(found, "telemetry.rollouts_per_step", telemetry.rollouts_per_step)
+    positive(found, "run.keep_checkpoints", run.keep_checkpoints)
+    not_negative(found, "run.save_every", run.save_every)
+    positive(found, "run.deadline_s", run.deadline_s)
+    positive(found, "run.stall_s", run.stall_s)
+    not_negative(found, "seed", config.seed)
+    one_of(found, "telemetry.progress", telemetry.progress, ("auto", "rich", "plain", "none"))
+    one_of(found, "telemetry.wandb_mode", telemetry.wandb_mode, ("offline", "online"))
+    not_negative(found, "telemetry.rollouts_per_step", telemetry.rollouts_per_step)
 
 
-def _model(config: Config, found: _Findings) -> None:
-    model, data = config.model, config.data
-    _one_of(found, "model.dtype", model.dtype, ("float32", "bfloat16"))
-    _positive(found, "model.max_context", model.max_context)
-    tokens = data.max_prompt_tokens + config.rollout.sampling.max_tokens
-    found.expect(
-        tokens <= model.max_context,
-        "model.max_context",
-        model.max_context,
-        f"is less than data.max_prompt_tokens + rollout.sampling.max_tokens = {tokens}",
-        f"set model.max_context={tokens}, or shorten one of the two",
-    )
-    try:
-        facts = model_facts(model)
-    except ValueError as cause:
-        fix = "name a folder with config.json and safetensors, or leave it empty for the tiny model"
-        found.expect(False, "model.path", model.path, str(cause), fix)
-        return
-    found.expect(
-        not facts.context or model.max_context <= facts.context,
-        "model.max_context",
-        model.max_context,
-        f"is more than the {facts.context} positions of {facts.name}",
-        f"set model.max_context={facts.context}" + ("" if model.path else " or raise model.tiny.context"),
-    )
-
-
-def _data(config: Config, found: _Findings) -> None:
+def _data(config: Config, found: Findings) -> None:
     data = config.data
-    _one_of(found, "data.format", data.format, FORMATS)
+    one_of(found, "data.format", data.format, tuple(item.value for item in Format))
     for key, path in (("data.path", data.path), ("data.eval_path", data.eval_path)):
         if path:
             _data_file(found, key, Path(path).expanduser())
@@ -142,9 +118,13 @@ def _data(config: Config, found: _Findings) -> None:
         "has no place for the prompt, so that all prompts would be the same",
         "put {prompt} into it",
     )
-    _not_negative(found, "data.size", data.size)
-    _not_negative(found, "data.holdout", data.holdout)
-    _positive(found, "data.max_prompt_tokens", data.max_prompt_tokens)
+    if data.task and not data.path and not data.generator:
+        known = task_names()
+        fix = f"{nearest(data.task, known)}" if known else "name a reasoning-gym data set"
+        found.expect(not known or data.task in known, "data.task", data.task, "is no reasoning-gym data set", fix)
+    not_negative(found, "data.size", data.size)
+    not_negative(found, "data.holdout", data.holdout)
+    positive(found, "data.max_prompt_tokens", data.max_prompt_tokens)
     found.expect(
         not data.size or bool(data.eval_path) or data.holdout < data.size,
         "data.holdout",
@@ -154,7 +134,7 @@ def _data(config: Config, found: _Findings) -> None:
     )
 
 
-def _data_file(found: _Findings, key: str, path: Path) -> None:
+def _data_file(found: Findings, key: str, path: Path) -> None:
     fix = "name a .jsonl or .parquet file"
     if not path.exists():
         found.expect(False, key, path, f"does not exist (looked in {path.parent.absolute()})", fix)
@@ -164,13 +144,13 @@ def _data_file(found: _Findings, key: str, path: Path) -> None:
         found.expect(path.is_file() and path.stat().st_size > 0, key, path, "is empty or no file", fix)
 
 
-def _sampling(config: Config, stages: list[Part], found: _Findings) -> None:
+def _sampling(config: Config, stages: list[Part], found: Findings) -> None:
     sampling, key = config.rollout.sampling, "rollout.sampling"
-    _positive(found, f"{key}.max_tokens", sampling.max_tokens)
-    _not_negative(found, f"{key}.top_k", sampling.top_k)
+    positive(found, f"{key}.max_tokens", sampling.max_tokens)
+    not_negative(found, f"{key}.top_k", sampling.top_k)
     found.expect(0 < sampling.top_p <= 1, f"{key}.top_p", sampling.top_p, "is no share", "choose 0 < top_p <= 1")
     if not any(is_rl(stage) for stage in stages):
-        _not_negative(found, f"{key}.temperature", sampling.temperature)
+        not_negative(found, f"{key}.temperature", sampling.temperature)
         return
     why = "reinforcement learning needs to sample"
     found.expect(sampling.temperature > 0, f"{key}.temperature", sampling.temperature, why, f"set {key}.temperature=1")
@@ -179,13 +159,14 @@ def _sampling(config: Config, stages: list[Part], found: _Findings) -> None:
     found.expect(sampling.top_k == 0, f"{key}.top_k", sampling.top_k, why, f"set {key}.top_k=0")
 
 
-def _rollout(config: Config, found: _Findings) -> None:
+def _rollout(config: Config, found: Findings) -> None:
     rollout = config.rollout
-    for name in ("workers", "tensor_parallel", "threads", "max_sequences", "cpus", "kv_cache_gb", "gap_alarm"):
-        _positive(found, f"rollout.{name}", getattr(rollout, name))
-    _not_negative(found, "rollout.gpus", rollout.gpus)
-    _not_negative(found, "rollout.max_restarts", rollout.max_restarts)
-    _share(found, "rollout.gpu_memory", rollout.gpu_memory)
+    for name in ("workers", "tensor_parallel", "threads", "max_sequences", "cpus", "kv_cache_gb", "max_publish_gap"):
+        positive(found, f"rollout.{name}", getattr(rollout, name))
+    not_negative(found, "rollout.gpus", rollout.gpus)
+    not_negative(found, "rollout.max_restarts", rollout.max_restarts)
+    share(found, "rollout.gpu_memory", rollout.gpu_memory)
+    share(found, "rollout.max_missing", rollout.max_missing)
     found.expect(
         rollout.tensor_parallel == 1 or rollout.gpus in (0, rollout.tensor_parallel),
         "rollout.gpus",
@@ -193,16 +174,16 @@ def _rollout(config: Config, found: _Findings) -> None:
         f"one engine with rollout.tensor_parallel={rollout.tensor_parallel} takes that many GPUs",
         f"set rollout.gpus={rollout.tensor_parallel}",
     )
-    _whole_gpus(found, "rollout.gpus", rollout.gpus)
+    whole_gpus(found, "rollout.gpus", rollout.gpus)
 
 
-def _environment(config: Config, found: _Findings) -> None:
-    _not_negative(found, "environment.workers", config.environment.workers)
-    _positive(found, "environment.timeout_s", config.environment.timeout_s)
-    _positive(found, "environment.cpus", config.environment.cpus)
+def _environment(config: Config, found: Findings) -> None:
+    not_negative(found, "environment.workers", config.environment.workers)
+    positive(found, "environment.timeout_s", config.environment.timeout_s)
+    positive(found, "environment.cpus", config.environment.cpus)
 
 
-def _rewards(config: Config, stages: list[Part], found: _Findings) -> None:
+def _rewards(config: Config, stages: list[Part], found: Findings) -> None:
     needing = [
         stage.key for stage in stages if is_rl(stage) and "rewards" in roles_of(stage) and _scored(stage, config)
     ]
@@ -215,13 +196,15 @@ def _rewards(config: Config, stages: list[Part], found: _Findings) -> None:
     )
     for name, reward in config.rewards.items():
         key = f"rewards.{name}"
+        fix = "give the reward another name"
+        found.expect(name not in OWN_NAMES, key, name, "is what failed draws are counted by", fix)
         found.expect(math.isfinite(reward.weight), f"{key}.weight", reward.weight, "is no number", "set it to 1")
-        _positive(found, f"{key}.workers", reward.workers)
-        _positive(found, f"{key}.cpus", reward.cpus)
-        _not_negative(found, f"{key}.gpus", reward.gpus)
-        _positive(found, f"{key}.timeout_s", reward.timeout_s)
-        _not_negative(found, f"{key}.retries", reward.retries)
-        _share(found, f"{key}.max_missing", reward.max_missing)
+        positive(found, f"{key}.workers", reward.workers)
+        positive(found, f"{key}.cpus", reward.cpus)
+        not_negative(found, f"{key}.gpus", reward.gpus)
+        positive(found, f"{key}.timeout_s", reward.timeout_s)
+        not_negative(found, f"{key}.retries", reward.retries)
+        share(found, f"{key}.max_missing", reward.max_missing)
 
 
 def _scored(stage: Part, config: Config) -> bool:
@@ -231,13 +214,13 @@ def _scored(stage: Part, config: Config) -> bool:
         return True  # the credit is at fault, and is reported as such
 
 
-def _learner(config: Config, found: _Findings) -> None:
+def _learner(config: Config, found: Findings) -> None:
     learner = config.learner
     for name in ("ranks", "threads", "micro_batch_tokens", "logprob_chunk", "cpus"):
-        _positive(found, f"learner.{name}", getattr(learner, name))
-    _positive(found, "critic.ranks", config.critic.ranks)
-    _not_negative(found, "critic.warmup_steps", config.critic.warmup_steps)
-    _one_of(found, "learner.zero_stage", learner.zero_stage, (0, 1, 2, 3))
+        positive(found, f"learner.{name}", getattr(learner, name))
+    positive(found, "critic.ranks", config.critic.ranks)
+    not_negative(found, "critic.warmup_steps", config.critic.warmup_steps)
+    one_of(found, "learner.zero_stage", learner.zero_stage, (0, 1, 2, 3))
     found.expect(
         0 <= learner.gpus <= 1, "learner.gpus", learner.gpus, "one rank drives one GPU", "set it between 0 and 1"
     )
@@ -260,58 +243,46 @@ def _learner(config: Config, found: _Findings) -> None:
     _optim(found, "critic.optim", config.critic.optim)
 
 
-def _scorers(config: Config, found: _Findings) -> None:
+def _scorers(config: Config, found: Findings) -> None:
     for name, scorer in config.scorers.items():
         key = f"scorers.{name}"
-        _positive(found, f"{key}.cpus", scorer.cpus)
-        _not_negative(found, f"{key}.gpus", scorer.gpus)
-        _whole_gpus(found, f"{key}.gpus", scorer.gpus)
-        _frozen_model(config, f"{key}.path", scorer.path, "leave it empty for the stage's own start", found)
+        positive(found, f"{key}.cpus", scorer.cpus)
+        not_negative(found, f"{key}.gpus", scorer.gpus)
+        whole_gpus(found, f"{key}.gpus", scorer.gpus)
+        frozen_model_rules(config, f"{key}.path", scorer.path, "leave it empty for the stage's own start", found)
 
 
-def _judges(config: Config, found: _Findings) -> None:
+def _judges(config: Config, found: Findings) -> None:
     for name, judge in config.judges.items():
         key = f"judges.{name}"
         for setting in ("workers", "max_context", "max_sequences", "cpus", "threads", "tensor_parallel", "kv_cache_gb"):
-            _positive(found, f"{key}.{setting}", getattr(judge, setting))
-        _not_negative(found, f"{key}.gpus", judge.gpus)
-        _not_negative(found, f"{key}.max_restarts", judge.max_restarts)
-        _whole_gpus(found, f"{key}.gpus", judge.gpus)
-        _share(found, f"{key}.gpu_memory", judge.gpu_memory)
-        _one_of(found, f"{key}.dtype", judge.dtype, ("", "float32", "bfloat16"))
+            positive(found, f"{key}.{setting}", getattr(judge, setting))
+        not_negative(found, f"{key}.gpus", judge.gpus)
+        not_negative(found, f"{key}.max_restarts", judge.max_restarts)
+        whole_gpus(found, f"{key}.gpus", judge.gpus)
+        share(found, f"{key}.gpu_memory", judge.gpu_memory)
+        one_of(found, f"{key}.dtype", judge.dtype, ("", "float32", "bfloat16"))
         if judge.endpoint:
             fix = f"set {key}.path to the name of the endpoint's model"
             found.expect(bool(judge.path), f"{key}.path", "empty", "an endpoint serves models by name", fix)
         else:
-            _frozen_model(
+            frozen_model_rules(
                 config, f"{key}.path", judge.path, "leave it empty for the model that the run starts from", found
             )
 
 
-def _frozen_model(config: Config, key: str, path: str, otherwise: str, found: _Findings) -> None:
-    """A path that is empty, ``@STAGE`` or a model's."""
-    if path.startswith("@"):
-        fix = f"name one of {', '.join(f'@{stage}' for stage in config.stages)}"
-        found.expect(path[1:] in config.stages, key, path, "names no stage", fix)
-    elif path:
-        try:
-            model_facts(ModelConfig(path=path))
-        except ValueError as cause:
-            found.expect(False, key, path, str(cause), f"name a model's folder, or {otherwise}")
-
-
-def _optim(found: _Findings, key: str, optim: OptimConfig) -> None:
-    _positive(found, f"{key}.lr", optim.lr)
-    _positive(found, f"{key}.eps", optim.eps)
-    _positive(found, f"{key}.max_grad_norm", optim.max_grad_norm)
-    _not_negative(found, f"{key}.weight_decay", optim.weight_decay)
-    _not_negative(found, f"{key}.warmup_steps", optim.warmup_steps)
-    _share(found, f"{key}.min_lr_ratio", optim.min_lr_ratio)
+def _optim(found: Findings, key: str, optim: OptimConfig) -> None:
+    positive(found, f"{key}.lr", optim.lr)
+    positive(found, f"{key}.eps", optim.eps)
+    positive(found, f"{key}.max_grad_norm", optim.max_grad_norm)
+    not_negative(found, f"{key}.weight_decay", optim.weight_decay)
+    not_negative(found, f"{key}.warmup_steps", optim.warmup_steps)
+    share(found, f"{key}.min_lr_ratio", optim.min_lr_ratio)
     usable = len(optim.betas) == 2 and all(0 <= beta < 1 for beta in optim.betas)
     found.expect(usable, f"{key}.betas", optim.betas, "must be two numbers in [0, 1)", f"set {key}.betas=[0.9,0.95]")
 
 
-def _scale(config: Config, found: _Findings) -> None:
+def _scale(config: Config, found: Findings) -> None:
     if config.scale != "tiny":
         return
     asked = {"rollout.gpus": config.rollout.gpus, "learner.gpus": config.learner.gpus}
@@ -322,23 +293,23 @@ def _scale(config: Config, found: _Findings) -> None:
         found.expect(gpus == 0, key, gpus, "scale=tiny runs on the CPU only", f"set {key}=0 or scale=gpu")
 
 
-def _cluster(config: Config, found: _Findings) -> None:
+def _cluster(config: Config, found: Findings) -> None:
     cluster = config.cluster
-    _one_of(found, "cluster.strategy", cluster.strategy, PLACEMENTS)
-    _positive(found, "cluster.ready_timeout_s", cluster.ready_timeout_s)
-    _not_negative(found, "cluster.num_cpus", cluster.num_cpus)
+    one_of(found, "cluster.strategy", cluster.strategy, PLACEMENTS)
+    positive(found, "cluster.ready_timeout_s", cluster.ready_timeout_s)
+    not_negative(found, "cluster.num_cpus", cluster.num_cpus)
     why = "Ray's object store needs at least 80 MB"
     found.expect(cluster.object_store_mb >= 80, "cluster.object_store_mb", cluster.object_store_mb, why, "set 256")
 
 
-def _batch(stage: Part, config: Config, parts: Mapping[str, Part], found: _Findings) -> None:
+def _batch(stage: Part, config: Config, parts: Mapping[str, Part], found: Findings) -> None:
     batch, key = stage.config, stage.key
     prompts, group = int(batch.prompts_per_step), int(batch.group_size)
     minibatches = int(getattr(batch, "minibatches", 1))
     before = len(found)
-    _positive(found, f"{key}.prompts_per_step", prompts)
-    _positive(found, f"{key}.group_size", group)
-    _positive(found, f"{key}.minibatches", minibatches)
+    positive(found, f"{key}.prompts_per_step", prompts)
+    positive(found, f"{key}.group_size", group)
+    positive(found, f"{key}.minibatches", minibatches)
     if len(found) > before:
         return
     found.expect(
@@ -346,7 +317,7 @@ def _batch(stage: Part, config: Config, parts: Mapping[str, Part], found: _Findi
         f"{key}.minibatches",
         minibatches,
         f"does not divide prompts_per_step={prompts}; a group is never split",
-        f"choose one of {', '.join(str(n) for n in range(1, prompts + 1) if prompts % n == 0)}",
+        f"choose one of {', '.join(str(n) for n in range(1, min(prompts, 64) + 1) if prompts % n == 0)}",
     )
     credit = parts.get(f"{key}.credit") or parts.get("credit")
     grouped = credit is not None and any(
@@ -358,6 +329,13 @@ def _batch(stage: Part, config: Config, parts: Mapping[str, Part], found: _Findi
         group,
         "the credit compares the samples of a group, and one sample has nothing to be compared with",
         f"set {key}.group_size=8, or credit.baseline=none credit.std=none",
+    )
+    found.expect(
+        prompts * group <= MOST_SAMPLES,
+        f"{key}.prompts_per_step",
+        prompts,
+        f"times group_size={group} is more than the {MOST_SAMPLES:,} samples that one step can hold",
+        f"set {key}.prompts_per_step={max(1, MOST_SAMPLES // group)} or less",
     )
     samples, ranks = prompts * group // minibatches, config.learner.ranks
     found.expect(
@@ -371,25 +349,3 @@ def _batch(stage: Part, config: Config, parts: Mapping[str, Part], found: _Findi
 
 def _name(value: Any) -> str:
     return str(getattr(value, "name", value))
-
-
-def _positive(found: _Findings, key: str, value: float) -> None:
-    found.expect(value > 0 and math.isfinite(value), key, value, "must be above 0", f"set {key} to a positive number")
-
-
-def _not_negative(found: _Findings, key: str, value: float) -> None:
-    found.expect(value >= 0 and math.isfinite(value), key, value, "must not be negative", f"set {key}=0 or more")
-
-
-def _share(found: _Findings, key: str, value: float) -> None:
-    found.expect(0 <= value <= 1, key, value, "is no share", f"set {key} between 0 and 1")
-
-
-def _one_of(found: _Findings, key: str, value: object, known: tuple[object, ...]) -> None:
-    choices = ", ".join(str(item) for item in known)
-    found.expect(value in known, key, value, f"is none of {choices}", f"set {key} to one of them")
-
-
-def _whole_gpus(found: _Findings, key: str, gpus: float) -> None:
-    why = "more than one GPU can only be given whole"
-    found.expect(gpus <= 1 or gpus == int(gpus), key, gpus, why, f"set {key}={math.ceil(gpus)}")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from raylign.data.readers import Row
@@ -11,7 +15,17 @@ from raylign.errors import DataError
 from raylign.records import derive_seed
 
 VERIFIER = "reasoning_gym"
+NAME = re.compile(r'^DATASET_NAME = "(\w+)"|^register_dataset\(\s*"(\w+)"', re.MULTILINE)
 DRAWS_PER_ROW = 8  # how far to look for rows that differ before a task counts as exhausted
+
+
+@functools.cache
+def task_names() -> tuple[str, ...]:
+    """The names of all data sets, read from the package's files: importing it takes seconds. Empty without it."""
+    spec = importlib.util.find_spec("reasoning_gym")
+    folders = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
+    texts = [file.read_text() for folder in folders for file in folder.rglob("*.py")]
+    return tuple(sorted({name for text in texts for pair in NAME.findall(text) for name in pair if name}))
 
 
 def procedural_rows(task: str, task_args: Mapping[str, Any], size: int, seed: int) -> Iterator[Row]:

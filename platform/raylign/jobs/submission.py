@@ -123,7 +123,7 @@ def new_id(recipe: str) -> str:
 
 def _may_be_elsewhere(problem: Problem) -> bool:
     return (
-        problem.key.endswith("path")
+        (problem.key.endswith("path") or problem.key == "run.dir")
         and problem.value.startswith(("/", "~"))
         and not Path(problem.value).expanduser().exists()
     )

@@ -42,12 +42,19 @@ TEMPLATE = (
 FORMAT = 3  # part of the cache key; raise it when the files below change
 
 
+def model_cache(folder: str = "") -> Path:
+    """Where tiny models are kept: below the named folder, or below the user's own cache."""
+    if folder:
+        return Path(folder).expanduser() / "models"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "raylign" / "models"
+
+
 def build_tiny_model(shape: TinyModel, cache: Path | None = None) -> Path:
     """Folder of the model with this shape and seed; made once, then reused.
 
     Writes config.json, model.safetensors, tokenizer.json, tokenizer_config.json and the chat template, fp32.
     """
-    cache = cache or Path(os.path.expanduser("~/.cache/raylign/models"))
+    cache = cache or model_cache()
     fields = dataclasses.asdict(shape)
     folder = cache / f"tiny-{content_id(str(FORMAT), json.dumps(fields, sort_keys=True))}"
     if (folder / "model.safetensors").exists():

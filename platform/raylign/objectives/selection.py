@@ -148,7 +148,6 @@ class Chain:
         """The selectors, in order."""
 
         parts: list[dict[str, Any]] = field(default_factory=list)
-        allow: list[str] = field(default_factory=list)  # module prefixes, as a rule ${run.allow_targets}
 
         def __post_init__(self) -> None:
             if not self.parts:
@@ -158,7 +157,7 @@ class Chain:
         """Raises ConfigError on a part that is none."""
         self.config = config
         self.parts: list[GroupSelector] = [
-            build(part, f"selector.parts.{number}", config.allow, seed=seed) for number, part in enumerate(config.parts)
+            build(part, f"selector.parts.{number}", seed=seed) for number, part in enumerate(config.parts)
         ]
 
     def select(self, groups: Sequence[Group]) -> list[Group]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from raylign.config.quoting import override
 from raylign.errors import RaylignError
 from raylign.sweeps.points import Point
 
@@ -29,7 +30,7 @@ class Processes:
 
     def start(self, point: Point) -> ProcessHandle:
         """Start it in a session of its own: Ctrl-C reaches the sweep alone, and every point saves itself once."""
-        arguments = [*point.overrides, f"run.dir={point.folder}", "telemetry.progress=plain"]
+        arguments = [*point.overrides, override("run.dir", point.folder), "telemetry.progress=plain"]
         command = [sys.executable, "-m", "raylign.cli", "train", *arguments]
         command += ["--config-dir", self._config_dir] if self._config_dir else []
         with (point.folder / "output.log").open("ab") as log:

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from raylign.config.quoting import override
 from raylign.config.schema import Config as RunSettings
 from raylign.errors import Problem
 from raylign.jobs.client import OVER, Jobs
@@ -59,7 +60,7 @@ class RayJobs:
         running = self._jobs.in_folder(str(point.folder))
         if running:
             return JobHandle(self._jobs, running)
-        overrides = [*point.overrides, f"run.dir={point.folder}", "telemetry.progress=plain"]
+        overrides = [*point.overrides, override("run.dir", point.folder), "telemetry.progress=plain"]
         checked = check_for_cluster(overrides, self._config_dir)
         job = make_job(checked, self._baggage, Path(self._staging.name), self._config_dir)
         return JobHandle(self._jobs, self._jobs.submit(job))

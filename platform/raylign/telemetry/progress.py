@@ -28,6 +28,7 @@ SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("entropy", ("entropy",), ".3f"),
     ("length", ("length/mean", "eval/length/mean"), ".1f"),
     ("gap", ("sampler_gap",), ".1e"),
+    ("missing", ("missing/share", "eval/missing/share"), ".1%"),
     ("tokens/s", ("tokens/per_second",), ",.0f"),
 )
 
@@ -63,7 +64,7 @@ def shown_values(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     shown = []
     for label, names, form in SHOWN:
         value = first_of(metrics, names)
-        if value is not None:
+        if value is not None and (value or label != "missing"):  # what nothing is missing from needs no word
             shown.append((label, format(value, form)))
     return shown
 

@@ -71,19 +71,17 @@ class Recorder:
         step: int,
         groups: Sequence[Group],
         batch: Columns | None = None,
-        rows: Sequence[tuple[int, int]] | None = None,
+        rows: Sequence[tuple[int, int]] = (),
         stage: str = "",
     ) -> Path:
         """Store trajectories of one step, whole groups first, up to the configured number.
 
-        rows: (group, trajectory) of each row of `batch`, whose streams are stored; by default the valid trajectories
-        in order. A line holds prompt, turns (ids, log-probs, versions; text, reward and flags), rewards with their
-        details, and of rows of the batch `advantage`, `weight` and `gap` (the learner's log-prob less the sampler's):
-        one number where all sampled tokens share it, else one per sampled token; null where it is not known.
+        rows: (group, trajectory) of each row of `batch`, whose streams are stored. A line holds prompt, turns (ids,
+        log-probs, versions; text, reward and flags), rewards with their details, and of rows of the batch `advantage`,
+        `weight` and `gap` (the learner's log-prob less the sampler's): one number where all sampled tokens share it,
+        else one per sampled token; null where it is not known.
         """
-        if rows is None:
-            rows = [(g, t) for g, group in enumerate(groups) for t in group.valid]
-        streams = _streams(batch, rows) if batch is not None and len(batch) == len(rows) else {}
+        streams = _streams(batch, rows) if batch is not None else {}
         limit = self._config.rollouts_per_step or sum(len(group.trajectories) for group in groups)
         lines = []
         for g, group in enumerate(groups):
@@ -215,7 +213,7 @@ def _streams(batch: Columns, rows: Sequence[tuple[int, int]]) -> dict[tuple[int,
     """advantage, weight and gap of every row."""
     learner = next((name for name in LEARNER_LOGPROBS if name in batch), None)
     found: dict[tuple[int, int], dict[str, Any]] = {}
-    for index, place in enumerate(rows):
+    for index, place in zip(range(len(batch)), rows, strict=True):
         mask = batch.row(index, "loss_mask")
         streams = {name: batch.row(index, name)[mask] for name in ("advantage", "weight")}
         if learner:

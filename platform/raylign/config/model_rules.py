@@ -1,0 +1,91 @@
+"""Rules of the models that a run names: their folders, their shapes, and which stage's model one may start from."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from raylign.config.findings import Findings, one_of, positive
+from raylign.config.parts import Part
+from raylign.config.schema import Config, ModelConfig, TinyModel
+from raylign.models.facts import model_facts, model_folder
+from raylign.models.folder_check import folder_fault
+
+
+def model_rules(config: Config, found: Findings) -> None:
+    """The policy's start: its folder or tiny shape, and the room that prompts and responses take."""
+    model, data = config.model, config.data
+    one_of(found, "model.dtype", model.dtype, ("float32", "bfloat16"))
+    positive(found, "model.max_context", model.max_context)
+    tokens = data.max_prompt_tokens + config.rollout.sampling.max_tokens
+    found.expect(
+        tokens <= model.max_context,
+        "model.max_context",
+        model.max_context,
+        f"is less than data.max_prompt_tokens + rollout.sampling.max_tokens = {tokens}",
+        f"set model.max_context={tokens}, or shorten one of the two",
+    )
+    try:
+        facts = model_facts(model)
+    except ValueError as cause:
+        fix = "name a folder with config.json and safetensors, or leave it empty for the tiny model"
+        found.expect(False, "model.path", model.path, str(cause), fix)
+        return
+    folder_rules(found, "model.path", model.path)
+    if not model.path:
+        tiny_rules(model.tiny, found)
+    found.expect(
+        not facts.context or model.max_context <= facts.context,
+        "model.max_context",
+        model.max_context,
+        f"is more than the {facts.context} positions of {facts.name}",
+        f"set model.max_context={facts.context}" + ("" if model.path else " or raise model.tiny.context"),
+    )
+
+
+def folder_rules(found: Findings, key: str, path: str) -> None:
+    """The files of a model's folder belong together."""
+    if path:
+        fault = folder_fault(model_folder(path))
+        found.expect(not fault, key, path, fault, "copy the model's whole folder again, or name another")
+
+
+def tiny_rules(shape: TinyModel, found: Findings) -> None:
+    """A shape that a model can have."""
+    key = "model.tiny"
+    before = len(found)
+    for item in fields(shape):
+        if item.name not in ("seed", "tie_embeddings"):
+            positive(found, f"{key}.{item.name}", getattr(shape, item.name))
+    if len(found) > before:
+        return
+    why = f"does not divide heads={shape.heads}: each key is shared by as many queries"
+    fix = f"set {key}.kv_heads=1 or {shape.heads}"
+    found.expect(shape.heads % shape.kv_heads == 0, f"{key}.kv_heads", shape.kv_heads, why, fix)
+    why = "is odd, and rotary positions turn pairs of numbers"
+    found.expect(shape.head_dim % 2 == 0, f"{key}.head_dim", shape.head_dim, why, f"set {key}.head_dim=32")
+
+
+def frozen_model_rules(config: Config, key: str, path: str, otherwise: str, found: Findings) -> None:
+    """A path that is empty, ``@STAGE`` or a model's."""
+    if path.startswith("@"):
+        fix = f"name one of {', '.join(f'@{stage}' for stage in config.stages)}"
+        found.expect(path[1:] in config.stages, key, path, "names no stage", fix)
+    elif path:
+        try:
+            model_facts(ModelConfig(path=path))
+        except ValueError as cause:
+            found.expect(False, key, path, str(cause), f"name a model's folder, or {otherwise}")
+        else:
+            folder_rules(found, key, path)
+
+
+def lineage_rules(config: Config, stages: list[Part], found: Findings) -> None:
+    """``start: @NAME`` of a stage names one that runs before it."""
+    before: list[str] = []
+    for stage in stages:
+        start = str(getattr(stage.config, "start", "") or "")
+        if start.startswith("@"):
+            known = ", ".join(f"@{name}" for name in before)
+            fix = f"name {'one of ' if len(before) > 1 else ''}{known}" if before else f"set {stage.key}.start="
+            found.expect(start[1:] in before, f"{stage.key}.start", start, "names no stage before this one", fix)
+        before.append(stage.key.removeprefix("stages."))

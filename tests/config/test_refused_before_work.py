@@ -1,0 +1,115 @@
+"""Settings that cannot work: each is one line with key, value and fix, from composing alone, before Ray starts."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from raylign.config.compose import compose
+from raylign.config.machine import folder_fault
+from raylign.errors import ConfigError, Problem
+
+CHAIN = "selector={_target_: raylign.objectives.selection.Chain, parts: [{_target_: %s}]}"
+STRATEGY = "rollout.strategy._target_=%s"
+GRPO, HYPO = ("recipe=grpo", "scale=tiny"), ("recipe=hypo", "scale=tiny")
+WRONG = [  # recipe, overrides, key, a word of the reason or the fix
+    (GRPO, ("learner.optim.lr=inf",), "learner.optim.lr", "finite"),
+    (GRPO, ("learner.optim.lr=nan",), "learner.optim.lr", "finite"),
+    (GRPO, ("learner.optim.weight_decay=inf",), "learner.optim.weight_decay", "finite"),
+    (GRPO, ("run.deadline_s=inf",), "run.deadline_s", "finite"),
+    (GRPO, ("run.stall_s=nan",), "run.stall_s", "finite"),
+    (GRPO, ("data.task=basic_arithmetics",), "data.task", "did you mean basic_arithmetic?"),
+    (GRPO, ("data.verifier=math",), "data.verifier", "boxed_math"),
+    (GRPO, ("data.format=parquet",), "data.format", "mbpp_plus"),
+    (GRPO, ("data.holdout=0",), "data.holdout", "held-out"),
+    (GRPO, ("rollout.kv_cache_gb=100000",), "rollout.kv_cache_gb", "memory"),
+    (GRPO, ("rollout.workers=100000",), "rollout.kv_cache_gb", "memory"),
+    (GRPO, ("+judges.j.workers=1", "judges.j.kv_cache_gb=1e6"), "judges.j.kv_cache_gb", "memory"),
+    (GRPO, ("rollout.max_missing=2",), "rollout.max_missing", "between 0 and 1"),
+    (GRPO, ("rollout.max_publish_gap=0",), "rollout.max_publish_gap", "positive"),
+    (GRPO, ("stages.rl.prompts_per_step=1000000000",), "stages.rl.prompts_per_step", "125000"),
+    (GRPO, ("stages.rl.prompts_per_step=999999937", "stages.rl.minibatches=2"), "stages.rl", "divisible"),
+    (GRPO, ("model.tiny.layers=0",), "model.tiny.layers", "above 0"),
+    (GRPO, ("model.tiny.heads=3", "model.tiny.kv_heads=2"), "model.tiny.kv_heads", "heads=3"),
+    (GRPO, ("model.tiny.head_dim=7",), "model.tiny.head_dim", "odd"),
+    (GRPO, ("model.tiny.hidden_size=-8",), "model.tiny.hidden_size", "above 0"),
+    (GRPO, ("model.tiny.init_std=nan",), "model.tiny.init_std", "finite"),
+    (GRPO, ("stages.rl.start=@warmup", "~stages.warmup"), "stages.rl.start", "no stage before"),
+    (GRPO, ("stages.rl.start=@after",), "stages.rl.start", "no stage before"),
+    (HYPO, ("~stages.sft",), "stages.preference.start", "no stage before"),
+    (HYPO, ("~stages.reference",), "scorers.reference.path", "no stage"),
+    (GRPO, ("credit._target_=raylign.objectives.policy.PolicyLoss",), "credit._target_", "is not a credit"),
+    (GRPO, ("objective={_target_: raylign.objectives.credit.GroupCredit}",), "objective._target_", "no terms"),
+    (GRPO, ("shaper={_target_: raylign.objectives.selection.KeepAll}",), "shaper._target_", "reward shaper"),
+    (GRPO, ("stages.rl={_target_: raylign.objectives.credit.GroupCredit}",), "stages.rl._target_", "is not a stage"),
+    (GRPO, (STRATEGY % "raylign.recipes.stages.sft.Sft",), "rollout.strategy._target_", "cannot be made"),
+    (GRPO, (STRATEGY % "os.system",), "rollout.strategy._target_", "run.allow_targets"),
+    (GRPO, (CHAIN % "os.x",), "selector.parts.0._target_", "allow_targets"),
+    (GRPO, (CHAIN % "raylign.objectives.selection.TopK, kk: 1",), "selector.parts.0.kk", "known: keep"),
+    (GRPO, ("+rewards.rollout.fn._target_=raylign.actors.reward.exact.ExactMatch",), "rewards.rollout", "another name"),
+    (GRPO, ("run.dir=/proc/x",), "run.dir", "kernel"),
+    (GRPO, ("run.dir=/dev/null/x",), "run.dir", "kernel"),
+    (GRPO, (f"run.dir=/tmp/{'x' * 300}",), "run.dir", "too long"),
+    (GRPO, (f"run.dir=/tmp/{'x/' * 2500}",), "run.dir", "too long"),
+    (GRPO, ("run.dir=FILE",), "run.dir", "is a file"),
+    (GRPO, ("run.dir=FILE/below",), "run.dir", "is a file"),
+    (GRPO, ("run.dir=LOOP/x",), "run.dir", "loop"),
+    (GRPO, ("run.cache_dir=FILE",), "run.cache_dir", "is a file"),
+    (GRPO, ("run.cache_dir=/proc/1/x",), "run.cache_dir", "kernel"),
+    (GRPO, ("seed=-1",), "seed", "negative"),
+    (GRPO, ("cluster.ready_timeout_s=inf",), "cluster.ready_timeout_s", "finite"),
+]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("places")
+    (folder / "file").write_text("x")
+    (folder / "a").symlink_to(folder / "b")
+    (folder / "b").symlink_to(folder / "a")
+    return {"FILE": folder / "file", "LOOP": folder / "a"}
+
+
+def problems_of(overrides: list[str]) -> list[Problem]:
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides)
+    return list(caught.value.problems)
+
+
+@pytest.mark.parametrize(("base", "overrides", "key", "word"), WRONG, ids=lambda value: str(value)[:60])
+def test_a_wrong_setting_is_one_line(
+    base: tuple[str, ...], overrides: tuple[str, ...], key: str, word: str, places: dict[str, Path]
+) -> None:
+    filled = list(overrides)
+    for name, path in places.items():
+        filled = [text.replace(name, str(path)) for text in filled]
+    problems = problems_of([*base, *filled])
+    problem = next(problem for problem in problems if problem.key == key)
+    assert word in f"{problem.why} {problem.fix}" and problem.value and problem.fix
+    assert "\n" not in problem.why + problem.fix + problem.value and len(problems) <= 2
+
+
+def test_a_folder_is_only_looked_at(tmp_path: Path) -> None:
+    assert not folder_fault(tmp_path / "new" / "deep") and not (tmp_path / "new").exists()
+    assert "is a file" in folder_fault(Path(__file__))
+    assert folder_fault(Path("/tmp/a\0b"))
+
+
+def test_a_machine_that_ray_cannot_start_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/münchen")
+    assert [problem.key for problem in problems_of([*GRPO])] == ["TMPDIR"]
+    monkeypatch.setenv("RAY_TMPDIR", f"/tmp/{'x' * 60}")
+    assert "too long" in problems_of([*GRPO])[0].why
+    compose([*GRPO, "cluster.address=auto"])
+    monkeypatch.delenv("RAY_TMPDIR")
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (64, 64))
+    assert "ulimit" in problems_of([*GRPO])[0].fix
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="root passes over permissions; the others are refused")
+def test_root_may_write_anywhere(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert not folder_fault(tmp_path / "x")

@@ -1,0 +1,166 @@
+"""What comes from outside costs a draw, not the run; too many failed draws end it with their own reason."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raylign.actors.environments.host import EnvironmentHost, encodable
+from raylign.actors.rollout.worker import RolloutWorker
+from raylign.collect import collect, most_common_reason, refuse_missing, reward_metrics
+from raylign.contracts import RolloutTask, Sampling, Scored
+from raylign.environment import Environment, Observation
+from raylign.errors import DataError, EngineDeadError, RequestError, RewardError
+from raylign.evaluate import Evaluator
+from raylign.objectives.shaping import WeightedSum
+from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value
+
+PROMPT = Prompt(id="p", messages=(), token_ids=np.array([1], np.int32))
+TASK = RolloutTask(prompt=PROMPT, n=4, sampling=Sampling(max_tokens=4), run_seed=1)
+
+
+def drawn(index: int) -> Trajectory:
+    turn = Turn(
+        context_ids=np.array([1], np.int32),
+        token_ids=np.array([2], np.int32),
+        logprobs=np.zeros(1, np.float32),
+        versions=np.zeros(1, np.int32),
+        stop=StopReason.EOS,
+        text="x",
+    )
+    return Trajectory(prompt_key=PROMPT.key, sample_index=index, turns=(turn,), seed=1, stop=StopReason.EOS)
+
+
+class Raising:
+    """A strategy whose second draw meets an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def run(self, task: RolloutTask, policy: Any) -> AsyncIterator[Trajectory]:
+        yield drawn(0)
+        raise self.error
+
+
+def worker(error: Exception) -> RolloutWorker:
+    made: Any = RolloutWorker.__new__(RolloutWorker)  # without its engine
+    made._strategy, made._engine = Raising(error), None
+    return made  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (TypeError("TextEncodeInput must be Union[...]"), "TypeError: TextEncodeInput"),
+        (ValueError("System role not supported"), "ValueError: System role"),
+        (RequestError("prompt of 900 tokens"), "prompt of 900 tokens"),
+        (UnicodeEncodeError("utf-8", "\ud83d", 0, 1, "surrogates not allowed"), "UnicodeEncodeError"),
+    ],
+)
+async def test_an_error_costs_the_draws_of_its_task(error: Exception, reason: str) -> None:
+    delivered: list[Scored] = []
+    await worker(error)._run(0, TASK, delivered.append)
+    assert [item.trajectory.sample_index for item in delivered] == [0, 1, 2, 3]
+    assert not delivered[0].error and all(item.error.startswith(reason) for item in delivered[1:])
+
+
+async def test_a_dead_engine_is_no_failed_draw() -> None:
+    with pytest.raises(EngineDeadError):
+        await worker(EngineDeadError("gone"))._run(0, TASK, lambda item: None)
+
+
+class Rollouts:
+    """Fails as many draws of every task as it is told."""
+
+    def __init__(self, failing: int) -> None:
+        self.failing = failing
+
+    async def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
+        for number, task in enumerate(tasks):
+            for index in task.draws:
+                failed = index < self.failing
+                yield [Scored(task=number, trajectory=drawn(index), error="no chat template" if failed else "")]
+
+
+@dataclass
+class Rewards:
+    """Every answer is right, or unreadable."""
+
+    readable: bool = True
+
+    async def score(self, prompt: Prompt, trajectory: Trajectory) -> dict[str, Any]:
+        return {"correct": Value(score=1.0) if self.readable else Missing(reason="the judge is unreadable")}
+
+    async def score_group(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
+        return [{}] * len(trajectories)
+
+
+def shaper() -> WeightedSum:
+    return WeightedSum(WeightedSum.Config(), {"correct": 1.0}, 4)
+
+
+async def groups_of(failing: int, readable: bool = True) -> list[Group]:
+    collected = await collect([TASK, TASK], Rollouts(failing), Rewards(readable), 5.0)  # type: ignore[arg-type]
+    return shaper().shape(collected.groups)
+
+
+async def test_failed_draws_have_a_limit_of_their_own() -> None:
+    groups = await groups_of(3)
+    metrics = reward_metrics(groups)
+    assert (metrics["missing/rollout"], metrics["missing/share"]) == (0.75, 0.75)
+    with pytest.raises(RewardError, match=r"6 of 8 .*\(limit 50%\); 6 times: no chat template.*rollout.max_mis"):
+        refuse_missing(groups, {"rollout": 0.5, "correct": 0.5})
+    refuse_missing(groups, {"rollout": 0.75, "correct": 0.5})
+    assert most_common_reason(groups) == "rollout: no chat template (6 times)"
+    whole = reward_metrics(await groups_of(0))
+    assert (whole["missing/rollout"], whole["missing/share"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("failing", "readable", "why"), [(4, True, "no chat template"), (0, False, "unreadable")])
+@pytest.mark.parametrize("limited", [True, False])
+async def test_an_evaluation_of_nothing_is_no_result(failing: int, readable: bool, why: str, limited: bool) -> None:
+    evaluator = Evaluator(
+        rollouts=Rollouts(failing),  # type: ignore[arg-type]
+        rewards=Rewards(readable),  # type: ignore[arg-type]
+        weights={"correct": 1.0},
+        shaper=shaper(),
+        sampling=TASK.sampling,
+        seed=1,
+        missing_limits={"rollout": 0.5, "correct": 0.5} if limited else {},
+    )
+    with pytest.raises(RewardError, match=why):
+        await evaluator.run([PROMPT], samples=4, greedy=False)
+    with pytest.raises(DataError, match=r"data\.holdout"):
+        await evaluator.run([])
+    found = await replace(evaluator, rollouts=Rollouts(1), rewards=Rewards()).run([PROMPT], 4, False)  # type: ignore[arg-type]
+    assert found.metrics["eval/score"] == 1.0 and found.metrics["eval/missing/share"] == 0.25
+
+
+class Broken(Environment):
+    """A world that speaks in half surrogates."""
+
+    @dataclass
+    class Config:
+        """Nothing to set."""
+
+    def __init__(self, config: Config) -> None:
+        pass
+
+    def reset(self, prompt: Prompt, seed: int) -> Observation:
+        return Observation(messages=({"role": "user", "content": "hi \ud83d there"},))
+
+    def step(self, action: str) -> Observation:
+        return Observation(messages=({"role": "tool", "content": [{"text": "\udc00", "n": 1}]},), done=True)
+
+
+async def test_half_surrogates_of_a_world_become_replacement_characters() -> None:
+    host = EnvironmentHost({"_target_": f"{__name__}.Broken"}, allow=(__name__.split(".")[0],))
+    number, first = await host.open(PROMPT, 1)
+    assert first.messages[0]["content"] == "hi \ufffd there"
+    assert (await host.step(number, "x")).messages[0]["content"] == [{"text": "\ufffd", "n": 1}]
+    assert encodable("\ud83d\ude00 ü") == "\U0001f600 ü", "a whole pair is a letter"
+    assert encodable({"\ud83d": ("a", None, 1)}) == {"\ufffd": ("a", None, 1)}
