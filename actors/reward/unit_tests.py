@@ -10,10 +10,11 @@ from typing import Any
 
 from raylign.actors.reward.mbpp import Calls, Comparison, calls_of
 from raylign.actors.reward.response import ResponseReward
-from raylign.actors.sandbox.contract import Ending, Program, Ran, Sandbox
+from raylign.actors.sandbox.clock import wall_seconds
+from raylign.actors.sandbox.contract import Ending, Program, Ran, Sandbox, SandboxError
 from raylign.actors.sandbox.local import LocalSandbox
 from raylign.actors.sandbox.settings import SandboxConfig
-from raylign.actors.sandbox.values import same, truthy
+from raylign.actors.sandbox.values import same, truthy, uncomparable
 from raylign.config.build import build
 from raylign.records import Prompt, Value
 
@@ -31,7 +32,7 @@ class Reference:
 
     calls: Calls
     expected: tuple[Any, ...]  # encoded, one per call
-    seconds: float
+    seconds: float  # of its own time
 
 
 class UnitTests(ResponseReward):
@@ -41,7 +42,9 @@ class UnitTests(ResponseReward):
     program's process: the sandbox calls the program's function, its answers come back as plain data, and this process
     compares them with the reference's. So no patched assert, forged report, early exit or always-equal object scores.
 
-    Code that fails, hangs or prints too much scores 0; a sandbox that fails raises, which makes the reward missing.
+    Code that fails, hangs, sleeps or prints too much scores 0. Its deadline is its own time (see `sandbox.clock`): what
+    waits for a processor beside busy neighbours is given longer, is run again when even that was not enough, and then
+    raises. A sandbox that fails raises, too, which makes the reward missing.
     The pool's own deadline (`rewards.<name>.timeout_s`) must be longer than the sandbox's.
     """
 
@@ -112,13 +115,23 @@ class UnitTests(ResponseReward):
         if wrong or not (whole or heavy):
             why = wrong[0] if wrong else f"{ran.reason.value} {ran.stderr[-200:]}"
             raise ValueError(f"the reference solution of {calls.entry} fails its own tests: {why}")
+        opaque = [name for answer in ran.returned if (name := uncomparable(answer.value))]
+        if opaque and calls.comparison is not Comparison.truth:
+            raise ValueError(f"the reference solution of {calls.entry} returns a {opaque[0]}, which equals no answer")
         calls = replace(calls, arguments=calls.arguments[: len(ran.returned)])
         return Reference(calls=calls, expected=tuple(answer.value for answer in ran.returned), seconds=ran.seconds)
 
     def _run(self, code: str, calls: Calls, timeout_s: float) -> Ran:
-        return self.sandbox.run(
-            Program(code=code, entry=calls.entry, calls=calls.arguments, timeout_s=timeout_s),
-        )
+        program = Program(code=code, entry=calls.entry, calls=calls.arguments, timeout_s=timeout_s)
+        ran = self.sandbox.run(program)
+        if ran.reason is Ending.STARVED:
+            ran = self.sandbox.run(program)
+        if ran.reason is Ending.STARVED:
+            raise SandboxError(
+                f"{calls.entry}: twice no end within {wall_seconds(timeout_s):g} s, of which {ran.seconds:.2f} s were its "
+                "own, the rest it waited for a processor; fix: fewer reward workers, or a smaller sandbox.concurrency"
+            )
+        return ran
 
 
 def code_of(response: str, entry: str) -> str:

@@ -18,7 +18,8 @@ class Ending(StrEnum):
 
     OK = "ok"  # it returned, or exited with 0
     ERROR = "error"  # it raised, or exited with another status
-    TIMEOUT = "timeout"  # killed at the deadline, or out of CPU time
+    TIMEOUT = "timeout"  # killed when its own time was over: it computed or slept too long
+    STARVED = "starved"  # killed at the wall limit, waiting for a processor: says nothing about the program
     MEMORY = "memory"  # it raised MemoryError and did not catch it
     KILLED = "killed"  # a signal ended it: a crash, a refused system call, the kernel out of memory
     OUTPUT_LIMIT = "output_limit"  # killed while it wrote more than it may
@@ -38,7 +39,7 @@ class Program:
     code: str
     stdin: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)  # relative path in the scratch folder -> content
-    timeout_s: float | None = None  # wall time
+    timeout_s: float | None = None  # of its own time: computing or sleeping, not waiting for a processor (`clock`)
     memory_mb: int | None = None  # address space of each process
     entry: str = ""
     calls: tuple[Any, ...] = ()
@@ -66,7 +67,7 @@ class Ran:
     stderr: str
     exit: int  # the status; -n after signal n
     reason: Ending
-    seconds: float  # wall time of the program
+    seconds: float  # of the program's own time
     cleanup_s: float = 0.0  # from its end, or the kill, until none of its processes was left
     returned: tuple[Returned, ...] = ()  # one per answered call, in order; shorter after an early end
 

@@ -11,33 +11,42 @@ from pathlib import Path
 from raylign import kernel
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-SYSTEM = ("/lib", "/lib64", "/usr/lib", "/etc/ld.so.cache", "/usr/share/zoneinfo")  # shared libraries, time zones
+SHARED = ("/lib", "/lib64", "/usr/lib")  # shared libraries
+PLAIN = ("/etc/ld.so.cache", "/usr/share/zoneinfo")  # where libraries are, time zones
+SYSTEM = (*SHARED, *PLAIN)
 PACKAGES = ("site-packages", "dist-packages")  # where a standard library keeps what is not standard
 SCRATCH = "/scratch"
 FLAGS = ((os.ST_NOSUID, 2), (os.ST_NODEV, 4), (os.ST_NOEXEC, 8), (os.ST_NOATIME, 1024), (os.ST_NODIRATIME, 2048))
 RELATIME = (os.ST_RELATIME, 1 << 21)
 
 
-def reachable_for_others() -> bool:
-    """Whether another user can import from the standard library: an interpreter under /root is closed to them."""
-    folder = Path(sysconfig.get_path("stdlib")).resolve()
-    return all(part.stat().st_mode & 0o001 for part in (folder, *folder.parents))
-
-
 def readable(packages: Sequence[str]) -> tuple[str, ...]:
-    """The standard library, the system's shared libraries, and the named packages.
-
-    An interpreter that keeps site-packages inside its standard library shows them, too, unless a private root hides
-    them. Raises ImportError for a package that is not installed.
+    """For a private root: the standard library (`enter_private_root` hides the packages inside it), the system's
+    shared libraries, and the named packages. Raises ImportError for a package that is not installed.
     """
-    paths = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
+    paths = (*SYSTEM, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), *_folders(packages))
+    return tuple(path for path in dict.fromkeys(paths) if os.path.exists(path))
+
+
+def libraries(packages: Sequence[str]) -> tuple[str, ...]:
+    """Without a private root: folders of shared libraries alone, and the named packages.
+
+    Landlock takes nothing back from a folder that it has given, so that neither /usr/lib nor the standard library is
+    given: packages that nobody named lie in both. Raises ImportError for a package that is not installed.
+    """
+    shared = sorted(str(path) for root in SHARED for path in Path(root).glob("*-linux-gnu*"))
+    return tuple(path for path in dict.fromkeys((*shared, *PLAIN, *_folders(packages))) if os.path.exists(path))
+
+
+def _folders(packages: Sequence[str]) -> list[str]:
+    paths: list[str] = []
     for package in packages:
         spec = importlib.util.find_spec(package)
         if spec is None:
             raise ImportError(f"sandbox.packages: {package} is not installed")
         folders = list(spec.submodule_search_locations or [spec.origin or ""])
         paths += [*folders, *(f"{folder}.libs" for folder in folders)]
-    return tuple(path for path in dict.fromkeys((*SYSTEM, *paths)) if os.path.exists(path))
+    return paths
 
 
 def enter_private_root(paths: Iterable[str], folder: str) -> None:

@@ -9,7 +9,6 @@ import os
 import select
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -18,13 +17,15 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from raylign.actors.frames import receive_frame, send_frame
+from raylign.actors.sandbox.clock import wall_seconds
 from raylign.actors.sandbox.contract import Ending, Program, Ran, Returned, Sandbox, SandboxError
 from raylign.actors.sandbox.runner import OUT_OF_MEMORY
 from raylign.actors.sandbox.settings import SandboxConfig
 from raylign.actors.sandbox.warden import STOP
+from raylign.interpreter import command
 
 START_S = 120.0  # imports on a busy machine
-GRACE_S = 30.0  # from a program's deadline to the warden's report, on a busy machine
+GRACE_S = 30.0  # from a program's wall limit to the warden's report, on a busy machine
 SIGXCPU = 24
 
 
@@ -137,7 +138,7 @@ class LocalSandbox(Sandbox):
         ours, theirs = socket.socketpair()
         root = tempfile.mkdtemp(prefix="raylign-sandbox-root-")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "raylign.actors.sandbox.zygote", str(theirs.fileno())],
+            command("raylign.actors.sandbox.zygote", str(theirs.fileno())),
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -180,12 +181,12 @@ class LocalSandbox(Sandbox):
         poll = select.poll()  # select() ends at descriptor 1023, which a busy worker passes
         for stream in streams:
             poll.register(stream, select.POLLIN)
-        deadline = time.monotonic() + timeout_s + GRACE_S
+        deadline = time.monotonic() + wall_seconds(timeout_s) + GRACE_S
         while open_streams:
             left = deadline - time.monotonic()
             ready = poll.poll(max(0.0, left) * 1000)
             if not ready:
-                raise TimeoutError(f"no end {GRACE_S:g} s after the deadline")
+                raise TimeoutError(f"no end {GRACE_S:g} s after the wall limit")
             for stream, _ in ready:
                 piece = os.read(stream, 1 << 16)
                 if not piece:
@@ -207,7 +208,9 @@ class LocalSandbox(Sandbox):
             stdout=taken[output].decode(errors="replace"),
             stderr=taken[errors].decode(errors="replace"),
             exit=status,
-            reason=_reason(status, bool(result["late"]), excess),
+            reason=Ending.STARVED
+            if result["starved"] and not excess
+            else _reason(status, bool(result["late"]), excess),
             seconds=float(result["seconds"]),
             cleanup_s=float(result["cleanup_s"]),
             returned=_returned(bytes(taken[replies])),
@@ -215,10 +218,9 @@ class LocalSandbox(Sandbox):
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of the caller's environment, which holds its secrets, but where imports are found."""
+    """Nothing of the caller's environment, which holds its secrets."""
     return {
         "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
         "PYTHONIOENCODING": "utf-8",
         "PYTHONHASHSEED": "0",  # a program that prints a set prints the same every time
         "OMP_NUM_THREADS": "1",

@@ -63,6 +63,8 @@ class PythonTool(Tool):
             ran = await self.sandbox.arun(Program(code=code))
         except SandboxError as error:
             raise ToolFailure(f"python: {error}") from error
+        if ran.reason is Ending.STARVED:
+            raise ToolFailure("python: the program waited for a processor until the wall limit; fix: fewer workers")
         ending = ENDED.get(ran.reason, "").format(timeout_s=self.config.sandbox.limits.timeout_s, signal=-ran.exit)
         said = "\n".join(part for part in (ran.stdout.rstrip(), ran.stderr.rstrip(), ending) if part)
         return self._cut(said) or "[no output]"

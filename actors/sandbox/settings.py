@@ -34,7 +34,7 @@ class Limits:
     Memory counts per process, so that the worst case is memory_mb * processes.
     """
 
-    timeout_s: float = 5.0
+    timeout_s: float = 5.0  # of a program's own time: computing or sleeping, not waiting for a processor
     memory_mb: int = 512  # address space beyond the interpreter's own
     processes: int = 8  # threads count
     open_files: int = 64

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import tempfile
@@ -24,8 +23,10 @@ from typing import Any, NoReturn
 
 from raylign import kernel
 from raylign.actors.frames import receive_frame, send_frame
+from raylign.actors.sandbox.clock import Clock
 from raylign.actors.sandbox.layout import SCRATCH, mount_scratch
 from raylign.actors.sandbox.lockdown import MEGABYTE, Cell, cpu_seconds, lock_down
+from raylign.actors.sandbox.removal import remove_tree
 from raylign.actors.sandbox.runner import run
 from raylign.isolation import Isolation
 
@@ -48,6 +49,7 @@ class Warding:
     own_memory: int  # bytes of address space that the zygote has itself
     limits: dict[str, float]
     users: tuple[int, int]  # first id, number of ids
+    proc: int  # descriptor of /proc, which a private root does not show
 
 
 def user_ids() -> tuple[int, int]:
@@ -71,12 +73,12 @@ def guard(job: socket.socket, descriptors: list[int], warding: Warding) -> NoRet
         first, count = warding.users
         user = first + os.getpid() % count
         scratch = _prepare(request["files"], user, warding)
-        result = _supervised(job, descriptors, request, _cell(request, user, scratch, warding))
+        result = _supervised(job, descriptors, request, _cell(request, user, scratch, warding), warding.proc)
     except (OSError, ValueError, KeyError) as error:
         result = {"failed": f"{type(error).__name__}: {error}"}
     finally:
         if scratch and scratch != SCRATCH:
-            shutil.rmtree(scratch, ignore_errors=True)
+            remove_tree(scratch)
     with contextlib.suppress(OSError):  # the parent has gone
         send_frame(job, json.dumps(result).encode())
     os._exit(0)
@@ -119,7 +121,9 @@ def _prepare(files: dict[str, str], user: int, warding: Warding) -> str:
     return scratch
 
 
-def _supervised(job: socket.socket, descriptors: list[int], request: dict[str, Any], cell: Cell) -> dict[str, Any]:
+def _supervised(
+    job: socket.socket, descriptors: list[int], request: dict[str, Any], cell: Cell, proc: int
+) -> dict[str, Any]:
     stdin = os.memfd_create("stdin")
     os.write(stdin, request["stdin"].encode(errors="surrogatepass"))
     os.lseek(stdin, 0, os.SEEK_SET)
@@ -129,29 +133,33 @@ def _supervised(job: socket.socket, descriptors: list[int], request: dict[str, A
         kernel.unshare(kernel.CLONE_NEWPID)
     child = os.fork()
     if child == 0:
-        _become([stdin, *descriptors, ready], request, cell)
+        _become([stdin, *descriptors, ready], request, cell)  # closes everything else
     for descriptor in (stdin, ready, *descriptors):
         os.close(descriptor)
     said = _all(listen)
-    started = time.monotonic()
-    late = False
-    if said == READY:
-        late = _wait(job, child, request["timeout_s"])
+    clock = Clock(child, proc, request["timeout_s"])
+    late = _wait(job, child, clock) if said == READY else False
+    seconds = clock.spent()
+    starved = late and clock.starved(seconds)
     ended = time.monotonic()
     status, cpu = _end(child, cell)
     if said != READY:
         return {"failed": said.decode(errors="replace") or "the program's process ended before it was locked"}
-    spent = cpu >= cpu_seconds(request["timeout_s"])
+    late = late or cpu >= cpu_seconds(request["timeout_s"])
     cleanup_s = time.monotonic() - ended
-    return {"status": status, "late": late or spent, "seconds": ended - started, "cleanup_s": cleanup_s}
+    return {"status": status, "late": late, "starved": starved, "seconds": seconds, "cleanup_s": cleanup_s}
 
 
-def _wait(job: socket.socket, child: int, timeout_s: float) -> bool:
-    """Until the program ends, the parent wants its end, or the deadline; true at the deadline."""
+def _wait(job: socket.socket, child: int, clock: Clock) -> bool:
+    """Until the program ends, the parent wants its end, or its time is over; true in the last case."""
     handle = os.pidfd_open(child)
-    ready, _, _ = select.select([handle, job.fileno()], [], [], timeout_s)
-    os.close(handle)
-    return not ready
+    try:
+        while left := clock.look():
+            if select.select([handle, job.fileno()], [], [], left)[0]:
+                return False
+        return True
+    finally:
+        os.close(handle)
 
 
 def _end(child: int, cell: Cell) -> tuple[int, float]:

@@ -27,6 +27,7 @@ from raylign.actors.frames import receive_frame, send_frame
 from raylign.actors.sandbox import landlock, layout, seccomp
 from raylign.actors.sandbox.settings import STANDARD
 from raylign.actors.sandbox.warden import Warding, guard, user_ids
+from raylign.interpreter import standard_path
 from raylign.isolation import FIXES, Isolation, probe
 
 DESCRIPTORS = 4  # of a job: socket, standard output, standard error, replies
@@ -69,8 +70,8 @@ def _shut_in(settings: dict[str, Any]) -> tuple[Warding, list[str]]:
     isolation = probe()
     if settings["namespaces"] == "never":
         isolation = replace(isolation, namespaces=False)
-    readable = layout.readable(settings["packages"])
-    _load(settings["packages"], everything=not isolation.namespaces and not layout.reachable_for_others())
+    readable = (layout.readable if isolation.namespaces else layout.libraries)(settings["packages"])
+    _load(settings["packages"], everything=not isolation.namespaces)
     lacking = [layer for layer in settings["require"] if isolation.lacks(layer)]
     if lacking:
         fixes = "; ".join(f"{layer}: {FIXES[layer]}" for layer in lacking)
@@ -78,6 +79,7 @@ def _shut_in(settings: dict[str, Any]) -> tuple[Warding, list[str]]:
     users = user_ids()
     Path("/proc/self/oom_score_adj").write_bytes(OOM_SCORE)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
     if isolation.namespaces:
         _make_namespaces(isolation)
         layout.enter_private_root(readable, settings["root"])
@@ -88,22 +90,29 @@ def _shut_in(settings: dict[str, Any]) -> tuple[Warding, list[str]]:
         own_memory=pages * os.sysconf("SC_PAGE_SIZE"),
         limits=settings["limits"],
         users=users,
+        proc=proc,
     )
     return warding, _described(isolation)
 
 
 def _load(packages: Sequence[str], everything: bool) -> None:
-    """Import what programs use; everything: the whole standard library, because they will not reach its files."""
+    """Import what programs use; everything: the whole standard library, because they will not reach its files.
+
+    Names of the standard library are looked up there alone: a file ``test.py`` of the user's is none of them. Then
+    the path is the programs': without the caller's folders.
+    """
     names = set(STANDARD)
     if everything:
         names |= sys.stdlib_module_names - ODD
         names |= {f"encodings.{module.name}" for module in pkgutil.iter_modules(encodings.__path__)} - ODD
+    sys.path[:], callers = standard_path(), list(sys.path)
     for name in sorted(names):
         with warnings.catch_warnings(), contextlib.suppress(ImportError):  # some are for other systems
             warnings.simplefilter("ignore")
             importlib.import_module(name)
-    for name in packages:
-        importlib.import_module(name)
+    sys.path[:] = callers
+    homes = [Path(importlib.import_module(name).__file__ or "").parents[1] for name in packages]
+    sys.path[:] = [*standard_path(), *dict.fromkeys(map(str, homes))]
 
 
 def _make_namespaces(isolation: Isolation) -> None:

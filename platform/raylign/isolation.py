@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from raylign import kernel
+from raylign.interpreter import command
 
 PROBE_S = 60.0
 SECCOMP_ALLOW = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)  # one instruction: return SECCOMP_RET_ALLOW
@@ -72,14 +73,13 @@ def probe() -> Isolation:
 
 def examine() -> Isolation | None:
     """`probe` in a process of its own; None where that fails (no Linux)."""
-    path = os.pathsep.join(entry for entry in sys.path if entry)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "raylign.isolation"],
+            command("raylign.isolation"),
             capture_output=True,
             timeout=PROBE_S,
             check=True,
-            env={**os.environ, "PYTHONPATH": path},
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         )
         return Isolation(**json.loads(done.stdout))
     except (OSError, subprocess.SubprocessError, ValueError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 
-from raylign.actors.sandbox.contract import Ending, Program
+from raylign.actors.sandbox.contract import Ending, Program, SandboxError
 from raylign.actors.sandbox.local import LocalSandbox
 from raylign.actors.sandbox.settings import Limits, SandboxConfig
 
@@ -78,6 +78,8 @@ class Sandbox:
         if reason is not None:
             return f"{REFUSED}{reason}"
         ran = self._local.run(Program(code=code))
+        if ran.reason is Ending.STARVED:
+            raise SandboxError("the program waited for a processor until the wall limit; fix: fewer reward workers")
         if ran.reason is Ending.TIMEOUT:
             return f"{FAILED}no end after {self.timeout_s:g} s"
         if ran.reason is not Ending.OK:

@@ -1,8 +1,8 @@
 """Programs that try to get out (`ATTEMPTS`), to stay (`STAYERS`), or to score without working (`FORGERIES`).
 
 The test puts places for these words: SECRET (a file of the grader's that anybody may read), OUTSIDE (a folder that
-anybody may write), PARENT (the test's pid), PORT, UDP_PORT, UNIX_PATH, ABSTRACT (sockets that the test listens on). A
-program that succeeds where it must not prints ESCAPED.
+anybody may write), PARENT (the test's pid), PORT, UDP_PORT, UNIX_PATH, ABSTRACT, DATAGRAMS (sockets that the test listens on), PACKAGES (a
+folder of packages that nobody named), SHARED_ID (shared memory that anybody may attach). A program that succeeds where it must not prints ESCAPED.
 """
 
 from __future__ import annotations
@@ -92,6 +92,53 @@ ATTEMPTS = {
     "large file": 'open("big", "wb").write(b"x" * (64 << 20))',
     "many files open": "[open('/dev/null') for _ in range(1000)]",
     "the environment's secret": "os.environ['RAYLIGN_TEST_PASSWORD']",
+    "datagram to a path": 'socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b"x", "DATAGRAMS")',
+    "message to a path": 'socket.socketpair()[0].sendmsg([b"x"], [], 0, "DATAGRAMS")',
+    "stream pair to a path": 'socket.socketpair()[0].sendto(b"x", "DATAGRAMS")',
+    "packets of a pair": "socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)",
+    "datagram pair, not blocking": "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)",
+    "pass a descriptor": 'socket.send_fds(socket.socketpair()[0], [b"x"], [0])',
+    "connect a pair again": 'socket.socketpair()[0].connect("UNIX_PATH")',
+    "pair of another family": "syscall(53, 40, 1, 0, ctypes.create_string_buffer(8))",
+    "crypto socket": "socket.socket(38, socket.SOCK_SEQPACKET)",
+    "virtual machine's socket": "socket.socket(40, socket.SOCK_STREAM)",
+    "packet socket": "socket.socket(17, socket.SOCK_RAW)",
+    "watch a folder": "libc('inotify_init1', 0)",
+    "watch by the old call": "syscall(253)",
+    "watch a file system": "syscall(300, 0, 0)",
+    "watch by dnotify": '__import__("fcntl").fcntl(os.open("OUTSIDE", os.O_RDONLY), 1026, 0x80000004)',
+    "note on a folder outside": 'os.setxattr("OUTSIDE", "user.x", b"1")',
+    "note on an own file": '[open("n", "w").close(), os.setxattr("n", "user.x", b"1")]',
+    "read the notes of others": 'os.listxattr("OUTSIDE")',
+    "remove a note": 'os.removexattr("OUTSIDE", "user.x")',
+    "shared memory of others": "syscall(30, SHARED_ID, 0, 0)",
+    "remove shared memory": "syscall(31, SHARED_ID, 0, 0)",
+    "list shared memory": "syscall(31, 0, 14, ctypes.create_string_buffer(256))",
+    "semaphores of others": "syscall(65, 0, ctypes.create_string_buffer(6), 1)",
+    "messages of others": "syscall(70, 0, ctypes.create_string_buffer(64), 8, 0, 0o4000)",
+    "remove a message queue": "syscall(241, b'raylign')",
+    "become slow": "os.nice(19)",
+    "become idle": "os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))",
+    "choose a processor": "os.sched_setaffinity(0, {0})",
+    "filter of its own": "syscall(317, 1, 8, 0)",
+    "sibling in place of a child": "syscall(56, 0x8000 | 17, 0, 0, 0, 0)",
+    "file by handle": 'syscall(303, -100, b"SECRET", ctypes.create_string_buffer(136), 0, 0)',
+    "packages that nobody named": '[open("PACKAGES/" + name) for name in os.listdir("PACKAGES")][0]',
+    "a package that nobody named": 'open("PACKAGES/pytest/__init__.py").read()',
+    "import what nobody named": '__import__("pytest")',
+    "read the interpreter": 'open(os.path.realpath(sys.executable), "rb").read(4)',
+    "empty the grader's file": 'os.truncate("SECRET", 0)',
+    "close a folder outside": 'os.chmod("OUTSIDE", 0)',
+    "hard link of the library": 'os.link(os.__file__, "mine.py")',
+    "limits of the parent": "resource.prlimit(PARENT, resource.RLIMIT_NOFILE, (1, 1))",
+    "signal a thread of the parent": "syscall(234, PARENT, PARENT, 9)",
+    "kill the warden": "os.kill(os.getppid() or PARENT, 9)",
+    "kernel settings": 'open("/proc/sys/kernel/core_pattern", "w").write("x")',
+    "devices": 'os.listdir("/sys/class")',
+    "secrets of a pod": 'os.listdir("/var/run")',
+    "disk": 'os.open("/dev/sda", os.O_RDONLY)',
+    "type into the terminal": '__import__("fcntl").ioctl(0, 0x5412, b"x")',
+    "root by the link": 'open("/proc/self/root" + "SECRET").read()',
 }
 LIBRARY = """
 import ctypes, os, resource, socket, sys, threading, time
@@ -242,6 +289,85 @@ while True:
     "crashes": """
 import ctypes
 ctypes.string_at(1)
+""",
+    "folder within folder": """
+import os
+for _ in range(1500):
+    os.mkdir('d'); os.chdir('d')
+open('f', 'w').close()
+""",
+    "folders of long names, closed": """
+import os
+names = []
+for n in range(60):
+    name = str(n) * 50; os.mkdir(name); open(name + '/f', 'w').close(); names.append(name)
+for _ in range(300):
+    os.mkdir('d' * 200); os.chdir('d' * 200)
+os.chmod('.', 0)
+""",
+    "links outwards": """
+import os
+os.mkdir('a'); os.symlink('OUTSIDE', 'a/b'); os.symlink('/', 'c'); os.symlink('..', 'a/d')
+os.chmod('a', 0o300)
+""",
+    "closes its folder": """
+import os
+os.mkdir('d'); open('d/f', 'w').close(); os.chmod('d', 0); os.chmod('.', 0)
+""",
+    "many small files": """
+for n in range(3000):
+    open(str(n), 'w').close()
+""",
+    "children that nobody waits for": """
+import os, signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+while True:
+    try:
+        if os.fork() == 0:
+            for _ in range(10**6): pass
+            os._exit(0)
+    except OSError: pass
+""",
+    "naps": """
+import time
+while True: time.sleep(0.001)
+""",
+    "waits for itself": """
+import threading
+lock = threading.Lock(); lock.acquire(); lock.acquire()
+""",
+    "threads that compute": """
+import hashlib, threading
+def f():
+    while True: hashlib.sha256(b'x' * (1 << 20))
+for _ in range(6): threading.Thread(target=f).start()
+""",
+    "children that compute while it sleeps": """
+import os, time
+for _ in range(4):
+    if os.fork() == 0:
+        while True: pass
+time.sleep(3600)
+""",
+    "stopped child": """
+import os, signal
+if os.fork() == 0: os.kill(os.getpid(), signal.SIGSTOP)
+""",
+    "alarm for ever": """
+import signal
+signal.signal(signal.SIGALRM, lambda *a: None)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+while True: signal.pause()
+""",
+    "talks to itself": """
+import os
+r, w = os.pipe()
+os.read(r, 1)
+""",
+    "starts a sandbox": """
+from raylign.actors.sandbox.local import LocalSandbox
+from raylign.actors.sandbox.contract import Program
+print('ESCAPED', LocalSandbox().run(Program(code='print(1)')))
 """,
     "aborts": """
 import os

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -182,6 +183,26 @@ def test_mistakes_in_the_configuration() -> None:
         Limits(memory_mb=-1)
     with pytest.raises(SandboxError, match="nothere is not installed"):
         LocalSandbox(SandboxConfig(packages=["nothere"])).run(Program(code=""))
+
+
+def test_the_users_files_are_not_taken_for_the_standard_library(tmp_path: Path) -> None:
+    """One of these names starts a sandbox when it is imported: that would never end."""
+    again = "from raylign.actors.sandbox.local import *\nLocalSandbox().run(Program(code=''))\n"
+    for name in ("code", "test", "json", "queue", "turtle", "sitecustomize2"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write('{name} ')\n{again}")
+    run = (
+        "from raylign.actors.sandbox.local import *; from raylign.actors.sandbox.settings import *; "
+        "print([LocalSandbox(SandboxConfig(namespaces=n)).run(Program(code='import code; print(code.__file__)')).stdout "
+        "for n in Namespaces])"
+    )
+    starter = f"import sys; sys.path[:0] = {[entry for entry in sys.path if entry]!r}; "
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"{starter}import json, queue, subprocess; sys.path.insert(0, {str(tmp_path)!r}); {run}"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "imported").exists(), (tmp_path / "imported").read_text()
+    assert done.stdout.count("code.py") == len(Namespaces) and str(tmp_path) not in done.stdout
 
 
 async def test_the_python_tool(sandbox: LocalSandbox) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from raylign.actors.reward.mbpp import Comparison, calls_of
 from raylign.actors.reward.response import trajectory_of
 from raylign.actors.reward.unit_tests import UnitTests, code_of
 from raylign.actors.reward.validate import validate
-from raylign.actors.sandbox.contract import SandboxError
+from raylign.actors.sandbox.contract import Ending, Program, Ran, Sandbox, SandboxError
 from raylign.actors.sandbox.settings import Limits, SandboxConfig
 from raylign.actors.sandbox.values import decode
 from raylign.data.readers import Format, load_rows
@@ -101,10 +104,71 @@ def test_verdicts(reward: UnitTests, prompt: Prompt) -> None:
     assert score(reward, prompt, "def swap(p):\n    return [p[1], p[0]]") == 0.0, "a list is no tuple"
     assert score(reward, prompt, "def swap(p):\n    return p") == 0.0
     assert score(reward, prompt, "def swap(p):\n    return (p[1], p[0]) if p[0] != 'a' else p") == 0.0
-    assert score(reward, prompt, "while True: pass") == 0.0
     assert score(reward, prompt, "def swap(p:") == 0.0
     assert reward.score(prompt, [trajectory_of(prompt, "no code at all")])[0].score == 0.0
     assert validate(reward, [prompt]) == []
+
+
+def test_the_deadline_is_the_programs_own_time(prompt: Prompt) -> None:
+    """A right program that needs 0.6 s passes beside hogs whose share leaves it no such time on the wall; one that
+    computes or sleeps too long is wrong, alone and beside them."""
+    reward = UnitTests(UnitTests.Config(sandbox=SandboxConfig(limits=Limits(timeout_s=1.5))))
+    right = "import time\nwhile time.process_time() < 0.6: pass\ndef swap(p): return p[1], p[0]"
+    wrong = ("while True: pass", "import time\ntime.sleep(99)", "import os\nos.nice(19)\nwhile True: pass")
+    reward.reference(prompt)
+    hogs = [
+        subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(5 * (os.cpu_count() or 1))
+    ]
+    try:
+        assert score(reward, prompt, right) == 1.0
+        assert [score(reward, prompt, code) for code in wrong[:1]] == [0.0]
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+    assert [score(reward, prompt, code) for code in wrong] == [0.0] * 3
+
+
+class Starved(Sandbox):
+    """Every program waits for a processor until the wall limit, so often; then it is run."""
+
+    def __init__(self, inner: Sandbox, times: int) -> None:
+        self.inner, self.times = inner, times
+
+    def run(self, program: Program) -> Ran:
+        """Starved, or run."""
+        self.times -= 1
+        if self.times < 0:
+            return self.inner.run(program)
+        return Ran(stdout="", stderr="", exit=-9, reason=Ending.STARVED, seconds=0.1)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The inner one's."""
+        return self.inner.layers
+
+    def close(self) -> None:
+        """Nothing of its own."""
+
+
+def test_a_starved_program_is_run_again_then_missing(reward: UnitTests, prompt: Prompt) -> None:
+    tried = UnitTests(UnitTests.Config())
+    tried.reference(prompt)
+    inner = tried.sandbox
+    tried.sandbox = Starved(inner, 1)
+    assert score(tried, prompt, "def swap(p): return p[1], p[0]") == 1.0
+    tried.sandbox = Starved(inner, 2)
+    with pytest.raises(SandboxError, match="waited for a processor; fix"):
+        score(tried, prompt, "def swap(p): return p[1], p[0]")
+
+
+def test_a_reference_that_answers_with_an_object_is_refused(reward: UnitTests, prompt: Prompt) -> None:
+    broken = Prompt(
+        id="object", messages=(), token_ids=np.zeros(1, np.int32), answer="def swap(p): return [object()]",
+        meta=prompt.meta,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="returns a object, which equals no answer"):
+        score(reward, broken, "def swap(p): return p")
 
 
 def test_right_answers_do_not_count_when_the_program_then_fails(reward: UnitTests, prompt: Prompt) -> None:
