@@ -62,7 +62,7 @@ class ScorerWorker:
         self._model = load_model(spec).requires_grad_(False).eval().to(self._device)
         self._share = spec.learner.share_prompts
         if note := settle(self._model, share_prompts=self._share).note:
-            print(note, flush=True)
+            print(note, flush=True)  # noqa: T201 - into the log of this actor
         self._share = self._share and self._model.layout is Layout.PACKED
         self._spec = spec
         return os.getpid()

@@ -60,7 +60,7 @@ class PackedModel(nn.Module):
     """What DeepSpeed trains: a Hugging Face model plus the way it is run.
 
     `hf` is the Hugging Face model (its names are the published ones); `value_head` exists for scalar_head only.
-    `layout` is how rows are computed; `exactness.settle` chooses it. hf never leaves evaluation mode (see `randomness`).
+    `layout` is how rows are computed; `exactness.settle` chooses it. hf stays in evaluation mode (see `randomness`).
     Weights outside the text tower are frozen.
     """
 

@@ -75,7 +75,7 @@ class LearnerWorker:
             gc.collect()  # engine, model and hooks refer to each other in cycles
         self._engine = TrainingEngine(spec, self._rank, self._world, self._device)
         if note := self._engine.exactness.note:
-            print(note, flush=True)
+            print(note, flush=True)  # noqa: T201 - into the log of this actor
         return {"seconds": time.perf_counter() - started, "parameters": float(self._engine.parameters)}
 
     @plain_errors

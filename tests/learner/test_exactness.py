@@ -83,7 +83,9 @@ def test_training_passes_have_the_plain_gradients(folder_of, name: str) -> None:
     largest = max(float(grad.abs().max()) for grad in wanted.values())
     for key, grad in wanted.items():
         scale = max(float(grad.abs().max()), 1e-4 * largest)  # some are 0 but for rounding, as that of a key's bias
-        torch.testing.assert_close(mine[key].grad / scale, grad / scale, atol=2e-3, rtol=0, msg=lambda m: f"{key}: {m}")
+        torch.testing.assert_close(
+            mine[key].grad / scale, grad / scale, atol=2e-3, rtol=0, msg=lambda m, key=key: f"{key}: {m}"
+        )
 
 
 @pytest.mark.parametrize("name", ["falcon_h1", "recurrent_gemma", "mamba2"])
