@@ -141,9 +141,7 @@ def segment_attention(
     return out[None, ..., :width], None
 
 
-def formula_segments(
-    q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, rule: Rule, sinks: Tensor | None
-) -> Tensor:
+def formula_segments(q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, rule: Rule, sinks: Tensor | None) -> Tensor:
     """[M, H, Dv] by the formula, with everything that a rule may ask for. Any device and dtype.
 
     sinks: [H] a score per head that takes its share of the softmax and has no value.

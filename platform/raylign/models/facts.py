@@ -81,7 +81,7 @@ def _common_names(fields: Mapping[str, Any], text: Mapping[str, Any]) -> dict[st
         try:
             config = CONFIG_MAPPING[kind](**{name: value for name, value in text.items() if name != "model_type"})
             config = config.get_text_config()
-        except Exception as cause:  # noqa: BLE001 - families check their own settings, each with errors of its own
+        except Exception as cause:
             raise ValueError(f"its config.json is no valid {kind} ({str(cause).splitlines()[0]})") from cause
         for name in COMMON:
             if known.get(name) is None and (value := getattr(config, name, None)) is not None:
