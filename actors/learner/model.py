@@ -6,6 +6,7 @@ that prompts never get logits.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from raylign.actors.learner.spec import ForwardKind
 from raylign.columns import Columns
 from raylign.packing import MicroBatch
 
+PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 VALUE_HEAD = "value_head.safetensors"  # beside the backbone in an exported critic
 
 
@@ -59,8 +61,8 @@ class PackedModel(nn.Module):
     """What DeepSpeed trains: a Hugging Face model plus the way it is run.
 
     `hf` is the Hugging Face model (its names are the published ones); `value_head` exists for scalar_head only.
-    `layout` is how rows are computed; `exactness.settle` chooses it. hf never leaves evaluation mode (see `randomness`).
-    Weights outside the text tower are frozen.
+    `layout` is how rows are computed; `exactness.settle` chooses it. hf never leaves evaluation mode (see
+    `randomness`). Weights outside the text tower are frozen.
     """
 
     def __init__(self, hf: PreTrainedModel, kind: ForwardKind, logprob_chunk: int) -> None:
@@ -137,7 +139,8 @@ def export_model(model: PackedModel, weights: dict[str, Tensor], source: str, fo
     """Write a Hugging Face folder: safetensors, config, generation config, tokenizer, chat template.
 
     weights: full tensors by the names of `PackedModel.state_dict` (with the ``hf.`` prefix), tied head once. The
-    tokenizer is copied from `source`; a folder without one gives a folder without one.
+    tokenizer is copied from `source`; a folder without one gives a folder without one. So are the settings of what
+    prepares images, sounds and videos.
     """
     backbone = {name.removeprefix("hf."): tensor for name, tensor in weights.items() if name.startswith("hf.")}
     model.hf.save_pretrained(folder, state_dict=backbone)
@@ -146,6 +149,9 @@ def export_model(model: PackedModel, weights: dict[str, Tensor], source: str, fo
         save_file(head, Path(folder) / VALUE_HEAD)
     if (tokenizer := load_tokenizer(source)) is not None:
         tokenizer.save_pretrained(folder)
+    for name in PROCESSORS:
+        if (file := Path(source) / name).exists():
+            shutil.copy(file, Path(folder) / name)
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase | None:
