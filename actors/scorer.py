@@ -7,6 +7,7 @@ the forward pass with the learner.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -54,7 +55,7 @@ class ScorerWorker:
         import torch
 
         from raylign.actors.learner.exactness import settle
-        from raylign.actors.learner.layouts import Layout
+        from raylign.actors.learner.layouts import RowLayout
         from raylign.actors.learner.loading import load_model
 
         torch.set_num_threads(spec.learner.threads)
@@ -62,8 +63,8 @@ class ScorerWorker:
         self._model = load_model(spec).requires_grad_(False).eval().to(self._device)
         self._share = spec.learner.share_prompts
         if note := settle(self._model, share_prompts=self._share).note:
-            print(note, flush=True)  # noqa: T201 - into the log of this actor
-        self._share = self._share and self._model.layout is Layout.PACKED
+            logging.getLogger(__name__).warning(note)
+        self._share = self._share and self._model.layout is RowLayout.PACKED
         self._spec = spec
         return os.getpid()
 

@@ -6,7 +6,8 @@ that prompts never get logits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from raylign.actors.learner.attention import NAME, SegmentTable
 from raylign.actors.learner.head import output_layers
 from raylign.actors.learner.layouts import (
     EAGER,
-    Layout,
+    RowLayout,
     hidden_states,
     own_attention,
     text_backbone,
@@ -29,6 +30,7 @@ from raylign.actors.learner.spec import ForwardKind
 from raylign.columns import Columns
 from raylign.packing import MicroBatch
 
+PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 VALUE_HEAD = "value_head.safetensors"  # beside the backbone in an exported critic
 VALUE_HEAD_PREFIX = "value_head"  # of its weights among those of a critic
 
@@ -60,8 +62,8 @@ class PackedModel(nn.Module):
     """What DeepSpeed trains: a Hugging Face model plus the way it is run.
 
     `hf` is the Hugging Face model (its names are the published ones); `value_head` exists for scalar_head only.
-    `layout` is how rows are computed; `exactness.settle` chooses it. hf stays in evaluation mode (see `randomness`).
-    Weights outside the text tower are frozen.
+    `layout` is how rows are computed; `exactness.settle` chooses it. hf never leaves evaluation mode (see
+    `randomness`). Weights outside the text tower are frozen.
     """
 
     def __init__(self, hf: PreTrainedModel, kind: ForwardKind, logprob_chunk: int) -> None:
@@ -69,7 +71,7 @@ class PackedModel(nn.Module):
         self.kind = kind
         self.hf = hf.eval()
         self.own_attention = own_attention(hf)
-        self.layout = Layout.PACKED
+        self.layout = RowLayout.PACKED
         trained = [text_backbone(hf)]
         if kind is ForwardKind.CAUSAL_LM:
             self._between, head = output_layers(hf, logprob_chunk)
@@ -85,14 +87,14 @@ class PackedModel(nn.Module):
             part.requires_grad_(True)
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> RowLayout:
         """How rows are computed."""
         return self._layout
 
     @layout.setter
-    def layout(self, layout: Layout) -> None:
+    def layout(self, layout: RowLayout) -> None:
         self._layout = layout
-        names = {Layout.PACKED: NAME, Layout.ROWS: self.own_attention, Layout.PLAIN: EAGER}
+        names = {RowLayout.PACKED: NAME, RowLayout.ROWS: self.own_attention, RowLayout.PLAIN: EAGER}
         use_attention(self.hf, names[layout])
 
     def train(self, mode: bool = True) -> PackedModel:
@@ -108,7 +110,7 @@ class PackedModel(nn.Module):
 
         With `states` a scalar_head gives the (hidden states [K, E],) below its head instead.
         """
-        if self.layout is Layout.PLAIN:
+        if self.layout is RowLayout.PLAIN:
             return self._plain(inputs)
         hidden = hidden_states(text_backbone(self.hf), inputs, self.layout).index_select(0, inputs.predict_index)
         if self.kind is ForwardKind.CAUSAL_LM:
@@ -133,9 +135,9 @@ class PackedModel(nn.Module):
 def export_model(model: PackedModel, weights: Mapping[str, Tensor], source: str, folder: str) -> None:
     """Write a Hugging Face folder: safetensors, config, generation config, tokenizer, chat template.
 
-    weights: whole tensors by their names in a checkpoint (`published.published_groups`), each with memory of its own;
-    those of a value head begin with `VALUE_HEAD_PREFIX`. The tokenizer is copied from `source`; a folder without one
-    gives a folder without one.
+    weights: full tensors by the names of `PackedModel.state_dict` (with the ``hf.`` prefix), tied head once. The
+    tokenizer is copied from `source`; a folder without one gives a folder without one. So are the settings of what
+    prepares images, sounds and videos.
     """
     prefix = f"{VALUE_HEAD_PREFIX}."
     backbone = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
@@ -145,6 +147,9 @@ def export_model(model: PackedModel, weights: Mapping[str, Tensor], source: str,
         save_file(head, Path(folder) / VALUE_HEAD)
     if (tokenizer := load_tokenizer(source)) is not None:
         tokenizer.save_pretrained(folder)
+    for name in PROCESSORS:
+        if (file := Path(source) / name).exists():
+            shutil.copy(file, Path(folder) / name)
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase | None:
