@@ -128,7 +128,9 @@ def test_experts_are_packed_anew_at_every_update(run, reference, publish, tmp_pa
             for parameter in model.parameters():
                 parameter.mul_(1 + 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(version)))
         buffer = np.zeros(total_bytes(layout), np.uint8)
-        pairs = ((shape[0], tensor) for group in groups for shape, tensor in zip(group.shapes, group.tensors()))
+        pairs = (
+            (shape[0], tensor) for group in groups for shape, tensor in zip(group.shapes, group.tensors(), strict=True)
+        )
         fill(buffer, layout, pairs)
         expected = type(reference)(model).logprobs(probe).astype(np.float32)
         return WeightUpdate(version=version, buffer=buffer, layout=layout, probe_ids=probe, probe_logprobs=expected)
