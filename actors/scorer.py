@@ -54,7 +54,7 @@ class ScorerWorker:
         import torch
 
         from raylign.actors.learner.exactness import settle
-        from raylign.actors.learner.layouts import Layout
+        from raylign.actors.learner.layouts import RowLayout
         from raylign.actors.learner.loading import load_model
 
         torch.set_num_threads(spec.learner.threads)
@@ -63,7 +63,7 @@ class ScorerWorker:
         self._share = spec.learner.share_prompts
         if note := settle(self._model, share_prompts=self._share).note:
             print(note, flush=True)
-        self._share = self._share and self._model.layout is Layout.PACKED
+        self._share = self._share and self._model.layout is RowLayout.PACKED
         self._spec = spec
         return os.getpid()
 

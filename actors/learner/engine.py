@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from raylign.actors.learner.exactness import settle
-from raylign.actors.learner.layouts import Layout
+from raylign.actors.learner.layouts import RowLayout
 from raylign.actors.learner.loading import load_model
 from raylign.actors.learner.model import VALUE_HEAD_PREFIX, export_model, packed_inputs
 from raylign.actors.learner.optimization import deepspeed_config, effective_stage, learning_rate
@@ -138,7 +138,7 @@ class TrainingEngine:
         return token_values(lambda inputs: self.engine(inputs, temperature), mine, batch, self.device)
 
     def _plan(self, batch: Columns, whole_groups: bool = False) -> list[list[MicroBatch]]:
-        learner, together = self.spec.learner, self.model.layout is Layout.PACKED
+        learner, together = self.spec.learner, self.model.layout is RowLayout.PACKED
         share = learner.share_prompts and together
         plan = pack(batch, self.world, learner.micro_batch_tokens, share, whole_groups)
         return plan if together else with_equal_segments(plan)

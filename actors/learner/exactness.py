@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from raylign.actors.learner.layouts import EAGER, Layout, attention
+from raylign.actors.learner.layouts import EAGER, RowLayout, attention
 from raylign.actors.learner.model import PackedInputs, PackedModel, packed_inputs
 from raylign.actors.learner.spec import ForwardKind
 from raylign.columns import Columns, offsets_of
@@ -50,11 +50,11 @@ Agree = Callable[[float], float]  # the largest of a number over all ranks
 class Exactness:
     """What the check measured. `packed` and `rows` say why that layout is not right; empty: it is, or was not tried.
 
-    Example: ``Exactness(model="BambaForCausalLM", layout=Layout.ROWS, gap=2e-7, limit=1e-4, packed="rows behind ...")``
+    Example: ``Exactness(model="BambaForCausalLM", layout=RowLayout.ROWS, gap=2e-7, limit=1e-4, packed="rows behind ...")``
     """
 
     model: str
-    layout: Layout | None  # None: no layout is right
+    layout: RowLayout | None  # None: no layout is right
     gap: float  # of the layout that is used, or of the last that was tried; infinite when it raised
     limit: float
     packed: str = ""
@@ -63,9 +63,9 @@ class Exactness:
     @property
     def note(self) -> str:
         """One line about a model that is not packed; empty for one that is."""
-        if self.layout is Layout.PACKED:
+        if self.layout is RowLayout.PACKED:
             return ""
-        if self.layout is Layout.ROWS:
+        if self.layout is RowLayout.ROWS:
             return f"{self.model} is computed one row at a time, without shared prompts: packed, {self.packed}"
         return f"{self.model} cannot be computed exactly: packed, {self.packed}; one row at a time, {self.rows}"
 
@@ -122,10 +122,10 @@ class _Check:
         if not np.isfinite(plain).all():
             raise ValueError(f"{self.name} cannot be checked: its own forward gives values that are not finite")
         limit = self.limit(plain)
-        packed, gap = self.compare(Layout.PACKED, plain, share_prompts, limit)
-        rows, layout = "", Layout.PACKED
+        packed, gap = self.compare(RowLayout.PACKED, plain, share_prompts, limit)
+        rows, layout = "", RowLayout.PACKED
         if packed:
-            layout = Layout.ROWS
+            layout = RowLayout.ROWS
             for implementation in dict.fromkeys((self.model.own_attention, EAGER)):
                 self.model.own_attention = implementation
                 rows, gap = self.compare(layout, plain, False, ALONE[self.dtype])
@@ -136,7 +136,7 @@ class _Check:
         right = None if packed and rows else layout
         return Exactness(model=self.name, layout=right, gap=gap, limit=limit, packed=packed, rows=rows)
 
-    def compare(self, layout: Layout, plain: NDArray[np.float32], share: bool, limit: float) -> tuple[str, float]:
+    def compare(self, layout: RowLayout, plain: NDArray[np.float32], share: bool, limit: float) -> tuple[str, float]:
         """Why the layout is not right (empty: it is), and by how much."""
         self.model.train()
         self.model.layout = layout
@@ -144,7 +144,7 @@ class _Check:
         try:
             mine = self.packed(self.batch, share)
             gaps = self.gaps(mine, plain)
-            if layout is Layout.PACKED:
+            if layout is RowLayout.PACKED:
                 leaks = self.gaps(self.packed(_with_other_ids(self.batch), share), mine, without=OTHER)
         except torch.OutOfMemoryError:
             raise
@@ -169,7 +169,7 @@ class _Check:
     def plain(self, implementation: str) -> NDArray[np.float32]:
         """[N, 1 or E] of every token but the rows' first, row by row."""
         self.model.eval()
-        self.model.layout = Layout.PLAIN
+        self.model.layout = RowLayout.PLAIN
         with attention(self.model.hf, implementation):
             return self.tokens([_whole(self.batch, row) for row in range(len(self.batch))], self.batch)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EAGER = "eager"
 
 
-class Layout(StrEnum):
+class RowLayout(StrEnum):
     """The way that rows are computed."""
 
     PACKED = "packed"
@@ -34,9 +34,9 @@ class Layout(StrEnum):
     PLAIN = "plain"
 
 
-def hidden_states(backbone: nn.Module, inputs: PackedInputs, layout: Layout) -> Tensor:
+def hidden_states(backbone: nn.Module, inputs: PackedInputs, layout: RowLayout) -> Tensor:
     """[M, E] last hidden states of a micro-batch. The attention of `layout` must be set (see `use_attention`)."""
-    if layout is Layout.PACKED:
+    if layout is RowLayout.PACKED:
         states: Tensor = backbone(
             input_ids=inputs.token_ids, position_ids=inputs.position_ids, use_cache=False, segments=inputs.segments
         ).last_hidden_state

@@ -19,7 +19,7 @@ from raylign.actors.learner.attention import NAME, SegmentTable
 from raylign.actors.learner.head import output_layers
 from raylign.actors.learner.layouts import (
     EAGER,
-    Layout,
+    RowLayout,
     hidden_states,
     own_attention,
     text_backbone,
@@ -69,7 +69,7 @@ class PackedModel(nn.Module):
         self.kind = kind
         self.hf = hf.eval()
         self.own_attention = own_attention(hf)
-        self.layout = Layout.PACKED
+        self.layout = RowLayout.PACKED
         trained = [text_backbone(hf)]
         if kind is ForwardKind.CAUSAL_LM:
             self._between, head = output_layers(hf, logprob_chunk)
@@ -85,14 +85,14 @@ class PackedModel(nn.Module):
             part.requires_grad_(True)
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> RowLayout:
         """How rows are computed."""
         return self._layout
 
     @layout.setter
-    def layout(self, layout: Layout) -> None:
+    def layout(self, layout: RowLayout) -> None:
         self._layout = layout
-        names = {Layout.PACKED: NAME, Layout.ROWS: self.own_attention, Layout.PLAIN: EAGER}
+        names = {RowLayout.PACKED: NAME, RowLayout.ROWS: self.own_attention, RowLayout.PLAIN: EAGER}
         use_attention(self.hf, names[layout])
 
     def train(self, mode: bool = True) -> PackedModel:
@@ -108,7 +108,7 @@ class PackedModel(nn.Module):
 
         With `states` a scalar_head gives the (hidden states [K, E],) below its head instead.
         """
-        if self.layout is Layout.PLAIN:
+        if self.layout is RowLayout.PLAIN:
             return self._plain(inputs)
         hidden = hidden_states(text_backbone(self.hf), inputs, self.layout).index_select(0, inputs.predict_index)
         if self.kind is ForwardKind.CAUSAL_LM:

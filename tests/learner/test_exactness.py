@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from raylign.actors.learner import exactness, layouts
 from raylign.actors.learner.exactness import check_model, narrow_windows, settle
 from raylign.actors.learner.head import output_layers
-from raylign.actors.learner.layouts import Layout
+from raylign.actors.learner.layouts import RowLayout
 from raylign.actors.learner.loading import load_model
 from raylign.actors.learner.logprobs import LogitRule, LogprobHead
 from raylign.actors.learner.model import PackedModel, packed_inputs
@@ -22,6 +23,7 @@ from raylign.actors.learner.spec import LearnerSpec
 from raylign.packing import pack, with_equal_segments
 
 CPU = torch.device("cpu")
+FolderOf = Callable[[str], Path]
 PACKED = (
     "llama", "cohere", "gemma2", "gpt_oss", "opt", "starcoder2", "seed_oss", "biogpt", "modernbert-decoder", "granite",
     "deepseek_v2", "deepseek_v3", "mistral", "gemma3", "mistral3",
@@ -39,7 +41,7 @@ def load(folder: Path, **changes: object) -> PackedModel:
 
 
 @pytest.fixture(scope="module")
-def folder_of(tmp_path_factory: pytest.TempPathFactory):
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> FolderOf:
     made: dict[str, Path] = {}
 
     def find(name: str) -> Path:
@@ -51,23 +53,23 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.mark.parametrize("name", [*PACKED, *ROWS])
-def test_the_layout_of_a_family_is_exact(folder_of, name: str) -> None:
+def test_the_layout_of_a_family_is_exact(folder_of: FolderOf, name: str) -> None:
     model = load(folder_of(name))
     weights = {key: value.clone() for key, value in model.state_dict().items()}
     random = torch.get_rng_state()
     result = check_model(model)
-    assert result.layout is (Layout.PACKED if name in PACKED else Layout.ROWS), result.note
+    assert result.layout is (RowLayout.PACKED if name in PACKED else RowLayout.ROWS), result.note
     assert result.gap < 1e-4 and model.layout is result.layout
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["mamba2", "falcon_h1", "qwen3_next", "bloom", "lfm2", "opt", "gemma2"])
-def test_training_passes_have_the_plain_gradients(folder_of, name: str) -> None:
+def test_training_passes_have_the_plain_gradients(folder_of: FolderOf, name: str) -> None:
     """In training mode, with layers computed again, as an update does it."""
     batch, model = make_batch(groups=2, size=2, longest=12), load(folder_of(name))
     settle(model)
-    share = model.layout is Layout.PACKED
+    share = model.layout is RowLayout.PACKED
     model.train()
     for micro in with_equal_segments(pack(batch, 1, 5000, share))[0]:
         model(packed_inputs(micro, batch, CPU), 0.7)[0].sum().backward()
@@ -83,21 +85,21 @@ def test_training_passes_have_the_plain_gradients(folder_of, name: str) -> None:
     largest = max(float(grad.abs().max()) for grad in wanted.values())
     for key, grad in wanted.items():
         scale = max(float(grad.abs().max()), 1e-4 * largest)  # some are 0 but for rounding, as that of a key's bias
-        torch.testing.assert_close(mine[key].grad / scale, grad / scale, atol=2e-3, rtol=0, msg=lambda m: f"{key}: {m}")
+        assert float((mine[key].grad - grad).abs().max()) < 2e-3 * scale, key
 
 
 @pytest.mark.parametrize("name", ["falcon_h1", "recurrent_gemma", "mamba2"])
-def test_rounding_of_bf16_hides_no_leak(folder_of, name: str) -> None:
-    assert check_model(load(folder_of(name), dtype="bfloat16")).layout is Layout.ROWS
+def test_rounding_of_bf16_hides_no_leak(folder_of: FolderOf, name: str) -> None:
+    assert check_model(load(folder_of(name), dtype="bfloat16")).layout is RowLayout.ROWS
 
 
 @pytest.mark.parametrize("name", ["llama", "bamba", "gemma3"])
-def test_a_scalar_head_is_checked_below_its_head(folder_of, name: str) -> None:
+def test_a_scalar_head_is_checked_below_its_head(folder_of: FolderOf, name: str) -> None:
     result = check_model(load(folder_of(name), kind="scalar_head"))
-    assert result.layout is (Layout.ROWS if name == "bamba" else Layout.PACKED) and result.gap < 1e-4
+    assert result.layout is (RowLayout.ROWS if name == "bamba" else RowLayout.PACKED) and result.gap < 1e-4
 
 
-def test_a_model_that_no_layout_computes_is_refused_in_one_line(folder_of, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_no_layout_computes_is_refused_in_one_line(folder_of: FolderOf) -> None:
     model = load(folder_of("cohere"))
     head = model._head[0]
     head.rule = LogitRule()  # as if the family's factor were not known
@@ -108,7 +110,7 @@ def test_a_model_that_no_layout_computes_is_refused_in_one_line(folder_of, monke
     assert "\n" not in str(e.value)
 
 
-def test_an_error_of_a_forward_becomes_the_reason(folder_of, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_forward_becomes_the_reason(folder_of: FolderOf, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **kwargs: object) -> None:
         raise KeyError("inv_freq")
 
@@ -117,12 +119,12 @@ def test_an_error_of_a_forward_becomes_the_reason(folder_of, monkeypatch: pytest
         settle(load(folder_of("llama")))
 
 
-def test_no_part_of_a_model_is_ever_in_training_mode(folder_of) -> None:
+def test_no_part_of_a_model_is_ever_in_training_mode(folder_of: FolderOf) -> None:
     model = load(folder_of("opt")).train()
     assert model.training and not any(part.training for part in model.hf.modules())
 
 
-def test_windows_are_narrow_only_during_the_check(folder_of) -> None:
+def test_windows_are_narrow_only_during_the_check(folder_of: FolderOf) -> None:
     model = load(folder_of("mistral")).hf
     model.config.sliding_window = 4096
     with narrow_windows(model):
@@ -130,15 +132,15 @@ def test_windows_are_narrow_only_during_the_check(folder_of) -> None:
     assert model.config.sliding_window == 4096
 
 
-def test_a_window_that_is_wider_than_the_rows_is_checked(folder_of) -> None:
+def test_a_window_that_is_wider_than_the_rows_is_checked(folder_of: FolderOf) -> None:
     """PhiMoE's window lives in its mask, which packed attention does not read."""
     model = load(folder_of("phimoe"))
     for config in layouts._configs(model.hf):
         config.sliding_window = 2047
-    assert check_model(model).layout is Layout.ROWS
+    assert check_model(model).layout is RowLayout.ROWS
 
 
-def test_weights_outside_the_text_tower_are_frozen(folder_of) -> None:
+def test_weights_outside_the_text_tower_are_frozen(folder_of: FolderOf) -> None:
     model = load(folder_of("mistral3"))
     trained = {key for key, value in model.hf.named_parameters() if value.requires_grad}
     frozen = {key for key, value in model.hf.named_parameters() if not value.requires_grad}
@@ -172,7 +174,7 @@ def test_ranks_run_equally_often() -> None:
         assert ends[-1] == micro.tokens and np.array_equal(micro.segments[1:, 0], ends[:-1])
 
 
-def test_a_head_that_is_not_linear_is_refused(folder_of) -> None:
+def test_a_head_that_is_not_linear_is_refused(folder_of: FolderOf) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder_of("llama"))
     model.lm_head = torch.nn.Identity()
     with pytest.raises(ValueError, match="LlamaForCausalLM has no linear output layer"):

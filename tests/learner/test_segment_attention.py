@@ -98,5 +98,6 @@ def test_variable_length_tables() -> None:
 def test_what_it_cannot_compute_is_refused() -> None:
     with pytest.raises(ValueError, match="does not hand the table of segments"):
         segment_attention(torch.nn.Identity(), *states(), None)
-    with pytest.raises(ValueError, match="softcap"):
-        segment_attention(torch.nn.Identity(), *states(), None, segments=SegmentTable(SEGMENTS), softcap=50.0)
+    for options in ({"position_bias": torch.zeros(1)}, {"is_causal": False}):
+        with pytest.raises(ValueError, match="the attention of Identity is not causal or has a bias of its own"):
+            segment_attention(torch.nn.Identity(), *states(), None, segments=SegmentTable(SEGMENTS), **options)
