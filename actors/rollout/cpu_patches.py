@@ -33,14 +33,14 @@ def forget_packed_experts(model: torch.nn.Module) -> None:
     from which the packed ones were made, and the kernel goes on with the old weights, without an error.
     """
     for layer in model.modules():
-        method = getattr(layer, "quant_method", None)
+        method: Any = getattr(layer, "quant_method", None)
         if getattr(method, "moe_kernel", None) is not None:
             method.moe_kernel = None
 
 
 def check_experts(model: torch.nn.Module) -> None:
     """After a reload: every layer of experts must have been packed. Raises EngineDeadError naming the model."""
-    methods = [getattr(layer, "quant_method", None) for layer in model.modules()]
+    methods: list[Any] = [getattr(layer, "quant_method", None) for layer in model.modules()]
     stale = sum(hasattr(method, "moe_kernel") and method.moe_kernel is None for method in methods)
     if stale:
         raise EngineDeadError(
