@@ -116,7 +116,7 @@ def _cause(reason: str, path: Path) -> str:
     if "failed to be inspected" in reason:
         missing = re.findall(r"^(ModuleNotFoundError: .*)$", (path / "engine.log").read_text(), re.MULTILINE)
         reason = missing[-1] if missing else reason
-    reason = re.sub(r"^.*?(Value error|Assertion failed), | \[type=.*$", "", reason)
+    reason = re.sub(r"^.*?(Value error|Assertion failed), | \[type=.*$| Supported architectures: .*$", "", reason)
     reason = re.sub(r"(?<!\w)/\S+", "...", reason)
     return reason if len(reason) <= 160 else f"{reason[:157]}..."
 

@@ -37,8 +37,7 @@ from raylign.config.build import build
 from raylign.contracts import Objective, WeightUpdate
 from raylign.errors import LearnerError
 from raylign.packing import MicroBatch, balance, computed_tokens, pack, with_equal_segments
-from raylign.weights import Layout as WeightLayout
-from raylign.weights import fill, layout_of, total_bytes
+from raylign.weights import Layout, fill, layout_of, total_bytes
 
 
 class TrainingEngine:
@@ -74,7 +73,7 @@ class TrainingEngine:
         self.parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.model.parameters())
         self._objectives: dict[str, Objective] = {}
         self._probe = probe_ids(spec.model_path, self.model.hf.config.get_text_config().vocab_size, spec.seed)
-        self._layout: WeightLayout = ()
+        self._layout: Layout = ()
         self._buffer = np.zeros(0, np.uint8)
 
     def destroy(self) -> None:

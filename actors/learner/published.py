@@ -98,7 +98,7 @@ def _group(
     def convert(tensors: Sequence[Tensor]) -> Mapping[str, Tensor]:
         if converter is None:
             return {target: tensors[0]}
-        operation = copy.deepcopy(converter)  # it collects what it is given
+        operation: Any = copy.deepcopy(converter)  # it collects what it is given
         for (name, pattern, _), tensor in zip(members, tensors, strict=True):
             operation.add_tensor(target, name, pattern, tensor)
         outputs = operation.convert(target, model=hf, config=hf.config)

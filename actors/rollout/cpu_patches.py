@@ -29,18 +29,18 @@ def repack_head(model: torch.nn.Module) -> None:
 def forget_packed_experts(model: torch.nn.Module) -> None:
     """Let the next reload pack experts anew.
 
-    vLLM packs the experts of a layer once, with its first kernel; a reload that meets a kernel copies into the tensors
-    from which the packed ones were made, and the kernel goes on with the old weights, without an error.
+    vLLM packs the experts of a layer once, with its first kernel. A reload that meets a kernel copies the new weights
+    into what packing left of the old ones: it fails, or the kernel goes on with the old weights.
     """
     for layer in model.modules():
-        method = getattr(layer, "quant_method", None)
+        method: Any = getattr(layer, "quant_method", None)
         if getattr(method, "moe_kernel", None) is not None:
             method.moe_kernel = None
 
 
 def check_experts(model: torch.nn.Module) -> None:
     """After a reload: every layer of experts must have been packed. Raises EngineDeadError naming the model."""
-    methods = [getattr(layer, "quant_method", None) for layer in model.modules()]
+    methods: list[Any] = [getattr(layer, "quant_method", None) for layer in model.modules()]
     stale = sum(hasattr(method, "moe_kernel") and method.moe_kernel is None for method in methods)
     if stale:
         raise EngineDeadError(

@@ -43,7 +43,7 @@ class _Learner:
 
     def __init__(self, folder: Path) -> None:
         from raylign.actors.learner.exactness import settle
-        from raylign.actors.learner.layouts import Layout
+        from raylign.actors.learner.layouts import RowLayout
         from raylign.actors.learner.loading import load_model
         from raylign.actors.learner.published import published_groups
         from raylign.actors.learner.spec import LearnerSpec
@@ -52,7 +52,7 @@ class _Learner:
         self.folder = folder
         self.model = load_model(LearnerSpec(model_path=str(folder), learner=LearnerConfig(), total_steps=1))
         settle(self.model)
-        self.packed = self.model.layout is Layout.PACKED
+        self.packed = self.model.layout is RowLayout.PACKED
         self.groups = published_groups(self.model.hf)
         self.versions: list[list[Any]] = []
 
