@@ -308,7 +308,9 @@ def _pair(
     return Pair(prompt=Prompt(id=name, messages=messages, token_ids=prompt), chosen=chosen, rejected=rejected)
 
 
-def _answer_ids(tokenizer: Any, text: str) -> Int32s:
+def _answer_ids(tokenizer: Any, text: Message | str) -> Int32s:
+    if not isinstance(text, str):
+        raise DataError("an answer of a pair has tool calls or reasoning, which is not rendered yet")
     return np.array([*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id], np.int32)
 
 
