@@ -1,7 +1,7 @@
 """JSON text -> values, or a `DataError` at a place: nothing that JSON leaves open is decided in silence.
 
-The literals NaN and Infinity are read, as test inputs of programs hold them (MBPP+); an answer or a tool's argument that
-is one is refused by who reads it.
+The literals NaN and Infinity are read, as test inputs of programs hold them (MBPP+); an answer or a tool's argument
+that is one is refused by who reads it.
 """
 
 from __future__ import annotations
