@@ -100,7 +100,7 @@ def _group(
             return {target: tensors[0]}
         operation: Any = copy.deepcopy(converter)  # it collects what it is given
         for (name, pattern, _), tensor in zip(members, tensors, strict=True):
-            operation.add_tensor(target, name, pattern, tensor)
+            operation.add_tensor(target, name, pattern, tensor)  # type: ignore[arg-type] # a tensor will do
         outputs = operation.convert(target, model=hf, config=hf.config)
         return {name: value[0] if isinstance(value, list) else value for name, value in outputs.items()}
 

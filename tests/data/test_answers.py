@@ -90,7 +90,7 @@ def test_targets_of_verl_count_each_and_other_types_are_named(tmp_path: Path) ->
     assert (row.answer, row.verifier) == (["4", "5"], "boxed_math")
     [row] = read(tmp_path / "a.jsonl", [verl({"target": ["Paris"]})], verifier="exact")
     assert (row.answer, row.doubt) == ("Paris", "")
-    for wrong in ({"a": 1}, [], [["x"]], [None]):
+    for wrong in ({"a": 1}, [], [["x"]], [None], float("nan"), [float("-inf")]):
         [_, row] = read(tmp_path / "a.jsonl", [verl("4", "math"), verl(wrong, "math")])
         assert "a.jsonl:2: the answer is" in row.doubt
 

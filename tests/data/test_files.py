@@ -42,8 +42,6 @@ def test_what_can_be_read_is_read(tmp_path: Path, name: str, content: bytes, cou
         ("a.jsonl", b'{"a": ' + b"[" * 100_000 + b"\n", "a.jsonl:1: .*more than 100 deep"),
         ("a.jsonl", b'{"a": ' + b"[" * 200 + b"]" * 200 + b"}\n", "a.jsonl:1: .*more than 100 deep"),
         ("a.jsonl", b'{"a": ' + b"9" * 10_000 + b"}\n", "a.jsonl:1: .*more than 4300 digits"),
-        ("a.jsonl", b'{"a": NaN}\n', "a.jsonl:1: NaN is no JSON number"),
-        ("a.jsonl", b'{"a": -Infinity}\n', "a.jsonl:1: -Infinity is no JSON number"),
         ("a.jsonl", b'{"a": 1e999}\n', "a.jsonl:1: .*beyond what a float holds"),
         ("a.jsonl", b'{"a": 1, "b": {"c": 1, "c": 2}}\n', "a.jsonl:1: the key 'c' stands twice"),
         ("a.json", b'[{"a": 1},\n{"a": 1, "a": 2}]', "a.json:2: the key 'a' stands twice"),

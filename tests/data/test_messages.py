@@ -18,7 +18,8 @@ from raylign.errors import DataError
 USER = {"role": "user", "content": "Weather in Bonn?"}
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Bonn"}}}
 CALLING = {"role": "assistant", "content": "", "tool_calls": [CALL]}
-TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
 
 
 def rows(path: Path, *raw: dict[str, Any], **keys: str) -> list[Row]:
@@ -103,6 +104,7 @@ def test_every_form_of_a_message_is_read_alike(form: str) -> None:
         ({"role": "assistant", "tool_calls": [{"type": "custom", "name": "f"}]}, "type 'custom'"),
         ({"role": "assistant", "tool_calls": [CALL], "function_call": {"name": "f"}}, "both tool_calls"),
         ({"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"n": 2**64}}]}, "beyond 64 bit"),
+        ({"role": "assistant", "tool_calls": [{"name": "f", "arguments": '{"n": [NaN]}'}]}, "the number nan"),
         ({"role": "assistant", "content": "x", "reasoning": "a", "thinking": "b"}, "twice and differently"),
     ],
 )

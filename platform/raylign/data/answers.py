@@ -34,7 +34,7 @@ LATEX = re.compile(
 )
 FORMULA = re.compile(r"[\sA-Za-z0-9+\-*/^=<>≤≥≠±\u00d7÷·√π∞\u222a∩∈(){}\[\]|.,;:!_'°%\u2212$]+")
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan log ln exp sqrt pi inf infinity oo min max mod".split()
+    "sin cos tan cot sec csc arcsin arccos arctan log ln exp sqrt pi inf infinity oo min max mod".split()  # noqa: SIM905
 )
 ORDINAL_OR_UNIT = re.compile(r"\d(?:st|nd|rd|th|am|pm|km|cm|mm|kg|lb|oz|ft|hr|hz|gb|mb|mph)\b", re.IGNORECASE)
 

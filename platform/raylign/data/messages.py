@@ -20,6 +20,7 @@ and JSON texts. Everything else that cannot be kept (images, `weight` 0, unknown
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -193,7 +194,7 @@ def _call(raw: Any, place: str) -> dict[str, Any]:
         given = parse(given, f"{place}: arguments as JSON text") if given.strip() else {}
     if given is not None and not isinstance(given, Mapping):
         raise DataError(f"{place}: arguments must be an object or the JSON text of one, not {str(given)[:60]!r}")
-    _refuse_wide(given, place)
+    _refuse_numbers(given, place)
     name = {"id": str(raw["id"])} if raw.get("id") else {}
     return {**name, "type": "function", "function": {"name": inner["name"], "arguments": dict(given or {})}}
 
@@ -209,17 +210,19 @@ def _tool(raw: Any, place: str) -> Mapping[str, Any]:
         inner = {("parameters" if key == "input_schema" else key): value for key, value in inner.items()}
     if not isinstance(inner.get("parameters", {}), Mapping):
         raise DataError(f"{place} ({inner['name']}): parameters must be an object, a JSON schema")
-    _refuse_wide(inner, place)
+    _refuse_numbers(inner, place)
     rest = {key: value for key, value in tool.items() if key not in ("type", "function")} if inner is not tool else {}
     inner = {key: value for key, value in inner.items() if key != "type"}
     return {"type": "function", **(rest if "function" in tool else {}), "function": inner}
 
 
-def _refuse_wide(value: Any, place: str) -> None:
+def _refuse_numbers(value: Any, place: str) -> None:
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, Sequence) and not isinstance(value, str):
         for inner in value:
-            _refuse_wide(inner, place)
+            _refuse_numbers(inner, place)
     elif isinstance(value, int) and not -INT64 <= value < INT64:
         raise DataError(f"{place} holds the integer {str(value)[:24]}..., beyond 64 bit; write it as text")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise DataError(f"{place} holds the number {value}, which JSON lacks; write it as text")

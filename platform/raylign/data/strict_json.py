@@ -1,4 +1,8 @@
-"""JSON text -> values, or a `DataError` at a place: nothing that JSON leaves open is decided in silence."""
+"""JSON text -> values, or a `DataError` at a place: nothing that JSON leaves open is decided in silence.
+
+The literals NaN and Infinity are read, as test inputs of programs hold them (MBPP+); an answer or a tool's argument
+that is one is refused by who reads it.
+"""
 
 from __future__ import annotations
 
@@ -103,10 +107,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _constant(name: str) -> Any:
-    raise _Refused(f"{name} is no JSON number; write null or a text")
-
-
 def _finite(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
@@ -127,4 +127,4 @@ def _before(text: str, position: int) -> int:
     return position
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_finite)
+DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_finite)
