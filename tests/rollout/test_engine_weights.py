@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raylign.actors.rollout.engine import EngineSpec, make_engine
-from raylign.config.schema import EngineKind
-from raylign.contracts import Sampling, WeightUpdate
+from raylign.contracts import Sampling
 from raylign.errors import EngineDeadError
 
 pytestmark = pytest.mark.vllm
@@ -106,43 +104,3 @@ def test_broken_weights_are_caught(make, run, reference, publish):
     engine, update = make(), reference.update(6)
     with pytest.raises(EngineDeadError, match="not finite"):
         run(publish(engine, replace(update, buffer=np.full_like(update.buffer, 255))))
-
-
-def test_experts_are_packed_anew_at_every_update(run, reference, publish, tmp_path, monkeypatch):
-    """What a learner publishes of a mixture of experts, under a checkpoint's names, reaches vLLM's packed experts."""
-    import torch
-    from benchmarks.sides.families import BY_NAME, build
-    from transformers import AutoModelForCausalLM
-
-    from raylign.actors.learner.published import published_groups
-    from raylign.weights import fill, layout_of, total_bytes
-
-    folder = build(BY_NAME["qwen3_moe"], tmp_path)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    probe = np.random.default_rng(0).integers(8, 260, 40).astype(np.int32)
-    groups = published_groups(model)
-    layout = layout_of(shape for group in groups for shape in group.shapes)
-
-    def update(version: int) -> WeightUpdate:
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.mul_(1 + 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(version)))
-        buffer = np.zeros(total_bytes(layout), np.uint8)
-        pairs = (
-            (shape[0], tensor) for group in groups for shape, tensor in zip(group.shapes, group.tensors(), strict=True)
-        )
-        fill(buffer, layout, pairs)
-        expected = type(reference)(model).logprobs(probe).astype(np.float32)
-        return WeightUpdate(version=version, buffer=buffer, layout=layout, probe_ids=probe, probe_logprobs=expected)
-
-    spec = EngineSpec(
-        model_path=str(folder), dtype="float32", max_context=128, max_sequences=4, kv_cache_bytes=1 << 27, max_gap=1e-4
-    )
-    engine = make_engine(EngineKind.in_process, spec)
-    run(engine.start())
-    for version in (1, 2):
-        assert run(publish(engine, update(version))).max <= 1e-4
-    monkeypatch.setattr("raylign.actors.rollout.cpu_patches.forget_packed_experts", lambda model: None)
-    with pytest.raises(EngineDeadError):  # which of vLLM's own errors, or the proof, depends on the shapes
-        run(publish(engine, update(3)))
-    run(engine.close())
