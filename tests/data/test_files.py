@@ -19,6 +19,7 @@ ROW = '{"prompt": "é"}'
         ("a.jsonl", f"\ufeff{ROW}\n{ROW}\n".encode(), 2),
         ("a.jsonl", f"{ROW}\n\ufeff{ROW}\r\n".encode(), 2),
         ("a.json", f"{ROW}\n{ROW}\n".encode(), 2),
+        ("a.json", f"\ufeff[{ROW}, {ROW}]".encode(), 2),
         ("a.jsonl", f"[{ROW},\n {ROW}]".encode(), 2),
         ("a.json", f" [ {ROW} , {ROW} ] \n".encode(), 2),
     ],

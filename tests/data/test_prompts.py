@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raylign.config.schema import DataConfig
-from raylign.data.prompts import load_prompts
+from raylign.data.prompts import load_prompts, refuse_doubts
 from raylign.errors import DataError
 
 ADDITION: dict[str, Any] = {
@@ -151,3 +151,13 @@ def test_real_gsm8k(tokenizer: Any, shared_data: Callable[[str], Path]) -> None:
     found = load_prompts(DataConfig(path=path, eval_path=str(shared_data("gsm8k/test.jsonl"))), tokenizer, 1)
     assert (found.report.train, found.report.holdout, found.report.leaked) == (3000, 660, 0)
     assert all(prompt.meta["target"].replace(",", "").endswith(f"#### {prompt.answer}") for prompt in found.train)
+
+
+def test_a_run_that_needs_a_verifier_refuses_answers_that_imply_none(tmp_path: Path, tokenizer: Any) -> None:
+    towns = write(tmp_path / "a.jsonl", [{"prompt": "Capital?", "answer": "Paris"}, {"prompt": "x", "answer": "Rome"}])
+    with pytest.raises(DataError, match=r"a\.jsonl:1: answers like 'Paris', 'Rome'.*data.verifier=exact.*2 such"):
+        refuse_doubts(load_prompts(DataConfig(path=towns, holdout=0), tokenizer, 1))
+    refuse_doubts(load_prompts(DataConfig(path=towns, holdout=0, verifier="exact"), tokenizer, 1))
+    numbers = write(tmp_path / "b.jsonl", [{"prompt": "1+1", "answer": "2"}, {"prompt": "x", "answer": None}])
+    with pytest.raises(DataError, match=r"b\.jsonl:2: the answer is null"):
+        refuse_doubts(load_prompts(DataConfig(path=numbers, holdout=0), tokenizer, 1))

@@ -95,7 +95,7 @@ BAD_FILES = [
     ("a.jsonl", b"\n\n", r"a\.jsonl: holds no rows"),
     ("a.json", b"[]", r"a\.json: holds no rows"),
     ("a.json", b'[{"prompt": "x"}', r"a\.json:1: not valid JSON or truncated"),
-    ("a.json", b"{}", r"a row must be|holds no rows|must hold one array"),
+    ("a.json", b"{}", r"must hold one array"),
     ("a.jsonl", b'{"prompt": "x"}\n{"prompt": "y', r"a\.jsonl:2: the last line is cut off"),
     ("a.jsonl", b'{"prompt": "x"}\nnonsense\n{"prompt": "y"}\n', r"a\.jsonl:2: not valid JSON"),
     ("a.jsonl", b'{"prompt": "x"}\n[1]\n', r"a\.jsonl:2: a row must be an object"),
