@@ -143,7 +143,9 @@ def export_model(model: PackedModel, weights: dict[str, Tensor], source: str, fo
     prepares images, sounds and videos.
     """
     backbone = {name.removeprefix("hf."): tensor for name, tensor in weights.items() if name.startswith("hf.")}
-    model.hf.save_pretrained(folder, state_dict=backbone)
+    stored = model.hf.state_dict().keys()
+    buffers = {name: tensor.cpu() for name, tensor in model.hf.named_buffers() if name in stored}  # routers' biases
+    model.hf.save_pretrained(folder, state_dict={**buffers, **backbone})
     head = {name.removeprefix("value_head."): t for name, t in weights.items() if name.startswith("value_head.")}
     if head:
         save_file(head, Path(folder) / VALUE_HEAD)

@@ -153,6 +153,13 @@ def test_weights_outside_the_text_tower_are_frozen(folder_of: FolderOf) -> None:
     assert trained and not any("vision" in key for key in trained)
 
 
+def test_an_export_keeps_what_is_stored_but_not_trained(folder_of: FolderOf, tmp_path: Path) -> None:
+    model, source = load(folder_of("deepseek_v3")), folder_of("deepseek_v3")
+    export_model(model, dict(model.named_parameters()), str(source), str(tmp_path))
+    with safe_open(source / "model.safetensors", "pt") as old, safe_open(tmp_path / "model.safetensors", "pt") as new:
+        assert set(old.keys()) == set(new.keys())
+
+
 @pytest.mark.parametrize("name", ["mistral3", "qwen3_5"])
 def test_a_text_tower_is_exported_with_all_that_was_around_it(folder_of: FolderOf, tmp_path: Path, name: str) -> None:
     model, source = load(folder_of(name)), folder_of(name)
