@@ -153,10 +153,21 @@ def test_weights_outside_the_text_tower_are_frozen(folder_of: FolderOf) -> None:
     assert trained and not any("vision" in key for key in trained)
 
 
+def test_an_export_keeps_what_is_stored_but_not_trained(folder_of: FolderOf, tmp_path: Path) -> None:
+    model, source = load(folder_of("deepseek_v3")), folder_of("deepseek_v3")
+    groups = published_groups(model.hf)
+    weights = {shape[0]: tensor for group in groups for shape, tensor in zip(group.shapes, group.tensors(), strict=True)}
+    export_model(model, weights, str(source), str(tmp_path))
+    with safe_open(source / "model.safetensors", "pt") as old, safe_open(tmp_path / "model.safetensors", "pt") as new:
+        assert set(old.keys()) == set(new.keys())
+
+
 @pytest.mark.parametrize("name", ["mistral3", "qwen3_5"])
 def test_a_text_tower_is_exported_with_all_that_was_around_it(folder_of: FolderOf, tmp_path: Path, name: str) -> None:
     model, source = load(folder_of(name)), folder_of(name)
-    export_model(model, dict(model.named_parameters()), str(source), str(tmp_path))
+    groups = published_groups(model.hf)
+    weights = {shape[0]: tensor for group in groups for shape, tensor in zip(group.shapes, group.tensors(), strict=True)}
+    export_model(model, weights, str(source), str(tmp_path))
     with safe_open(source / "model.safetensors", "pt") as old, safe_open(tmp_path / "model.safetensors", "pt") as new:
         assert set(old.keys()) == set(new.keys())
         assert all(torch.equal(old.get_tensor(key), new.get_tensor(key)) for key in old.keys())  # noqa: SIM118
