@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pickle
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raylign import plain
 from raylign.contracts import RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.source import DatasetSource
 from raylign.errors import CheckpointError, EngineDeadError
-from raylign.feed import Feed, FeedSettings
+from raylign.feed import FILE, Feed, FeedSettings
 from raylign.records import Prompt, Reward, StopReason, Trajectory, Turn, Value
 
 
@@ -210,6 +213,33 @@ async def test_a_restart_keeps_what_was_finished_and_begins_the_rest_again(tmp_p
 
     with pytest.raises(CheckpointError, match="groups in flight"):
         make(world, 0).restore(tmp_path, 2)
+
+
+class Payload:
+    """Runs a command when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        """What pickle calls."""
+        return os.mkdir, ("pwned",)
+
+
+@pytest.mark.parametrize("value", [Payload(), os.system, Clocked, eval, getattr, np.load, np.random.default_rng(0)])
+def test_nothing_is_executed_when_a_run_is_resumed(tmp_path: Path, monkeypatch: Any, value: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / FILE).write_bytes(pickle.dumps({"numbers": 1, "again": [value], "finished": []}))
+    with pytest.raises(CheckpointError, match="no plain data"):
+        make(Clocked(lambda i: 1), 2).restore(tmp_path, 2)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_records_come_back_from_a_pickle_bit_for_bit() -> None:
+    prompt = Prompt(
+        id="a", messages=({"role": "user", "content": "x"},), token_ids=np.arange(3, dtype=np.int32),
+        meta={"x": {1, 2.5}, "y": np.float32(0.1), "z": (1j, b"b", Counter("aa"))},
+    )  # fmt: skip
+    back = plain.loads(pickle.dumps([prompt, Value(score=0.1, channels={"c": np.ones(2, np.float32)}), StopReason.EOS]))
+    assert back[0].meta == prompt.meta and back[0].token_ids.tobytes() == prompt.token_ids.tobytes()
+    assert back[1].channels["c"].dtype == np.float32 and back[2] is StopReason.EOS
 
 
 async def test_a_dead_engine_ends_the_step() -> None:

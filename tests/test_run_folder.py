@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,42 @@ def test_roles_may_grow_and_shrink_between_a_run_and_its_resumption() -> None:
     RunFolder.open(settings(dir="mine"), large).close()
     with pytest.raises(RunError, match=r"rewards\.a\.weight: 1 -> 2"):
         RunFolder.open(settings(dir="mine"), {**large, "rewards": {"a": {"workers": 9, "weight": 2}}})
+
+
+@pytest.mark.parametrize("make", [os.symlink, os.link])
+def test_a_lock_that_is_a_link_leaves_its_target_alone(tmp_path: Path, make: Callable[..., None]) -> None:
+    target, folder = tmp_path / "target", tmp_path / "mine"
+    target.write_text("mine")
+    folder.mkdir()
+    make(target, folder / ".lock")
+    with pytest.raises(RunError, match=r"\.lock is .*; fix: remove it"):
+        RunFolder.open(settings(dir="mine"), RESOLVED)
+    (folder / ".lock").unlink()
+    os.mkfifo(folder / ".lock")
+    with pytest.raises(RunError, match="no plain file"):
+        RunFolder.open(settings(dir="mine"), RESOLVED)
+    assert target.read_text() == "mine"
+
+
+def test_links_in_a_run_folder_are_replaced_not_followed(tmp_path: Path) -> None:
+    target, folder = tmp_path / "target", tmp_path / "mine"
+    folder.mkdir()
+    for name in ("identity.json", ".identity.json.writing", ".finished.json.writing"):
+        (folder / name).symlink_to(target)
+    run = RunFolder.open(settings(dir="mine"), RESOLVED)
+    run.finish({})
+    run.close()
+    assert not target.exists() and not (folder / "identity.json").is_symlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_run_folder_of_another_user_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    os.chown(tmp_path / "mine", 61000, 61000)
+    RunFolder.open(settings(dir="mine"), RESOLVED).close()  # empty: a volume that was mounted
+    with pytest.raises(RunError, match=r"belongs to user 61000, .* fix: .*run\.foreign_folder=true"):
+        RunFolder.open(settings(dir="mine"), RESOLVED)
+    RunFolder.open(settings(dir="mine", foreign_folder=True), RESOLVED).close()
 
 
 def test_second_process_is_refused() -> None:

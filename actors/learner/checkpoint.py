@@ -5,6 +5,8 @@ DeepSpeed writes weights, master weights and optimiser state; beside them lie ea
 
 With another number of ranks the partitions are put together by DeepSpeed's universal checkpoint, once, beside them:
 the weights are the same bit for bit, and later steps differ by the order in which the ranks' sums are added.
+
+DeepSpeed unpickles its own files: a checkpoint is trusted like the program itself (`docker/TRUST.md`).
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def restore(engine: TrainingEngine, folder: str) -> None:
     if loaded is None:
         raise CheckpointError(f"DeepSpeed could not read the checkpoint {folder}")
     random_state = path / f"random-{engine.rank % stored['ranks']}.pt"
-    _set_random_state(torch.load(random_state, weights_only=False))
+    _set_random_state(torch.load(random_state, weights_only=True))
     engine.step = int(stored["step"])
 
 
@@ -108,7 +110,13 @@ def _fit(engine: TrainingEngine) -> dict[str, Any]:
 
 
 def _random_state() -> dict[str, Any]:
-    state = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
+    """Tensors and plain values only: it is read without unpickling."""
+    kind, keys, *rest = np.random.get_state()
+    state = {
+        "torch": torch.get_rng_state(),
+        "numpy": (str(kind), torch.from_numpy(np.asarray(keys, np.int64)), *rest),
+        "python": random.getstate(),
+    }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
@@ -116,7 +124,8 @@ def _random_state() -> dict[str, Any]:
 
 def _set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
-    np.random.set_state(state["numpy"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     random.setstate(state["python"])
     if "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"])

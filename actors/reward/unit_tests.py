@@ -128,8 +128,8 @@ class UnitTests(ResponseReward):
             ran = self.sandbox.run(program)
         if ran.reason is Ending.STARVED:
             raise SandboxError(
-                f"{calls.entry}: twice no end within {wall_seconds(timeout_s):g} s, of which {ran.seconds:.2f} s were its "
-                "own, the rest it waited for a processor; fix: fewer reward workers, or a smaller sandbox.concurrency"
+                f"{calls.entry}: twice no end within {wall_seconds(timeout_s):g} s, of which {ran.seconds:.2f} s were "
+                "its own, the rest it waited for a processor; fix: fewer reward workers, or a smaller concurrency"
             )
         return ran
 

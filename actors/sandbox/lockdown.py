@@ -41,6 +41,10 @@ def lock_down(cell: Cell) -> None:
     Landlock opens its paths while it still may (an interpreter under /root is out of reach for another user), and is
     allowed to before the user changes because no_new_privs is set.
     """
+    if cell.isolation.namespaces and not cell.isolation.uid:
+        # Processes are counted per user and user namespace. Before the limits: that on processes would else count, in
+        # the outer namespace, those of the programs beside this one, too.
+        kernel.unshare(kernel.CLONE_NEWUSER)
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
     os.chdir(cell.scratch)
@@ -53,8 +57,6 @@ def lock_down(cell: Cell) -> None:
         os.setgroups([])
         os.setresgid(cell.user, cell.user, cell.user)
         os.setresuid(cell.user, cell.user, cell.user)
-    elif cell.isolation.namespaces:
-        kernel.unshare(kernel.CLONE_NEWUSER)  # processes are counted per user and user namespace
     kernel.drop_capabilities()
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # changing the user cleared it
     if cell.isolation.seccomp:

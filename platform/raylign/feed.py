@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from raylign import plain
 from raylign.collect import Collected, collect
 from raylign.contracts import PromptSource, RewardPools, RolloutPool, RolloutTask, Sampling
 from raylign.errors import CheckpointError, EngineDeadError
@@ -147,7 +148,9 @@ class Feed:
             again = [*self._again, *(flight.prompt for flight in flights)]
             finished = [(one.number, one.version, one.found) for one in self._finished]
             state = {"numbers": self._numbers, "again": again, "finished": finished}
-            (folder / FILE).write_bytes(pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL))
+            content = pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL)
+            plain.loads(content)  # what could not be read again is found now, and not when the run is resumed
+            (folder / FILE).write_bytes(content)
 
     def restore(self, folder: Path, version: int) -> None:
         """Undo a restart: finished groups are kept, those that were in flight are begun again.
@@ -164,7 +167,7 @@ class Feed:
         if not (folder / FILE).exists():
             self._counts.begun = version * self.settings.prompts_per_step
             return
-        state: dict[str, Any] = pickle.loads((folder / FILE).read_bytes())
+        state: dict[str, Any] = plain.loads((folder / FILE).read_bytes())
         self._numbers = state["numbers"]
         self._again = deque(state["again"])
         self._finished = deque(_Finished(*one) for one in state["finished"])

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -46,11 +47,13 @@ class RunFolder:
     def open(cls, cfg: Config, resolved: Mapping[str, Any]) -> RunFolder:
         """Find or make the folder that this configuration should run in, and lock it.
 
-        Raises RunError when it is in use, finished (explicit run.dir), or belongs to another configuration.
+        Raises RunError when it is in use, finished (explicit run.dir), or belongs to another configuration or, not
+        being empty, to another user.
         """
         path, identity = _choose(cfg, resolved), identity_of(resolved)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            _refuse_other_owner(path, cfg.run.foreign_folder)
             lock = _lock(path)
         except OSError as cause:
             raise RunError(f"run.dir = {path} cannot be used: {cause.strerror}; fix: name another folder") from cause
@@ -65,7 +68,7 @@ class RunFolder:
         if resumed:
             _refuse_other(orjson.loads(known.read_bytes()), identity, path)
         else:
-            known.write_bytes(orjson.dumps(identity, option=orjson.OPT_INDENT_2))
+            write_atomically(known, orjson.dumps(identity, option=orjson.OPT_INDENT_2))
         return cls(path, lock, resumed)
 
     def stage(self, name: str) -> Path:
@@ -100,9 +103,10 @@ def check_space(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a small file so that a reader sees the old content or the new, never a part."""
+    """Write a small file so that a reader sees the old content or the new, never a part; no link is followed."""
     staging = path.with_name(f".{path.name}.writing")
-    with staging.open("wb") as stream:
+    staging.unlink(missing_ok=True)  # of a process that was killed
+    with staging.open("xb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
@@ -142,7 +146,7 @@ def _choose(cfg: Config, resolved: Mapping[str, Any]) -> Path:
 
 
 def _lock(path: Path) -> IO[str]:
-    stream = (path / LOCK).open("a+")
+    stream = _own_file(path / LOCK)
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -156,6 +160,35 @@ def _lock(path: Path) -> IO[str]:
     stream.write(str(os.getpid()))
     stream.flush()
     return stream
+
+
+def _own_file(path: Path) -> IO[str]:
+    """Open for reading and writing, made when absent and left as it is. Raises RunError unless it is a file of its own:
+    a link of either kind would have another file overwritten.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except OSError as cause:
+        linked = path.is_symlink()
+        why = "is a symbolic link" if linked else f"cannot be opened: {cause.strerror}"
+        raise RunError(f"{path} {why}; fix: {'remove it' if linked else 'another run.dir'}") from cause
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        os.close(handle)
+        raise RunError(f"{path} is no plain file with one name; fix: remove it")
+    return os.fdopen(handle, "r+")
+
+
+def _refuse_other_owner(path: Path, allowed: bool) -> None:
+    """A run folder is trusted: what is resumed from it is unpickled. An empty folder, as a mounted volume is, may be
+    anybody's.
+    """
+    owner = path.stat().st_uid
+    if owner != os.geteuid() and not allowed and any(path.iterdir()):
+        raise RunError(
+            f"{path} belongs to user {owner}, this process to user {os.geteuid()}: continuing a run executes what its "
+            "folder holds; fix: another run.dir, or run.foreign_folder=true if you trust that user"
+        )
 
 
 def _refuse_other(known: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from pathlib import Path
 from urllib.error import HTTPError
@@ -42,6 +43,20 @@ def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
         pages_of([run, run], "", 10)
 
 
+HOSTS = {
+    "127.0.0.1": 200, "127.0.0.1:80": 200, "localhost:9": 200, "LOCALHOST": 200, "[::1]:8000": 200,
+    "evil.example": 403, "evil.example:8000": 403, "localhost.evil.example": 403, "127.0.0.1.evil.example": 403,
+    "evil@localhost": 403, "localhost:80:80": 403, "": 403, "[::1": 403, "0.0.0.0": 403, "127.0.0.2": 403,
+    "127.0.0.1\r\nHost: evil.example": 403,
+}  # fmt: skip
+
+
+def asked_as(port: int, name: str) -> int:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+        return int(connection.recv(4096).split()[1])
+
+
 def test_the_server_answers_with_the_run_as_it_is(tmp_path: Path) -> None:
     run = a_run(tmp_path / "my run")
     pages = pages_of([run], "", 10)
@@ -62,6 +77,8 @@ def test_the_server_answers_with_the_run_as_it_is(tmp_path: Path) -> None:
             urlopen(f"http://127.0.0.1:{port}/../my%20run/resolved.yaml", timeout=60)
         with pytest.raises(RunError, match="--port"):
             server(pages, int(port))
+        for name, status in HOSTS.items():
+            assert asked_as(int(port), name) == status, name
     finally:
         serving.shutdown()
         thread.join()

@@ -15,6 +15,7 @@ import yaml
 from raylign.cli import main
 from raylign.config.compose import compose
 from raylign.errors import ConfigError, PlanError
+from raylign.kuberay.manifests import CAPABILITIES
 from raylign.kuberay.pods import NodeShape, pod_groups
 from raylign.plan import Plan, Role, make_plan
 
@@ -82,6 +83,53 @@ def test_options(capsys: pytest.CaptureFixture[str]) -> None:
     pod = cluster["headGroupSpec"]["template"]["spec"]
     assert pod["restartPolicy"] == "Never" and pod["containers"][0]["image"] == "reg/raylign:x"
     assert "HF_HOME: /runs/hf" in job["spec"]["runtimeEnvYAML"]
+
+
+def pods_of(job: dict[str, Any]) -> list[dict[str, Any]]:
+    cluster = job["spec"]["rayClusterSpec"]
+    return [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+
+
+@pytest.mark.parametrize("autoscale", [(), ("--autoscale", "0", "4")])
+def test_a_pod_has_no_more_rights_than_it_needs(capsys: pytest.CaptureFixture[str], autoscale: tuple[str, ...]) -> None:
+    (job,) = render(capsys, *BASE, "scale=node", *autoscale)
+    for number, pod in enumerate(pods_of(job)):
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["securityContext"]["runAsNonRoot"] is True and "hostUsers" not in pod
+        token = bool(autoscale) and number == 0  # the autoscaler, in the head's pod, asks Kubernetes for pods
+        assert pod["automountServiceAccountToken"] is token
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            }
+    if autoscale:
+        options = job["spec"]["rayClusterSpec"]["autoscalerOptions"]
+        assert options["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_pods_of_a_sandbox_are_root_of_a_user_namespace_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    (job,) = render(capsys, *BASE, "scale=node", "--sandbox")
+    for pod in pods_of(job):
+        assert pod["hostUsers"] is False and pod["securityContext"]["runAsUser"] == 0
+        rights = pod["containers"][0]["securityContext"]
+        assert rights["capabilities"] == {"drop": ["ALL"], "add": list(CAPABILITIES)}
+        assert rights["allowPrivilegeEscalation"] is False and "SYS_ADMIN" not in CAPABILITIES
+
+
+def test_secrets_are_references(capsys: pytest.CaptureFixture[str]) -> None:
+    (job,) = render(capsys, *BASE, "scale=node", "--env-secret", "HF_TOKEN=huggingface/token.v1")
+    wanted = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "huggingface", "key": "token.v1"}}}
+    assert all(wanted in pod["containers"][0]["env"] for pod in pods_of(job))
+    for word in ("HF_TOKEN", "HF_TOKEN=a", "HF_TOKEN=/a", "HF_TOKEN=a/", "=a/b", "HF-TOKEN=a/b", "HF_TOKEN=a/b/c"):
+        assert main(["k8s", "render", *BASE, "--env-secret", word]) == 2
+        assert "--env-secret" in capsys.readouterr().err
+    for name in ("HF_TOKEN", "WANDB_API_KEY", "aws_secret_access_id", "DB_PASSWORD", "DB_PASS"):
+        assert main(["k8s", "render", *BASE, "scale=gpu", "--env", f"{name}=x"]) == 0
+        err = capsys.readouterr().err
+        assert "plain text" in err and f"--env-secret {name}=" in err
+    assert main(["k8s", "render", *BASE, "scale=gpu", "--env", "HF_HOME=/runs/hf", "--env", "BYPASS_X=1"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """Programs that try to get out (`ATTEMPTS`), to stay (`STAYERS`), or to score without working (`FORGERIES`).
 
 The test puts places for these words: SECRET (a file of the grader's that anybody may read), OUTSIDE (a folder that
-anybody may write), PARENT (the test's pid), PORT, UDP_PORT, UNIX_PATH, ABSTRACT, DATAGRAMS (sockets that the test listens on), PACKAGES (a
-folder of packages that nobody named), SHARED_ID (shared memory that anybody may attach). A program that succeeds where it must not prints ESCAPED.
+anybody may write), PARENT (the test's pid), PORT, UDP_PORT, UNIX_PATH, ABSTRACT, DATAGRAMS (sockets that the test
+listens on), PACKAGES (a folder of packages that nobody named), SHARED_ID (shared memory that anybody may attach). A
+program that succeeds where it must not prints ESCAPED.
 """
 
 from __future__ import annotations

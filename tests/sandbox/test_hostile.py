@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -112,18 +113,28 @@ class World:
     def all(self, programs: Mapping[str, str], timeout_s: float = 20.0) -> dict[str, Ran]:
         """What came of each, several at a time."""
         with ThreadPoolExecutor(self.sandbox.concurrency) as threads:
-            return dict(zip(programs, threads.map(lambda code: self.run(code, timeout_s), programs.values())))
+            return dict(
+                zip(programs, threads.map(lambda code: self.run(code, timeout_s), programs.values()), strict=True)
+            )
 
 
 STREAMS = ("PORT", "UNIX_PATH", "ABSTRACT")
 LIBC = ctypes.CDLL(None)
-AS_A_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
+HOME = Path("/root")
+OPEN_HOME = f"""
+set -e
+case {sys.base_prefix} in {HOME}/*)
+  mount -t tmpfs none /mnt; mkdir /mnt/python; mount --bind {sys.base_prefix} /mnt/python
+  mount -t tmpfs -o mode=755 none {HOME}; mkdir -p {sys.base_prefix}; mount --bind /mnt/python {sys.base_prefix}
+esac
+exec setpriv --reuid=61000 --regid=61000 --clear-groups "$@"
+"""
+AS_A_USER = ["unshare", "--mount", "--propagation=private", "sh", "-c", OPEN_HOME, "sh"]
 
 
 @pytest.fixture(scope="module", params=["namespaces", "none", "ordinary user"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """The ordinary user is uid 1000 without a capability in a user namespace of the test's own user, whose files and
-    processes are therefore its own: as close to the grader as it gets."""
+    """The ordinary user is uid 61000 without a capability; it is shown an interpreter that lies under /root."""
     if request.param != "namespaces" and os.geteuid() != 0:
         pytest.skip("the other modes are made by root")
     with pytest.MonkeyPatch.context() as patch:
@@ -226,7 +237,8 @@ def test_nothing_stays(world: World) -> None:
         assert ran.seconds < timeout_s + 1.0, (name, ran)
         # The kill waits for a processor like anything else beside three bombs: what took long is tried alone.
         assert ran.cleanup_s < 1.0 or world.run(STAYERS[name], timeout_s).cleanup_s < 1.0, (name, ran)
-        assert ran.reason is not Ending.STARVED, name
+        starved = ran.reason is Ending.STARVED  # by the others, and never by itself
+        assert not starved or world.run(STAYERS[name], timeout_s).reason is not Ending.STARVED, name
         folder = ran.stderr.partition("FOLDER ")[2].partition("\n")[0]
         assert folder and not Path(folder).exists(), (name, folder)
     nothing_stays(world)
@@ -237,6 +249,12 @@ def test_nothing_scores(world: World) -> None:
         assert not any(verdicts(ran, TESTED)), (name, ran)
         assert ran.seconds < 2.5, (name, ran)
     nothing_stays(world)
+
+
+def test_the_limit_on_processes_is_each_programs_own(world: World) -> None:
+    code = "import threading, time\nfor _ in range(6): threading.Thread(target=time.sleep, args=(0.4,)).start()"
+    for ran in world.all({str(number): code for number in range(4)}).values():
+        assert ran.stderr == "", ran
 
 
 def test_file_times_of_others_stay(world: World) -> None:

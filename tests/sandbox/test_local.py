@@ -22,8 +22,10 @@ from raylign.actors.sandbox.local import LocalSandbox
 from raylign.actors.sandbox.python_tool import PythonTool
 from raylign.actors.sandbox.settings import Limits, Namespaces, SandboxConfig
 from raylign.actors.sandbox.values import encode
+from raylign.actors.sandbox.warden import FIRST_USER
 from raylign.errors import ToolFailure
 from raylign.isolation import examine
+from raylign.kuberay.manifests import CAPABILITIES
 
 MACHINE = examine()
 pytestmark = pytest.mark.skipif(
@@ -157,6 +159,26 @@ def test_docker_default_capabilities_suffice() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("capsh") is None, reason="needs root and capsh")
+def test_what_sandbox_pods_are_given_suffices() -> None:
+    """``raylign k8s render --sandbox``: those capabilities alone, no new privileges, no namespaces."""
+    code = (
+        "import json; from raylign.actors.sandbox.local import *; s = LocalSandbox(); "
+        "print(json.dumps([s.layers, s.run(Program(code='import os; print(os.getuid())')).stdout, "
+        "s.run(Program(code='import os; os.fork(); [0 for _ in iter(int, 1)]', timeout_s=0.3)).reason]))"
+    )
+    keep = [f"cap_{name.lower()}" for name in CAPABILITIES] + ["cap_setpcap"]  # the last for capsh itself
+    drop = [name for name in _capabilities() if name not in keep]
+    script = f'exec setpriv --no-new-privs --bounding-set=-setpcap --inh-caps=-all {sys.executable} -c "{code}"'
+    done = subprocess.run(
+        ["capsh", f"--drop={','.join(drop)}", "--", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    layers, user, reason = json.loads(done.stdout)
+    assert int(user) >= FIRST_USER and "own user id" in layers and reason == "timeout"
+    assert not any("namespaces" in layer for layer in layers)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("capsh") is None, reason="needs root and capsh")
 def test_a_missing_layer_is_an_error_that_names_it_and_the_fix() -> None:
     code = "from raylign.actors.sandbox.local import *; LocalSandbox().run(Program(code='print(7)'))"
     drop = ",".join(_capabilities())
@@ -192,12 +214,13 @@ def test_the_users_files_are_not_taken_for_the_standard_library(tmp_path: Path) 
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write('{name} ')\n{again}")
     run = (
         "from raylign.actors.sandbox.local import *; from raylign.actors.sandbox.settings import *; "
-        "print([LocalSandbox(SandboxConfig(namespaces=n)).run(Program(code='import code; print(code.__file__)')).stdout "
-        "for n in Namespaces])"
+        "p = Program(code='import code; print(code.__file__)'); "
+        "print([LocalSandbox(SandboxConfig(namespaces=n)).run(p).stdout for n in Namespaces])"
     )
     starter = f"import sys; sys.path[:0] = {[entry for entry in sys.path if entry]!r}; "
+    starter += f"import json, queue, subprocess; sys.path.insert(0, {str(tmp_path)!r}); "
     done = subprocess.run(
-        [sys.executable, "-P", "-c", f"{starter}import json, queue, subprocess; sys.path.insert(0, {str(tmp_path)!r}); {run}"],
+        [sys.executable, "-P", "-c", starter + run],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -116,16 +116,14 @@ def test_the_deadline_is_the_programs_own_time(prompt: Prompt) -> None:
     right = "import time\nwhile time.process_time() < 0.6: pass\ndef swap(p): return p[1], p[0]"
     wrong = ("while True: pass", "import time\ntime.sleep(99)", "import os\nos.nice(19)\nwhile True: pass")
     reward.reference(prompt)
-    hogs = [
-        subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(5 * (os.cpu_count() or 1))
-    ]
+    hog = [sys.executable, "-S", "-c", "while True: pass"]
+    hogs = [subprocess.Popen(hog) for _ in range(3 * len(os.sched_getaffinity(0)))]
     try:
         assert score(reward, prompt, right) == 1.0
-        assert [score(reward, prompt, code) for code in wrong[:1]] == [0.0]
     finally:
-        for hog in hogs:
-            hog.kill()
-            hog.wait()
+        for process in hogs:
+            process.kill()
+            process.wait()
     assert [score(reward, prompt, code) for code in wrong] == [0.0] * 3
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from raylign.cli.options import add_overrides, new_command, say
+from raylign.cli.options import add_overrides, new_command, say, warn
 from raylign.cli.submit import environment_of
 from raylign.config.schema import Config
 from raylign.errors import ConfigError, Problem
@@ -19,6 +20,7 @@ from raylign.kuberay.manifests import MODES, Deployment, Manifest, ray_cluster, 
 from raylign.kuberay.pods import NodeShape, PodGroup, pod_groups
 from raylign.plan import Plan, make_plan
 
+SECRET = re.compile(r"TOKEN|KEY|SECRET|PASS(WORD|WD|PHRASE)?$|CREDENTIAL|AUTH", re.IGNORECASE)  # in a variable's name
 NODE_START_S = 1800  # a cloud takes up to half an hour for a machine with GPUs
 EPILOG = """\
 examples:
@@ -26,6 +28,8 @@ examples:
   kubectl apply -f job.yaml                          the RayJob: a cluster of its own, deleted when the run is over
   raylign k8s render --kind RayCluster ...           a cluster that stays, for raylign submit
   raylign k8s render --queue research --node-gpus 8 --node-cpus 96 ...     for Kueue, on machines of 8 GPUs
+
+  raylign k8s render --env-secret HF_TOKEN=huggingface/token --sandbox recipe=... a Secret's key; programs are judged
 
 The code is the image's. The run folder lies on the claim, so that a retry, on a new cluster, continues the run.
 """
@@ -51,6 +55,12 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--node-memory", type=int, default=0, metavar="GB", help="of a pod (default: estimated)")
     parser.add_argument("--autoscale", type=int, nargs=2, metavar=("MIN", "MAX"), help="pods of every worker group")
     parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]", help="a variable for the job")
+    parser.add_argument(
+        "--env-secret", action="append", default=[], metavar="NAME=SECRET/KEY", help="a variable from a Secret"
+    )
+    parser.add_argument(
+        "--sandbox", action="store_true", help="pods that can run programs in a sandbox: root of a user namespace"
+    )
     parser.add_argument("--to", default="", metavar="FILE", help="write there instead of to the screen")
     parser.set_defaults(run=run)
 
@@ -82,7 +92,11 @@ def run(parsed: argparse.Namespace) -> int:
         deadline_s=parsed.deadline,
         workers=tuple(parsed.autoscale) if parsed.autoscale else None,
         environment=environment_of(parsed.env),
+        secrets=secrets_of(parsed.env_secret),
+        sandbox=parsed.sandbox,
     )
+    for name in filter(SECRET.search, deployment.environment):
+        warn(f"--env {name}: its value stands in the manifest in plain text; fix: --env-secret {name}=SECRET/KEY")
     manifests: list[Manifest] = [volume_claim(deployment)] if parsed.claim_gb else []
     if parsed.kind == "RayJob":
         manifests.append(ray_job(deployment, groups, [*checked.overrides, *_patience(config, parsed.autoscale)]))
@@ -95,6 +109,21 @@ def run(parsed: argparse.Namespace) -> int:
     else:
         say(text.rstrip())
     return 0
+
+
+def secrets_of(words: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Of ``NAME=SECRET/KEY``: variable -> (Secret, key). Raises ConfigError for anything else."""
+    pairs, problems = {}, []
+    for word in words:
+        match = re.fullmatch(r"([A-Za-z_][A-Za-z0-9_]*)=([a-z0-9]([-a-z0-9.]*[a-z0-9])?)/([-._a-zA-Z0-9]+)", word)
+        if match is None:
+            fix = "--env-secret HF_TOKEN=huggingface/token"
+            problems.append(Problem(key="--env-secret", value=word, why="is not NAME=SECRET/KEY", fix=fix))
+        else:
+            pairs[match[1]] = (match[2], match[4])
+    if problems:
+        raise ConfigError(problems)
+    return pairs
 
 
 def _patience(config: Config, autoscale: bool) -> list[str]:

@@ -32,3 +32,9 @@ def say(text: str = "") -> None:
     """A line on standard output."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def warn(text: str) -> None:
+    """A line on standard error, beside output that a file or a pipe takes."""
+    sys.stderr.write(f"warning: {text}\n")
+    sys.stderr.flush()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ from raylign.telemetry.report import write_report
 from raylign.telemetry.report.page import ROLLOUTS
 
 LOCAL = "127.0.0.1"
+NAMES = (LOCAL, "localhost", "[::1]")  # what a browser on this machine, or behind a tunnel to it, calls it
 SOURCES = ("metrics.jsonl", "events.jsonl", "resolved.yaml")  # a page older than one of these is made again
 EPILOG = """\
 examples:
@@ -107,6 +109,14 @@ def server(pages: Mapping[str, Page], port: int = 0) -> ThreadingHTTPServer:
         raise RunError(f"port {port} of {LOCAL}: {cause.strerror}; fix: --port with another number, or none") from cause
 
 
+def _own_name(hosts: Sequence[str]) -> bool:
+    """Whether the one Host header names this machine's own address; any port, for a tunnel's may be another."""
+    if len(hosts) != 1:
+        return False
+    match = re.fullmatch(r"(\[[0-9a-f:]+\]|[^:\[\]]+)(:[0-9]{1,5})?", hosts[0].strip().lower())
+    return match is not None and match[1] in NAMES
+
+
 class _Handler(BaseHTTPRequestHandler):
     """Answers GET of a page, nothing else."""
 
@@ -115,7 +125,12 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*args)
 
     def do_GET(self) -> None:
-        """A page, or 404."""
+        """A page, 404, or 403 for another host's name: a page elsewhere whose name was made to lead here (DNS
+        rebinding) would read the run through the visitor's browser.
+        """
+        if not _own_name(self.headers.get_all("Host") or []):
+            self.send_error(HTTPStatus.FORBIDDEN, "this server answers to its own address only")
+            return
         name = unquote(self.path.split("?")[0].lstrip("/")) or next(iter(self._pages))
         page = self._pages.get(name)
         if page is None:

@@ -64,6 +64,7 @@ class RunConfig:
 
     dir: str = ""  # empty: outputs/<recipe>-<scale>-seed<seed>, numbered after a finished run
     resume: Resume = Resume.auto
+    foreign_folder: bool = False  # continue in a folder that another user owns, whose content is then trusted
     keep_checkpoints: int = 2
     save_every: int = 10  # steps between checkpoints; 0: only at the end of a stage
     cache_dir: str = ""  # where tiny models are built, once; empty: $XDG_CACHE_HOME/raylign or ~/.cache/raylign

@@ -16,6 +16,7 @@ from raylign.kuberay.pods import PodGroup
 
 API = "ray.io/v1"
 USER = 1000  # `ray` in docker/Dockerfile
+CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")  # what a sandbox needs of root's
 MODES = ("K8sJobMode", "SidecarMode", "HTTPMode")
 SHM_SHARE = 0.3  # of a pod's memory: what Ray gives its object store
 Manifest = dict[str, Any]
@@ -43,6 +44,8 @@ class Deployment:
     head_memory_gb: int = 16
     workers: tuple[int, int] | None = None  # autoscaling: least and most pods of every group
     environment: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, tuple[str, str]] = field(default_factory=dict)  # variable -> (Secret, key in it)
+    sandbox: bool = False  # root of a user namespace, so that programs can be given user ids of their own
 
     def __post_init__(self) -> None:
         problems = []
@@ -113,7 +116,12 @@ def cluster_spec(deployment: Deployment, groups: Sequence[PodGroup]) -> Manifest
     }
     if deployment.workers is not None:
         spec["enableInTreeAutoscaling"] = True
-        spec["autoscalerOptions"] = {"version": "v2", "idleTimeoutSeconds": 120, "upscalingMode": "Default"}
+        spec["autoscalerOptions"] = {
+            "version": "v2",
+            "idleTimeoutSeconds": 120,
+            "upscalingMode": "Default",
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        }
     return spec
 
 
@@ -148,7 +156,11 @@ def _template(deployment: Deployment, group: PodGroup, container: str) -> Manife
         "image": deployment.image,
         "resources": {"requests": dict(resources), "limits": dict(resources)},
         "ports": ports,
-        "env": [{"name": "HF_HOME", "value": f"{deployment.mount}/.huggingface"}],
+        "env": [{"name": "HF_HOME", "value": f"{deployment.mount}/.huggingface"}, *_secrets(deployment)],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"], **({"add": list(CAPABILITIES)} if deployment.sandbox else {})},
+        },
         "volumeMounts": [
             {"name": "shm", "mountPath": "/dev/shm"},
             {"name": "runs", "mountPath": deployment.mount},
@@ -158,7 +170,15 @@ def _template(deployment: Deployment, group: PodGroup, container: str) -> Manife
         "spec": {
             **({"restartPolicy": "Never"} if deployment.mode == "SidecarMode" and container == "ray-head" else {}),
             "terminationGracePeriodSeconds": deployment.stop_wait_s,
-            "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "fsGroup": USER},
+            **({"hostUsers": False} if deployment.sandbox else {}),
+            # Only the autoscaler, beside the head, talks to Kubernetes.
+            "automountServiceAccountToken": container == "ray-head" and deployment.workers is not None,
+            "securityContext": {
+                "runAsNonRoot": not deployment.sandbox,
+                "runAsUser": 0 if deployment.sandbox else USER,
+                "fsGroup": USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
             "containers": [main],
             "volumes": [
                 {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{shm_gb}Gi"}},
@@ -166,6 +186,13 @@ def _template(deployment: Deployment, group: PodGroup, container: str) -> Manife
             ],
         }
     }
+
+
+def _secrets(deployment: Deployment) -> list[Manifest]:
+    return [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+        for name, (secret, key) in deployment.secrets.items()
+    ]
 
 
 def _metadata(deployment: Deployment) -> Manifest:
