@@ -37,8 +37,8 @@ class _Unpickler(pickle.Unpickler):
             return super().find_class(module, name)
         if module in RECORDS:
             kind = getattr(importlib.import_module(module), name, None)
-            own = isinstance(kind, type) and kind.__module__ == module
-            if own and (dataclasses.is_dataclass(kind) or issubclass(kind, enum.Enum)):
+            data = isinstance(kind, type) and (dataclasses.is_dataclass(kind) or issubclass(kind, enum.Enum))
+            if data and kind.__module__ == module:
                 return kind
         raise CheckpointError(
             f"a saved group holds a {module}.{name}, which is no plain data; fix: let rewards and environments put "

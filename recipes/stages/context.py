@@ -22,6 +22,7 @@ from raylign.chat.template import ChatTemplate
 from raylign.collect import DRAWN
 from raylign.columns import Columns
 from raylign.config.build import build
+from raylign.config.sampling import sampling_of
 from raylign.config.schema import (
     Config,
     JudgeConfig,
@@ -392,22 +393,3 @@ class RunContext:
             await group.start()
         await group.load(self._spec(kind, path, config, steps))
         return group
-
-
-def sampling_of(config: SamplingConfig) -> Sampling:
-    """Settings as a record."""
-    return Sampling(
-        max_tokens=config.max_tokens,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        top_k=config.top_k,
-        stop=tuple(config.stop),
-    )
-
-
-def stage_summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Metrics of all stages as ``<stage>/<metric>``."""
-    found: dict[str, Any] = {}
-    for stage, result in results.items():
-        found |= {f"{stage}/{name}": value for name, value in result.get("metrics", {}).items()}
-    return found

@@ -165,6 +165,12 @@ def test_an_export_keeps_what_is_stored_but_not_trained(folder_of: FolderOf, tmp
         assert set(old.keys()) == set(new.keys())
 
 
+def checkpoint_weights(model: PackedModel) -> dict[str, torch.Tensor]:
+    """All weights by the names of a checkpoint."""
+    groups = published_groups(model.hf)
+    return {shape[0]: value for group in groups for shape, value in zip(group.shapes, group.tensors(), strict=True)}
+
+
 @pytest.mark.parametrize("name", ["mistral3", "qwen3_5"])
 def test_a_text_tower_is_exported_with_all_that_was_around_it(folder_of: FolderOf, tmp_path: Path, name: str) -> None:
     model, source = load(folder_of(name)), folder_of(name)
