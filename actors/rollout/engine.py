@@ -188,9 +188,9 @@ class Engine(ABC):
 
 
 def make_engine(kind: EngineKind, spec: EngineSpec) -> Engine:
-    """The engine of this kind; `auto` is in_process without a GPU and async_llm with one."""
+    """The engine of this kind; `auto` is in_process for one rank without a GPU, and async_llm otherwise."""
     if kind is EngineKind.auto:
-        kind = EngineKind.async_llm if spec.gpu else EngineKind.in_process
+        kind = EngineKind.async_llm if spec.gpu or spec.tensor_parallel > 1 else EngineKind.in_process
     if kind is EngineKind.in_process:
         from raylign.actors.rollout.in_process import InProcessEngine
 

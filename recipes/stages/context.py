@@ -355,6 +355,7 @@ class RunContext:
                 config,
                 log_dir=self.log_dir,
                 options=lambda index: self.placement.options(role, index),
+                collectives_s=self.cfg.run.deadline_s,
             )
             self._learners[role] = group
             await group.start()

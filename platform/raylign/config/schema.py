@@ -31,7 +31,7 @@ class Resume(Enum):
 class EngineKind(Enum):
     """Which vLLM front end a rollout actor runs."""
 
-    auto = "auto"  # in_process without a GPU, async_llm with one
+    auto = "auto"  # in_process for one rank without a GPU, async_llm otherwise
     in_process = "in_process"
     async_llm = "async_llm"
 
@@ -189,7 +189,7 @@ class LearnerConfig:
     """A group of DeepSpeed ranks."""
 
     ranks: int = 1
-    zero_stage: int = 2
+    zero_stage: int = 2  # bf16 starts at 2, which takes less than 0 and 1: these need a whole fp32 gradient
     offload: Offload = Offload.none
     gpus: float = 1.0
     cpus: float = 1.0

@@ -14,6 +14,7 @@ from typing import Any
 
 from raylign.config.alarms import alarm_problems
 from raylign.config.build import part_config
+from raylign.config.devices import device_problems
 from raylign.config.parts import Part, is_rl, part_nodes, reads_scores, roles_of
 from raylign.config.schema import Config, ModelConfig, Offload, OptimConfig
 from raylign.errors import ConfigError, Problem
@@ -51,6 +52,7 @@ def validate(config: Config) -> list[Problem]:
     _scale(config, found)
     _cluster(config, found)
     _one_of(found, "sweep.direction", config.sweep.direction, ("maximize", "minimize"))
+    found.extend(device_problems(config))
     found.extend(alarm_problems(config.alarms))
     for stage in stages:
         if is_rl(stage):
@@ -186,13 +188,6 @@ def _rollout(config: Config, found: _Findings) -> None:
     _not_negative(found, "rollout.gpus", rollout.gpus)
     _not_negative(found, "rollout.max_restarts", rollout.max_restarts)
     _share(found, "rollout.gpu_memory", rollout.gpu_memory)
-    found.expect(
-        rollout.tensor_parallel == 1 or rollout.gpus in (0, rollout.tensor_parallel),
-        "rollout.gpus",
-        rollout.gpus,
-        f"one engine with rollout.tensor_parallel={rollout.tensor_parallel} takes that many GPUs",
-        f"set rollout.gpus={rollout.tensor_parallel}",
-    )
     _whole_gpus(found, "rollout.gpus", rollout.gpus)
 
 
