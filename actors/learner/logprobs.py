@@ -20,20 +20,30 @@ class LogprobHead(nn.Module):
     """Takes the place of a language model's output layer and shares its parameters (tied ones too).
 
     ``head(hidden[K, E], targets[K], temperature, entropy_grad)`` returns log-prob and entropy, fp32, [K] each. Both are
-    of the temperature-scaled distribution. The entropy carries gradient only with `entropy_grad`.
+    of the temperature-scaled distribution. The entropy carries gradient only with `entropy_grad`. With `fp32` hidden
+    states and weight are multiplied in fp32, so that no logit is rounded to bf16.
     """
 
-    def __init__(self, linear: nn.Linear, chunk: int) -> None:
+    def __init__(self, linear: nn.Linear, chunk: int, fp32: bool = False) -> None:
         super().__init__()
         self.weight = linear.weight  # [V, E]
         self.bias = linear.bias  # [V] or None
-        self.chunk = chunk
+        self.chunk, self.fp32 = chunk, fp32
 
-    def forward(self, hidden: Tensor, targets: Tensor, temperature: float, entropy_grad: bool) -> tuple[Tensor, Tensor]:
-        """[K] log-probs of the targets and [K] entropies."""
-        logprob, entropy = _ChunkedLogprob.apply(
-            hidden, self.weight, self.bias, targets, temperature, self.chunk, entropy_grad
-        )
+    def forward(
+        self, hidden: Tensor, targets: Tensor, temperature: float, entropy_grad: bool, sample_seed: int | None = None
+    ) -> tuple[Tensor, ...]:
+        """[K] log-probs of the targets and [K] entropies; with `sample_seed` [K] ids drawn by it, and nothing else."""
+        hidden = hidden.float() if self.fp32 else hidden
+        weight, bias = self.weight, self.bias
+        if self.fp32:
+            weight, bias = weight.float(), None if bias is None else bias.float()
+        if sample_seed is not None:
+            logits = _logits(hidden, weight, bias, temperature)
+            draw = torch.Generator(logits.device).manual_seed(sample_seed)
+            noise = torch.empty_like(logits).exponential_(generator=draw)
+            return (torch.argmax(logits - noise.log_(), -1),)
+        logprob, entropy = _ChunkedLogprob.apply(hidden, weight, bias, targets, temperature, self.chunk, entropy_grad)
         return logprob, entropy if entropy_grad else entropy.detach()
 
 

@@ -62,20 +62,31 @@ class PackedModel(nn.Module):
     `hf` is the Hugging Face model (its names are the published ones); `value_head` exists for scalar_head only.
     """
 
-    def __init__(self, hf: PreTrainedModel, kind: ForwardKind, logprob_chunk: int) -> None:
+    def __init__(
+        self, hf: PreTrainedModel, kind: ForwardKind, logprob_chunk: int, fp32_head: bool = False
+    ) -> None:
         super().__init__()
         self.kind = kind
         self.hf = hf
         if kind is ForwardKind.CAUSAL_LM:
-            hf.set_output_embeddings(LogprobHead(_linear_head(hf), logprob_chunk))
+            hf.set_output_embeddings(LogprobHead(_linear_head(hf), logprob_chunk, fp32_head))
         else:
             # Zero weights: the first values are 0, the mean of a centred return, whatever the backbone says.
             self.value_head = nn.Linear(hf.config.hidden_size, 1, dtype=hf.dtype)
             nn.init.zeros_(self.value_head.weight)
             nn.init.zeros_(self.value_head.bias)
 
-    def forward(self, inputs: PackedInputs, temperature: float = 1.0, entropy_grad: bool = False) -> tuple[Tensor, ...]:
-        """(logprob [K], entropy [K]) in fp32 for causal_lm, (values [K],) in fp32 for scalar_head."""
+    def forward(
+        self,
+        inputs: PackedInputs,
+        temperature: float = 1.0,
+        entropy_grad: bool = False,
+        sample_seed: int | None = None,
+    ) -> tuple[Tensor, ...]:
+        """(logprob [K], entropy [K]) in fp32 for causal_lm, (values [K],) in fp32 for scalar_head.
+
+        sample_seed: give (ids [K],), drawn from the distributions at the predicting positions, in place of the former.
+        """
         backbone = self.hf.base_model
         states = backbone(
             input_ids=inputs.token_ids, position_ids=inputs.position_ids, use_cache=False, segments=inputs.segments
@@ -83,7 +94,7 @@ class PackedModel(nn.Module):
         hidden = states[0].index_select(0, inputs.predict_index)
         if self.kind is ForwardKind.CAUSAL_LM:
             head = self.hf.get_output_embeddings()
-            return tuple(head(hidden, inputs.targets, temperature, entropy_grad))
+            return tuple(head(hidden, inputs.targets, temperature, entropy_grad, sample_seed))
         return (self.value_head(hidden)[:, 0].float(),)
 
     def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -111,7 +122,7 @@ def load_model(spec: LearnerSpec) -> PackedModel:
             module.p = 0.0
     if spec.learner.gradient_checkpointing:
         hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model = PackedModel(hf, kind, spec.learner.logprob_chunk)
+    model = PackedModel(hf, kind, spec.learner.logprob_chunk, spec.learner.fp32_head)
     stored = Path(path) / VALUE_HEAD
     if kind is ForwardKind.SCALAR_HEAD and stored.exists():
         model.value_head.load_state_dict({name: tensor.to(dtype) for name, tensor in load_file(stored).items()})

@@ -29,3 +29,9 @@ class WeightExtension:
             from raylign.actors.rollout.cpu_patches import repack_head
 
             repack_head(self.model_runner.get_model())
+
+    def held_digests(self) -> dict[str, dict[str, Any]]:
+        """See `held.held_digests`."""
+        from raylign.actors.rollout import held
+
+        return held.held_digests(self.model_runner.get_model())

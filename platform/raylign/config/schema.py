@@ -143,7 +143,7 @@ class RolloutConfig:
     kv_cache_gb: float = 1.0  # CPU only
     gpu_memory: float = 0.85  # share of one GPU
     max_restarts: int = 3  # of one worker, in a run
-    gap_alarm: float = 0.02  # mean |log-prob difference| between engine and learner that raises an alarm
+    gap_alarm: float = 0.05  # mean |log-prob difference| of the probe at an engine's first update; above it is refused
 
 
 @dataclass
@@ -197,6 +197,7 @@ class LearnerConfig:
     micro_batch_tokens: int = 16384  # computed tokens in one forward and backward
     share_prompts: bool = True  # compute a group's common prompt once per micro-batch
     logprob_chunk: int = 1024  # rows of fp32 logits held at a time
+    fp32_head: bool = False  # multiply by the output layer in fp32: bf16 rounds logits of 20 by up to 0.06
     gradient_checkpointing: bool = False
     max_restarts: int = 3  # times that dead ranks are replaced within one run, from the newest checkpoint
     optim: OptimConfig = field(default_factory=OptimConfig)
