@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from raylign.actors.judge.endpoint import Endpoint
 from raylign.actors.judge.served import actor_name
 from raylign.actors.judge.worker import JudgeSpec, JudgeWorker
 from raylign.actors.rollout.engine import GIB, EngineSpec
+from raylign.actors.starting import in_order
 from raylign.config.schema import JudgeConfig
 from raylign.errors import EngineDeadError, RaylignError
 
@@ -23,7 +25,10 @@ CLOSE_S = 5.0
 
 
 class JudgeGroup:
-    """`config.workers` actors named ``judge/<name>/<index>``. options: Ray options of worker i (placement)."""
+    """`config.workers` actors named ``judge/<name>/<index>``.
+
+    options: Ray options of worker i (placement). gpu_kv_bytes: of an engine that shares its device.
+    """
 
     def __init__(
         self,
@@ -36,6 +41,7 @@ class JudgeGroup:
         log_dir: Path | str,
         options: Callable[[int], dict[str, Any]] = lambda index: {},
         deadline_s: float = 1800.0,
+        gpu_kv_bytes: int = 0,
     ) -> None:
         self.name, self._config, self._options, self._deadline_s = name, config, options, deadline_s
         self._logs = [str((Path(log_dir) / f"judge-{name}-{i}.log").absolute()) for i in range(config.workers)]
@@ -47,7 +53,7 @@ class JudgeGroup:
                 max_context=config.max_context,
                 max_sequences=config.max_sequences,
                 threads=config.threads,
-                kv_cache_bytes=int(config.kv_cache_gb * GIB),
+                kv_cache_bytes=gpu_kv_bytes if config.gpus else int(config.kv_cache_gb * GIB),
                 gpu=config.gpus > 0,
                 gpu_memory=config.gpu_memory,
                 tensor_parallel=config.tensor_parallel,
@@ -58,7 +64,7 @@ class JudgeGroup:
     async def start(self) -> None:
         """Start all workers and load their models. Raises EngineDeadError naming the cause and the log."""
         self._actors = [self._create(index) for index in range(self._config.workers)]
-        await asyncio.gather(*(self._started(index) for index in range(len(self._actors))))
+        await in_order([partial(self._started, index) for index in range(len(self._actors))], 0 < self._config.gpus < 1)
 
     async def pids(self) -> list[int]:
         """Process ids of the workers on their machines."""

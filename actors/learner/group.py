@@ -114,6 +114,10 @@ class LearnerGroup:
         """A Hugging Face folder: safetensors, config, tokenizer, chat template."""
         await self._call("export", folder)
 
+    async def free_cache(self) -> None:
+        """Give unused memory of the ranks back to their devices."""
+        await self._call("free_cache")
+
     async def close(self) -> None:
         """End the ranks."""
         self._group.kill()

@@ -78,6 +78,14 @@ class LearnerWorker:
         return {"seconds": time.perf_counter() - started, "parameters": float(self._engine.parameters)}
 
     @plain_errors
+    def free_cache(self) -> None:
+        """Give memory that only PyTorch's allocator holds back to the device."""
+        import torch
+
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @plain_errors
     def update(self, batch: Columns, objective: Mapping[str, Any]) -> RankUpdate:
         """One optimiser step."""
         return self._loaded().update(batch, objective)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from raylign.actors.rollout.engine import EngineSpec
 from raylign.actors.rollout.slot import Slot, serving
 from raylign.actors.rollout.stream import DrawCounters, DrawStream
 from raylign.actors.rollout.worker import WorkerSpec
+from raylign.actors.starting import in_order
 from raylign.config.build import part_config
 from raylign.config.schema import ModelConfig, RolloutConfig
 from raylign.contracts import RolloutTask, Scored, WeightUpdate
@@ -31,6 +32,8 @@ class VllmRolloutPool:
 
     `options` gives the Ray options of worker i (resources, placement); the environment is added here. `allow` lists
     module prefixes that a strategy's `_target_` may name besides raylign's own. `deadline_s` bounds every single call.
+    `gpu_kv_bytes`: keys and values of an engine that shares its device; `make_room` frees memory there before one is
+    rebuilt.
     """
 
     def __init__(
@@ -44,15 +47,17 @@ class VllmRolloutPool:
         options: Callable[[int], dict[str, Any]] = lambda index: {},
         allow: Sequence[str] = (),
         deadline_s: float = 1800.0,
+        gpu_kv_bytes: int = 0,
+        make_room: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         part_config(config.strategy, "rollout.strategy", allow)  # a typo must not surface in a remote process
-        self._deadline_s = deadline_s
+        self._deadline_s, self._gpus = deadline_s, config.gpus
         self._slots = [
             Slot(
                 WorkerSpec(
                     index=index,
                     kind=config.engine,
-                    engine=EngineSpec.of(config, model, model_path),
+                    engine=EngineSpec.of(config, model, model_path, gpu_kv_bytes),
                     strategy=dict(config.strategy),
                     allow=tuple(allow),
                     environment=environment,
@@ -61,14 +66,18 @@ class VllmRolloutPool:
                 options(index),
                 max_restarts=config.max_restarts,
                 deadline_s=deadline_s,
+                make_room=make_room,
             )
             for index in range(config.workers)
         ]
         self._counters = DrawCounters()
 
     async def start(self) -> None:
-        """Start all workers side by side. Raises EngineDeadError naming the worker, the cause and its log."""
-        await asyncio.gather(*(slot.ready() for slot in self._slots))
+        """Start all workers, one by one where they may share a device.
+
+        Raises EngineDeadError naming the worker, the cause and its log.
+        """
+        await in_order([slot.ready for slot in self._slots], 0 < self._gpus < 1)
 
     def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
         """See `RolloutPool.stream`. Raises EngineDeadError when a worker's restarts are exhausted."""

@@ -60,7 +60,9 @@ def engine_fields(spec: EngineSpec) -> dict[str, Any]:
         # By itself vLLM gives each rank the cores of a NUMA node of its own, and refuses a machine that has one.
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     if spec.gpu:
-        return fields | {"gpu_memory_utilization": spec.gpu_memory}
+        # Given the bytes, vLLM does not measure what is free, which others on the device change meanwhile.
+        explicit = {"kv_cache_memory_bytes": spec.kv_cache_bytes} if spec.kv_cache_bytes else {}
+        return fields | explicit | {"gpu_memory_utilization": spec.gpu_memory}
     return fields | {
         "enforce_eager": True,
         "kv_cache_memory_bytes": spec.kv_cache_bytes,

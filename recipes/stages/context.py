@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
+from raylign.actors.starting import in_order
 from raylign.columns import Columns
 from raylign.config.build import build
 from raylign.config.schema import Config, JudgeConfig, LearnerConfig, Node, OptimConfig, SamplingConfig, ScorerConfig
@@ -81,6 +82,11 @@ class RunContext:
         found = load_prompts(self.cfg.data, self.tokenizer, self.cfg.seed, tuple(self.cfg.run.allow_targets))
         self.progress.message(str(found.report))
         return found
+
+    @property
+    def shared(self) -> bool:
+        """Whether roles share devices."""
+        return self.placement.plan.shared
 
     @property
     def sampling(self) -> Sampling:
@@ -161,6 +167,8 @@ class RunContext:
                 options=lambda index: self.placement.options("rollout", index),
                 allow=tuple(self.cfg.run.allow_targets),
                 deadline_s=self.cfg.run.deadline_s,
+                gpu_kv_bytes=self.placement.plan.role("rollout").kv_bytes,
+                make_room=self._make_room if self.shared else None,
             )
             self._rollout_model, self._rebuilt = self.model_path, 0
             await self._rollouts.start()
@@ -185,7 +193,7 @@ class RunContext:
         async with self._judging:
             wanted = {name: judge for name, judge in self.cfg.judges.items() if name not in self._judges}
             self._judges |= {name: self._judge(name, judge) for name, judge in wanted.items()}
-            await asyncio.gather(*(self._judges[name].start() for name in wanted))
+            await in_order([self._judges[name].start for name in wanted], self.shared)
 
     def _judge(self, name: str, config: JudgeConfig) -> JudgeGroup:
         path = config.path or self.start_model
@@ -198,6 +206,7 @@ class RunContext:
             log_dir=self.log_dir,
             options=lambda index: self.placement.options(f"judge/{name}", index),
             deadline_s=self.cfg.run.deadline_s,
+            gpu_kv_bytes=self.placement.plan.role(f"judge/{name}").kv_bytes,
         )
 
     async def evaluate(
@@ -237,7 +246,7 @@ class RunContext:
         Raises ConfigError on a model with another vocabulary, DataError on a domain without a model.
         """
         wanted = {name: scorer for name, scorer in self.cfg.scorers.items() if scorer.stream in streams}
-        models = await asyncio.gather(*(self._scorer(name, scorer) for name, scorer in wanted.items()))
+        models = await in_order([partial(self._scorer, name, scorer) for name, scorer in wanted.items()], self.shared)
         found: dict[str, StreamScorer] = {}
         for stream in sorted({scorer.stream for scorer in wanted.values()}):
             chosen = [model for model in models if wanted[model.name].stream == stream]
@@ -273,6 +282,12 @@ class RunContext:
             tokenizer=self.tokenizer if own is None and extra is not None else own,
             context=extra,
         )
+
+    async def _make_room(self) -> None:
+        """Before an engine is rebuilt: the others give back what they only keep at hand."""
+        groups = [*self._learners.values(), *(group for _, group in self._scorers.values())]
+        # A group that died meanwhile says so at its next call.
+        await asyncio.gather(*(group.free_cache() for group in groups), return_exceptions=True)
 
     def _replaced(self, name: str, cause: LearnerError) -> None:
         self.recorder.event("scorer_restarted", scorer=name, cause=str(cause))

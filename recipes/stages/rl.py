@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from raylign.actors.starting import in_order
 from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
 from raylign.config.parts import reads_scores
@@ -179,18 +181,21 @@ class Rl:
         credit = context.part("credit", self.config.credit or cfg.credit)
         objective = context.part("objective", objective_node)
         needs = credit.needs | objective.needs
-        rollouts, rewards, learner, critic, scorers = await asyncio.gather(
-            context.rollouts(),
-            context.rewards(),
-            context.learner(cfg.learner.optim, updates),
-            context.critic(updates) if "value" in needs else _nothing(),
-            context.scorers(needs, self._prompts(context)),
+        prompts = self._prompts(context)
+        # Engines come first: they take a share of the device as it is, learners and scorers what they need.
+        starts = (
+            context.rollouts,
+            context.rewards,
+            partial(context.learner, cfg.learner.optim, updates),
+            partial(context.critic, updates) if "value" in needs else _nothing,
+            partial(context.scorers, needs, prompts),
         )
+        rollouts, rewards, learner, critic, scorers = await in_order(starts, context.shared)
         return Parts(
             source=context.part(
                 "source",
                 self.config.source or cfg.source,
-                prompts=self._prompts(context),
+                prompts=prompts,
                 seed=cfg.seed,
                 tokenizer=context.tokenizer,
             ),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 from raylign.config.schema import Config, EngineKind, JudgeConfig, RolloutConfig
 from raylign.errors import Problem
 
 
 def device_problems(config: Config) -> list[Problem]:
     """What is wrong with the shares of GPUs and the engines of a run."""
+    memory = config.cluster.gpu_memory_gb
     engines: dict[str, RolloutConfig | JudgeConfig] = {"rollout": config.rollout}
     engines |= {f"judges.{name}": judge for name, judge in config.judges.items() if not judge.endpoint}
     found = [problem for key, engine in engines.items() for problem in _engine(key, engine)]
+    if not 0 <= memory < math.inf:
+        fix = "set it to GiB, or to 0 to have the device asked"
+        found.append(Problem(key="cluster.gpu_memory_gb", value=f"{memory:g}", why="is no size of memory", fix=fix))
     for key, ranks in (("learner.ranks", config.learner.ranks), ("critic.ranks", config.critic.ranks)):
         if ranks > 1 and 0 < config.learner.gpus <= 0.5:
             why = (

@@ -270,6 +270,7 @@ class ClusterConfig:
     strategy: str = "PACK"  # placement of bundles
     ready_timeout_s: float = 120.0
     dashboard: bool = False  # local only
+    gpu_memory_gb: float = 0.0  # GiB of one GPU; 0: as its driver or its type says, and where nobody knows, no check
     autoscale: bool = False  # the cluster grows on demand: the plan waits for nodes instead of being refused
 
 
