@@ -17,7 +17,7 @@ from raylign.config.schema import Config
 from raylign.errors import RaylignError
 from raylign.placement import Placement
 from raylign.plan import make_plan
-from raylign.recipes.stages.context import RunContext, StopRequested, stage_summary
+from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.run_folder import RunFolder
 from raylign.telemetry.progress import make_progress
 from raylign.telemetry.recorder import Recorder
@@ -123,6 +123,14 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
     return {"model": context.model_path, "metrics": stage_summary(results)}
 
 
+def stage_summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Metrics of all stages as ``<stage>/<metric>``."""
+    found: dict[str, Any] = {}
+    for stage, result in results.items():
+        found |= {f"{stage}/{name}": value for name, value in result.get("metrics", {}).items()}
+    return found
+
+
 def engines_may_start(cfg: Config, left: Sequence[Part], shared: bool = False) -> bool:
     """Whether engines with the present model will do for the first of these stages that samples, so that they can start
     beside the ones before it: it comes next, or it publishes its own weights first (not where devices are shared: there
@@ -131,7 +139,7 @@ def engines_may_start(cfg: Config, left: Sequence[Part], shared: bool = False) -
     first = next((part for part in left if "rollout" in roles_of(part)), None)
     if first is None or any(judge.path.startswith("@") for judge in cfg.judges.values()):
         return False
-    return first is left[0] or not shared and getattr(first.cls, "publishes", False)
+    return first is left[0] or (not shared and getattr(first.cls, "publishes", False))
 
 
 def _stop_on_signals(context: RunContext) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from raylign.capacity import device_memory
 from raylign.config.compose import compose
 from raylign.config.schema import ClusterConfig, LearnerConfig, Offload
-from raylign.capacity import device_memory
 from raylign.errors import PlanError
-from raylign.models.memory import learner_sizes, state_bytes
 from raylign.models.facts import ModelFacts
+from raylign.models.memory import learner_sizes, state_bytes
 from raylign.plan import Plan, make_plan
 
 # layers, hidden, heads, kv heads, head_dim, intermediate, vocab, tied

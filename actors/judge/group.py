@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ CLOSE_S = 5.0
 class JudgeGroup:
     """`config.workers` actors named ``judge/<name>/<index>``.
 
-    options: Ray options of worker i (placement). gpu_kv_bytes: of an engine that shares its device.
+    options: Ray options of worker i (placement).
     """
 
     def __init__(
@@ -41,7 +42,6 @@ class JudgeGroup:
         log_dir: Path | str,
         options: Callable[[int], dict[str, Any]] = lambda index: {},
         deadline_s: float = 1800.0,
-        gpu_kv_bytes: int = 0,
     ) -> None:
         self.name, self._config, self._options, self._deadline_s = name, config, options, deadline_s
         self._logs = [str((Path(log_dir) / f"judge-{name}-{i}.log").absolute()) for i in range(config.workers)]
@@ -53,13 +53,18 @@ class JudgeGroup:
                 max_context=config.max_context,
                 max_sequences=config.max_sequences,
                 threads=config.threads,
-                kv_cache_bytes=gpu_kv_bytes if config.gpus else int(config.kv_cache_gb * GIB),
+                kv_cache_bytes=0 if config.gpus else int(config.kv_cache_gb * GIB),
                 gpu=config.gpus > 0,
                 gpu_memory=config.gpu_memory,
                 tensor_parallel=config.tensor_parallel,
                 trust_remote_code=trust_remote_code,
             )
         self._actors: list[Any] = []
+
+    def share_device(self, kv_bytes: int) -> None:
+        """Before the start: keys and values that each engine may keep on a device which it shares."""
+        if self._engine is not None and self._engine.gpu:
+            self._engine = replace(self._engine, kv_cache_bytes=kv_bytes)
 
     async def start(self) -> None:
         """Start all workers and load their models. Raises EngineDeadError naming the cause and the log."""

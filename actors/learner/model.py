@@ -62,9 +62,7 @@ class PackedModel(nn.Module):
     `hf` is the Hugging Face model (its names are the published ones); `value_head` exists for scalar_head only.
     """
 
-    def __init__(
-        self, hf: PreTrainedModel, kind: ForwardKind, logprob_chunk: int, fp32_head: bool = False
-    ) -> None:
+    def __init__(self, hf: PreTrainedModel, kind: ForwardKind, logprob_chunk: int, fp32_head: bool = False) -> None:
         super().__init__()
         self.kind = kind
         self.hf = hf

@@ -52,15 +52,15 @@ class EngineSpec:
     max_gap: float = 0.05  # mean |Δ log-prob| of the probe at the first update; more makes it a failure
 
     @classmethod
-    def of(cls, rollout: RolloutConfig, model: ModelConfig, model_path: str, gpu_kv_bytes: int = 0) -> EngineSpec:
-        """The engine of a rollout worker under this configuration. gpu_kv_bytes: the plan's, on a shared device."""
+    def of(cls, rollout: RolloutConfig, model: ModelConfig, model_path: str) -> EngineSpec:
+        """The engine of a rollout worker under this configuration."""
         return cls(
             model_path=model_path,
             dtype=model.dtype,
             max_context=model.max_context,
             max_sequences=rollout.max_sequences,
             threads=rollout.threads,
-            kv_cache_bytes=gpu_kv_bytes if rollout.gpus else int(rollout.kv_cache_gb * GIB),
+            kv_cache_bytes=0 if rollout.gpus else int(rollout.kv_cache_gb * GIB),
             gpu=rollout.gpus > 0,
             gpu_memory=rollout.gpu_memory,
             tensor_parallel=rollout.tensor_parallel,

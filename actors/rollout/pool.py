@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,6 @@ class VllmRolloutPool:
 
     `options` gives the Ray options of worker i (resources, placement); the environment is added here. `allow` lists
     module prefixes that a strategy's `_target_` may name besides raylign's own. `deadline_s` bounds every single call.
-    `gpu_kv_bytes`: keys and values of an engine that shares its device; `make_room` frees memory there before one is
-    rebuilt.
     """
 
     def __init__(
@@ -47,8 +45,6 @@ class VllmRolloutPool:
         options: Callable[[int], dict[str, Any]] = lambda index: {},
         allow: Sequence[str] = (),
         deadline_s: float = 1800.0,
-        gpu_kv_bytes: int = 0,
-        make_room: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         part_config(config.strategy, "rollout.strategy", allow)  # a typo must not surface in a remote process
         self._deadline_s, self._gpus = deadline_s, config.gpus
@@ -57,7 +53,7 @@ class VllmRolloutPool:
                 WorkerSpec(
                     index=index,
                     kind=config.engine,
-                    engine=EngineSpec.of(config, model, model_path, gpu_kv_bytes),
+                    engine=EngineSpec.of(config, model, model_path),
                     strategy=dict(config.strategy),
                     allow=tuple(allow),
                     environment=environment,
@@ -66,11 +62,18 @@ class VllmRolloutPool:
                 options(index),
                 max_restarts=config.max_restarts,
                 deadline_s=deadline_s,
-                make_room=make_room,
             )
             for index in range(config.workers)
         ]
         self._counters = DrawCounters()
+
+    def share_device(self, kv_bytes: int, make_room: Callable[[], Awaitable[None]]) -> None:
+        """Before the start, where engines share their devices: bytes of keys and values, and what frees memory there
+        before an engine is rebuilt.
+        """
+        for slot in self._slots:
+            engine = replace(slot.spec.engine, kv_cache_bytes=kv_bytes) if slot.spec.engine.gpu else slot.spec.engine
+            slot.spec, slot.make_room = replace(slot.spec, engine=engine), make_room
 
     async def start(self) -> None:
         """Start all workers, one by one where they may share a device.

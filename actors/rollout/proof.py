@@ -40,7 +40,7 @@ class Held:
     @classmethod
     def merge(cls, ranks: Sequence[Mapping[str, Mapping[str, object]]]) -> Held:
         """From what `held.held_digests` gave on every rank: a shard alone may stay while its tensor changes."""
-        names = [name for name in ranks[0]["digests"]]
+        names = list(ranks[0]["digests"])
         return cls(
             digests={name: "+".join(str(rank["digests"][name]) for rank in ranks) for name in names},
             dtypes={name: str(ranks[0]["dtypes"][name]) for name in names},

@@ -21,23 +21,16 @@ CLOSE_S = 5.0
 class Slot:
     """Keeps one worker alive. `ready` gives the actor that serves now, however often its predecessors died."""
 
-    def __init__(
-        self,
-        spec: WorkerSpec,
-        options: Mapping[str, Any],
-        max_restarts: int,
-        deadline_s: float,
-        make_room: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
+    def __init__(self, spec: WorkerSpec, options: Mapping[str, Any], max_restarts: int, deadline_s: float) -> None:
         self.spec = spec
         self.restarts = 0
         self.draws = 0  # under way on this worker
         self.weights: WeightUpdate | None = None  # what it must hold, and every successor
         self.report: dict[str, float] = {}  # `RolloutWorker.update`'s, of the last one
+        self.make_room: Callable[[], Awaitable[None]] | None = None  # on its device, for a successor
         self._options = options  # of Ray
         self._max_restarts = max_restarts
         self._deadline_s = deadline_s
-        self._make_room = make_room  # on its device, before a successor is built there
         self._actor: Any = None
         self._building: asyncio.Task[Any] | None = None
         self._failure: EngineDeadError | None = None
@@ -107,8 +100,8 @@ class Slot:
         """Build a worker, with the last published weights, until one is ready or the restarts are exhausted."""
         try:
             while self._failure is None:
-                if self._make_room is not None and self.restarts:
-                    await self._make_room()
+                if self.make_room is not None and self.restarts:
+                    await self.make_room()
                 self._actor = self._create()
                 try:
                     await self._within(self._actor.start.remote(), "start")

@@ -53,7 +53,7 @@ def _engine_line(role: Role, device_gb: float) -> str:
     if role.least_gb <= share:
         return ""
     return (
-        f"  {role.name} needs {role.least_gb:.1f} GB for weights, workspace and one full context, its share of a GPU is "
+        f"  {role.name} needs {role.least_gb:.1f} GB for weights, workspace and one full context; its share is "
         f"{share:.1f} GB of {device_gb:g}; fix: a larger {_key(role)}.gpu_memory, or {role.smaller}"
     )
 

@@ -238,18 +238,19 @@ def _judge(name: str, config: Config, policy: ModelFacts) -> Role:
         )  # fmt: skip
     own = judge.path and not judge.path.startswith("@")
     facts = model_facts(ModelConfig(path=judge.path)) if own else policy
-    return _engine(f"judge/{name}", f"judges.{name}", judge, facts, judge.dtype or config.model.dtype)
+    return _engine(
+        f"judge/{name}", f"judges.{name}", judge, facts, judge.dtype or config.model.dtype, context=judge.max_context
+    )
 
 
 def _rollout(config: Config, facts: ModelFacts) -> Role:
-    return _engine("rollout", "rollout", config.rollout, facts, config.model.dtype, config.model.max_context)
+    return _engine("rollout", "rollout", config.rollout, facts, config.model.dtype, context=config.model.max_context)
 
 
 def _engine(
-    name: str, key: str, engine: RolloutConfig | JudgeConfig, facts: ModelFacts, dtype: str, context: int = 0
+    name: str, key: str, engine: RolloutConfig | JudgeConfig, facts: ModelFacts, dtype: str, *, context: int
 ) -> Role:
     """An engine takes its share of a GPU whatever it needs; on a CPU its weights and its cache."""
-    context = context or getattr(engine, "max_context", 0)
     context = min(context, facts.context) if facts.context else context
     sizes, besides = engine_sizes(engine, facts, dtype, context)
     least = sum(sizes.values()) + besides

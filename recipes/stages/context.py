@@ -59,6 +59,7 @@ class RunContext:
         self.recorder = recorder
         self.progress = progress
         self.placement = placement
+        self.shared = placement.plan.shared  # whether roles share devices, and so start one after the other
         self.alarms = Alarms(cfg.alarms)
         self.stop_requested = False
         self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
@@ -82,11 +83,6 @@ class RunContext:
         found = load_prompts(self.cfg.data, self.tokenizer, self.cfg.seed, tuple(self.cfg.run.allow_targets))
         self.progress.message(str(found.report))
         return found
-
-    @property
-    def shared(self) -> bool:
-        """Whether roles share devices."""
-        return self.placement.plan.shared
 
     @property
     def sampling(self) -> Sampling:
@@ -167,9 +163,9 @@ class RunContext:
                 options=lambda index: self.placement.options("rollout", index),
                 allow=tuple(self.cfg.run.allow_targets),
                 deadline_s=self.cfg.run.deadline_s,
-                gpu_kv_bytes=self.placement.plan.role("rollout").kv_bytes,
-                make_room=self._make_room if self.shared else None,
             )
+            if self.shared:
+                self._rollouts.share_device(self.placement.plan.role("rollout").kv_bytes, self._make_room)
             self._rollout_model, self._rebuilt = self.model_path, 0
             await self._rollouts.start()
         return self._rollouts
@@ -197,7 +193,7 @@ class RunContext:
 
     def _judge(self, name: str, config: JudgeConfig) -> JudgeGroup:
         path = config.path or self.start_model
-        return JudgeGroup(
+        group = JudgeGroup(
             name,
             config,
             path if config.endpoint else self.model_of(path),
@@ -206,8 +202,9 @@ class RunContext:
             log_dir=self.log_dir,
             options=lambda index: self.placement.options(f"judge/{name}", index),
             deadline_s=self.cfg.run.deadline_s,
-            gpu_kv_bytes=self.placement.plan.role(f"judge/{name}").kv_bytes,
         )
+        group.share_device(self.placement.plan.role(f"judge/{name}").kv_bytes)
+        return group
 
     async def evaluate(
         self,
@@ -284,9 +281,8 @@ class RunContext:
         )
 
     async def _make_room(self) -> None:
-        """Before an engine is rebuilt: the others give back what they only keep at hand."""
+        """Before an engine is rebuilt the others give back what they only keep; a dead one says so at its next call."""
         groups = [*self._learners.values(), *(group for _, group in self._scorers.values())]
-        # A group that died meanwhile says so at its next call.
         await asyncio.gather(*(group.free_cache() for group in groups), return_exceptions=True)
 
     def _replaced(self, name: str, cause: LearnerError) -> None:
@@ -399,11 +395,3 @@ def _tokenizer(path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-
-
-def stage_summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Metrics of all stages as ``<stage>/<metric>``."""
-    found: dict[str, Any] = {}
-    for stage, result in results.items():
-        found |= {f"{stage}/{name}": value for name, value in result.get("metrics", {}).items()}
-    return found

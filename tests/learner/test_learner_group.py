@@ -127,7 +127,9 @@ def test_logprobs_and_probe_equal_transformers(start_group: Callable[[int], Any]
     from raylign.weights import digests_of
 
     probe = probe_batch(update.probe_ids)
-    np.testing.assert_allclose(update.probe_logprobs, reference_logprobs(tiny_model, probe).reshape(8, 17)[:, 1:], atol=1e-5)
+    np.testing.assert_allclose(
+        update.probe_logprobs, reference_logprobs(tiny_model, probe).reshape(8, 17)[:, 1:], atol=1e-5
+    )
     assert update.probe_logprobs.size == 128 and run(group.publish(2)).probe_ids.tolist() == update.probe_ids.tolist()
     assert update.digests == digests_of(ray.get(update.buffer), update.layout)
 

@@ -1,6 +1,6 @@
 """Over 100 seeds in bf16: no healthy update is refused, and no tensor that stayed behind is missed.
 
-The engine is the same tiny model run another way: each row alone and unpacked, fused projections, a packed head. Its
+The engine is the same tiny model run another way: other batches, another attention, fused and packed digests. Its
 logits have the size of a trained model's, so that rounding is what it is there.
 """
 
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,13 +42,16 @@ class Sides:
         self.draw, ids = draw, torch.randint(6, 200, (8, 17), generator=draw)
         self.masters = {name: weight.detach().float() for name, weight in self.learner.named_parameters()}
         self.write()
-        with torch.no_grad():  # top logits of some 20 that leave a choice, as a trained model's: where bf16 rounds by 0.06
+        with (
+            torch.no_grad()
+        ):  # top logits of some 20 that leave a choice, as a trained model's: where bf16 rounds by 0.06
             hidden = self.learner.model(ids).last_hidden_state.float().mean((0, 1))
             head = self.masters["lm_head.weight"]
-            head *= 5 / self.learner(ids).logits.float().max(-1).values.mean()
-            head += 15 * hidden / hidden.square().sum()
+            head *= 3 / self.learner(ids).logits.float().max(-1).values.mean()
+            head += 17 * hidden / hidden.square().sum()
         self.write()
         self.engine, self.ids = copy.deepcopy(self.learner), ids
+        self.engine.set_attn_implementation("eager")
         with torch.no_grad():
             for step in range(1, 17):
                 logits = self.learner(self.ids).logits[:, step - 1].float()
@@ -90,19 +91,19 @@ class Sides:
         return Held(digests=digests, dtypes=dict.fromkeys(digests, "bfloat16"), fused=FUSED)
 
     def gap(self) -> Gap:
-        """Learner: all rows in one batch. Engine: each row alone."""
+        """Learner: all rows in one batch. Engine: a few at a time, with another attention."""
         with torch.no_grad():
             learner = self.learner(self.ids).logits
-            engine = torch.cat([self.engine(row[None]).logits for row in self.ids])
+            engine = torch.cat([self.engine(rows).logits for rows in self.ids.split(3)])
         pair = [
             side[:, :-1].float().log_softmax(-1).gather(-1, self.ids[:, 1:, None])[..., 0].numpy()
             for side in (engine, learner)
         ]
         return Gap.between(*pair)
 
-    def prove(self, proof: Proof, version: int) -> None:
+    def prove(self, proof: Proof, version: int) -> float:
         proof.bytes(version, self.layout(), self.published(), self.held())
-        proof.meaning(version, self.gap())
+        return proof.meaning(version, self.gap()).mean
 
 
 @pytest.fixture(scope="module")
@@ -119,48 +120,35 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).eval()
 
 
-def updates(model: Any, seed: int) -> Iterator[tuple[Sides, Proof, int]]:
-    """A run's updates, each stepped but not yet taken by the engine."""
-    sides, proof = Sides(model, seed), Proof("bfloat16", 0.05)
-    sides.prove(proof, 0)
-    for version, rate in enumerate(RATES, 1):
-        sides.step(rate)
-        yield sides, proof, version
-        sides.sync()
-        sides.prove(proof, version)
-
-
 def test_healthy_updates_are_never_refused_and_stale_tensors_always(model: Any) -> None:
+    """Steps of 1e-6 among them, which move a head by less than rounding."""
     places = ("lm_head", "embed_tokens", "layers.1.self_attn", "layers.0.mlp.down_proj")
     stale, gaps = 0, []
     for seed in range(SEEDS):
-        for sides, proof, version in updates(model, seed):
-            place = places[(seed + version) % len(places)]
-            behind = copy.deepcopy(proof)
-            sides.sync(stale=place)
+        sides, proof = Sides(model, seed), Proof("bfloat16", 0.05)
+        gaps.append(sides.prove(proof, 0))
+        for version, rate in enumerate(RATES, 1):
+            sides.step(rate)
+            sides.sync(stale=places[(seed + version) % len(places)])
             with pytest.raises(EngineDeadError, match="did not change with"):
-                sides.prove(behind, version)
+                sides.prove(copy.deepcopy(proof), version)
             stale += 1
-            gaps.append(sides.gap().mean)
+            sides.sync()
+            gaps.append(sides.prove(proof, version))
     assert stale == SEEDS * len(RATES)
-    print(np.median(gaps), np.max(gaps))
-    assert np.median(gaps) > 5e-3, "rounding is not what it is in a trained model"
+    assert np.median(gaps) > 3e-3, "rounding is not what it is in a trained model"
+    print(f"gaps: median {np.median(gaps):.4f}, largest {np.max(gaps):.4f}")
 
 
 def test_a_tensor_that_holds_something_else_is_found_by_meaning(model: Any) -> None:
     for seed in range(20):
-        for sides, proof, version in updates(model, seed):
-            sides.sync()
-            wrong = copy.deepcopy(sides)
-            head = wrong.engine.lm_head.weight
-            head.data = head.data.roll(1, 0)
-            with pytest.raises(EngineDeadError, match="nat on average"):
-                wrong.prove(copy.deepcopy(proof), version)
-
-
-def held_of(**digests: str) -> Held:
-    names = {name.replace("__", "."): value for name, value in digests.items()}
-    return Held(digests=names, dtypes=dict.fromkeys(names, "float32"), fused=FUSED)
+        sides, proof = Sides(model, seed), Proof("bfloat16", 0.05)
+        sides.prove(proof, 0)
+        sides.step(1e-6)
+        sides.sync()
+        sides.engine.lm_head.weight.data = sides.engine.lm_head.weight.data.roll(1, 0)
+        with pytest.raises(EngineDeadError, match="nat on average"):
+            sides.prove(proof, 1)
 
 
 def check(published: list[dict[str, str]], held: list[dict[str, str]], dtype: str = "float32") -> None:

@@ -19,9 +19,7 @@ def device_problems(config: Config) -> list[Problem]:
         found.append(Problem(key="cluster.gpu_memory_gb", value=f"{memory:g}", why="is no size of memory", fix=fix))
     for key, ranks in (("learner.ranks", config.learner.ranks), ("critic.ranks", config.critic.ranks)):
         if ranks > 1 and 0 < config.learner.gpus <= 0.5:
-            why = (
-                f"with {key}={ranks} two ranks of one group may be placed on one GPU, where NCCL refuses to connect them"
-            )
+            why = f"with {key}={ranks} two ranks of one group may meet on one GPU, where NCCL does not connect them"
             found.append(
                 Problem(
                     key="learner.gpus",
