@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from raylign.actors.rollout.engine import EngineSpec
+from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.actors.starting import in_order
 from raylign.config.schema import ModelConfig, RolloutConfig
+from raylign.errors import EngineDeadError
 from raylign.plan import Plan, Role
 from raylign.recipes.stages.rl import Rl
 
@@ -76,6 +78,34 @@ def test_shares_of_a_gpu_are_shared_devices() -> None:
 
 def test_an_engine_that_shares_takes_the_bytes_of_the_plan() -> None:
     model = ModelConfig(dtype="bfloat16", max_context=256)
-    assert EngineSpec.of(RolloutConfig(gpus=0.4), model, "m", 7 << 30).kv_cache_bytes == 7 << 30
+    for gpus, expected in ((0.4, 7 << 30), (0.0, 2 << 30)):
+        rollout = RolloutConfig(gpus=gpus, kv_cache_gb=2.0)
+        pool = VllmRolloutPool(rollout, model, "m", log_dir="logs")
+        pool.share_device(7 << 30, Device().start("room"))
+        assert [slot.spec.engine.kv_cache_bytes for slot in pool._slots] == [expected]
     assert EngineSpec.of(RolloutConfig(gpus=1.0), model, "m").kv_cache_bytes == 0, "vLLM measures"
-    assert EngineSpec.of(RolloutConfig(gpus=0.0, kv_cache_gb=2.0), model, "m").kv_cache_bytes == 2 << 30
+
+
+def test_room_is_made_before_an_engine_is_rebuilt_and_not_before_its_first_start() -> None:
+    log = list[str]()
+
+    class Actor:
+        def __init__(self, dies: bool) -> None:
+            async def start() -> None:
+                log.append("start")
+                if dies:
+                    raise EngineDeadError("out of memory")
+
+            self.start = type("Method", (), {"remote": staticmethod(start)})()
+
+    pool = VllmRolloutPool(RolloutConfig(gpus=0.4), ModelConfig(max_context=256), "m", log_dir="logs")
+    slot = pool._slots[0]
+
+    async def room() -> None:
+        log.append("room")
+
+    pool.share_device(1, room)
+    slot._create = lambda: Actor(dies="start" not in log)  # type: ignore[method-assign]
+    slot._kill = lambda: None  # type: ignore[method-assign]
+    asyncio.run(slot.ready())
+    assert log == ["start", "room", "start"]

@@ -42,9 +42,7 @@ class Sides:
         self.draw, ids = draw, torch.randint(6, 200, (8, 17), generator=draw)
         self.masters = {name: weight.detach().float() for name, weight in self.learner.named_parameters()}
         self.write()
-        with (
-            torch.no_grad()
-        ):  # top logits of some 20 that leave a choice, as a trained model's: where bf16 rounds by 0.06
+        with torch.no_grad():  # top logits of some 20 that leave a choice: bf16 rounds them by 0.06
             hidden = self.learner.model(ids).last_hidden_state.float().mean((0, 1))
             head = self.masters["lm_head.weight"]
             head *= 3 / self.learner(ids).logits.float().max(-1).values.mean()
