@@ -35,9 +35,8 @@ class LogprobHead(nn.Module):
     ) -> tuple[Tensor, ...]:
         """[K] log-probs of the targets and [K] entropies; with `sample_seed` [K] ids drawn by it, and nothing else."""
         hidden = hidden.float() if self.fp32 else hidden
-        weight, bias = self.weight, self.bias
-        if self.fp32:
-            weight, bias = weight.float(), None if bias is None else bias.float()
+        weight: Tensor = self.weight.float() if self.fp32 else self.weight
+        bias = self.bias.float() if self.fp32 and self.bias is not None else self.bias
         if sample_seed is not None:
             logits = _logits(hidden, weight, bias, temperature)
             draw = torch.Generator(logits.device).manual_seed(sample_seed)

@@ -282,7 +282,7 @@ class RunContext:
 
     async def _make_room(self) -> None:
         """Before an engine is rebuilt the others give back what they only keep; a dead one says so at its next call."""
-        groups = [*self._learners.values(), *(group for _, group in self._scorers.values())]
+        groups: list[Any] = [*self._learners.values(), *(group for _, group in self._scorers.values())]
         await asyncio.gather(*(group.free_cache() for group in groups), return_exceptions=True)
 
     def _replaced(self, name: str, cause: LearnerError) -> None:
