@@ -69,6 +69,14 @@ class ScorerWorker:
         return os.getpid()
 
     @plain_errors
+    def free_cache(self) -> None:
+        """Give memory that only PyTorch's allocator holds back to the device."""
+        import torch
+
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @plain_errors
     def logprobs(self, batch: Columns) -> RankTokens:
         """Log-probs of this rank's loss tokens."""
         from raylign.actors.learner.passes import token_values
@@ -133,6 +141,11 @@ class ScorerGroup:
         self._group = self._ranks()
         with suppress(LearnerError):  # the next call meets the dead ranks and says so
             await self.start()
+
+    async def free_cache(self) -> None:
+        """Give unused memory of the ranks back to their devices."""
+        async with self._one_at_a_time:
+            await self._group.call("free_cache", deadline=self._spec.deadline_s)
 
     async def close(self) -> None:
         """End the actors."""

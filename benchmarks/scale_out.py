@@ -135,7 +135,7 @@ class Clocks:
         """Nothing to carry."""
         none = np.zeros(0, np.float32)
         return WeightUpdate(
-            version=version, buffer=None, layout=(), probe_ids=np.zeros(0, np.int32), probe_logprobs=none
+            version=version, buffer=None, layout=(), digests={}, probe_ids=np.zeros(0, np.int32), probe_logprobs=none
         )
 
 

@@ -27,6 +27,7 @@ from raylign.actors.rollout.engine import Engine, EngineSpec, make_engine
 from raylign.config.schema import EngineKind, ModelConfig, RolloutConfig, TinyModel
 from raylign.contracts import WeightUpdate
 from raylign.models.tiny import build_tiny_model
+from raylign.weights import digests_of
 
 SHAPE = TinyModel(hidden_size=192, layers=6, heads=6, kv_heads=2, head_dim=32, intermediate_size=512, context=512)
 PROBE = 64  # tokens
@@ -60,12 +61,14 @@ class Policies:
             logits = self._model(torch.from_numpy(self._probe[None].astype(np.int64))).logits[0, :-1]
             chosen = torch.from_numpy(self._probe[1:].astype(np.int64))[:, None]
             logprobs = logits.log_softmax(-1).gather(-1, chosen)[:, 0].numpy()
+        buffer = np.concatenate(parts)
         return WeightUpdate(
             version=self.version,
-            buffer=np.concatenate(parts),
+            buffer=buffer,
             layout=tuple(layout),
-            probe_ids=self._probe,
-            probe_logprobs=logprobs,
+            digests=digests_of(buffer, tuple(layout)),
+            probe_ids=self._probe[None],
+            probe_logprobs=logprobs[None],
         )
 
 
@@ -101,7 +104,7 @@ def _steps(engine: Engine, update: WeightUpdate) -> list[tuple[str, Callable[[],
         ("pause", engine.pause),
         ("load", lambda: engine.load(update.layout, update.buffer)),
         ("commit", lambda: engine.commit(update.version)),
-        ("verify", lambda: engine.verify(update.probe_ids, update.probe_logprobs)),
+        ("verify", lambda: engine.verify(update)),
         ("resume", engine.resume),
     ]
 

@@ -106,7 +106,7 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
         for index, (name, node) in enumerate(context.cfg.stages.items()):
             result = context.folder.stage_result(name)
             if result is None:
-                if engines_may_start(context.cfg, listed[index:]):
+                if engines_may_start(context.cfg, listed[index:], context.shared):
                     context.start_engines()
                     await asyncio.sleep(0.05)  # they are begun before the stage reads its data, which takes seconds
                 context.recorded = False
@@ -133,14 +133,15 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
     return {"model": context.model_path, "metrics": stage_summary(results)}
 
 
-def engines_may_start(cfg: Config, left: Sequence[Part]) -> bool:
+def engines_may_start(cfg: Config, left: Sequence[Part], shared: bool = False) -> bool:
     """Whether engines with the present model will do for the first of these stages that samples, so that they can start
-    beside the ones before it: it comes next, or it publishes its own weights first.
+    beside the ones before it: it comes next, or it publishes its own weights first (not where devices are shared: there
+    engines would start beside a learner).
     """
     first = next((part for part in left if "rollout" in roles_of(part)), None)
     if first is None or any(judge.path.startswith("@") for judge in cfg.judges.values()):
         return False
-    return first is left[0] or getattr(first.cls, "publishes", False)
+    return first is left[0] or (not shared and getattr(first.cls, "publishes", False))
 
 
 def _stop_on_signals(context: RunContext) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from raylign.actors.judge.served import actor_name
 from raylign.actors.judge.worker import JudgeSpec, JudgeWorker
 from raylign.actors.ray_errors import cause_of
 from raylign.actors.rollout.engine import GIB, EngineSpec
+from raylign.actors.starting import in_order
 from raylign.config.schema import JudgeConfig
 from raylign.errors import EngineDeadError, RaylignError
 
@@ -24,7 +27,10 @@ CLOSE_S = 5.0
 
 
 class JudgeGroup:
-    """`config.workers` actors named ``judge/<name>/<index>``. options: Ray options of worker i (placement)."""
+    """`config.workers` actors named ``judge/<name>/<index>``.
+
+    options: Ray options of worker i (placement).
+    """
 
     def __init__(
         self,
@@ -48,7 +54,7 @@ class JudgeGroup:
                 max_context=config.max_context,
                 max_sequences=config.max_sequences,
                 threads=config.threads,
-                kv_cache_bytes=int(config.kv_cache_gb * GIB),
+                kv_cache_bytes=0 if config.gpus else int(config.kv_cache_gb * GIB),
                 gpu=config.gpus > 0,
                 gpu_memory=config.gpu_memory,
                 tensor_parallel=config.tensor_parallel,
@@ -57,10 +63,15 @@ class JudgeGroup:
             )
         self._actors: list[Any] = []
 
+    def share_device(self, kv_bytes: int) -> None:
+        """Before the start: keys and values that each engine may keep on a device which it shares."""
+        if self._engine is not None and self._engine.gpu:
+            self._engine = replace(self._engine, kv_cache_bytes=kv_bytes)
+
     async def start(self) -> None:
         """Start all workers and load their models. Raises EngineDeadError naming the cause and the log."""
         self._actors = [self._create(index) for index in range(self._config.workers)]
-        await asyncio.gather(*(self._started(index) for index in range(len(self._actors))))
+        await in_order([partial(self._started, index) for index in range(len(self._actors))], 0 < self._config.gpus < 1)
 
     async def pids(self) -> list[int]:
         """Process ids of the workers on their machines."""

@@ -29,15 +29,16 @@ from raylign.actors.learner.loading import load_model
 from raylign.actors.learner.model import VALUE_HEAD_PREFIX, export_model, packed_inputs
 from raylign.actors.learner.optimization import deepspeed_config, effective_stage, learning_rate
 from raylign.actors.learner.passes import Totals, token_values, token_view
-from raylign.actors.learner.probe import probe_batch, probe_ids
+from raylign.actors.learner.probe import first_ids, probe_batch, sample_rows
 from raylign.actors.learner.published import Group, published_groups
-from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, RankUpdate
+from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, RankUpdate, scatter
 from raylign.columns import Columns
 from raylign.config.build import build
 from raylign.contracts import Objective, WeightUpdate
 from raylign.errors import LearnerError
 from raylign.packing import MicroBatch, balance, computed_tokens, pack, with_equal_segments
-from raylign.weights import Layout, fill, layout_of, total_bytes
+from raylign.records import Int32s
+from raylign.weights import Layout, digests_of, fill, layout_of, total_bytes
 
 
 class TrainingEngine:
@@ -72,7 +73,7 @@ class TrainingEngine:
         )
         self.parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.model.parameters())
         self._objectives: dict[str, Objective] = {}
-        self._probe = probe_ids(spec.model_path, self.model.hf.config.get_text_config().vocab_size, spec.seed)
+        self._probe = np.zeros((0, 0), np.int32)
         self._layout: Layout = ()
         self._buffer = np.zeros(0, np.uint8)
 
@@ -189,9 +190,11 @@ class TrainingEngine:
     def publish(self, version: int) -> WeightUpdate | None:
         """Rank 0: all weights as one object, with a probe row to prove their arrival. Other ranks: None."""
         self._require(ForwardKind.CAUSAL_LM)
-        probe = probe_batch(self._probe)
         self.engine.eval()
-        micro = pack(probe, 1, len(self._probe), False)[0]
+        if not self._probe.size:
+            self._probe = self._sampled()
+        probe = probe_batch(self._probe)
+        micro = pack(probe, 1, probe.tokens, False)[0]
         scores = token_values(lambda inputs: self.engine(inputs, 1.0), micro, probe, self.device)
         if self.rank != 0:
             deque(self._checkpoint(), maxlen=0)  # takes part in gathering
@@ -203,9 +206,16 @@ class TrainingEngine:
             version=version,
             buffer=ray.put(self._buffer),
             layout=self._layout,
+            digests=digests_of(self._buffer, self._layout),
             probe_ids=self._probe,
-            probe_logprobs=scores.values,
+            probe_logprobs=scatter([scores], probe.tokens).reshape(self._probe.shape)[:, 1:],
         )
+
+    def _sampled(self) -> Int32s:
+        """Rows for the probe, the same for the same weights and seed; taken once, of the first version published."""
+        seed = self.spec.seed
+        first = first_ids(self.spec.model_path, self.model.hf.config.get_text_config().vocab_size, seed)
+        return sample_rows(first, lambda inputs, step: self.engine(inputs, sample_seed=seed + step), self.device)
 
     def export(self, folder: str) -> None:
         """Write a Hugging Face folder on rank 0, gathering partitioned weights one conversion at a time."""

@@ -24,7 +24,8 @@ class LearnerGroup:
     """N ranks that train one model at a time; implements `raylign.contracts.Learner`.
 
     role: names the logs, ``<log_dir>/learner-<role>-<rank>.log``. config: its ranks, threads and gpus shape the group.
-    options: placement of a rank, as Ray actor options.
+    options: placement of a rank, as Ray actor options. collectives_s: seconds that a rank waits for the others in a
+    collective; as long as any call may take, since ranks that read or write a checkpoint drift apart by minutes.
 
     Every call runs on all ranks under the spec's deadline. The first rank that raises or dies ends the group with a
     LearnerError that carries that rank's error, node and log; make and `start` a new group after that.
@@ -37,23 +38,32 @@ class LearnerGroup:
         metrics = await group.update(batch, {"_target_": "raylign.objectives.policy.PolicyLoss"})
     """
 
-    def __init__(self, role: str, config: LearnerConfig, *, log_dir: Path | str, options: Options) -> None:
+    def __init__(
+        self,
+        role: str,
+        config: LearnerConfig,
+        *,
+        log_dir: Path | str,
+        options: Options,
+        collectives_s: float = 1800.0,
+    ) -> None:
         label = role if role.startswith("learner") else f"learner-{role}"
         self._group = RankGroup(LearnerWorker, label, config.ranks, log_dir, options)
         self._threads, self._gpu = config.threads, config.gpus > 0
+        self._collectives_s = collectives_s
         self._spec: LearnerSpec | None = None
         self._seen: Float32s | None = None
         self.pids: tuple[int, ...] = ()  # of the ranks' processes, once started
 
     async def start(self, deadline: float = 300.0) -> None:
-        """Create the actors and their process group."""
+        """Create the actors and their process group. deadline: seconds for each of these two alone."""
         self._group.spawn(self._threads, self._gpu)
         places = await self._group.call("address", deadline=deadline)
         self._group.locate([f"{node[:8]} {address}" for node, address, _ in places])
         _, address, port = places[0]
         # On one node the loopback is always right; the host's own name may not resolve.
         master = "127.0.0.1" if len({node for node, _, _ in places}) == 1 else address
-        args = (master, port, self._threads, self._gpu, deadline)
+        args = (master, port, self._threads, self._gpu, self._collectives_s)
         self.pids = tuple(await self._group.call("start", *args, deadline=deadline))
 
     async def load(self, spec: LearnerSpec) -> dict[str, float]:
@@ -103,6 +113,10 @@ class LearnerGroup:
     async def export(self, folder: str) -> None:
         """A Hugging Face folder: safetensors, config, tokenizer, chat template."""
         await self._call("export", folder)
+
+    async def free_cache(self) -> None:
+        """Give unused memory of the ranks back to their devices."""
+        await self._call("free_cache")
 
     async def close(self) -> None:
         """End the ranks."""

@@ -17,7 +17,7 @@ DIVISORS = ("logits_scaling",)
 CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 
 
-def output_layers(hf: PreTrainedModel, chunk: int) -> tuple[list[nn.Module], LogprobHead]:
+def output_layers(hf: PreTrainedModel, chunk: int, fp32: bool = False) -> tuple[list[nn.Module], LogprobHead]:
     """Put a `LogprobHead` in the place of the last linear layer; returns it and the layers before it.
 
     The layers before it are those that a few families have between backbone and output layer. Raises ValueError when
@@ -26,7 +26,7 @@ def output_layers(hf: PreTrainedModel, chunk: int) -> tuple[list[nn.Module], Log
     linear = hf.get_output_embeddings()
     if not isinstance(linear, nn.Linear):
         raise ValueError(f"{type(hf).__name__} has no linear output layer (found {type(linear).__name__})")
-    head = LogprobHead(linear, chunk, logit_rule(hf.config.get_text_config()))
+    head = LogprobHead(linear, chunk, logit_rule(hf.config.get_text_config()), fp32)
     for parent in list(hf.modules()):
         for name, child in parent.named_children():
             if child is linear:

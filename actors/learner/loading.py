@@ -28,7 +28,7 @@ def load_model(spec: LearnerSpec) -> PackedModel:
     hf = _loader(kind, config).from_pretrained(
         path, config=config, dtype=dtype, trust_remote_code=spec.trust_remote_code
     )
-    model = PackedModel(hf, kind, spec.learner.logprob_chunk)
+    model = PackedModel(hf, kind, spec.learner.logprob_chunk, spec.learner.fp32_head)
     if spec.learner.gradient_checkpointing:
         checkpoint_layers(hf)
     stored = Path(path) / VALUE_HEAD

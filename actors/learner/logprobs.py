@@ -30,26 +30,41 @@ class LogprobHead(nn.Module):
     """Takes the place of a language model's output layer and shares its parameters (tied ones too).
 
     ``head(hidden[K, E], targets[K], temperature, entropy_grad)`` returns log-prob and entropy, fp32, [K] each. Both are
-    of the temperature-scaled distribution. The entropy carries gradient only with `entropy_grad`.
-    ``head(hidden)`` is the output layer itself, for the model's own forward.
+    of the temperature-scaled distribution. The entropy carries gradient only with `entropy_grad`. With `fp32` hidden
+    states and weight are multiplied in fp32, so that no logit is rounded to bf16. ``head(hidden)`` is the output layer
+    itself, for the model's own forward.
     """
 
-    def __init__(self, linear: nn.Linear, chunk: int, rule: LogitRule = LogitRule()) -> None:
+    def __init__(self, linear: nn.Linear, chunk: int, rule: LogitRule = LogitRule(), fp32: bool = False) -> None:
         super().__init__()
         self.weight = linear.weight  # [V, E]
         self.bias = linear.bias  # [V] or None
-        self.chunk, self.rule = chunk, rule
+        self.chunk, self.rule, self.fp32 = chunk, rule, fp32
         self.train(linear.training)
 
     def forward(
-        self, hidden: Tensor, targets: Tensor | None = None, temperature: float = 1.0, entropy_grad: bool = False
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """[K] log-probs of the targets and [K] entropies; without targets the [..., V] plain outputs."""
-        hidden = hidden.to(self.weight.dtype)  # some backbones keep their residual stream in fp32
-        if targets is None:
-            return nn.functional.linear(hidden, self.weight, self.bias)
+        self,
+        hidden: Tensor,
+        targets: Tensor | None = None,
+        temperature: float = 1.0,
+        entropy_grad: bool = False,
+        sample_seed: int | None = None,
+    ) -> Tensor | tuple[Tensor, ...]:
+        """[K] log-probs of the targets and [K] entropies; with `sample_seed` [K] ids drawn by it, and nothing else;
+        without targets the [..., V] plain outputs.
+        """
+        weight: Tensor = self.weight.float() if self.fp32 else self.weight
+        bias = self.bias.float() if self.fp32 and self.bias is not None else self.bias
+        hidden = hidden.to(weight.dtype)  # some backbones keep their residual stream in fp32
         settings = _Settings(temperature, self.chunk, entropy_grad, self.rule)
-        logprob, entropy = _ChunkedLogprob.apply(hidden, self.weight, self.bias, targets, settings)
+        if sample_seed is not None:
+            logits = _logits(hidden, weight, bias, settings)
+            draw = torch.Generator(logits.device).manual_seed(sample_seed)
+            noise = torch.empty_like(logits).exponential_(generator=draw)
+            return (torch.argmax(logits - noise.log_(), -1),)
+        if targets is None:
+            return nn.functional.linear(hidden, weight, bias)
+        logprob, entropy = _ChunkedLogprob.apply(hidden, weight, bias, targets, settings)
         return logprob, entropy if entropy_grad else entropy.detach()
 
 

@@ -66,7 +66,7 @@ class PackedModel(nn.Module):
     `randomness`). Weights outside the text tower are frozen.
     """
 
-    def __init__(self, hf: PreTrainedModel, kind: ForwardKind, logprob_chunk: int) -> None:
+    def __init__(self, hf: PreTrainedModel, kind: ForwardKind, logprob_chunk: int, fp32_head: bool = False) -> None:
         super().__init__()
         self.kind = kind
         self.hf = hf.eval()
@@ -74,7 +74,7 @@ class PackedModel(nn.Module):
         self.layout = RowLayout.PACKED
         trained = [text_backbone(hf)]
         if kind is ForwardKind.CAUSAL_LM:
-            self._between, head = output_layers(hf, logprob_chunk)
+            self._between, head = output_layers(hf, logprob_chunk, fp32_head)
             self._head = (head,)  # a tuple: it already is a part of hf
             trained += [*self._between, head]
         else:
@@ -104,10 +104,16 @@ class PackedModel(nn.Module):
         return self
 
     def forward(
-        self, inputs: PackedInputs, temperature: float = 1.0, entropy_grad: bool = False, states: bool = False
+        self,
+        inputs: PackedInputs,
+        temperature: float = 1.0,
+        entropy_grad: bool = False,
+        states: bool = False,
+        sample_seed: int | None = None,
     ) -> tuple[Tensor, ...]:
         """(logprob [K], entropy [K]) in fp32 for causal_lm, (values [K],) in fp32 for scalar_head.
 
+        sample_seed: give (ids [K],), drawn from the distributions at the predicting positions, in place of the former.
         With `states` a scalar_head gives the (hidden states [K, E],) below its head instead.
         """
         if self.layout is RowLayout.PLAIN:
@@ -116,7 +122,7 @@ class PackedModel(nn.Module):
         if self.kind is ForwardKind.CAUSAL_LM:
             for layer in self._between:
                 hidden = layer(hidden)
-            return tuple(self._head[0](hidden, inputs.targets, temperature, entropy_grad))
+            return tuple(self._head[0](hidden, inputs.targets, temperature, entropy_grad, sample_seed))
         return (hidden,) if states else (self.value_head(hidden)[:, 0].float(),)
 
     def _plain(self, inputs: PackedInputs) -> tuple[Tensor, ...]:

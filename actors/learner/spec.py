@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from raylign.config.schema import LearnerConfig
+from raylign.config.schema import Config, LearnerConfig
 from raylign.records import Float32s
 
 DTYPES = ("float32", "bfloat16")
@@ -39,6 +39,22 @@ class LearnerSpec:
     deadline_s: float = 1800.0  # that any single call may take
     allow_targets: tuple[str, ...] = ()  # module prefixes that an objective's `_target_` may name besides raylign.
     trust_remote_code: bool = False
+
+    @classmethod
+    def of(cls, cfg: Config, kind: str, path: str, learner: LearnerConfig, total_steps: int) -> LearnerSpec:
+        """A model of a run."""
+        return cls(
+            kind=kind,
+            model_path=path,
+            dtype=cfg.model.dtype,
+            temperature=cfg.rollout.sampling.temperature,
+            learner=learner,
+            total_steps=total_steps,
+            seed=cfg.seed,
+            deadline_s=cfg.run.deadline_s,
+            allow_targets=tuple(cfg.run.allow_targets),
+            trust_remote_code=cfg.model.trust_remote_code,
+        )
 
     def __post_init__(self) -> None:
         ForwardKind(self.kind)

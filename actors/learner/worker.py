@@ -37,8 +37,8 @@ class LearnerWorker:
         return node, address, free_port()
 
     @plain_errors
-    def start(self, master: str, port: int, threads: int, gpu: bool, deadline: float) -> int:
-        """Join the process group of all ranks; returns the process id."""
+    def start(self, master: str, port: int, threads: int, gpu: bool, collectives_s: float) -> int:
+        """Join the process group of all ranks, whose collectives wait `collectives_s`; returns the process id."""
         os.environ.update(
             RANK=str(self._rank),
             WORLD_SIZE=str(self._world),
@@ -61,7 +61,8 @@ class LearnerWorker:
         # Without this DeepSpeed compiles a shared-memory all-reduce at the first start on a CPU: half a minute, a C++
         # compiler needed, and ranks that busy-wait for each other on cores that the engines could use.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        deepspeed.init_distributed("nccl" if gpu else "gloo", timeout=timedelta(seconds=deadline), verbose=False)
+        patience = timedelta(seconds=collectives_s)
+        deepspeed.init_distributed("nccl" if gpu else "gloo", timeout=patience, verbose=False)
         return os.getpid()
 
     @plain_errors
@@ -78,6 +79,14 @@ class LearnerWorker:
         if note := self._engine.exactness.note:
             logging.getLogger(__name__).warning(note)
         return {"seconds": time.perf_counter() - started, "parameters": float(self._engine.parameters)}
+
+    @plain_errors
+    def free_cache(self) -> None:
+        """Give memory that only PyTorch's allocator holds back to the device."""
+        import torch
+
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @plain_errors
     def update(self, batch: Columns, objective: Mapping[str, Any]) -> RankUpdate:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout, TokenIds
+from raylign.actors.rollout.proof import Held, Proof
 from raylign.chat.template import ChatTemplate
-from raylign.contracts import Completion, Sampling
+from raylign.contracts import Completion, Sampling, WeightUpdate
 from raylign.errors import EngineDeadError, RequestError
 from raylign.records import Float32s
 
@@ -30,6 +31,7 @@ class AsyncLLMEngine(Engine):
 
     def __init__(self, spec: EngineSpec) -> None:
         super().__init__(spec)
+        self._proof = Proof(spec.dtype, spec.max_gap)
         self._ids = itertools.count()
         self._proven = asyncio.Event()
         self._proven.set()
@@ -98,14 +100,15 @@ class AsyncLLMEngine(Engine):
         self.version = version
         self._counters["updates"] += 1
 
-    async def verify(self, probe_ids: TokenIds, probe_logprobs: Float32s) -> Gap:
+    async def verify(self, weights: WeightUpdate) -> Gap:
         """See `Engine.verify`."""
         self._proven.clear()
         try:
+            held = Held.merge(await self._final(self._llm.collective_rpc("held_digests")))
+            self._proof.bytes(weights.version, weights.layout, weights.digests, held)
             await self.resume()
-            found = await self.score(probe_ids, 1)
-            gap = Gap.between(found, np.asarray(probe_logprobs, np.float32))
-            return gap.check(self.spec.max_gap, self.version)
+            found = await asyncio.gather(*(self.score(row, 1) for row in weights.probe_ids))
+            return self._proof.meaning(weights.version, Gap.between(np.stack(found), weights.probe_logprobs))
         except Exception as cause:
             raise self._die(cause) from cause
         finally:

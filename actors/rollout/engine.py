@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from raylign.chat.template import ChatTemplate
 from raylign.config.schema import EngineKind, ModelConfig, Past, RolloutConfig
-from raylign.contracts import Completion, Sampling
+from raylign.contracts import Completion, Sampling, WeightUpdate
 from raylign.errors import EngineDeadError
 from raylign.records import Float32s, Int32s
 
@@ -45,14 +45,14 @@ class EngineSpec:
     max_context: int  # tokens of prompt and response together; capped at the model's own
     max_sequences: int  # concurrent sequences
     threads: int = 1  # OpenMP threads, CPU only
-    kv_cache_bytes: int = GIB  # CPU only
+    kv_cache_bytes: int = GIB  # on a GPU 0: what is free of its share when it starts
     gpu: bool = False
     gpu_memory: float = 0.85
     tensor_parallel: int = 1
     trust_remote_code: bool = False
     template_args: Mapping[str, Any] = field(default_factory=dict)  # of the chat template
     fresh: bool = False  # `rollout.past`
-    max_gap: float = 0.02  # mean |Δ log-prob| of the probe that makes an update a failure
+    max_gap: float = 0.05  # mean |Δ log-prob| of the probe at the first update; more makes it a failure
 
     @classmethod
     def of(cls, rollout: RolloutConfig, model: ModelConfig, model_path: str) -> EngineSpec:
@@ -63,14 +63,13 @@ class EngineSpec:
             max_context=model.max_context,
             max_sequences=rollout.max_sequences,
             threads=rollout.threads,
-            kv_cache_bytes=int(rollout.kv_cache_gb * GIB),
+            kv_cache_bytes=0 if rollout.gpus else int(rollout.kv_cache_gb * GIB),
             gpu=rollout.gpus > 0,
             gpu_memory=rollout.gpu_memory,
             tensor_parallel=rollout.tensor_parallel,
             trust_remote_code=model.trust_remote_code,
             template_args=model.template_args,
             fresh=rollout.past is Past.fresh,
-            # bf16 rounds by some 2e-3; in fp32 a gap far below the alarm already means stale weights.
             max_gap=min(rollout.max_publish_gap, FLOAT32_GAP) if model.dtype == "float32" else rollout.max_publish_gap,
         )
 
@@ -87,22 +86,13 @@ class Gap:
 
     @classmethod
     def between(cls, engine: Float32s, learner: Float32s) -> Gap:
-        """Both [P - 1]. Raises EngineDeadError when the lengths differ or a value is not finite."""
+        """Both [R, L - 1]. Raises EngineDeadError when the lengths differ or a value is not finite."""
         if engine.shape != np.shape(learner):
             raise EngineDeadError(f"the probe has {engine.shape} log-probs in the engine, {np.shape(learner)} expected")
         delta = np.abs(engine.astype(np.float64) - np.asarray(learner, np.float64))
         if not np.isfinite(delta).all():
             raise EngineDeadError("the probe's log-probs are not finite: the new weights are broken")
         return cls(mean=float(delta.mean()), max=float(delta.max()))
-
-    def check(self, limit: float, version: int) -> Gap:
-        """Itself, or EngineDeadError when the mean is above the limit."""
-        if self.mean > limit:
-            raise EngineDeadError(
-                f"weights of version {version} are not live: the probe's log-probs differ from the learner's by "
-                f"{self.mean:.3g} nat on average (limit {limit:g}), {self.max:.3g} at most"
-            )
-        return self
 
 
 class Engine(ABC):
@@ -145,8 +135,8 @@ class Engine(ABC):
         """Drop every cached key and value of the old weights; tokens sampled from now on carry `version`."""
 
     @abstractmethod
-    async def verify(self, probe_ids: TokenIds, probe_logprobs: Float32s) -> Gap:
-        """Prove that the new weights are live. Raises EngineDeadError when the mean gap exceeds the spec's."""
+    async def verify(self, weights: WeightUpdate) -> Gap:
+        """Prove that these weights are live, by bytes and by meaning (`proof`). Raises EngineDeadError."""
 
     @abstractmethod
     async def resume(self) -> None:
@@ -194,9 +184,9 @@ class Engine(ABC):
 
 
 def make_engine(kind: EngineKind, spec: EngineSpec) -> Engine:
-    """The engine of this kind; `auto` is in_process without a GPU and async_llm with one."""
+    """The engine of this kind; `auto` is in_process for one rank without a GPU, and async_llm otherwise."""
     if kind is EngineKind.auto:
-        kind = EngineKind.async_llm if spec.gpu else EngineKind.in_process
+        kind = EngineKind.async_llm if spec.gpu or spec.tensor_parallel > 1 else EngineKind.in_process
     if kind is EngineKind.in_process:
         from raylign.actors.rollout.in_process import InProcessEngine
 

@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 
 from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout, TokenIds
+from raylign.actors.rollout.held import held_digests
+from raylign.actors.rollout.proof import Held, Proof
 from raylign.chat.template import ChatTemplate
-from raylign.contracts import Completion, Sampling
+from raylign.contracts import Completion, Sampling, WeightUpdate
 from raylign.errors import EngineDeadError, RequestError
 from raylign.records import Float32s
 
@@ -58,6 +60,7 @@ class InProcessEngine(Engine):
 
     def __init__(self, spec: EngineSpec) -> None:
         super().__init__(spec)
+        self._proof = Proof(spec.dtype, spec.max_gap)
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = threading.Event()
         self._waiting: deque[_Request] = deque()  # accepted, not yet known to vLLM
@@ -110,9 +113,9 @@ class InProcessEngine(Engine):
         await self._command(lambda: self._commit(version))
         self.version = version
 
-    async def verify(self, probe_ids: TokenIds, probe_logprobs: Float32s) -> Gap:
+    async def verify(self, weights: WeightUpdate) -> Gap:
         """See `Engine.verify`."""
-        return await self._command(lambda: self._verify(probe_ids, probe_logprobs))
+        return await self._command(lambda: self._verify(weights))
 
     async def resume(self) -> None:
         """See `Engine.resume`."""
@@ -327,21 +330,23 @@ class InProcessEngine(Engine):
         if not self._engine.reset_prefix_cache(reset_running_requests=True):
             raise EngineDeadError("the prefix cache could not be reset: keys of the old weights would be reused")
 
-    def _verify(self, probe_ids: TokenIds, probe_logprobs: Float32s) -> Gap:
+    def _verify(self, weights: WeightUpdate) -> Gap:
         """Results that other requests reach meanwhile are kept back until the weights are proven."""
-        probe = f"probe-{next(self._ids)}"
-        prompt = self._io.prompt_of(probe_ids, self.max_context, "probe")
-        self._engine.add_request(probe, prompt, self._io.score_params())
-        found, others = None, []
-        while found is None:
+        held = Held.merge(self._engine.apply_model(held_digests))
+        self._proof.bytes(weights.version, weights.layout, weights.digests, held)
+        probes = [f"probe-{next(self._ids)}" for _ in weights.probe_ids]
+        for probe, row in zip(probes, weights.probe_ids, strict=True):
+            self._engine.add_request(probe, self._io.prompt_of(row, self.max_context, "probe"), self._io.score_params())
+        found: dict[str, Any] = {}
+        others = []
+        while len(found) < len(probes):
             for output in self._engine.step():
-                if output.request_id == probe:
-                    found = output
+                if output.request_id in probes:
+                    found[output.request_id] = self._io.score_from(output)
                 else:
                     others.append(output)
-        expected = np.asarray(probe_logprobs, np.float32)
-        gap = Gap.between(self._io.score_from(found), expected)
-        gap.check(self.spec.max_gap, int(self._engine.get_weight_version()))
+        gap = Gap.between(np.stack([found[probe] for probe in probes]), weights.probe_logprobs)
+        self._proof.meaning(weights.version, gap)
         for output in others:
             self._finish(output)
         return gap

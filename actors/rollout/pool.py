@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from raylign.actors.rollout.engine import EngineSpec
 from raylign.actors.rollout.slot import Slot, serving
 from raylign.actors.rollout.stream import DrawCounters, DrawStream
 from raylign.actors.rollout.worker import WorkerSpec
+from raylign.actors.starting import in_order
 from raylign.config.build import part_config
 from raylign.config.schema import ModelConfig, RolloutConfig
 from raylign.contracts import RolloutTask, Scored, WeightUpdate
@@ -46,7 +47,7 @@ class VllmRolloutPool:
         deadline_s: float = 1800.0,
     ) -> None:
         part_config(config.strategy, "rollout.strategy", allow)  # a typo must not surface in a remote process
-        self._deadline_s = deadline_s
+        self._deadline_s, self._gpus = deadline_s, config.gpus
         self._slots = [
             Slot(
                 WorkerSpec(
@@ -66,9 +67,20 @@ class VllmRolloutPool:
         ]
         self._counters = DrawCounters()
 
+    def share_device(self, kv_bytes: int, make_room: Callable[[], Awaitable[None]]) -> None:
+        """Before the start, where engines share their devices: bytes of keys and values, and what frees memory there
+        before an engine is rebuilt.
+        """
+        for slot in self._slots:
+            engine = replace(slot.spec.engine, kv_cache_bytes=kv_bytes) if slot.spec.engine.gpu else slot.spec.engine
+            slot.spec, slot.make_room = replace(slot.spec, engine=engine), make_room
+
     async def start(self) -> None:
-        """Start all workers side by side. Raises EngineDeadError naming the worker, the cause and its log."""
-        await asyncio.gather(*(slot.ready() for slot in self._slots))
+        """Start all workers, one by one where they may share a device.
+
+        Raises EngineDeadError naming the worker, the cause and its log.
+        """
+        await in_order([slot.ready for slot in self._slots], 0 < self._gpus < 1)
 
     def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
         """See `RolloutPool.stream`. Raises EngineDeadError when a worker's restarts are exhausted."""

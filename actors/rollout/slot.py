@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -28,6 +28,7 @@ class Slot:
         self.draws = 0  # under way on this worker
         self.weights: WeightUpdate | None = None  # what it must hold, and every successor
         self.report: dict[str, float] = {}  # `RolloutWorker.update`'s, of the last one
+        self.make_room: Callable[[], Awaitable[None]] | None = None  # on its device, for a successor
         self._options = options  # of Ray
         self._max_restarts = max_restarts
         self._deadline_s = deadline_s
@@ -101,6 +102,8 @@ class Slot:
         """Build a worker, with the last published weights, until one is ready or the restarts are exhausted."""
         try:
             while self._failure is None:
+                if self.make_room is not None and self.restarts:
+                    await self.make_room()
                 self._actor = self._create()
                 try:
                     await self._within(self._actor.start.remote(), "start")

@@ -44,6 +44,9 @@ def engine_fields(spec: EngineSpec) -> dict[str, Any]:
         # One slot more than ever filled, so that the probe of an update runs beside a full batch.
         "max_num_seqs": spec.max_sequences + 1,
         "tensor_parallel_size": spec.tensor_parallel,
+        # Inside a placement group vLLM would choose Ray for more than one rank, and then refuse our bundle of all its
+        # GPUs; processes of its own find them by CUDA_VISIBLE_DEVICES.
+        "distributed_executor_backend": "mp" if spec.tensor_parallel > 1 else "uni",
         "trust_remote_code": spec.trust_remote_code,
         "logprobs_mode": "processed_logprobs",
         "max_logprobs": 1,
@@ -54,8 +57,13 @@ def engine_fields(spec: EngineSpec) -> dict[str, Any]:
     }
     # Where it is set it overrides `kv_cache_memory_bytes`, and it knows whole gigabytes only.
     os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
+    if spec.tensor_parallel > 1 and not spec.gpu:
+        # By itself vLLM gives each rank the cores of a NUMA node of its own, and refuses a machine that has one.
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     if spec.gpu:
-        return fields | {"gpu_memory_utilization": spec.gpu_memory}
+        # Given the bytes, vLLM does not measure what is free, which others on the device change meanwhile.
+        explicit = {"kv_cache_memory_bytes": spec.kv_cache_bytes} if spec.kv_cache_bytes else {}
+        return fields | explicit | {"gpu_memory_utilization": spec.gpu_memory}
     fields |= {
         "enforce_eager": True,
         "kv_cache_memory_bytes": spec.kv_cache_bytes,

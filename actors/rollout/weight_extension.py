@@ -33,3 +33,9 @@ class WeightExtension:
         self.reload_weights(weights_iterator=tensors)
         check_experts(self.model_runner.get_model())
         repack_head(self.model_runner.get_model())
+
+    def held_digests(self) -> dict[str, dict[str, Any]]:
+        """See `held.held_digests`."""
+        from raylign.actors.rollout import held
+
+        return held.held_digests(self.model_runner.get_model())

@@ -125,7 +125,7 @@ class RolloutWorker:
         await phase("pause", engine.pause)
         await phase("load", lambda: engine.load(weights.layout, buffer))
         await phase("commit", lambda: engine.commit(weights.version))
-        gap = await phase("verify", lambda: engine.verify(weights.probe_ids, weights.probe_logprobs))
+        gap = await phase("verify", lambda: engine.verify(weights))
         await phase("resume", engine.resume)
         self._phase = "ready"
         return found | {"seconds": time.perf_counter() - started, "gap_mean": gap.mean, "gap_max": gap.max}

@@ -49,7 +49,7 @@ class _Learner:
 
     async def publish(self, version: int) -> WeightUpdate:
         ids, none = np.zeros(0, np.int32), np.zeros(0, np.float32)
-        return WeightUpdate(version=version, buffer=None, layout=(), probe_ids=ids, probe_logprobs=none)
+        return WeightUpdate(version=version, buffer=None, layout=(), digests={}, probe_ids=ids, probe_logprobs=none)
 
 
 def logged_ratio(success: np.ndarray, rng: np.random.Generator) -> float:

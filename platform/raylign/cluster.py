@@ -9,6 +9,7 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import ray
 from ray.exceptions import AuthenticationError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raylign.capacity import device_memory
 from raylign.config.schema import ClusterConfig
 from raylign.errors import PlanError
 from raylign.plan import Plan
@@ -43,11 +45,17 @@ def connect(config: ClusterConfig, plan: Plan) -> Plan:
     """Start or join the cluster and check that the plan fits. Raises PlanError before any actor starts."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if config.address == LOCAL:
-        checked = plan.check([local_node(config, plan)])
+        checked = plan.check([local_node(config, plan)], device_memory(config))
         _start(config, plan)
         return checked
     _join(config)
-    return plan if config.autoscale else plan.check(live_nodes())
+    kinds = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    memory = device_memory(config, kinds)
+    if config.autoscale:  # on nodes to come: as many as it takes, each with all the GPUs of a bundle
+        widest = max(1, math.ceil(max((role.gpus for role in plan.roles), default=0)))
+        node = {"CPU": plan.cpus, "GPU": float(widest * len(plan.bundles))}
+        return replace(plan.check([node] * (len(plan.bundles) + 1), memory), nodes=())
+    return plan.check(live_nodes(), memory)
 
 
 def live_nodes() -> list[dict[str, float]]:

@@ -320,12 +320,14 @@ class WeightUpdate:
     """One version of the policy on its way to the rollout engines.
 
     `buffer` is an object-store reference to one flat uint8 array; `layout` lists name, dtype, shape, byte offset.
-    `probe_ids` / `probe_logprobs`: a probe row and the learner's log-probs of ``probe_ids[1:]`` under these weights.
+    `digests`: SHA-256 of each tensor's bytes, by its name in the layout. `probe_ids` [R, L] / `probe_logprobs`
+    [R, L - 1]: rows and the learner's log-probs of all but their first tokens under these weights.
     """
 
     version: int
     buffer: Any
     layout: tuple[tuple[str, str, tuple[int, ...], int], ...]
+    digests: Mapping[str, str]
     probe_ids: Int32s
     probe_logprobs: Float32s
 

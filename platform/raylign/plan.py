@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from raylign.capacity import check_memory
 from raylign.config.parts import is_rl, roles_of, stages, streams_needed
-from raylign.config.schema import Config, ModelConfig, Offload
+from raylign.config.schema import Config, JudgeConfig, ModelConfig, RolloutConfig
 from raylign.errors import PlanError
 from raylign.models.facts import ModelFacts, model_facts
+from raylign.models.memory import GB, engine_sizes, learner_sizes, scorer_sizes, smaller
 from raylign.telemetry.table import table
 
-GB = 2**30
 Resources = Mapping[str, float]  # of one node: {"CPU": 8, "GPU": 1}
 
 
@@ -28,7 +29,12 @@ class Role:
     gpus: float
     memory_gb: float = 0.0  # estimate of each actor, on the GPU where it has one
     memory: str = ""
-    setting: str = ""  # the key that makes it smaller
+    setting: str = ""  # the key that makes it fewer
+    smaller: str = ""  # settings that make one of them smaller
+    share: float = 0.0  # of its GPU, that an engine takes whatever it needs
+    least_gb: float = 0.0  # without which an engine cannot start
+    context_gb: float = 0.0  # of that, keys and values of one full context
+    kv_bytes: int = 0  # for keys and values, where an engine shares its device; 0: it measures what is free
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -89,18 +95,24 @@ class Plan:
             first += role.actors
         raise KeyError(name)
 
-    def check(self, nodes: Sequence[Resources]) -> Plan:
-        """The plan with a node for each bundle. Raises PlanError naming what does not fit."""
+    @property
+    def shared(self) -> bool:
+        """Whether roles share devices: then they start one after the other."""
+        return any(0 < role.gpus < 1 for role in self.roles)
+
+    def check(self, nodes: Sequence[Resources], device_gb: float = 0.0) -> Plan:
+        """The plan with a node for each bundle. device_gb: GiB of one GPU, 0 when unknown, which checks no memory.
+
+        Raises PlanError naming what does not fit.
+        """
         placed, left_out = _fit(self, nodes)
-        if not left_out:
-            return Plan(
-                roles=self.roles,
-                batches=self.batches,
-                strategy=self.strategy,
-                model=self.model,
-                nodes=tuple(placed[index] for index in range(len(placed))),
-            )
-        raise PlanError(_shortage(self, nodes, left_out))
+        if left_out:
+            raise PlanError(_shortage(self, nodes, left_out))
+        roles = self.roles
+        if device_gb:
+            check_memory(self, {index: places for index, (_, places) in placed.items()}, device_gb)
+            roles = tuple(replace(role, kv_bytes=_kv_bytes(role, device_gb)) for role in roles)
+        return replace(self, roles=roles, nodes=tuple(placed[index][0] for index in range(len(placed))))
 
     def render(self) -> str:
         """The plan as tables of plain text."""
@@ -187,21 +199,8 @@ def _batch(key: str, stage: object, config: Config) -> Batch:
 
 
 def _trainer(name: str, ranks: int, config: Config, facts: ModelFacts) -> Role:
-    """Weights, gradients, fp32 master and Adam moments as ZeRO shards them, activations, and the logits in flight."""
-    learner, mixed = config.learner, config.model.dtype != "float32"
-    width = 2 if mixed else 4
-    sharded = {3: "wgo", 2: "go", 1: "o", 0: ""}[learner.zero_stage]
-    sizes = {
-        "weights": facts.parameters * width / (ranks if "w" in sharded else 1),
-        "gradients": facts.parameters * width / (ranks if "g" in sharded else 1),
-        "optimizer": facts.parameters * (12 if mixed else 8) / (ranks if "o" in sharded else 1),
-    }
-    if learner.offload is Offload.cpu and learner.gpus:
-        del sizes["optimizer"]
-    per_layer = 2 if learner.gradient_checkpointing else 16  # hidden-sized tensors kept for the backward pass
-    sizes["activations"] = learner.micro_batch_tokens * facts.hidden * facts.layers * per_layer * width
-    if name != "critic":
-        sizes["logits"] = 2 * learner.logprob_chunk * facts.vocab * 4
+    learner = config.learner
+    sizes = learner_sizes(learner, ranks, config.model.dtype, facts, head=name != "critic")
     return Role(
         name=name,
         actors=ranks,
@@ -210,17 +209,14 @@ def _trainer(name: str, ranks: int, config: Config, facts: ModelFacts) -> Role:
         memory_gb=sum(sizes.values()) / GB,
         memory=_parts(sizes),
         setting=f"{name}.ranks",
+        smaller=", ".join(smaller(learner)),
     )
 
 
 def _scorer(name: str, config: Config, policy: ModelFacts) -> Role:
-    scorer, learner = config.scorers[name], config.learner
+    scorer = config.scorers[name]
     own = scorer.path and not scorer.path.startswith("@")
-    facts = model_facts(ModelConfig(path=scorer.path)) if own else policy
-    sizes = {
-        "weights": facts.parameters * (4 if config.model.dtype == "float32" else 2),
-        "logits": 2 * learner.logprob_chunk * facts.vocab * 4,
-    }
+    sizes = scorer_sizes(config, model_facts(ModelConfig(path=scorer.path)) if own else policy)
     return Role(
         name=f"scorer/{name}",
         actors=1,
@@ -229,72 +225,90 @@ def _scorer(name: str, config: Config, policy: ModelFacts) -> Role:
         memory_gb=sum(sizes.values()) / GB,
         memory=_parts(sizes),
         setting=f"scorers.{name}.gpus",
+        smaller=f"scorers.{name}.gpus=1",
     )
 
 
 def _judge(name: str, config: Config, policy: ModelFacts) -> Role:
     judge = config.judges[name]
-    own = judge.path and not judge.path.startswith("@") and not judge.endpoint
+    if judge.endpoint:
+        return Role(
+            name=f"judge/{name}", actors=judge.workers, cpus=judge.cpus, gpus=judge.gpus,
+            memory=f"asks {judge.endpoint}", setting=f"judges.{name}.workers",
+        )  # fmt: skip
+    own = judge.path and not judge.path.startswith("@")
     facts = model_facts(ModelConfig(path=judge.path)) if own else policy
-    sizes: dict[str, float] = {}
-    if not judge.endpoint:
-        width = 4 if (judge.dtype or config.model.dtype) == "float32" else 2
-        sizes["weights"] = facts.parameters * width / judge.tensor_parallel
-        sizes |= {} if judge.gpus else {"KV cache": judge.kv_cache_gb * GB}
-    return Role(
-        name=f"judge/{name}",
-        actors=judge.workers,
-        cpus=judge.cpus,
-        gpus=judge.gpus,
-        memory_gb=sum(sizes.values()) / GB,
-        memory=_parts(sizes) or f"asks {judge.endpoint}",
-        setting=f"judges.{name}.workers",
+    return _engine(
+        f"judge/{name}", f"judges.{name}", judge, facts, judge.dtype or config.model.dtype, context=judge.max_context
     )
 
 
 def _rollout(config: Config, facts: ModelFacts) -> Role:
-    rollout, width = config.rollout, 4 if config.model.dtype == "float32" else 2
-    sizes: dict[str, float] = {"weights": facts.parameters * width / rollout.tensor_parallel}
-    full = rollout.max_sequences * config.model.max_context * facts.kv_bytes(width)
-    if rollout.gpus:
-        note = f", a full KV cache would take {full / GB:.2f}; the engine takes {rollout.gpu_memory:.0%} of the GPU"
+    return _engine("rollout", "rollout", config.rollout, facts, config.model.dtype, context=config.model.max_context)
+
+
+def _engine(
+    name: str, key: str, engine: RolloutConfig | JudgeConfig, facts: ModelFacts, dtype: str, *, context: int
+) -> Role:
+    """An engine takes its share of a GPU whatever it needs; on a CPU its weights and its cache."""
+    context = min(context, facts.context) if facts.context else context
+    sizes, besides = engine_sizes(engine, facts, dtype, context)
+    least = sum(sizes.values()) + besides
+    kept = max(1.0, context * facts.kv_bytes(4 if dtype == "float32" else 2) / engine.tensor_parallel)
+    if engine.gpus:
+        note = f", at least {least / GB:.2f} with a full context; the engine takes {engine.gpu_memory:.0%} of the GPU"
     else:
-        sizes["KV cache"] = rollout.kv_cache_gb * GB
-        holds = int(rollout.kv_cache_gb * GB // max(1, config.model.max_context * facts.kv_bytes(width)))
-        note = f" ({holds:,} full contexts)"
+        sizes["KV cache"] = engine.kv_cache_gb * GB
+        note = f" ({int(sizes['KV cache'] // kept):,} full contexts)"
+    fewer = f"{key}.tensor_parallel={2 * engine.tensor_parallel} {key}.gpus={2 * engine.tensor_parallel}"
     return Role(
-        name="rollout",
-        actors=rollout.workers,
-        cpus=rollout.cpus,
-        gpus=rollout.gpus,
+        name=name,
+        actors=engine.workers,
+        cpus=engine.cpus,
+        gpus=engine.gpus,
         memory_gb=sum(sizes.values()) / GB,
         memory=_parts(sizes) + note,
-        setting="rollout.workers",
+        setting=f"{key}.workers",
+        share=engine.gpu_memory if engine.gpus else 0.0,
+        least_gb=least / GB,
+        context_gb=kept / GB,
+        smaller=fewer,
     )
 
 
-def _fit(plan: Plan, nodes: Sequence[Resources]) -> tuple[dict[int, int], list[int]]:
-    """First fit, largest bundles first: node of each bundle, and the bundles that found none."""
+def _kv_bytes(role: Role, device_gb: float) -> int:
+    """What an engine that shares its GPU may keep besides its weights and workspace."""
+    if not role.share or role.gpus >= 1:
+        return 0
+    return int((role.share * device_gb - role.least_gb + role.context_gb) * GB)
+
+
+def _fit(
+    plan: Plan, nodes: Sequence[Resources]
+) -> tuple[dict[int, tuple[int, tuple[tuple[int, int], ...]]], list[int]]:
+    """First fit, largest bundles first: node and (node, device) of each bundle, and the bundles that found none."""
     bundles = plan.bundles
     cpus = [node.get("CPU", 0.0) for node in nodes]
     devices = [[1.0] * int(node.get("GPU", 0)) for node in nodes]
     order = sorted(range(len(bundles)), key=lambda i: (-bundles[i].get("GPU", 0.0), -bundles[i]["CPU"], i))
-    placed: dict[int, int] = {}
+    placed: dict[int, tuple[int, tuple[tuple[int, int], ...]]] = {}
     left_out: list[int] = []
     for index in order:
         bundle = bundles[index]
-        for node in _candidates(plan.strategy, placed, len(nodes)):
-            if cpus[node] + 1e-9 >= bundle["CPU"] and _take(devices[node], bundle.get("GPU", 0.0)):
+        for node in _candidates(plan.strategy, {node for node, _ in placed.values()}, len(nodes)):
+            if cpus[node] + 1e-9 < bundle["CPU"]:
+                continue
+            taken = _take(devices[node], bundle.get("GPU", 0.0))
+            if taken is not None:
                 cpus[node] -= bundle["CPU"]
-                placed[index] = node
+                placed[index] = node, tuple((node, device) for device in taken)
                 break
         else:
             left_out.append(index)
     return placed, left_out
 
 
-def _candidates(strategy: str, placed: Mapping[int, int], nodes: int) -> list[int]:
-    used = set(placed.values())
+def _candidates(strategy: str, used: set[int], nodes: int) -> list[int]:
     if strategy == "STRICT_PACK" and used:
         return list(used)
     free = [node for node in range(nodes) if node not in used]
@@ -303,18 +317,19 @@ def _candidates(strategy: str, placed: Mapping[int, int], nodes: int) -> list[in
     return [*free, *used] if strategy == "SPREAD" else [*sorted(used), *free]
 
 
-def _take(devices: list[float], gpus: float) -> bool:
-    """Take a share of one device, or whole devices; False when there is no room."""
+def _take(devices: list[float], gpus: float) -> list[int] | None:
+    """Take a share of one device, or whole devices: their numbers, None when there is no room."""
     whole, share = (int(gpus), 0.0) if gpus >= 1 else (0, gpus)
     room = [i for i, left in enumerate(devices) if left + 1e-9 >= (1.0 if whole else share)]
     if len(room) < max(whole, 1 if share else 0):
-        return False
+        return None
     for i in room[:whole]:
         devices[i] = 0.0
     if share:
         fullest = min(room, key=lambda i: devices[i])
         devices[fullest] -= share
-    return True
+        return [fullest]
+    return room[:whole]
 
 
 def _shortage(plan: Plan, nodes: Sequence[Resources], left_out: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ A model travels from the learner to the engines as one uint8 array in Ray's obje
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 from collections.abc import Iterable, Iterator
@@ -70,6 +71,14 @@ def views(buffer: Bytes, layout: Layout) -> Iterator[tuple[str, torch.Tensor]]:
     for name, dtype, shape, offset in layout:
         length = math.prod(shape) * ITEM_SIZES[dtype]
         yield name, flat[offset : offset + length].view(getattr(torch, dtype)).view(shape)
+
+
+def digests_of(buffer: Bytes, layout: Layout) -> dict[str, str]:
+    """SHA-256 of each weight's bytes, by name."""
+    return {
+        name: hashlib.sha256(buffer[at : at + math.prod(shape) * ITEM_SIZES[dtype]].data).hexdigest()
+        for name, dtype, shape, at in layout
+    }
 
 
 def fill(buffer: Bytes, layout: Layout, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
+from raylign.actors.starting import in_order
 from raylign.chat.template import ChatTemplate
 from raylign.collect import DRAWN
 from raylign.columns import Columns
@@ -68,6 +69,7 @@ class RunContext:
         self.recorder = recorder
         self.progress = progress
         self.placement = placement
+        self.shared = placement.plan.shared  # whether roles share devices, and so start one after the other
         self.alarms = Alarms(cfg.alarms)
         self.stop_requested = False
         self.recorded = False  # any step of the present stage: before the first a stop costs nothing
@@ -182,6 +184,8 @@ class RunContext:
                 allow=tuple(self.cfg.run.allow_targets),
                 deadline_s=self.cfg.run.deadline_s,
             )
+            if self.shared:
+                self._rollouts.share_device(self.placement.plan.role("rollout").kv_bytes, self._make_room)
             self._rollout_model, self._rebuilt = self.model_path, 0
             await self._rollouts.start()
         return self._rollouts
@@ -207,11 +211,11 @@ class RunContext:
         async with self._judging:
             wanted = {name: judge for name, judge in self.cfg.judges.items() if name not in self._judges}
             self._judges |= {name: self._judge(name, judge) for name, judge in wanted.items()}
-            await asyncio.gather(*(self._judges[name].start() for name in wanted))
+            await in_order([self._judges[name].start for name in wanted], self.shared)
 
     def _judge(self, name: str, config: JudgeConfig) -> JudgeGroup:
         path = config.path or self.start_model
-        return JudgeGroup(
+        group = JudgeGroup(
             name,
             config,
             path if config.endpoint else self.model_of(path),
@@ -221,6 +225,8 @@ class RunContext:
             options=lambda index: self.placement.options(f"judge/{name}", index),
             deadline_s=self.cfg.run.deadline_s,
         )
+        group.share_device(self.placement.plan.role(f"judge/{name}").kv_bytes)
+        return group
 
     async def evaluate(
         self,
@@ -260,7 +266,7 @@ class RunContext:
         Raises ConfigError on a model with another vocabulary, DataError on a domain without a model.
         """
         wanted = {name: scorer for name, scorer in self.cfg.scorers.items() if scorer.stream in streams}
-        models = await asyncio.gather(*(self._scorer(name, scorer) for name, scorer in wanted.items()))
+        models = await in_order([partial(self._scorer, name, scorer) for name, scorer in wanted.items()], self.shared)
         found: dict[str, StreamScorer] = {}
         for stream in sorted({scorer.stream for scorer in wanted.values()}):
             chosen = [model for model in models if wanted[model.name].stream == stream]
@@ -279,7 +285,7 @@ class RunContext:
                 await group.close()
             learner = replace(self.cfg.learner, ranks=1, gpus=scorer.gpus, cpus=scorer.cpus)
             group = ScorerGroup(
-                self._spec("causal_lm", path, learner, 0),
+                LearnerSpec.of(self.cfg, "causal_lm", path, learner, 0),
                 name=name,
                 log_dir=self.log_dir,
                 options=lambda index: self.placement.options(f"scorer/{name}", index),
@@ -300,6 +306,11 @@ class RunContext:
             tokenizer=self.template if own is None and extra is not None else own,
             context=extra,
         )
+
+    async def _make_room(self) -> None:
+        """Before an engine is rebuilt the others give back what they only keep; a dead one says so at its next call."""
+        groups: list[Any] = [*self._learners.values(), *(group for _, group in self._scorers.values())]
+        await asyncio.gather(*(group.free_cache() for group in groups), return_exceptions=True)
 
     def _replaced(self, name: str, cause: LearnerError) -> None:
         self.recorder.event("scorer_restarted", scorer=name, cause=str(cause))
@@ -366,20 +377,6 @@ class RunContext:
         config.ranks = ranks or config.ranks
         return config
 
-    def _spec(self, kind: str, path: str, learner: LearnerConfig, total_steps: int) -> LearnerSpec:
-        return LearnerSpec(
-            kind=kind,
-            model_path=path,
-            dtype=self.cfg.model.dtype,
-            temperature=self.cfg.rollout.sampling.temperature,
-            learner=learner,
-            total_steps=total_steps,
-            seed=self.cfg.seed,
-            deadline_s=self.cfg.run.deadline_s,
-            allow_targets=tuple(self.cfg.run.allow_targets),
-            trust_remote_code=self.cfg.model.trust_remote_code,
-        )
-
     async def _learner(self, role: str, kind: str, path: str, config: LearnerConfig, steps: int) -> LearnerGroup:
         group = self._learners.get(role)
         if group is None:
@@ -388,8 +385,9 @@ class RunContext:
                 config,
                 log_dir=self.log_dir,
                 options=lambda index: self.placement.options(role, index),
+                collectives_s=self.cfg.run.deadline_s,
             )
             self._learners[role] = group
             await group.start()
-        await group.load(self._spec(kind, path, config, steps))
+        await group.load(LearnerSpec.of(self.cfg, kind, path, config, steps))
         return group

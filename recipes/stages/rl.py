@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from raylign.actors.starting import in_order
 from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
 from raylign.config.parts import reads_scores
@@ -189,13 +191,15 @@ class Rl:
         objective = context.part("objective", objective_node)
         needs = credit.needs | objective.needs
         prompts = self._prompts(context)  # what is wrong with the data is told before anything starts
-        rollouts, rewards, learner, critic, scorers = await asyncio.gather(
-            context.rollouts(),
-            context.rewards(),
-            context.learner(cfg.learner.optim, updates),
-            context.critic(updates) if "value" in needs else _nothing(),
-            context.scorers(needs, prompts),
+        # Engines come first: they take a share of the device as it is, learners and scorers what they need.
+        starts = (
+            context.rollouts,
+            context.rewards,
+            partial(context.learner, cfg.learner.optim, updates),
+            partial(context.critic, updates) if "value" in needs else _nothing,
+            partial(context.scorers, needs, prompts),
         )
+        rollouts, rewards, learner, critic, scorers = await in_order(starts, context.shared)
         return Parts(
             source=context.part(
                 "source",

@@ -137,10 +137,17 @@ def test_logprobs_and_probe_equal_transformers(start_group: Callable[[int], Any]
     got = run(group.logprobs(batch))
     np.testing.assert_allclose(got, reference_logprobs(tiny_model, batch, 0.7), atol=1e-5)
     update = run(group.publish(1))
+    import ray
+
     from raylign.actors.learner.probe import probe_batch
+    from raylign.weights import digests_of
 
     probe = probe_batch(update.probe_ids)
-    np.testing.assert_allclose(update.probe_logprobs, reference_logprobs(tiny_model, probe)[1:], atol=1e-5)
+    np.testing.assert_allclose(
+        update.probe_logprobs, reference_logprobs(tiny_model, probe).reshape(8, 17)[:, 1:], atol=1e-5
+    )
+    assert update.probe_logprobs.size == 128 and run(group.publish(2)).probe_ids.tolist() == update.probe_ids.tolist()
+    assert update.digests == digests_of(ray.get(update.buffer), update.layout)
 
 
 def test_learning_rates_are_applied(start_group: Callable[[int], Any], tiny_model: Path) -> None:

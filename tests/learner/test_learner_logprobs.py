@@ -8,6 +8,20 @@ from raylign.actors.learner.logprobs import LogprobHead
 ROWS, WIDTH, VOCAB = 23, 16, 40
 
 
+def test_an_fp32_head_rounds_no_logit_and_learns() -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(32, 50, bias=False, dtype=torch.bfloat16)
+    hidden, targets = torch.randn(9, 32).mul(20).bfloat16().requires_grad_(), torch.arange(9)
+    exact = (hidden.double() @ linear.weight.double().T).log_softmax(-1)[torch.arange(9), targets]
+    errors = []
+    for fp32 in (False, True):
+        logprob, _ = LogprobHead(linear, 4, fp32)(hidden, targets, 1.0, False)
+        errors.append(float((logprob - exact).abs().max()))
+    assert errors[1] < 1e-4 < 1e-3 < errors[0]
+    logprob.sum().backward()
+    assert linear.weight.grad.dtype == hidden.grad.dtype == torch.bfloat16 and linear.weight.grad.abs().sum() > 0
+
+
 def setup(bias: bool, dtype: torch.dtype = torch.float64) -> tuple[torch.nn.Linear, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     linear = torch.nn.Linear(WIDTH, VOCAB, bias=bias, dtype=dtype)

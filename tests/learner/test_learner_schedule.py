@@ -33,8 +33,8 @@ def test_a_schedule_shorter_than_its_warmup_is_finite() -> None:
     assert rates(Schedule.cosine, 3, 2, 5) == pytest.approx([2 / 3, 4 / 3, 2.0, 0.2, 0.2])
 
 
-def test_bf16_never_runs_without_master_weights() -> None:
-    assert [effective_stage(LearnerConfig(zero_stage=stage), "bfloat16") for stage in range(4)] == [1, 1, 2, 3]
+def test_bf16_starts_at_stage_2() -> None:
+    assert [effective_stage(LearnerConfig(zero_stage=stage), "bfloat16") for stage in range(4)] == [2, 2, 2, 3]
     assert [effective_stage(LearnerConfig(zero_stage=stage), "float32") for stage in range(4)] == [0, 1, 2, 3]
     settings = deepspeed_config(LearnerConfig(zero_stage=2), "bfloat16")
     assert settings["data_types"]["grad_accum_dtype"] == "fp32" and settings["communication_data_type"] == "fp32"

@@ -14,6 +14,7 @@ import pytest
 from raylign.actors.rollout.engine import Engine, EngineSpec, make_engine
 from raylign.config.schema import EngineKind
 from raylign.contracts import WeightUpdate
+from raylign.weights import digests_of
 
 
 @dataclass
@@ -58,13 +59,14 @@ class Reference:
             layout.append((name, "float32", tuple(array.shape), offset))
             parts.append(array.reshape(-1).view(np.uint8))
             offset += array.nbytes
-        probe = np.random.default_rng(version).integers(6, 200, 48).astype(np.int32)
+        probe, buffer = np.random.default_rng(version).integers(6, 200, (2, 24)).astype(np.int32), np.concatenate(parts)
         return WeightUpdate(
             version=version,
-            buffer=put(np.concatenate(parts)),
+            buffer=put(buffer),
             layout=tuple(layout),
+            digests=digests_of(buffer, tuple(layout)),
             probe_ids=probe,
-            probe_logprobs=self.logprobs(probe).astype(np.float32),
+            probe_logprobs=np.stack([self.logprobs(row) for row in probe]).astype(np.float32),
         )
 
 
@@ -124,7 +126,7 @@ def publish() -> Callable[..., Coroutine[Any, Any, Any]]:
         await engine.pause()
         await engine.load(update.layout, update.buffer)
         await engine.commit(update.version)
-        gap = await engine.verify(update.probe_ids, update.probe_logprobs)
+        gap = await engine.verify(update)
         await engine.resume()
         return gap
 

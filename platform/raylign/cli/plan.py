@@ -6,6 +6,7 @@ import argparse
 import importlib
 from typing import Any
 
+from raylign.capacity import device_memory
 from raylign.cli.options import add_overrides, new_command, say
 from raylign.cluster import LOCAL, connect, local_node, shutdown
 from raylign.config.compose import compose
@@ -56,7 +57,7 @@ def run(parsed: argparse.Namespace) -> int:
 
 def _fitted(config: Config, plan: Plan) -> Plan:
     if config.cluster.address == LOCAL:
-        return plan.check([local_node(config.cluster, plan)])
+        return plan.check([local_node(config.cluster, plan)], device_memory(config.cluster))
     try:
         return connect(config.cluster, plan)
     finally:

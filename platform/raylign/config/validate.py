@@ -14,6 +14,7 @@ from typing import Any
 
 from raylign.config.alarms import alarm_problems
 from raylign.config.build import nearest, part_config
+from raylign.config.devices import device_problems
 from raylign.config.findings import Findings, not_negative, one_of, positive, share, whole_gpus
 from raylign.config.machine import machine_problems
 from raylign.config.model_rules import frozen_model_rules, lineage_rules, model_rules
@@ -51,6 +52,7 @@ def validate(config: Config) -> list[Problem]:
     found.extend(machine_problems(config))
     lineage_rules(config, stages, found)
     one_of(found, "sweep.direction", config.sweep.direction, ("maximize", "minimize"))
+    found.extend(device_problems(config))
     found.extend(alarm_problems(config.alarms))
     for stage in stages:
         if is_rl(stage):
@@ -167,13 +169,6 @@ def _rollout(config: Config, found: Findings) -> None:
     not_negative(found, "rollout.max_restarts", rollout.max_restarts)
     share(found, "rollout.gpu_memory", rollout.gpu_memory)
     share(found, "rollout.max_missing", rollout.max_missing)
-    found.expect(
-        rollout.tensor_parallel == 1 or rollout.gpus in (0, rollout.tensor_parallel),
-        "rollout.gpus",
-        rollout.gpus,
-        f"one engine with rollout.tensor_parallel={rollout.tensor_parallel} takes that many GPUs",
-        f"set rollout.gpus={rollout.tensor_parallel}",
-    )
     whole_gpus(found, "rollout.gpus", rollout.gpus)
 
 

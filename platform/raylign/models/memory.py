@@ -1,0 +1,94 @@
+"""Bytes that each role takes on its device, by formulas that were measured; pure arithmetic.
+
+Learner, bf16, bytes a parameter on N ranks (measured after the backward pass on this DeepSpeed):
+
+    stage 1   8 + 12/N      bf16 weights and gradients, whole fp32 gradients; master weights and two moments
+    stage 2   2 + 16/N      the fp32 gradients are split too
+    stage 3   18/N          and the weights; 4 x min(P/N, 1e9) bytes more during the step
+
+fp32 is the same with 4-byte weights; stage 0 keeps no master weights (16). Stages 2 and 3 add 2 GB of buckets. With
+gradient checkpointing a layer keeps 2 hidden-sized tensors of a token, 30 without. The backward pass of the head holds
+an fp32 gradient, its product, and three chunks of fp32 logits.
+"""
+
+from __future__ import annotations
+
+from raylign.config.schema import Config, JudgeConfig, LearnerConfig, Offload, RolloutConfig
+from raylign.models.facts import ModelFacts
+
+GB = 2**30
+BUCKETS = 2e9  # bytes: reduce buckets of 5e8 elements
+SUBGROUP = 1e9  # parameters that a stage-3 step converts at a time
+BATCHED_TOKENS = 8192  # prompt tokens of one engine step
+PROMPT_ROWS = 1024  # rows of fp32 logits that an engine holds for log-probs of prompts
+GRAPHS = 1.5 * GB  # captured graphs, NCCL and cuBLAS of one engine's rank
+Sizes = dict[str, float]
+
+
+def state_bytes(stage: int, ranks: int, bf16: bool) -> Sizes:
+    """Bytes a parameter on one rank, after the backward pass: weights, gradients, optimizer."""
+    if not bf16:
+        optimizer = 8.0 if stage == 0 else 12 / ranks
+        return {
+            "weights": 4 / (ranks if stage == 3 else 1),
+            "gradients": 4 / (ranks if stage > 1 else 1),
+            "optimizer": optimizer,
+        }
+    gradients = {1: 6.0, 2: 4 / ranks, 3: 4 / ranks}[max(stage, 1)]
+    return {"weights": 2 / (ranks if stage == 3 else 1), "gradients": gradients, "optimizer": 12 / ranks}
+
+
+def learner_sizes(learner: LearnerConfig, ranks: int, dtype: str, facts: ModelFacts, head: bool = True) -> Sizes:
+    """Bytes on one rank at the peak. head: whether it has a language model's output layer."""
+    bf16 = dtype != "float32"
+    stage, width = (max(learner.zero_stage, 2), 2) if bf16 else (learner.zero_stage, 4)
+    sizes = {name: each * facts.parameters for name, each in state_bytes(stage, ranks, bf16).items()}
+    if learner.offload is Offload.cpu and learner.gpus:
+        del sizes["optimizer"]
+    elif stage == 3:
+        sizes["optimizer"] += 4 * min(facts.parameters / ranks, SUBGROUP)
+    if stage > 1 and learner.gpus:
+        sizes["buckets"] = BUCKETS
+    kept = 2 if learner.gradient_checkpointing else 30
+    sizes["activations"] = learner.micro_batch_tokens * facts.hidden * facts.layers * kept * float(width)
+    if head:
+        copies = 4 + (4 if learner.fp32_head else width)
+        sizes["head"] = facts.vocab * (copies * facts.hidden + 3 * 4.0 * learner.logprob_chunk)
+        sizes["head"] += 4.0 * facts.vocab * facts.hidden if learner.fp32_head else 0
+    return sizes
+
+
+def scorer_sizes(config: Config, facts: ModelFacts) -> Sizes:
+    """Bytes of a frozen model that scores."""
+    width = 4 if config.model.dtype == "float32" else 2
+    return {
+        "weights": float(facts.parameters * width),
+        "logits": 2 * config.learner.logprob_chunk * facts.vocab * 4.0,
+        "activations": config.learner.micro_batch_tokens * facts.hidden * 12.0 * width,
+    }
+
+
+def engine_sizes(
+    engine: RolloutConfig | JudgeConfig, facts: ModelFacts, dtype: str, max_context: int
+) -> tuple[Sizes, float]:
+    """Bytes of weights on one rank of an engine, and of everything that it cannot start without but its weights: the
+    workspace of a step, and keys and values of one full context.
+    """
+    width = 4 if dtype == "float32" else 2
+    weights = facts.parameters * width / engine.tensor_parallel
+    logits = 2 * 4 * (PROMPT_ROWS + engine.max_sequences) * facts.vocab
+    workspace = GRAPHS + BATCHED_TOKENS * facts.hidden * 16 * width + logits
+    context = max_context * facts.kv_bytes(width) / engine.tensor_parallel
+    return {"weights": weights}, workspace + context
+
+
+def smaller(learner: LearnerConfig) -> list[str]:
+    """Settings that would make a learner's rank smaller, the cheapest first."""
+    found = [f"learner.ranks={2 * learner.ranks}"] if learner.gpus > 0.5 else ["learner.gpus=1 learner.ranks=2"]
+    if not learner.gradient_checkpointing:
+        found.append("learner.gradient_checkpointing=true")
+    if learner.zero_stage < 3 and learner.ranks > 1:
+        found.append("learner.zero_stage=3")
+    if learner.offload is Offload.none:
+        found.append("learner.offload=cpu")
+    return [*found, f"learner.micro_batch_tokens={learner.micro_batch_tokens // 2}"]

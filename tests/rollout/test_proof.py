@@ -1,0 +1,206 @@
+"""Over 100 seeds in bf16: no healthy update is refused, and no tensor that stayed behind is missed.
+
+The engine is the same tiny model run another way: other batches, another attention, fused and packed digests. Its
+logits have the size of a trained model's, so that rounding is what it is there.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from raylign.actors.rollout.engine import Gap
+from raylign.actors.rollout.proof import Held, Proof
+from raylign.errors import EngineDeadError
+
+FUSED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}
+SEEDS = 100
+RATES = (1e-6, 1e-6, 1e-4)
+
+
+def digest(*tensors: torch.Tensor) -> str:
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+class Sides:
+    """A learner's weights with fp32 masters, and what the engine holds of them."""
+
+    def __init__(self, model: Any, seed: int) -> None:
+        self.learner = copy.deepcopy(model)
+        draw = torch.Generator().manual_seed(seed)
+        for name, weight in self.learner.named_parameters():
+            if "norm" not in name:
+                weight.data = torch.randn(weight.shape, generator=draw).mul_(weight.shape[-1] ** -0.5).bfloat16()
+        self.draw, ids = draw, torch.randint(6, 200, (8, 17), generator=draw)
+        self.masters = {name: weight.detach().float() for name, weight in self.learner.named_parameters()}
+        self.write()
+        with torch.no_grad():  # top logits of some 20 that leave a choice: bf16 rounds them by 0.06
+            hidden = self.learner.model(ids).last_hidden_state.float().mean((0, 1))
+            head = self.masters["lm_head.weight"]
+            head *= 3 / self.learner(ids).logits.float().max(-1).values.mean()
+            head += 17 * hidden / hidden.square().sum()
+        self.write()
+        self.engine, self.ids = copy.deepcopy(self.learner), ids
+        self.engine.set_attn_implementation("eager")
+        with torch.no_grad():
+            for step in range(1, 17):
+                logits = self.learner(self.ids).logits[:, step - 1].float()
+                self.ids[:, step] = torch.multinomial(logits.softmax(-1), 1, generator=draw)[:, 0]
+
+    def step(self, rate: float) -> None:
+        """Adam's first steps: every weight moves by the rate, in some direction."""
+        for master in self.masters.values():
+            master += rate * torch.randn(master.shape, generator=self.draw).sign()
+        self.write()
+
+    def write(self) -> None:
+        for name, weight in self.learner.named_parameters():
+            weight.data = self.masters[name].bfloat16()
+
+    def sync(self, stale: str = "") -> None:
+        """The engine takes all weights but those whose names hold `stale`."""
+        for (name, target), source in zip(self.engine.named_parameters(), self.learner.parameters(), strict=True):
+            if not stale or stale not in name:
+                target.data = source.data.clone()
+
+    def published(self) -> dict[str, str]:
+        return {name: digest(weight) for name, weight in self.learner.named_parameters()}
+
+    def layout(self) -> list[tuple[str, str, tuple[int, ...], int]]:
+        return [(name, "bfloat16", tuple(w.shape), 0) for name, w in self.learner.named_parameters()]
+
+    def held(self) -> Held:
+        digests, weights = {}, dict(self.engine.named_parameters())
+        for name in weights:
+            whole = next((whole for whole, parts in FUSED.items() if f".{parts[0]}." in name), None)
+            if whole:
+                parts = [weights[name.replace(FUSED[whole][0], part)] for part in FUSED[whole]]
+                digests[name.replace(FUSED[whole][0], whole).removesuffix(".weight") + ".packed"] = digest(*parts)
+            elif not any(f".{part}." in name for parts in FUSED.values() for part in parts):
+                digests["lm_head.packed" if name.startswith("lm_head") else name] = digest(weights[name])
+        return Held(digests=digests, dtypes=dict.fromkeys(digests, "bfloat16"), fused=FUSED)
+
+    def gap(self) -> Gap:
+        """Learner: all rows in one batch. Engine: a few at a time, with another attention."""
+        with torch.no_grad():
+            learner = self.learner(self.ids).logits
+            engine = torch.cat([self.engine(rows).logits for rows in self.ids.split(3)])
+        pair = [
+            side[:, :-1].float().log_softmax(-1).gather(-1, self.ids[:, 1:, None])[..., 0].numpy()
+            for side in (engine, learner)
+        ]
+        return Gap.between(*pair)
+
+    def prove(self, proof: Proof, version: int) -> float:
+        proof.bytes(version, self.layout(), self.published(), self.held())
+        return proof.meaning(version, self.gap()).mean
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    from raylign.config.schema import TinyModel
+    from raylign.models.tiny import build_tiny_model
+
+    shape = TinyModel(
+        hidden_size=64, layers=2, heads=2, kv_heads=1, head_dim=32, intermediate_size=128, tie_embeddings=False
+    )
+    path = build_tiny_model(shape, tmp_path_factory.mktemp("bf16"))
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).eval()
+
+
+def test_healthy_updates_are_never_refused_and_stale_tensors_always(model: Any) -> None:
+    """Steps of 1e-6 among them, which move a head by less than rounding."""
+    places = ("lm_head", "embed_tokens", "layers.1.self_attn", "layers.0.mlp.down_proj")
+    stale, gaps = 0, []
+    for seed in range(SEEDS):
+        sides, proof = Sides(model, seed), Proof("bfloat16", 0.05)
+        gaps.append(sides.prove(proof, 0))
+        for version, rate in enumerate(RATES, 1):
+            sides.step(rate)
+            sides.sync(stale=places[(seed + version) % len(places)])
+            with pytest.raises(EngineDeadError, match="did not change with"):
+                sides.prove(copy.deepcopy(proof), version)
+            stale += 1
+            sides.sync()
+            gaps.append(sides.prove(proof, version))
+    assert stale == SEEDS * len(RATES)
+    assert np.median(gaps) > 3e-3, "rounding is not what it is in a trained model"
+    print(f"gaps: median {np.median(gaps):.4f}, largest {np.max(gaps):.4f}")
+
+
+def test_a_tensor_that_holds_something_else_is_found_by_meaning(model: Any) -> None:
+    for seed in range(20):
+        sides, proof = Sides(model, seed), Proof("bfloat16", 0.05)
+        sides.prove(proof, 0)
+        sides.step(1e-6)
+        sides.sync()
+        sides.engine.lm_head.weight.data = sides.engine.lm_head.weight.data.roll(1, 0)
+        with pytest.raises(EngineDeadError, match="nat on average"):
+            sides.prove(proof, 1)
+
+
+def check(published: list[dict[str, str]], held: list[dict[str, str]], dtype: str = "float32") -> None:
+    proof = Proof("float32", 1e-4)
+    for version, (sent, kept) in enumerate(zip(published, held, strict=True)):
+        layout = [(name, dtype, (1,), 0) for name in sent]
+        proof.bytes(version, layout, sent, Held(digests=kept, dtypes=dict.fromkeys(kept, "float32"), fused=FUSED))
+
+
+@pytest.mark.parametrize(
+    ("source", "engine"),
+    [
+        ("model.layers.3.self_attn.k_proj.weight", "model.layers.3.self_attn.qkv_proj.packed"),
+        ("model.layers.3.mlp.experts.7.up_proj.weight", "model.layers.3.mlp.experts.w13_weight"),
+        ("model.layers.3.mlp.experts.gate_up_proj", "model.layers.3.mlp.experts.routed_experts.w13_weight"),
+        ("model.layers.3.mlp.experts.7.down_proj.weight", "model.layers.3.mlp.experts.w2_weight"),
+        ("model.embed_tokens.weight", "lm_head.packed"),
+        ("model.language_model.norm.weight", "language_model.model.norm.weight"),
+    ],
+)
+def test_each_engine_tensor_is_held_to_its_sources(source: str, engine: str) -> None:
+    other = {
+        "model.layers.3.self_attn.q_proj.weight": "q",
+        "model.layers.3.self_attn.v_proj.weight": "v",
+        "model.layers.1.self_attn.k_proj.weight": "x",
+    }
+    check([{**other, source: "1"}, {**other, source: "2"}], [{engine: "a"}, {engine: "b"}])
+    with pytest.raises(EngineDeadError, match="did not change with"):
+        check([{**other, source: "1"}, {**other, source: "2"}], [{engine: "a"}, {engine: "a"}])
+    with pytest.raises(EngineDeadError, match="was published for it did not"):
+        check([{**other, source: "1"}, {**other, source: "1"}], [{engine: "a"}, {engine: "b"}])
+
+
+def test_what_cannot_be_told_is_not_held_against_an_engine() -> None:
+    """An unknown name, and a source that is cast on its way: a change may not show. Without any it may not change."""
+    check([{"a.b": "1"}, {"a.b": "2"}], [{"unknown.name": "x"}, {"unknown.name": "x"}])
+    check([{"m.norm.weight": "1"}, {"m.norm.weight": "2"}], [{"m.norm.weight": "x"}] * 2, dtype="bfloat16")
+    with pytest.raises(EngineDeadError):
+        check([{"a.b": "1"}, {"a.b": "1"}], [{"unknown.name": "x"}, {"unknown.name": "y"}])
+
+
+def test_a_shard_alone_may_stay() -> None:
+    ranks = [{"digests": {"x": "a"}, "dtypes": {"x": "float32"}, "fused": {}} for _ in range(2)]
+    before = Held.merge(ranks)  # type: ignore[arg-type]
+    ranks[1]["digests"] = {"x": "b"}
+    assert Held.merge(ranks).digests["x"] != before.digests["x"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("dtype", "ceiling"), [("float32", 1e-4), ("bfloat16", 0.05)])
+def test_the_floor_is_the_first_gap_and_has_a_ceiling(dtype: str, ceiling: float) -> None:
+    proof = Proof(dtype, ceiling)
+    with pytest.raises(EngineDeadError, match="fp32_head"):
+        proof.meaning(0, Gap(mean=ceiling * 1.01, max=1.0))
+    proof.meaning(0, Gap(mean=ceiling * 0.5, max=1.0))
+    proof.meaning(1, Gap(mean=ceiling * 1.4, max=1.0))
+    with pytest.raises(EngineDeadError, match="version 2 are not live"):
+        proof.meaning(2, Gap(mean=ceiling * 1.6, max=1.0))
