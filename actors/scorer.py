@@ -7,6 +7,7 @@ the forward pass with the learner.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -62,7 +63,7 @@ class ScorerWorker:
         self._model = load_model(spec).requires_grad_(False).eval().to(self._device)
         self._share = spec.learner.share_prompts
         if note := settle(self._model, share_prompts=self._share).note:
-            print(note, flush=True)
+            logging.getLogger(__name__).warning(note)
         self._share = self._share and self._model.layout is RowLayout.PACKED
         self._spec = spec
         return os.getpid()

@@ -49,6 +49,7 @@ class Rule:
     scale: float
     window: int | None  # keys that a query may look back on, its own included; None: all
     softcap: float | None = None  # scores become cap * tanh(score / cap)
+    sinks: Tensor | None = None  # [H] a score per head that takes its share of the softmax and has no value
 
 
 class SegmentTable:
@@ -124,12 +125,15 @@ def segment_attention(
     if options.get("position_bias") is not None or options.get("is_causal") is False:
         raise ValueError(f"the attention of {type(module).__name__} is not causal or has a bias of its own")
     rule = Rule(
-        query.shape[-1] ** -0.5 if scale is None else scale, options.get("sliding_window"), options.get("softcap")
+        query.shape[-1] ** -0.5 if scale is None else scale,
+        options.get("sliding_window"),
+        options.get("softcap"),
+        options.get("s_aux"),
     )
-    sinks, width = options.get("s_aux"), value.shape[-1]
+    width = value.shape[-1]
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))  # [M, H, D]
-    if sinks is not None or rule.softcap is not None:
-        return formula_segments(q, k, v, table, rule, sinks)[None], None
+    if rule.sinks is not None or rule.softcap is not None:
+        return formula_segments(q, k, v, table, rule)[None], None
     if width != query.shape[-1]:
         q, k, v = _same_width(q, k, v)
     if q.device.type == "cpu":
@@ -141,11 +145,8 @@ def segment_attention(
     return out[None, ..., :width], None
 
 
-def formula_segments(q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, rule: Rule, sinks: Tensor | None) -> Tensor:
-    """[M, H, Dv] by the formula, with everything that a rule may ask for. Any device and dtype.
-
-    sinks: [H] a score per head that takes its share of the softmax and has no value.
-    """
+def formula_segments(q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, rule: Rule) -> Tensor:
+    """[M, H, Dv] by the formula, with everything that a rule may ask for. Any device and dtype."""
     parts = []
     repeat = q.shape[1] // k.shape[1]
     for start, length, prefix_start, prefix in table.rows:
@@ -156,8 +157,8 @@ def formula_segments(q: Tensor, k: Tensor, v: Tensor, table: SegmentTable, rule:
         if rule.softcap is not None:
             scores = torch.tanh(scores / rule.softcap) * rule.softcap
         scores = scores + table.bias(scores, length, prefix, rule.window)
-        if sinks is not None:
-            column = sinks.float()[:, None, None].expand(-1, length, 1)
+        if rule.sinks is not None:
+            column = rule.sinks.float()[:, None, None].expand(-1, length, 1)
             scores = torch.cat([scores, column], -1)
         shares = torch.softmax(scores, -1)[..., : prefix + length].to(v.dtype)
         parts.append((shares @ values).transpose(0, 1))

@@ -50,7 +50,7 @@ Agree = Callable[[float], float]  # the largest of a number over all ranks
 class Exactness:
     """What the check measured. `packed` and `rows` say why that layout is not right; empty: it is, or was not tried.
 
-    Example: ``Exactness(model="BambaForCausalLM", layout=RowLayout.ROWS, gap=2e-7, limit=1e-4, packed="rows behind ...")``
+    Example: ``Exactness(model="BambaForCausalLM", layout=RowLayout.ROWS, gap=2e-7, limit=1e-4, packed="rows ...")``
     """
 
     model: str

@@ -10,8 +10,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from raylign.actors.learner.layouts import text_backbone
 from raylign.actors.learner.logprobs import LogitRule, LogprobHead
 
-# Names under which families keep a factor, a divisor and a soft cap of their logits. One that is missing here, or that a
-# family ignores, is found by `exactness`.
+# Names under which families keep a factor, a divisor and a soft cap of their logits. One that is missing here, or that
+# a family ignores, is found by `exactness`.
 FACTORS = ("logit_scale", "lm_head_multiplier", "output_multiplier")
 DIVISORS = ("logits_scaling",)
 CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")

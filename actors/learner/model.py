@@ -6,6 +6,7 @@ that prompts never get logits.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from raylign.actors.learner.spec import ForwardKind
 from raylign.columns import Columns
 from raylign.packing import MicroBatch
 
+PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 VALUE_HEAD = "value_head.safetensors"  # beside the backbone in an exported critic
 VALUE_HEAD_PREFIX = "value_head"  # of its weights among those of a critic
 
@@ -60,8 +62,8 @@ class PackedModel(nn.Module):
     """What DeepSpeed trains: a Hugging Face model plus the way it is run.
 
     `hf` is the Hugging Face model (its names are the published ones); `value_head` exists for scalar_head only.
-    `layout` is how rows are computed; `exactness.settle` chooses it. hf never leaves evaluation mode (see `randomness`).
-    Weights outside the text tower are frozen.
+    `layout` is how rows are computed; `exactness.settle` chooses it. hf never leaves evaluation mode (see
+    `randomness`). Weights outside the text tower are frozen.
     """
 
     def __init__(self, hf: PreTrainedModel, kind: ForwardKind, logprob_chunk: int) -> None:
@@ -135,7 +137,7 @@ def export_model(model: PackedModel, weights: Mapping[str, Tensor], source: str,
 
     weights: whole tensors by their names in a checkpoint (`published.published_groups`), each with memory of its own;
     those of a value head begin with `VALUE_HEAD_PREFIX`. The tokenizer is copied from `source`; a folder without one
-    gives a folder without one.
+    gives a folder without one. So are the settings of what prepares images, sounds and videos.
     """
     prefix = f"{VALUE_HEAD_PREFIX}."
     backbone = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
@@ -145,6 +147,9 @@ def export_model(model: PackedModel, weights: Mapping[str, Tensor], source: str,
         save_file(head, Path(folder) / VALUE_HEAD)
     if (tokenizer := load_tokenizer(source)) is not None:
         tokenizer.save_pretrained(folder)
+    for name in PROCESSORS:
+        if (file := Path(source) / name).exists():
+            shutil.copy(file, Path(folder) / name)
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -75,7 +76,7 @@ class LearnerWorker:
             gc.collect()  # engine, model and hooks refer to each other in cycles
         self._engine = TrainingEngine(spec, self._rank, self._world, self._device)
         if note := self._engine.exactness.note:
-            print(note, flush=True)
+            logging.getLogger(__name__).warning(note)
         return {"seconds": time.perf_counter() - started, "parameters": float(self._engine.parameters)}
 
     @plain_errors

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.sides.families import FAMILIES, build
-from learner_cases import learner_config, make_batch
+from learner_cases import learner_config, make_batch, published
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 from raylign.actors.learner import exactness, layouts
@@ -18,8 +21,10 @@ from raylign.actors.learner.head import output_layers
 from raylign.actors.learner.layouts import RowLayout
 from raylign.actors.learner.loading import load_model
 from raylign.actors.learner.logprobs import LogitRule, LogprobHead
-from raylign.actors.learner.model import PackedModel, packed_inputs
+from raylign.actors.learner.model import PackedModel, export_model, packed_inputs
 from raylign.actors.learner.spec import LearnerSpec
+from raylign.config.schema import ModelConfig
+from raylign.models.facts import model_facts
 from raylign.packing import pack, with_equal_segments
 
 CPU = torch.device("cpu")
@@ -146,6 +151,49 @@ def test_weights_outside_the_text_tower_are_frozen(folder_of: FolderOf) -> None:
     frozen = {key for key, value in model.hf.named_parameters() if not value.requires_grad}
     assert frozen and all("vision" in key or "projector" in key for key in frozen)
     assert trained and not any("vision" in key for key in trained)
+
+
+def test_an_export_keeps_what_is_stored_but_not_trained(folder_of: FolderOf, tmp_path: Path) -> None:
+    model, source = load(folder_of("deepseek_v3")), folder_of("deepseek_v3")
+    export_model(model, published(model), str(source), str(tmp_path))
+    with safe_open(source / "model.safetensors", "pt") as old, safe_open(tmp_path / "model.safetensors", "pt") as new:
+        assert set(old.keys()) == set(new.keys())
+
+
+@pytest.mark.parametrize("name", ["mistral3", "qwen3_5"])
+def test_a_text_tower_is_exported_with_all_that_was_around_it(folder_of: FolderOf, tmp_path: Path, name: str) -> None:
+    model, source = load(folder_of(name)), folder_of(name)
+    export_model(model, published(model), str(source), str(tmp_path))
+    with safe_open(source / "model.safetensors", "pt") as old, safe_open(tmp_path / "model.safetensors", "pt") as new:
+        assert set(old.keys()) == set(new.keys())
+        assert all(torch.equal(old.get_tensor(key), new.get_tensor(key)) for key in old.keys())  # noqa: SIM118
+    assert model_facts(ModelConfig(path=str(tmp_path))).layers == model.hf.config.text_config.num_hidden_layers
+
+
+@pytest.mark.parametrize("name", ["bloom", "gpt2", "mpt", "qwen3_5", "falcon_h1", "gpt_neo"])
+def test_layers_count_under_every_family_s_names(folder_of: FolderOf, name: str) -> None:
+    facts, model = model_facts(ModelConfig(path=str(folder_of(name)))), load(folder_of(name)).hf
+    text = model.config.get_text_config()
+    assert (facts.layers, facts.hidden, facts.vocab) == (text.num_hidden_layers, text.hidden_size, text.vocab_size)
+    assert facts.layers > 0 and facts.parameters > 0
+
+
+def test_weights_that_are_stored_twice_count_once(folder_of: FolderOf, tmp_path: Path) -> None:
+    shutil.copytree(folder_of("llama"), tmp_path / "m")
+    once = model_facts(ModelConfig(path=str(tmp_path / "m"))).parameters
+    shutil.copy(tmp_path / "m" / "model.safetensors", tmp_path / "m" / "consolidated.safetensors")
+    assert model_facts(ModelConfig(path=str(tmp_path / "m"))).parameters == once
+    weights = {"weight_map": {"lm_head.weight": "a.safetensors"}, "metadata": {"total_size": 2 * once}}
+    (tmp_path / "m" / "model.safetensors").rename(tmp_path / "m" / "a.safetensors")
+    (tmp_path / "m" / "model.safetensors.index.json").write_text(json.dumps(weights))
+    assert model_facts(ModelConfig(path=str(tmp_path / "m"))).parameters == once
+
+
+def test_an_index_alone_says_how_large_a_model_is(folder_of: FolderOf, tmp_path: Path) -> None:
+    shutil.copy(folder_of("qwen3_moe") / "config.json", tmp_path)
+    index = {"weight_map": {"a": "a.safetensors"}, "metadata": {"total_size": 4_000_000}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert model_facts(ModelConfig(path=str(tmp_path))).parameters == 1_000_000  # its config says float32
 
 
 @pytest.mark.parametrize("rule", [LogitRule(0.3), LogitRule(1.0, 2.0), LogitRule(0.5, 2.0)])

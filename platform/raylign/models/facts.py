@@ -75,7 +75,7 @@ def _common_names(fields: Mapping[str, Any], text: Mapping[str, Any]) -> dict[st
         return dict(text)
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    kind = text.get("model_type") or fields.get("model_type")
+    kind = str(text.get("model_type") or fields.get("model_type"))
     known = dict(text)
     if kind in CONFIG_MAPPING:
         try:
@@ -135,24 +135,28 @@ def _tiny_facts(shape: TinyModel) -> ModelFacts:
 
 
 def _facts(name: str, fields: Mapping[str, Any], stored: int) -> ModelFacts:
-    layers = int(fields.get("num_hidden_layers", 0))
-    hidden = int(fields.get("hidden_size", 0))
-    heads = int(fields.get("num_attention_heads", 1))
-    kv_heads = int(fields.get("num_key_value_heads") or heads)
-    head_dim = int(fields.get("head_dim") or hidden // heads)
-    vocab = int(fields.get("vocab_size", 0))
+    layers, hidden, vocab = (_number(fields, name) for name in ("num_hidden_layers", "hidden_size", "vocab_size"))
+    heads = _number(fields, "num_attention_heads") or 1
+    kv_heads = _number(fields, "num_key_value_heads") or heads
+    head_dim = _number(fields, "head_dim") or hidden // heads
     attention = hidden * head_dim * 2 * (heads + kv_heads)
-    mlp = 3 * hidden * int(fields.get("intermediate_size", 4 * hidden))
+    mlp = 3 * hidden * (_number(fields, "intermediate_size") or 4 * hidden)
     embedding = vocab * hidden * (1 if fields.get("tie_word_embeddings") else 2)
     return ModelFacts(
         name=name,
         parameters=stored or embedding + layers * (attention + mlp + 2 * hidden + 2 * head_dim) + hidden,
-        context=int(fields.get("max_position_embeddings", 0)),
+        context=_number(fields, "max_position_embeddings"),
         layers=layers,
         hidden=hidden,
         vocab=vocab,
         kv_values=2 * kv_heads * head_dim,
     )
+
+
+def _number(fields: Mapping[str, Any], name: str) -> int:
+    """A count; the largest where layers differ, 0 where none is given."""
+    value = fields.get(name) or 0
+    return int(max(value, default=0) if isinstance(value, list) else value)
 
 
 def _stored_parameters(folder: Path, value_bytes: int) -> int | None:
