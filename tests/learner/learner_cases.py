@@ -133,3 +133,11 @@ def read_weights(update: Any) -> dict[str, np.ndarray]:
 
     buffer = ray.get(update.buffer)
     return {name: tensor.float().numpy().copy() for name, tensor in views(buffer, update.layout)}
+
+
+def published(model: Any) -> dict[str, Any]:
+    """The weights of a packed model's Hugging Face part by their names in a checkpoint."""
+    from raylign.actors.learner.published import published_groups
+
+    groups = published_groups(model.hf)
+    return {name: t for group in groups for (name, *_), t in zip(group.shapes, group.tensors(), strict=True)}

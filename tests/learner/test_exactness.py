@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.sides.families import FAMILIES, build
-from learner_cases import learner_config, make_batch
+from learner_cases import learner_config, make_batch, published
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
@@ -22,7 +22,6 @@ from raylign.actors.learner.layouts import RowLayout
 from raylign.actors.learner.loading import load_model
 from raylign.actors.learner.logprobs import LogitRule, LogprobHead
 from raylign.actors.learner.model import PackedModel, export_model, packed_inputs
-from raylign.actors.learner.published import published_groups
 from raylign.actors.learner.spec import LearnerSpec
 from raylign.config.schema import ModelConfig
 from raylign.models.facts import model_facts
@@ -156,29 +155,15 @@ def test_weights_outside_the_text_tower_are_frozen(folder_of: FolderOf) -> None:
 
 def test_an_export_keeps_what_is_stored_but_not_trained(folder_of: FolderOf, tmp_path: Path) -> None:
     model, source = load(folder_of("deepseek_v3")), folder_of("deepseek_v3")
-    groups = published_groups(model.hf)
-    weights = {
-        shape[0]: tensor for group in groups for shape, tensor in zip(group.shapes, group.tensors(), strict=True)
-    }
-    export_model(model, weights, str(source), str(tmp_path))
+    export_model(model, published(model), str(source), str(tmp_path))
     with safe_open(source / "model.safetensors", "pt") as old, safe_open(tmp_path / "model.safetensors", "pt") as new:
         assert set(old.keys()) == set(new.keys())
-
-
-def checkpoint_weights(model: PackedModel) -> dict[str, torch.Tensor]:
-    """All weights by the names of a checkpoint."""
-    groups = published_groups(model.hf)
-    return {shape[0]: value for group in groups for shape, value in zip(group.shapes, group.tensors(), strict=True)}
 
 
 @pytest.mark.parametrize("name", ["mistral3", "qwen3_5"])
 def test_a_text_tower_is_exported_with_all_that_was_around_it(folder_of: FolderOf, tmp_path: Path, name: str) -> None:
     model, source = load(folder_of(name)), folder_of(name)
-    groups = published_groups(model.hf)
-    weights = {
-        shape[0]: tensor for group in groups for shape, tensor in zip(group.shapes, group.tensors(), strict=True)
-    }
-    export_model(model, weights, str(source), str(tmp_path))
+    export_model(model, published(model), str(source), str(tmp_path))
     with safe_open(source / "model.safetensors", "pt") as old, safe_open(tmp_path / "model.safetensors", "pt") as new:
         assert set(old.keys()) == set(new.keys())
         assert all(torch.equal(old.get_tensor(key), new.get_tensor(key)) for key in old.keys())  # noqa: SIM118

@@ -5,23 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from learner_cases import learner_config, make_batch, reference_logprobs
+from learner_cases import learner_config, make_batch, published, reference_logprobs
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from raylign.actors.learner.loading import load_model
 from raylign.actors.learner.model import PackedModel, export_model, packed_inputs
 from raylign.actors.learner.passes import token_values
-from raylign.actors.learner.published import published_groups
 from raylign.actors.learner.spec import LearnerSpec
 from raylign.packing import pack
 
 CPU = torch.device("cpu")
-
-
-def published(model: PackedModel) -> dict[str, torch.Tensor]:
-    """The weights of the Hugging Face part by their names in a checkpoint."""
-    groups = published_groups(model.hf)
-    return {name: t for group in groups for (name, *_), t in zip(group.shapes, group.tensors(), strict=True)}
 
 
 def spec(folder: Path | str, **changes: object) -> LearnerSpec:
