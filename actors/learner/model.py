@@ -141,15 +141,9 @@ class PackedModel(nn.Module):
 def export_model(model: PackedModel, weights: Mapping[str, Tensor], source: str, folder: str) -> None:
     """Write a Hugging Face folder: safetensors, config, generation config, tokenizer, chat template.
 
-    <<<<<<< HEAD
-        weights: full tensors by the names of `PackedModel.state_dict` (with the ``hf.`` prefix), tied head once. The
-        tokenizer is copied from `source`; a folder without one gives a folder without one. So are the settings of what
-        prepares images, sounds and videos.
-    =======
-        weights: whole tensors by their names in a checkpoint (`published.published_groups`), each with memory of its own;
-        those of a value head begin with `VALUE_HEAD_PREFIX`. The tokenizer is copied from `source`; a folder without one
-        gives a folder without one. So are the settings of what prepares images, sounds and videos.
-    >>>>>>> names
+    weights: whole tensors by their names in a checkpoint (`published.published_groups`), each with memory of its own;
+    those of a value head begin with `VALUE_HEAD_PREFIX`. The tokenizer is copied from `source`; a folder without one
+    gives a folder without one. So are the settings of what prepares images, sounds and videos.
     """
     prefix = f"{VALUE_HEAD_PREFIX}."
     backbone = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
