@@ -37,9 +37,9 @@ class _Unpickler(pickle.Unpickler):
             return super().find_class(module, name)
         if module in RECORDS:
             kind = getattr(importlib.import_module(module), name, None)
-            if isinstance(kind, type) and kind.__module__ == module:
-                if dataclasses.is_dataclass(kind) or issubclass(kind, enum.Enum):
-                    return kind
+            data = isinstance(kind, type) and (dataclasses.is_dataclass(kind) or issubclass(kind, enum.Enum))
+            if data and getattr(kind, "__module__", "") == module:
+                return kind
         raise CheckpointError(
             f"a saved group holds a {module}.{name}, which is no plain data; fix: let rewards and environments put "
             "numbers, texts, lists, mappings and arrays into what they return"

@@ -210,7 +210,7 @@ def test_mistakes_in_the_configuration() -> None:
 def test_the_users_files_are_not_taken_for_the_standard_library(tmp_path: Path) -> None:
     """One of these names starts a sandbox when it is imported: that would never end."""
     again = "from raylign.actors.sandbox.local import *\nLocalSandbox().run(Program(code=''))\n"
-    for name in ("code", "test", "json", "queue", "turtle", "sitecustomize2"):
+    for name in ("code", "test", "json", "queue", "turtle", "winreg"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write('{name} ')\n{again}")
     run = (
         "from raylign.actors.sandbox.local import *; from raylign.actors.sandbox.settings import *; "
