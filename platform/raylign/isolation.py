@@ -23,7 +23,8 @@ SECCOMP_ALLOW = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)  # one instruction:
 PROBE_UID = 60000
 REQUIRED = ("containment", "landlock", "seccomp")  # what a sandbox asks for unless told otherwise
 FIXES = {
-    "containment": "run as root (the default in containers), or allow unprivileged user namespaces "
+    "containment": "run as root (docker run --user 0; raylign k8s render --sandbox), or allow unprivileged user "
+    "namespaces "
     "(sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)",
     "uid": "run as root with CAP_SETUID, CAP_SETGID and CAP_KILL (Docker's default set has them)",
     "landlock": "needs Linux 5.13 with landlock in /sys/kernel/security/lsm, and a container profile that lets the "

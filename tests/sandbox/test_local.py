@@ -210,7 +210,7 @@ def test_mistakes_in_the_configuration() -> None:
 def test_the_users_files_are_not_taken_for_the_standard_library(tmp_path: Path) -> None:
     """One of these names starts a sandbox when it is imported: that would never end."""
     again = "from raylign.actors.sandbox.local import *\nLocalSandbox().run(Program(code=''))\n"
-    for name in ("code", "test", "json", "queue", "turtle", "sitecustomize2"):
+    for name in ("code", "test", "json", "queue", "turtle", "winreg", "fractions", "decimal"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write('{name} ')\n{again}")
     run = (
         "from raylign.actors.sandbox.local import *; from raylign.actors.sandbox.settings import *; "
@@ -218,7 +218,7 @@ def test_the_users_files_are_not_taken_for_the_standard_library(tmp_path: Path) 
         "print([LocalSandbox(SandboxConfig(namespaces=n)).run(p).stdout for n in Namespaces])"
     )
     starter = f"import sys; sys.path[:0] = {[entry for entry in sys.path if entry]!r}; "
-    starter += f"import json, queue, subprocess; sys.path.insert(0, {str(tmp_path)!r}); "
+    starter += f"import json, raylign.actors.sandbox.local; sys.path.insert(0, {str(tmp_path)!r}); "
     done = subprocess.run(
         [sys.executable, "-P", "-c", starter + run],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,

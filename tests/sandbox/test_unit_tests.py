@@ -110,10 +110,11 @@ def test_verdicts(reward: UnitTests, prompt: Prompt) -> None:
 
 
 def test_the_deadline_is_the_programs_own_time(prompt: Prompt) -> None:
-    """A right program that needs 0.6 s passes beside hogs whose share leaves it no such time on the wall; one that
-    computes or sleeps too long is wrong, alone and beside them."""
-    reward = UnitTests(UnitTests.Config(sandbox=SandboxConfig(limits=Limits(timeout_s=1.5))))
-    right = "import time\nwhile time.process_time() < 0.6: pass\ndef swap(p): return p[1], p[0]"
+    """A right program that needs 0.4 s passes beside hogs whose share leaves it no such time on the wall; one that
+    computes or sleeps too long is wrong.
+    """
+    reward = UnitTests(UnitTests.Config(sandbox=SandboxConfig(limits=Limits(timeout_s=0.8))))
+    right = "import time\nwhile time.process_time() < 0.4: pass\ndef swap(p): return p[1], p[0]"
     wrong = ("while True: pass", "import time\ntime.sleep(99)", "import os\nos.nice(19)\nwhile True: pass")
     reward.reference(prompt)
     hog = [sys.executable, "-S", "-c", "while True: pass"]
