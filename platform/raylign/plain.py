@@ -38,11 +38,7 @@ class _Unpickler(pickle.Unpickler):
         if module in RECORDS:
             kind = getattr(importlib.import_module(module), name, None)
             data = isinstance(kind, type) and (dataclasses.is_dataclass(kind) or issubclass(kind, enum.Enum))
-<<<<<<< HEAD
             if data and kind.__module__ == module:
-=======
-            if data and getattr(kind, "__module__", "") == module:
->>>>>>> sandbox
                 return kind
         raise CheckpointError(
             f"a saved group holds a {module}.{name}, which is no plain data; fix: let rewards and environments put "
