@@ -1,9 +1,14 @@
-"""Rows as verl's, TRL's and OpenAI's logs have them, after reading: one for each thing that a conversation can say."""
+"""Rows as verl's, TRL's and OpenAI's logs have them: one for each thing that a conversation can say."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 WEATHER = {
     "type": "function",
@@ -41,6 +46,43 @@ class Case:
     next: list[dict[str, Any]] = field(default_factory=lambda: [user("And then?")])
     tools: tuple[dict[str, Any], ...] = ()
     without: tuple[str, ...] = ()
+
+
+def write(case: Case, folder: Path, pair: bool) -> Path:
+    """A file with the case's row, or its pair, as the system that the case's name begins with would write it.
+
+    verl: parquet, in which every struct of a column has all keys. trl: a prompt and a completion, tools as JSON text.
+    openai: a log, with null contents beside calls, arguments as JSON text, contents of users as parts.
+    """
+    style = case.name.partition(":")[0]
+    form = _as_logged if style == "openai" else dict
+    messages, answer = [form(message) for message in case.messages], form(case.answer)
+    tools: Any = list(case.tools) or None
+    row: dict[str, Any] = {"messages": [*messages, answer], "tools": tools}
+    if pair:
+        row = {"prompt": messages, "chosen": [answer], "rejected": [said("no")], "tools": tools}
+    elif style == "trl":
+        row = {"prompt": messages, "completion": [answer], "tools": json.dumps(tools) if tools else None}
+    if style == "verl":
+        path = folder / "a.parquet"
+        pq.write_table(pa.Table.from_pylist([row]), path)
+        return path
+    path = folder / "a.jsonl"
+    path.write_text(json.dumps(row))
+    return path
+
+
+def _as_logged(message: dict[str, Any]) -> dict[str, Any]:
+    logged = {**message, "refusal": None}
+    if message["role"] == "user":
+        logged["content"] = [{"type": "text", "text": message["content"]}]
+    if calls := message.get("tool_calls"):
+        logged["content"] = message["content"] or None
+        logged["tool_calls"] = [
+            {**one, "function": {**one["function"], "arguments": json.dumps(one["function"]["arguments"])}}
+            for one in calls
+        ]
+    return logged
 
 
 SYSTEM = {"role": "system", "content": "Be short."}

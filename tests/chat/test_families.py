@@ -1,23 +1,21 @@
-"""Rows under the templates of six families: the template's own part is ``apply_chat_template``'s to the token."""
+"""Files under the templates of six families: the template's own part is ``apply_chat_template``'s to the token."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from chat_cases import CASES, Case
+from chat_cases import CASES, Case, write
 from chat_families import BY_NAME, FAMILIES, Family
 
 from raylign.actors.rollout.chat import Chat
 from raylign.chat.template import ChatTemplate
 from raylign.config.schema import DataConfig
-from raylign.data import pairs, prompts
-from raylign.data.pairs import PairText, Truncation, load_pairs
+from raylign.data.pairs import Truncation, load_pairs
 from raylign.data.prompts import load_prompts
-from raylign.data.readers import Row
 from raylign.errors import DataError, RequestError
 from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.records import Prompt
@@ -35,30 +33,10 @@ def ids_of(tokenizer: Any, messages: list[Any], tools: Any, **options: Any) -> l
     return list(given["input_ids"])
 
 
-class Rows:
-    """A generator of the case's row, or of its pair."""
-
-    def __init__(self, case: Case) -> None:
-        self.case = case
-
-    def rows(self, size: int, seed: int) -> Iterator[Row]:
-        case = self.case
-        yield Row(messages=tuple(case.messages), target=case.answer, tools=case.tools, place="a.jsonl:1")  # type: ignore[arg-type]
-
-    def pairs(self, size: int, seed: int) -> Iterator[PairText]:
-        case = self.case
-        worse = {"role": "assistant", "content": "no"}
-        yield PairText(
-            messages=tuple(case.messages), chosen=case.answer, rejected=worse, tools=case.tools, place="a.jsonl:1"
-        )
-
-
 @pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def of(case: Case) -> DataConfig:
-        for module in (prompts, pairs):
-            monkeypatch.setattr(module, "build", lambda *_, **__: Rows(case))
-        return DataConfig(generator={"_target_": "here"}, size=1, holdout=0, max_prompt_tokens=4000)
+def load(tmp_path: Path) -> Any:
+    def of(case: Case, pair: bool = False) -> DataConfig:
+        return DataConfig(path=str(write(case, tmp_path, pair)), holdout=0, max_prompt_tokens=4000)
 
     return of
 
@@ -123,7 +101,7 @@ def test_sft_learns_what_the_template_gives(family: Family, case: Case, tokenize
 @everywhere
 def test_pairs_learn_what_the_template_gives(family: Family, case: Case, tokenizers: Any, load: Any) -> None:
     tokenizer = tokenizers[family.name]
-    (pair,) = load_pairs(load(case), tokenizer, 4000, Truncation.drop, 1).train
+    (pair,) = load_pairs(load(case, pair=True), tokenizer, 4000, Truncation.drop, 1).train
     (row,) = demonstrations([prompt_of(load, case, tokenizer)], tokenizer)
     assert [*pair.prompt.token_ids, *pair.chosen] == row.token_ids.tolist()
     ends = {tokenizer.convert_tokens_to_ids(token) for token in family.ends}
@@ -184,7 +162,7 @@ def test_an_episode_of_texts_never_repeats_and_never_misses_the_end(
 def test_what_a_template_cannot_say_is_refused_with_its_place(
     family: Family, case: Case, tokenizers: Any, load: Any
 ) -> None:
-    with pytest.raises(DataError, match=r"^a\.jsonl:1: .*(does not render|refuses)") as seen:
+    with pytest.raises(DataError, match=r"a\.(jsonl:1|parquet:row 1): .*(does not render|refuses)") as seen:
         demonstrations([prompt_of(load, case, tokenizers[family.name])], tokenizers[family.name])
     assert "\n" not in str(seen.value)
 
@@ -208,7 +186,7 @@ def test_template_arguments_reach_prompts_and_answers(tokenizers: Any, load: Any
     )
     assert tokenizer.decode(prompt.token_ids).endswith("<think>\n\n</think>\n\n")
     (row,) = demonstrations([prompt], template)
-    (pair,) = load_pairs(load(case), template, 4000, Truncation.drop, 1).train
+    (pair,) = load_pairs(load(case, pair=True), template, 4000, Truncation.drop, 1).train
     assert tokenizer.decode(row.token_ids[row.loss_mask]) == tokenizer.decode(pair.chosen) == "4<|im_end|>"
 
 
@@ -238,7 +216,7 @@ def test_a_prompt_that_opens_a_thought_wants_answers_that_go_on_with_it(tokenize
 def test_a_prompt_that_ends_with_a_call_is_refused(tokenizers: Any, load: Any) -> None:
     case = next(case for case in CASES if case.answer.get("tool_calls"))
     asked = Case("", [*case.messages, case.answer], case.answer, tools=case.tools)
-    with pytest.raises(DataError, match=r"^a\.jsonl:1: .*a call that no tool has answered"):
+    with pytest.raises(DataError, match=r"a\.jsonl:1: .*a call that no tool has answered"):
         prompt_of(load, asked, tokenizers["qwen3"])
 
 
