@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import time
 from pathlib import Path
@@ -84,9 +85,13 @@ def folder_of(name: str, at: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def folders(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("shapes")
-    return {name: folder_of(name, root / name) for name in SHAPES}
+    made = {name: folder_of(name, root / name) for name in SHAPES}
+    for folder in made.values():
+        for file in tiny_model.glob("tokenizer*"):
+            shutil.copy(file, folder)
+    return made
 
 
 def plan_of(path: Path, scale: str, *overrides: str) -> Plan:

@@ -47,7 +47,7 @@ class Context:
     """The starts of a run, and nothing behind them."""
 
     def __init__(self, cfg: Any, device: Device, shared: bool) -> None:
-        self.cfg, self.shared, self.tokenizer = cfg, shared, None
+        self.cfg, self.shared, self.tokenizer, self.template = cfg, shared, None, None
         for name in ("rollouts", "rewards", "learner", "critic", "scorers"):
             setattr(self, name, device.start(name))
         self.prompts = type("Prompts", (), {"train": [object()]})()

@@ -319,9 +319,8 @@ class RolloutPool(Protocol):
 class WeightUpdate:
     """One version of the policy on its way to the rollout engines.
 
-    `buffer` is an object-store reference to one flat uint8 array; `layout` lists name, dtype, shape, byte offset.
-    `digests`: SHA-256 of each tensor's bytes, by its name in the layout. `probe_ids` [R, L] / `probe_logprobs`
-    [R, L - 1]: rows and the learner's log-probs of all but their first tokens under these weights.
+    `buffer`: object-store reference to a flat uint8 array; `layout`: name, dtype, shape, offset; `digests`: SHA-256 of
+    each tensor, by name; `probe_ids` [R, L], `probe_logprobs` [R, L - 1]: rows, and the learner's of their later ids.
     """
 
     version: int

@@ -15,7 +15,7 @@ def test_an_fp32_head_rounds_no_logit_and_learns() -> None:
     exact = (hidden.double() @ linear.weight.double().T).log_softmax(-1)[torch.arange(9), targets]
     errors = []
     for fp32 in (False, True):
-        logprob, _ = LogprobHead(linear, 4, fp32)(hidden, targets, 1.0, False)
+        logprob, _ = LogprobHead(linear, 4, fp32=fp32)(hidden, targets, 1.0, False)
         errors.append(float((logprob - exact).abs().max()))
     assert errors[1] < 1e-4 < 1e-3 < errors[0]
     logprob.sum().backward()
