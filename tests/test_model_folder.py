@@ -93,6 +93,19 @@ def no_head(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors")
 
 
+def renamed(folder: Path, prefix: str, suffix: str = "") -> None:
+    tensors = load_file(folder / "model.safetensors")
+    save_file({f"{prefix}{name}{suffix}": tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
+
+
+def wrapped(folder: Path) -> None:
+    renamed(folder, "_orig_mod.")
+
+
+def adapter(folder: Path) -> None:
+    renamed(folder, "base_model.model.", ".lora_A.weight")
+
+
 FAULTS = [
     (lacking_shard, "lacks 1 of the 2 files"),
     (lost_tensor, "does not hold it"),
@@ -107,6 +120,10 @@ FAULTS = [
     (set_config(num_hidden_layers=1), "have 2"),
     (small_embedding, "its embedding 100 rows"),
     (no_head, "no lm_head"),
+    (wrapped, "wrapped model"),
+    (adapter, "LoRA adapter"),
+    (lambda folder: save_file({}, folder / "model.safetensors"), "no tensor"),
+    (lambda folder: (folder / "config.json").write_text("[]"), "no object"),
 ]
 
 

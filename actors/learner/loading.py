@@ -19,15 +19,18 @@ def load_model(spec: LearnerSpec) -> PackedModel:
 
     A critic starts from the backbone of whatever the folder holds, with the value head of an exported critic if there
     is one. A model that also sees or hears is loaded whole, so that it can be exported whole: its text tower is trained
-    and run, the rest is frozen. Raises ValueError when the model has no linear output layer.
+    and run, the rest is frozen. Raises ValueError when the model has no linear output layer,
+    and when the folder lacks a tensor of it.
     """
     kind, dtype, path = ForwardKind(spec.kind), getattr(torch, spec.dtype), spec.model_path
     config = AutoConfig.from_pretrained(path, trust_remote_code=spec.trust_remote_code)
     if getattr(config, "rescale_every", 0):
         config.rescale_every = 0  # RWKV would halve its weights in place in evaluation mode, against overflow in fp16
-    hf = _loader(kind, config).from_pretrained(
-        path, config=config, dtype=dtype, trust_remote_code=spec.trust_remote_code
+    hf, info = _loader(kind, config).from_pretrained(
+        path, config=config, dtype=dtype, trust_remote_code=spec.trust_remote_code, output_loading_info=True
     )
+    if lacking := sorted(info["missing_keys"]):  # transformers would go on with random numbers there
+        raise ValueError(f"{path}: its weights lack {len(lacking)} tensors of the model, e.g. {lacking[0]}")
     model = PackedModel(hf, kind, spec.learner.logprob_chunk, spec.learner.fp32_head)
     if spec.learner.gradient_checkpointing:
         checkpoint_layers(hf)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from learner_cases import learner_config, make_batch, published, reference_logprobs
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from raylign.actors.learner.loading import load_model
@@ -90,6 +92,17 @@ def test_a_bad_spec_is_refused(tiny_model: Path) -> None:
         spec(tiny_model, dtype="float16")
     with pytest.raises(ValueError, match="flow"):
         spec(tiny_model, kind="flow")
+
+
+def test_weights_that_lack_a_tensor_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """transformers would fill it with random numbers and say nothing to who calls it."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in sorted(tensors) if name.endswith("mlp.up_proj.weight"))
+    tensors.pop(name)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"lack 1 tensors of the model, e.g. {name}"):
+        load_model(spec(folder))
 
 
 def test_export_writes_a_folder_that_transformers_loads(tiny_model: Path, tmp_path: Path) -> None:

@@ -55,7 +55,10 @@ def model_facts(config: ModelConfig) -> ModelFacts:
         raise ValueError("holds no config.json, so it is no Hugging Face model folder") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as cause:
         raise ValueError(f"its config.json cannot be read ({cause})") from cause
+    if not isinstance(fields, dict):
+        raise ValueError("its config.json is no object")
     names = fields.get("architectures") or []
+    names = [names] if isinstance(names, str) else names
     if not any(name.endswith(CAUSAL) for name in names):
         raise ValueError(f"is no causal language model (architectures: {', '.join(names) or 'none given'})")
     text = fields.get("text_config") or fields

@@ -15,6 +15,7 @@ INDEX = "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+WRAPPERS = ("_orig_mod.", "module.", "_fsdp_wrapped_module.")  # torch.compile, DDP, FSDP
 HEADER = 100 * 2**20  # bytes; the format's own limit
 
 
@@ -28,11 +29,15 @@ def folder_fault(folder: Path) -> str:
 def _fault(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
     """`stamps`: size and time of every file: a folder that did not change needs no second look."""
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = _json(folder / "config.json")
         text = config.get("text_config") or config
         shapes = stored_shapes(folder)
         size = _tokenizer_size(folder, config)
-        faults = (*_shape_faults(text, shapes), *_tokenizer_faults(size, text, shapes))
+        faults = (
+            *_name_faults(shapes, "snapshots" in folder.parts),
+            *_shape_faults(text, shapes),
+            *_tokenizer_faults(size, text, shapes),
+        )
     except ValueError as cause:
         return str(cause)
     return next(iter(faults), "")
@@ -84,6 +89,17 @@ def _header(file: Path) -> dict[str, tuple[int, ...]]:
     if size != end:
         raise ValueError(f"{file.name} is {'cut off' if size < end else 'damaged'}: {size} bytes of {end}")
     return shapes
+
+
+def _name_faults(shapes: Mapping[str, tuple[int, ...]], partial: bool) -> Iterator[str]:
+    """Weights that are no model's own, by the names of their tensors. partial: a Hub id's small files are enough."""
+    if not shapes and not partial:
+        yield "holds no tensor in its safetensors"
+    if any(".lora_" in name for name in shapes):
+        yield "holds a LoRA adapter; merge it into its model first (peft: merge_and_unload)"
+    for wrapper in WRAPPERS:
+        if shapes and all(name.startswith(wrapper) for name in shapes):
+            yield f"was saved from a wrapped model: all its tensors begin with {wrapper!r}; save the model inside"
 
 
 def _shape_faults(fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
