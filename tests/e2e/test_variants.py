@@ -16,8 +16,8 @@ from raylign.recipes.stages.rl import Rl
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 VARIANTS = ("grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "ppo", "gspo", "cispo")
-STEPS = 16
-GAIN = 0.2  # of the sampled reward, from about .2; 12 steps at a third of the rate gain .07 to .14
+STEPS = 18
+GAIN = 0.2  # of the sampled reward, from about .23; 12 steps at a third of the rate gain .07 to .14
 OVERRIDES = [
     "recipe=grpo",
     "scale=tiny",
@@ -66,5 +66,5 @@ def test_every_variant_improves(tmp_path: Path) -> None:
     cfg, resolved = compose([*OVERRIDES, *roomy, *places(tmp_path / "run")])
     with open_run(cfg, resolved) as context:
         found = asyncio.run(train_all(context))
-    measured = {name: f"{before:.2f} -> {after:.2f}" for name, (before, after) in found.items()}
-    assert all(after >= before + GAIN for before, after in found.values()), measured
+    short = [f"{name} {before:.3f} -> {after:.3f}" for name, (before, after) in found.items() if after < before + GAIN]
+    assert not short, ", ".join(short)
