@@ -1,4 +1,4 @@
-r"""The form in which a prompt asks for the answer: ``\boxed{}``, ``<answer>`` tags, ``Answer: N``, ``#### N``."""
+r"""Where a prompt asks for the answer: ``\boxed{}``, ``<answer>`` tags, ``Answer: N``, ``#### N``, words."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Form(Enum):
     tag = "<answer>...</answer>"
     line = "Answer: ..."
     mark = "#### ..."
+    said = "The answer is ..."
 
 
 LINE = re.compile(r"(?:final\s{1,3})?answer\s{0,3}\**\s{0,3}:", re.IGNORECASE)
@@ -30,14 +31,24 @@ ASKS_MARK = re.compile(
 )
 
 
+ASKS_SAID = re.compile(
+    r"\b(?:form|format|line|end|ends|ending|finish|conclude|write|put|give|respond|state|output|with|as|use|say|saying)\b"
+    r"[^\n]{0,60}?[\"'`*\u201c]\s*(?:so |therefore,? )?the\s+(?:final\s+)?answer\s+is\b",
+    re.IGNORECASE,
+)
+SAID = re.compile(r"\bthe\s{1,3}(?:final\s{1,3})?answer\s{1,3}is\s{0,3}:?", re.IGNORECASE)
+
+
 def asked(prompt: Prompt) -> Form | None:
     """The form that the prompt's messages ask for; of several, the last that they name. None: they ask for none."""
-    text = "\n".join(_text(message.get("content")) for message in prompt.messages)
+    asking = [message for message in prompt.messages if message.get("role") not in ("assistant", "tool")]
+    text = "\n".join(_text(message.get("content")) for message in asking)
     places = {
         Form.boxed: text.rfind("\\boxed"),
         Form.tag: text.rfind("<answer>"),
         Form.line: max((match.start() for match in ASKS_LINE.finditer(text)), default=-1),
         Form.mark: max((match.start() for match in ASKS_MARK.finditer(text)), default=-1),
+        Form.said: max((match.start() for match in ASKS_SAID.finditer(text)), default=-1),
     }
     form, place = max(places.items(), key=lambda item: item[1])
     return form if place >= 0 else None
@@ -50,6 +61,7 @@ def written(answer: str, form: Form) -> str:
         Form.tag: f"<answer>{answer}</answer>",
         Form.line: f"Answer: {answer}",
         Form.mark: f"#### {answer}",
+        Form.said: f"The answer is {answer}",
     }[form]
 
 
@@ -59,8 +71,8 @@ def answer_in(response: str, form: Form) -> str | None:
         return last_boxed(response)
     if form is Form.tag:
         found = tagged(response)
-    elif form is Form.line:
-        lines = list(LINE.finditer(response))
+    elif form in (Form.line, Form.said):
+        lines = list((LINE if form is Form.line else SAID).finditer(response))
         found = _line(response[lines[-1].end() :]) if lines else None
     else:
         _, mark, tail = response.rpartition("####")

@@ -8,7 +8,7 @@ from enum import Enum
 from fractions import Fraction
 
 from raylign.actors.reward.alternatives import alternatives
-from raylign.actors.reward.forms import Form, asked, written
+from raylign.actors.reward.forms import Form, answer_in, asked, written
 from raylign.actors.reward.response import ResponseReward
 from raylign.records import Prompt, Value
 
@@ -46,9 +46,9 @@ class NumericAnswer(ResponseReward):
     r"""1 when the response's number equals the gold number, else 0; no number is 0 too.
 
     Read alike: ``18``, ``18.00``, ``$18``, ``18 dollars``; ``1,800``, ``1 800`` and ``1800``; ``1/2``, ``\frac12`` and
-    ``0.5``; ``5 1/2`` and ``5.5``; ``1.5e3``. Behind the mark the number after the last ``=`` is meant. A per cent sign
-    is dropped like any unit (``20%`` is 20), because GSM8K's gold answers carry none. Comparison is exact. Of several
-    gold answers any counts.
+    ``0.5``; ``5 1/2`` and ``5.5``; ``1.5e3``. A number in the form that the prompt asks for (see `forms`) goes before
+    any other. Behind the mark the number after the last ``=`` is meant. A per cent sign is dropped like any unit
+    (``20%`` is 20), because GSM8K's gold answers carry none. Comparison is exact. Of several gold answers any counts.
     """
 
     cpu_s = 2.0
@@ -66,7 +66,7 @@ class NumericAnswer(ResponseReward):
     def judge(self, prompt: Prompt, response: str) -> Value:
         """Compare exactly, as fractions. Raises ValueError when the gold answer holds no number."""
         golds = self._golds(prompt)
-        found = extract(response, self.config.extraction)
+        found = self._found(prompt, response)
         tolerance = Fraction(self.config.tolerance)
         equal = found is not None and any(abs(found - gold) <= tolerance for gold in golds)
         return Value(score=float(equal), details={"parsed": None if found is None else str(found)[:SHOWN]})
@@ -81,6 +81,16 @@ class NumericAnswer(ResponseReward):
             return None
         other = max(self._golds(prompt)) + 1 + Fraction(self.config.tolerance).__ceil__()
         return written(str(other), asked(prompt) or Form.mark)
+
+    def _found(self, prompt: Prompt, response: str) -> Fraction | None:
+        """The number in the form that the prompt asks for, where the response has it; else as the settings say."""
+        form = asked(prompt)
+        if self.config.extraction is Extraction.mark_or_last and form is not None and form is not Form.mark:
+            said = answer_in(response, form)
+            numbers = numbers_in((said or "").rpartition("=")[2])
+            if numbers:
+                return numbers[0]
+        return extract(response, self.config.extraction)
 
     def _golds(self, prompt: Prompt) -> list[Fraction]:
         texts = alternatives(prompt.answer)

@@ -28,6 +28,15 @@ ACCEPTED = (
 )
 OWN = ("prompt", "response", "responses", "answer")
 ANSWERS = ("answer", "solution", "ground_truth")
+OWN_THREE = ("prompt", "response", "answer")
+NAMED_LIKE = {  # by place: names that are never used for another of the three
+    0: frozenset(("prompt", "question", "query", "problem", "instruction", "prompt_text", "prompts", "queries")),
+    1: frozenset((
+        "response", "completion", "prediction", "pred", "generation", "model_output", "response_text", "responses",
+        "completion_text", "prediction_text", "predictions",
+    )),
+    2: frozenset(("answer", "ground_truth", "gold", "gold_answer", "reference", "target", "label", "gt", "labels")),
+}  # fmt: skip
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -81,13 +90,27 @@ def signature_of(function: Callable[..., Any], path: str, kwargs: Mapping[str, A
     if other in names and said not in names:
         raise TypeError(f"{path}{inspect.signature(function)} takes '{other}': set its scope to {scope}")
     anything = any(item.kind is inspect.Parameter.VAR_POSITIONAL for item in parameters.values())
-    in_order = len(positional) >= 3 and positional[1].name == said  # the first three, whatever the others are called
+    # the first three, whatever the others are called
+    in_order = len(positional) >= 3 and positional[1].name == said and not _elsewhere(positional)
     only_named = inspect.Parameter.POSITIONAL_ONLY not in {item.kind for item in parameters.values()}
     if said in names and only_named and not in_order:
         return Signature(Convention.own, names, takes_all, by_name=True, lists=group)
     if anything or len(positional) >= 3:
+        if moved := _elsewhere(positional):
+            raise TypeError(
+                f"{path}{inspect.signature(function)} would get {moved}; name its parameters prompt, {said}, answer"
+            )
         return Signature(Convention.own, names, takes_all, by_name=False, lists=group)
     raise TypeError(f"{path}{inspect.signature(function)} cannot be called as a reward; accepted are {ACCEPTED}")
+
+
+def _elsewhere(positional: Sequence[inspect.Parameter]) -> str:
+    """Which of the first three parameters is named like another one's value, as 'the answer as question'."""
+    for place, item in enumerate(positional[:3]):
+        meant = next((role for role, names in NAMED_LIKE.items() if item.name.lower() in names), place)
+        if meant != place:
+            return f"the {OWN_THREE[place]} as {item.name!r}"
+    return ""
 
 
 def call(

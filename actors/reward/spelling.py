@@ -84,7 +84,10 @@ RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), new
 ))
 # fmt: on
 GROUPED = re.compile(r"(\d{1,3}(?: \d{3})+)\0")
-THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?%?")
+THOUSANDS = re.compile(  # alone, behind a name (x=1,250), or with a unit or a factor behind (1,250 \text{ cm})
+    r"((?:[a-zA-Z]\w*\s*=\s*)?-?\s*)(\d{1,3}(?:,\d{3})+)"
+    r"((?:\.\d+)?\s*(?:%|\\(?:pi|text|sqrt)[^,]*|[a-zA-Z][a-zA-Z ./^0-9]*)?)"
+)
 REPEATING = re.compile(r"(\d*)\.(\d*)\s*\\(?:overline|bar)\s*\{?\s*(\d+)\s*\}?")
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 SCALED = re.compile(
@@ -111,8 +114,8 @@ def spelled(text: str) -> str:
         text = DEGREES.sub(r"\\frac{\1\\pi}{180}", text)
     text = REPEATING.sub(_repeating, text)
     text = _trimmed(text)
-    if THOUSANDS.fullmatch(text):
-        text = text.replace(",", "")
+    if grouped := THOUSANDS.fullmatch(text):
+        text = f"{grouped[1]}{grouped[2].replace(',', '')}{grouped[3]}"
     return _braced_arguments(text)
 
 

@@ -13,7 +13,8 @@ from raylign.actors.reward.spelling import closing, split_top, squashed
 
 MATRIX = re.compile(r"\\begin\{([pbB]?)matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
 NAME = re.compile(
-    r"([a-zA-Z]|\\[a-zA-Z]+|[a-zA-Z]\s*\([a-zA-Z, ]*\)|[a-zA-Z](?:_\{?\w+\}?|'+))\s*(?:=|\\in(?![a-zA-Z]))\s*"
+    r"([a-zA-Z]|\\[a-zA-Z]+|[a-zA-Z]'*\s*\([a-zA-Z, ]*\)|[a-zA-Z](?:_\{?\w+\}?|'+)|\([a-zA-Z](?:\s*,\s*[a-zA-Z])+\)"
+    r"|\\frac\{d[a-zA-Z]\}\{d[a-zA-Z]\})\s*(?:=|\\in(?![a-zA-Z]))\s*"
 )
 RELATION = re.compile(r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|<|>")
 VARIABLE = re.compile(r"[a-zA-Z]|\\(?:theta|alpha|beta)")

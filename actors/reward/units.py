@@ -14,6 +14,14 @@ KNOWN: tuple[tuple[str, str, str], ...] = (
     ("length", "127/5000", "in inch inche"), ("length", "381/1250", "ft foot feet"),
     ("length", "1143/1250", "yd yard"), ("length", "201168/125", "mi mile"),
     ("mass", "1/1000", "mg milligram"), ("mass", "1", "g gram"), ("mass", "1000", "kg kilogram"),
+    ("mass", "45359237/100000", "lb pound"), ("mass", "45359237/1600000", "oz ounce"), ("mass", "1000000", "tonne"),
+    ("time", "604800", "week wk"), ("time in months", "1", "month"), ("time in months", "12", "year yr"),
+    ("length/time", "1397/3125", "mph"), ("length/time", "5/18", "kph kmph"), ("length", "1/1000000", "micrometer"),
+    ("current", "1", "ampere amp"), ("tension", "1", "volt"), ("power", "1", "watt"), ("power", "1000", "kw kilowatt"),
+    ("frequency", "1", "hz hertz"), ("frequency", "1000", "khz kilohertz"), ("frequency", "1000000", "mhz megahertz"),
+    ("energy", "4184/1000", "cal calorie"), ("volume", "473176473/125000000", "gallon gal"),
+    ("plane angle", "1", "radian rad"),
+    ("temperature in C", "1", "celsius"), ("temperature in F", "1", "fahrenheit"), ("temperature in K", "1", "kelvin"),
     ("time", "1", "s sec second"), ("time", "60", "min minute"), ("time", "3600", "h hr hour"),
     ("time", "86400", "day"), ("length", "1/1000000000", "nm nanometer nanometre"),
     ("energy", "1", "j joule"), ("energy", "1000", "kj kilojoule"), ("pressure", "1", "pa pascal"),
@@ -24,6 +32,23 @@ KNOWN: tuple[tuple[str, str, str], ...] = (
 )
 # fmt: on
 UNITS = {name: (kind, Fraction(size)) for kind, size, names in KNOWN for name in names.split()}
+# Words of which one behind the gold number and another behind the answer's are not the same.
+CONTRARIES = tuple(
+    frozenset(words.split())
+    for words in (
+        "am pm",
+        "north south east west",
+        "even odd",
+        "profit loss gain",
+        "bc ad bce ce",
+        "increase decrease",
+        "clockwise counterclockwise anticlockwise",
+        "left right",
+        "above below",
+        "up down",
+        "celsius fahrenheit kelvin",
+    )
+)
 # Words behind a number that change it.
 # fmt: off
 SCALES = frozenset((
@@ -72,7 +97,22 @@ def without_unit(text: str, loose: bool = False) -> tuple[str, Unit | None]:
     return (match.group("rest").strip(), unit) if known else (text, None)
 
 
+def contrary(gold: str, found: str) -> bool:
+    """Whether the two say opposite things behind a number: ``a.m.`` and ``p.m.``, ``north`` and ``south``."""
+    one, other = _said(gold), _said(found)
+    return any(one & group and other & group and one & group != other & group for group in CONTRARIES)
+
+
+def _said(text: str) -> set[str]:
+    return set(re.findall("[a-z]+", re.sub(r"\\text|\.", " ", re.sub(r"([ap])\.\s*m\b", r"\1m", text.casefold()))))
+
+
 def _known(name: str, power: str | None) -> Unit | None:
+    if len(sides := re.split(r"/|\bper\b", name)) == 2:
+        over, under = _known(sides[0], None), _known(sides[1], power)
+        if over is None or under is None:
+            return None
+        return Unit(f"{over.kind}/{under.kind}", over.size / under.size**under.power, under.power)
     words = name.replace(".", " ").casefold().split()
     exponent = int(power or 1)
     if words and words[0] in ("square", "sq", "cubic", "cu"):

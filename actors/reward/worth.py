@@ -18,11 +18,12 @@ from fractions import Fraction
 
 from raylign.actors.reward import expressions
 from raylign.actors.reward.spelling import squashed
-from raylign.actors.reward.units import without_unit
+from raylign.actors.reward.units import contrary, without_unit
 
 PLAIN = re.compile(r"([+-]?)\s*(\d+(?:\.\d*)?|\.\d+)(?:\s*\\cdot\s*10\^\{([+-]?\d+)\})?")
 RATIO = re.compile(r"([+-]?)\s*(?:(\d+)\s*/\s*(\d+)|(\d*)\s*\\frac\{\s*(-?\d+)\s*\}\{\s*(\d+)\s*\})")
 BASED = re.compile(r"(\d\w*?)_\{?(\d+)\}?")  # 52_8
+CLOCK = re.compile(r"\d{1,2}:[0-5]\d(?!\d)")
 WORDS = re.compile(r"[^\W\d_]+(?:[\s,.'-]+[^\W\d_]+)*")
 MARKED = re.compile(r"\\text\{[^{}]*[a-zA-Z][^{}]*\}")
 OPTION = re.compile(r"\(?([A-J])\)?|(?:\(([A-J])\)|(?<!\()([A-J])[.):])\s*(?!.*(?:\([A-J]\)|\b[A-J][.):])).+")
@@ -54,10 +55,20 @@ def same_leaf(gold: str, found: str) -> bool:
     words = _words(one), _words(other)
     if words != (None, None):
         return (words[0] or _letters(one)) == (words[1] or _letters(other))
-    based, again = BASED.fullmatch(one), BASED.fullmatch(other)
+    return not contrary(gold, found) and not _other_time(one, other) and _same_number(one, other)
+
+
+def _other_time(gold: str, found: str) -> bool:
+    """Whether the gold answer is a time (or a ratio written like one) and the answer is not that: 2:30 is not 1:15."""
+    time, other = CLOCK.match(gold), CLOCK.match(found)
+    return time is not None and (other is None or time[0] != other[0])
+
+
+def _same_number(gold: str, found: str) -> bool:
+    based, again = BASED.fullmatch(gold), BASED.fullmatch(found)
     if based:
-        return based.groups() == again.groups() if again else based.group(1) == other
-    return again is None and _same_amount(one, other)
+        return based.groups() == again.groups() if again else based.group(1) == found
+    return again is None and _same_amount(gold, found)
 
 
 def _same_amount(gold: str, found: str) -> bool:

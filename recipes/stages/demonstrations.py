@@ -16,6 +16,7 @@ import numpy as np
 from raylign.actors.rollout.chat import Chat
 from raylign.chat.messages import ASSISTANT, continues, joined, message_of, refused_at
 from raylign.chat.template import ChatTemplate, chat_template
+from raylign.data.prompts import TARGETS
 from raylign.errors import DataError
 from raylign.records import Message, Prompt, Sample
 
@@ -33,20 +34,25 @@ def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, all_turns: bool = 
     """
     rows, template = list[Sample](), chat_template(tokenizer)
     for prompt in prompts:
-        following = following_messages(prompt)
-        if not following:
-            continue
         with refused_at(_place(prompt)):
-            if all_turns and any(message["role"] == ASSISTANT for message in prompt.messages):
-                rows += _from_the_start(prompt, following, len(rows), template)
-            else:
-                rows += _rows(prompt, following, len(rows), template)
+            for following in _demonstrated(prompt):
+                if all_turns and any(message["role"] == ASSISTANT for message in prompt.messages):
+                    rows += _from_the_start(prompt, following, len(rows), template)
+                else:
+                    rows += _rows(prompt, following, len(rows), template)
     if not rows:
         raise DataError(
             f"none of {len(prompts)} prompts has a target to imitate; fix: a format with completions (trl, gsm8k), "
             "data.answer_key, or drop the sft stage"
         )
     return rows
+
+
+def _demonstrated(prompt: Prompt) -> list[tuple[Message, ...]]:
+    """What follows a prompt, in each of the ways that its rows say it."""
+    if prompt.meta.get(TARGETS) and not prompt.meta.get(DIALOGUE):
+        return [(message_of(target),) for target in prompt.meta[TARGETS]]
+    return [following] if (following := following_messages(prompt)) else []
 
 
 def following_messages(prompt: Prompt) -> tuple[Message, ...]:

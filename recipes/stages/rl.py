@@ -60,6 +60,8 @@ class Rl:
             for name in (*counts, "eval_samples"):
                 if getattr(self, name) < 1:
                     raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if self.eval_every < 0:
+                raise ValueError(f"eval_every must be 0 (never) or more, got {self.eval_every}")
             if self.staleness < 0:
                 raise ValueError(f"staleness must be 0 (synchronous) or more, got {self.staleness}")
             if self.prompts_per_step % self.minibatches:

@@ -96,6 +96,14 @@ RIGHT: tuple[tuple[str, str], ...] = (
     (r"75\%", r"\frac34"), ("0.75", "75 percent"), ("1/2", r"\frac{1}{2}"), ("50 cents", r"\$0.50"),
     (r"\$1.50", "1.5"), (r"7\frac{1}{2}\text{ hours}", "7.5 hours"), ("4x-3", "4x - 3"), ("4x-3", "f(x)=4x-3"),
     ("x=1,y=2", "y=2,x=1"), ("(1,2)", "x=1,y=2"), ("a=1,b=2", "b=2, a=1"),
+    # thousands with something around them
+    (r"\$1,250", "1250"), ("1250", r"1,250 \text{ dollars}"), ("1250", "1,250 dollars"), ("1250", "x=1,250"),
+    (r"12,500\text{ cm}", "12500"), (r"1250\pi", r"1,250\pi"),
+    # names
+    ("(1,2)", "(x,y)=(1,2)"), ("(a,b)=(1,2)", "(1,2)"), ("f'(x)=2x", "2x"), (r"\frac{dy}{dx}=2x", "2x"),
+    # what stands behind a number
+    ("11:30", "11:30"), (r"\text{8:00 a.m.}", "8:00 AM"), ("5\\text{ m/s}", "18\\text{ km/h}"), ("5", "5 m/s"),
+    ("14\\text{ days}", "2 weeks"), ("5\\text{ kg}", "5 kilograms"),
 )  # fmt: skip
 
 WRONG: tuple[tuple[str, str], ...] = (
@@ -160,6 +168,14 @@ WRONG: tuple[tuple[str, str], ...] = (
     ("1", "true"), ("4", r"\text{not }4"), ("4", "not 4"), ("4", "4?"), ("12", "\u226012"), ("12", "12 \xb1 1"),
     (r"50\%", r"150\%"), ("1/2", "-1/2"), ("1/2", "2/1"), ("3", r"\lfloor 4.5\rfloor"),
     ("4", r"\begin{cases}4\end{cases}"),
+    # what stands behind a number
+    (r"11:30\text{ a.m.}", r"11:30\text{ p.m.}"), ("6 am", "6 pm"), (r"\text{6 AM}", r"\text{6 PM}"), ("3:45", "1:15"),
+    ("2:30", "1:15"), ("11:30", "11/30"), ("12:00", "24:00"), (r"5\text{ km north}", r"5\text{ km south}"),
+    (r"10\text{ loss}", r"10\text{ profit}"), (r"5\text{ even}", r"5\text{ odd}"), (r"5\text{ m/s}", r"5\text{ m}"),
+    (r"5\text{ m/s}", r"5\text{ km/h}"), (r"5\text{ m/s}", r"5\text{ m/s}^2"), (r"5\text{ kg}", r"5\text{ pounds}"),
+    (r"1\text{ week}", r"1\text{ day}"), (r"1\text{ week}", r"1\text{ month}"), (r"90^\circ", r"90\text{ radians}"),
+    (r"5\text{ miles per hour}", r"5\text{ km per hour}"), ("100,200", "(100,200)"), ("1,250", "1 and 250 dollars"),
+    ("(x,y)=(1,2)", "(y,x)=(1,2)"), ("f'(x)=2x", "f'(x)=3x"),
 )  # fmt: skip
 
 # GSM8K: (gold, whole response)

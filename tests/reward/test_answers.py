@@ -207,3 +207,31 @@ def test_golds_of_composed_problems(name: str, shared_data: Callable[[str], Path
     assert len(golds) > 50
     wrong = [gold for gold in golds if not equal(gold, f" {gold.replace('{', '{ ')} ")]
     assert wrong == []
+
+
+def chat(answer: Any, *messages: tuple[str, str]) -> Prompt:
+    said = tuple({"role": role, "content": content} for role, content in messages)
+    return Prompt(id="p", messages=said, token_ids=np.zeros(1, np.int32), answer=answer)
+
+
+def test_a_number_goes_where_the_prompt_asks_for_it(numeric: NumericAnswer) -> None:
+    boxes = prompt("18", r"Put the answer in \boxed{}.")
+    assert score(numeric, boxes, r"So \boxed{18} for 3 people.") == 1.0
+    assert score(numeric, boxes, r"So \boxed{3} for 18 people: 18") == 0.0
+    assert score(numeric, boxes, "It is 18.") == 1.0
+    assert score(numeric, prompt("18", "Answer in <answer> tags."), "<answer>18</answer> of 20") == 1.0
+    assert score(numeric, prompt("18"), "18 of 20") == 0.0
+
+
+def test_an_answer_in_words_counts_where_it_is_asked_for(boxed: BoxedMath) -> None:
+    task = prompt("4", 'Conclude with "The answer is X".')
+    assert asked(task) is Form.said
+    assert boxed.gold(task) == "The answer is 4"
+    assert score(boxed, task, "So 5. The answer is 4.") == 1.0
+    assert score(boxed, task, "The final answer is: $5$") == 0.0
+    assert asked(prompt("4", "Say what the answer is.")) is None
+
+
+def test_only_who_asks_says_the_form() -> None:
+    task = chat("4", ("user", "In <answer> tags: 1+1?"), ("assistant", r"\boxed{2}"), ("user", "2+2?"))
+    assert asked(task) is Form.tag

@@ -175,3 +175,10 @@ def test_a_reward_that_does_not_apply_is_neither_zero_nor_a_failure() -> None:
     with pytest.raises(RewardError, match="missing for 1 of 2"):
         refuse_missing([one], {"code": 0.4})
     assert "missing/code" not in reward_metrics([group({"code": Absent()})])
+
+
+def test_parameters_in_another_order_get_their_own_value_or_are_refused() -> None:
+    assert scores(made("answer_first"), "4", "5") == [1.0, 0.0]
+    for name, why in (("completion_first", "the prompt as 'completion'"), ("openrlhf", "the response as 'prompts'")):
+        with pytest.raises((ConfigError, TypeError), match=why):
+            made(name)

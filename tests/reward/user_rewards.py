@@ -84,3 +84,18 @@ def says_all(prompt: str, responses: list[str], answer: Any) -> Any:
 def text_only(text: str) -> float:
     """A signature of no convention."""
     return float(len(text))
+
+
+def answer_first(answer: str, response: str, prompt: str) -> float:
+    """The own names in another order."""
+    return float(response == answer and prompt == "2+2?")
+
+
+def completion_first(completion: str, question: str, gold: str) -> float:
+    """Others' names in another order."""
+    return float(completion == gold)
+
+
+def openrlhf(queries: list[str], prompts: list[str], labels: list[str]) -> list[float]:
+    """OpenRLHF's lists."""
+    return [1.0] * len(queries)

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,8 @@ def part_config(node: Mapping[str, Any], key: str, allow: Sequence[str] | None =
     unknown = [name for name in fields if name not in known]
     if unknown:
         raise ConfigError([_unknown(f"{key}.{name}", fields[name], name, known) for name in unknown])
+    if wrong := [name for name, value in fields.items() if isinstance(value, float) and math.isnan(value)]:
+        raise _error(f"{key}.{wrong[0]}", "nan", "is no number", "set a number")
     try:
         typed = OmegaConf.merge(_schema(cls.Config), fields)  # type: ignore[attr-defined]
         return cls, OmegaConf.to_object(typed)

@@ -200,6 +200,9 @@ def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
                 _problem("command line", text, why, "write key=value; quote a value with special characters")
             )
             continue
+        if not override.key_or_group:
+            problems.append(_problem("command line", text, "names no key", "write key=value"))
+            continue
         if override.is_sweep_override():
             fix = f"add -m to sweep over it, or write {override.key_or_group}=[a,b] for a list"
             problems.append(_problem(override.key_or_group, text, "is a sweep over several values", fix))

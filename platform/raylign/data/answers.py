@@ -7,6 +7,7 @@ what to set, and a run that needs the verifier refuses with it.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from enum import Enum
 from typing import Any
 
 GSM8K_MARK = "####"
+JSON_ANSWER = re.compile(r'\s*(?:\[\s*"|\{\s*"target"\s*:)')
 INT64 = 2**63
 LONG = 200  # letters; a longer text without \boxed is a worked solution, not an answer
 MOST_WORDS = 0.15  # share of words that a set of mathematical answers may hold ("even", "Evelyn")
@@ -79,6 +81,18 @@ def plain(value: Any) -> tuple[Any, str]:
     if isinstance(value, Mapping):
         why = f"an object with {', '.join(map(str, value))}"
     return value, why
+
+
+def from_json(answer: Any) -> Any:
+    """What verl's files write as text: the list of ``["34"]``, the object of ``{"target": ["34"]}``; else as it is."""
+    if not isinstance(answer, str) or not JSON_ANSWER.match(answer):
+        return answer
+    try:
+        found = json.loads(answer)
+    except (ValueError, RecursionError):
+        return answer
+    read, why = plain(found)
+    return answer if why or (isinstance(found, list) and not all(isinstance(one, str) for one in found)) else read
 
 
 def whole_numbers(answers: Sequence[Any]) -> bool:

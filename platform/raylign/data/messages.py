@@ -15,12 +15,15 @@ alone), and where there: ``reasoning_content``, ``tool_calls`` (``{"id"?, "type"
 | arguments as JSON text, calls without ``function``   | a dict, a whole call                               |
 
 Nulls are what parquet writes where a struct lacks a key: they are dropped from objects at every depth, never from lists
-and JSON texts. Everything else that cannot be kept (images, `weight` 0, unknown roles) is a `DataError` with its place.
+and JSON texts. Everything else that cannot be kept (images, a `weight` other than 1, unknown roles) is a `DataError`
+with its place.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,7 +45,8 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 REASONING_PARTS = {"thinking": "thinking", "reasoning": "text"}  # type of a part -> the key of its text
 REASONING = ("reasoning_content", "reasoning", "thinking")
 MEDIA = ("image", "images", "video", "videos", "audio", "audios")
-UNTRAINED = ("weight", "train", "training")  # a false value says: no loss on this message
+TRAINED = ("weight", "train", "training", "loss", "prefix")  # what says where the loss is
+LISTED = re.compile(r"\s*\[\s*\{")  # how a list of objects begins as text
 INT64 = 2**63
 
 
@@ -53,9 +57,9 @@ def messages_of(value: Any, place: str, what: str = "the prompt") -> tuple[Messa
     if isinstance(value, str):
         if not value.strip():
             raise DataError(f"{place}: {what} is empty")
-        if not (value.lstrip().startswith("[{") and '"role"' in value[:200]):
+        value = from_text(value, f"{place}: {what}")
+        if isinstance(value, str):
             return ({"role": "user", "content": value},)
-        value = parse(value, f"{place}, {what} as JSON text")
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, list | tuple) or not value or not all(isinstance(one, Mapping) for one in value):
@@ -89,6 +93,7 @@ def message_of(raw: Mapping[str, Any], place: str) -> Message:
 
 def answer_of(value: Any, place: str, what: str = "the completion") -> Message | str | None:
     """What the assistant is to say: a text where that is all, else its message. Raises DataError."""
+    value = from_text(value, f"{place}: {what}") if isinstance(value, str) else value
     if value is None or isinstance(value, str):
         return value
     messages = messages_of(value, place, what)
@@ -96,6 +101,22 @@ def answer_of(value: Any, place: str, what: str = "the completion") -> Message |
         roles = ", ".join(message["role"] for message in messages)
         raise DataError(f"{place}: {what} must be one message of the assistant, not {len(messages)} ({roles})")
     return said(messages[0])
+
+
+def from_text(text: str, place: str) -> Any:
+    """The messages that a text is the JSON of, or the text. Raises DataError on messages in Python's own spelling."""
+    if not LISTED.match(text):
+        return text
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        if re.match(r"\s*\[\s*\{\s*'(?:role|content|from|value)'\s*:", text):
+            raise DataError(f"{place} is a Python list written as text; save it as a list, or as JSON") from None
+        if re.match(r'\s*\[\s*\{\s*"role"\s*:', text):
+            return parse(text, f"{place} as JSON text")
+        return text
+    named = isinstance(found, list) and all(isinstance(one, Mapping) and {"role", "from"} & one.keys() for one in found)
+    return parse(text, f"{place} as JSON text") if named else text
 
 
 def said(message: Message) -> Message | str:
@@ -132,10 +153,12 @@ def _refuse(message: Mapping[str, Any], place: str) -> None:
     refuse_media(message, place)
     if message.get("refusal"):
         raise DataError(f"{place} is a refusal ({str(message['refusal'])[:40]!r}); write it as content or drop the row")
-    for name in UNTRAINED:
-        if name in message and not message[name]:
+    for name in TRAINED:
+        if name in message and (not message[name] if name == "prefix" else message[name] in (1, True)):
+            continue
+        if name in message:
             raise DataError(
-                f"{place} has {name}={message[name]!r}, and losses are not chosen by message; drop the key or the row"
+                f"{place} has {name}={message[name]!r}, and no message has a loss of its own; drop it or the row"
             )
 
 

@@ -27,7 +27,7 @@ from raylign.chat.template import ChatTemplate, chat_template
 from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.data.files import RawRow, read_rows
-from raylign.data.messages import messages_of, said
+from raylign.data.messages import from_text, messages_of, said
 from raylign.data.readers import tools_column, with_system
 from raylign.data.templates import filled
 from raylign.errors import DataError
@@ -184,14 +184,18 @@ def pair_text(row: RawRow, place: str, prompt_key: str = "") -> PairText | None:
         raise DataError(f"{place}: the column data.prompt_key={prompt_key} {why}; columns present: {', '.join(row)}")
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise DataError(f"{place}: chosen and rejected are not of one kind")
-    if isinstance(chosen, str) and prompt is not None:
-        shared: tuple[Message, ...] = messages_of(prompt, place)
+    chosen, rejected = (
+        from_text(value, f"{place}: {name}") if isinstance(value, str) else value
+        for name, value in (("chosen", chosen), ("rejected", rejected))
+    )
+    if isinstance(chosen, str) and prompt is not None and not (TURN.match(chosen) and TURN.match(str(rejected))):
+        shared: tuple[Message, ...] = _asked(prompt, place)
         answers: tuple[Message | str, Message | str] = (chosen, str(rejected))
     else:
         first, second = _conversation(chosen, place, "chosen"), _conversation(rejected, place, "rejected")
         if first[:-1] != second[:-1]:
             return None
-        shared = first[:-1] or (messages_of(prompt, place) if prompt is not None else ())
+        shared = first[:-1] if prompt is None else _beginning(_asked(prompt, place), first[:-1], place)
         answers = (said(first[-1]), said(second[-1]))
     if not shared:
         raise DataError(f"{place}: there is no prompt: neither a column nor a message before the answer")
@@ -204,6 +208,24 @@ def _conversation(value: Any, place: str, name: str) -> tuple[Message, ...]:
     if messages[-1]["role"] != "assistant":
         raise DataError(f"{place}: {name} does not end with an answer of the assistant")
     return messages
+
+
+def _asked(prompt: Any, place: str) -> tuple[Message, ...]:
+    """The prompt's messages; a dialogue as text may end with ``Assistant:``, where the answers go on."""
+    if not isinstance(prompt, str) or not TURN.match(prompt):
+        return messages_of(prompt, place)
+    messages = _dialogue(prompt, place)
+    return messages[:-1] if messages[-1] == {"role": "assistant", "content": ""} else messages
+
+
+def _beginning(prompt: tuple[Message, ...], shared: tuple[Message, ...], place: str) -> tuple[Message, ...]:
+    """What the answers follow: the conversations' own beginning, which repeats the prompt or goes on from it."""
+    if not shared or shared[0]["role"] == "assistant":
+        return (*prompt, *shared)
+    contents = [str(message["content"]).strip() for message in shared]
+    if all(str(message["content"]).strip() in contents for message in prompt):
+        return shared
+    raise DataError(f"{place}: prompt and chosen begin differently; drop one, or make them say the same")
 
 
 def pair_samples(pairs: Sequence[Pair]) -> list[Sample]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -22,6 +22,7 @@ from raylign.records import Message, Prompt, content_id
 
 CHUNK = 512  # conversations encoded in one tokenizer call
 DOUBT = "verifier_doubt"  # key of Prompt.meta: why no verifier can judge the prompt
+TARGETS = "targets"  # key of Prompt.meta: all targets, where rows with the same prompt bring several
 
 
 class Split(Enum):
@@ -40,7 +41,7 @@ class LoadReport:
 
     source: str
     rows: int  # read or generated
-    duplicates: int  # same messages and answer as an earlier row; dropped
+    duplicates: int  # same messages, answer and target as an earlier row; dropped
     too_long: int  # rendered to more than data.max_prompt_tokens; dropped
     leaked: int = 0  # training rows that stand in data.eval_path too; dropped
     train: int = 0
@@ -81,9 +82,10 @@ class _Rendered:
 def load_prompts(config: DataConfig, tokenizer: Any, seed: int, allow: Sequence[str] = ()) -> PromptSet:
     """All prompts of a run, rendered once.
 
-    Rows with the same messages and answer have the same id and are kept once. The held-out prompts are those with the
-    smallest ids, so every seed of a run on a file is measured on the same ones; procedural rows depend on `seed`.
-    `data.size` keeps the first rows of a file, or is the number of rows to generate, held-out ones included.
+    Rows with the same messages and answer have the same id and are one prompt, with the targets of all. The held-out
+    prompts are those with the smallest ids, so every seed of a run on a file is measured on the same ones; procedural
+    rows depend on `seed`. `data.size` keeps the first rows of a file, or is the number of rows to generate, held-out
+    ones included.
 
     tokenizer: a Hugging Face tokenizer with a chat template, or a `ChatTemplate` with arguments of its own. allow:
     packages besides raylign that the generator may come from. Raises DataError on anything that is wrong with the data.
@@ -146,12 +148,16 @@ def _rows(config: DataConfig, path: str, seed: int, allow: Sequence[str]) -> tup
 
 def _render(rows: Iterable[Row], template: str, config: DataConfig, tokenizer: Any) -> _Rendered:
     known: dict[str, tuple[Row, tuple[Message, ...]]] = {}
+    targets: dict[str, dict[str, Message | str]] = defaultdict(dict)  # by prompt, what is to be imitated after it
     count = 0
     for row in rows:
         count += 1
         messages = filled(row.messages, template, config.system, row.fields, row.place)
         tools = (_canonical(row.tools),) if row.tools else ()
-        known.setdefault(content_id(_canonical(messages), _canonical(row.answer), *tools), (row, messages))
+        name = content_id(_canonical(messages), _canonical(row.answer), *tools)
+        known.setdefault(name, (row, messages))
+        if row.target is not None:
+            targets[name].setdefault(_canonical(row.target), row.target)
     prompts, chat = list[Prompt](), chat_template(tokenizer)
     for names in _batches({name: _canonical(row.tools) for name, (row, _) in known.items()}):
         group = [known[name] for name in names]
@@ -159,8 +165,11 @@ def _render(rows: Iterable[Row], template: str, config: DataConfig, tokenizer: A
         tokens = chat.prompts_ids([messages for _, messages in group], group[0][0].tools, places)
         for name, token_ids in zip(names, tokens, strict=True):
             if len(token_ids) <= config.max_prompt_tokens:
-                prompts.append(_prompt(name, *known[name], token_ids, config))
-    return _Rendered(prompts=prompts, rows=count, duplicates=count - len(known), too_long=len(known) - len(prompts))
+                prompt = _prompt(name, *known[name], token_ids, config)
+                prompts.append(_imitated(prompt, tuple(targets[name].values())))
+    more = sum(len(own) - 1 for own in targets.values() if own)
+    duplicates = count - len(known) - more
+    return _Rendered(prompts=prompts, rows=count, duplicates=duplicates, too_long=len(known) - len(prompts))
 
 
 def _batches(tools: Mapping[str, str]) -> Iterator[list[str]]:
@@ -179,8 +188,6 @@ def _prompt(name: str, row: Row, messages: tuple[Message, ...], token_ids: Seque
     meta = {**row.meta, "verifier": config.verifier or row.verifier}
     if row.doubt:
         meta[DOUBT] = row.doubt
-    if row.target is not None:
-        meta["target"] = row.target
     asked = _asked(row.messages)
     if asked != _asked(messages):
         meta["question"] = asked  # without the template, for whoever makes new prompts of it
@@ -194,6 +201,13 @@ def _prompt(name: str, row: Row, messages: tuple[Message, ...], token_ids: Seque
         tools=row.tools,
         place=row.place,
     )
+
+
+def _imitated(prompt: Prompt, targets: tuple[Message | str, ...]) -> Prompt:
+    """The prompt with what is to be imitated after it."""
+    meta = {"target": targets[0]} if targets else {}
+    more = {TARGETS: targets} if len(targets) > 1 else {}
+    return replace(prompt, meta={**prompt.meta, **meta, **more})
 
 
 def _asked(messages: Sequence[Message]) -> Any:

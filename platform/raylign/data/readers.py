@@ -28,7 +28,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from raylign.data.answers import GSM8K_MARK, Implied, implied, plain, whole_numbers
+from raylign.data.answers import GSM8K_MARK, Implied, from_json, implied, plain, whole_numbers
 from raylign.data.files import RawRow, read_rows
 from raylign.data.messages import answer_of, messages_of, refuse_media, said, tools_of
 from raylign.errors import DataError
@@ -164,6 +164,8 @@ def with_verifiers(rows: Sequence[Row], verifier: str = "") -> Iterator[Row]:
         guess = guesses.get(row.domain, Implied())
         name = verifier or row.verifier or guess.verifier
         answer = int(given) if integers and isinstance(given, float) else given
+        if name in ("gsm8k", "boxed_math"):
+            answer = from_json(answer)
         if name == "gsm8k" and isinstance(answer, str) and GSM8K_MARK in answer:
             answer = gsm8k_answer(answer, row.place)
         missing = answer is None and answered
@@ -299,8 +301,10 @@ def _verl(columns: _Columns) -> Row:
 def _verifiers(columns: _Columns) -> Row:
     prompt = columns.prompt("prompt", "question", "problem", "Question", "Problem")
     task = str(columns.row.get("task") or "")
-    mathematics = bool({"problem", "Problem"} & columns.row.keys())  # MATH, AIME and their kin name the column so
     answer = columns.answer("answer", "final_answer", "Answer", "solution", required=True)
+    # MATH, AIME and their kin name the column so; a worked solution without a box is no answer
+    worked = answer is columns.row.get("solution") and "\\boxed" not in str(answer)
+    mathematics = bool({"problem", "Problem"} & columns.row.keys()) and not worked
     if columns.row.get("final_answer") is not None and isinstance(columns.row.get("solution"), list):  # OlympiadBench
         mathematics = True
         if columns.row.get("context"):
@@ -326,8 +330,8 @@ def _openrlhf(columns: _Columns) -> Row:
 def _alpaca(columns: _Columns) -> Row:
     """The instruction, and below it the input where there is one."""
     asked, place = str(columns.prompt("instruction")), columns.place
-    if columns.row.get("history"):
-        raise DataError(f"{place}: a history is not read; write the conversation as messages")
+    if columns.row.get("history") or (columns.row.get("input") and columns.row.get("context")):
+        raise DataError(f"{place}: a history, or input and context both, are not read; write messages")
     more = columns.row.get("input") or columns.row.get("context") or ""
     target = answer_of(columns.need("output", "response"), place, "the output")
     used = ("instruction", "input", "context", "output", "response", "history")
@@ -355,6 +359,8 @@ def _trl(columns: _Columns) -> Row:
         return _trl(replace(columns, row={key: value for key, value in columns.row.items() if key != "prompt"}))
     prompt = columns.prompt("prompt")
     target = answer_of(columns.row.get("completion"), place)
+    if target is not None and columns.row.get("label") is False:
+        raise DataError(f"{place}: label=false (KTO) says that the completion is not to be imitated; drop the row")
     return _row(columns, prompt, "prompt", "completion", answer=answer, target=target)
 
 

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from string import Formatter
 from typing import Any
 
 from raylign.errors import DataError
 from raylign.records import Message
+
+
+class _Texts(Formatter):
+    """Formats texts and numbers; what would be written in Python's own spelling is a ValueError."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The value behind a name."""
+        value, first = super().get_field(field_name, args, kwargs)
+        if not isinstance(value, str | int | float):
+            kind = "null" if value is None else f"a {type(value).__name__}, not a text"
+            raise ValueError(f"{field_name} is {kind}")
+        return value, first
 
 
 def filled(
@@ -23,7 +36,7 @@ def filled(
             raise DataError(f"{place}: the template needs a user message")
         known = {**fields, "prompt": asked[users[-1]]["content"]}
         try:
-            text = template.format_map(known)
+            text = _Texts().vformat(template, (), known)
         except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
             raise DataError(
                 f"{place}: the template {template!r} cannot be filled ({error!r}); fields: {', '.join(map(str, known))}"
