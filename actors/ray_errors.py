@@ -9,11 +9,13 @@ from ray.exceptions import OutOfMemoryError
 from raylign.errors import OUT_OF_MEMORY
 
 CONTENT = re.compile(r"\b(Value|Key|Type|Attribute|Validation|NotImplemented|FileNotFound)Error\b")
+NO_CAUSE = ("ray::", "Traceback", "During", "The above")
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def cause_of(error: BaseException) -> str:
-    """The exception that ended an actor, without the way there: the last line of a traceback's own level.
+    """The exception that ended an actor, without the way there: the last line of a traceback's own level, and what
+    the exception says in further lines, joined.
 
     Ray's text of a call or a constructor that raised is the traceback of another process, in colours.
     """
@@ -26,8 +28,8 @@ def cause_of(error: BaseException) -> str:
         return type(error).__name__
     if "Traceback (most recent call last)" not in text and not any("ray::" in line for line in lines):
         return lines[0].strip()
-    outer = [line for line in lines if not line[:1].isspace() and not line.startswith(("ray::", "Traceback", "During"))]
-    return (outer or lines)[-1].strip()
+    outer = [n for n, line in enumerate(lines) if not line[:1].isspace() and not line.startswith(NO_CAUSE)]
+    return " ".join(line.strip() for line in lines[outer[-1] if outer else -1 :])
 
 
 def born_dead(error: BaseException) -> bool:

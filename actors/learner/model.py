@@ -147,9 +147,9 @@ def export_model(model: PackedModel, weights: Mapping[str, Tensor], source: str,
     """
     prefix = f"{VALUE_HEAD_PREFIX}."
     backbone = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
-    model.hf.save_pretrained(folder, state_dict=backbone, save_original_format=False)
-    if len(backbone) < len(weights):
-        head = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    head = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    model.hf.save_pretrained(folder, state_dict=backbone, save_original_format=False)  # empties the dict
+    if head:
         save_file(head, Path(folder) / VALUE_HEAD)
     if (tokenizer := load_tokenizer(source)) is not None:
         tokenizer.save_pretrained(folder)

@@ -30,6 +30,7 @@ def sample(folder: str) -> None:
 async def _run(path: Path, versions: list[Any]) -> None:
     from raylign.actors.rollout.engine import FLOAT32_GAP, EngineSpec, make_engine
     from raylign.config.schema import EngineKind
+    from raylign.contracts import WeightUpdate
 
     policies = json.loads((path / LAYOUT).read_text())
     layout = [(name, dtype, tuple(shape), offset) for name, dtype, shape, offset in policies["layout"]]
@@ -45,13 +46,22 @@ async def _run(path: Path, versions: list[Any]) -> None:
     engine = make_engine(EngineKind.in_process, spec)
     await engine.start()
     versions.append(await _sampled(engine))
-    for version in range(1, UPDATES + 1):
+    for version in range(UPDATES + 1):
         await engine.pause()
         await engine.load(layout, np.load(path / f"{version}.npy"))
         await engine.commit(version)
-        await engine.verify(probe, np.array(policies["logprobs"][version], np.float32))
+        update = WeightUpdate(
+            version=version,
+            buffer=None,
+            layout=tuple(layout),
+            digests=policies["digests"][version],
+            probe_ids=probe,
+            probe_logprobs=np.array(policies["logprobs"][version], np.float32),
+        )
+        await engine.verify(update)
         await engine.resume()
-        versions.append(await _sampled(engine))
+        if version:
+            versions.append(await _sampled(engine))
 
 
 async def _sampled(engine: Any) -> list[dict[str, Any]]:

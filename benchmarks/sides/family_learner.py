@@ -68,17 +68,18 @@ class _Learner:
         }
 
     def publish(self, path: Path) -> dict[str, Any]:
-        """Write versions 0 to 2 of the flat buffer; the layout, and each version's log-probs of the probe."""
+        """Write versions 0 to 2 of the flat buffer; the layout, each version's digests and log-probs of the probe."""
         import torch
 
-        from raylign.actors.learner.probe import probe_batch, probe_ids
-        from raylign.weights import fill, layout_of, total_bytes
+        from raylign.actors.learner.probe import first_ids, probe_batch, sample_rows
+        from raylign.weights import digests_of, fill, layout_of, total_bytes
 
-        config = self.model.hf.config.get_text_config()
-        probe = probe_ids(str(self.folder), config.vocab_size, 0)
+        first = first_ids(str(self.folder), self.model.hf.config.get_text_config().vocab_size, 0)
+        with torch.no_grad():
+            probe = sample_rows(first, lambda inputs, step: self.model(inputs, sample_seed=step), torch.device("cpu"))
         layout = layout_of(shape for group in self.groups for shape in group.shapes)
         generator = torch.Generator().manual_seed(1)
-        expected = []
+        expected, digests = [], []
         for version in range(UPDATES + 1):
             if version:
                 self._update(generator)
@@ -87,8 +88,9 @@ class _Learner:
             named = (zip((n for n, *_ in group.shapes), group.tensors(), strict=True) for group in self.groups)
             fill(buffer, layout, (pair for pairs in named for pair in pairs))
             np.save(path / f"{version}.npy", buffer)
-            expected.append(self._packed(probe_batch(probe))[1:].tolist())
-        return {"layout": layout, "probe": probe.tolist(), "logprobs": expected}
+            digests.append(digests_of(buffer, layout))
+            expected.append(self._packed(probe_batch(probe)).reshape(probe.shape)[:, 1:].tolist())
+        return {"layout": layout, "probe": probe.tolist(), "logprobs": expected, "digests": digests}
 
     def judge(self, sampled: dict[str, Any]) -> dict[str, Any]:
         """The largest |Δ log-prob| of what the engine scored and sampled under each version, or why there is none."""
@@ -176,7 +178,7 @@ def _rows() -> Any:
 def _one_row(ids: NDArray[np.int32]) -> Any:
     from raylign.actors.learner.probe import probe_batch
 
-    return probe_batch(ids)
+    return probe_batch(ids[None])
 
 
 def _await(path: Path) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from raylign.recipes.stages.rl import Rl
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 VARIANTS = ("grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "ppo", "gspo", "cispo")
-STEPS = 16
-GAIN = 0.2  # of the sampled reward, from about .2; 12 steps at a third of the rate gain .07 to .14
+STEPS = 18
+GAIN = 0.2  # of the sampled reward, from about .23; 12 steps at a third of the rate gain .07 to .14
 OVERRIDES = [
     "recipe=grpo",
     "scale=tiny",
@@ -26,6 +26,9 @@ OVERRIDES = [
     "model.tiny.layers=2",
     "data.size=80",
     "data.holdout=0",
+    "~stages.warmup",
+    "~stages.before",
+    "~stages.after",
     "rewards.correct.fn={_target_: raylign.actors.reward.python.PythonFunction, path: letters.share_of_letters}",
     "run.allow_targets=[letters.]",
     "rollout.sampling.max_tokens=8",
@@ -63,5 +66,5 @@ def test_every_variant_improves(tmp_path: Path) -> None:
     cfg, resolved = compose([*OVERRIDES, *roomy, *places(tmp_path / "run")])
     with open_run(cfg, resolved) as context:
         found = asyncio.run(train_all(context))
-    measured = {name: f"{before:.2f} -> {after:.2f}" for name, (before, after) in found.items()}
-    assert all(after >= before + GAIN for before, after in found.values()), measured
+    short = [f"{name} {before:.3f} -> {after:.3f}" for name, (before, after) in found.items() if after < before + GAIN]
+    assert not short, ", ".join(short)

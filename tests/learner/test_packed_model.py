@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from raylign.actors.learner.loading import load_model
-from raylign.actors.learner.model import PackedModel, export_model, packed_inputs
+from raylign.actors.learner.model import VALUE_HEAD, PackedModel, export_model, packed_inputs
 from raylign.actors.learner.passes import token_values
 from raylign.actors.learner.spec import LearnerSpec
 from raylign.packing import pack
@@ -73,6 +73,14 @@ def test_critic_starts_at_zero_and_survives_export(tiny_model: Path, tmp_path: P
     export_model(model, weights, str(tiny_model), str(tmp_path))
     again = load_model(spec(tmp_path, kind="scalar_head"))
     torch.testing.assert_close(again(inputs)[0], model(inputs)[0], atol=0, rtol=0)
+
+
+def test_a_critic_starts_from_an_exported_policy(tiny_model: Path, tmp_path: Path) -> None:
+    policy = load_model(spec(tiny_model))
+    export_model(policy, published(policy), str(tiny_model), str(tmp_path))
+    assert not (tmp_path / VALUE_HEAD).exists()
+    critic = load_model(spec(tmp_path, kind="scalar_head"))
+    assert torch.count_nonzero(critic.value_head.weight) == 0
 
 
 def test_gradient_checkpointing_changes_nothing(tiny_model: Path) -> None:
