@@ -130,3 +130,30 @@ def test_several_targets_of_a_prompt_are_all_imitated(tmp_path: Path, tiny_model
     samples = demonstrations(prompts.train, tokenizer)
     said = [tokenizer.decode(one.token_ids[one.loss_mask], skip_special_tokens=True) for one in samples]
     assert (said, [one.group for one in samples]) == (["yes", "no"], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("row", "template", "why"),
+    [
+        ({"question": "Who?", "answer": "Ann", "context": "Ann did it."}, "", "column 'context' stands in no message"),
+        (
+            {"question": "Which?", "answer": "A", "choices": ["red", "blue"]},
+            "",
+            "column 'choices' stands in no message",
+        ),
+        ({"question": "Which?", "answer": "A", "options": {"text": ["red"], "label": ["A"]}}, "", "column 'options'"),
+        ({"question": "Who?", "answer": "Ann", "context": "Ann did it."}, "{context}\n{prompt}", ""),
+        ({"question": "red or blue?", "answer": "A", "choices": ["red", "blue"]}, "", ""),
+        ({"question": "Who?", "answer": "Ann", "context": None, "options": []}, "", ""),
+    ],
+)
+def test_material_that_no_message_shows_is_refused(
+    tmp_path: Path, row: dict[str, Any], template: str, why: str
+) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    (read,) = load_rows(tmp_path / "a.jsonl")[1]
+    if not why:
+        assert filled(read.messages, template, "", read.fields, read.place)
+        return
+    with pytest.raises(DataError, match=rf"a\.jsonl:1: .*{why}"):
+        filled(read.messages, template, "", read.fields, read.place)

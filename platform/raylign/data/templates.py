@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from string import Formatter
 from typing import Any
 
 from raylign.errors import DataError
 from raylign.records import Message
+
+MATERIAL = ("context", "contexts", "passage", "choices", "options")  # columns without which a question makes no sense
 
 
 class _Texts(Formatter):
@@ -27,7 +29,8 @@ def filled(
 ) -> tuple[Message, ...]:
     """The messages with the template around the last user message and the system message in front.
 
-    fields: what the template may name beside ``{prompt}``. Raises DataError where it cannot be filled.
+    fields: what the template may name beside ``{prompt}``. Raises DataError where it cannot be filled, and where the
+    row brings material for its question that no message shows.
     """
     asked = list(messages)
     if template:
@@ -44,4 +47,24 @@ def filled(
         asked[users[-1]] = {**asked[users[-1]], "content": text}
     if system:
         asked = [{"role": "system", "content": system}, *(one for one in asked if one["role"] != "system")]
+    _refuse_hidden(asked, fields, place)
     return tuple(asked)
+
+
+def _refuse_hidden(asked: Sequence[Message], fields: Mapping[str, Any], place: str) -> None:
+    shown = "\n".join(str(message.get("content") or "") for message in asked)
+    for name in MATERIAL:
+        if any(text not in shown for text in _texts(fields.get(name))):
+            raise DataError(
+                f"{place}: the column {name!r} stands in no message, so that the model would not see it; name it in "
+                f"data.template (a list by {{{name}[0]}}, ...), or drop the column"
+            )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a column at any depth."""
+    if isinstance(value, str) and value.strip():
+        yield value.strip()
+    elif isinstance(value, Mapping | list | tuple):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
