@@ -47,7 +47,7 @@ def alive(pids: tuple[int, ...]) -> list[int]:
     def runs(pid: int) -> bool:
         try:
             return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # gone before the open, or between it and the read
             return False
 
     return [pid for pid in pids if runs(pid)]
