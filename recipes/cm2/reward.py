@@ -11,7 +11,7 @@ import numpy as np
 from raylign.actors.environments.checklist import checklists_of, judged_turns
 from raylign.actors.judge.checklist import Float64s
 from raylign.actors.judge.flips import JudgedTurn, Satisfied, step_advantages
-from raylign.config.schema import Config as RunSettings
+from raylign.config.resolve import Run
 from raylign.contracts import RewardFunction
 from raylign.errors import Problem
 from raylign.objectives.shaping import WeightedSum
@@ -68,8 +68,9 @@ class ChecklistLevels(WeightedSum):
         truth: str = ""  # a reward that knows the truth without the judge, where there is one
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """The places that must agree: level in shaper and credit, satisfied in examiner, reward and shaper."""
+        cfg = run.config
         level, satisfied = config.level.name, config.satisfied.name
         examiner = (cfg.environment.fn or {}).get("examiner") or {}
         pairs = [("credit.level", cfg.credit.get("level", "trajectory"), f"{key}.level", level)]
