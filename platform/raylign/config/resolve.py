@@ -149,14 +149,18 @@ def _declared(section: Any, prefix: str) -> Iterator[tuple[str, Any, type[Part]]
         if contract is Stage:
             yield from ((f"{key}.{name}", stage, Stage) for name, stage in value.items())
         elif contract is not None:
-            if value:
-                yield key, value, contract
+            if value or _default(item):
+                yield key, value or {}, contract
         elif dataclasses.is_dataclass(value):
             yield from _declared(value, f"{key}.")
         elif isinstance(value, Mapping):
             for name, entry in value.items():
                 if dataclasses.is_dataclass(entry):
                     yield from _declared(entry, f"{key}.{name}.")
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    return item.default_factory() if item.default_factory is not dataclasses.MISSING else None
 
 
 def _within(key: str, config: Any) -> Iterator[tuple[str, Any, type[Part]]]:
