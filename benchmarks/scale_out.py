@@ -26,7 +26,7 @@ from raylign.columns import Columns
 from raylign.contracts import RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.source import DatasetSource
 from raylign.loop import Loop, LoopSettings, Parts
-from raylign.objectives.credit import GroupCredit
+from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.policy import PolicyLoss
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Float32s, Prompt, Reward, StopReason, Trajectory, Turn, Value, derive_seed
@@ -148,7 +148,7 @@ def loop_of(workers: int, prompts_per_step: int) -> Loop:
         rollouts=Pool(workers),
         rewards=clocks,
         shaper=WeightedSum(WeightedSum.Config(), weights={"length": 1.0}, max_tokens=CAP),
-        credit=GroupCredit(GroupCredit.Config()),
+        credit=GRPO(GRPO.Config()),
         learner=clocks,
         objective={"_target_": "raylign.objectives.policy.PolicyLoss"},
         objective_needs=PolicyLoss(PolicyLoss.Config()).needs,

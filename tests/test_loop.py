@@ -20,7 +20,7 @@ from raylign.data.source import DatasetSource
 from raylign.errors import EngineDeadError, RewardError
 from raylign.evaluate import Evaluator
 from raylign.loop import Loop, LoopSettings, Parts, minibatches
-from raylign.objectives.credit import GroupCredit
+from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.policy import PolicyLoss
 from raylign.objectives.selection import Chain, TopK
 from raylign.objectives.shaping import WeightedSum
@@ -110,7 +110,7 @@ def make(rule: Callable[[Prompt, Trajectory], Reward], count: int = 12, **settin
         rollouts=Scripted(),  # type: ignore[arg-type]
         rewards=Rule(rule),
         shaper=WeightedSum(WeightedSum.Config(), weights=weights, max_tokens=8),
-        credit=GroupCredit(GroupCredit.Config()),
+        credit=GRPO(GRPO.Config()),
         learner=Student(),  # type: ignore[arg-type]
         objective={"_target_": "raylign.objectives.policy.PolicyLoss"},
         objective_needs=PolicyLoss(PolicyLoss.Config()).needs,

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from raylign.chat.template import ChatTemplate
 from raylign.columns import Columns
@@ -209,20 +209,18 @@ class GroupSelector(Protocol):
         """Some of the groups with some of their trajectories, in their old order. Scores are filled in, or None."""
 
 
-# ---------------------------------------------------------------------------------------------- credit, losses
+class Credit(ABC):
+    """Scores -> per-token advantages."""
 
-
-class Credit(Protocol):
-    """Scores -> per-token advantages.
-
-    A class that works without scores (dense rewards from other models) says ``reads_scores = False``: then a group of
-    one, and a trajectory without a score, are rows like any other (their score is NaN).
-    """
+    reads_scores: ClassVar[bool] = True  # False: dense rewards of other models; a row without a score (NaN) is one too
+    compares_group: ClassVar[bool] = False  # True: a row is compared with the others of its group, so a group needs two
 
     @property
     def needs(self) -> frozenset[str]:
         """The extra streams that it reads: ``value``, ``old_logprob``, or one that a scorer fills."""
+        return frozenset()
 
+    @abstractmethod
     def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:
         """The batch with its `advantage` stream (and `return`, for a critic) filled in, and metrics.
 
@@ -261,27 +259,29 @@ class LossTerms:
     metrics: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
-class Objective(Protocol):
-    """A loss as a sum of named components. Runs in the learner; knows nothing of sharding or packing.
+class Objective(ABC):
+    """A loss as a sum of named components. Runs in the learner; knows nothing of sharding or packing."""
 
-    One that compares the rows of a group (pairs) says so by the class attribute ``whole_groups = True``: the learner
-    then never splits a group over micro-batches or ranks.
-    """
+    whole_groups: ClassVar[bool] = False  # True: it compares rows, so a group is never split over batches or ranks
 
     @property
     def needs(self) -> frozenset[str]:
         """Streams that must be in the batch before `prepare`: old_logprob, ref_logprob, value, return, ..."""
+        return frozenset()
 
     @property
     def needs_entropy(self) -> bool:
         """Whether `TokenView.entropy` must carry gradient (it is always given, detached, for metrics)."""
+        return False
 
+    @abstractmethod
     def prepare(self, batch: Columns) -> Columns:
         """Once per optimiser step on the whole batch: stamp the weight stream of each component.
 
         The weights carry the global normalisation: component loss = sum over all tokens of weight * token loss.
         """
 
+    @abstractmethod
     def terms(self, view: TokenView) -> LossTerms:
         """Loss components and metrics of one micro-batch."""
 

@@ -14,8 +14,8 @@ from raylign.actors.judge.flips import JudgedTurn, Satisfied, step_advantages
 from raylign.config.schema import Config as RunSettings
 from raylign.contracts import RewardFunction
 from raylign.errors import Problem
+from raylign.objectives.advantage.turn import Level
 from raylign.objectives.shaping import WeightedSum
-from raylign.objectives.turn_credit import Level
 from raylign.records import Float32s, Group, Prompt, Trajectory, Value
 
 GAP_LIMIT = 0.05  # judged minus true completion above which a judge is being pleased rather than the task done
@@ -48,7 +48,7 @@ class ChecklistScore(RewardFunction):
 
 
 class ChecklistLevels(WeightedSum):
-    """`WeightedSum` of the rewards, and turn scores that `TurnCredit` of the same level works on.
+    """`WeightedSum` of the rewards, and turn scores that `TurnAdvantage` of the same level works on.
 
     Group metrics: ``cm2/pass/<focus>`` (share of the items of reached turns that were satisfied), ``cm2/reached``
     (share of the reference's turns), ``cm2/gate_stops`` (share of rollouts ended by a must-pass item), ``cm2/dropped``;

@@ -58,6 +58,7 @@ from numpy.typing import NDArray
 
 from raylign.columns import Columns
 from raylign.config.schema import Config as RunSettings
+from raylign.contracts import Credit
 from raylign.errors import Problem
 from raylign.objectives.aggregate import counted_tokens
 from raylign.objectives.kl import LogprobSource
@@ -66,7 +67,7 @@ from raylign.records import Float32s
 Float64s = NDArray[np.float64]
 
 
-class TeacherCredit:
+class TeacherCredit(Credit):
     """Token advantages from the log-probs of student, teacher and reference; scores are not read.
 
     Reads the streams ``teacher_logprob``, ``old_logprob`` (or the sampler's own log-probs) and, unless the reward

@@ -66,7 +66,7 @@ def test_what_is_shipped_is_valid() -> None:
         ("stages.rl.minibatches=3", "stages.rl"),
         ("stages.rl.group_size=1", "stages.rl.group_size"),
         ("stages.rl.stepz=3", "stages.rl.stepz"),
-        ("credit.baseline=median", "credit.baseline"),
+        ("credit.std=median", "credit.std"),
         ("credit.stdd=none", "credit.stdd"),
         ("objective.clip_low=-1", "objective"),
         ("objective._target_=os.system", "objective._target_"),
@@ -154,7 +154,6 @@ def test_parts_bring_their_own_rules() -> None:
 def test_every_hidden_choice_is_shown() -> None:
     shown = choices(compose([*BASE, "variant=grpo"]).config)
     for key in (
-        "credit.baseline",
         "credit.std",
         "credit.epsilon",
         "credit.whiten",
@@ -173,7 +172,7 @@ def test_every_hidden_choice_is_shown() -> None:
     ):
         assert key in shown, key
     text = describe(compose([*BASE, "variant=ppo"]).config)
-    assert "critic.objective.clip" in text and "GaeCredit" in text
+    assert "critic.objective.clip" in text and "GAE" in text
 
 
 def test_real_rows_compose(shared_data: Callable[[str], Path]) -> None:

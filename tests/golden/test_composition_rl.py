@@ -26,7 +26,7 @@ from benchmarks.experiments._composition_reader import solve_formula, solve_sent
 
 from raylign.columns import Columns
 from raylign.contracts import TokenView
-from raylign.objectives.credit import GroupCredit
+from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.mismatch import Mismatch, MismatchConfig
 from raylign.objectives.policy import OldLogprob, PolicyLoss
 from raylign.recipes.composition_rl.chains import Slots, SurrogateSet
@@ -186,7 +186,7 @@ def test_objective_is_the_papers_equation() -> None:
                 extras={"old_logprob": old[span].astype(np.float32)},
             )
         )
-    batch, _ = GroupCredit(GroupCredit.Config()).assign(Columns.from_samples(rows), passed.astype(np.float32))
+    batch, _ = GRPO(GRPO.Config()).assign(Columns.from_samples(rows), passed.astype(np.float32))
     config = PolicyLoss.Config(
         old_logprob=OldLogprob.recompute, mismatch=MismatchConfig(mode=Mismatch.truncate, high=2.0)
     )

@@ -12,8 +12,8 @@ import torch
 from golden_toy import current_logprobs, evaluate, random_batch
 
 from raylign.columns import Columns
+from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.aggregate import Aggregation, counted_tokens, mean_weights, token_weights
-from raylign.objectives.credit import GroupCredit
 from raylign.objectives.mismatch import Mismatch, MismatchConfig
 from raylign.objectives.policy import OldLogprob, PolicyLoss
 
@@ -78,7 +78,7 @@ def test_invalid_sample_is_as_if_it_were_not_there(batch: Columns, mode: Aggrega
     """NaN score -> advantage 0 AND out of N: the loss is that of the batch without the row."""
     scores = np.random.default_rng(0).standard_normal(len(batch)).astype(np.float32)
     scores[4] = np.nan
-    credit = GroupCredit(GroupCredit.Config())
+    credit = GRPO(GRPO.Config())
     lp = current_logprobs(batch)
     others = [i for i in range(len(batch)) if i != 4]
     one, _ = evaluate(objective(mode, length, kl_coef=0.1), credit.assign(batch, scores)[0], logprob=lp)
@@ -138,12 +138,12 @@ def test_read_only_streams_are_not_written(batch: Columns) -> None:
     """Columns out of the object store are read-only."""
     for stream in batch.streams.values():
         stream.flags.writeable = False
-    done, _ = GroupCredit(GroupCredit.Config()).assign(batch, np.arange(len(batch), dtype=np.float32))
+    done, _ = GRPO(GRPO.Config()).assign(batch, np.arange(len(batch), dtype=np.float32))
     evaluate(objective(Aggregation.token, 0), done, logprob=current_logprobs(batch))
 
 
 def test_streams_stay_float32(batch: Columns) -> None:
-    done, _ = GroupCredit(GroupCredit.Config()).assign(batch, np.arange(len(batch), dtype=np.float32))
+    done, _ = GRPO(GRPO.Config()).assign(batch, np.arange(len(batch), dtype=np.float32))
     prepared = objective(Aggregation.token, 0).prepare(done)
     for name in ("advantage", "weight", "policy_weight", "penalty_weight", "mean_weight"):
         assert prepared[name].dtype == np.float32, name

@@ -18,8 +18,8 @@ from golden_toy import view
 from raylign.columns import Columns, offsets_of
 from raylign.config.schema import TinyModel
 from raylign.models.tiny import build_tiny_model
+from raylign.objectives.advantage.group import GRPO, Std
 from raylign.objectives.aggregate import Aggregation
-from raylign.objectives.credit import Baseline, GroupCredit, Std
 from raylign.objectives.mismatch import Mismatch, MismatchConfig, mismatch_weights
 from raylign.objectives.policy import CispoBounds, OldLogprob, PolicyLoss, Surrogate
 from raylign.packing import pack
@@ -314,6 +314,6 @@ def test_group_advantages(scores: list[float]) -> None:
         groups=np.repeat(np.arange(GROUPS), SIZE).astype(np.int32),
         streams={"loss_mask": np.tile([False, True], rows), "weight": np.ones(2 * rows, np.float32)},
     )
-    credit = GroupCredit(GroupCredit.Config(baseline=Baseline.mean, std=Std.sample, epsilon=1e-4))
+    credit = GRPO(GRPO.Config(std=Std.sample, epsilon=1e-4))
     done, _ = credit.assign(batch, np.array(scores, np.float64))
     np.testing.assert_allclose(done["advantage"][1::2], expected.numpy(), atol=1e-6)

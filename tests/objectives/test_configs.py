@@ -8,13 +8,14 @@ import pytest
 
 from raylign.config.build import build
 from raylign.errors import ConfigError
+from raylign.objectives.advantage.base import KlOrder
+from raylign.objectives.advantage.group import Std
 from raylign.objectives.aggregate import Aggregation
-from raylign.objectives.credit import Baseline, KlOrder, Std
 from raylign.objectives.mismatch import Mismatch
 from raylign.objectives.policy import OldLogprob, Surrogate
 
 POLICY = "raylign.objectives.policy.PolicyLoss"
-CREDIT = "raylign.objectives.credit.GroupCredit"
+CREDIT = "raylign.objectives.advantage.group.GRPO"
 
 
 def make(target: str, **fields: Any) -> Any:
@@ -38,14 +39,14 @@ def test_enums_by_name_and_nested_settings() -> None:
     assert made.mismatch.mode is Mismatch.sequence_mask
     assert made.mismatch.high == 3.0
     assert made.dual_clip == 3.0
-    credit = make(CREDIT, baseline="leave_one_out", std="none", kl_coef=0.05, kl_order="after_baseline").config
-    assert (credit.baseline, credit.std, credit.kl_order) == (Baseline.leave_one_out, Std.none, KlOrder.after_baseline)
+    credit = make(CREDIT, std="leave_one_out", kl_coef=0.05, kl_order="after_baseline").config
+    assert (credit.std, credit.kl_coef, credit.kl_order) == (Std.leave_one_out, 0.05, KlOrder.after_baseline)
 
 
 def test_defaults_build() -> None:
     assert make(POLICY).needs == frozenset()
     assert make(CREDIT).needs == frozenset()
-    assert make("raylign.objectives.gae.GaeCredit").needs == {"value"}
+    assert make("raylign.objectives.advantage.gae.GAE").needs == {"value"}
     assert make("raylign.objectives.value.ValueLoss").needs == {"return", "value"}
     assert make("raylign.objectives.value.ValueLoss", clip=None).needs == {"return"}
     assert not make("raylign.objectives.cross_entropy.CrossEntropy").needs_entropy
@@ -69,7 +70,7 @@ def test_defaults_build() -> None:
         (CREDIT, {"std": "batch"}, "batch"),
         (CREDIT, {"epsilon": -1.0}, "0 or more"),
         (CREDIT, {"kl_coef": 0.1, "kl_credit": "to_go"}, "after_baseline"),
-        ("raylign.objectives.gae.GaeCredit", {"lam": 1.5}, "between 0 and 1"),
+        ("raylign.objectives.advantage.gae.GAE", {"lam": 1.5}, "between 0 and 1"),
         ("raylign.objectives.value.ValueLoss", {"clip": 0.0}, "null for no clipping"),
         ("raylign.objectives.cross_entropy.CrossEntropy", {"aggregation": "mean"}, "mean"),
     ],

@@ -20,7 +20,7 @@ from raylign.actors.rollout.scores import RiskAware, ShopProgress
 from raylign.config.build import build
 from raylign.config.compose import compose
 from raylign.errors import ConfigError, DataError
-from raylign.objectives.gae import GaeCredit
+from raylign.objectives.advantage.gae import GAE
 from raylign.recipes.tsr.warm_up import random_block, random_turns
 from raylign.records import Prompt, StopReason, Turn
 
@@ -94,7 +94,7 @@ def test_the_digests_values_are_the_defaults() -> None:
     assert (cfg.objective["clip_low"], cfg.objective["clip_high"], cfg.objective["entropy_coef"]) == (0.2, 0.28, 0.001)
     assert "kl_coef" not in cfg.objective
     credit = build(cfg.credit, "credit")
-    assert isinstance(credit, GaeCredit) and (credit.config.gamma, credit.config.lam) == (1.0, 1.0)
+    assert isinstance(credit, GAE) and (credit.config.gamma, credit.config.lam) == (1.0, 1.0)
     assert credit.config.reward_at.name == "end"
     raw = compose(["recipe=tsr", "scale=node", "search=code_bon"], validated=False).config
     assert raw.stages["rl"]["group_size"] == 32
@@ -104,7 +104,7 @@ def test_the_digests_values_are_the_defaults() -> None:
 
 
 def test_grpo_needs_no_critic() -> None:
-    grpo = "credit={_target_: raylign.objectives.credit.GroupCredit}"
+    grpo = "credit={_target_: raylign.objectives.advantage.group.GRPO}"
     from raylign.config.parts import streams_needed
 
     assert "value" in streams_needed(compose(["recipe=tsr", "scale=tiny"]).config)

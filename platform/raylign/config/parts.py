@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from raylign.config.build import build, part_config, target_class
 from raylign.config.schema import Config
+from raylign.contracts import Credit
 from raylign.errors import ConfigError
 
 ROLES = frozenset({"rollout", "rewards", "learner"})
@@ -94,5 +95,6 @@ def streams_needed(config: Config) -> frozenset[str]:
 
 
 def reads_scores(credit: Mapping[str, Any], allow: Sequence[str]) -> bool:
-    """Whether a credit works on scores at all (see `raylign.contracts.Credit`). Raises ConfigError."""
-    return bool(getattr(target_class(credit, "credit", allow), "reads_scores", True))
+    """Whether a credit works on scores at all. Raises ConfigError; a class that is no credit is refused elsewhere."""
+    cls = target_class(credit, "credit", allow)
+    return not issubclass(cls, Credit) or cls.reads_scores

@@ -29,8 +29,8 @@ PLACES = {
     "fn": Place("a reward function", (), ("score", "gold", "wrong")),
     "shaper": Place("a reward shaper", ("weights", "max_tokens"), ("shape", "state_dict")),
     "selector": Place("a selector", ("seed",), ("select",)),
-    "credit": Place("a credit", (), ("assign", "needs")),
-    "objective": Place("an objective", (), ("terms", "needs")),
+    "credit": Place("a credit", (), ("assign", "needs", "reads_scores")),
+    "objective": Place("an objective", (), ("terms", "needs", "whole_groups")),
     "context": Place("a scorer's context", (), ("messages",)),
     "sweep.sampler": Place("a sampler of sweeps", ("space", "folder", "seed", "direction"), ("ask", "tell")),
     "sweep.launcher": Place("a launcher of sweeps", ("config_dir", "name"), ("start", "close")),
@@ -50,6 +50,8 @@ def misfits(key: str, cls: type) -> list[Problem]:
     absent = [names for names in place.methods if not any(hasattr(cls, name) for name in names.split("|"))]
     if absent:
         why = f"is not {place.what}: it has no {', '.join(absent).replace('|', ' or ')}"
+    elif inspect.isabstract(cls):
+        why = f"is only the base of {place.what}: it leaves open {', '.join(sorted(cls.__abstractmethods__))}"
     else:
         try:
             inspect.signature(cls).bind(None, **dict.fromkeys(place.arguments))

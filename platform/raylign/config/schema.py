@@ -335,7 +335,7 @@ class Config:
     rewards: dict[str, RewardConfig] = field(default_factory=dict)
     shaper: Node = node("raylign.objectives.shaping.WeightedSum")
     selector: Node = node("raylign.objectives.selection.KeepAll")
-    credit: Node = node("raylign.objectives.credit.GroupCredit")
+    credit: Node = node("raylign.objectives.advantage.group.GRPO")
     objective: Node = node("raylign.objectives.policy.PolicyLoss")
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from raylign.config.alarms import alarm_problems
 from raylign.config.build import nearest, part_config
@@ -21,6 +20,7 @@ from raylign.config.model_rules import frozen_model_rules, lineage_rules, model_
 from raylign.config.parts import Part, is_rl, part_nodes, reads_scores, roles_of
 from raylign.config.roles import inner_problems, misfits
 from raylign.config.schema import Config, Offload, OptimConfig
+from raylign.contracts import Credit
 from raylign.data.procedural import task_names
 from raylign.data.readers import Format
 from raylign.errors import ConfigError, Problem
@@ -315,15 +315,13 @@ def _batch(stage: Part, config: Config, parts: Mapping[str, Part], found: Findin
         f"choose one of {', '.join(str(n) for n in range(1, min(prompts, 64) + 1) if prompts % n == 0)}",
     )
     credit = parts.get(f"{key}.credit") or parts.get("credit")
-    grouped = credit is not None and any(
-        _name(getattr(credit.config, field, None)) not in ("None", "none") for field in ("baseline", "std")
-    )
+    grouped = credit is not None and issubclass(credit.cls, Credit) and credit.cls.compares_group
     found.expect(
         group >= 2 or not grouped,
         f"{key}.group_size",
         group,
         "the credit compares the samples of a group, and one sample has nothing to be compared with",
-        f"set {key}.group_size=8, or credit.baseline=none credit.std=none",
+        f"set {key}.group_size=8, or a credit without a group, as variant=reinforce_pp has",
     )
     found.expect(
         prompts * group <= MOST_SAMPLES,
@@ -340,7 +338,3 @@ def _batch(stage: Part, config: Config, parts: Mapping[str, Part], found: Findin
         f"gives {samples} samples an update to {ranks} learner ranks",
         "raise prompts_per_step or group_size, or lower minibatches or learner.ranks",
     )
-
-
-def _name(value: Any) -> str:
-    return str(getattr(value, "name", value))
