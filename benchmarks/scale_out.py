@@ -27,7 +27,7 @@ from raylign.contracts import RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.source import DatasetSource
 from raylign.loop import Loop, LoopSettings, Parts
 from raylign.objectives.advantage.group import GRPO
-from raylign.objectives.policy import PolicyLoss
+from raylign.objectives.loss.policy import ClippedLoss
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Float32s, Prompt, Reward, StopReason, Trajectory, Turn, Value, derive_seed
 
@@ -150,8 +150,8 @@ def loop_of(workers: int, prompts_per_step: int) -> Loop:
         shaper=WeightedSum(WeightedSum.Config(), weights={"length": 1.0}, max_tokens=CAP),
         credit=GRPO(GRPO.Config()),
         learner=clocks,
-        objective={"_target_": "raylign.objectives.policy.PolicyLoss"},
-        objective_needs=PolicyLoss(PolicyLoss.Config()).needs,
+        objective={"_target_": "raylign.objectives.loss.policy.ClippedLoss"},
+        objective_needs=ClippedLoss(ClippedLoss.Config()).needs,
     )
     numbers = LoopSettings(
         seed=1, prompts_per_step=prompts_per_step, group_size=GROUP, sampling=Sampling(max_tokens=CAP)

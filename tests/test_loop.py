@@ -21,7 +21,7 @@ from raylign.errors import EngineDeadError, RewardError
 from raylign.evaluate import Evaluator
 from raylign.loop import Loop, LoopSettings, Parts, minibatches
 from raylign.objectives.advantage.group import GRPO
-from raylign.objectives.policy import PolicyLoss
+from raylign.objectives.loss.policy import ClippedLoss
 from raylign.objectives.selection import Chain, TopK
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Float32s, Missing, Prompt, Reward, StopReason, Trajectory, Turn, Value, derive_seed
@@ -112,8 +112,8 @@ def make(rule: Callable[[Prompt, Trajectory], Reward], count: int = 12, **settin
         shaper=WeightedSum(WeightedSum.Config(), weights=weights, max_tokens=8),
         credit=GRPO(GRPO.Config()),
         learner=Student(),  # type: ignore[arg-type]
-        objective={"_target_": "raylign.objectives.policy.PolicyLoss"},
-        objective_needs=PolicyLoss(PolicyLoss.Config()).needs,
+        objective={"_target_": "raylign.objectives.loss.policy.ClippedLoss"},
+        objective_needs=ClippedLoss(ClippedLoss.Config()).needs,
     )
     return Loop(parts, LoopSettings(seed=1, sampling=Sampling(max_tokens=8), **numbers))
 

@@ -45,7 +45,7 @@ WRONG = [  # recipe, overrides, key, a word of the reason or the fix
     (GRPO, ("stages.rl.start=@after",), "stages.rl.start", "no stage before"),
     (HYPO, ("~stages.sft",), "stages.preference.start", "no stage before"),
     (HYPO, ("~stages.reference",), "scorers.reference.path", "no stage"),
-    (GRPO, ("credit._target_=raylign.objectives.policy.PolicyLoss",), "credit._target_", "is not a credit"),
+    (GRPO, ("credit._target_=raylign.objectives.loss.policy.ClippedLoss",), "credit._target_", "is not a credit"),
     (GRPO, ("objective={_target_: raylign.objectives.advantage.group.GRPO}",), "objective._target_", "no terms"),
     (GRPO, ("shaper={_target_: raylign.objectives.selection.KeepAll}",), "shaper._target_", "reward shaper"),
     (GRPO, ("stages.rl={_target_: raylign.objectives.advantage.group.GRPO}",), "stages.rl._target_", "is not a stage"),

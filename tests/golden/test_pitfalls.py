@@ -14,8 +14,9 @@ from golden_toy import current_logprobs, evaluate, random_batch
 from raylign.columns import Columns
 from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.aggregate import Aggregation, counted_tokens, mean_weights, token_weights
+from raylign.objectives.loss.base import OldLogprob
+from raylign.objectives.loss.policy import ClippedLoss
 from raylign.objectives.mismatch import Mismatch, MismatchConfig
-from raylign.objectives.policy import OldLogprob, PolicyLoss
 
 MODES = [(Aggregation.token, 0), (Aggregation.sequence, 0), (Aggregation.constant, 9)]
 
@@ -25,16 +26,16 @@ def batch() -> Columns:
     return random_batch(seed=12, groups=4, size=3)
 
 
-def objective(mode: Aggregation, length: int, **fields: object) -> PolicyLoss:
+def objective(mode: Aggregation, length: int, **fields: object) -> ClippedLoss:
     made = {"aggregation": mode, "constant_length": length, "old_logprob": OldLogprob.recompute, **fields}
-    return PolicyLoss(PolicyLoss.Config(**made))
+    return ClippedLoss(ClippedLoss.Config(**made))
 
 
 def test_first_minibatch_ratio_is_exactly_one(batch: Columns) -> None:
     """On-policy with a recomputed old log-prob: ratio 1, nothing clipped, approximate KL 0."""
     lp = torch.tensor(batch["old_logprob"], requires_grad=True)
     for old in (OldLogprob.recompute, OldLogprob.detach):
-        _, metrics = evaluate(PolicyLoss(PolicyLoss.Config(old_logprob=old)), batch, logprob=lp)
+        _, metrics = evaluate(ClippedLoss(ClippedLoss.Config(old_logprob=old)), batch, logprob=lp)
         assert metrics["ratio"] == pytest.approx(1.0, abs=1e-6)
         assert metrics["clip_low"] == metrics["clip_high"] == metrics["approx_kl_k1"] == metrics["approx_kl_k3"] == 0.0
 
@@ -115,12 +116,12 @@ def test_zero_weight_on_one_token_stays_in_the_count(batch: Columns) -> None:
 def test_correction_without_sampler_logprobs_is_refused(batch: Columns) -> None:
     silent = batch.with_streams(sampler_logprob=np.zeros(batch.tokens, np.float32))
     for made in (
-        PolicyLoss.Config(old_logprob=OldLogprob.sampler),
-        PolicyLoss.Config(mismatch=MismatchConfig(mode=Mismatch.truncate)),
+        ClippedLoss.Config(old_logprob=OldLogprob.sampler),
+        ClippedLoss.Config(mismatch=MismatchConfig(mode=Mismatch.truncate)),
     ):
         with pytest.raises(ValueError, match="did not record log-probs"):
-            PolicyLoss(made).prepare(silent)
-    PolicyLoss(PolicyLoss.Config()).prepare(silent)
+            ClippedLoss(made).prepare(silent)
+    ClippedLoss(ClippedLoss.Config()).prepare(silent)
 
 
 def test_missing_stream_is_refused_by_name(batch: Columns) -> None:

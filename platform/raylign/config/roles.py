@@ -6,6 +6,7 @@ A class that obeys neither composes well and dies later in a process of its own:
 from __future__ import annotations
 
 import inspect
+from abc import ABCMeta
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ def misfits(key: str, cls: type) -> list[Problem]:
     absent = [names for names in place.methods if not any(hasattr(cls, name) for name in names.split("|"))]
     if absent:
         why = f"is not {place.what}: it has no {', '.join(absent).replace('|', ' or ')}"
-    elif inspect.isabstract(cls):
+    elif isinstance(cls, ABCMeta) and inspect.isabstract(cls):
         why = f"is only the base of {place.what}: it leaves open {', '.join(sorted(cls.__abstractmethods__))}"
     else:
         try:

@@ -222,7 +222,7 @@ class CriticConfig:
     path: str = ""  # empty: starts from the policy's weights with a new scalar head
     ranks: int = 1
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5))
-    objective: Node = node("raylign.objectives.value.ValueLoss")
+    objective: Node = node("raylign.objectives.loss.value.ValueLoss")
     warmup_steps: int = 0  # steps in which only the critic learns
 
 
@@ -336,7 +336,7 @@ class Config:
     shaper: Node = node("raylign.objectives.shaping.WeightedSum")
     selector: Node = node("raylign.objectives.selection.KeepAll")
     credit: Node = node("raylign.objectives.advantage.group.GRPO")
-    objective: Node = node("raylign.objectives.policy.PolicyLoss")
+    objective: Node = node("raylign.objectives.loss.policy.ClippedLoss")
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     frozen: FrozenConfig = field(default_factory=FrozenConfig)
