@@ -28,6 +28,7 @@ from raylign.data.source import DatasetSource
 from raylign.loop import Loop, LoopSettings, Parts
 from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.loss.policy import ClippedLoss
+from raylign.objectives.selection import KeepAll
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Float32s, Prompt, Reward, StopReason, Trajectory, Turn, Value, derive_seed
 
@@ -148,6 +149,7 @@ def loop_of(workers: int, prompts_per_step: int) -> Loop:
         rollouts=Pool(workers),
         rewards=clocks,
         shaper=WeightedSum(WeightedSum.Config(), weights={"length": 1.0}, max_tokens=CAP),
+        selector=KeepAll(KeepAll.Config(), seed=0),
         credit=GRPO(GRPO.Config()),
         learner=clocks,
         objective={"_target_": "raylign.objectives.loss.policy.ClippedLoss"},

@@ -22,7 +22,7 @@ from raylign.evaluate import Evaluator
 from raylign.loop import Loop, LoopSettings, Parts, minibatches
 from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.loss.policy import ClippedLoss
-from raylign.objectives.selection import Chain, TopK
+from raylign.objectives.selection import Chain, KeepAll, TopK
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Float32s, Missing, Prompt, Reward, StopReason, Trajectory, Turn, Value, derive_seed
 
@@ -110,6 +110,7 @@ def make(rule: Callable[[Prompt, Trajectory], Reward], count: int = 12, **settin
         rollouts=Scripted(),  # type: ignore[arg-type]
         rewards=Rule(rule),
         shaper=WeightedSum(WeightedSum.Config(), weights=weights, max_tokens=8),
+        selector=KeepAll(KeepAll.Config(), seed=0),
         credit=GRPO(GRPO.Config()),
         learner=Student(),  # type: ignore[arg-type]
         objective={"_target_": "raylign.objectives.loss.policy.ClippedLoss"},

@@ -12,6 +12,7 @@ from raylign.columns import Columns
 from raylign.contracts import RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.loop import Loop, LoopSettings, Parts
 from raylign.objectives.advantage.group import GRPO
+from raylign.objectives.selection import KeepAll
 from raylign.objectives.shaping import WeightedSum
 from raylign.recipes.composition_rl import CompositionSource, Curriculum
 from raylign.records import Prompt, Reward, StopReason, Trajectory, Turn, Value
@@ -70,6 +71,7 @@ def logged_ratio(success: np.ndarray, rng: np.random.Generator) -> float:
         rollouts=_Rollouts(rng),  # type: ignore[arg-type]
         rewards=_Rewards(),
         shaper=WeightedSum(WeightedSum.Config(), weights={"correct": 1.0}, max_tokens=8),
+        selector=KeepAll(KeepAll.Config(), seed=0),
         credit=GRPO(GRPO.Config()),
         learner=_Learner(),  # type: ignore[arg-type]
         objective={},

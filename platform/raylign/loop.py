@@ -69,11 +69,11 @@ class Parts:
     rollouts: RolloutPool
     rewards: RewardPools
     shaper: RewardShaper
+    selector: GroupSelector
     credit: Credit
     learner: Learner
     objective: Mapping[str, Any]  # `_target_` node, built in the learner
     objective_needs: frozenset[str]
-    selector: GroupSelector | None = None  # None: everything is learned from
     critic: Learner | None = None
     critic_objective: Mapping[str, Any] | None = None
     scorers: Mapping[str, StreamScorer] = field(default_factory=dict)  # stream name -> who fills it
@@ -214,8 +214,6 @@ class Loop:
 
     def _selected(self, groups: list[Group]) -> tuple[list[Group], dict[str, float]]:
         """What the selector keeps; with dynamic sampling, without the groups that it has made equal."""
-        if self.parts.selector is None:
-            return groups, {}
         chosen = self.parts.selector.select(groups)
         metrics = selection_metrics(groups, chosen)
         return [group for group in chosen if not self.settings.dynamic_sampling or _differ(group)], metrics

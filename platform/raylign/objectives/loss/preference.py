@@ -148,14 +148,14 @@ class PreferenceLoss(Objective):
         only_all |= _implicit_rewards(pairs, target, self.config.beta)
         only_all["displacement/chosen"] = pairs.chosen.detach() - pairs.ref_chosen
         only_all["displacement/rejected"] = pairs.rejected.detach() - pairs.ref_rejected
-        found = {name: torch.sum(share * value) for name, value in (values | only_all).items()}
+        metrics = {name: torch.sum(share * value) for name, value in (values | only_all).items()}
         for name, sign in CLASSES.items():
             inside = torch.sign(ref_margin) == sign
-            found[f"share/{name}"] = torch.sum(share * inside)
+            metrics[f"share/{name}"] = torch.sum(share * inside)
             if bool(inside.any()):  # absent is not zero: without such a pair there is no figure
                 weight = torch.where(inside, class_share, torch.zeros_like(class_share))
-                found |= {f"{metric}/{name}": torch.sum(weight * value) for metric, value in values.items()}
-        return found
+                metrics |= {f"{metric}/{name}": torch.sum(weight * value) for metric, value in values.items()}
+        return metrics
 
 
 def held_out_metrics(objective: PreferenceLoss, batch: Columns, logprob: NDArray[np.float32]) -> dict[str, float]:
@@ -182,13 +182,13 @@ def held_out_metrics(objective: PreferenceLoss, batch: Columns, logprob: NDArray
     if pairs.ref_margin is not None:
         which = torch.sign(pairs.ref_margin).long() + 1
         class_share = 1.0 / torch.bincount(which, minlength=3).double()[which]
-    found = objective.metrics(pairs, share, class_share)
-    found["loss"] = torch.sum(
+    metrics = objective.metrics(pairs, share, class_share)
+    metrics["loss"] = torch.sum(
         share * pair_loss(objective.config.loss, pairs.margin, objective.target(pairs), objective.config.beta)
     )
     mask = np.asarray(batch["loss_mask"], bool) & np.isin(batch.row_of_token, chosen)
     return {
-        **{name: float(value) for name, value in found.items()},
+        **{name: float(value) for name, value in metrics.items()},
         "nll": float(-np.mean(logprob[mask], dtype=np.float64)),
     }
 
