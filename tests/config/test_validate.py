@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raylign.config.compose import compose
+from raylign.config.compose import compose, options
 from raylign.config.describe import choices, describe
 from raylign.config.schema import Config
 from raylign.data.source import DatasetSource
@@ -27,7 +27,7 @@ def problems_of(*overrides: str) -> dict[str, Problem]:
 
 def test_what_is_shipped_is_valid() -> None:
     compose(BASE)
-    for variant in ("grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "ppo", "gspo", "cispo"):
+    for variant in options("variant"):
         compose([*BASE, f"variant={variant}"])
 
 
