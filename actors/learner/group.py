@@ -35,7 +35,7 @@ class LearnerGroup:
         group = LearnerGroup("learner", config, log_dir=Path("run/logs"), options=lambda rank: {"num_cpus": 1})
         await group.start()
         await group.load(LearnerSpec(model_path=path, learner=config, total_steps=100))
-        metrics = await group.update(batch, {"_target_": "raylign.objectives.policy.PolicyLoss"})
+        metrics = await group.update(batch, {"_target_": "raylign.objectives.loss.policy.ClippedLoss"})
     """
 
     def __init__(

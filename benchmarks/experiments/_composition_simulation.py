@@ -11,7 +11,7 @@ import numpy as np
 from raylign.columns import Columns
 from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.loop import Loop, LoopSettings, Parts, StepSettings
-from raylign.objectives.credit import GroupCredit
+from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.selection import KeepAll
 from raylign.objectives.shaping import WeightedSum
 from raylign.recipes.composition_rl import CompositionSource, Curriculum
@@ -29,8 +29,8 @@ class _Rollouts:
             wins = self._rng.random(task.n) < task.prompt.meta["success"]
             yield [Scored(task=number, trajectory=_trajectory(task.prompt, i, win)) for i, win in enumerate(wins)]
 
-    async def publish(self, weights: WeightUpdate) -> LearnerUpdate:
-        return LearnerUpdate(metrics={})
+    async def publish(self, weights: WeightUpdate) -> dict[str, float]:
+        return {}
 
     async def busy(self) -> tuple[float, int]:
         return 0.0, 0
@@ -72,7 +72,7 @@ def logged_ratio(success: np.ndarray, rng: np.random.Generator) -> float:
         rewards=_Rewards(),
         shaper=WeightedSum(WeightedSum.Config(), weights={"correct": 1.0}, max_tokens=8),
         selector=KeepAll(KeepAll.Config(), seed=1),
-        credit=GroupCredit(GroupCredit.Config()),
+        credit=GRPO(GRPO.Config()),
         learner=_Learner(),  # type: ignore[arg-type]
         objective={},
         objective_needs=frozenset(),

@@ -25,7 +25,9 @@ from raylign.data.identity import identity_of_samples
 from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples
 from raylign.data.score_cache import ScoreCache, fingerprint
 from raylign.errors import Problem
-from raylign.objectives.preference import PreferenceLoss, ReferenceMargin, held_out_metrics, pair_rows
+from raylign.objectives.loss.margin import ReferenceMargin
+from raylign.objectives.loss.pairs import pair_rows
+from raylign.objectives.loss.preference import PreferenceLoss, held_out_metrics
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.training import TrainedModel, Training
 
@@ -51,7 +53,7 @@ class Preference(Stage):
         steps: int = 0  # 0: as many as `epochs` take
         batch_pairs: int = 128
         rows: Rows = Rows.pair
-        objective: Node = node(Objective, "raylign.objectives.preference.PreferenceLoss")
+        objective: Node = node(Objective, "raylign.objectives.loss.preference.PreferenceLoss")
         optim: OptimConfig = field(
             default_factory=lambda: OptimConfig(
                 lr=1e-6, betas=[0.9, 0.999], schedule=Schedule.cosine, min_lr_ratio=0.0, max_grad_norm=0.0

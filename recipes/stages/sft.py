@@ -29,7 +29,7 @@ class Sft(Stage):
         steps: int = 1000
         batch_size: int = 64
         optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5))
-        objective: Node = node(Objective, "raylign.objectives.cross_entropy.CrossEntropy")
+        objective: Node = node(Objective, "raylign.objectives.loss.cross_entropy.CrossEntropy")
         eval_every: int = 0  # steps between evaluations of the sampled pass rate; 0: never
         eval_prompts: int = 128
         stop_at: float | None = None  # pass rate of sampled held-out answers that ends the stage early

@@ -52,7 +52,7 @@ def test_a_restored_run_is_bit_equal(
 
 def test_a_critic_restores_its_head(start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path) -> None:
     group, folder = start_group(2), str(tmp_path / "critic")
-    node = {"_target_": "raylign.objectives.value.ValueLoss", "clip": None}
+    node = {"_target_": "raylign.objectives.loss.value.ValueLoss", "clip": None}
     load(group, tiny_model, 2, kind="scalar_head")
     run(group.update(BATCHES[0], node))
     run(group.save(folder))
