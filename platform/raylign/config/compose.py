@@ -64,18 +64,19 @@ class _Layers:
         return next((origin for leaf, origin in self.origins.items() if leaf.startswith(f"{key}.")), "")
 
 
-def compose(overrides: Sequence[str], config_dir: str = "", validated: bool = True) -> Composed:
+def compose(overrides: Sequence[str], config_dir: str = "", validated: bool = True, to_run: bool = True) -> Composed:
     """Compose and check a configuration.
 
     overrides: Hydra's grammar, e.g. ``["recipe=grpo", "scale=tiny", "learner.optim.lr=1e-4", "~stages.sft"]``.
     config_dir: a folder of further groups (``recipe/mine.yaml``), searched before the built-in ones.
     validated: also run the cross-field rules and check every part (`raylign.config.validate`).
+    to_run: model folders without weights or tokenizer are refused; a plan is made from their config.json.
     Raises ConfigError with every problem found.
     """
     config, resolved, problems = compose_with_problems(overrides, config_dir)
     if validated and config is not None:
         seen = {problem.key for problem in problems}
-        problems += [problem for problem in validate(config) if problem.key not in seen]
+        problems += [problem for problem in validate(config, to_run) if problem.key not in seen]
     if problems or config is None:
         raise ConfigError(problems)
     return Composed(config, resolved)

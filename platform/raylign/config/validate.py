@@ -17,7 +17,7 @@ from raylign.config.build import nearest, part_config
 from raylign.config.devices import device_problems
 from raylign.config.findings import Findings, not_negative, one_of, positive, share, whole_gpus
 from raylign.config.machine import machine_problems
-from raylign.config.model_rules import frozen_model_rules, lineage_rules, model_rules
+from raylign.config.model_rules import frozen_model_rules, lacking_rules, lineage_rules, model_rules
 from raylign.config.parts import Part, is_rl, part_nodes, reads_scores, roles_of
 from raylign.config.roles import inner_problems, misfits
 from raylign.config.schema import Config, Offload, OptimConfig
@@ -31,8 +31,10 @@ MOST_SAMPLES = 1_000_000
 PLACEMENTS = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 
-def validate(config: Config) -> list[Problem]:
-    """Every problem of a configuration, in the order of its sections; an empty list means that it can be planned."""
+def validate(config: Config, to_run: bool = True) -> list[Problem]:
+    """Every problem of a configuration, in the order of its sections; an empty list means that it can be planned, and
+    with `to_run` also that its models' folders hold what a run loads.
+    """
     found = Findings()
     parts = _parts(config, found)
     stages = [part for part in parts if part.key.startswith("stages.") and part.key.count(".") == 1]
@@ -49,6 +51,8 @@ def validate(config: Config) -> list[Problem]:
     _judges(config, found)
     _scale(config, found)
     _cluster(config, found)
+    if to_run:
+        lacking_rules(config, found)
     found.extend(machine_problems(config))
     lineage_rules(config, stages, found)
     one_of(found, "sweep.direction", config.sweep.direction, ("maximize", "minimize"))
@@ -261,9 +265,8 @@ def _judges(config: Config, found: Findings) -> None:
             fix = f"set {key}.path to the name of the endpoint's model"
             found.expect(bool(judge.path), f"{key}.path", "empty", "an endpoint serves models by name", fix)
         else:
-            frozen_model_rules(
-                config, f"{key}.path", judge.path, "leave it empty for the model that the run starts from", found
-            )
+            otherwise = "leave it empty for the model that the run starts from"
+            frozen_model_rules(config, f"{key}.path", judge.path, otherwise, found, trained=False)
 
 
 def _optim(found: Findings, key: str, optim: OptimConfig) -> None:
