@@ -11,6 +11,7 @@ from typing import Any
 
 from ray.exceptions import OutOfMemoryError
 
+from raylign.capacity import UNKNOWN
 from raylign.cluster import check_shared, connect, shutdown
 from raylign.config.build import build
 from raylign.config.describe import describe
@@ -58,6 +59,8 @@ def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] 
         progress.message(describe(cfg))
         with importing_ahead():
             placed = connect(cfg.cluster, plan)
+        if placed.gpus and not placed.loads:
+            progress.message(f"warning: {UNKNOWN}")
         check_shared(folder.path)
         placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
         context = RunContext(cfg, folder, recorder, progress, placement)

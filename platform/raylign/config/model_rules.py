@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def model_rules(config: Config, found: Findings) -> None:
         frozen_model_rules(config, "critic.path", config.critic.path, otherwise, found)
     if not model.path:
         tiny_rules(model.tiny, found)
+    ranks = config.rollout.tensor_parallel
+    found.expect(
+        ranks < 1 or facts.heads % ranks == 0,
+        "rollout.tensor_parallel",
+        ranks,
+        f"does not divide the {facts.heads} attention heads of {facts.name}",
+        f"set rollout.tensor_parallel={math.gcd(facts.heads, max(1, ranks))}",
+    )
     found.expect(
         not facts.context or model.max_context <= facts.context,
         "model.max_context",

@@ -40,6 +40,7 @@ class ModelFacts:
     hidden: int
     vocab: int
     kv_values: int  # keys and values of one token in one layer, in numbers
+    heads: int = 0  # of attention; 0 when the model does not say
 
     def kv_bytes(self, dtype_bytes: int) -> int:
         """Bytes of KV cache that one token takes."""
@@ -159,6 +160,7 @@ def _facts(name: str, fields: Mapping[str, Any], stored: int) -> ModelFacts:
         hidden=hidden,
         vocab=vocab,
         kv_values=2 * kv_heads * head_dim,
+        heads=_number(fields, "num_attention_heads"),
     )
 
 

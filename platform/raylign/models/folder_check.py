@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from raylign.models.headers import INDEX, SINGLE, Tensor, holds_weights, stored_tensors
+from raylign.models.headers import SINGLE, Tensor, holds_weights, stored_tensors
 from raylign.models.template_check import template_faults
 from raylign.models.tensor_rules import FAMILIES
 from raylign.models.tokenizer_check import (
@@ -56,9 +56,9 @@ def folder_lacks(folder: Path) -> Fault | None:
     lacks = []
     if not holds_weights(folder) and "snapshots" not in folder.parts:
         other = next((file.name for form in OTHER_FORMS for file in sorted(folder.glob(form))), "")
-        lacks.append(f"no weights ({SINGLE}, or shards with {INDEX}{f'; {other} is not read' if other else ''})")
+        lacks.append(f"no weights ({SINGLE} or shards{f'; {other} is not read' if other else ''})")
     if not holds_tokenizer(folder) and "snapshots" not in folder.parts and not _brings_code(folder):
-        lacks.append(f"no tokenizer (none of {', '.join(TOKENIZERS)})")
+        lacks.append(f"no tokenizer ({TOKENIZERS[0]} or the like)")
     if not lacks:
         return None
     return Fault(f"holds {' and '.join(lacks)}", "copy what is absent from the model's origin, or name another folder")
