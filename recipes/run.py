@@ -11,6 +11,7 @@ from typing import Any
 
 from ray.exceptions import OutOfMemoryError
 
+from raylign.capacity import UNKNOWN
 from raylign.cluster import check_shared, connect, shutdown
 from raylign.config.describe import describe
 from raylign.config.resolve import ResolvedStage, Run
@@ -58,6 +59,8 @@ def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
         progress.message(describe(run))
         with importing_ahead():
             placed = connect(cfg.cluster, plan)
+        if placed.gpus and not placed.loads:
+            progress.message(f"warning: {UNKNOWN}")
         check_shared(folder.path)
         placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
         context = RunContext(run, folder, recorder, progress, placement)
