@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from raylign.actors.remote import in_order
 from raylign.actors.rollout.engine import EngineSpec
 from raylign.actors.rollout.pool import VllmRolloutPool
-from raylign.actors.starting import in_order
 from raylign.config.schema import ModelConfig, RolloutConfig
 from raylign.errors import EngineDeadError
 from raylign.plan import Plan, Role

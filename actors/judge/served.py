@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
 from ray.util import list_named_actors
 
 from raylign.actors.judge.chat import Reply
+from raylign.actors.remote import GONE, NoAnswer, cause_of, reply
 from raylign.config.schema import Config as RunSettings
 from raylign.contracts import Sampling
 from raylign.errors import EngineDeadError, JudgeUnavailable, Problem, RequestError
@@ -72,12 +72,12 @@ class Served:
             if name is not None:
                 try:
                     return await self._ask(name, messages, sampling, seed)
-                except (RayActorError, EngineDeadError) as error:
+                except (*GONE, EngineDeadError) as error:
                     self._workers.pop(name, None)
-                    why = str(error).strip().splitlines()[0]
+                    why = cause_of(error)
                 except RequestError as error:
                     raise JudgeUnavailable(f"{self.name} refuses the request: {error}") from error
-                except TimeoutError:
+                except NoAnswer:
                     limit = self.config.timeout_s
                     raise JudgeUnavailable(f"{self.name} gave no answer within {limit:g} s") from None
             gone_since = gone_since or time.monotonic()
@@ -93,7 +93,8 @@ class Served:
         self._flying[name] = self._flying.get(name, 0) + 1
         try:
             call = self._workers[name].complete.remote([dict(message) for message in messages], sampling, seed)
-            return await asyncio.wait_for(_resolve(call), self.config.timeout_s)
+            answer: Reply = await reply(call, self.config.timeout_s)
+            return answer
         finally:
             self._flying[name] -= 1
 
@@ -109,7 +110,3 @@ class Served:
                     self._workers[name] = ray.get_actor(name)
                 except ValueError:  # gone between the list and the look
                     continue
-
-
-async def _resolve(reference: Any) -> Reply:
-    return await reference

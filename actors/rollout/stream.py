@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import ray
 
+from raylign.actors.remote import NoAnswer, reply
 from raylign.actors.rollout.slot import DEATHS, Slot, serving
 from raylign.contracts import RolloutTask, Scored
 from raylign.errors import EngineDeadError, RaylignError
@@ -87,11 +88,11 @@ class DrawStream:
         try:
             while True:
                 try:
-                    batch = await asyncio.wait_for(_next(stream), self._deadline_s)
+                    batch = await reply(_next(stream), self._deadline_s)
                 except StopAsyncIteration:
                     ended = True
                     break
-                except TimeoutError:
+                except NoAnswer:
                     raise EngineDeadError(f"no trajectory for {self._deadline_s:.0f} s") from None
                 self._enter([replace(item, task=numbers[item.task]) for item in batch])
         finally:

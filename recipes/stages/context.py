@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 from raylign.actors.environments.actor import EnvironmentActors, EnvironmentSpec
 from raylign.actors.judge.group import JudgeGroup
 from raylign.actors.learner.group import LearnerGroup, LearnerSpec
+from raylign.actors.remote import in_order
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
-from raylign.actors.starting import in_order
 from raylign.chat.template import ChatTemplate
 from raylign.collect import DRAWN
 from raylign.columns import Columns
@@ -146,13 +146,22 @@ class RunContext:
             self.stop_requested |= alarm.stop
 
     def _workers(self, stage: str) -> dict[str, float]:
-        """Rollout workers that serve, and how many were rebuilt since the last record; nothing where there are none."""
+        """Of the actors, since the last record: what the reward pools did, rollout workers that serve, and how many of
+        each were rebuilt; nothing of those that there are none of.
+        """
+        rewards = self._rewards.metrics() if self._rewards is not None else {}
+        for name, count in rewards.items():
+            if name.startswith("restarts/") and count:
+                self.recorder.event(
+                    "rewards_restarted", stage=stage, role=name.removeprefix("restarts/"), count=int(count)
+                )
         if self._rollouts is None:
-            return {}
+            return rewards
         before, self._rebuilt = self._rebuilt, self._rollouts.restarts
         if self._rebuilt > before:
             self.recorder.event("engines_restarted", stage=stage, role="rollout", count=self._rebuilt - before)
-        return {"restarts/rollout": float(self._rebuilt - before), "workers/rollout": float(self._rollouts.alive)}
+        restarts = float(self._rebuilt - before)
+        return {**rewards, "restarts/rollout": restarts, "workers/rollout": float(self._rollouts.alive)}
 
     def start_engines(self) -> None:
         """Start the rollout pool, if there is none, beside what the stage does until it asks for it."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from raylign.actors.starting import in_order
+from raylign.actors.remote import in_order
 from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
 from raylign.config.parts import reads_scores
