@@ -17,6 +17,7 @@ from raylign.config.describe import describe
 from raylign.config.parts import Part, roles_of, stages
 from raylign.config.schema import Config
 from raylign.errors import OUT_OF_MEMORY, RaylignError, RunError
+from raylign.loop_lag import LoopLag
 from raylign.placement import Placement
 from raylign.plan import make_plan
 from raylign.recipes.stages.context import RunContext, StopRequested
@@ -34,7 +35,7 @@ def train(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] = (
     """Run all stages of a validated configuration; returns the exit status. Finished stages are not repeated."""
     with open_run(cfg, resolved, overrides) as context:
         try:
-            summary = asyncio.run(run_stages(context))
+            summary = asyncio.run(run_watched(context))
         except StopRequested as stop:
             context.progress.stop()
             context.progress.message(f"{stop}; the same command continues it")
@@ -97,6 +98,12 @@ def closing(summary: Mapping[str, Any], report: Any) -> str:
     return "\n".join([*held_out, f"model:  {summary['model']}", f"report: {report}"])
 
 
+async def run_watched(context: RunContext) -> dict[str, Any]:
+    """`run_stages`, with the lag of its event loop in every step's metrics."""
+    async with LoopLag() as context.figures.lag:
+        return await run_stages(context)
+
+
 async def run_stages(context: RunContext) -> dict[str, Any]:
     """All stages in order; ends every actor. Returns the final model and the metrics of every stage."""
     _stop_on_signals(context)
@@ -108,11 +115,13 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
             if result is None:
                 if engines_may_start(context.cfg, listed[index:], context.shared):
                     context.start_engines()
-                    await asyncio.sleep(0.05)  # they are begun before the stage reads its data, which takes seconds
+                if "rollout" in roles_of(listed[index]):
+                    await context.read_prompts()  # here, so that no stage reads them on the event loop
                 context.recorded = False
                 context.recorder.event("stage_started", stage=name, model=context.model_path)
                 stage = build(node, f"stages.{name}", tuple(context.cfg.run.allow_targets), name=name)
                 result = {"started_from": context.model_path, **checked(name, await stage.run(context))}
+                await context.recorder.flushed()
                 context.folder.finish_stage(name, result)
                 context.recorder.event("stage_finished", stage=name, metrics=result["metrics"])
             elif "model" in result:

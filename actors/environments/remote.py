@@ -33,6 +33,7 @@ class RemoteEnvironments:
         self._handles: list[Any] = [None] * self._width
         self._load = [0] * self._width
         self._waiting: dict[int, list[tuple[int, str, asyncio.Future[Observation]]]] = {}
+        self._sending: set[asyncio.Task[None]] = set()  # a loop keeps no reference to a task
         self._replayable = replayable
 
     @property
@@ -54,7 +55,9 @@ class RemoteEnvironments:
         waiting = self._waiting.setdefault(actor, [])
         waiting.append((number, action, future))
         if len(waiting) == 1:
-            asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(self._send(actor)))
+            sending = asyncio.create_task(self._send(actor))  # begun once all steps of this moment wait
+            self._sending.add(sending)
+            sending.add_done_callback(self._sending.discard)
         return await future
 
     async def snapshot(self, episode: int) -> Any:
@@ -121,7 +124,7 @@ class RemoteEnvironments:
         name, deadline = self._spec.actors[actor], time.monotonic() + RESTART_S
         while True:
             try:
-                handle = ray.get_actor(name)
+                handle = await asyncio.to_thread(ray.get_actor, name)
                 await reply(handle.report.remote(), RESTART_S)
                 self._handles[actor] = handle
                 return handle

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +69,7 @@ class Served:
         """The answer of some worker. Raises JudgeUnavailable."""
         gone_since, pause, why = 0.0, PAUSE_S, "no worker of that name lives in this run's Ray namespace"
         while True:
-            name = self._choose()
+            name = await self._choose()
             if name is not None:
                 try:
                     return await self._ask(name, messages, sampling, seed)
@@ -98,15 +99,17 @@ class Served:
         finally:
             self._flying[name] -= 1
 
-    def _choose(self) -> str | None:
+    async def _choose(self) -> str | None:
         if not self._workers:
-            self._find()
+            self._workers = await asyncio.to_thread(_workers_of, self.config.name)
         return min(self._workers, key=lambda name: self._flying.get(name, 0), default=None)
 
-    def _find(self) -> None:
-        for name in sorted(list_named_actors()):
-            if name.startswith(f"judge/{self.config.name}/"):
-                try:
-                    self._workers[name] = ray.get_actor(name)
-                except ValueError:  # gone between the list and the look
-                    continue
+
+def _workers_of(judge: str) -> dict[str, Any]:
+    """The workers of a judge that live now, by actor name; asks Ray's server."""
+    workers = {}
+    for name in sorted(list_named_actors()):
+        if name.startswith(f"judge/{judge}/"):
+            with suppress(ValueError):  # gone between the list and the look
+                workers[name] = ray.get_actor(name)
+    return workers

@@ -18,6 +18,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from raylign.actors.remote import GONE, cause_of, kill, reply, spawn, unborn
+from raylign.columns import Columns
 from raylign.errors import LearnerError, LoadError, RaylignError
 
 P = ParamSpec("P")
@@ -50,6 +51,11 @@ def plain_errors(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate
 def node_address() -> tuple[str, str]:
     """(node id, IP address) of the node that this actor runs on."""
     return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address()
+
+
+async def shared(batch: Columns) -> Any:
+    """One copy in the object store that all ranks read, a row for every context; copied in a thread."""
+    return await asyncio.to_thread(lambda: ray.put(batch.by_context()))
 
 
 def free_port() -> int:

@@ -45,7 +45,7 @@ class Slot:
         """The serving actor, built if need be. Raises EngineDeadError when the restarts are exhausted."""
         self.check()
         if self._building is None and self._actor is None:
-            self._building = asyncio.ensure_future(self._build())
+            self._building = asyncio.create_task(self._build())
         if self._building is not None:
             # Shielded: several callers wait for one build, and one of them giving up must not end it.
             await asyncio.shield(self._building)
@@ -58,7 +58,7 @@ class Slot:
             return  # a predecessor, or somebody noticed before
         self._bury(cause)
         self.check()
-        self._building = asyncio.ensure_future(self._build())
+        self._building = asyncio.create_task(self._build())
 
     async def call(self, method: str, *arguments: Any) -> Any:
         """Call a method that may be repeated, on this worker or on its successors, until one answers."""

@@ -62,7 +62,7 @@ class DrawStream:
             await asyncio.gather(*self._jobs, return_exceptions=True)
 
     def _dispatch(self, slot: Slot, draws: Sequence[Draw]) -> None:
-        self._jobs.add(asyncio.ensure_future(self._serve(slot, draws)))
+        self._jobs.add(asyncio.create_task(self._serve(slot, draws)))
 
     async def _serve(self, slot: Slot, draws: Sequence[Draw]) -> None:
         """Let one worker make some draws. When it dies, what is still open goes to the survivors, or waits for it."""

@@ -12,7 +12,6 @@ contracts only; which algorithm runs is a matter of the parts that it is given.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ from raylign.errors import RewardError
 from raylign.feed import Feed, FeedSettings
 from raylign.objectives.selection import selection_metrics
 from raylign.records import Group, Prompt
+from raylign.tasks import together
 
 Part = TypeVar("Part")
 
@@ -250,7 +250,7 @@ class Loop:
                 jobs[name] = _required(parts.critic, "a critic").values(batch)
             elif name not in ("advantage", "return") and name not in batch:
                 jobs[name] = _required(parts.scorers.get(name), f"a scorer for {name}").stream(batch, prompts)
-        streams = await asyncio.gather(*(_timed(job, seconds, f"time/score/{name}") for name, job in jobs.items()))
+        streams = await together(*(_timed(job, seconds, f"time/score/{name}") for name, job in jobs.items()))
         return batch.with_streams(**dict(zip(jobs, streams, strict=True))), seconds
 
     async def _learn(self, step: int, batch: Columns) -> dict[str, float]:
@@ -264,7 +264,7 @@ class Loop:
                 if parts.critic is not None:
                     jobs.append(_prefixed("critic/", parts.critic.update(part, parts.critic_objective or {})))
                 found: dict[str, float] = {}
-                for metrics in await asyncio.gather(*jobs):
+                for metrics in await together(*jobs):
                     found |= metrics
                 collected.append(found)
         names = {name for found in collected for name in found}

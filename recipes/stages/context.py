@@ -41,6 +41,7 @@ from raylign.evaluate import Evaluation, Evaluator
 from raylign.models.tiny import build_tiny_model, model_cache
 from raylign.models.tokenizer import load_tokenizer
 from raylign.placement import Placement
+from raylign.recipes.stages.actor_figures import ActorFigures
 from raylign.recipes.stages.outcome import refuse_lost
 from raylign.records import Group, Prompt
 from raylign.run_folder import RunFolder
@@ -71,6 +72,7 @@ class RunContext:
         self.placement = placement
         self.shared = placement.plan.shared  # whether roles share devices, and so start one after the other
         self.alarms = Alarms(cfg.alarms)
+        self.figures = ActorFigures(recorder.event)
         self.stop_requested = False
         self.recorded = False  # any step of the present stage: before the first a stop costs nothing
         self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
@@ -80,7 +82,6 @@ class RunContext:
         self._rollouts: VllmRolloutPool | None = None
         self._rollout_model = ""
         self._ahead: asyncio.Task[Any] | None = None  # the start of the rollout pool before a stage asks for it
-        self._rebuilt = 0  # rollout workers, as far as recorded
         self._environments: EnvironmentActors | None = None
         self._rewards: RewardPools | None = None
         self._judges: dict[str, JudgeGroup] = {}
@@ -99,6 +100,10 @@ class RunContext:
         found = load_prompts(self.cfg.data, self.template, self.cfg.seed, tuple(self.cfg.run.allow_targets))
         self.progress.message(str(found.report))
         return found
+
+    async def read_prompts(self) -> PromptSet:
+        """The run's prompts, read and tokenised in a thread: that takes seconds."""
+        return await asyncio.to_thread(lambda: self.prompts)
 
     @property
     def sampling(self) -> Sampling:
@@ -133,7 +138,7 @@ class RunContext:
         rows: Sequence[tuple[int, int]] = (),
     ) -> None:
         """Write down step `step` (from 1) of a stage, show it, raise its alarms. rows: as `Recorder.rollouts`."""
-        metrics = {**metrics, **self._workers(stage)}
+        metrics = {**metrics, **self.figures.take(stage, self._rollouts, self._rewards)}
         self.recorder.metrics(self.first_step + step, metrics, stage)
         if groups:
             self.recorder.rollouts(self.first_step + step, groups, batch, rows, stage)
@@ -145,28 +150,10 @@ class RunContext:
             self.progress.message(str(alarm))
             self.stop_requested |= alarm.stop
 
-    def _workers(self, stage: str) -> dict[str, float]:
-        """Of the actors, since the last record: what the reward pools did, rollout workers that serve, and how many of
-        each were rebuilt; nothing of those that there are none of.
-        """
-        rewards = self._rewards.metrics() if self._rewards is not None else {}
-        for name, count in rewards.items():
-            if name.startswith("restarts/") and count:
-                self.recorder.event(
-                    "rewards_restarted", stage=stage, role=name.removeprefix("restarts/"), count=int(count)
-                )
-        if self._rollouts is None:
-            return rewards
-        before, self._rebuilt = self._rebuilt, self._rollouts.restarts
-        if self._rebuilt > before:
-            self.recorder.event("engines_restarted", stage=stage, role="rollout", count=self._rebuilt - before)
-        restarts = float(self._rebuilt - before)
-        return {**rewards, "restarts/rollout": restarts, "workers/rollout": float(self._rollouts.alive)}
-
     def start_engines(self) -> None:
         """Start the rollout pool, if there is none, beside what the stage does until it asks for it."""
         if self._rollouts is None and self._ahead is None:
-            self._ahead = asyncio.ensure_future(self.rollouts())
+            self._ahead = asyncio.create_task(self.rollouts())
 
     async def rollouts(self) -> VllmRolloutPool:
         """The rollout pool; its engines hold `model_path` or what was last published to them."""
@@ -195,14 +182,14 @@ class RunContext:
             )
             if self.shared:
                 self._rollouts.share_device(self.placement.plan.role("rollout").kv_bytes, self._make_room)
-            self._rollout_model, self._rebuilt = self.model_path, 0
+            self._rollout_model = self.model_path
             await self._rollouts.start()
         return self._rollouts
 
     async def rewards(self) -> RewardPools:
         """The reward pools, proven on gold and wrong answers before they are first used."""
         if any(str(reward.fn.get("_target_", "")).endswith("router.Verifier") for reward in self.cfg.rewards.values()):
-            refuse_doubts(self.prompts)
+            refuse_doubts(await self.read_prompts())
         await self.judges()
         if self._rewards is None:
             self._rewards = RewardPools(
@@ -212,7 +199,7 @@ class RunContext:
                 options=lambda name, index: self.placement.options(f"reward/{name}", index),
             )
             await self._rewards.start()
-            await self._rewards.validate(self.prompts.train)
+            await self._rewards.validate((await self.read_prompts()).train)
         return self._rewards
 
     async def judges(self) -> None:
@@ -286,7 +273,9 @@ class RunContext:
 
     async def _scorer(self, name: str, scorer: ScorerConfig) -> RoutedModel:
         path = self.model_of(scorer.path)
-        tokenizer = load_tokenizer(path, self.cfg.model.trust_remote_code) if scorer.path else self.tokenizer
+        tokenizer = self.tokenizer
+        if scorer.path:
+            tokenizer = await asyncio.to_thread(load_tokenizer, path, self.cfg.model.trust_remote_code)
         same_vocabulary(self.tokenizer, tokenizer, f"scorers.{name}.path", path)
         loaded, group = self._scorers.get(name, ("", None))
         if group is None or loaded != path:

@@ -9,6 +9,7 @@ preferred answers, ``reference_margin: none`` with ``logprob: mean`` is SimPO, t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -120,10 +121,12 @@ class Preference:
         config, folder = self.config, context.folder.stage(self.name)
         context.model_path = context.model_of(config.start)
         objective: Objective = context.part(f"stages.{self.name}.objective", config.objective)
-        pairs = load_pairs(context.cfg.data, context.template, config.max_tokens, config.truncation, context.cfg.seed)
+        settings = (context.template, config.max_tokens, config.truncation, context.cfg.seed)
+        pairs = await asyncio.to_thread(load_pairs, context.cfg.data, *settings)
         context.progress.message(str(pairs.report))
         checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
-        found, identity = checkpoints.newest(), identity_of_samples(pair_samples((*pairs.train, *pairs.holdout)))
+        found = await asyncio.to_thread(checkpoints.newest)
+        identity = await asyncio.to_thread(identity_of_samples, pair_samples((*pairs.train, *pairs.holdout)))
         if found:
             identity.check(found.state.get("data"))
         self._phase(context, 0, "score")

@@ -23,6 +23,7 @@ from raylign.loop import Loop, LoopSettings, Parts
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.records import Prompt
 from raylign.run_folder import check_space
+from raylign.tasks import together
 
 
 class Rl:
@@ -158,6 +159,7 @@ class Rl:
             every = context.cfg.run.save_every
             if stop or last or (every and (step + 1) % every == 0):
                 loop.on_phase(step, "save")
+                await context.recorder.flushed()  # no step of the checkpoint lacks its record
                 await self._save(loop, checkpoints, step + 1)
             if stop and not last:
                 raise StopRequested(f"{self.name}: stopped after step {step + 1} of {self.config.steps}")
@@ -245,12 +247,12 @@ class Rl:
         )
 
     async def _resume(self, context: RunContext, loop: Loop, checkpoints: Checkpoints) -> int:
-        found = checkpoints.newest()
+        found = await asyncio.to_thread(checkpoints.newest)
         start = found.step if found else 0
         context.begin(self.name, self.config.steps, start)
         if found:
             loop.load_state_dict(found.state["loop"])
-            loop.feed.restore(found.folder, loop.version)
+            await asyncio.to_thread(loop.feed.restore, found.folder, loop.version)
             await loop.parts.learner.restore(str(found.folder / "learner"))
             if loop.parts.critic is not None:
                 await loop.parts.critic.restore(str(found.folder / "critic"))
@@ -262,8 +264,8 @@ class Rl:
             jobs = [loop.parts.learner.save(str(folder / "learner"))]
             if loop.parts.critic is not None:
                 jobs.append(loop.parts.critic.save(str(folder / "critic")))
-            await asyncio.gather(*jobs)
-            loop.feed.save(folder)
+            await together(*jobs)
+            await loop.feed.save(folder)
 
         await checkpoints.save(step, {"loop": loop.state_dict()}, write)
 

@@ -52,9 +52,9 @@ class Sft:
         """Train, from the newest checkpoint if there is one; export the model."""
         config, folder = self.config, context.folder.stage(self.name)
         checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
-        rows = self.rows(context)
-        identity = identity_of_samples(rows)
-        found = checkpoints.newest()
+        rows = await asyncio.to_thread(self.rows, context)
+        identity = await asyncio.to_thread(identity_of_samples, rows)
+        found = await asyncio.to_thread(checkpoints.newest)
         if found:
             identity.check(found.state.get("data"))
         learner = await context.learner(config.optim, config.steps)
