@@ -61,13 +61,12 @@ class RewardPool:
         self,
         name: str,
         config: RewardConfig,
-        allow: tuple[str, ...],
         log_dir: Path,
         options: Callable[[str, int], Mapping[str, Any]],
     ) -> None:
         self.name, self.config = name, config
         self.scope = Scope.TRAJECTORY
-        self._allow, self._log_dir, self._options = allow, log_dir, options
+        self._log_dir, self._options = log_dir, options
         self._isolated = False
         self._waiting = Waiting()
         self._slots = [_Slot(index) for index in range(config.workers)]
@@ -229,7 +228,6 @@ class RewardPool:
             RewardWorker,
             self.config.fn,
             f"rewards.{self.name}.fn",
-            self._allow,
             self.config.timeout_s,
             str((self._log_dir / f"reward-{self.name}-{slot.index}.log").absolute()),
             options=self._options(self.name, slot.index),
