@@ -23,7 +23,8 @@ from raylign.plan import make_plan
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.recipes.stages.outcome import checked, stage_summary
 from raylign.run_folder import RunFolder
-from raylign.telemetry.progress import make_progress
+from raylign.telemetry.logs import driver_log
+from raylign.telemetry.progress import LoggedProgress, make_progress
 from raylign.telemetry.recorder import Recorder
 from raylign.telemetry.report import write_report
 from raylign.telemetry.stacks import dump_stacks
@@ -52,17 +53,17 @@ def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
     cfg, plan = run.config, make_plan(run)
     folder = RunFolder.open(cfg, run.tree)
     recorder = Recorder(folder.path, cfg.telemetry)
-    progress = make_progress(cfg.telemetry.progress)
+    progress = LoggedProgress(make_progress(cfg.telemetry.progress))
     try:
-        recorder.settings(run.tree, overrides)
-        progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
-        progress.message(describe(run))
-        with importing_ahead():
-            placed = connect(cfg.cluster, plan)
-        check_shared(folder.path)
-        placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
-        context = RunContext(run, folder, recorder, progress, placement)
-        yield context
+        with driver_log(folder.path / "logs"):
+            recorder.settings(run.tree, overrides)
+            progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
+            progress.message(describe(run))
+            with importing_ahead():
+                placed = connect(cfg.cluster, plan)
+            check_shared(folder.path)
+            placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
+            yield RunContext(run, folder, recorder, progress, placement)
     except OutOfMemoryError as cause:
         raise RunError(OUT_OF_MEMORY) from cause
     finally:
