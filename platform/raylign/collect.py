@@ -28,7 +28,6 @@ class Collected:
     generate_s: float
     reward_tail_s: float  # what rewarding added after the last token
     tokens: int
-    missing: Counter[str] = field(default_factory=Counter)  # "<reward name>: <reason>" -> count
     sampled: list[Group] = field(default_factory=list)  # of a step: also those that dynamic sampling dropped
 
 
@@ -74,7 +73,6 @@ async def collect(
         generate_s=last_token - started,
         reward_tail_s=time.perf_counter() - last_token,
         tokens=sum(t.response_length for group in groups for t in group.trajectories),
-        missing=_missing(groups),
     )
 
 

@@ -258,12 +258,9 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 def _joined(parts: Sequence[Collected]) -> Collected:
     groups: list[Group] = [group for part in parts for group in part.groups]
-    whole = Collected(
+    return Collected(
         groups=groups,
         generate_s=max((part.generate_s for part in parts), default=0.0),
         reward_tail_s=max((part.reward_tail_s for part in parts), default=0.0),
         tokens=sum(part.tokens for part in parts),
     )
-    for part in parts:
-        whole.missing.update(part.missing)
-    return whole
