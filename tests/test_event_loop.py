@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from raylign.checkpoint import Checkpoints
-from raylign.collect import collect
 from raylign.config.schema import TelemetryConfig
 from raylign.contracts import RolloutTask, Sampling, Scored
 from raylign.data.source import DatasetSource
 from raylign.errors import RewardError
-from raylign.feed import FILE, Feed, FeedSettings
+from raylign.loop.collect import collect
+from raylign.loop.rollout_buffer import FILE, RolloutBuffer
+from raylign.loop.settings import LoopSettings, StepSettings
 from raylign.loop_lag import LoopLag
 from raylign.records import Group, Prompt, StopReason, Trajectory, Turn, Value
 from raylign.tasks import owned, together
@@ -190,20 +191,21 @@ async def test_a_reward_that_ends_the_step_leaves_no_call_behind() -> None:
     assert not parts.running
 
 
-def ahead(parts: Parts) -> Feed:
+def ahead(parts: Parts) -> RolloutBuffer:
     source = DatasetSource(DatasetSource.Config(shuffle=False), prompts=prompts(9), seed=1)
-    settings = FeedSettings(seed=1, prompts_per_step=2, group_size=1, sampling=Sampling(max_tokens=4), staleness=1)
-    return Feed(source, parts, parts, settings)  # type: ignore[arg-type]
+    step = StepSettings(prompts_per_step=2, group_size=1, staleness=1)
+    settings = LoopSettings(step=step, seed=1, sampling=Sampling(max_tokens=4))
+    return RolloutBuffer(source, parts, parts, settings)  # type: ignore[arg-type]
 
 
-async def test_what_became_stale_is_over_when_the_feed_is_closed(tmp_path: Path) -> None:
+async def test_what_became_stale_is_over_when_the_buffer_is_closed(tmp_path: Path) -> None:
     parts = Parts(bad="")
-    feed = ahead(parts)
-    feed.published(0)
+    buffer = ahead(parts)
+    buffer.published(0)
     await asyncio.sleep(0.01)
     assert {"0", "1", "2", "3"} <= set(parts.running)
-    feed.published(2)  # cancels them all, and begins others
-    await feed.close()
+    buffer.published(2)  # cancels them all, and begins others
+    await buffer.close()
     assert not parts.running and len(asyncio.all_tasks()) == 1
-    await feed.save(tmp_path)
+    await buffer.save(tmp_path)
     assert (tmp_path / FILE).exists()

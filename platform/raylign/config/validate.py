@@ -48,7 +48,7 @@ def validate(run: Run) -> list[Problem]:
     found += device_problems(config)
     found += alarm_problems(config.alarms)
     for stage in run.stages:
-        if stage.batch:
+        if stage.batch and not any(problem.key.startswith(f"{stage.key}.") for problem in found):
             _batch(stage, run, found)
     return list({(problem.key, problem.why): problem for problem in found}.values())
 
@@ -158,11 +158,11 @@ def _batch(stage: ResolvedStage, run: Run, found: Findings) -> None:
     prompts, group = batch.prompts_per_step, batch.group_size
     credit = run.credit(stage)
     found.expect(
-        group >= 2 or credit is None or not credit.compares_samples,
+        group >= 2 or credit is None or not credit.compares_group,
         f"{key}.group_size",
         group,
         "the credit compares the samples of a group, and one sample has nothing to be compared with",
-        f"set {key}.group_size=8, or credit.baseline=none credit.std=none",
+        f"set {key}.group_size=8, or a credit without a group, as variant=reinforce_pp has",
     )
     found.expect(
         prompts * group <= MOST_SAMPLES,
