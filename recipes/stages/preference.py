@@ -9,6 +9,7 @@ preferred answers, ``reference_margin: none`` with ``logprob: mean`` is SimPO, t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -118,11 +119,12 @@ class Preference(Stage):
         """Score the reference, train from the newest checkpoint if there is one, export the model."""
         config, folder = self.config, context.folder.stage(self.name)
         objective: Objective = context.run.parts[f"stages.{self.name}.objective"].build()
-        pairs = load_pairs(context.cfg.data, context.template, config.max_tokens, config.truncation, context.cfg.seed)
+        settings = (context.template, config.max_tokens, config.truncation, context.cfg.seed)
+        pairs = await asyncio.to_thread(load_pairs, context.cfg.data, *settings)
         context.progress.message(str(pairs.report))
         steps = config.steps or max(1, round(config.epochs * -(-len(pairs.train) // config.batch_pairs)))
-        identity = identity_of_samples(pair_samples((*pairs.train, *pairs.holdout)))
-        training = Training(context, self.name, steps, identity)
+        identity = await asyncio.to_thread(identity_of_samples, pair_samples((*pairs.train, *pairs.holdout)))
+        training = await asyncio.to_thread(Training, context, self.name, steps, identity)
         context.phase(self.name, 0, "score")
         train, held_out = await self._rows(context, pairs, objective)
         learner = await context.learner(self._optim(steps), steps + 1)  # the schedule ends after the last step

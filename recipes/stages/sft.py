@@ -47,8 +47,9 @@ class Sft(Stage):
     async def run(self, context: RunContext) -> StageResult:
         """Train, from the newest checkpoint if there is one; export the model."""
         config, folder = self.config, context.folder.stage(self.name)
-        rows = self.rows(context)
-        training = Training(context, self.name, config.steps, identity_of_samples(rows))
+        rows = await asyncio.to_thread(self.rows, context)
+        identity = await asyncio.to_thread(identity_of_samples, rows)
+        training = await asyncio.to_thread(Training, context, self.name, config.steps, identity)
         learner = await context.learner(config.optim, config.steps)
         trained = TrainedModel(learner)
         await training.resume(trained)
