@@ -178,7 +178,7 @@ class TrainingEngine:
     def _objective(self, node: Mapping[str, Any]) -> Objective:
         key = json.dumps(node, sort_keys=True, default=str)
         if key not in self._objectives:
-            self._objectives[key] = build(node, "objective", self.spec.allow_targets)
+            self._objectives[key] = build(Objective, node, "objective")
         return self._objectives[key]
 
     def _require(self, kind: ForwardKind) -> None:

@@ -57,7 +57,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylign.columns import Columns
-from raylign.config.schema import Config as RunSettings
+from raylign.config.resolve import Run
 from raylign.contracts import Credit
 from raylign.errors import Problem
 from raylign.objectives.aggregate import counted_tokens
@@ -97,13 +97,13 @@ class TeacherCredit(Credit):
         self.config = config
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """A teacher that is the student itself teaches nothing."""
         del key, config
-        teachers = {name: scorer for name, scorer in cfg.scorers.items() if scorer.stream == "teacher_logprob"}
+        teachers = {name: scorer for name, scorer in run.config.scorers.items() if scorer.stream == "teacher_logprob"}
         if not teachers:
             fix = "add scorers.teacher={stream: teacher_logprob, path: MODEL}"
-            return [Problem(key="scorers", value=", ".join(cfg.scorers), why="no scorer is a teacher", fix=fix)]
+            return [Problem(key="scorers", value=", ".join(run.config.scorers), why="no scorer is a teacher", fix=fix)]
         fix = "name the teacher's folder, or @NAME for what stage NAME made"
         return [
             Problem(key=f"scorers.{name}.path", value="", why="the teacher would be the student itself", fix=fix)

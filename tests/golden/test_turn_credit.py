@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from raylign.collect import rows_of
 from raylign.columns import Columns
+from raylign.loop.rows import rows_of
 from raylign.objectives.advantage.turn import Level, TurnAdvantage, TurnStd
 from raylign.objectives.mismatch import Mismatch, MismatchConfig, mismatch_weights
 from raylign.records import Float32s, Group, Prompt, StopReason, Trajectory, Turn

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from raylign.config.build import build
+from raylign.contracts import Part
 from raylign.errors import ConfigError
 from raylign.objectives.advantage.base import KlOrder
 from raylign.objectives.advantage.group import Std
@@ -22,7 +23,7 @@ CREDIT = "raylign.objectives.advantage.group.GRPO"
 
 
 def make(target: str, **fields: Any) -> Any:
-    return build({"_target_": target, **fields}, "part")
+    return build(Part, {"_target_": target, **fields}, "part")
 
 
 def test_enums_by_name_and_nested_settings() -> None:
@@ -54,7 +55,7 @@ def test_defaults_build() -> None:
     assert make("raylign.objectives.loss.value.ValueLoss", clip=None).needs == {"return"}
     assert not make("raylign.objectives.loss.cross_entropy.CrossEntropy").needs_entropy
     node = {"_target_": "raylign.objectives.shaping.WeightedSum", "overlong_buffer": 4}
-    assert build(node, "shaper", weights={"a": 1.0}, max_tokens=16).config.overlong_buffer == 4
+    assert build(Part, node, "shaper", weights={"a": 1.0}, max_tokens=16).config.overlong_buffer == 4
 
 
 @pytest.mark.parametrize(
