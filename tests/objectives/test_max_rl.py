@@ -75,5 +75,4 @@ def test_rewards_below_0_are_refused() -> None:
 
 
 def test_the_variant_is_found_by_its_target() -> None:
-    config = compose(["recipe=grpo", "scale=tiny", "variant=max_rl"]).config
-    assert isinstance(build(Credit, config.credit, "credit"), MaxRL)
+    assert compose(["recipe=grpo", "scale=tiny", "variant=max_rl"]).parts["credit"].cls is MaxRL

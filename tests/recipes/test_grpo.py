@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from raylign.config.build import target_class
 from raylign.config.compose import compose, options
 from raylign.objectives.advantage.base import GroupAdvantage
 from raylign.objectives.loss.base import PolicyLoss
@@ -18,16 +17,16 @@ from raylign.recipes import grpo
 
 @pytest.mark.parametrize("overrides", [[], ["variant=grpo"], ["variant=dapo"]])
 def test_the_advantage_and_the_loss_of_the_card_are_those_that_run(overrides: list[str]) -> None:
-    config = compose(["recipe=grpo", "scale=tiny", *overrides]).config
-    assert target_class(config.credit, "credit") is grpo.ADVANTAGE
-    assert target_class(config.objective, "objective") is grpo.LOSS
+    parts = compose(["recipe=grpo", "scale=tiny", *overrides]).parts
+    assert parts["credit"].cls is grpo.ADVANTAGE
+    assert parts["objective"].cls is grpo.LOSS
 
 
 @pytest.mark.parametrize("variant", options("variant"))
 def test_a_method_is_its_formula(variant: str) -> None:
     """At most eight lines with signature and docstring, for the group advantage and policy loss of every variant."""
-    config = compose(["recipe=grpo", "scale=tiny", f"variant={variant}"]).config
-    advantage, loss = target_class(config.credit, "credit"), target_class(config.objective, "objective")
+    parts = compose(["recipe=grpo", "scale=tiny", f"variant={variant}"]).parts
+    advantage, loss = parts["credit"].cls, parts["objective"].cls
     hooks: list[Any] = [advantage.of_group] if issubclass(advantage, GroupAdvantage) else []
     hooks += [loss.token_loss] if issubclass(loss, PolicyLoss) else []
     for hook in hooks:

@@ -162,7 +162,7 @@ def _batch(stage: ResolvedStage, run: Run, found: Findings) -> None:
     prompts, group = batch.prompts_per_step, batch.group_size
     credit = run.credit(stage)
     found.expect(
-        group >= 2 or credit is None or not credit.compares_group,
+        group >= 2 or credit is None or not credit.compares_samples,
         f"{key}.group_size",
         group,
         "the credit compares the samples of a group, and one sample has nothing to be compared with",

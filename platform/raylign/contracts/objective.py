@@ -22,7 +22,8 @@ class Credit(Part):
     # False: works without scores (dense rewards from other models); then a group of one, and a trajectory without a
     # score, are rows like any other (their score is NaN).
     reads_scores: ClassVar[bool] = True
-    compares_group: ClassVar[bool] = False  # True: a row is compared with the others of its group, so a group needs two
+    # True: the samples of a group are compared with each other, so that a group of one teaches nothing.
+    compares_samples: ClassVar[bool] = False
 
     @property
     def needs(self) -> frozenset[str]:

@@ -45,11 +45,11 @@ class GroupAdvantage(Credit):
     """One advantage per row from the rewards of its group, on every loss token of the row (KL to go excepted).
 
     A NaN reward is missing: its row gets advantage 0 and weight 0 and enters no statistic. Where a method compares the
-    rows of a group (`compares_group`), a group of one row and a group whose rewards are all equal (up to the rounding
+    rows of a group (`compares_samples`), a group of one row and a group whose rewards are all equal (up to the rounding
     of float32) get exactly 0, never a division by epsilon. Statistics are float64.
     """
 
-    compares_group = True
+    compares_samples = True
 
     @dataclass
     class Config(RewardKl):
@@ -117,7 +117,7 @@ class GroupAdvantage(Credit):
         for part in members:
             differ = rewards_differ(rewards[part])
             flat += not differ
-            if differ or not self.compares_group:
+            if differ or not self.compares_samples:
                 result[part] = self.of_group(rewards[part])
         return result, flat / max(len(members), 1)
 

@@ -14,7 +14,7 @@ class ReinforcePlusPlus(GroupAdvantage):
     No group is compared: groups of one are welcome, and equal rewards are not 0 before the whitening.
     """
 
-    compares_group = False
+    compares_samples = False
 
     @dataclass
     class Config(GroupAdvantage.Config):

@@ -47,7 +47,7 @@ class TurnAdvantage(Credit):
     of them score the same. A NaN score is missing: advantage 0, weight 0, in no statistic. Statistics are float64.
     """
 
-    compares_group = True
+    compares_samples = True
 
     @dataclass
     class Config:
