@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 
 from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout, TokenIds
-from raylign.actors.rollout.held import held_digests
 from raylign.actors.rollout.owner_thread import OwnerThread, raising
 from raylign.actors.rollout.proof import Held, Proof
 from raylign.chat.template import ChatTemplate
 from raylign.contracts import Completion, Sampling, WeightUpdate
 from raylign.errors import EngineDeadError, RequestError
-from raylign.records import Float32s
+from raylign.records import Float32s, Int32s
 
 GC_THRESHOLD = 100_000  # vLLM makes thousands of short-lived objects a step, none of them in cycles
 
@@ -178,7 +177,7 @@ class InProcessEngine(Engine):
 
         gc.freeze()  # vLLM collects by force while it loads: four times half a second, were the modules looked at
         gc.enable()
-        self._io, self._patches = io, cpu_patches
+        self._io = io
         self.tokenizer = AutoTokenizer.from_pretrained(
             self.spec.model_path, trust_remote_code=self.spec.trust_remote_code
         )
@@ -256,13 +255,17 @@ class InProcessEngine(Engine):
     def _load(self, layout: Layout, buffer: Bytes) -> None:
         if not self._paused:
             raise EngineDeadError("weights were loaded into an engine that is not paused")
-        tensors = self._io.named_tensors(layout, buffer)
-        if not self.spec.gpu:
-            self._engine.apply_model(self._patches.forget_packed_experts)
-        self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
-        if not self.spec.gpu:
-            self._engine.apply_model(self._patches.check_experts)
-            self._engine.apply_model(self._patches.repack_head)
+        if self._proof.fresh:
+            self._rpc("load_weights_from", buffer, layout, True)
+            self._proof.begin(self._held())
+        self._rpc("load_weights_from", buffer, layout)
+
+    def _held(self) -> Held:
+        return Held.merge(self._rpc("held_digests"))
+
+    def _rpc(self, method: str, *arguments: Any) -> Any:
+        """What the method of `WeightExtension` gives on every rank."""
+        return self._engine.collective_rpc(method, args=arguments)
 
     def _commit(self, version: int) -> None:
         self._reset_prefix_cache()
@@ -275,21 +278,24 @@ class InProcessEngine(Engine):
 
     def _verify(self, weights: WeightUpdate) -> Gap:
         """Results that other requests reach meanwhile are kept back until the weights are proven."""
-        held = Held.merge(self._engine.apply_model(held_digests))
-        self._proof.bytes(weights.version, weights.layout, weights.digests, held)
-        probes = [f"probe-{next(self._ids)}" for _ in weights.probe_ids]
-        for probe, row in zip(probes, weights.probe_ids, strict=True):
-            self._engine.add_request(probe, self._io.prompt_of(row, self.max_context, "probe"), self._io.score_params())
-        found: dict[str, Any] = {}
-        others = []
-        while len(found) < len(probes):
-            for output in self._engine.step():
-                if output.request_id in probes:
-                    found[output.request_id] = self._io.score_from(output)
-                else:
-                    others.append(output)
-        gap = Gap.between(np.stack([found[probe] for probe in probes]), weights.probe_logprobs)
-        self._proof.meaning(weights.version, gap)
+        self._proof.bytes(weights.version, weights.layout, weights.digests, self._held())
+        others: list[Any] = []
+        logprobs = self._probe_logprobs(weights.probe_ids, others)
+        gap = self._proof.meaning(weights.version, Gap.between(logprobs, weights.probe_logprobs))
         for output in others:
             self._finish(output)
         return gap
+
+    def _probe_logprobs(self, rows: Int32s, others: list[Any]) -> Float32s:
+        """[R, L - 1] log-probs of the rows' later ids; outputs of other requests are added to `others`."""
+        ids = [f"probe-{next(self._ids)}" for _ in rows]
+        for name, row in zip(ids, rows, strict=True):
+            self._engine.add_request(name, self._io.prompt_of(row, self.max_context, "probe"), self._io.score_params())
+        scores: dict[str, Any] = {}
+        while len(scores) < len(ids):
+            for output in self._engine.step():
+                if output.request_id in ids:
+                    scores[output.request_id] = self._io.score_from(output)
+                else:
+                    others.append(output)
+        return np.stack([scores[name] for name in ids])
