@@ -33,6 +33,7 @@ MODELS = {
 }
 RATES = (1e-6, 1e-4, 1e-6)  # of the steps after version 0
 SPREAD, COMMON = 8.0, 10.0  # the top logit stands so far above the mean, and the mean above 0: top logits of some 20
+TOP = (15.0, 25.0)  # mean top logit on the rows of the probe; weights that miss it are drawn again
 ROUNDS = 6  # of finding the size, the last two on what the model samples; a tied embedding is also what goes in
 
 
@@ -67,6 +68,7 @@ class Learner:
         self.layout = layout_of(shape for group in self.groups for shape in group.shapes)
         self.bytes = total_bytes(self.layout)
         self.settled = False
+        self.masters: dict[str, Any] = {}
 
     def updates(self, seeds: Iterable[int]) -> Iterator[tuple[int, float, float, Any]]:
         """(seed, rate, top logit, update) for version 0 and every step of every seed."""
@@ -82,17 +84,24 @@ class Learner:
         import torch
 
         from raylign.actors.learner.exactness import settle
+
+        self.draw, top = torch.Generator().manual_seed(seed), 0.0
+        while not TOP[0] <= top <= TOP[1]:
+            top = self._drawn(seed)
+        if not self.settled:  # as a learner is when it is loaded
+            settle(self.model)
+            self.settled = True
+        return top
+
+    def _drawn(self, seed: int) -> float:
+        import torch
+
         from raylign.actors.learner.probe import steadiest
 
-        self.draw = torch.Generator().manual_seed(seed)
-        self.masters = {}
         for name, weight in self.model.hf.named_parameters():
             noise = torch.randn(weight.shape, generator=self.draw)
             self.masters[name] = 1 + 0.1 * noise if weight.dim() < 2 else noise * weight.shape[-1] ** -0.5
         self._size(seed)
-        if not self.settled:
-            settle(self.model)
-            self.settled = True
         self.probe = steadiest(
             self._sampled(1000 * seed), self._row_logprobs, self.model.hf.get_input_embeddings(), seed
         )
