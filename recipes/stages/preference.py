@@ -66,8 +66,13 @@ class Preference:
         cache: str = "~/.cache/raylign/scores"  # reference log-probs, by content; empty: below the run folder
 
         def __post_init__(self) -> None:
-            if self.batch_pairs < 1 or self.steps < 0 or self.epochs <= 0:
-                raise ValueError("batch_pairs must be at least 1, steps at least 0 and epochs above 0")
+            if self.batch_pairs < 1 or self.max_tokens < 2:
+                name = "batch_pairs" if self.batch_pairs < 1 else "max_tokens"
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, set it to {1 if name == 'batch_pairs' else 2} or more"
+                )
+            if self.epochs <= 0:
+                raise ValueError(f"epochs is {self.epochs}, set it above 0")
             if not 0 <= self.warmup_share < 1:
                 raise ValueError(f"warmup_share={self.warmup_share} must be at least 0 and below 1")
 

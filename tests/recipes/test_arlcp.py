@@ -227,4 +227,4 @@ def test_a_stage_may_bring_its_own_shaper() -> None:
     config = compose(["recipe=arlcp", "scale=tiny", stage]).config
     assert dict(part_nodes(config))["stages.plain.shaper"]["alpha"] == 0
     wrong = compose_with_problems(["recipe=arlcp", "scale=tiny", stage.replace("alpha: 0", "alpha: 2")])[0]
-    assert wrong is not None and [problem.key for problem in validate(wrong)] == ["stages.plain.shaper"]
+    assert wrong is not None and [problem.key for problem in validate(wrong)] == ["stages.plain.shaper.alpha"]

@@ -11,13 +11,14 @@ import dataclasses
 import difflib
 import functools
 import importlib
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from raylign.config.culprit import culprit, short, within
+from raylign.config.numbers import number_faults
 from raylign.errors import ConfigError, Problem
 
 ALLOWED = ("raylign.",)
@@ -57,17 +58,22 @@ def part_config(node: Mapping[str, Any], key: str, allow: Sequence[str] | None =
     unknown = [name for name in fields if name not in known]
     if unknown:
         raise ConfigError([_unknown(f"{key}.{name}", fields[name], name, known) for name in unknown])
-    if wrong := [name for name, value in fields.items() if isinstance(value, float) and math.isnan(value)]:
-        raise _error(f"{key}.{wrong[0]}", "nan", "is no number", "set a number")
+    schema, plain = _schema(cls.Config), fields  # type: ignore[attr-defined]
     try:
-        typed = OmegaConf.merge(_schema(cls.Config), fields)  # type: ignore[attr-defined]
+        typed = OmegaConf.merge(schema, fields)
+        plain = OmegaConf.to_container(typed)  # type: ignore[assignment]
+        if faults := list(number_faults(cls.Config, plain, f"{key}.")):  # type: ignore[attr-defined]
+            raise ConfigError(
+                [Problem(key=at, value=short(number), why=why, fix=fix) for at, number, why, fix in faults]
+            )
         return cls, OmegaConf.to_object(typed)
     except OmegaConfBaseException as cause:
         name = str(getattr(cause, "full_key", None) or "")
-        where, value = (f"{key}.{name}", fields.get(name.split(".")[0])) if name else (key, fields)
-        raise _error(where, str(value), str(cause).splitlines()[0], "correct the value") from cause
+        where, value = f"{key}.{name}" if name else key, short(within(fields, name))
+        raise _error(where, value, str(cause).splitlines()[0], "correct the value") from cause
     except ValueError as cause:  # a Config's own __post_init__
-        raise _error(key, str(fields), str(cause), "correct the value") from cause
+        name, value = culprit(str(cause), plain, OmegaConf.to_container(schema))  # type: ignore[arg-type]
+        raise _error(f"{key}.{name}" if name else key, value, str(cause), "correct the value") from cause
 
 
 def build(node: Mapping[str, Any], key: str, allow: Sequence[str] | None = None, **context: Any) -> Any:

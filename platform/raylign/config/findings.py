@@ -28,6 +28,11 @@ def not_negative(found: Findings, key: str, value: float) -> None:
     found.expect(value >= 0 and math.isfinite(value), key, value, why, f"set {key}=0 or more")
 
 
+def at_most(found: Findings, key: str, value: float, limit: float, why: str) -> None:
+    """No more than a limit; `why` says what is wrong with more."""
+    found.expect(value <= limit, key, value, why, f"set {key}={limit:.10g} or less")
+
+
 def share(found: Findings, key: str, value: float) -> None:
     """Between 0 and 1."""
     found.expect(0 <= value <= 1, key, value, "is no share", f"set {key} between 0 and 1")

@@ -16,11 +16,13 @@ from raylign.config.alarms import alarm_problems
 from raylign.config.build import nearest, part_config
 from raylign.config.devices import device_problems
 from raylign.config.findings import Findings, not_negative, one_of, positive, share, whole_gpus
+from raylign.config.limits import limits
 from raylign.config.machine import machine_problems
 from raylign.config.model_rules import frozen_model_rules, lineage_rules, model_rules
 from raylign.config.parts import Part, is_rl, part_nodes, reads_scores, roles_of
 from raylign.config.roles import inner_problems, misfits
-from raylign.config.schema import Config, Offload, OptimConfig
+from raylign.config.schema import Config, Offload
+from raylign.config.typed_rules import optim_rules, sampling_rules, typed_rules
 from raylign.data.procedural import task_names
 from raylign.data.readers import Format
 from raylign.errors import ConfigError, Problem
@@ -49,6 +51,7 @@ def validate(config: Config) -> list[Problem]:
     _judges(config, found)
     _scale(config, found)
     _cluster(config, found)
+    limits(config, stages, found)
     found.extend(machine_problems(config))
     lineage_rules(config, stages, found)
     one_of(found, "sweep.direction", config.sweep.direction, ("maximize", "minimize"))
@@ -72,6 +75,7 @@ def _parts(config: Config, found: Findings) -> list[Part]:
             found.extend(error.problems)
             continue
         found.extend(misfits(key, part.cls))
+        typed_rules(key, part.config, config, found)
         parts.append(part)
         hook = getattr(part.cls, "problems", None)
         found.extend(hook(key, part.config, config) if hook else ())
@@ -84,8 +88,6 @@ def _run(config: Config, found: Findings) -> None:
     run, telemetry = config.run, config.telemetry
     positive(found, "run.keep_checkpoints", run.keep_checkpoints)
     not_negative(found, "run.save_every", run.save_every)
-    positive(found, "run.deadline_s", run.deadline_s)
-    positive(found, "run.stall_s", run.stall_s)
     not_negative(found, "seed", config.seed)
     one_of(found, "telemetry.progress", telemetry.progress, ("auto", "rich", "plain", "none"))
     one_of(found, "telemetry.wandb_mode", telemetry.wandb_mode, ("offline", "online"))
@@ -126,7 +128,6 @@ def _data(config: Config, found: Findings) -> None:
         found.expect(not known or data.task in known, "data.task", data.task, "is no reasoning-gym data set", fix)
     not_negative(found, "data.size", data.size)
     not_negative(found, "data.holdout", data.holdout)
-    positive(found, "data.max_prompt_tokens", data.max_prompt_tokens)
     found.expect(
         not data.size or bool(data.eval_path) or data.holdout < data.size,
         "data.holdout",
@@ -148,11 +149,8 @@ def _data_file(found: Findings, key: str, path: Path) -> None:
 
 def _sampling(config: Config, stages: list[Part], found: Findings) -> None:
     sampling, key = config.rollout.sampling, "rollout.sampling"
-    positive(found, f"{key}.max_tokens", sampling.max_tokens)
-    not_negative(found, f"{key}.top_k", sampling.top_k)
-    found.expect(0 < sampling.top_p <= 1, f"{key}.top_p", sampling.top_p, "is no share", "choose 0 < top_p <= 1")
+    sampling_rules(found, key, sampling)
     if not any(is_rl(stage) for stage in stages):
-        not_negative(found, f"{key}.temperature", sampling.temperature)
         return
     why = "reinforcement learning needs to sample"
     found.expect(sampling.temperature > 0, f"{key}.temperature", sampling.temperature, why, f"set {key}.temperature=1")
@@ -234,8 +232,8 @@ def _learner(config: Config, found: Findings) -> None:
         f"cannot hold one sample of data.max_prompt_tokens + rollout.sampling.max_tokens = {tokens} (none is split)",
         f"set learner.micro_batch_tokens={tokens} or more",
     )
-    _optim(found, "learner.optim", learner.optim)
-    _optim(found, "critic.optim", config.critic.optim)
+    optim_rules(found, "learner.optim", learner.optim)
+    optim_rules(found, "critic.optim", config.critic.optim)
 
 
 def _scorers(config: Config, found: Findings) -> None:
@@ -264,17 +262,6 @@ def _judges(config: Config, found: Findings) -> None:
             frozen_model_rules(
                 config, f"{key}.path", judge.path, "leave it empty for the model that the run starts from", found
             )
-
-
-def _optim(found: Findings, key: str, optim: OptimConfig) -> None:
-    positive(found, f"{key}.lr", optim.lr)
-    positive(found, f"{key}.eps", optim.eps)
-    positive(found, f"{key}.max_grad_norm", optim.max_grad_norm)
-    not_negative(found, f"{key}.weight_decay", optim.weight_decay)
-    not_negative(found, f"{key}.warmup_steps", optim.warmup_steps)
-    share(found, f"{key}.min_lr_ratio", optim.min_lr_ratio)
-    usable = len(optim.betas) == 2 and all(0 <= beta < 1 for beta in optim.betas)
-    found.expect(usable, f"{key}.betas", optim.betas, "must be two numbers in [0, 1)", f"set {key}.betas=[0.9,0.95]")
 
 
 def _scale(config: Config, found: Findings) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from raylign.columns import Columns
+from raylign.config.numbers import unbounded
 from raylign.contracts import LossTerms, TokenView
 from raylign.objectives.mismatch import row_sums
 
@@ -134,7 +135,7 @@ class PreferenceLoss:
 
         beta: float = 0.1
         reference_margin: ReferenceMargin = ReferenceMargin.hypo_smooth
-        gamma: float = 0.0  # floor of D; D itself for reference_margin=none
+        gamma: float = unbounded(0.0)  # floor of D; D itself for reference_margin=none
         tau: float = 0.1  # softness of reference_margin=hypo_smooth
         logprob: SequenceLogprob = SequenceLogprob.sum
         loss: PairLoss = PairLoss.sigmoid
