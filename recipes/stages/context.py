@@ -41,7 +41,7 @@ from raylign.evaluate import Evaluation, Evaluator
 from raylign.models.tiny import build_tiny_model, model_cache
 from raylign.models.tokenizer import load_tokenizer
 from raylign.placement import Placement
-from raylign.recipes.stages.outcome import refuse_lost
+from raylign.recipes.stages.outcome import refuse_lost, say_layout
 from raylign.records import Group, Prompt
 from raylign.run_folder import RunFolder
 from raylign.telemetry.alarms import Alarms
@@ -293,6 +293,7 @@ class RunContext:
             )
             self._scorers[name] = (path, group)
             await group.start()
+            say_layout(self.recorder, self.progress, f"scorer {name}", group.note)
         if self.template.fresh and (scorer.own_template or scorer.context):
             why = "the context of a frozen model stands for the first one of an episode only"
             fix = "set rollout.past=keep, or leave own_template and context out"
@@ -389,5 +390,6 @@ class RunContext:
             )
             self._learners[role] = group
             await group.start()
-        await group.load(LearnerSpec.of(self.cfg, kind, path, config, steps))
+        report = await group.load(LearnerSpec.of(self.cfg, kind, path, config, steps))
+        say_layout(self.recorder, self.progress, role, report.note)
         return group

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from raylign.errors import RunError
+from raylign.telemetry.progress import Progress
+from raylign.telemetry.recorder import Recorder
 
 
 def checked(name: str, result: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -28,6 +30,13 @@ def refuse_lost(stage: str, step: int, metrics: Mapping[str, float]) -> None:
                 f"{stage}: {name} of step {step} is {value}, the model is lost; fix: the same command with a lower "
                 "learning rate in another run.dir, or look in metrics.jsonl for what was not finite first"
             )
+
+
+def say_layout(recorder: Recorder, progress: Progress, role: str, note: str) -> None:
+    """Let a model that is not computed as fast as others show, where whoever waits for it looks."""
+    if note:
+        recorder.event("layout", role=role, note=note)
+        progress.message(f"{role}: {note}")
 
 
 def stage_summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
