@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+import gc
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +16,12 @@ from raylign.config.build import build
 from raylign.config.describe import describe
 from raylign.config.parts import Part, roles_of, stages
 from raylign.config.schema import Config
-from raylign.errors import OUT_OF_MEMORY, RaylignError, RunError
+from raylign.errors import OUT_OF_MEMORY, RunError
 from raylign.placement import Placement
 from raylign.plan import make_plan
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.recipes.stages.outcome import checked, stage_summary
+from raylign.recipes.stopping import stopping_on_signals
 from raylign.run_folder import RunFolder
 from raylign.telemetry.progress import make_progress
 from raylign.telemetry.recorder import Recorder
@@ -38,6 +39,7 @@ def train(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] = (
         except StopRequested as stop:
             context.progress.stop()
             context.progress.message(f"{stop}; the same command continues it")
+            gc.freeze()  # or the interpreter looks for garbage for a second before the prompt is back
             return STOPPED
         context.folder.finish(summary)
         context.progress.stop()
@@ -52,6 +54,7 @@ def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] 
     folder = RunFolder.open(cfg, resolved)
     recorder = Recorder(folder.path, cfg.telemetry)
     progress = make_progress(cfg.telemetry.progress)
+    recorder.say = progress.message
     try:
         recorder.settings(resolved, overrides)
         progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
@@ -99,38 +102,42 @@ def closing(summary: Mapping[str, Any], report: Any) -> str:
 
 async def run_stages(context: RunContext) -> dict[str, Any]:
     """All stages in order; ends every actor. Returns the final model and the metrics of every stage."""
-    _stop_on_signals(context)
     results: dict[str, dict[str, Any]] = {}
     listed = stages(context.cfg)
     try:
-        for index, (name, node) in enumerate(context.cfg.stages.items()):
-            result = context.folder.stage_result(name)
-            if result is None:
-                if engines_may_start(context.cfg, listed[index:], context.shared):
-                    context.start_engines()
-                    await asyncio.sleep(0.05)  # they are begun before the stage reads its data, which takes seconds
-                context.recorded = False
-                context.recorder.event("stage_started", stage=name, model=context.model_path)
-                stage = build(node, f"stages.{name}", tuple(context.cfg.run.allow_targets), name=name)
-                result = {"started_from": context.model_path, **checked(name, await stage.run(context))}
-                context.folder.finish_stage(name, result)
-                context.recorder.event("stage_finished", stage=name, metrics=result["metrics"])
-            elif "model" in result:
-                context.model_path = result["model"]
-            context.first_step += result["steps"]
-            results[name] = result
-    except RaylignError as error:
+        with stopping_on_signals(context):
+            for index, (name, node) in enumerate(context.cfg.stages.items()):
+                result = context.folder.stage_result(name)
+                if result is None:
+                    if engines_may_start(context.cfg, listed[index:], context.shared):
+                        context.start_engines()
+                        await asyncio.sleep(0.05)  # they are begun before the stage reads its data, which takes seconds
+                    result = await _run_stage(context, name, node)
+                elif "model" in result:
+                    context.model_path = result["model"]
+                context.first_step += result["steps"]
+                results[name] = result
+    except StopRequested:
+        raise
+    except Exception as error:
         # A stage that stalls or dies leaves everybody's stacks in the logs, before the actors are ended.
         asked = await asyncio.to_thread(dump_stacks)
         context.recorder.event("failed", error=str(error), stacks_in_logs_of=asked)
         raise
-    except asyncio.CancelledError:
-        if context.stop_requested:
-            raise StopRequested("stopped before a step was done") from None
-        raise
     finally:
         await context.close()
     return {"model": context.model_path, "metrics": stage_summary(results)}
+
+
+async def _run_stage(context: RunContext, name: str, node: Any) -> dict[str, Any]:
+    """One stage, recorded from its start to its end."""
+    context.recorded = False
+    context.recorder.event("stage_started", stage=name, model=context.model_path)
+    stage = build(node, f"stages.{name}", tuple(context.cfg.run.allow_targets), name=name)
+    result = {"started_from": context.model_path, **checked(name, await stage.run(context))}
+    context.folder.finish_stage(name, result)
+    context.recorder.event("stage_finished", stage=name, metrics=result["metrics"])
+    return result
 
 
 def engines_may_start(cfg: Config, left: Sequence[Part], shared: bool = False) -> bool:
@@ -142,25 +149,3 @@ def engines_may_start(cfg: Config, left: Sequence[Part], shared: bool = False) -
     if first is None or any(judge.path.startswith("@") for judge in cfg.judges.values()):
         return False
     return first is left[0] or (not shared and getattr(first.cls, "publishes", False))
-
-
-def _stop_on_signals(context: RunContext) -> None:
-    """The first SIGTERM or Ctrl-C stops after the current step, saved, or at once where the stage has done none yet:
-    its engines may take minutes to start. The second ends the process at once.
-    """
-    loop, work = asyncio.get_running_loop(), asyncio.current_task()
-    asked: list[bool] = []  # an alarm may have asked for the same, which is no first signal
-
-    def request() -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(True)
-        context.stop_requested = True
-        if context.recorded or work is None:
-            context.progress.message("stopping after this step; once more to stop at once")
-        else:
-            context.progress.message("stopping")
-            work.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, request)
