@@ -20,6 +20,7 @@ import numpy as np
 from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
 from raylign.config.build import build
+from raylign.config.machine import folder_fault
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import Node, OptimConfig, Schedule, node
 from raylign.contracts import Objective, StreamScorer
@@ -99,6 +100,9 @@ class Preference:
             if getattr(run.data, name):
                 why = "means nothing for preference pairs: chosen and rejected are their answers"
                 found.append(_problem(f"data.{name}", getattr(run.data, name), why, f"set data.{name}="))
+        if config.cache and (why := folder_fault(Path(config.cache))):
+            fix = f"name a folder that can be written, or set {key}.cache= to keep it with the run"
+            found.append(_problem(f"{key}.cache", config.cache, why, fix))
         if run.data.format not in ("auto", "trl"):
             why = "pairs are read by their columns prompt, chosen and rejected"
             found.append(_problem("data.format", run.data.format, why, "set data.format=auto"))
