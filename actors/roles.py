@@ -177,7 +177,9 @@ class Roles:
             )
             self._learners[role] = group
             await group.start()
-        await group.load(LearnerSpec.of(cfg, kind, path, config, steps))
+        report = await group.load(LearnerSpec.of(cfg, kind, path, config, steps))
+        if report.note:  # a model that is not computed as fast as others
+            self.told("layout", f"{role}: {report.note}", role=role, note=report.note)
         return group
 
     def _replaced(self, name: str, cause: LearnerError) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -48,8 +47,8 @@ class ScorerWorker:
         return node_address()
 
     @plain_errors
-    def load(self, spec: LearnerSpec) -> int:
-        """Load the model; returns the process id."""
+    def load(self, spec: LearnerSpec) -> str:
+        """Load the model; returns the note of `Loaded`."""
         import torch
 
         from raylign.actors.learner.exactness import settle
@@ -60,11 +59,12 @@ class ScorerWorker:
         self._device = torch.device("cuda", 0) if spec.learner.gpus > 0 else torch.device("cpu")
         self._model = load_model(spec).requires_grad_(False).eval().to(self._device)
         self._share = spec.learner.share_prompts
-        if note := settle(self._model, share_prompts=self._share).note:
+        note = settle(self._model, share_prompts=self._share).note
+        if note:
             logging.getLogger(__name__).warning(note)
         self._share = self._share and self._model.layout is RowLayout.PACKED
         self._spec = spec
-        return os.getpid()
+        return note
 
     @plain_errors
     def free_cache(self) -> None:
@@ -106,13 +106,14 @@ class ScorerGroup:
         self._group = self._ranks()
         self._restarted, self._restarts = restarted, 0
         self._one_at_a_time = asyncio.Lock()
+        self.note = ""  # of `Loaded`, once started
 
     async def start(self) -> None:
         """Create the actors and load the model."""
         self._group.spawn(self._spec.learner.threads, self._spec.learner.gpus > 0)
         places = await self._group.call("address", deadline=self._spec.deadline_s)
         self._group.locate([f"{node[:8]} {address}" for node, address in places])
-        await self._group.call("load", self._spec, deadline=self._spec.deadline_s)
+        self.note = (await self._group.call("load", self._spec, deadline=self._spec.deadline_s))[0]
 
     async def logprobs(self, batch: Columns) -> Float32s:
         """[N] log-probs at the spec's temperature; 0 off the loss mask.

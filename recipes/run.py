@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+import gc
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,12 +17,13 @@ from raylign.config.describe import describe
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config
 from raylign.contracts import StageResult
-from raylign.errors import OUT_OF_MEMORY, RaylignError, RunError
+from raylign.errors import OUT_OF_MEMORY, RunError
 from raylign.loop_lag import LoopLag
 from raylign.placement import Placement
 from raylign.plan import make_plan
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.recipes.stages.outcome import checked, stage_summary
+from raylign.recipes.stopping import stopping_on_signals
 from raylign.run_folder import RunFolder
 from raylign.telemetry.logs import driver_log
 from raylign.telemetry.progress import LoggedProgress, make_progress
@@ -41,6 +42,7 @@ def train(run: Run, overrides: Sequence[str] = ()) -> int:
         except StopRequested as stop:
             context.progress.stop()
             context.progress.message(f"{stop}; the same command continues it")
+            gc.freeze()  # or the interpreter looks for garbage for a second before the prompt is back
             return STOPPED
         context.folder.finish(summary)
         context.progress.stop()
@@ -55,6 +57,7 @@ def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
     folder = RunFolder.open(cfg, run.tree)
     recorder = Recorder(folder.path, cfg.telemetry)
     progress = LoggedProgress(make_progress(cfg.telemetry.progress))
+    recorder.say = progress.message
     try:
         with driver_log(folder.path / "logs"):
             recorder.settings(run.tree, overrides)
@@ -111,40 +114,45 @@ async def run_watched(context: RunContext) -> dict[str, Any]:
 
 async def run_stages(context: RunContext) -> dict[str, Any]:
     """All stages in order; ends every actor. Returns the final model and the metrics of every stage."""
-    _stop_on_signals(context)
     results: dict[str, StageResult] = {}
     stages = context.run.stages
     try:
-        for index, stage in enumerate(stages):
-            name, result = stage.name, context.folder.stage_result(stage.name)
-            if result is None:
-                started_from = context.lineage.model = context.lineage.of(stage.config.start)
-                if engines_may_start(context.cfg, stages[index:], context.roles.shared):
-                    context.roles.start_rollouts(started_from)
-                if "rollout" in stage.roles:
-                    await context.read_prompts()  # here, so that no stage reads them on the event loop
-                context.recorded = False
-                context.recorder.event("stage_started", stage=name, model=started_from)
-                result = checked(name, await context.run.parts[stage.key].build(name=name).run(context))
-                await context.recorder.flushed()
-                context.folder.finish_stage(name, result, started_from)
-                context.recorder.event("stage_finished", stage=name, metrics=dict(result.metrics))
-            elif result.model:
-                context.lineage.model = result.model
-            context.first_step += result.steps
-            results[name] = result
-    except RaylignError as error:
+        with stopping_on_signals(context):
+            for index, stage in enumerate(stages):
+                result = context.folder.stage_result(stage.name)
+                if result is None:
+                    context.lineage.model = context.lineage.of(stage.config.start)
+                    if engines_may_start(context.cfg, stages[index:], context.roles.shared):
+                        context.roles.start_rollouts(context.lineage.model)
+                    if "rollout" in stage.roles:
+                        await context.read_prompts()  # here, so that no stage reads them on the event loop
+                    result = await _run_stage(context, stage)
+                elif result.model:
+                    context.lineage.model = result.model
+                context.first_step += result.steps
+                results[stage.name] = result
+    except StopRequested:
+        raise
+    except Exception as error:
         # A stage that stalls or dies leaves everybody's stacks in the logs, before the actors are ended.
         asked = await asyncio.to_thread(dump_stacks)
         context.recorder.event("failed", error=str(error), stacks_in_logs_of=asked)
         raise
-    except asyncio.CancelledError:
-        if context.stop_requested:
-            raise StopRequested("stopped before a step was done") from None
-        raise
     finally:
         await context.roles.close()
     return {"model": context.lineage.model, "metrics": stage_summary(results)}
+
+
+async def _run_stage(context: RunContext, stage: ResolvedStage) -> StageResult:
+    """One stage, recorded from its start to its end."""
+    context.recorded, started_from = False, context.lineage.model
+    context.recorder.event("stage_started", stage=stage.name, model=started_from)
+    made = context.run.parts[stage.key].build(name=stage.name)
+    result = checked(stage.name, await made.run(context))
+    await context.recorder.flushed()
+    context.folder.finish_stage(stage.name, result, started_from)
+    context.recorder.event("stage_finished", stage=stage.name, metrics=dict(result.metrics))
+    return result
 
 
 def engines_may_start(cfg: Config, left: Sequence[ResolvedStage], shared: bool = False) -> bool:
@@ -156,25 +164,3 @@ def engines_may_start(cfg: Config, left: Sequence[ResolvedStage], shared: bool =
     if first is None or any(judge.path.startswith("@") for judge in cfg.judges.values()):
         return False
     return first is left[0] or (not shared and first.cls.publishes)
-
-
-def _stop_on_signals(context: RunContext) -> None:
-    """The first SIGTERM or Ctrl-C stops after the current step, saved, or at once where the stage has done none yet:
-    its engines may take minutes to start. The second ends the process at once.
-    """
-    loop, work = asyncio.get_running_loop(), asyncio.current_task()
-    asked: list[bool] = []  # an alarm may have asked for the same, which is no first signal
-
-    def request() -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(True)
-        context.stop_requested = True
-        if context.recorded or work is None:
-            context.progress.message("stopping after this step; once more to stop at once")
-        else:
-            context.progress.message("stopping")
-            work.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, request)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raylign.actors.learner.ranks import RankGroup, shared
-from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, RankUpdate, merge_updates, scatter
+from raylign.actors.learner.spec import ForwardKind, LearnerSpec, Loaded, RankTokens, RankUpdate, merge_updates, scatter
 from raylign.actors.learner.worker import LearnerWorker
 from raylign.columns import Columns
 from raylign.config.schema import LearnerConfig
@@ -63,11 +63,13 @@ class LearnerGroup:
         args = (master, port, self._threads, self._gpu, self._collectives_s)
         self.pids = tuple(await self._group.call("start", *args, deadline=deadline))
 
-    async def load(self, spec: LearnerSpec) -> dict[str, float]:
-        """Build the engine for this spec on every rank, in place of an earlier one. Returns seconds and parameters."""
+    async def load(self, spec: LearnerSpec) -> Loaded:
+        """Build the engine for this spec on every rank, in place of an earlier one. Returns the slowest rank's report;
+        the note is the same on all.
+        """
         self._spec = spec
-        reports = await self._call("load", spec)
-        return {"seconds": max(report["seconds"] for report in reports), "parameters": reports[0]["parameters"]}
+        reports: list[Loaded] = await self._call("load", spec)
+        return max(reports, key=lambda report: report.seconds)
 
     async def update(self, batch: Columns, objective: Mapping[str, Any]) -> LearnerUpdate:
         """One optimiser step on the whole batch.

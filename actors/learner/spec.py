@@ -61,6 +61,15 @@ class LearnerSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model that is ready. `note`: one line about one that is not computed as fast as others; empty for most."""
+
+    seconds: float
+    parameters: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RankTokens:
     """Per-token results of one rank: positions in the batch's flat streams and the values there."""
 

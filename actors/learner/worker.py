@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from raylign.actors.learner.ranks import free_port, node_address, plain_errors
-from raylign.actors.learner.spec import LearnerSpec, RankTokens, RankUpdate
+from raylign.actors.learner.spec import LearnerSpec, Loaded, RankTokens, RankUpdate
 from raylign.columns import Columns
 from raylign.contracts import WeightUpdate
 from raylign.errors import LearnerError
@@ -66,8 +66,8 @@ class LearnerWorker:
         return os.getpid()
 
     @plain_errors
-    def load(self, spec: LearnerSpec) -> dict[str, float]:
-        """Build the engine of this spec in place of the one that was there; returns seconds and parameters."""
+    def load(self, spec: LearnerSpec) -> Loaded:
+        """Build the engine of this spec in place of the one that was there."""
         from raylign.actors.learner.engine import TrainingEngine
 
         started = time.perf_counter()
@@ -78,7 +78,7 @@ class LearnerWorker:
         self._engine = TrainingEngine(spec, self._rank, self._world, self._device)
         if note := self._engine.exactness.note:
             logging.getLogger(__name__).warning(note)
-        return {"seconds": time.perf_counter() - started, "parameters": float(self._engine.parameters)}
+        return Loaded(seconds=time.perf_counter() - started, parameters=self._engine.parameters, note=note)
 
     @plain_errors
     def free_cache(self) -> None:

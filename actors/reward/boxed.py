@@ -51,6 +51,10 @@ class BoxedMath(ResponseReward):
         extraction: BoxExtraction = BoxExtraction.boxed
         longest: int = 500  # characters; a longer answer is wrong, unless the gold is as long
 
+        def __post_init__(self) -> None:
+            if self.longest < 1:
+                raise ValueError(f"longest is {self.longest}, set it to 1 or more")
+
     def __init__(self, config: Config) -> None:
         self.config = config
         for expression in WARM_UP:

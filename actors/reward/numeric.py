@@ -60,6 +60,10 @@ class NumericAnswer(ResponseReward):
         extraction: Extraction = Extraction.mark_or_last
         tolerance: float = 0.0  # absolute difference that still counts as equal
 
+        def __post_init__(self) -> None:
+            if self.tolerance < 0:
+                raise ValueError(f"tolerance is {self.tolerance}, set it to 0 or more")
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

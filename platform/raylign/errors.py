@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,19 @@ def no_space(place: object, free: int | None = None) -> str:
     left = "" if free is None else f" ({free / 1e6:.1f} MB free)"
     again = "the same command continues from the newest whole checkpoint"
     return f"no space left on the disk of {place}{left}; fix: make room, and {again}"
+
+
+def said_of(error: OSError) -> str:
+    """One line about what a machine refuses: room, or permission. Empty for any other error."""
+    place = error.filename or "this run"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return no_space(place)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
+        return (
+            f"{place} cannot be used ({error.strerror}); fix: give this user the right to it, or name other places: "
+            "run.dir, run.cache_dir, and HOME or TMPDIR of the process"
+        )
+    return ""
 
 
 class RaylignError(Exception):

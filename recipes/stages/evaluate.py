@@ -15,6 +15,8 @@ from raylign.recipes.stages.context import RunContext
 
 def check_sampling(samples: int, greedy: bool, sampling: SamplingConfig | None) -> None:
     """Raises ValueError on an evaluation whose settings contradict each other."""
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")
     if greedy and samples > 1:
         raise ValueError("samples > 1 of a greedy policy are all the same; set greedy: false")
     if greedy and sampling is not None and sampling.temperature:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from raylign.columns import Columns
+from raylign.config.machine import folder_fault
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, OptimConfig, Schedule, node
 from raylign.contracts import Objective, Stage, StageResult, StageSettings, StreamScorer
@@ -67,8 +68,13 @@ class Preference(Stage):
         cache: str = "~/.cache/raylign/scores"  # reference log-probs, by content; empty: below the run folder
 
         def __post_init__(self) -> None:
-            if self.batch_pairs < 1 or self.steps < 0 or self.epochs <= 0:
-                raise ValueError("batch_pairs must be at least 1, steps at least 0 and epochs above 0")
+            if self.batch_pairs < 1 or self.max_tokens < 2:
+                name = "batch_pairs" if self.batch_pairs < 1 else "max_tokens"
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, set it to {1 if name == 'batch_pairs' else 2} or more"
+                )
+            if self.epochs <= 0:
+                raise ValueError(f"epochs is {self.epochs}, set it above 0")
             if not 0 <= self.warmup_share < 1:
                 raise ValueError(f"warmup_share={self.warmup_share} must be at least 0 and below 1")
 
@@ -97,6 +103,9 @@ class Preference(Stage):
             if getattr(settings.data, name):
                 why = "means nothing for preference pairs: chosen and rejected are their answers"
                 found.append(_problem(f"data.{name}", getattr(settings.data, name), why, f"set data.{name}="))
+        if config.cache and (why := folder_fault(Path(config.cache))):
+            fix = f"name a folder that can be written, or set {key}.cache= to keep it with the run"
+            found.append(_problem(f"{key}.cache", config.cache, why, fix))
         if settings.data.format not in ("auto", "trl"):
             why = "pairs are read by their columns prompt, chosen and rejected"
             found.append(_problem("data.format", settings.data.format, why, "set data.format=auto"))

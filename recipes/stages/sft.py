@@ -36,6 +36,11 @@ class Sft(Stage):
         all_turns: bool = False  # loss on the assistant turns within the prompts, too
 
         def __post_init__(self) -> None:
+            for name in ("steps", "batch_size"):
+                if getattr(self, name) < 1:
+                    raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if self.stop_at is not None and not 0 < self.stop_at <= 1:
+                raise ValueError(f"stop_at={self.stop_at} is a pass rate: set it above 0 and to at most 1, or to null")
             if self.stop_at is not None and not self.eval_every:
                 raise ValueError("stop_at needs eval_every > 0: the pass rate is only known after an evaluation")
 

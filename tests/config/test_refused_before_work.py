@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ WRONG = [  # recipe, overrides, key, a word of the reason or the fix
     (GRPO, ("model.tiny.layers=0",), "model.tiny.layers", "above 0"),
     (GRPO, ("model.tiny.heads=3", "model.tiny.kv_heads=2"), "model.tiny.kv_heads", "heads=3"),
     (GRPO, ("model.tiny.head_dim=7",), "model.tiny.head_dim", "odd"),
-    (GRPO, ("model.tiny.hidden_size=-8",), "model.tiny.hidden_size", "above 0"),
+    (GRPO, ("model.tiny.hidden_size=-8",), "model.tiny.hidden_size", "negative"),
     (GRPO, ("model.tiny.init_std=nan",), "model.tiny.init_std", "finite"),
     (GRPO, ("stages.rl.start=@warmup", "~stages.warmup"), "stages.rl.start", "no stage before"),
     (GRPO, ("stages.rl.start=@after",), "stages.rl.start", "no stage before"),
@@ -68,6 +69,8 @@ WRONG = [  # recipe, overrides, key, a word of the reason or the fix
     (GRPO, ("run.dir=LOOP/x",), "run.dir", "loop"),
     (GRPO, ("run.cache_dir=FILE",), "run.cache_dir", "is a file"),
     (GRPO, ("run.cache_dir=/proc/1/x",), "run.cache_dir", "kernel"),
+    (HYPO, ("stages.preference.cache=/proc/x",), "stages.preference.cache", "kernel"),
+    (HYPO, ("stages.preference.cache=FILE/x",), "stages.preference.cache", "is a file"),
     (GRPO, ("seed=-1",), "seed", "negative"),
     (GRPO, ("cluster.ready_timeout_s=inf",), "cluster.ready_timeout_s", "finite"),
 ]
@@ -122,3 +125,32 @@ def test_a_machine_that_ray_cannot_start_on(monkeypatch: pytest.MonkeyPatch) -> 
 def test_root_may_write_anywhere(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     assert not folder_fault(tmp_path / "x")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_an_ordinary_user_is_told_what_is_not_theirs() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # pytest's own folder lets nobody else in
+        place = Path(name)
+        place.chmod(0o755)
+        for mode, folder in ((0o755, "read"), (0o700, "closed"), (0o777, "open")):
+            (place / folder).mkdir()
+            (place / folder).chmod(mode)
+        read, closed, opened = (as_user(place / folder / "run") for folder in ("read", "closed", "open"))
+        assert read.startswith("cannot be written: no permission in") and "ermission" in closed and opened == ""
+        assert as_user(place / "read").startswith("cannot be written") and not as_user(place / "open")
+
+
+def as_user(path: Path) -> str:
+    """`folder_fault` in a child that has given up root."""
+    end, start = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setresgid(60000, 60000, 60000)
+        os.setresuid(60000, 60000, 60000)
+        os.write(start, folder_fault(path).encode())
+        os._exit(0)
+    os.close(start)
+    os.waitpid(child, 0)
+    with os.fdopen(end) as said:
+        return said.read()

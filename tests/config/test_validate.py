@@ -68,7 +68,7 @@ def test_what_is_shipped_is_valid() -> None:
         ("stages.rl.stepz=3", "stages.rl.stepz"),
         ("credit.std=median", "credit.std"),
         ("credit.stdd=none", "credit.stdd"),
-        ("objective.clip_low=-1", "objective"),
+        ("objective.clip_low=-1", "objective.clip_low"),
         ("objective._target_=os.system", "objective._target_"),
         ("objective._target_=raylign.objectives.loss.policy.Nothing", "objective._target_"),
         ("run.keep_checkpoints=0", "run.keep_checkpoints"),

@@ -227,4 +227,4 @@ def test_a_stage_may_bring_its_own_shaper() -> None:
     run = compose(["recipe=arlcp", "scale=tiny", stage])
     assert run.part("shaper", "plain").config.alpha == 0
     _, problems = compose_with_problems(["recipe=arlcp", "scale=tiny", stage.replace("alpha: 0", "alpha: 2")])
-    assert [problem.key for problem in problems] == ["stages.plain.shaper"]
+    assert [problem.key for problem in problems] == ["stages.plain.shaper.alpha"]

@@ -73,9 +73,9 @@ def test_every_switch_is_an_override() -> None:
         ("data.max_prompt_tokens=64", "data.max_prompt_tokens"),
         ("stages.preference.rows=chosen", "stages.preference.rows"),
         ("scorers.reference.stream=other", "scorers"),
-        ("stages.preference.objective.beta=0", "stages.preference.objective"),
+        ("stages.preference.objective.beta=0", "stages.preference.objective.beta"),
         ("stages.preference.objective.reference_margin=dop", "stages.preference.objective.reference_margin"),
-        ("stages.preference.batch_pairs=0", "stages.preference"),
+        ("stages.preference.batch_pairs=0", "stages.preference.batch_pairs"),
     ],
 )
 def test_a_run_that_makes_no_sense_is_refused_by_name(override: str, key: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import select
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from raylign import __version__
 from raylign.cli import doctor, export, k8s, plan, recipes, submit, train, view
-from raylign.errors import ConfigError, DataError, PlanError, RaylignError, no_space
+from raylign.errors import ConfigError, DataError, PlanError, RaylignError, said_of
 
 COMMANDS = (train, submit, k8s, plan, view, recipes, export, doctor)
 USAGE_ERROR, RUN_ERROR, PIPE_CLOSED = 2, 1, 141
@@ -69,9 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except OSError as error:
-        if error.errno != errno.ENOSPC or parsed.trace:
+        told = said_of(error)
+        if not told or parsed.trace:
             raise
-        sys.stderr.write(f"raylign {parsed.command}: {no_space(error.filename or 'this run')}\n")
+        sys.stderr.write(f"raylign {parsed.command}: {told}\n")
         return RUN_ERROR
     except KeyboardInterrupt:
         sys.stderr.write(f"raylign {parsed.command}: stopped\n")

@@ -97,6 +97,12 @@ def _of_the_policy() -> dict[str, AlarmConfig]:
             window=10,
             hint="answers grow without end: check the stop tokens, punish length, or lower rollout.sampling.max_tokens",
         ),
+        "empty_answers": AlarmConfig(
+            metrics=["length/empty"],
+            threshold=0.5,  # share of trajectories; their end token is judged and learned from like any other
+            hint="most answers end before they begin: look for a reward that pays for silence, or a prompt that closes "
+            "the turn by itself",
+        ),
         "clip_share": AlarmConfig(
             metrics=["clip_low", "clip_high"],
             threshold=0.4,  # share of tokens

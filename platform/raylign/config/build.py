@@ -10,13 +10,14 @@ import dataclasses
 import difflib
 import functools
 import importlib
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from raylign.config.culprit import culprit, short, within
+from raylign.config.numbers import number_faults
 from raylign.contracts import Part
 from raylign.errors import ConfigError, Problem
 
@@ -53,17 +54,22 @@ def part_config(node: Mapping[str, Any], key: str) -> tuple[type[Part], Any]:
     unknown = [name for name in fields if name not in known]
     if unknown:
         raise ConfigError([_unknown(f"{key}.{name}", fields[name], name, known) for name in unknown])
-    if wrong := [name for name, value in fields.items() if isinstance(value, float) and math.isnan(value)]:
-        raise error(f"{key}.{wrong[0]}", "nan", "is no number", "set a number")
+    schema, plain = _schema(cls.Config), fields
     try:
-        typed = OmegaConf.merge(_schema(cls.Config), fields)
+        typed = OmegaConf.merge(schema, fields)
+        plain = OmegaConf.to_container(typed)  # type: ignore[assignment]
+        if faults := list(number_faults(cls.Config, plain, f"{key}.")):
+            raise ConfigError(
+                [Problem(key=at, value=short(number), why=why, fix=fix) for at, number, why, fix in faults]
+            )
         return cls, OmegaConf.to_object(typed)
     except OmegaConfBaseException as cause:
         name = str(cause.full_key or "")
-        where, value = (f"{key}.{name}", fields.get(name.split(".")[0])) if name else (key, fields)
-        raise error(where, str(value), str(cause).splitlines()[0], "correct the value") from cause
+        where, value = f"{key}.{name}" if name else key, short(within(fields, name))
+        raise error(where, value, str(cause).splitlines()[0], "correct the value") from cause
     except ValueError as cause:  # a Config's own __post_init__
-        raise error(key, str(fields), str(cause), "correct the value") from cause
+        name, value = culprit(str(cause), plain, OmegaConf.to_container(schema))  # type: ignore[arg-type]
+        raise error(f"{key}.{name}" if name else key, value, str(cause), "correct the value") from cause
 
 
 def build(base: type[P], node: Mapping[str, Any], key: str, **made_with: Any) -> P:

@@ -36,6 +36,10 @@ class Findings(list[Problem]):
             why = "must not be negative" if math.isfinite(value) else "must be a finite number"
             self.expect(value >= 0 and math.isfinite(value), name, value, why, f"set {self.key(name)}=0 or more")
 
+    def at_most(self, name: str, value: float, limit: float, why: str) -> None:
+        """No more than a limit; `why` says what is wrong with more."""
+        self.expect(value <= limit, name, value, why, f"set {self.key(name)}={limit:.10g} or less")
+
     def share(self, **values: float) -> None:
         """Each between 0 and 1."""
         for name, value in values.items():

@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from raylign.config.schema import Config
+from raylign.config.schema import Config, TinyModel
 from raylign.errors import Problem
+from raylign.models.facts import model_facts
 from raylign.models.tiny import model_cache
 
 KERNEL = ("proc", "sys", "dev")  # no place for files
@@ -17,6 +18,8 @@ FILES = 512  # descriptors below which Ray's own processes do not come up
 SOCKET = len("/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store")  # what Ray adds to the folder
 SOCKET_LIMIT = 107  # bytes of a Unix socket's name
 GB = 2**30
+PROCESS_GB = 0.1  # of a worker that has only imported what it needs
+LEARNED_BYTES = 16  # of a parameter on CPU: weight, gradient and two moments in fp32
 
 
 def machine_problems(config: Config) -> Iterator[Problem]:
@@ -81,6 +84,37 @@ def _memory_problems(config: Config) -> Iterator[Problem]:
             why = f"of {workers} engine(s) is more than this machine's {memory:.1f} GB of memory"
             fix = f"set {key}.kv_cache_gb={max(0.1, memory / 4 / max(workers, 1)):.1g}"
             yield Problem(key=f"{key}.kv_cache_gb", value=f"{size:g}", why=why, fix=fix)
+    yield from _process_problems(config, memory)
+    store = config.cluster.object_store_mb / 1024
+    if store > memory:
+        why, fix = f"is more than this machine's {memory:.1f} GB of memory", "set cluster.object_store_mb=512"
+        yield Problem(key="cluster.object_store_mb", value=str(config.cluster.object_store_mb), why=why, fix=fix)
+
+
+def _process_problems(config: Config, memory: float) -> Iterator[Problem]:
+    """More processes than there is memory for their interpreters, or a model that is too large to learn here."""
+    counts = {"rollout.workers": config.rollout.workers, "learner.ranks": config.learner.ranks}
+    counts |= {"critic.ranks": config.critic.ranks, "environment.workers": config.environment.workers}
+    counts |= {f"rewards.{name}.workers": reward.workers for name, reward in config.rewards.items()}
+    counts |= {f"judges.{name}.workers": judge.workers for name, judge in config.judges.items()}
+    for key, count in counts.items():
+        if count * PROCESS_GB > memory:
+            why = f"processes of {PROCESS_GB} GB and more do not fit into this machine's {memory:.1f} GB of memory"
+            yield Problem(key=key, value=str(count), why=why, fix=f"set {key}={max(1, int(memory / 4 / PROCESS_GB))}")
+    if config.model.path or config.learner.gpus:
+        return
+    size = model_facts(config.model).parameters * LEARNED_BYTES / GB
+    if size > memory:
+        why = f"makes a model that takes {size:,.0f} GB to learn, and this machine has {memory:.1f} GB"
+        fix = "set it to the defaults: model.tiny.hidden_size=128 model.tiny.layers=4"
+        largest = max(("layers", "hidden_size", "intermediate_size"), key=lambda name: _relative(config, name))
+        value = str(getattr(config.model.tiny, largest))
+        yield Problem(key=f"model.tiny.{largest}", value=value, why=why, fix=fix)
+
+
+def _relative(config: Config, name: str) -> float:
+    """How many times its default a field of the tiny shape is."""
+    return float(getattr(config.model.tiny, name) / getattr(TinyModel(), name))
 
 
 def machine_memory() -> int:

@@ -15,6 +15,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from raylign.config.build import OWN, target_class
+from raylign.config.culprit import short
+from raylign.config.numbers import field_faults
 from raylign.errors import ConfigError
 
 
@@ -40,7 +42,7 @@ def check(schema: type, tree: Mapping[str, Any], prefix: str = "") -> tuple[dict
         key = f"{prefix}{name}"
         if name not in names:
             siblings = tuple(f"{prefix}{other}" for other in names)
-            faults.append(Fault(key=key, value=_short(value), why="is no setting", siblings=siblings))
+            faults.append(Fault(key=key, value=short(value), why="is no setting", siblings=siblings))
             continue
         hint = hints[name]
         item = _mapping_item(hint)
@@ -52,13 +54,17 @@ def check(schema: type, tree: Mapping[str, Any], prefix: str = "") -> tuple[dict
                 faults += below
             else:
                 clean[name], below = _check_items(item, value, key)
-                faults += below
+                faults += below or _wrong_numbers(schema, name, clean[name], prefix)
             continue
         try:
             scratch[name] = value
-            clean[name] = value
         except (OmegaConfBaseException, ValueError):
             faults.append(_wrong_type(key, value, type_name(hint)))
+            continue
+        if hint is not str and (wrong := _wrong_numbers(schema, name, scratch[name], prefix)):
+            faults += wrong
+        else:
+            clean[name] = value
     return clean, faults
 
 
@@ -139,15 +145,16 @@ def _check_items(item: Any, value: Mapping[str, Any], key: str) -> tuple[dict[st
     return clean, faults
 
 
+def _wrong_numbers(schema: type, name: str, value: Any, prefix: str) -> list[Fault]:
+    plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    found = field_faults(schema, name, plain, prefix)
+    return [Fault(key=path, value=short(number), why=why, fix=fix) for path, number, why, fix in found]
+
+
 def _mapping_item(hint: Any) -> Any:
     return typing.get_args(hint)[1] if typing.get_origin(hint) is dict else None
 
 
 def _wrong_type(key: str, value: Any, expected: str) -> Fault:
     why = f"has the wrong type {type(value).__name__}, expected {expected}"
-    return Fault(key=key, value=_short(value), why=why, fix=f"set {key} to {expected}")
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return Fault(key=key, value=short(value), why=why, fix=f"set {key} to {expected}")

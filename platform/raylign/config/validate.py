@@ -14,8 +14,10 @@ from raylign.config.alarms import alarm_problems
 from raylign.config.build import nearest
 from raylign.config.devices import device_problems
 from raylign.config.findings import Findings
+from raylign.config.limits import limits
 from raylign.config.machine import machine_problems
 from raylign.config.model_rules import frozen_model_rules, lacking_rules, lineage_rules, model_rules
+from raylign.config.part_rules import part_rules
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config, Section
 from raylign.data.procedural import task_names
@@ -33,6 +35,7 @@ def validate(run: Run, to_run: bool = True) -> list[Problem]:
     """
     config, found = run.config, Findings()
     for part in run.parts.values():
+        found += part_rules(part, config)
         found += part.cls.problems(part.key, part.config, run)
     found.expect(bool(config.stages), "stages", "{}", "there is nothing to run", "name at least one stage")
     found.not_negative(seed=config.seed)
@@ -47,6 +50,7 @@ def validate(run: Run, to_run: bool = True) -> list[Problem]:
     _scale(config, found)
     if to_run:
         lacking_rules(config, found)
+    limits(run, found)
     found += machine_problems(config)
     lineage_rules(run, found)
     found += device_problems(config)

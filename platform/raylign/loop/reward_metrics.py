@@ -70,6 +70,7 @@ def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
         metrics |= {
             "length/max": float(np.max(lengths)),
             "length/truncated": float(np.mean([t.truncated for t in trajectories])),
+            "length/empty": float(np.mean([not t.text.strip() for t in trajectories])),
         }
     return metrics
 

@@ -41,6 +41,7 @@ class StepSettings:
             sampling_rounds=self.sampling_rounds,
         )
         found.not_negative(staleness=self.staleness)
+        found.at_most("sampling_rounds", self.sampling_rounds, 1000, "would look for prompts that differ for ever")
         if self.minibatches > 0 and self.prompts_per_step % self.minibatches:
             fits = [n for n in range(1, min(self.prompts_per_step, 64) + 1) if self.prompts_per_step % n == 0]
             why = f"does not divide prompts_per_step={self.prompts_per_step}; a group is never split"

@@ -55,6 +55,7 @@ class Recorder:
         self._step = 0
         self._writer = ThreadPoolExecutor(1, "recorder")
         self._waiting: deque[Future[None]] = deque()
+        self.say: Callable[[str], None] = lambda line: None  # to whoever watches the run
 
     def settings(self, resolved: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
         """Store the configuration, the command line's part of it, and the environment."""
@@ -164,7 +165,9 @@ class Recorder:
             self._sink_failed(sink.name, cause)
 
     def _sink_failed(self, name: str, cause: Exception) -> None:
-        self.event("sink_dropped", sink=name, error=f"{type(cause).__name__}: {cause}"[:500])
+        error = f"{type(cause).__name__}: {cause}"[:500]
+        self.event("sink_dropped", sink=name, error=error)
+        self.say(f"{name} gets no more metrics ({' '.join(error.split())}); the run folder keeps them all")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ from raylign.contracts import Objective, RewardFunction, RolloutStrategy, Scorer
 from raylign.environment import Environment
 from raylign.errors import Problem
 
+MOST_SEQUENCES, MOST_THREADS, MOST_TRIES = 65_536, 1_024, 1_000
+
 
 class EngineKind(Enum):
     """Which vLLM front end a rollout actor runs."""
@@ -78,6 +80,10 @@ class RolloutConfig(Section):
             max_publish_gap=self.max_publish_gap,
         )
         found.not_negative(max_restarts=self.max_restarts)
+        found.at_most("max_restarts", self.max_restarts, MOST_TRIES, "would start what is broken for ever")
+        why = "is more sequences than an engine holds a table for"
+        found.at_most("max_sequences", self.max_sequences, MOST_SEQUENCES, why)
+        found.at_most("threads", self.threads, MOST_THREADS, "is more threads than a machine runs")
         found.share(gpu_memory=self.gpu_memory, max_missing=self.max_missing)
         found.whole_gpus(self.gpus)
         found += self.sampling.problems(f"{key}.sampling")
@@ -120,6 +126,7 @@ class RewardConfig(Section):
         found.expect(math.isfinite(self.weight), "weight", self.weight, "is no number", "set it to 1")
         found.positive(workers=self.workers, cpus=self.cpus, timeout_s=self.timeout_s)
         found.not_negative(gpus=self.gpus, retries=self.retries)
+        found.at_most("retries", self.retries, MOST_TRIES, "would try what fails for ever")
         found.share(max_missing=self.max_missing)
         return found
 
@@ -141,6 +148,10 @@ class OptimConfig(Section):
         """See `Section.problems`."""
         found = Findings(key)
         found.positive(lr=self.lr, eps=self.eps)
+        why = "moves every weight by about so much in one step, which no model survives"
+        found.at_most("lr", self.lr, 1.0, why)
+        why = "takes more from a weight than there is of it"
+        found.at_most("weight_decay", self.weight_decay, 1.0, why)
         found.not_negative(
             weight_decay=self.weight_decay, warmup_steps=self.warmup_steps, max_grad_norm=self.max_grad_norm
         )
@@ -179,6 +190,8 @@ class LearnerConfig(Section):
             cpus=self.cpus,
         )
         found.not_negative(max_restarts=self.max_restarts)
+        found.at_most("max_restarts", self.max_restarts, MOST_TRIES, "would start what is broken for ever")
+        found.at_most("threads", self.threads, MOST_THREADS, "is more threads than a machine runs")
         found.one_of("zero_stage", self.zero_stage, (0, 1, 2, 3))
         found.expect(0 <= self.gpus <= 1, "gpus", self.gpus, "one rank drives one GPU", "set it between 0 and 1")
         why = "ZeRO stage 0 keeps the optimizer in one piece on the device"
@@ -281,6 +294,10 @@ class JudgeConfig(Section):
             kv_cache_gb=self.kv_cache_gb,
         )
         found.not_negative(max_restarts=self.max_restarts)
+        found.at_most("max_restarts", self.max_restarts, MOST_TRIES, "would start what is broken for ever")
+        why = "is more sequences than an engine holds a table for"
+        found.at_most("max_sequences", self.max_sequences, MOST_SEQUENCES, why)
+        found.at_most("threads", self.threads, MOST_THREADS, "is more threads than a machine runs")
         found.whole_gpus(self.gpus)
         found.share(gpu_memory=self.gpu_memory)
         found.one_of("dtype", self.dtype, ("", "float32", "bfloat16"))

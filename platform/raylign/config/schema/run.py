@@ -11,6 +11,8 @@ from raylign.config.schema.base import Node, Section, node
 from raylign.contracts import Launcher, Sampler
 from raylign.errors import Problem
 
+SHORTEST_DEADLINE_S = 10.0  # no engine and no rank starts sooner
+WIDEST_START = 1.0  # standard deviation of a model's first weights
 PLACEMENTS = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 
@@ -41,6 +43,9 @@ class RunConfig(Section):
         found = Findings(key)
         found.positive(keep_checkpoints=self.keep_checkpoints, deadline_s=self.deadline_s, stall_s=self.stall_s)
         found.not_negative(save_every=self.save_every)
+        for name, seconds in (("deadline_s", self.deadline_s), ("stall_s", self.stall_s)):
+            why, fix = "ends every run before its engines have started", f"set {key}.{name}=1800"
+            found.expect(not 0 < seconds < SHORTEST_DEADLINE_S, name, seconds, why, fix)
         return found
 
 
@@ -72,6 +77,8 @@ class TinyModel(Section):
         found.expect(
             self.heads % self.kv_heads == 0, "kv_heads", self.kv_heads, why, f"set {key}.kv_heads=1 or {self.heads}"
         )
+        why = "gives a model whose first logits are already beyond use"
+        found.at_most("init_std", self.init_std, WIDEST_START, why)
         why = "is odd, and rotary positions turn pairs of numbers"
         found.expect(self.head_dim % 2 == 0, "head_dim", self.head_dim, why, f"set {key}.head_dim=32")
         return found

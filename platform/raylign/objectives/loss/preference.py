@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raylign.columns import Columns
+from raylign.config.numbers import unbounded
 from raylign.contracts import LossTerms, Objective, TokenView
 from raylign.objectives.loss.margin import PairLoss, ReferenceMargin, pair_loss, target_margin
 from raylign.objectives.loss.pairs import Pairs, SequenceLogprob, answer_weights, by_row, pair_rows, sides
@@ -47,7 +48,7 @@ class PreferenceLoss(Objective):
 
         beta: float = 0.1
         reference_margin: ReferenceMargin = ReferenceMargin.hypo_smooth
-        gamma: float = 0.0  # floor of D; D itself for reference_margin=none
+        gamma: float = unbounded(0.0)  # floor of D; D itself for reference_margin=none
         tau: float = 0.1  # softness of reference_margin=hypo_smooth
         logprob: SequenceLogprob = SequenceLogprob.sum
         loss: PairLoss = PairLoss.sigmoid

@@ -1,0 +1,34 @@
+"""Rules of what many parts hold: ways to sample, optimizers and penalties, at every depth of their settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from raylign.config.findings import Findings
+from raylign.config.resolve import ResolvedPart
+from raylign.config.schema import Config, SamplingConfig, Section
+from raylign.errors import Problem
+
+
+def part_rules(part: ResolvedPart, config: Config) -> list[Problem]:
+    """What is wrong with the sections within a part's settings, and with a coefficient that only a penalty has."""
+    return _rules(part.key, part.config, config)
+
+
+def _rules(key: str, settings: Any, config: Config) -> list[Problem]:
+    found = Findings(key)
+    for item in dataclasses.fields(settings):
+        value, below = getattr(settings, item.name), f"{key}.{item.name}"
+        if isinstance(value, Section):
+            found += value.problems(below)
+        if isinstance(value, SamplingConfig):
+            room = config.model.max_context - config.data.max_prompt_tokens
+            why = f"leaves no room for the prompt's {config.data.max_prompt_tokens} tokens in model.max_context"
+            found.at_most(f"{item.name}.max_tokens", value.max_tokens, room, why)
+        elif item.name == "kl_coef":
+            why = "pays for running away from the reference; a penalty is positive"
+            found.expect(value >= 0, item.name, value, why, f"set {below}=0 or more")
+        elif dataclasses.is_dataclass(value) and not isinstance(value, (Section, type)):
+            found += _rules(below, value, config)
+    return found
