@@ -13,8 +13,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from raylign.config.compose import compose
-from raylign.config.schema import TinyModel
+from raylign.config.schema import ModelConfig, TinyModel
 from raylign.errors import ConfigError
+from raylign.models.facts import model_facts
 from raylign.models.folder_check import INDEX, folder_fault
 from raylign.models.tiny import build_tiny_model
 
@@ -144,3 +145,14 @@ def test_whole_folders_are_taken(folder: Path) -> None:
     assert folder_fault(folder) == ""
     save_file({"mtp.layers.9.x": np.zeros(2, np.float32)}, folder / "consolidated.safetensors")
     assert folder_fault(folder) == "", "what the index does not name is not read"
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_weights_that_are_there_twice_count_once(folder: Path, sharded: bool) -> None:
+    """Of a folder with an index what it names, of another ``model.safetensors``: some publish both forms."""
+    known = model_facts(ModelConfig(path=str(folder))).parameters
+    copy = (folder / "model.safetensors").read_bytes()
+    if sharded:
+        shard(folder)
+    (folder / "consolidated.safetensors").write_bytes(copy)
+    assert model_facts(ModelConfig(path=str(folder))).parameters == known

@@ -7,8 +7,8 @@ connected streams alone, and no message names another receiver: a datagram socke
 What Landlock does not cover outside the scratch folder is refused here: watching files, extended attributes, other
 people's message queues and shared memory, leases (who opens the file waits for its holder), and (before its third
 version) ``truncate``. Priorities, processors and their sharing (core scheduling) cannot be chosen, so that nobody waits
-for a processor by their own doing (`clock`). Setting a file's times does nothing
-and says that it worked, because copying a file does it. Looking at a file's metadata (stat, O_PATH) is open.
+for a processor by their own doing (`clock`). Setting a file's times does nothing and says that it worked, because
+copying a file does it. Looking at a file's metadata (stat, O_PATH) is open.
 """
 
 from __future__ import annotations

@@ -12,19 +12,20 @@ DEEPEST = 4 * DEPTH
 
 
 def overfull(folder: str, size: int) -> bool:
-    """Whether it holds more than `size` bytes on disk, more than `ENTRIES` entries, or folders of absurd depth.
+    """Whether it holds more than `size` bytes on disk, more than `ENTRIES` entries, folders of absurd depth, or what
+    cannot be looked into.
 
     It may be written to meanwhile; no link is followed. What the program has deleted and still holds open does not
     count.
     """
     try:
         top = os.open(folder, FOLDER)
+        try:
+            return _left(top, (size, ENTRIES), DEEPEST) is None
+        finally:
+            os.close(top)
     except OSError:
-        return False  # closed by the program: it holds nothing else
-    try:
-        return _left(top, (size, ENTRIES), DEEPEST) is None
-    finally:
-        os.close(top)
+        return True
 
 
 def _left(folder: int, room: tuple[int, int], depth: int) -> tuple[int, int] | None:
@@ -39,7 +40,7 @@ def _left(folder: int, room: tuple[int, int], depth: int) -> tuple[int, int] | N
                 if not entry.is_dir(follow_symlinks=False):
                     continue
                 inner = os.open(entry.name, FOLDER, dir_fd=folder)
-            except OSError:  # gone meanwhile
+            except (FileNotFoundError, NotADirectoryError):  # gone meanwhile, or another by now
                 continue
             try:
                 below = _left(inner, room, depth - 1) if depth else None
