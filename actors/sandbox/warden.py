@@ -86,8 +86,8 @@ def guard(job: socket.socket, descriptors: list[int], warding: Warding) -> NoRet
         removal = threads.submit(remove_tree, scratch) if scratch and scratch != SCRATCH else None
         if removal is not None:
             with contextlib.suppress(TimeoutError):
-                if error := removal.exception(PATIENCE_S):
-                    result = {"failed": f"the program's folder remains: {error}"}
+                if remains := removal.exception(PATIENCE_S):
+                    result = {"failed": f"the program's folder remains: {remains}"}
         with contextlib.suppress(OSError):  # the parent has gone
             send_frame(job, json.dumps(result).encode())
     if removal is not None:
