@@ -31,7 +31,7 @@ SCORE = {"samples": 8, "greedy": False}
 STUDENT = {"steps": 48, "prompts_per_step": 48, "group_size": 1}
 TEACHER = {"steps": 14, "prompts_per_step": 8, "group_size": 6}
 DOMAIN_TEACHER = TEACHER | {"steps": 24}  # as many at a falling rate
-GRPO = {"_target_": "raylign.objectives.credit.GroupCredit"}
+GRPO = {"_target_": "raylign.objectives.advantage.group.GRPO"}
 CALIBRATED = {"base": 0.20, "teacher": 0.53, "0.5": 0.36, "1": 0.54, "1.25": 0.61}
 WITHOUT = ["~stages.teacher", "~stages.distill", "~stages.after"]  # the experiment brings its own
 

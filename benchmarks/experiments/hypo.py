@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.experiments.report import ROOT, Claim, write
 from raylign.data.pairs import PairText, read_pairs
-from raylign.objectives.preference import PairLoss, ReferenceMargin, pair_loss, target_margin
+from raylign.objectives.loss.margin import PairLoss, ReferenceMargin, pair_loss, target_margin
 
 Run = dict[str, dict[str, float]]  # method -> metric -> value
 Mode = ReferenceMargin
