@@ -122,3 +122,12 @@ def test_a_machine_that_ray_cannot_start_on(monkeypatch: pytest.MonkeyPatch) -> 
 def test_root_may_write_anywhere(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     assert not folder_fault(tmp_path / "x")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_an_ordinary_user_is_told_what_it_cannot_write() -> None:
+    child = os.fork()
+    if child == 0:
+        os.setresuid(61000, 61000, 61000)
+        os._exit(0 if "no permission in /usr" in folder_fault(Path("/usr/nothere/deep")) else 1)
+    assert os.waitpid(child, 0)[1] == 0

@@ -34,11 +34,9 @@ async def test_what_fails_by_content_is_tried_once(
     context = SimpleNamespace(
         cfg=cfg,
         folder=SimpleNamespace(stage=lambda name: tmp_path),
-        model_of=lambda start: str(tmp_path),
-        hand_over=lambda path, published: None,
         recorder=SimpleNamespace(event=lambda kind, **fields: told.append(kind)),
         progress=SimpleNamespace(message=told.append),
-        end_learners=end_learners,
+        roles=SimpleNamespace(end_learners=end_learners),
     )
     with pytest.raises(error, match="the learner is gone"):
         await stage.run(cast(RunContext, context))

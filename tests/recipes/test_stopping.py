@@ -12,9 +12,10 @@ from typing import Any, cast
 import pytest
 from ray.exceptions import OutOfMemoryError
 
-from raylign.collect import DRAWN
 from raylign.config.compose import compose
 from raylign.errors import OUT_OF_MEMORY, RunError
+from raylign.loop.reward_metrics import DRAWN
+from raylign.plan import make_plan
 from raylign.recipes import run
 from raylign.recipes.stages.context import RunContext
 from raylign.run_folder import RunFolder
@@ -65,20 +66,21 @@ def test_memory_that_ran_out_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
         raise OutOfMemoryError("a page of text\nof Ray's")
 
     monkeypatch.setattr(run, "connect", connect)
-    with pytest.raises(RunError) as caught, run.open_run(composed.config, composed.resolved):
+    with pytest.raises(RunError) as caught, run.open_run(composed):
         pass
     assert str(caught.value) == OUT_OF_MEMORY and "\n" not in OUT_OF_MEMORY
-    RunFolder.open(composed.config, composed.resolved).close()  # not left locked
+    RunFolder.open(composed.config, composed.tree).close()  # not left locked
 
 
 def test_a_tiny_model_is_built_in_the_runs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, "/proc/nothere")
-    cfg = compose(["recipe=grpo", "scale=tiny", f"run.cache_dir={tmp_path}", *SMALL]).config
-    placement = cast(Any, SimpleNamespace(plan=SimpleNamespace(shared=False)))
+    composed = compose(["recipe=grpo", "scale=tiny", f"run.cache_dir={tmp_path / 'cache'}", *SMALL])
+    placement, folder = SimpleNamespace(plan=make_plan(composed)), SimpleNamespace(path=tmp_path)
     nobody = cast(Any, None)
-    context = RunContext(cfg, nobody, nobody, nobody, placement)
-    assert Path(context.model_path).is_relative_to(tmp_path) and (Path(context.model_path) / "config.json").exists()
+    context = RunContext(composed, cast(Any, folder), nobody, nobody, cast(Any, placement))
+    model = Path(context.lineage.of(""))
+    assert model.is_relative_to(tmp_path / "cache") and (model / "config.json").exists()
 
 
 def test_failed_draws_have_a_limit_beside_every_rewards() -> None:
