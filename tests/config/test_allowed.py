@@ -1,62 +1,37 @@
-"""Which packages a node may name is the run's setting, for the parts within its parts too."""
+"""Which packages a node may name is the run's setting, for the parts within its parts and for functions too."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
 import pytest
 
-from raylign.config.build import build
+from raylign.config.compose import compose
 from raylign.errors import ConfigError
+from raylign.objectives.selection import KeepAll
 
+BASE = ["recipe=grpo", "scale=tiny"]
+NESTED = "selector={_target_: raylign.objectives.selection.Chain, parts: [{_target_: %s}]}"
+FUNCTION = "+rewards.mine.fn={_target_: raylign.actors.reward.python.PythonFunction, path: %s}"
 MINE = f"{__name__}."
 
 
-class Inner:
-    """A part within a part."""
-
-    @dataclass
-    class Config:
-        """Nothing to set."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
+class Mine(KeepAll):
+    """A user's part within a part."""
 
 
-class Outer:
-    """A part that makes another one, at once and later."""
-
-    @dataclass
-    class Config:
-        """The other."""
-
-        inner: dict[str, Any] = field(default_factory=dict)
-
-    def __init__(self, config: Config) -> None:
-        self.config, self.inner = config, build(config.inner, "outer.inner")
-
-    def again(self) -> Inner:
-        made: Inner = build(self.config.inner, "outer.inner")
-        return made
+def score(prompt: str, response: str, answer: object) -> float:
+    """A user's reward."""
+    return 1.0
 
 
-def node(inner: str) -> Mapping[str, Any]:
-    return {"_target_": f"{MINE}Outer", "inner": {"_target_": inner}}
+@pytest.mark.parametrize("setting", [NESTED % f"{MINE}Mine", FUNCTION % f"{MINE}score"])
+def test_a_users_package_is_taken_where_the_run_names_it(setting: str) -> None:
+    compose([*BASE, setting, f"run.allow_targets=[{MINE}]"])
+    with pytest.raises(ConfigError, match="allow_targets"):
+        compose([*BASE, setting])
 
 
-def test_a_part_of_a_part_obeys_the_runs_list() -> None:
-    outer: Outer = build(node(f"{MINE}Inner"), "outer", (MINE,))
-    assert isinstance(outer.inner, Inner) and isinstance(outer.again(), Inner)
-    for target in ("os.system", "subprocess.Popen", "builtins.eval"):
-        with pytest.raises(ConfigError, match="outside the packages"):
-            build(node(target), "outer", (MINE,))
-
-
-def test_the_list_that_was_given_last_holds() -> None:
-    outer: Outer = build(node(f"{MINE}Inner"), "outer", (MINE,))
-    with pytest.raises(ConfigError, match="outside the packages"):
-        build(node(f"{MINE}Inner"), "outer", ())
-    with pytest.raises(ConfigError, match="outside the packages"):
-        outer.again()
+@pytest.mark.parametrize("target", ["os.system", "subprocess.Popen", "builtins.eval"])
+@pytest.mark.parametrize("setting", [NESTED, FUNCTION])
+def test_the_list_of_a_run_opens_nothing_else(setting: str, target: str) -> None:
+    with pytest.raises(ConfigError, match="allow_targets"):
+        compose([*BASE, setting % target, f"run.allow_targets=[{MINE}]"])
