@@ -392,3 +392,24 @@ async def test_an_evaluation_scores_by_the_rewards_alone_and_logs_what_the_shape
     assert found.metrics["eval/reward/overlong"] == -1.25
     assert found.metrics["eval/length/mean/even"] == found.metrics["eval/length/mean/odd"] == 2
     assert found.metrics["eval/reward/rule/odd"] == pytest.approx(np.mean(tokens[1::2]))
+
+
+class Unscored(GRPO):
+    """Every sampled token counts as much, whatever was scored."""
+
+    reads_scores = False
+
+    def assign(self, batch: Columns, scores: Float32s) -> Any:
+        return super().assign(batch, np.arange(len(scores), dtype=np.float32))
+
+
+async def test_one_missing_verdict_costs_no_row_its_record() -> None:
+    def but_one(prompt: Prompt, trajectory: Trajectory) -> Reward:
+        lost = trajectory.sample_index == 1
+        return Missing(reason="judge unreachable") if lost else Value(score=float(trajectory.sample_index))
+
+    loop = make(but_one)
+    loop.parts = replace(loop.parts, credit=Unscored(Unscored.Config()))
+    result = await loop.step(0)
+    assert result.batch is not None and len(result.rows) == len(result.batch) == 12
+    assert list(result.rows) == [(group, draw) for group in range(4) for draw in range(3)]

@@ -330,3 +330,14 @@ def test_the_families_are_those_of_transformers() -> None:
     for kind, family in FAMILIES.items():
         assert MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind] == family.architecture
         assert CONFIG_MAPPING[kind]().tie_word_embeddings == family.tied, kind
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_weights_that_are_there_twice_count_once(folder: Path, sharded: bool) -> None:
+    """Of a folder with an index what it names, of another ``model.safetensors``: some publish both forms."""
+    known = model_facts(ModelConfig(path=str(folder))).parameters
+    copy = (folder / "model.safetensors").read_bytes()
+    if sharded:
+        shard(folder)
+    (folder / "consolidated.safetensors").write_bytes(copy)
+    assert model_facts(ModelConfig(path=str(folder))).parameters == known

@@ -18,7 +18,8 @@ from raylign.actors.sandbox.values import same, truthy, uncomparable
 from raylign.config.build import build
 from raylign.records import Prompt, Value
 
-BLOCK = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
+# possessive: a response of blanks alone costs no more than its length
+BLOCK = re.compile(r"```[ \t]*+(?:python3?+|py)?+[ \t]*+\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 TOO_HEAVY = (Ending.TIMEOUT, Ending.MEMORY, Ending.OUTPUT_LIMIT)
 REMEMBERED = 4096  # prompts whose reference answers are kept
 

@@ -11,6 +11,7 @@ Without schedstat (gVisor) own time is processor time, and what spends none ends
 from __future__ import annotations
 
 import os
+import random
 import time
 
 NANO = 1e-9
@@ -56,7 +57,8 @@ class Clock:
     def look(self) -> float:
         """Seconds until the next look; 0 when the program's time, or that on the wall, is over."""
         left = min(self._timeout_s - self.spent(), wall_seconds(self._timeout_s) - self.wall)
-        return 0.0 if left <= 0 else min(max(left, FIRST_LOOK_S), LOOK_S)
+        # Nobody can foretell a look, and have no children just then.
+        return 0.0 if left <= 0 else min(max(left, FIRST_LOOK_S), random.uniform(FIRST_LOOK_S, LOOK_S))
 
     def starved(self, spent: float) -> bool:
         """Whether the wall limit came first, by no doing of the program's."""

@@ -23,7 +23,7 @@ class Ending(StrEnum):
     STARVED = "starved"  # killed at the wall limit, waiting for a processor: says nothing about the program
     MEMORY = "memory"  # it raised MemoryError and did not catch it
     KILLED = "killed"  # a signal ended it: a crash, a refused system call, the kernel out of memory
-    OUTPUT_LIMIT = "output_limit"  # killed while it wrote more than it may
+    OUTPUT_LIMIT = "output_limit"  # killed when it had written more than it may, to its streams or its folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,7 @@ class LocalSandbox(Sandbox):
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._layers: tuple[str, ...] = ()
+        self._jobs: set[socket.socket] = set()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -58,18 +59,23 @@ class LocalSandbox(Sandbox):
         request, timeout_s = self._request(program)
         with self._slots:
             job, streams = self._submit()
+            self._jobs.add(job)
             try:
                 send_frame(job, request)
-                return self._collect(job, streams, timeout_s)
+                return self._collect(job, streams, timeout_s, len(program.calls))
             except (OSError, EOFError) as error:
                 raise SandboxError(f"the sandbox gave no result: {type(error).__name__} {error}") from error
             finally:
+                self._jobs.discard(job)
                 job.close()  # the warden ends what still runs
                 for stream in streams:
                     os.close(stream)
 
     def close(self) -> None:
-        """End the zygote; wardens end their programs when their job's socket closes."""
+        """End the zygote, and what runs: a warden ends its program, and tidies up, when its job's socket closes."""
+        for job in tuple(self._jobs):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                job.shutdown(socket.SHUT_RDWR)
         with self._lock:
             if self._control is not None:
                 self._control.close()
@@ -171,7 +177,7 @@ class LocalSandbox(Sandbox):
         self._layers = tuple(answer["layers"])
         return ours
 
-    def _collect(self, job: socket.socket, streams: list[int], timeout_s: float) -> Ran:
+    def _collect(self, job: socket.socket, streams: list[int], timeout_s: float, calls: int) -> Ran:
         """Read all streams up to their limits until the warden reports and they are at their ends."""
         output, errors, replies = streams
         taken: dict[int, bytearray] = {stream: bytearray() for stream in streams}
@@ -210,10 +216,10 @@ class LocalSandbox(Sandbox):
             exit=status,
             reason=Ending.STARVED
             if result["starved"] and not excess
-            else _reason(status, bool(result["late"]), excess),
+            else _reason(status, bool(result["late"]), excess or bool(result["full"])),
             seconds=float(result["seconds"]),
             cleanup_s=float(result["cleanup_s"]),
-            returned=_returned(bytes(taken[replies])),
+            returned=_returned(bytes(taken[replies]), calls + 1),
         )
 
 
@@ -241,10 +247,10 @@ def _reason(status: int, late: bool, excess: bool) -> Ending:
     return Ending.OK if status == 0 else Ending.ERROR
 
 
-def _returned(replies: bytes) -> tuple[Returned, ...]:
-    """The answers in order, up to the first that is none."""
+def _returned(replies: bytes, most: int) -> tuple[Returned, ...]:
+    """The answers in order, up to the first that is none; no more than `most` are read."""
     found: list[Returned] = []
-    for line in replies.splitlines():
+    for line in replies.split(b"\n", most)[:most]:
         try:
             # Pairs, not dicts: the program chooses the keys, and could choose them to collide.
             reply: Any = json.loads(line, object_pairs_hook=list)

@@ -33,6 +33,7 @@ class Cell:
     processes: int
     open_files: int
     file_mb: int
+    scratch_mb: int
 
 
 def lock_down(cell: Cell) -> None:

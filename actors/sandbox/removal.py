@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import secrets
@@ -10,43 +9,46 @@ import stat
 from collections.abc import Iterator
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DEPTH = 32  # folders within folders that are emptied where they are
 
 
 def remove_tree(folder: str) -> None:
     """Remove it. Nobody else may be writing in it. Raises OSError for what cannot be removed.
 
-    Inner folders are moved to the top before they are emptied: neither the stack, nor the number of open files, nor
-    the length of a path grows with the depth.
+    Folders deeper than `DEPTH` are moved to the top and emptied in the next round: neither the stack, nor the number
+    of open files, nor the length of a path grows with the depth. A move costs a disk more than all else here.
     """
     top = os.open(folder, FOLDER)
     try:
         mark = secrets.token_hex(8)  # the program can have made no folder of that name
-        waiting, names = [""], (f".{mark}-{number}" for number in itertools.count())
-        while waiting:
-            name = waiting.pop()
-            inner = os.open(name, FOLDER, dir_fd=top) if name else os.dup(top)
-            try:
-                waiting += _emptied(inner, top, names)
-            finally:
-                os.close(inner)
-            if name:
-                os.rmdir(name, dir_fd=top)
+        names = (f".{mark}-{number}" for number in itertools.count())
+        _open_up(os.fstat(top).st_mode, folder, None)
+        while os.listdir(top):
+            _empty(top, top, names, DEPTH)
     finally:
         os.close(top)
     os.rmdir(folder)
 
 
-def _emptied(inner: int, top: int, names: Iterator[str]) -> list[str]:
-    """Unlink the files of a folder and move its folders to the top: their new names."""
-    moved = []
-    os.fchmod(inner, stat.S_IRWXU)
-    for entry in os.listdir(inner):
-        if not stat.S_ISDIR(os.stat(entry, dir_fd=inner, follow_symlinks=False).st_mode):
-            os.unlink(entry, dir_fd=inner)
+def _empty(folder: int, top: int, names: Iterator[str], depth: int) -> None:
+    for entry in os.listdir(folder):
+        mode = os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mode
+        if not stat.S_ISDIR(mode):
+            os.unlink(entry, dir_fd=folder)
             continue
-        with contextlib.suppress(OSError):  # moving a folder writes its ".."
-            os.chmod(entry, stat.S_IRWXU, dir_fd=inner)
-        name = next(names)
-        os.rename(entry, name, src_dir_fd=inner, dst_dir_fd=top)
-        moved.append(name)
-    return moved
+        _open_up(mode, entry, folder)
+        if depth == 0:
+            os.rename(entry, next(names), src_dir_fd=folder, dst_dir_fd=top)
+            continue
+        inner = os.open(entry, FOLDER, dir_fd=folder)
+        try:
+            _empty(inner, top, names, depth - 1)
+        finally:
+            os.close(inner)
+        os.rmdir(entry, dir_fd=folder)
+
+
+def _open_up(mode: int, name: str, folder: int | None) -> None:
+    """Let the owner list, empty and move a folder that was closed."""
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        os.chmod(name, stat.S_IRWXU, dir_fd=folder)

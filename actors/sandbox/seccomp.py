@@ -5,9 +5,10 @@ refused at `socket` and at every call that would use one. ``socketpair`` stays, 
 connected streams alone, and no message names another receiver: a datagram socket of a pair could send to any path.
 
 What Landlock does not cover outside the scratch folder is refused here: watching files, extended attributes, other
-people's message queues and shared memory, and (before its third version) ``truncate``. Priorities and processors
-cannot be chosen, so that nobody waits for a processor by their own doing (`clock`). Setting a file's times does nothing
-and says that it worked, because copying a file does it. Looking at a file's metadata (stat, O_PATH) is open.
+people's message queues and shared memory, leases (who opens the file waits for its holder), and (before its third
+version) ``truncate``. Priorities, processors and their sharing (core scheduling) cannot be chosen, so that nobody waits
+for a processor by their own doing (`clock`). Setting a file's times does nothing and says that it worked, because
+copying a file does it. Looking at a file's metadata (stat, O_PATH) is open.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "setuid": (105, 146), "setgid": (106, 144), "setreuid": (113, 145), "setregid": (114, 143), "setgroups": (116, 159),
     "setresuid": (117, 147), "setresgid": (119, 149), "setfsuid": (122, 151), "setfsgid": (123, 152),
     "capset": (126, 91),
+    # A disk's writes keep a process that asked for them beyond any kill; asynchronous reads are counted per machine.
+    "sync": (162, 81), "syncfs": (306, 267), "io_setup": (206, 0), "io_submit": (209, 2),
 }
 ATTRIBUTES = {  # extended attributes: not supported, which shutil.copy2 takes for an answer
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "getxattr": (191, 8), "lgetxattr": (192, 9),
@@ -90,6 +93,8 @@ ATTRIBUTES = {  # extended attributes: not supported, which shutil.copy2 takes f
 TIMES = {"utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88)}
 TRUNCATE = {"truncate": (76, 45)}
 SENDTO, SOCKETPAIR = {"x86_64": 44, "aarch64": 206}, {"x86_64": 53, "aarch64": 199}
+PR_SCHED_CORE, F_SETLEASE, F_NOTIFY = 62, 1024, 1026
+FCNTL = {"x86_64": 72, "aarch64": 25}
 CLONE, CLONE3, PRCTL = {"x86_64": 56, "aarch64": 220}, 435, {"x86_64": 157, "aarch64": 167}
 # fmt: on
 
@@ -110,9 +115,10 @@ def program() -> bytes:
         for number in _numbers(calls, name):
             code += _refuse(EQUAL, number, error)
     code += _when(CLONE[name], _refuse(ANY_BIT, NAMESPACES | CLONE_PARENT, EPERM))
-    code += _when(
-        PRCTL[name], [*_refuse(EQUAL, PR_SET_PDEATHSIG, EPERM), *_refuse(EQUAL, PR_SET_CHILD_SUBREAPER, EPERM)]
-    )
+    for option in (PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SCHED_CORE):
+        code += _when(PRCTL[name], _refuse(EQUAL, option, EPERM))
+    for command in (F_SETLEASE, F_NOTIFY):
+        code += _when(FCNTL[name], _refuse(EQUAL, command, EPERM), SECOND_ARGUMENT)
     code += _when(SENDTO[name], _nothing_but(0), FIFTH_ARGUMENT)
     code += _when(SENDTO[name], _nothing_but(0), FIFTH_ARGUMENT + 4)  # the upper half of the address
     code += _when(SOCKETPAIR[name], _nothing_but(AF_UNIX))

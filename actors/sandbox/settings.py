@@ -39,7 +39,7 @@ class Limits:
     processes: int = 8  # threads count
     open_files: int = 64
     file_mb: int = 16  # largest file
-    scratch_mb: int = 64  # all files together; only with namespaces, where the folder is a file system of its own
+    scratch_mb: int = 64  # all files together; without namespaces looked at every tenth of a second
     output_kb: int = 256  # standard output and error together; more ends the program
     returned_kb: int = 4096  # what its answers to calls may add up to, encoded
 

@@ -17,6 +17,7 @@ import signal
 import socket
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,11 +29,13 @@ from raylign.actors.sandbox.layout import SCRATCH, mount_scratch
 from raylign.actors.sandbox.lockdown import MEGABYTE, Cell, cpu_seconds, lock_down
 from raylign.actors.sandbox.removal import remove_tree
 from raylign.actors.sandbox.runner import run
+from raylign.actors.sandbox.usage import overfull
 from raylign.isolation import Isolation
 
 READY = b"ready"
 STOP = b"K"  # from the parent: end the program
 REAP_S = 10.0
+PATIENCE_S = 0.5  # the verdict waits no longer for the folder to be gone: some disks need milliseconds for each
 FIRST_USER, USERS = 2_000_000_000, 1 << 22  # one id per warden, by its pid: Linux has at most 2**22 of these
 
 
@@ -64,8 +67,11 @@ def user_ids() -> tuple[int, int]:
 
 
 def guard(job: socket.socket, descriptors: list[int], warding: Warding) -> NoReturn:
-    """Serve one request and exit. descriptors: standard output, standard error, replies."""
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Serve one request and exit. descriptors: standard output, standard error, replies.
+
+    It outlives the zygote and the parent by what it takes to end the program and to remove its folder: it sees the
+    job's socket close.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     scratch = ""
     try:
@@ -76,11 +82,16 @@ def guard(job: socket.socket, descriptors: list[int], warding: Warding) -> NoRet
         result = _supervised(job, descriptors, request, _cell(request, user, scratch, warding), warding.proc)
     except (OSError, ValueError, KeyError) as error:
         result = {"failed": f"{type(error).__name__}: {error}"}
-    finally:
-        if scratch and scratch != SCRATCH:
-            remove_tree(scratch)
-    with contextlib.suppress(OSError):  # the parent has gone
-        send_frame(job, json.dumps(result).encode())
+    with ThreadPoolExecutor(1) as threads:
+        removal = threads.submit(remove_tree, scratch) if scratch and scratch != SCRATCH else None
+        if removal is not None:
+            with contextlib.suppress(TimeoutError):
+                if remains := removal.exception(PATIENCE_S):
+                    result = {"failed": f"the program's folder remains: {remains}"}
+        with contextlib.suppress(OSError):  # the parent has gone
+            send_frame(job, json.dumps(result).encode())
+    if removal is not None:
+        removal.result()  # raises, for the zygote's standard error, what came too late to be told
     os._exit(0)
 
 
@@ -97,6 +108,7 @@ def _cell(request: dict[str, Any], user: int, scratch: str, warding: Warding) ->
         processes=int(limits["processes"]),
         open_files=int(limits["open_files"]),
         file_mb=int(limits["file_mb"]),
+        scratch_mb=int(limits["scratch_mb"]),
     )
 
 
@@ -138,7 +150,7 @@ def _supervised(
         os.close(descriptor)
     said = _all(listen)
     clock = Clock(child, proc, request["timeout_s"])
-    late = _wait(job, child, clock) if said == READY else False
+    late, full = _wait(job, child, clock, cell) if said == READY else (False, False)
     seconds = clock.spent()
     starved = late and clock.starved(seconds)
     ended = time.monotonic()
@@ -146,18 +158,26 @@ def _supervised(
     if said != READY:
         return {"failed": said.decode(errors="replace") or "the program's process ended before it was locked"}
     late = late or cpu >= cpu_seconds(request["timeout_s"])
-    cleanup_s = time.monotonic() - ended
-    return {"status": status, "late": late, "starved": starved, "seconds": seconds, "cleanup_s": cleanup_s}
+    return {
+        "status": status,
+        "late": late,
+        "full": full,
+        "starved": starved,
+        "seconds": seconds,
+        "cleanup_s": time.monotonic() - ended,
+    }
 
 
-def _wait(job: socket.socket, child: int, clock: Clock) -> bool:
-    """Until the program ends, the parent wants its end, or its time is over; true in the last case."""
+def _wait(job: socket.socket, child: int, clock: Clock, cell: Cell) -> tuple[bool, bool]:
+    """Until the program ends, the parent wants its end, its time is over (late), or its folder is too full."""
     handle = os.pidfd_open(child)
     try:
         while left := clock.look():
             if select.select([handle, job.fileno()], [], [], left)[0]:
-                return False
-        return True
+                return False, False
+            if not cell.isolation.namespaces and overfull(cell.scratch, cell.scratch_mb * MEGABYTE):
+                return False, True
+        return True, False
     finally:
         os.close(handle)
 

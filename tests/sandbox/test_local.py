@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +34,7 @@ pytestmark = pytest.mark.skipif(
     MACHINE is None or any(map(MACHINE.lacks, ("containment", "landlock", "seccomp"))),
     reason="this machine cannot isolate (raylign doctor says what is missing)",
 )
+SCRATCHES = Path(tempfile.gettempdir())
 LONG = 30.0  # seconds: a deadline that a loaded machine meets
 
 
@@ -138,6 +141,30 @@ def test_a_closed_sandbox_ends_what_runs() -> None:
     thread.join()
     _, alive = psutil.wait_procs([zygote, *family], timeout=LONG)
     assert not alive and outcome
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has programs without namespaces")
+@pytest.mark.parametrize("end", ["close", "kill the zygote"])
+def test_an_end_in_the_middle_leaves_no_folder(end: str) -> None:
+    made = LocalSandbox(SandboxConfig(namespaces=Namespaces.never))
+    made.run(Program(code=""))
+    code = "import time\nopen('f', 'w').close()\ntime.sleep(60)"
+
+    def act() -> None:
+        with contextlib.suppress(SandboxError):
+            made.run(Program(code=code, timeout_s=1.0))
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    while not (folders := [path for path in SCRATCHES.glob("raylign-sandbox-*/f") if path.stat().st_uid >= FIRST_USER]):
+        time.sleep(0.01)
+    made.close() if end == "close" else os.kill(made.pid, signal.SIGKILL)
+    thread.join()
+    deadline = time.monotonic() + LONG
+    while any(path.parent.exists() for path in folders) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    made.close()
+    assert not any(path.parent.exists() for path in folders)
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("capsh") is None, reason="needs root and capsh")
