@@ -15,8 +15,9 @@ DEEPEST = 20  # nested brackets; latex2sympy's time grows quadratically with the
 LARGEST = 20_000.0  # decimal digits of a value that is still evaluated
 ROUGH, FINE = 50, 1000  # digits
 TINY = "1e-40"
+NARROW = 1e-12  # numbers that differ by less are not ordered
 POINTS = ("0.7316", "1.9143", "2.6179", "3.3937", "-0.8127", "-1.7391", "-2.8713")
-IMAGINARY = re.compile(r"(?<![a-zA-Z\\])i(?![a-zA-Z])|\\(?:mathrm|text)\{i\}|\\imath|\d+i(?![a-zA-Z])")
+CURRENT = re.compile(r"(?<![a-zA-Z\\{])I(?![a-zA-Z])")  # a letter like any other, which latex2sympy takes for i
 RELATIONS = re.compile(r"\\(?:le|ge|ne)(?![a-zA-Z])|<|>|=")
 
 
@@ -26,9 +27,10 @@ class TooCostly(ValueError):
 
 @lru_cache(maxsize=4096)
 def read(text: str) -> Any | None:
-    """The sympy expression, decimals as fractions; None where latex2sympy reads none."""
+    """The sympy expression, decimals as fractions, ``i`` the imaginary unit; None where latex2sympy reads none."""
     import sympy
     from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 
     if _depth(text) > DEEPEST or "'" in text:  # a prime would be dropped
         return None
@@ -38,12 +40,19 @@ def read(text: str) -> Any | None:
     try:
         plain = normalize_latex(text, config)
         expression = latex2sympy(
-            plain, is_real=not IMAGINARY.search(plain), convert_degrees=False, normalization_config=None
+            plain,
+            is_real=True,
+            convert_degrees=False,
+            normalization_config=None,
+            conversion_config=ConversionConfig(lowercase_symbols=False),
         )
         if not isinstance(expression, sympy.Basic | sympy.MatrixBase):
             return None
+        if CURRENT.search(plain):
+            expression = expression.xreplace({sympy.I: sympy.Symbol("I", real=True)})
         floats = {item: sympy.Rational(str(item)) for item in expression.atoms(sympy.Float)}
-        return expression.xreplace(floats) if floats else expression
+        units = {item: sympy.I for item in getattr(expression, "free_symbols", ()) if item.name == "i"}
+        return expression.xreplace({**floats, **units}) if floats or units else expression
     except Exception:  # noqa: BLE001 - the grammar raises Exception itself; what it cannot read is no expression
         return None
 
@@ -88,6 +97,24 @@ def near(text: str, factor: Fraction, value: Fraction, step: Fraction) -> bool:
         return False
     difference = number[0] * sympy.Rational(factor.numerator, factor.denominator) - _rational(value)
     return bool(abs(difference) <= _rational(step) / 2)
+
+
+def real(text: str) -> Any | None:
+    """A real number to 50 digits, or an infinity; None for anything else."""
+    import sympy
+
+    infinite = {r"\infty": 1, r"+\infty": 1, r"-\infty": -1}.get(text.replace(" ", ""))
+    if infinite:
+        return infinite * sympy.oo
+    expression = read(text)
+    if expression is None or getattr(expression, "free_symbols", True):
+        return None
+    try:
+        _affordable(expression)
+        number = _evaluated(expression, ROUGH)
+    except (TooCostly, ArithmeticError, TypeError, ValueError, AttributeError):
+        return None
+    return number[0] if number is not None and number[1] == 0 else None
 
 
 def above_one(text: str) -> bool:
