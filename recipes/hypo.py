@@ -37,7 +37,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raylign.data.pairs import PairText
+from raylign.data.pair_rows import PairText
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

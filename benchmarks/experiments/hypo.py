@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks.experiments.report import ROOT, Claim, write
-from raylign.data.pairs import PairText, read_pairs
+from raylign.data.pair_rows import PairText, read_pairs
 from raylign.objectives.preference import PairLoss, ReferenceMargin, pair_loss, target_margin
 
 Run = dict[str, dict[str, float]]  # method -> metric -> value

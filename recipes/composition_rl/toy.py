@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from raylign.actors.reward.response import ResponseReward
-from raylign.data.readers import Row
+from raylign.data.rows import Row
 from raylign.records import Prompt, Value
 
 MODULUS = 10

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from raylign.actors.reward.response import ResponseReward
-from raylign.data.readers import Row
+from raylign.data.rows import Row
 from raylign.errors import DataError
 from raylign.records import Prompt, Value
 

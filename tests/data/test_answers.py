@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylign.data.answers import implied
-from raylign.data.readers import Row, load_rows
+from raylign.data.readers import load_rows
+from raylign.data.rows import Row
 
 MATHS: dict[str, list[str]] = {
     "amc": ["27.0", "36.0", "45.0", "3159.0", "0.5"],

@@ -18,7 +18,8 @@ from transformers import AutoTokenizer
 from raylign.columns import Columns
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import DataConfig
-from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples, pair_text, read_pairs
+from raylign.data.pair_rows import pair_text, read_pairs
+from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples
 from raylign.data.score_cache import ScoreCache, fingerprint
 from raylign.errors import DataError
 from raylign.recipes.stages.preference import Preference
