@@ -13,9 +13,10 @@ import pytest
 from answer_pairs import NUMERIC_RIGHT, NUMERIC_WRONG, RIGHT, WRONG
 
 from raylign.actors.reward.alternatives import alternatives
+from raylign.actors.reward.asking import asked
 from raylign.actors.reward.boxed import BoxedMath
 from raylign.actors.reward.exact import ExactMatch
-from raylign.actors.reward.forms import Form, asked
+from raylign.actors.reward.forms import Asked, Form
 from raylign.actors.reward.marking import equal
 from raylign.actors.reward.numeric import Extraction, NumericAnswer
 from raylign.actors.reward.response import ResponseReward, trajectory_of
@@ -169,7 +170,7 @@ def test_the_answer_stands_where_the_prompt_asks(
     text: str, form: Form | None, right: str, wrong: str, boxed: BoxedMath
 ) -> None:
     task = prompt("2", text)
-    assert asked(task) is form
+    assert asked(task) == (form and Asked(form, "answer" if form in (Form.tag, Form.line) else ""))
     assert (score(boxed, task, right), score(boxed, task, wrong)) == (1.0, 0.0)
     assert validate(boxed, [task]) == []
 
@@ -225,7 +226,7 @@ def test_a_number_goes_where_the_prompt_asks_for_it(numeric: NumericAnswer) -> N
 
 def test_an_answer_in_words_counts_where_it_is_asked_for(boxed: BoxedMath) -> None:
     task = prompt("4", 'Conclude with "The answer is X".')
-    assert asked(task) is Form.said
+    assert asked(task) == Asked(Form.said)
     assert boxed.gold(task) == "The answer is 4"
     assert score(boxed, task, "So 5. The answer is 4.") == 1.0
     assert score(boxed, task, "The final answer is: $5$") == 0.0
@@ -234,4 +235,4 @@ def test_an_answer_in_words_counts_where_it_is_asked_for(boxed: BoxedMath) -> No
 
 def test_only_who_asks_says_the_form() -> None:
     task = chat("4", ("user", "In <answer> tags: 1+1?"), ("assistant", r"\boxed{2}"), ("user", "2+2?"))
-    assert asked(task) is Form.tag
+    assert asked(task) == Asked(Form.tag, "answer")
