@@ -11,18 +11,15 @@ from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any
 
+from raylign.actors.reward.cost import TooCostly, affordable
+
 DEEPEST = 20  # nested brackets; latex2sympy's time grows quadratically with them
-LARGEST = 20_000.0  # decimal digits of a value that is still evaluated
 ROUGH, FINE = 50, 1000  # digits
 TINY = "1e-40"
 NARROW = 1e-12  # numbers that differ by less are not ordered
 POINTS = ("0.7316", "1.9143", "2.6179", "3.3937", "-0.8127", "-1.7391", "-2.8713")
 CURRENT = re.compile(r"(?<![a-zA-Z\\{])I(?![a-zA-Z])")  # a letter like any other, which latex2sympy takes for i
 RELATIONS = re.compile(r"\\(?:le|ge|ne)(?![a-zA-Z])|<|>|=")
-
-
-class TooCostly(ValueError):
-    """An expression that is not evaluated, because its value is out of all proportion."""
 
 
 @lru_cache(maxsize=4096)
@@ -64,12 +61,12 @@ def same(gold: str, found: str, factor: Fraction = Fraction(1)) -> bool:
     expected = read(gold)
     if expected is None:
         return False
-    _affordable(expected)
+    affordable(expected)
     given = read(found)
     if given is None:
         return False
     try:
-        _affordable(given)
+        affordable(given)
     except TooCostly:
         return False
     if _relational(gold) or _relational(found):
@@ -86,7 +83,7 @@ def near(text: str, factor: Fraction, value: Fraction, step: Fraction) -> bool:
     if expression is None or getattr(expression, "free_symbols", True):
         return False
     try:
-        _affordable(expression)
+        affordable(expression)
         number = _evaluated(expression, ROUGH)
     except (TooCostly, ArithmeticError, TypeError, ValueError, AttributeError):
         return False
@@ -110,7 +107,7 @@ def real(text: str) -> Any | None:
     if expression is None or getattr(expression, "free_symbols", True):
         return None
     try:
-        _affordable(expression)
+        affordable(expression)
         number = _evaluated(expression, ROUGH)
     except (TooCostly, ArithmeticError, TypeError, ValueError, AttributeError):
         return None
@@ -123,7 +120,7 @@ def above_one(text: str) -> bool:
     if expression is None or getattr(expression, "free_symbols", True):
         return True
     try:
-        _affordable(expression)
+        affordable(expression)
         number = _evaluated(expression, ROUGH)
     except (TooCostly, ArithmeticError, TypeError, ValueError, AttributeError):
         return True
@@ -160,7 +157,7 @@ def comparable(text: str) -> bool:
     if expression is None or _relational(text):
         return True
     try:
-        _affordable(expression)
+        affordable(expression)
         _equal(expression, expression * 2 + 1 if not getattr(expression, "is_Matrix", False) else expression * 2)
     except Exception:  # noqa: BLE001 - sympy raises anything
         return False
@@ -252,42 +249,6 @@ def _same_relation(gold: Any, found: Any) -> bool:
 
 def _relational(text: str) -> bool:
     return bool(RELATIONS.search(text))
-
-
-def _affordable(expression: Any) -> None:
-    """Raises TooCostly where some value on the way has more than `LARGEST` digits."""
-    import sympy
-
-    sizes: dict[Any, float] = {}
-    for node in sympy.postorder_traversal(expression):
-        inner = [sizes.get(argument, 0.0) for argument in node.args]
-        sizes[node] = _digits(node, inner)
-        if sizes[node] > LARGEST:
-            raise TooCostly(f"a value of more than {LARGEST:g} digits")
-
-
-def _digits(node: Any, inner: list[float]) -> float:
-    """About how many decimal digits the value has (before the point or behind it)."""
-    import sympy
-
-    if node.is_Number if hasattr(node, "is_Number") else False:
-        return float(len(str(node))) if node.is_finite else 1.0
-    if isinstance(node, sympy.factorial | sympy.gamma | sympy.factorial2 | sympy.subfactorial):
-        size = min(float(abs(node.args[0])), 1e9) if node.args[0].is_Number else _power_of_ten(inner[0])
-        return size * max(1.0, inner[0])
-    if isinstance(node, sympy.Pow | sympy.exp):
-        base = 0.5 if isinstance(node, sympy.exp) or not node.args[0].is_Number else max(1.0, inner[0])
-        exponent = node.args[-1]
-        if exponent.is_Number:
-            return base * min(float(abs(exponent)), 1e9)
-        return base * (_power_of_ten(inner[-1]) if not exponent.free_symbols else 1.0)
-    if isinstance(node, sympy.Mul):
-        return sum(inner)
-    return max(inner, default=0.0) + 1.0
-
-
-def _power_of_ten(digits: float) -> float:
-    return 10.0 ** min(digits, 12.0)
 
 
 def _depth(text: str) -> int:

@@ -20,8 +20,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from raylign.actors.reward import expressions
+from raylign.actors.reward.cost import TooCostly
 from raylign.actors.reward.quantities import label
-from raylign.actors.reward.spelling import spelled, split_top, squashed
+from raylign.actors.reward.spelling import spelled, split_top, squashed, unmarked
 from raylign.actors.reward.structure import UNORDERED, Answer, taken_apart
 from raylign.actors.reward.worth import same_leaf
 
@@ -38,14 +39,14 @@ def equal(gold: str, found: str) -> bool:
     if _unspaced(gold) == _unspaced(found):
         return True
     sheet, answer = spelled(gold), spelled(found)
-    if squashed(sheet) == squashed(answer):
+    if unmarked(squashed(sheet)) == unmarked(squashed(answer)):
         return True
     structure = taken_apart(sheet)
     try:
         return _same(structure, taken_apart(answer))
     except Exception as error:
         # sympy raises anything, also for an answer that is mathematics
-        if isinstance(error, expressions.TooCostly) or not all(map(expressions.comparable, _leaves(structure))):
+        if isinstance(error, TooCostly) or not all(map(expressions.comparable, _leaves(structure))):
             raise ValueError(f"the gold answer {gold[:80]!r} cannot be compared: {error}"[:300]) from error
         return False
 

@@ -52,6 +52,9 @@ FRACTIONAL = re.compile(
 BARE = re.compile(
     r"(?P<rest>.*(?:[\d})!]|\\pi))(?P<gap>\s*)(?P<unit>[a-zA-Z][a-zA-Z./ ()]*(?:\^\s*\{?\s*-?\d\s*\}?[a-zA-Z./ ()]*)*)"
 )
+# 5 feet 3 inches: letters between two numbers that are no product of variables
+PARTS = re.compile(r"\d\s*(?:\\text\{[^{}]*[a-zA-Z][^{}]*\}\s*|\s[a-zA-Z][a-zA-Z. ]+\s)(?=\d)")
+PART = r"(\d+(?:\.\d+)?)\s*([a-zA-Z][a-zA-Z. ]*)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,40 @@ def scale(gold: Named | None, found: Named | None) -> Fraction | None:
     return Fraction(1) if one <= other or other <= one else None
 
 
+def same_sums(gold: str, found: str) -> bool | None:
+    r"""Whether quantities of several parts (``5 feet 3 inches``) are the same; None where neither has several.
+
+    What stands between the numbers is compared as a unit or a label, part by part, or all as one sum.
+    """
+    if not (PARTS.search(gold) or PARTS.search(found)):
+        return None
+    one, other = _parts(gold), _parts(found)
+    if not one or not other:
+        return False
+    if len(one) == len(other) and all(
+        scale(mine, yours) == 1 and number == given for (number, mine), (given, yours) in zip(one, other, strict=True)
+    ):
+        return True
+    sums = [_sum(parts) for parts in (one, other)]
+    return sums[0] is not None and sums[0] == sums[1]
+
+
+def _parts(text: str) -> list[tuple[Fraction, Named]]:
+    """Numbers with what stands behind each; empty where a text is not made of these alone."""
+    plain = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text).strip()
+    if not re.fullmatch(rf"(?:{PART}\s*)+", plain):
+        return []
+    return [(Fraction(number), _named(words)) for number, words in re.findall(PART, plain)]
+
+
+def _sum(parts: list[tuple[Fraction, Named]]) -> tuple[tuple[tuple[str, int], ...], Fraction] | None:
+    units = [name.unit for _, name in parts]
+    if None in units or len({one.dimensions for one in units if one is not None}) != 1:
+        return None
+    total = sum((number * one.size for (number, _), one in zip(parts, units, strict=True) if one), Fraction(0))
+    return next(one.dimensions for one in units if one is not None), total
+
+
 def label(text: str) -> tuple[str, ...]:
     """The words behind the number of an answer like ``2 red``; empty where there are none, or they name a unit."""
     _, name = without_unit(text)
@@ -124,7 +161,8 @@ def _raised(name: Named) -> set[str]:
 def _named(text: str) -> Named:
     plain = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
     words = re.findall(r"[^\W\d_]+|\d+", re.sub(r"\^|[{}]", "", plain))
-    return Named(tuple(word for word in map(_word, words) if word not in EMPTY), unit(plain))
+    known = unit(plain)
+    return Named(tuple(word for word in map(_word, words) if known is not None or word not in EMPTY), known)
 
 
 def _word(word: str) -> str:

@@ -146,7 +146,10 @@ def _half(end: str, sign: str, left: bool) -> Region:
     """The numbers that stand in a relation to `end`. left: the end stands left of the sign."""
     sign = TURNED[sign] if left else sign
     if sign == r"\ne":
-        return _excluded(end)
+        points = [end.replace(r"\pm", own) for own in "+-"] if r"\pm" in end else [end]
+        return _all([_excluded(point) for point in points], _meet)
+    if r"\pm" in end:
+        raise Unordered(end)
     if sign == "=":
         return Region((Span(end, end, "[]"),))
     if sign in ("<", r"\le"):

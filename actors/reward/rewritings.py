@@ -50,6 +50,9 @@ RULES: tuple[tuple[re.Pattern[str], Replacement], ...] = tuple((re.compile(patte
      r"\\text{"),
     (r"\{\\(?:rm|bf|it)\s+([^{}]*)\}", r"\\text{\1}"),
     (r"\\text\s*\{\s*i\s*\}|\\imath(?![a-zA-Z])", " i "),
+    (r"\\text\s*\{([^{}]*)\^\s*\\circ\s*([CFK])(?![a-zA-Z])([^{}]*)\}", r"\\text{\1deg\2\3}"),
+    (r"\\text\s*\{([^{}]*)\^\s*\\circ(?![a-zA-Z])([^{}]*)\}", r"\\text{\1degrees\2}"),
+    (r"\\mid(?![a-zA-Z])", "|"),
     # 20^\circ\text{C}, \text{k}\Omega, \mu\text{m}
     (r"(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z]))\s*~?(?:\\text\s*\{\s*([CFK])\s*\}|([CFK])(?![a-zA-Z]))",
      r"\\text{deg\1\2}"),

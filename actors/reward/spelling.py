@@ -77,6 +77,11 @@ def squashed(text: str) -> str:
     return LOOSE.sub("", text).strip()
 
 
+def unmarked(text: str) -> str:
+    r"""A squashed text without the ``\text`` around its words, and the spaces next to them."""
+    return re.sub(r"(?<!\d) +| +(?!\d)", "", re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text))
+
+
 def _trimmed(text: str) -> str:
     """Without what stands around an answer: space, markdown, a full stop (``5.`` is 5, ``70.`` too)."""
     text = text.strip(ENDS).removesuffix("\\ ").removesuffix("\\").rstrip(ENDS)  # a LaTeX space at the end

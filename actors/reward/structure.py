@@ -41,7 +41,7 @@ class Answer:
 def taken_apart(text: str) -> Answer:
     """The structure of a spelled text. Plus-minus becomes the list of both."""
     text = text.strip()
-    for part in (_both_signs, _known_region, _named, _listing, _matrix, _bracketed):
+    for part in (_known_region, _both_signs, _named, _listing, _matrix, _bracketed):
         if (found := part(text)) is not None:
             return found
     return Answer("leaf", text)

@@ -83,11 +83,10 @@ def unit(text: str) -> Unit | None:
     text = re.sub(r"\bdegrees?\s+(celsius|fahrenheit)\b", r"\1", text.strip(), flags=re.IGNORECASE)
     dimensions: Counter[str] = Counter()
     size, below, pending, parts = Fraction(1), 1, 1, 0
-    for part in _words(text):
-        if part in ("/", "per"):
+    for name, power in _words(text):
+        if name == "/":
             below = -1
             continue
-        name, power = part
         if name.casefold() in RAISED:
             if name.casefold() not in ("squared", "cubed"):
                 pending = RAISED[name.casefold()]
@@ -104,7 +103,7 @@ def unit(text: str) -> Unit | None:
     return Unit(tuple(sorted((name, count) for name, count in dimensions.items() if count)), size)
 
 
-def _words(text: str) -> Iterator[str | tuple[str, int]]:
+def _words(text: str) -> Iterator[tuple[str, int]]:
     """Strokes, and names with their powers; a sign that belongs to no unit comes as a name that is unknown."""
     matches = list(PART.finditer(re.sub(r"[.~]|\\cdot|-(?=[a-z])", " ", text)))
     ended = False
@@ -113,7 +112,7 @@ def _words(text: str) -> Iterator[str | tuple[str, int]]:
         after = matches[place + 1].group(4) if place + 1 < len(matches) else None
         ended = ended or closing is not None
         if stroke:
-            yield "/"
+            yield "/", 0
         elif name and not ended:  # what stands behind a bracket, (J/mol) K, is not read
             yield name, int(power or RAISED.get(after if after in ("squared", "cubed") else "", 1))
         elif not (opening or closing):

@@ -19,8 +19,8 @@ from fractions import Fraction
 
 from raylign.actors.reward import expressions
 from raylign.actors.reward.clock import same_time, time_of
-from raylign.actors.reward.quantities import contrary, scale, without_unit
-from raylign.actors.reward.spelling import squashed
+from raylign.actors.reward.quantities import contrary, same_sums, scale, without_unit
+from raylign.actors.reward.spelling import squashed, unmarked
 
 PLAIN = re.compile(r"([+-]?)\s*(\d+(?:\.\d*)?|\.\d+)(?:\s*\\cdot\s*10\^\{([+-]?\d+)\})?")
 RATIO = re.compile(r"([+-]?)\s*(?:(\d+)\s*/\s*(\d+)|(\d*)\s*\\frac\{\s*(-?\d+)\s*\}\{\s*(\d+)\s*\})")
@@ -32,7 +32,9 @@ CAPITALS = re.compile(r"[A-Z]{2,}")
 TOKEN = re.compile(r"\d+(?:[.,:/]\d+)*|[^\W\d_]+|(?<![^\W\d_]{2})[-+]|[/*<>=^%&|!]|\\[a-zA-Z]+")
 CHOICE = re.compile(r"[a-dA-J]")
 EXACT_WORDS = re.compile(r"(?!no|NO|No)[a-zA-Z]{2}")  # CO is not Co
-OPTION = re.compile(r"\(?([A-J])\)?|(?:\(([A-J])\)|(?<!\()([A-J])[.):])\s*(?!.*(?:\([A-J]\)|\b[A-J][.):])).+")
+OPTION = re.compile(
+    r"\(?([A-J])\)?|(?:\(([A-J])\)|(?<!\()([A-J])[.):])\s*(?!.*(?:\([A-J]\)|\b[A-J][.):]))(?P<behind>.+)"
+)
 DIGITS = 2000  # of a number; a longer one is compared as a text
 EXPONENT = 4000
 ROUNDED = {True: 2, False: 3}  # significant digits of a gold decimal, by whether the answer has no decimal of its own
@@ -51,15 +53,16 @@ class Decimal:
 def same_leaf(gold: str, found: str) -> bool:
     """Whether two spelled texts without outer structure are the same. Raises Unreadable when the gold is no use."""
     one, other = squashed(gold), squashed(found)
-    if one == other or _bare(one) == _bare(other):
+    if one == other or unmarked(one) == unmarked(other):
         return True
-    option = _option(gold)
-    if option is not None and option == _option(found):
+    if _same_option(_option(gold), _option(found)):
         return True
     time = time_of(gold)
     if time is not None:
         return same_time(time, time_of(found))
     words = _same_words(one, other)
+    if words is None:
+        words = same_sums(gold, found)
     if words is not None:
         return words
     return not contrary(gold, found) and not _other_ratio(one, other) and _same_number(one, other)
@@ -69,15 +72,11 @@ def _same_words(gold: str, found: str) -> bool | None:
     """Whether two texts of words are the same; None where neither is one."""
     words = _words(gold), _words(found)
     if words != (None, None):
-        return (words[0] or "".join(_tokens(gold))) == (words[1] or "".join(_tokens(found)))
-    if CAPITALS.fullmatch(_bare(gold)):
+        one, other = (word or _joined(text) for word, text in zip(words, (gold, found), strict=True))
+        return one == other
+    if CAPITALS.fullmatch(unmarked(gold)):
         return False  # points, substances, matrices: AB is not BA
     return True if MARKED.fullmatch(gold) and _tokens(gold) == _tokens(found) else None
-
-
-def _bare(text: str) -> str:
-    r"""A squashed text without the ``\text`` around its words."""
-    return re.sub(r"(?<!\d) +| +(?!\d)", "", re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text))
 
 
 def _other_ratio(gold: str, found: str) -> bool:
@@ -193,20 +192,30 @@ def _words(text: str) -> str | None:
     # ab is a product, x-y a difference
     if not parts or (not marked and min(map(len, parts)) < 3 and text == inner and not _sentence(inner, parts)):
         return None
-    return inner if EXACT_WORDS.fullmatch(inner) and marked else "".join(_tokens(inner))
+    return inner if len(inner) == 1 or (EXACT_WORDS.fullmatch(inner) and marked) else "".join(_tokens(inner))
 
 
 def _sentence(text: str, parts: list[str]) -> bool:
     return "-" not in text and max(map(len, parts)) > 2
 
 
-def _option(text: str) -> str | None:
-    """The letter of an answer to a multiple-choice question: ``(B)``, ``B``, ``(B) 5``, ``B. 5``; not of two."""
+def _option(text: str) -> tuple[str, str] | None:
+    """The letter of an answer to a multiple-choice question (``(B)``, ``B``, ``(B) 5``, ``B. 5``; not of two) and what
+    stands behind it."""
     plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip()
     if CHOICE.fullmatch(plain) or re.fullmatch(r"\([a-j]\)", plain):
-        return plain.strip("()").upper()
+        return plain.strip("()").upper(), ""
     match = OPTION.fullmatch(plain)
-    return next(filter(None, match.groups())) if match else None
+    return (next(filter(None, match.groups()[:3])), squashed(match["behind"] or "")) if match else None
+
+
+def _same_option(gold: tuple[str, str] | None, found: tuple[str, str] | None) -> bool:
+    """The same letter, and nothing different behind it."""
+    return None not in (gold, found) and gold[0] == found[0] and (gold[1] == found[1] or "" in (gold[1], found[1]))
+
+
+def _joined(text: str) -> str:
+    return text if len(text) == 1 else "".join(_tokens(text))
 
 
 def _tokens(text: str) -> tuple[str, ...]:
