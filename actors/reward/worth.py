@@ -211,7 +211,9 @@ def _option(text: str) -> tuple[str, str] | None:
 
 def _same_option(gold: tuple[str, str] | None, found: tuple[str, str] | None) -> bool:
     """The same letter, and nothing different behind it."""
-    return None not in (gold, found) and gold[0] == found[0] and (gold[1] == found[1] or "" in (gold[1], found[1]))
+    if gold is None or found is None:
+        return False
+    return gold[0] == found[0] and (gold[1] == found[1] or "" in (gold[1], found[1]))
 
 
 def _joined(text: str) -> str:

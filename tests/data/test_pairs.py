@@ -84,6 +84,18 @@ def test_a_row_that_is_no_pair_is_named(row: dict[str, Any], message: str) -> No
         pair_text(row, "here:1")
 
 
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen-rating", "rejected-rating")],
+)
+def test_a_pair_that_its_own_scores_turn_round_is_refused(better: str, worse: str) -> None:
+    row = LAYOUTS["texts"]
+    with pytest.raises(DataError, match=f"here:1: {worse}=5 is above {better}=1.5, so the pair is turned round"):
+        pair_text({**row, better: 1.5, worse: "5"}, "here:1")
+    for scores in ({better: 5, worse: 5}, {better: 5, worse: 1}, {better: 1}, {better: None, worse: 1}):
+        assert pair_text({**row, **scores}, "here:1") is not None
+
+
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
