@@ -38,7 +38,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raylign.contracts import PairGenerator
-from raylign.data.pairs import PairText
+from raylign.data.pair_rows import PairText
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

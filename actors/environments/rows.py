@@ -14,7 +14,7 @@ import numpy as np
 from raylign.config.build import build
 from raylign.config.schema import Node, node
 from raylign.contracts import RowGenerator
-from raylign.data.readers import Row
+from raylign.data.rows import Row
 from raylign.environment import Environment, Observation
 from raylign.records import Prompt, derive_seed
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 KEYS = ("target", "ground_truth")
 
@@ -11,8 +14,8 @@ KEYS = ("target", "ground_truth")
 def alternatives(answer: Any) -> tuple[str, ...]:
     """The texts that count as the answer: a text or number itself, each entry of a list, the target of verl's dict.
 
-    A whole number that a table has turned into a float (18.0) counts as 18 too. Raises ValueError without an answer,
-    and on any other type: nothing is compared as the text of a Python object.
+    A number counts as people write it too: 18.0 as 18, 0.1 that a table has kept in 32 bit as 0.1. Raises ValueError
+    without an answer, and on any other type: nothing is compared as the text of a Python object.
     """
     if isinstance(answer, Mapping) and len(found := [answer[key] for key in KEYS if answer.get(key) is not None]) == 1:
         answer = found[0]
@@ -37,5 +40,17 @@ def _texts(entry: Any) -> list[str]:
             f"the gold answer {str(entry)[:60]!r} is of type {type(entry).__name__}; "
             "it must be a text, a number, or a list of these of which any counts"
         )
-    whole = isinstance(entry, float) and entry.is_integer()
-    return [str(int(entry)), str(entry)] if whole else [str(entry)]
+    if isinstance(entry, int):
+        return [str(entry)]
+    if not math.isfinite(entry):
+        raise ValueError(f"the gold answer is the number {entry}")
+    return [str(int(entry)), str(entry)] if entry.is_integer() else [*_shorter(entry), str(entry)]
+
+
+def _shorter(number: float) -> list[str]:
+    """The decimal that was meant where a table kept it in 32 bit (0.10000000149011612 was 0.1) or a sum left dust."""
+    single = str(np.float32(number))
+    if float(np.float32(number)) == number and len(single) < len(str(number)):
+        return [single]
+    dusted = f"{number:.15g}"
+    return [dusted] if len(dusted) < len(str(number)) else []

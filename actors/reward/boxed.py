@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from raylign.actors.reward.alternatives import alternatives
-from raylign.actors.reward.forms import Form, answer_in, asked, written
+from raylign.actors.reward.asking import asked_or
+from raylign.actors.reward.forms import Form, announced, answer_in, written
 from raylign.actors.reward.marking import equal
 from raylign.actors.reward.response import ResponseReward, last_boxed
 from raylign.records import Prompt, Value
@@ -29,7 +30,7 @@ class BoxExtraction(Enum):
     r"""Where the answer is looked for where the prompt asks for no other form than ``\boxed{}``."""
 
     boxed = "boxed"  # the last complete \boxed{...}; a response without one is wrong
-    boxed_or_anywhere = "boxed_or_anywhere"  # else the last formula, "the answer is ...", or number of the text
+    boxed_or_anywhere = "boxed_or_anywhere"  # else any form of `forms`, the last formula, or number of the text
 
 
 class BoxedMath(ResponseReward):
@@ -63,8 +64,7 @@ class BoxedMath(ResponseReward):
     def judge(self, prompt: Prompt, response: str) -> Value:
         """Compare with the gold answers. Raises ValueError when there is none, or none can be compared."""
         golds = [_content(gold) for gold in alternatives(prompt.answer)]
-        form = asked(prompt) or Form.boxed
-        found = answer_in(response, form)
+        found = answer_in(response, asked_or(prompt, Form.boxed))
         if found is None and self.config.extraction is BoxExtraction.boxed_or_anywhere:
             found = _anywhere(response)
         if found is None:
@@ -94,7 +94,7 @@ class BoxedMath(ResponseReward):
         return False
 
     def _written(self, prompt: Prompt, answer: str) -> str:
-        return written(answer, asked(prompt) or Form.boxed)
+        return written(answer, asked_or(prompt, Form.boxed))
 
 
 def _content(answer: str) -> str:
@@ -103,6 +103,8 @@ def _content(answer: str) -> str:
 
 
 def _anywhere(response: str) -> str | None:
+    if (answer := announced(response)) is not None:
+        return answer
     said = SAID.findall(response)
     formulas = [next(filter(None, groups)) for groups in MATH.findall(said[-1] if said else response)]
     if formulas or said:

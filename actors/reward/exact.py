@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raylign.actors.reward.alternatives import alternatives
-from raylign.actors.reward.forms import answer_in, asked, written
+from raylign.actors.reward.asking import asked
+from raylign.actors.reward.forms import answer_in, written
 from raylign.actors.reward.response import ResponseReward
 from raylign.records import Prompt, Value
 

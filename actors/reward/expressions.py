@@ -11,24 +11,23 @@ from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any
 
+from raylign.actors.reward.cost import TooCostly, affordable
+
 DEEPEST = 20  # nested brackets; latex2sympy's time grows quadratically with them
-LARGEST = 20_000.0  # decimal digits of a value that is still evaluated
 ROUGH, FINE = 50, 1000  # digits
 TINY = "1e-40"
+NARROW = 1e-12  # numbers that differ by less are not ordered
 POINTS = ("0.7316", "1.9143", "2.6179", "3.3937", "-0.8127", "-1.7391", "-2.8713")
-IMAGINARY = re.compile(r"(?<![a-zA-Z\\])i(?![a-zA-Z])|\\(?:mathrm|text)\{i\}|\\imath|\d+i(?![a-zA-Z])")
+CURRENT = re.compile(r"(?<![a-zA-Z\\{])I(?![a-zA-Z])")  # a letter like any other, which latex2sympy takes for i
 RELATIONS = re.compile(r"\\(?:le|ge|ne)(?![a-zA-Z])|<|>|=")
-
-
-class TooCostly(ValueError):
-    """An expression that is not evaluated, because its value is out of all proportion."""
 
 
 @lru_cache(maxsize=4096)
 def read(text: str) -> Any | None:
-    """The sympy expression, decimals as fractions; None where latex2sympy reads none."""
+    """The sympy expression, decimals as fractions, ``i`` the imaginary unit; None where latex2sympy reads none."""
     import sympy
     from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 
     if _depth(text) > DEEPEST or "'" in text:  # a prime would be dropped
         return None
@@ -38,12 +37,19 @@ def read(text: str) -> Any | None:
     try:
         plain = normalize_latex(text, config)
         expression = latex2sympy(
-            plain, is_real=not IMAGINARY.search(plain), convert_degrees=False, normalization_config=None
+            plain,
+            is_real=True,
+            convert_degrees=False,
+            normalization_config=None,
+            conversion_config=ConversionConfig(lowercase_symbols=False),
         )
         if not isinstance(expression, sympy.Basic | sympy.MatrixBase):
             return None
+        if CURRENT.search(plain):
+            expression = expression.xreplace({sympy.I: sympy.Symbol("I", real=True)})
         floats = {item: sympy.Rational(str(item)) for item in expression.atoms(sympy.Float)}
-        return expression.xreplace(floats) if floats else expression
+        units = {item: sympy.I for item in getattr(expression, "free_symbols", ()) if item.name == "i"}
+        return expression.xreplace({**floats, **units}) if floats or units else expression
     except Exception:  # noqa: BLE001 - the grammar raises Exception itself; what it cannot read is no expression
         return None
 
@@ -55,12 +61,12 @@ def same(gold: str, found: str, factor: Fraction = Fraction(1)) -> bool:
     expected = read(gold)
     if expected is None:
         return False
-    _affordable(expected)
+    affordable(expected)
     given = read(found)
     if given is None:
         return False
     try:
-        _affordable(given)
+        affordable(given)
     except TooCostly:
         return False
     if _relational(gold) or _relational(found):
@@ -77,7 +83,7 @@ def near(text: str, factor: Fraction, value: Fraction, step: Fraction) -> bool:
     if expression is None or getattr(expression, "free_symbols", True):
         return False
     try:
-        _affordable(expression)
+        affordable(expression)
         number = _evaluated(expression, ROUGH)
     except (TooCostly, ArithmeticError, TypeError, ValueError, AttributeError):
         return False
@@ -90,13 +96,31 @@ def near(text: str, factor: Fraction, value: Fraction, step: Fraction) -> bool:
     return bool(abs(difference) <= _rational(step) / 2)
 
 
+def real(text: str) -> Any | None:
+    """A real number to 50 digits, or an infinity; None for anything else."""
+    import sympy
+
+    infinite = {r"\infty": 1, r"+\infty": 1, r"-\infty": -1}.get(text.replace(" ", ""))
+    if infinite:
+        return infinite * sympy.oo
+    expression = read(text)
+    if expression is None or getattr(expression, "free_symbols", True):
+        return None
+    try:
+        affordable(expression)
+        number = _evaluated(expression, ROUGH)
+    except (TooCostly, ArithmeticError, TypeError, ValueError, AttributeError):
+        return None
+    return number[0] if number is not None and number[1] == 0 else None
+
+
 def above_one(text: str) -> bool:
     """Whether a text is a number above 1 in size; a text that is none counts as such."""
     expression = read(text)
     if expression is None or getattr(expression, "free_symbols", True):
         return True
     try:
-        _affordable(expression)
+        affordable(expression)
         number = _evaluated(expression, ROUGH)
     except (TooCostly, ArithmeticError, TypeError, ValueError, AttributeError):
         return True
@@ -133,7 +157,7 @@ def comparable(text: str) -> bool:
     if expression is None or _relational(text):
         return True
     try:
-        _affordable(expression)
+        affordable(expression)
         _equal(expression, expression * 2 + 1 if not getattr(expression, "is_Matrix", False) else expression * 2)
     except Exception:  # noqa: BLE001 - sympy raises anything
         return False
@@ -225,42 +249,6 @@ def _same_relation(gold: Any, found: Any) -> bool:
 
 def _relational(text: str) -> bool:
     return bool(RELATIONS.search(text))
-
-
-def _affordable(expression: Any) -> None:
-    """Raises TooCostly where some value on the way has more than `LARGEST` digits."""
-    import sympy
-
-    sizes: dict[Any, float] = {}
-    for node in sympy.postorder_traversal(expression):
-        inner = [sizes.get(argument, 0.0) for argument in node.args]
-        sizes[node] = _digits(node, inner)
-        if sizes[node] > LARGEST:
-            raise TooCostly(f"a value of more than {LARGEST:g} digits")
-
-
-def _digits(node: Any, inner: list[float]) -> float:
-    """About how many decimal digits the value has (before the point or behind it)."""
-    import sympy
-
-    if node.is_Number if hasattr(node, "is_Number") else False:
-        return float(len(str(node))) if node.is_finite else 1.0
-    if isinstance(node, sympy.factorial | sympy.gamma | sympy.factorial2 | sympy.subfactorial):
-        size = min(float(abs(node.args[0])), 1e9) if node.args[0].is_Number else _power_of_ten(inner[0])
-        return size * max(1.0, inner[0])
-    if isinstance(node, sympy.Pow | sympy.exp):
-        base = 0.5 if isinstance(node, sympy.exp) or not node.args[0].is_Number else max(1.0, inner[0])
-        exponent = node.args[-1]
-        if exponent.is_Number:
-            return base * min(float(abs(exponent)), 1e9)
-        return base * (_power_of_ten(inner[-1]) if not exponent.free_symbols else 1.0)
-    if isinstance(node, sympy.Mul):
-        return sum(inner)
-    return max(inner, default=0.0) + 1.0
-
-
-def _power_of_ten(digits: float) -> float:
-    return 10.0 ** min(digits, 12.0)
 
 
 def _depth(text: str) -> int:

@@ -1,12 +1,13 @@
-r"""Where a prompt asks for the answer: ``\boxed{}``, ``<answer>`` tags, ``Answer: N``, ``#### N``, words."""
+r"""The forms in which a response says its answer: ``\boxed{}``, tags, ``Answer: N``, ``#### N``, JSON and others."""
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import dataclass
 from enum import Enum
 
 from raylign.actors.reward.response import last_boxed
-from raylign.records import Prompt
 
 
 class Form(Enum):
@@ -17,86 +18,118 @@ class Form(Enum):
     line = "Answer: ..."
     mark = "#### ..."
     said = "The answer is ..."
+    json = '{"answer": ...}'
+    brackets = "[[...]]"
+    bold = "**...**"
 
 
-LINE = re.compile(r"(?:final\s{1,3})?answer\s{0,3}\**\s{0,3}:", re.IGNORECASE)
-ASKS_LINE = re.compile(
-    r"(?:\b(?:form|format|line|end|ends|ending|finish|conclude|write|put|give|respond|state|output|after|with|as|use)\b"
-    r"[^\n]{0,80}?)[\"'`*\u201c]*\b(?:final\s+)?answer\s*:",
-    re.IGNORECASE,
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A form, and the name of its tag, line or key where that is another than ``answer``."""
+
+    form: Form
+    name: str = ""
+
+
+ANNOUNCING = (
+    *(Asked(Form.tag, name) for name in ("answer", "ans")),
+    *map(Asked, (Form.json, Form.mark, Form.line, Form.said)),
 )
-ASKS_MARK = re.compile(
-    r"\b(?:form|format|line|end|ends|ending|finish|write|put|give|after|behind|with|by|as|use)\b[^\n]{0,60}?####",
-    re.IGNORECASE,
-)
+SAID = re.compile(r"\bthe\s{1,3}(?:final\s{1,3}|correct\s{1,3})?answer\s{1,3}is\s{0,3}:?", re.IGNORECASE)
+BRACKETS = re.compile(r"\[\[(.{1,500}?)\]\](?!\])", re.DOTALL)
+BOLD = re.compile(r"\*\*([^*\n]{1,500}?)\*\*")
+MOST = 64  # objects of a response that are tried, from its end
 
 
-ASKS_SAID = re.compile(
-    r"\b(?:form|format|line|end|ends|ending|finish|conclude|write|put|give|respond|state|output|with|as|use|say|saying)\b"
-    r"[^\n]{0,60}?[\"'`*\u201c]\s*(?:so |therefore,? )?the\s+(?:final\s+)?answer\s+is\b",
-    re.IGNORECASE,
-)
-SAID = re.compile(r"\bthe\s{1,3}(?:final\s{1,3})?answer\s{1,3}is\s{0,3}:?", re.IGNORECASE)
-
-
-def asked(prompt: Prompt) -> Form | None:
-    """The form that the prompt's messages ask for; of several, the last that they name. None: they ask for none."""
-    asking = [message for message in prompt.messages if message.get("role") not in ("assistant", "tool")]
-    text = "\n".join(_text(message.get("content")) for message in asking)
-    places = {
-        Form.boxed: text.rfind("\\boxed"),
-        Form.tag: text.rfind("<answer>"),
-        Form.line: max((match.start() for match in ASKS_LINE.finditer(text)), default=-1),
-        Form.mark: max((match.start() for match in ASKS_MARK.finditer(text)), default=-1),
-        Form.said: max((match.start() for match in ASKS_SAID.finditer(text)), default=-1),
-    }
-    form, place = max(places.items(), key=lambda item: item[1])
-    return form if place >= 0 else None
-
-
-def written(answer: str, form: Form) -> str:
+def written(answer: str, asked: Asked) -> str:
     """A response that gives the answer in a form."""
+    name = asked.name or "answer"
     return {
         Form.boxed: f"\\boxed{{{answer}}}",
-        Form.tag: f"<answer>{answer}</answer>",
-        Form.line: f"Answer: {answer}",
+        Form.tag: f"<{name}>{answer}</{name}>",
+        Form.line: f"{name.capitalize()}: {answer}",
         Form.mark: f"#### {answer}",
         Form.said: f"The answer is {answer}",
-    }[form]
+        Form.json: json.dumps({name: answer}, ensure_ascii=False),
+        Form.brackets: f"[[{answer}]]",
+        Form.bold: f"**{answer}**",
+    }[asked.form]
 
 
-def answer_in(response: str, form: Form) -> str | None:
+def answer_in(response: str, asked: Asked) -> str | None:
     r"""What a response gives in a form, at its last place; None when it does not. A box inside is opened."""
-    if form is Form.boxed:
+    if asked.form is Form.boxed:
         return last_boxed(response)
-    if form is Form.tag:
-        found = tagged(response)
-    elif form in (Form.line, Form.said):
-        lines = list((LINE if form is Form.line else SAID).finditer(response))
-        found = _line(response[lines[-1].end() :]) if lines else None
-    else:
-        _, mark, tail = response.rpartition("####")
-        found = _line(tail) if mark else None
+    found = _in_form(response, asked)
     if found is None or not found.strip():
         return None
     boxed = last_boxed(found)
     return found.strip() if boxed is None else boxed
 
 
-def tagged(response: str) -> str | None:
+def tagged(response: str, name: str = "answer") -> str | None:
     """What stands in the last ``<answer>...</answer>``, or None."""
-    end = response.rfind("</answer>")
-    start = response.rfind("<answer>", 0, max(end, 0))
-    return response[start + len("<answer>") : end] if start >= 0 else None
+    folded = response.lower() if len(response.lower()) == len(response) else response
+    end = folded.rfind(f"</{name.lower()}>")
+    start = folded.rfind(f"<{name.lower()}>", 0, max(end, 0))
+    return response[start + len(name) + 2 : end] if start >= 0 else None
+
+
+def announced(response: str) -> str | None:
+    """The answer of a response in whichever form it ends with; None where it uses none."""
+    if (boxed := last_boxed(response)) is not None:
+        return boxed
+    names = (
+        Asked(Form.tag),
+        Asked(Form.tag, "ans"),
+        Asked(Form.json),
+        Asked(Form.mark),
+        Asked(Form.line),
+        Asked(Form.said),
+    )
+    found = next((text for one in names if (text := answer_in(response, one)) is not None), None)
+    if found is not None:
+        return found
+    last = response.rstrip().rpartition("\n")[2].strip()
+    whole = re.fullmatch(r"\*\*([^*]+)\*\*\.?|\[\[(.+)\]\]\.?", last)
+    return next(filter(None, whole.groups())) if whole else None
+
+
+def _in_form(response: str, asked: Asked) -> str | None:
+    form, name = asked.form, asked.name or "answer"
+    if form is Form.tag:
+        return tagged(response, name)
+    if form is Form.json:
+        return _in_json(response, name)
+    if form in (Form.brackets, Form.bold):
+        said = (BRACKETS if form is Form.brackets else BOLD).findall(response)
+        return str(said[-1]) if said else None
+    if form is Form.mark:
+        _, mark, tail = response.rpartition("####")
+        return _line(tail) if mark else None
+    line = re.compile(rf"(?:final\s{{1,3}})?\b{re.escape(name)}\s{{0,3}}\**\s{{0,3}}:", re.IGNORECASE)
+    lines = list((line if form is Form.line else SAID).finditer(response))
+    return _line(response[lines[-1].end() :]) if lines else None
+
+
+def _in_json(response: str, key: str) -> str | None:
+    r"""The value of a key in the last object that has it. LaTeX in a text may have its backslashes single or double."""
+    spot = re.compile(rf"[\"']{re.escape(key)}[\"']\s*:\s*", re.IGNORECASE)
+    for match in list(spot.finditer(response))[-MOST:][::-1]:
+        rest = response[match.end() :]
+        if text := re.match(r'"((?:[^"\\\n]|\\.)*)"', rest) or re.match(r"'((?:[^'\\\n]|\\.)*)'", rest):
+            return text[1].replace("\\\\", "\\").replace('\\"', '"')
+        try:
+            value, _ = json.JSONDecoder().raw_decode(rest)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, list):
+            return ", ".join(map(str, value))
+        return None if value is None or isinstance(value, dict) else str(value)
+    return None
 
 
 def _line(tail: str) -> str:
     """The rest of the line, or the next one where nothing follows on it."""
     lines = [line.strip(" *\t") for line in tail.splitlines()]
     return next((line for line in lines if line), "")
-
-
-def _text(content: object) -> str:
-    if isinstance(content, list | tuple):
-        return "\n".join(str(part.get("text") or "") if isinstance(part, dict) else str(part) for part in content)
-    return str(content or "")

@@ -8,7 +8,8 @@ from enum import Enum
 from fractions import Fraction
 
 from raylign.actors.reward.alternatives import alternatives
-from raylign.actors.reward.forms import Form, answer_in, asked, written
+from raylign.actors.reward.asking import asked, asked_or
+from raylign.actors.reward.forms import Form, answer_in, written
 from raylign.actors.reward.response import ResponseReward
 from raylign.records import Prompt, Value
 
@@ -77,19 +78,19 @@ class NumericAnswer(ResponseReward):
 
     def gold(self, prompt: Prompt) -> str | None:
         """The first gold answer in the form that the prompt asks for, else behind ``####``."""
-        return None if prompt.answer is None else written(alternatives(prompt.answer)[0], asked(prompt) or Form.mark)
+        return None if prompt.answer is None else written(alternatives(prompt.answer)[0], asked_or(prompt, Form.mark))
 
     def wrong(self, prompt: Prompt) -> str | None:
         """A number that differs by more than the tolerance from every gold one."""
         if prompt.answer is None:
             return None
         other = max(self._golds(prompt)) + 1 + Fraction(self.config.tolerance).__ceil__()
-        return written(str(other), asked(prompt) or Form.mark)
+        return written(str(other), asked_or(prompt, Form.mark))
 
     def _found(self, prompt: Prompt, response: str) -> Fraction | None:
         """The number in the form that the prompt asks for, where the response has it; else as the settings say."""
         form = asked(prompt)
-        if self.config.extraction is Extraction.mark_or_last and form is not None and form is not Form.mark:
+        if self.config.extraction is Extraction.mark_or_last and form is not None and form.form is not Form.mark:
             said = answer_in(response, form)
             numbers = numbers_in((said or "").rpartition("=")[2])
             if numbers:

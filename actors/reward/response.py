@@ -11,6 +11,7 @@ from raylign.contracts import RewardFunction
 from raylign.records import Prompt, StopReason, Trajectory, Turn, Value
 
 UNCLOSED = 32
+BOXES = ("\\boxed", "\\fbox")
 
 
 class ResponseReward(RewardFunction):
@@ -42,18 +43,19 @@ def trajectory_of(prompt: Prompt, response: str) -> Trajectory:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""What stands in the last complete ``\boxed{...}``, or None. Braces are matched, escaped ones are skipped.
+    r"""What stands in the last complete ``\boxed{...}`` or ``\fbox{...}``, or None; escaped braces are skipped.
 
     Behind it at most `UNCLOSED` may lack their end: each costs a way through the rest of the text.
     """
-    start = text.rfind("\\boxed")
+    end = len(text)
     for _ in range(UNCLOSED):
+        start, name = max((text.rfind(name, 0, end), name) for name in BOXES)
         if start < 0:
             return None
-        inside = _braced(text, start + len("\\boxed"))
+        inside = _braced(text, start + len(name))
         if inside is not None:
             return inside
-        start = text.rfind("\\boxed", 0, start)
+        end = start
     return None
 
 

@@ -9,6 +9,8 @@ import re
 import unicodedata
 from fractions import Fraction
 
+from raylign.actors.reward.rewritings import NUMBER, RULES
+
 SIGNS = {
     **dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\u2014\uff0d", "-"),
     **dict.fromkeys("\u00d7\u2a2f", r"\times "),
@@ -16,8 +18,9 @@ SIGNS = {
     **dict.fromkeys("\u00f7\u2044\u2215", "/"),
     **dict.fromkeys("\u00b0\u00ba", r"^\circ "),
     **dict.fromkeys("\u2205\u2300", r"\emptyset "),
-    **dict.fromkeys("\u20ac\u00a3\u00a5\u20b9", ""),
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", ""),
+    "\u03bc": r"\mu ",
+    "\u03a9": r"\Omega ",
     "\u03c0": r"\pi ",
     "\u03b8": r"\theta ",
     "\u03b1": r"\alpha ",
@@ -39,55 +42,8 @@ RAISED = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u
 SUPERSCRIPT = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207b]+")
 VULGAR = re.compile("(\\d?)\\s*([\u00bc-\u00be\u2150-\u215e])")
 
-NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)"
-FUNCTIONS = "sqrt|arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|infty|theta|alpha|beta"
-# In this order: each works on what those before it have left.
-# fmt: off
-RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), new) for pattern, new in (
-    (r"^(-?)\\\$\s*(\d[\d,]*(?:\.\d+)?|\.\d+)$", r"\1\2\\text{dollars}"),
-    (r"(?<!\\)\\[()\[\]]", ""),
-    (r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\.?", ""),
-    (r"\\(?:displaystyle|textstyle|limits|nolimits)(?![a-zA-Z])", ""),
-    (r"\\(?:d|t|c)frac(?![a-zA-Z])", r"\\frac"),
-    (r"\\(?:lbrace)(?![a-zA-Z])", r"\\{"), (r"\\(?:rbrace)(?![a-zA-Z])", r"\\}"),
-    (r"\\(?:lparen)(?![a-zA-Z])", "("), (r"\\(?:rparen)(?![a-zA-Z])", ")"),
-    (r"\\(?:lbrack)(?![a-zA-Z])", "["), (r"\\(?:rbrack)(?![a-zA-Z])", "]"),
-    (r"\\(?:varnothing|O(?![a-zA-Z]))|\\\{\s*\\\}|\\text\s*\{\s*empty set\s*\}", r"\\emptyset "),
-    (r"\\(?:leq|leqslant)(?![a-zA-Z])|<=|=<", r"\\le "), (r"\\(?:geq|geqslant)(?![a-zA-Z])|>=", r"\\ge "),
-    (r"\\lt(?![a-zA-Z])", "<"), (r"\\gt(?![a-zA-Z])", ">"), (r"\\neq(?![a-zA-Z])|!=", r"\\ne "),
-    (r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)|math(?:rm|bf|it|sf|tt|normal)|[mh]box|operatorname\*?)\s*\{",
-     r"\\text{"),
-    (r"\{\\(?:rm|bf|it)\s+([^{}]*)\}", r"\\text{\1}"),
-    (r"\\text\s*\{\s*(?:\\?%|per\s?cent(?:age)?|pct)\s*\}|\\?%|(?<![a-zA-Z\\])per\s?cent(?:age)?(?![a-zA-Z])", "%"),
-    (r"\\text\s*\{\s*\}", " "), (r"\\(?:dots|cdots|dotsc)(?![a-zA-Z])|\.\.\.", r"\\ldots "),
-    (r"[\[(]?\s*\\begin\{array\}\s*\{[^{}]*\}(.*)\\end\{array\}\s*[\])]?", r"\\begin{pmatrix}\1\\end{pmatrix}"),
-    (r"\\text\s*\{\s*(-?[\d.,/ ]*\d)\s*\}", r"\1"),
-    (r"\\text\s*\{\s*(?:\\?\$)\s*\}|\\?\$", ""),
-    (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])|\\textdegree(?![a-zA-Z])", r"\\text{degrees}"),
-    (r",\s*\\!\s*(?=\d)|\{,\}\s*(?=\d)|(?<=\d)\\!\s*(?=\d{3})", ""),  # 1,\!234 and 1{,}234
-    (r"\\!", ""),
-    (r"(?<=\d)\\[,;: ]\s*(?=\d)|(?<=\d)~(?=\d)|(?<=\d)\{\s+\}(?=\d)", " "),
-    (r"(?<!\\)\\[,;: ]|~|\\(?:quad|qquad|thinspace)(?![a-zA-Z])", " "),
-    (r"(?<![\d.,])(?<!\d )(\d{1,3})((?: \d{3})+)(?![\d]| \d)", r"\1\2\0"),  # 1 234: the spaces go below
-    (r"\*\*(?=\s*[\d({a-zA-Z-])(?<=\w\*\*|\)\*\*|\}\*\*)", "^"), (r"\*", r"\\cdot "),
-    (rf"(?<![\w.])({NUMBER})[eE]([+-]?\d+)(?![\w.])", r"\1\\cdot 10^{\2}"),
-    (rf"({NUMBER})\s*(?:\\times|\\cdot|x)\s*10\s*\^\s*(?:\{{\s*([+-]?\d+)\s*\}}|\(([+-]?\d+)\)|(-?\d+))",
-     r"\1\\cdot 10^{\2\3\4}"),
-    (rf"(?<![\\a-zA-Z])({FUNCTIONS})(?![a-zA-Z])", r"\\\1 "),
-    (r"(?<![\\a-zA-Z])inf(?:inity)?(?![a-zA-Z])", r"\\infty "),
-    (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"), (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
-    (r"(\\frac\s*\{[^{}]*\})\s*(\d)", r"\1{\2}"),
-    (r"(?<![\w./^{])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d./])", r"\1\\frac{\2}{\3}"),  # 1 1/2
-    (r"\\(?:lor|vee)(?![a-zA-Z])|\\text\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])", ","),
-    (r",(?:\s*,)+", ","),
-    (r"\s+", " "),
-))
-# fmt: on
 GROUPED = re.compile(r"(\d{1,3}(?: \d{3})+)\0")
-THOUSANDS = re.compile(  # alone, behind a name (x=1,250), or with a unit or a factor behind (1,250 \text{ cm})
-    r"((?:[a-zA-Z]\w*\s*=\s*)?-?\s*)(\d{1,3}(?:,\d{3})+)"
-    r"((?:\.\d+)?\s*(?:%|\\(?:pi|text|sqrt)[^,]*|[a-zA-Z][a-zA-Z ./^0-9]*)?)"
-)
+THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 REPEATING = re.compile(r"(\d*)\.(\d*)\s*\\(?:overline|bar)\s*\{?\s*(\d+)\s*\}?")
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 SCALED = re.compile(
@@ -113,15 +69,17 @@ def spelled(text: str) -> str:
     if TRIGONOMETRIC.search(text):
         text = DEGREES.sub(r"\\frac{\1\\pi}{180}", text)
     text = REPEATING.sub(_repeating, text)
-    text = _trimmed(text)
-    if grouped := THOUSANDS.fullmatch(text):
-        text = f"{grouped[1]}{grouped[2].replace(',', '')}{grouped[3]}"
-    return _braced_arguments(text)
+    return _braced_arguments(_without_thousands(_trimmed(text)))
 
 
 def squashed(text: str) -> str:
     """A spelled text without the spaces that mean nothing."""
     return LOOSE.sub("", text).strip()
+
+
+def unmarked(text: str) -> str:
+    r"""A squashed text without the ``\text`` around its words, and the spaces next to them."""
+    return re.sub(r"(?<!\d) +| +(?!\d)", "", re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text))
 
 
 def _trimmed(text: str) -> str:
@@ -132,6 +90,37 @@ def _trimmed(text: str) -> str:
     while text.endswith((".", ",", ";")) and not text.endswith(("\\,", "\\;", "..")):
         text = text[:-1].rstrip(ENDS)
     return text
+
+
+def _without_thousands(text: str) -> str:
+    r"""Commas that group digits left out: ``\frac{1,250}{3}``, ``1,250, 3,500``; those of ``(1,250)`` stay.
+
+    Outside all brackets, and in the braces of a command, a comma in front of three digits groups them; inside brackets
+    where other commas, with a space behind, tell the entries apart.
+    """
+    commas: dict[int, list[int]] = {}
+    opened: list[int] = []
+    inside: dict[int, int] = {}
+    for place, letter in enumerate(text):
+        if letter in "([" or (letter == "{" and text[place - 1 : place] == "\\"):
+            opened.append(place)
+        elif letter in ")]" or (letter == "}" and text[place - 1 : place] == "\\"):
+            del opened[-1:]
+        elif letter == ",":
+            inside[place] = opened[-1] if opened else -1
+            commas.setdefault(inside[place], []).append(place)
+    grouping = {place for match in THOUSANDS.finditer(text) for place in _commas(match)}
+    drop = set()
+    for bracket, places in commas.items():
+        others = [place for place in places if place not in grouping]
+        spaced = bool(others) and all(text[place + 1 : place + 2] == " " for place in others)
+        if spaced or (bracket < 0 and not others):
+            drop |= set(places) & grouping
+    return "".join(letter for place, letter in enumerate(text) if place not in drop)
+
+
+def _commas(match: re.Match[str]) -> list[int]:
+    return [match.start() + place for place, letter in enumerate(match.group()) if letter == ","]
 
 
 def _vulgar(match: re.Match[str]) -> str:

@@ -7,27 +7,27 @@ list of answers in any order. The leaves stay text; `worth` compares those.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from raylign.actors.reward.regions import region
 from raylign.actors.reward.spelling import closing, split_top, squashed
 
 MATRIX = re.compile(r"\\begin\{([pbB]?)matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
 NAME = re.compile(
     r"([a-zA-Z]|\\[a-zA-Z]+|[a-zA-Z]'*\s*\([a-zA-Z, ]*\)|[a-zA-Z](?:_\{?\w+\}?|'+)|\([a-zA-Z](?:\s*,\s*[a-zA-Z])+\)"
-    r"|\\frac\{d[a-zA-Z]\}\{d[a-zA-Z]\})\s*(?:=|\\in(?![a-zA-Z]))\s*"
+    r"|\\frac\{d[a-zA-Z]\}\{d[a-zA-Z]\})\s*(?:=|\\(?:in|equiv)(?![a-zA-Z]))\s*"
 )
-RELATION = re.compile(r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|<|>")
-VARIABLE = re.compile(r"[a-zA-Z]|\\(?:theta|alpha|beta)")
-REALS = re.compile(r"\\(?:mathbb|mathbf|text)\s*\{?\s*R\s*\}?|\\R|\\text\{all real numbers\}|all real numbers")
-UNORDERED = ("list", "{}", "union")
+RELATION = re.compile(r"\\(?:le|ge|ne)(?![a-zA-Z])|<|>|=")
+WORDS = re.compile(r"\\text\{[^{}]*[a-zA-Z][^{}]*\}|(?<![\\a-zA-Z])[a-zA-Z]{2,}")
+UNORDERED = ("list", "{}", "union", "either")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A leaf (its text) or a listing of answers.
 
-    kind: ``leaf``, ``list``, ``{}``, ``union``, ``matrix``, ``row``, or the two brackets of a tuple or interval. name:
-    what it is said to be the value of.
+    kind: ``leaf``, ``list``, ``either`` (of things that are no values: red or blue, x=1 or y=2), ``{}``, ``union``,
+    ``matrix``, ``row``, or the two brackets of a tuple or interval. name: what it is said to be the value of.
 
     Example: ``Answer(kind="(]", items=(Answer(kind="leaf", text="3"), Answer(kind="leaf", text="4")))``
     """
@@ -41,29 +41,47 @@ class Answer:
 def taken_apart(text: str) -> Answer:
     """The structure of a spelled text. Plus-minus becomes the list of both."""
     text = text.strip()
-    found = _both_signs(text) or _named(text) or _listing(text) or _interval(text) or _matrix(text) or _bracketed(text)
-    if found is None and REALS.fullmatch(text):
-        return taken_apart(r"(-\infty,\infty)")
-    return found or Answer("leaf", text)
+    for part in (_known_region, _both_signs, _named, _listing, _matrix, _bracketed):
+        if (found := part(text)) is not None:
+            return found
+    return Answer("leaf", text)
 
 
 def _named(text: str) -> Answer | None:
     r"""``x=5`` and ``x\in(0,1)``: what stands behind, with the name."""
     match = NAME.match(text)
     rest = text[match.end() :] if match else ""
-    if match is None or not rest or "=" in rest or RELATION.search(rest):
+    if match is None or not rest or RELATION.search(rest):
         return None
     inner = taken_apart(rest)
-    return Answer(inner.kind, inner.text, inner.items, squashed(match.group(1)).casefold())
+    return Answer(inner.kind, inner.text, inner.items, squashed(match.group(1)))
 
 
 def _listing(text: str) -> Answer | None:
-    parts = [part for part in split_top(text, (",", ";")) if part]
+    r"""Commas and ``\land`` make a list; ``\lor`` one of the values that it stands between, else `either`.
+
+    A comma binds tighter than "or" (``x=1, y=2 or x=2, y=1``), but for the one in front of it (``1, 2, or 3``).
+    """
+    choices = split_top(text, (r"\lor",))
+    if len(choices) > 1:
+        if any(choice.endswith((",", ";")) for choice in choices[:-1]):
+            choices = split_top(text, (r"\lor", ",", ";"))
+        answer = _of_parts("list", [choice for choice in choices if choice])
+        return answer if _values(answer.items) else replace(answer, kind="either")
+    parts = [part for part in split_top(text, (",", ";", r"\land")) if part]
     if len(parts) > 1:
-        regions = [region for part in parts if (region := _interval(part)) is not None]
-        return Answer("union", text, tuple(regions)) if len(regions) == len(parts) else _of_parts("list", parts)
+        return _of_parts("list", parts)
     parts = split_top(text, (r"\cup",))
     return _of_parts("union", parts) if len(parts) > 1 else None
+
+
+def _values(items: tuple[Answer, ...]) -> bool:
+    """Whether alternatives are values of one thing, so that "or" and "and" between them both list them."""
+    names = {item.name for item in items if item.name}
+    leaves = [item.text for item in items if item.kind == "leaf"]
+    plain = all(re.search(r"\d|\\", WORDS.sub("", text)) and not RELATION.search(text) for text in leaves)
+    words = {tuple(found) for text in leaves if (found := WORDS.findall(text))}
+    return plain and len(names) <= 1 and len(words) <= 1
 
 
 def _both_signs(text: str) -> Answer | None:
@@ -80,8 +98,13 @@ def _both_signs(text: str) -> Answer | None:
 
 def _of_parts(kind: str, parts: list[str]) -> Answer:
     items = [taken_apart(part) for part in parts]
-    flat = [inner for item in items for inner in (item.items if item.kind == "list" else (item,))]
+    flat = [inner for item in items for inner in (item.items if _is_open(item) else (item,))]
     return Answer(kind, ",".join(parts), tuple(flat if kind in ("list", "{}") else items))
+
+
+def _is_open(item: Answer) -> bool:
+    """Whether the entries of a list inside a list are its own: not those of a solution, ``x=1, y=2``."""
+    return item.kind == "list" and len({inner.name for inner in item.items if inner.name}) < 2
 
 
 def _is_bracketed(text: str) -> bool:
@@ -101,7 +124,7 @@ def _bracketed(text: str) -> Answer | None:
     if not text or not _is_bracketed(text):
         return None
     if text.startswith(r"\{"):
-        # {x : x > 2} is compared as a text
+        # {x : x is prime} is compared as a text
         described = not text.endswith(r"\}") or re.search(r"\\mid|\||:", text)
         return None if described else _of_parts("{}", [part for part in split_top(text[2:-2], (",", ";")) if part])
     inside = text[1:-1].strip()
@@ -111,37 +134,21 @@ def _bracketed(text: str) -> Answer | None:
     return taken_apart(inside) if text[0] + text[-1] in ("()", "{}") and inside else None
 
 
-def _interval(text: str) -> Answer | None:
-    r"""``x<2`` and ``0<x\le3`` as the intervals that they are; None for anything else."""
-    if "=" in text:
+def _known_region(text: str) -> Answer | None:
+    """The intervals of a region, each a tuple with its brackets; numbers that stand alone as sets of one."""
+    found = region(text)
+    if found is None:
         return None
-    sides = [side.strip() for side in RELATION.split(text)]
-    signs = RELATION.findall(text)
-    if len(signs) == 1 and VARIABLE.fullmatch(sides[0]) and not VARIABLE.search(_plain(sides[1])):
-        sides, signs = [sides[1], sides[0]], [_turned(signs[0])]
-    if len(signs) == 1 and VARIABLE.fullmatch(sides[1]) and not VARIABLE.search(_plain(sides[0])):
-        if signs[0] in ("<", r"\le"):
-            return _between(sides[0], signs[0], "<", r"\infty", sides[1])
-        return _between(r"-\infty", "<", _turned(signs[0]), sides[0], sides[1])
-    if len(signs) == 2 and VARIABLE.fullmatch(sides[1]) and not VARIABLE.search(_plain(sides[0] + sides[2])):
-        low, high = signs
-        if low in ("<", r"\le") and high in ("<", r"\le"):
-            return _between(sides[0], low, high, sides[2], sides[1])
-        if low not in ("<", r"\le") and high not in ("<", r"\le"):
-            return _between(sides[2], _turned(high), _turned(low), sides[0], sides[1])
-    return None
-
-
-def _between(low: str, left: str, right: str, high: str, name: str) -> Answer:
-    kind = ("(" if left == "<" else "[") + (")" if right == "<" else "]")
-    ends = (Answer("leaf", low), Answer("leaf", high))
-    return Answer(kind, f"{kind[0]}{low},{high}{kind[1]}", ends, squashed(name).casefold())
-
-
-def _turned(sign: str) -> str:
-    return {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}[sign]
-
-
-def _plain(text: str) -> str:
-    """Without commands, so that only the letters of variables are left."""
-    return re.sub(r"\\[a-zA-Z]+", "", text)
+    if not found.spans:
+        return Answer("leaf", r"\emptyset")
+    parts = tuple(
+        Answer("{}", span.low, (Answer("leaf", span.low),))
+        if span.kind == "[]" and span.low == span.high
+        else Answer(span.kind, text, (Answer("leaf", span.low), Answer("leaf", span.high)))
+        for span in found.spans
+    )
+    if len(parts) == 1:
+        return replace(parts[0], name=found.name)
+    if all(part.kind == "{}" for part in parts):
+        return Answer("{}", text, tuple(part.items[0] for part in parts), found.name)
+    return Answer("union", text, parts, found.name)

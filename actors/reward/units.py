@@ -1,125 +1,157 @@
-"""Units behind a number: dropped, unless both answers name one that is known."""
+r"""Units of measurement read by their parts: prefix, symbol or name, power, products and quotients.
+
+Case tells units apart (mW and MW, MB and Mb); a spelling in the wrong case is read where only one unit can be meant
+(``KM``). What has a part that is not known here is no unit, but a label: see `quantities`.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
-# kind, size, spellings
-# fmt: off
-KNOWN: tuple[tuple[str, str, str], ...] = (
-    ("length", "1/1000", "mm millimeter millimetre"), ("length", "1/100", "cm centimeter centimetre"),
-    ("length", "1", "m meter metre"), ("length", "1000", "km kilometer kilometre"),
-    ("length", "127/5000", "in inch inche"), ("length", "381/1250", "ft foot feet"),
-    ("length", "1143/1250", "yd yard"), ("length", "201168/125", "mi mile"),
-    ("mass", "1/1000", "mg milligram"), ("mass", "1", "g gram"), ("mass", "1000", "kg kilogram"),
-    ("mass", "45359237/100000", "lb pound"), ("mass", "45359237/1600000", "oz ounce"), ("mass", "1000000", "tonne"),
-    ("time", "604800", "week wk"), ("time in months", "1", "month"), ("time in months", "12", "year yr"),
-    ("length/time", "1397/3125", "mph"), ("length/time", "5/18", "kph kmph"), ("length", "1/1000000", "micrometer"),
-    ("current", "1", "ampere amp"), ("tension", "1", "volt"), ("power", "1", "watt"), ("power", "1000", "kw kilowatt"),
-    ("frequency", "1", "hz hertz"), ("frequency", "1000", "khz kilohertz"), ("frequency", "1000000", "mhz megahertz"),
-    ("energy", "4184/1000", "cal calorie"), ("volume", "473176473/125000000", "gallon gal"),
-    ("plane angle", "1", "radian rad"),
-    ("temperature in C", "1", "celsius"), ("temperature in F", "1", "fahrenheit"), ("temperature in K", "1", "kelvin"),
-    ("time", "1", "s sec second"), ("time", "60", "min minute"), ("time", "3600", "h hr hour"),
-    ("time", "86400", "day"), ("length", "1/1000000000", "nm nanometer nanometre"),
-    ("energy", "1", "j joule"), ("energy", "1000", "kj kilojoule"), ("pressure", "1", "pa pascal"),
-    ("pressure", "1000", "kpa"), ("force", "1", "n newton"), ("amount", "1", "mol mole"),
-    ("volume", "1/1000", "ml milliliter millilitre"), ("volume", "1", "l liter litre"),
-    ("money", "1", "dollar usd buck"), ("money", "1/100", "cent"), ("money in euros", "1", "euro eur"),
-    ("angle", "1", "degree deg"),
-)
-# fmt: on
-UNITS = {name: (kind, Fraction(size)) for kind, size, names in KNOWN for name in names.split()}
-# Words of which one behind the gold number and another behind the answer's are not the same.
-CONTRARIES = tuple(
-    frozenset(words.split())
-    for words in (
-        "am pm",
-        "north south east west",
-        "even odd",
-        "profit loss gain",
-        "bc ad bce ce",
-        "increase decrease",
-        "clockwise counterclockwise anticlockwise",
-        "left right",
-        "above below",
-        "up down",
-        "celsius fahrenheit kelvin",
+# prefix symbol, prefix name, factor
+PREFIXES: tuple[tuple[str, str, Fraction], ...] = tuple(
+    (symbol, name, Fraction(10) ** power)
+    for symbol, name, power in (
+        ("f", "femto", -15), ("p", "pico", -12), ("n", "nano", -9), ("u", "micro", -6), ("m", "milli", -3),
+        ("c", "centi", -2), ("d", "deci", -1), ("h", "hecto", 2), ("k", "kilo", 3), ("M", "mega", 6),
+        ("G", "giga", 9), ("T", "tera", 12), ("P", "peta", 15),
     )
-)
-# Words behind a number that change it.
-# fmt: off
-SCALES = frozenset((
-    "hundred", "thousand", "million", "billion", "trillion", "dozen", "dozens", "half", "halves", "third", "thirds",
-    "quarter", "quarters", "fourth", "fourths", "fifth", "fifths", "tenth", "tenths", "squared", "cubed", "factorial",
-    "plus", "minus", "times", "over", "by", "to", "mod", "modulo", "base", "point", "percent", "not", "is", "or", "and",
-    "if", "for", "than", "less", "more",
-))
-# fmt: on
-ONE = r"(?:\\cdot\s*|/\s*)?\\text\{(?P<unit>[^{}]*[a-zA-Z.][^{}]*)\}\s*(?:\^\s*\{?\s*(?P<power>-?\d+)\s*\}?)?\s*"
-MORE = re.sub(r"\?P<\w+>", "", ONE)
-MARKED = re.compile(rf"(?P<rest>.*?[\d}})!\w])\s*{ONE}(?P<more>(?:{MORE})*)")
-BARE = re.compile(
-    r"(?P<rest>.*(?:[\d})!]|\\pi))(?P<gap>\s*)(?P<unit>[a-zA-Z][a-zA-Z./ ]*)(?:\^\s*\{?\s*(?P<power>[23])\s*\}?)?"
-)
+)  # fmt: skip
+# dimension, size, symbols that take prefixes, names that take prefixes
+PREFIXED: tuple[tuple[str, str, str, str], ...] = (
+    ("length", "1", "m", "meter metre"), ("mass", "1", "g", "gram gramme"), ("time", "1", "s", "second"),
+    ("current", "1", "A", "ampere amp"), ("temperature", "1", "K", "kelvin"), ("amount", "1", "mol", "mole"),
+    ("length^3", "1/1000", "L l", "liter litre"), ("time^-1", "1", "Hz", "hertz"),
+    ("mass length time^-2", "1000", "N", "newton"), ("mass length^-1 time^-2", "1000", "Pa", "pascal"),
+    ("mass length^2 time^-2", "1000", "J", "joule"), ("mass length^2 time^-3", "1000", "W", "watt"),
+    ("current time", "1", "C", "coulomb"), ("mass length^2 time^-3 current^-1", "1000", "V", "volt"),
+    ("mass length^2 time^-3 current^-2", "1000", "ohm", "ohm"), ("mass^-1 length^-2 time^4 current^2", "1/1000", "F",
+     "farad"), ("mass time^-2 current^-1", "1000", "T", "tesla"), ("mass length^2 time^-2 current^-2", "1000", "H",
+     "henry"), ("mass length^2 time^-2 current^-1", "1000", "Wb", "weber"),
+    ("electronvolt", "1", "eV", "electronvolt"), ("mass length^2 time^-2", "4184", "cal", "calorie"),
+    ("mass length^2 time^-2", "3600000", "Wh", ""), ("mass length^-1 time^-2", "100000000", "bar", "bar"),
+    ("data", "1", "b bit", "bit"), ("data", "8", "B", "byte"), ("pixel", "1", "px", "pixel"),
+    ("decibel", "1", "dB", "decibel"), ("decay", "1", "Bq", "becquerel"), ("light", "1", "lm", "lumen"),
+    ("length^2 time^-2", "1", "Sv", "sievert"),
+)  # fmt: skip
+# the same, of those that take none
+PLAIN: tuple[tuple[str, str, str, str], ...] = (
+    ("length", "127/5000", "in", "inch inche"), ("length", "381/1250", "ft", "foot feet"),
+    ("length", "1143/1250", "yd", "yard"), ("length", "201168/125", "mi", "mile"),
+    ("length", "1/10000000000", "", "angstrom"), ("length", "1/1000000", "", "micron"),
+    ("mass", "45359237/100000", "lb lbs", "pound"), ("mass", "45359237/1600000", "oz", "ounce"),
+    ("mass", "1000000", "t", "tonne"), ("time", "60", "min mins", "minute"), ("time", "3600", "h hr hrs", "hour"),
+    ("time", "1", "sec secs", ""), ("time", "86400", "d", "day"), ("time", "604800", "wk", "week"),
+    ("month", "1", "mo", "month"), ("month", "12", "yr yrs", "year"), ("month", "120", "", "decade"),
+    ("month", "1200", "", "century centurie"), ("length time^-1", "1397/3125", "mph", ""),
+    ("length time^-1", "5/18", "kph kmph", ""), ("length^3", "473176473/125000000000", "gal", "gallon"),
+    ("length^3", "1/1000000", "cc", ""), ("length^2", "10000", "ha", "hectare"), ("length^2", "316160658/78125", "",
+     "acre"), ("mass length^-1 time^-2", "101325000", "atm", "atmosphere"),
+    ("mass length^-1 time^-2", "101325000/760", "Torr mmHg", "torr"), ("time^-1 turn", "1/60", "rpm", ""),
+    ("dollar", "1", "USD", "dollar buck"), ("dollar", "1/100", "", "cent"), ("euro", "1", "EUR", "euro"),
+    ("sterling", "1", "GBP", ""), ("yen", "1", "JPY", "yen"), ("rupee", "1", "INR", "rupee"),
+    ("degree", "1", "deg", "degree"), ("degree", "1/60", "arcmin", "arcminute"), ("degree", "1/3600", "arcsec",
+     "arcsecond"), ("radian", "1", "rad rads", "radian"), ("celsius", "1", "degC", "celsius"),
+    ("fahrenheit", "1", "degF", "fahrenheit"), ("amount length^-3", "1000", "M", "molar"),
+    ("mass length^2 time^-2", "4184000", "Cal kcal", ""),
+    ("data", "8192", "KiB", "kibibyte"), ("data", "8388608", "MiB", "mebibyte"), ("data", "8589934592", "GiB",
+     "gibibyte"),
+)  # fmt: skip
+RAISED = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
+PART = re.compile(r"(/|\bper\b)|(\()|(\))|([A-Za-z]+)\s*(?:\^?\s*\{?\s*([+-]?\d+)\s*\}?)?|\^|(\S)")
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A known unit: what it measures, its size in the first unit of that kind, and its power."""
+    """What is measured, as powers of dimensions, and the size in the first unit of each. Example: m/s is
+    ``Unit((("length", 1), ("time", -1)), Fraction(1))``."""
 
-    kind: str
+    dimensions: tuple[tuple[str, int], ...]
     size: Fraction
-    power: int
 
 
-def without_unit(text: str, loose: bool = False) -> tuple[str, Unit | None]:
-    """The number and its unit, if that is known. loose: a single letter may be a unit too, after a space."""
-    match = MARKED.fullmatch(text)
-    if match and not SCALES & set(re.findall("[a-z]+", match.group("unit").casefold())):
-        unit = _known(match.group("unit"), match.group("power")) if not match.group("more") else None
-        return match.group("rest").strip(), unit
-    match = BARE.fullmatch(text)
-    if match is None:
-        return text, None
-    words = match.group("unit").replace("/", " ").replace(".", " ").split()
-    unit = _known(match.group("unit"), match.group("power"))
-    if not words or SCALES & {word.casefold() for word in words}:
-        return text, None
-    single = len(match.group("unit")) < 2
-    if single:
-        known = loose and unit is not None and bool(match.group("gap"))
-    else:
-        leads = len(words[0]) > 2 or (_known(words[0], None) is not None and len(words) > 1)
-        known = unit is not None or (bool(match.group("gap")) and leads)
-    return (match.group("rest").strip(), unit) if known else (text, None)
+def unit(text: str) -> Unit | None:
+    """The unit that a text names (``kg m^2``, ``J/(mol K)``, ``square feet``); None where a part is unknown.
 
-
-def contrary(gold: str, found: str) -> bool:
-    """Whether the two say opposite things behind a number: ``a.m.`` and ``p.m.``, ``north`` and ``south``."""
-    one, other = _said(gold), _said(found)
-    return any(one & group and other & group and one & group != other & group for group in CONTRARIES)
-
-
-def _said(text: str) -> set[str]:
-    return set(re.findall("[a-z]+", re.sub(r"\\text|\.", " ", re.sub(r"([ap])\.\s*m\b", r"\1m", text.casefold()))))
-
-
-def _known(name: str, power: str | None) -> Unit | None:
-    if len(sides := re.split(r"/|\bper\b", name)) == 2:
-        over, under = _known(sides[0], None), _known(sides[1], power)
-        if over is None or under is None:
+    What follows a stroke or "per" stands below it to the end: ``J/mol K`` is J/(mol K).
+    """
+    text = re.sub(r"\bdegrees?\s+(celsius|fahrenheit)\b", r"\1", text.strip(), flags=re.IGNORECASE)
+    dimensions: Counter[str] = Counter()
+    size, below, pending, parts = Fraction(1), 1, 1, 0
+    for name, power in _words(text):
+        if name == "/":
+            below = -1
+            continue
+        if name.casefold() in RAISED:
+            if name.casefold() not in ("squared", "cubed"):
+                pending = RAISED[name.casefold()]
+            continue
+        known = _named(name)
+        if known is None or abs(power) > 9:
             return None
-        return Unit(f"{over.kind}/{under.kind}", over.size / under.size**under.power, under.power)
-    words = name.replace(".", " ").casefold().split()
-    exponent = int(power or 1)
-    if words and words[0] in ("square", "sq", "cubic", "cu"):
-        exponent, words = (2 if words[0].startswith("s") else 3), words[1:]
-    if len(words) != 1:
+        exponent, pending, parts = power * pending * below, 1, parts + 1
+        size *= known.size**exponent
+        for dimension, count in known.dimensions:
+            dimensions[dimension] += count * exponent
+    if not parts or pending != 1:
         return None
-    for spelling in (words[0], words[0].removesuffix("s"), words[0].removesuffix("es")):
-        if spelling in UNITS:
-            return Unit(*UNITS[spelling], exponent)
-    return None
+    return Unit(tuple(sorted((name, count) for name, count in dimensions.items() if count)), size)
+
+
+def _words(text: str) -> Iterator[tuple[str, int]]:
+    """Strokes, and names with their powers; a sign that belongs to no unit comes as a name that is unknown."""
+    matches = list(PART.finditer(re.sub(r"[.~]|\\cdot|-(?=[a-z])", " ", text)))
+    ended = False
+    for place, match in enumerate(matches):
+        stroke, opening, closing, name, power, _ = match.groups()
+        after = matches[place + 1].group(4) if place + 1 < len(matches) else None
+        ended = ended or closing is not None
+        if stroke:
+            yield "/", 0
+        elif name and not ended:  # what stands behind a bracket, (J/mol) K, is not read
+            yield name, int(power or RAISED.get(after if after in ("squared", "cubed") else "", 1))
+        elif not (opening or closing):
+            yield "?", 1
+
+
+def _named(name: str) -> Unit | None:
+    symbols, names, folded = _tables()
+    if name in symbols:
+        return symbols[name]
+    for spelling in (name.casefold(), name.casefold().removesuffix("s"), name.casefold().removesuffix("es")):
+        if spelling in names:
+            return names[spelling]
+    return folded.get(name.casefold()) if len(name) > 1 else None
+
+
+@cache
+def _tables() -> tuple[dict[str, Unit], dict[str, Unit], dict[str, Unit]]:
+    """Symbols as written, names in lower case, and symbols in lower case that mean one unit only."""
+    symbols: dict[str, Unit] = {}
+    names: dict[str, Unit] = {}
+    for dimension, size, own, called in PLAIN:
+        symbols |= {symbol: _simple(dimension, Fraction(size)) for symbol in own.split()}
+        names |= {name: _simple(dimension, Fraction(size)) for name in called.split()}
+    for dimension, size, own, _ in PREFIXED:  # as written they go before any prefix: dB is no tenth of a byte
+        symbols |= {symbol: _simple(dimension, Fraction(size)) for symbol in own.split()}
+    for dimension, size, own, called in PREFIXED:
+        for prefix, spoken, factor in (("", "", Fraction(1)), *PREFIXES):
+            one = _simple(dimension, Fraction(size) * factor)
+            for symbol in own.split():
+                symbols.setdefault(prefix + symbol, one)
+            names |= {spoken + name: one for name in called.split()}
+    symbols |= {"KB": symbols["kB"], "Kb": symbols["kb"]}
+    folded: dict[str, set[Unit]] = {}
+    for symbol, one in symbols.items():
+        folded.setdefault(symbol.casefold(), set()).add(one)
+    return symbols, names, {name: next(iter(own)) for name, own in folded.items() if len(own) == 1}
+
+
+def _simple(dimensions: str, size: Fraction) -> Unit:
+    parts = [part.partition("^") for part in dimensions.split()]
+    return Unit(tuple(sorted((name, int(power or 1)) for name, _, power in parts)), size)

@@ -7,7 +7,8 @@ r"""Whether two leaves of an answer are worth the same: numbers, expressions, wo
 - **An exact gold that no decimal can write** takes a decimal of six or more significant digits that is rounded
   rightly (1/3 takes 0.333333, not 0.33). Zeros at the end are no digits.
 - **Per cent**: ``50\%`` is 1/2; for numbers above 1 the sign is also read as a unit, as answer sheets do (50).
-- **Units** are dropped; two known units of different sizes or kinds (10 m, 10 km) are not the same.
+- **What stands behind a number** (see `quantities`) may be left out or added, but is not replaced by something else.
+- **Letters** have their case in formulas (n, N); words do not, nor the letters of multiple choice.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from raylign.actors.reward import expressions
-from raylign.actors.reward.spelling import squashed
-from raylign.actors.reward.units import contrary, without_unit
+from raylign.actors.reward.clock import same_time, time_of
+from raylign.actors.reward.quantities import contrary, same_sums, scale, without_unit
+from raylign.actors.reward.spelling import squashed, unmarked
 
 PLAIN = re.compile(r"([+-]?)\s*(\d+(?:\.\d*)?|\.\d+)(?:\s*\\cdot\s*10\^\{([+-]?\d+)\})?")
 RATIO = re.compile(r"([+-]?)\s*(?:(\d+)\s*/\s*(\d+)|(\d*)\s*\\frac\{\s*(-?\d+)\s*\}\{\s*(\d+)\s*\})")
@@ -26,7 +28,13 @@ BASED = re.compile(r"(\d\w*?)_\{?(\d+)\}?")  # 52_8
 CLOCK = re.compile(r"\d{1,2}:[0-5]\d(?!\d)")
 WORDS = re.compile(r"[^\W\d_]+(?:[\s,.'-]+[^\W\d_]+)*")
 MARKED = re.compile(r"\\text\{[^{}]*[a-zA-Z][^{}]*\}")
-OPTION = re.compile(r"\(?([A-J])\)?|(?:\(([A-J])\)|(?<!\()([A-J])[.):])\s*(?!.*(?:\([A-J]\)|\b[A-J][.):])).+")
+CAPITALS = re.compile(r"[A-Z]{2,}")
+TOKEN = re.compile(r"\d+(?:[.,:/]\d+)*|[^\W\d_]+|(?<![^\W\d_]{2})[-+]|[/*<>=^%&|!]|\\[a-zA-Z]+")
+CHOICE = re.compile(r"[a-dA-J]")
+EXACT_WORDS = re.compile(r"(?!no|NO|No)[a-zA-Z]{2}")  # CO is not Co
+OPTION = re.compile(
+    r"\(?([A-J])\)?|(?:\(([A-J])\)|(?<!\()([A-J])[.):])\s*(?!.*(?:\([A-J]\)|\b[A-J][.):]))(?P<behind>.+)"
+)
 DIGITS = 2000  # of a number; a longer one is compared as a text
 EXPONENT = 4000
 ROUNDED = {True: 2, False: 3}  # significant digits of a gold decimal, by whether the answer has no decimal of its own
@@ -45,23 +53,36 @@ class Decimal:
 def same_leaf(gold: str, found: str) -> bool:
     """Whether two spelled texts without outer structure are the same. Raises Unreadable when the gold is no use."""
     one, other = squashed(gold), squashed(found)
-    if one == other:
+    if one == other or unmarked(one) == unmarked(other):
         return True
-    option = _option(gold)
-    if option is not None and option == _option(found):
+    if _same_option(_option(gold), _option(found)):
         return True
-    if MARKED.fullmatch(one) and _letters(one) == _letters(other):
-        return True
-    words = _words(one), _words(other)
+    time = time_of(gold)
+    if time is not None:
+        return same_time(time, time_of(found))
+    words = _same_words(one, other)
+    if words is None:
+        words = same_sums(gold, found)
+    if words is not None:
+        return words
+    return not contrary(gold, found) and not _other_ratio(one, other) and _same_number(one, other)
+
+
+def _same_words(gold: str, found: str) -> bool | None:
+    """Whether two texts of words are the same; None where neither is one."""
+    words = _words(gold), _words(found)
     if words != (None, None):
-        return (words[0] or _letters(one)) == (words[1] or _letters(other))
-    return not contrary(gold, found) and not _other_time(one, other) and _same_number(one, other)
+        one, other = (word or _joined(text) for word, text in zip(words, (gold, found), strict=True))
+        return one == other
+    if CAPITALS.fullmatch(unmarked(gold)):
+        return False  # points, substances, matrices: AB is not BA
+    return True if MARKED.fullmatch(gold) and _tokens(gold) == _tokens(found) else None
 
 
-def _other_time(gold: str, found: str) -> bool:
-    """Whether the gold answer is a time (or a ratio written like one) and the answer is not that: 2:30 is not 1:15."""
-    time, other = CLOCK.match(gold), CLOCK.match(found)
-    return time is not None and (other is None or time[0] != other[0])
+def _other_ratio(gold: str, found: str) -> bool:
+    """Whether the gold answer is a ratio that is written like a time and the answer is not that: 2:75 is not 1:15."""
+    ratio, other = CLOCK.match(gold), CLOCK.match(found)
+    return ratio is not None and (other is None or ratio[0] != other[0])
 
 
 def _same_number(gold: str, found: str) -> bool:
@@ -73,13 +94,13 @@ def _same_number(gold: str, found: str) -> bool:
 
 def _same_amount(gold: str, found: str) -> bool:
     loose = not re.search("[a-zA-Z]", gold)
-    (gold, unit), (found, other) = without_unit(gold), without_unit(found, loose)
-    factor = Fraction(1)
-    if unit is not None and other is not None:
-        if unit.kind != other.kind or unit.power != other.power:
-            return False
-        factor = (other.size / unit.size) ** unit.power
+    (gold, name), (found, other) = without_unit(gold), without_unit(found, loose)
+    factor = scale(name, other)
+    if factor is None:
+        return False
     percents = gold.endswith("%"), found.endswith("%")
+    if (percents[0] and other) or (percents[1] and name):
+        return False
     gold, found = squashed(gold.rstrip("% ")), squashed(found.rstrip("% "))
     if not gold or not found:
         return False
@@ -163,7 +184,7 @@ def _terminates(number: Fraction) -> bool:
 
 
 def _words(text: str) -> str | None:
-    r"""The letters of a text that is words (``\text{Evelyn}``, ``Evelyn Smith``, ``(C)``), in lower case; else None."""
+    r"""The words of a text that is words (``\text{Evelyn}``, ``Evelyn Smith``, ``(C)``), in lower case; else None."""
     inner = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
     marked = inner != text
     inner = inner.strip().strip('().:"').strip()
@@ -171,18 +192,35 @@ def _words(text: str) -> str | None:
     # ab is a product, x-y a difference
     if not parts or (not marked and min(map(len, parts)) < 3 and text == inner and not _sentence(inner, parts)):
         return None
-    return _letters(inner)
+    return inner if len(inner) == 1 or (EXACT_WORDS.fullmatch(inner) and marked) else "".join(_tokens(inner))
 
 
 def _sentence(text: str, parts: list[str]) -> bool:
     return "-" not in text and max(map(len, parts)) > 2
 
 
-def _option(text: str) -> str | None:
-    """The letter of an answer to a multiple-choice question: ``(B)``, ``B``, ``(B) 5``, ``B. 5``; not of two."""
-    match = OPTION.fullmatch(re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip())
-    return next(filter(None, match.groups())) if match else None
+def _option(text: str) -> tuple[str, str] | None:
+    """The letter of an answer to a multiple-choice question (``(B)``, ``B``, ``(B) 5``, ``B. 5``; not of two) and what
+    stands behind it."""
+    plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip()
+    if CHOICE.fullmatch(plain) or re.fullmatch(r"\([a-j]\)", plain):
+        return plain.strip("()").upper(), ""
+    match = OPTION.fullmatch(plain)
+    return (next(filter(None, match.groups()[:3])), squashed(match["behind"] or "")) if match else None
 
 
-def _letters(text: str) -> str:
-    return "".join(letter for letter in re.sub(r"\\text", "", text).casefold() if letter.isalnum() or letter == ":")
+def _same_option(gold: tuple[str, str] | None, found: tuple[str, str] | None) -> bool:
+    """The same letter, and nothing different behind it."""
+    if gold is None or found is None:
+        return False
+    return gold[0] == found[0] and (gold[1] == found[1] or "" in (gold[1], found[1]))
+
+
+def _joined(text: str) -> str:
+    return text if len(text) == 1 else "".join(_tokens(text))
+
+
+def _tokens(text: str) -> tuple[str, ...]:
+    """Words in lower case, numbers and signs of a text; what only separates or ends words is left out."""
+    plain = re.sub(r"\\text(?![a-zA-Z])", " ", text).casefold()
+    return tuple(TOKEN.findall(plain))

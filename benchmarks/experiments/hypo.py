@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.experiments._main import main
 from benchmarks.experiments.report import ROOT, Claim
-from raylign.data.pairs import PairText, read_pairs
+from raylign.data.pair_rows import PairText, read_pairs
 from raylign.objectives.loss.margin import PairLoss, ReferenceMargin, pair_loss, target_margin
 
 Run = dict[str, dict[str, float]]  # method -> metric -> value

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from raylign.contracts import RowGenerator
-from raylign.data.readers import Row
+from raylign.data.rows import Row
 from raylign.recipes.arlcp import KeywordCounter, ThinkGate
 from raylign.records import Prompt, Value
 

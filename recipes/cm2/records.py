@@ -13,7 +13,7 @@ from raylign.actors.judge.checklist import read_checklists
 from raylign.actors.tools.recorded import RECORDED
 from raylign.contracts import RowGenerator
 from raylign.data.files import read_rows
-from raylign.data.readers import Row
+from raylign.data.rows import Row
 from raylign.errors import DataError
 from raylign.recipes.stages.demonstrations import DIALOGUE
 from raylign.records import Message, content_id

@@ -21,7 +21,7 @@ import numpy as np
 
 from raylign.actors.tools.calls import ToolCall, canonical, read_message
 from raylign.contracts import RewardFunction, RowGenerator, Sampling
-from raylign.data.readers import Row
+from raylign.data.rows import Row
 from raylign.errors import JudgeUnavailable
 from raylign.recipes.cm2.records import dialogue_row
 from raylign.recipes.cm2.reward import reference_turns

@@ -11,7 +11,7 @@ from itertools import product
 
 from raylign.actors.reward.response import ResponseReward
 from raylign.contracts import RowGenerator
-from raylign.data.readers import Row
+from raylign.data.rows import Row
 from raylign.records import Prompt, Value
 
 MODULUS = 10

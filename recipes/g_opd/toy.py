@@ -16,7 +16,7 @@ import numpy as np
 
 from raylign.actors.reward.response import ResponseReward
 from raylign.contracts import RowGenerator
-from raylign.data.readers import Row
+from raylign.data.rows import Row
 from raylign.errors import DataError
 from raylign.records import Prompt, Value
 

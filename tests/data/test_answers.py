@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylign.data.answers import implied
-from raylign.data.readers import Row, load_rows
+from raylign.data.readers import load_rows
+from raylign.data.rows import Row
+from raylign.errors import DataError
 
 MATHS: dict[str, list[str]] = {
     "amc": ["27.0", "36.0", "45.0", "3159.0", "0.5"],
@@ -121,3 +123,48 @@ def test_real_evaluation_files(shared_data: Callable[[str], Path], tmp_path: Pat
     if verifier == "boxed_math":  # the same answers beside a question say it by themselves
         bare = read(tmp_path / "a.jsonl", [{"question": "q", "answer": row.answer} for row in found])
         assert {row.verifier for row in bare} == {"boxed_math"}
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_ground_truth_inside_json_text_is_read(tmp_path: Path, suffix: str) -> None:
+    raw = {**verl("4", "math"), "reward_model": '{"style": "rule", "ground_truth": "4"}', "extra_info": '{"final": 5}'}
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist([raw]), path)
+    else:
+        path.write_text(json.dumps(raw))
+    [row] = load_rows(path)[1]
+    assert (row.answer, row.verifier, row.doubt) == ("4", "boxed_math", "")
+    for key, answer in (("extra_info.final", 5), ("reward_model.ground_truth", "4")):
+        assert [row.answer for row in load_rows(path, answer_key=key)[1]] == [answer]
+    with pytest.raises(DataError, match=r"a\..*1: no column 'extra_info\.gold'"):
+        list(load_rows(path, answer_key="extra_info.gold")[1])
+
+
+@pytest.mark.parametrize("model", ["{", '{"style": "rule"}', "rule", "[1]", '{"ground_truth": null}'])
+def test_a_reward_model_without_a_gold_is_refused(tmp_path: Path, model: str) -> None:
+    with pytest.raises(DataError, match=r"a\.jsonl:2: "):
+        read(tmp_path / "a.jsonl", [verl("4"), {**verl("4"), "reward_model": model}])
+
+
+@pytest.mark.parametrize("empty", ["", " \n", "$$", r"\boxed{}", r"$\boxed{ }$", ["4", ""], True, '{"value": "4"}'])
+def test_answers_that_say_nothing_are_named(tmp_path: Path, empty: Any) -> None:
+    [_, row] = read(tmp_path / "a.jsonl", [verl("4", "math"), verl(empty, "math")])
+    assert row.doubt.startswith(f"{tmp_path / 'a.jsonl'}:2: the answer is ")
+    [row] = read(tmp_path / "a.jsonl", [verl(empty)], verifier="unit_tests")
+    assert row.doubt == ""  # a reward of its own may know what it means
+
+
+def test_targets_as_json_text_count_for_every_verifier(tmp_path: Path) -> None:
+    for name in ("exact", "boxed_math", "gsm8k"):
+        [row] = read(tmp_path / "a.jsonl", [verl('{"target": ["4", "four"]}')], verifier=name)
+        assert row.answer == ["4", "four"]
+    [row] = read(tmp_path / "a.jsonl", [verl('["a"]')], verifier="exact")
+    assert row.answer == '["a"]'
+
+
+def test_two_gold_columns_that_differ_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.jsonl:1: answer and ground_truth say different things"):
+        read(tmp_path / "a.jsonl", [{"prompt": "q", "answer": "4", "ground_truth": "5"}])
+    [row] = read(tmp_path / "a.jsonl", [{"prompt": "q", "answer": 4, "ground_truth": "4"}])
+    assert row.answer == 4

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylign.data.messages import messages_of, tools_of
-from raylign.data.pairs import pair_text
-from raylign.data.readers import Row, load_rows
+from raylign.data.pair_rows import pair_text
+from raylign.data.readers import load_rows
+from raylign.data.rows import Row
 from raylign.errors import DataError
 
 USER = {"role": "user", "content": "Weather in Bonn?"}

@@ -19,7 +19,8 @@ from raylign.columns import Columns
 from raylign.config.resolve import Run
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import DataConfig
-from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples, pair_text, read_pairs
+from raylign.data.pair_rows import pair_text, read_pairs
+from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples
 from raylign.data.score_cache import ScoreCache, fingerprint
 from raylign.errors import DataError
 from raylign.recipes.stages.preference import Preference
@@ -82,6 +83,18 @@ def test_conversations_without_a_common_prompt_make_no_pair() -> None:
 def test_a_row_that_is_no_pair_is_named(row: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=f"here:1.*{message}"):
         pair_text(row, "here:1")
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen-rating", "rejected-rating")],
+)
+def test_a_pair_that_its_own_scores_turn_round_is_refused(better: str, worse: str) -> None:
+    row = LAYOUTS["texts"]
+    with pytest.raises(DataError, match=f"here:1: {worse}=5 is above {better}=1.5, so the pair is turned round"):
+        pair_text({**row, better: 1.5, worse: "5"}, "here:1")
+    for scores in ({better: 5, worse: 5}, {better: 5, worse: 1}, {better: 1}, {better: None, worse: 1}):
+        assert pair_text({**row, **scores}, "here:1") is not None
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raylign.data.readers import Format, Row, load_rows
+from raylign.data.readers import Format, load_rows
+from raylign.data.rows import Row
 from raylign.errors import DataError
 
 CHAT = [{"role": "user", "content": "1+1?"}]

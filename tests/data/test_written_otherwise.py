@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from raylign.config.schema import DataConfig
-from raylign.data.pairs import pair_text
+from raylign.data.pair_rows import pair_text
 from raylign.data.prompts import load_prompts
-from raylign.data.readers import Row, load_rows
+from raylign.data.readers import load_rows
+from raylign.data.rows import Row
 from raylign.data.templates import filled
 from raylign.errors import DataError
 from raylign.recipes.stages.demonstrations import demonstrations

@@ -15,18 +15,11 @@ from answer_pairs import NUMERIC_RIGHT, NUMERIC_WRONG, RIGHT, WRONG
 from raylign.actors.reward.alternatives import alternatives
 from raylign.actors.reward.boxed import BoxedMath
 from raylign.actors.reward.exact import ExactMatch
-from raylign.actors.reward.forms import Form, asked
 from raylign.actors.reward.marking import equal
-from raylign.actors.reward.numeric import Extraction, NumericAnswer
+from raylign.actors.reward.numeric import NumericAnswer
 from raylign.actors.reward.response import ResponseReward, trajectory_of
 from raylign.actors.reward.validate import validate
 from raylign.records import Prompt
-
-DAPO = (
-    "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
-    "$Answer (without quotes) where $Answer is the answer to the problem.\n\n{}\n\nRemember to put your answer on its "
-    'own line after "Answer:".'
-)
 
 
 def prompt(answer: Any, text: str = "What?", **meta: Any) -> Prompt:
@@ -151,39 +144,6 @@ def test_any_of_several_golds_counts(boxed: BoxedMath, numeric: NumericAnswer) -
         assert validate(function, [prompt(["4", "5"]), prompt(4), prompt({"target": ["4"]})]) == []
 
 
-@pytest.mark.parametrize(
-    ("text", "form", "right", "wrong"),
-    [
-        (DAPO.format("1+1?"), Form.line, "so\nAnswer: $2$", r"\boxed{2}"),
-        (DAPO.format("1+1?"), Form.line, "**Answer:** 2.", "Answer: 3\nnot 2"),
-        (DAPO.format("1+1?"), Form.line, r"Answer: \boxed{2}", "Answer: "),
-        ("1+1? Put it within <answer> </answer> tags.", Form.tag, "<answer> 2 </answer>", "2"),
-        (r"1+1? Answer in <answer> tags, with \boxed{} around it.", Form.boxed, r"<answer>\boxed{2}</answer>", "2"),
-        ("1+1? Finish with #### and the number.", Form.mark, "#### 2", "2"),
-        (r"1+1? Put the answer in \boxed{}.", Form.boxed, r"\boxed{2}", "Answer: 2"),
-        ("1+1?", None, r"\boxed{2}", "2"),
-        ("Question: 1+1?\nAnswer:", None, r"\boxed{2}", "2"),
-    ],
-)
-def test_the_answer_stands_where_the_prompt_asks(
-    text: str, form: Form | None, right: str, wrong: str, boxed: BoxedMath
-) -> None:
-    task = prompt("2", text)
-    assert asked(task) is form
-    assert (score(boxed, task, right), score(boxed, task, wrong)) == (1.0, 0.0)
-    assert validate(boxed, [task]) == []
-
-
-def test_a_verifier_that_cannot_read_the_asked_form_is_refused() -> None:
-    marked = NumericAnswer(NumericAnswer.Config(extraction=Extraction.mark))
-    assert validate(marked, [prompt("2")]) == []
-    (problem,) = validate(marked, [prompt("2", r"1+1? Put the answer in \boxed{}.")])
-    assert r"the gold response '\\boxed{2}' scores 0" in problem
-    exact = ExactMatch(ExactMatch.Config())
-    task = prompt("Paris", "Capital of France? Use <answer></answer>.")
-    assert validate(exact, [task]) == [] and score(exact, task, "Hm. <answer>Paris</answer>") == 1.0
-
-
 def test_published_solutions_are_marked_as_their_authors_did(
     numeric: NumericAnswer, shared_data: Callable[[str], Path]
 ) -> None:
@@ -209,29 +169,23 @@ def test_golds_of_composed_problems(name: str, shared_data: Callable[[str], Path
     assert wrong == []
 
 
-def chat(answer: Any, *messages: tuple[str, str]) -> Prompt:
-    said = tuple({"role": role, "content": content} for role, content in messages)
-    return Prompt(id="p", messages=said, token_ids=np.zeros(1, np.int32), answer=answer)
+def kinds() -> dict[str, list[str]]:
+    """By kind, the pairs of answer_kinds.txt: ``gold <- what is right`` and ``gold </- what is wrong``."""
+    blocks = (Path(__file__).parent / "answer_kinds.txt").read_text().removeprefix("# ").split("\n# ")
+    return {lines[0]: lines[1:] for block in blocks if (lines := block.strip().splitlines())}
 
 
-def test_a_number_goes_where_the_prompt_asks_for_it(numeric: NumericAnswer) -> None:
-    boxes = prompt("18", r"Put the answer in \boxed{}.")
-    assert score(numeric, boxes, r"So \boxed{18} for 3 people.") == 1.0
-    assert score(numeric, boxes, r"So \boxed{3} for 18 people: 18") == 0.0
-    assert score(numeric, boxes, "It is 18.") == 1.0
-    assert score(numeric, prompt("18", "Answer in <answer> tags."), "<answer>18</answer> of 20") == 1.0
-    assert score(numeric, prompt("18"), "18 of 20") == 0.0
+@pytest.mark.parametrize("kind", kinds())
+def test_answers_of_a_kind(kind: str) -> None:
+    for line in kinds()[kind]:
+        gold, sign, answer = line.partition(" </- " if " </- " in line else " <- ")
+        assert equal(gold, answer) == ("/" not in sign), line
+        assert equal(gold, f" {gold} ") and equal(answer, f" {answer} "), line
 
 
-def test_an_answer_in_words_counts_where_it_is_asked_for(boxed: BoxedMath) -> None:
-    task = prompt("4", 'Conclude with "The answer is X".')
-    assert asked(task) is Form.said
-    assert boxed.gold(task) == "The answer is 4"
-    assert score(boxed, task, "So 5. The answer is 4.") == 1.0
-    assert score(boxed, task, "The final answer is: $5$") == 0.0
-    assert asked(prompt("4", "Say what the answer is.")) is None
-
-
-def test_only_who_asks_says_the_form() -> None:
-    task = chat("4", ("user", "In <answer> tags: 1+1?"), ("assistant", r"\boxed{2}"), ("user", "2+2?"))
-    assert asked(task) is Form.tag
+def test_numbers_that_a_table_has_kept_in_another_width(boxed: BoxedMath) -> None:
+    exact = ExactMatch(ExactMatch.Config())
+    for number in (float(np.float32(0.1)), 0.1, 0.1 + 0.2 - 0.2):
+        assert score(boxed, prompt(number), r"\boxed{0.1}") == 1.0
+        assert score(exact, prompt(number), "0.1") == 1.0
+    assert score(boxed, prompt(float(np.float32(0.1))), r"\boxed{0.2}") == 0.0

@@ -22,7 +22,8 @@ from raylign.actors.reward.validate import validate
 from raylign.config.build import build
 from raylign.contracts import Part, RewardFunction, Scope
 from raylign.data.procedural import procedural_rows
-from raylign.data.readers import Row, load_rows
+from raylign.data.readers import load_rows
+from raylign.data.rows import Row
 from raylign.errors import ConfigError
 from raylign.records import Prompt
 

@@ -18,6 +18,7 @@ from typing import Any
 
 GSM8K_MARK = "####"
 JSON_ANSWER = re.compile(r'\s*(?:\[\s*"|\{\s*"target"\s*:)')
+EMPTY = re.compile(r"\s*(?:\$\s*\$|\\boxed\s*\{\s*\}|\$?\\boxed\{\s*\}\$?)?\s*")
 INT64 = 2**63
 LONG = 200  # letters; a longer text without \boxed is a worked solution, not an answer
 MOST_WORDS = 0.15  # share of words that a set of mathematical answers may hold ("even", "Evelyn")
@@ -60,7 +61,8 @@ class Implied:
 def plain(value: Any) -> tuple[Any, str]:
     """The answer as verifiers take it, and why none can ("" when one can).
 
-    An object with nothing but ``target`` (verl) is what stands there. Integers beyond 64 bit become their digits.
+    An object with nothing but ``target`` (verl) is what stands there. Integers beyond 64 bit become their digits. An
+    empty text, true and false (they may be said in many ways) and any other object are no answers.
     """
     if isinstance(value, Mapping) and {key for key, inner in value.items() if inner is not None} == {"target"}:
         value = value["target"]
@@ -75,7 +77,10 @@ def plain(value: Any) -> tuple[Any, str]:
     wide = isinstance(value, int) and not isinstance(value, bool) and not -INT64 <= value < INT64
     if wide or isinstance(value, Decimal):
         return str(value), ""
-    why = "" if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
+    known = value is None or (isinstance(value, str | int | float) and not isinstance(value, bool))
+    why = "" if known else f"a {type(value).__name__}"
+    if isinstance(value, str):
+        why = "an empty text" if EMPTY.fullmatch(value) else _object(value)
     if isinstance(value, float) and not math.isfinite(value):
         why = f"the number {value}"
     if isinstance(value, Mapping):
@@ -83,9 +88,21 @@ def plain(value: Any) -> tuple[Any, str]:
     return value, why
 
 
-def from_json(answer: Any) -> Any:
-    """What verl's files write as text: the list of ``["34"]``, the object of ``{"target": ["34"]}``; else as it is."""
-    if not isinstance(answer, str) or not JSON_ANSWER.match(answer):
+def _object(text: str) -> str:
+    """Why an answer that is the JSON text of an object is none; "" for any other text and for verl's target."""
+    if text.lstrip()[:1] != "{" or JSON_ANSWER.match(text):
+        return ""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""  # a set, or LaTeX
+    return f"the JSON text of an object with {', '.join(found)}" if isinstance(found, dict) else ""
+
+
+def from_json(answer: Any, lists: bool = True) -> Any:
+    """What verl's files write as text: the object of ``{"target": ["34"]}``, and with `lists` the list of ``["34"]``,
+    which a verifier of whole texts takes for a text; else as it is."""
+    if not isinstance(answer, str) or not JSON_ANSWER.match(answer) or (not lists and answer.lstrip()[0] == "["):
         return answer
     try:
         found = json.loads(answer)

@@ -1,23 +1,14 @@
-"""Preference pairs: files with TRL's columns, or a generator -> token ids, cut to length, with a held-out part.
+"""Preference pairs: read from a file (see `pair_rows`) or made -> token ids, cut to length, with a held-out part.
 
-| columns                  | values                                    | the prompt is                              |
-|--------------------------|-------------------------------------------|--------------------------------------------|
-| prompt, chosen, rejected | texts, or messages (prompt: either)       | ``prompt``                                 |
-| chosen, rejected         | whole conversations as messages           | all but the last message, which both share |
-| chosen, rejected         | whole dialogues as texts (hh-rlhf)        | all up to the last ``Assistant:``, shared  |
-
-Where ``prompt`` comes with whole conversations (UltraFeedback), the conversations count. Prompt and answer are what the
-chat template renders, encoded apart, so that the boundary between them is the same for both answers, for the policy and
-for the reference: all score the ids made here.
+Prompt and answer are what the chat template renders, encoded apart, so that the boundary between them is the same for
+both answers, for the policy and for the reference: all score the ids made here.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,15 +18,10 @@ from raylign.chat.template import ChatTemplate, chat_template
 from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.contracts import PairGenerator
-from raylign.data.files import RawRow, read_rows
-from raylign.data.messages import from_text, messages_of, said
-from raylign.data.readers import tools_column, with_system
+from raylign.data.pair_rows import PairText, read_pairs
 from raylign.data.templates import filled
 from raylign.errors import DataError
 from raylign.records import Int32s, Message, Prompt, Sample, content_id
-
-TURN = re.compile(r"\n\n(Human|Assistant):")
-ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
 class Truncation(Enum):
@@ -47,21 +33,6 @@ class Truncation(Enum):
 
     left = "left"
     drop = "drop"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairText:
-    """One pair before any tokenizer.
-
-    Example: ``PairText(messages=({"role": "user", "content": "Hi"},), chosen="Hello!", rejected="No.", place="a:1")``
-    """
-
-    messages: tuple[Message, ...]
-    chosen: Message | str  # a text: one that the assistant says
-    rejected: Message | str
-    place: str
-    tools: tuple[Mapping[str, Any], ...] = ()  # schemas that the chat template renders
-    fields: Mapping[str, Any] = field(default_factory=dict)  # what `data.template` may name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,73 +133,6 @@ def load_pairs(config: DataConfig, tokenizer: Any, max_tokens: int, truncation: 
     return PairSet(train=tuple(train), holdout=tuple(held), report=report)
 
 
-def read_pairs(path: str | Path, prompt_key: str = "") -> Iterator[PairText | None]:
-    """The pairs of a file, None for a row whose two conversations differ before the last answer.
-
-    Raises DataError on a file or a row that cannot be read.
-    """
-    for place, row in read_rows(path):
-        yield pair_text(row, place, prompt_key)
-
-
-def pair_text(row: RawRow, place: str, prompt_key: str = "") -> PairText | None:
-    """One row with TRL's columns; None when its conversations have no prompt in common. Raises DataError.
-
-    prompt_key: the column that holds the prompt, which must be there; empty: ``prompt``, if there.
-    """
-    chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get(prompt_key or "prompt")
-    tools = tools_column(row, place)
-    if chosen is None or rejected is None:
-        raise DataError(f"{place}: a pair needs columns chosen and rejected; columns present: {', '.join(row)}")
-    if prompt_key and prompt is None:
-        why = "is null" if prompt_key in row else "is missing"
-        raise DataError(f"{place}: the column data.prompt_key={prompt_key} {why}; columns present: {', '.join(row)}")
-    if isinstance(chosen, str) != isinstance(rejected, str):
-        raise DataError(f"{place}: chosen and rejected are not of one kind")
-    chosen, rejected = (
-        from_text(value, f"{place}: {name}") if isinstance(value, str) else value
-        for name, value in (("chosen", chosen), ("rejected", rejected))
-    )
-    if isinstance(chosen, str) and prompt is not None and not (TURN.match(chosen) and TURN.match(str(rejected))):
-        shared: tuple[Message, ...] = _asked(prompt, place)
-        answers: tuple[Message | str, Message | str] = (chosen, str(rejected))
-    else:
-        first, second = _conversation(chosen, place, "chosen"), _conversation(rejected, place, "rejected")
-        if first[:-1] != second[:-1]:
-            return None
-        shared = first[:-1] if prompt is None else _beginning(_asked(prompt, place), first[:-1], place)
-        answers = (said(first[-1]), said(second[-1]))
-    if not shared:
-        raise DataError(f"{place}: there is no prompt: neither a column nor a message before the answer")
-    shared = with_system(shared, row, place)
-    return PairText(messages=shared, chosen=answers[0], rejected=answers[1], place=place, tools=tools, fields=row)
-
-
-def _conversation(value: Any, place: str, name: str) -> tuple[Message, ...]:
-    messages = _dialogue(value, place) if isinstance(value, str) else messages_of(value, place, name)
-    if messages[-1]["role"] != "assistant":
-        raise DataError(f"{place}: {name} does not end with an answer of the assistant")
-    return messages
-
-
-def _asked(prompt: Any, place: str) -> tuple[Message, ...]:
-    """The prompt's messages; a dialogue as text may end with ``Assistant:``, where the answers go on."""
-    if not isinstance(prompt, str) or not TURN.match(prompt):
-        return messages_of(prompt, place)
-    messages = _dialogue(prompt, place)
-    return messages[:-1] if messages[-1] == {"role": "assistant", "content": ""} else messages
-
-
-def _beginning(prompt: tuple[Message, ...], shared: tuple[Message, ...], place: str) -> tuple[Message, ...]:
-    """What the answers follow: the conversations' own beginning, which repeats the prompt or goes on from it."""
-    if not shared or shared[0]["role"] == "assistant":
-        return (*prompt, *shared)
-    contents = [str(message["content"]).strip() for message in shared]
-    if all(str(message["content"]).strip() in contents for message in prompt):
-        return shared
-    raise DataError(f"{place}: prompt and chosen begin differently; drop one, or make them say the same")
-
-
 def pair_samples(pairs: Sequence[Pair]) -> list[Sample]:
     """Two rows a pair, chosen first, with the loss on the answers; the pair's number is their group."""
     return [
@@ -272,18 +176,6 @@ def _texts(config: DataConfig, path: str, seed: int, counts: _Counts) -> Iterato
         else:
             messages = filled(text.messages, config.template, config.system, text.fields, text.place)
             yield replace(text, messages=messages)
-
-
-def _dialogue(text: str, place: str) -> tuple[Message, ...]:
-    """hh-rlhf's ``\\n\\nHuman: ... \\n\\nAssistant: ...`` as messages; text before the first marker is dropped."""
-    parts = TURN.split(text)
-    messages = tuple(
-        {"role": ROLES[speaker], "content": words.strip()}
-        for speaker, words in zip(parts[1::2], parts[2::2], strict=True)
-    )
-    if not messages:
-        raise DataError(f"{place}: no column 'prompt', and the texts have no turns marked '\\n\\nAssistant:'")
-    return messages
 
 
 def _tokenize(texts: Iterator[PairText], rules: _Rules, counts: _Counts) -> list[Pair]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from raylign.data.readers import Row
+from raylign.data.rows import Row
 from raylign.errors import DataError
 from raylign.records import derive_seed
 

@@ -16,7 +16,8 @@ from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.contracts import RowGenerator
 from raylign.data.procedural import procedural_rows
-from raylign.data.readers import Row, load_rows
+from raylign.data.readers import load_rows
+from raylign.data.rows import Row
 from raylign.data.templates import filled
 from raylign.errors import DataError
 from raylign.records import Message, Prompt, content_id
