@@ -17,7 +17,8 @@ from raylign.config.compose import compose
 from raylign.config.schema import ModelConfig, TinyModel
 from raylign.errors import ConfigError
 from raylign.models.facts import model_facts
-from raylign.models.folder_check import INDEX, folder_fault, folder_lacks
+from raylign.models.folder_check import folder_fault, folder_lacks
+from raylign.models.headers import INDEX
 from raylign.models.tensor_rules import FAMILIES
 from raylign.models.tiny import build_tiny_model
 
