@@ -11,18 +11,21 @@ from typing import Any
 
 from ray.exceptions import OutOfMemoryError
 
+from raylign.capacity import UNKNOWN
 from raylign.cluster import check_shared, connect, shutdown
-from raylign.config.build import build
 from raylign.config.describe import describe
-from raylign.config.parts import Part, roles_of, stages
+from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config
+from raylign.contracts import StageResult
 from raylign.errors import OUT_OF_MEMORY, RaylignError, RunError
+from raylign.loop_lag import LoopLag
 from raylign.placement import Placement
 from raylign.plan import make_plan
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.recipes.stages.outcome import checked, stage_summary
 from raylign.run_folder import RunFolder
-from raylign.telemetry.progress import make_progress
+from raylign.telemetry.logs import driver_log
+from raylign.telemetry.progress import LoggedProgress, make_progress
 from raylign.telemetry.recorder import Recorder
 from raylign.telemetry.report import write_report
 from raylign.telemetry.stacks import dump_stacks
@@ -30,11 +33,11 @@ from raylign.telemetry.stacks import dump_stacks
 STOPPED = 3  # exit status of a run that saved itself on a signal
 
 
-def train(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] = ()) -> int:
-    """Run all stages of a validated configuration; returns the exit status. Finished stages are not repeated."""
-    with open_run(cfg, resolved, overrides) as context:
+def train(run: Run, overrides: Sequence[str] = ()) -> int:
+    """Run all stages of a checked run; returns the exit status. Finished stages are not repeated."""
+    with open_run(run, overrides) as context:
         try:
-            summary = asyncio.run(run_stages(context))
+            summary = asyncio.run(run_watched(context))
         except StopRequested as stop:
             context.progress.stop()
             context.progress.message(f"{stop}; the same command continues it")
@@ -46,22 +49,25 @@ def train(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] = (
 
 
 @contextmanager
-def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] = ()) -> Iterator[RunContext]:
+def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
     """Folder, records, cluster and placement of a run; everything is given back at the end, whatever happens."""
-    plan = make_plan(cfg)
-    folder = RunFolder.open(cfg, resolved)
+    cfg, plan = run.config, make_plan(run)
+    folder = RunFolder.open(cfg, run.tree)
     recorder = Recorder(folder.path, cfg.telemetry)
-    progress = make_progress(cfg.telemetry.progress)
+    progress = LoggedProgress(make_progress(cfg.telemetry.progress))
     try:
-        recorder.settings(resolved, overrides)
-        progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
-        progress.message(describe(cfg))
-        with importing_ahead():
-            placed = connect(cfg.cluster, plan)
-        check_shared(folder.path)
-        placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
-        context = RunContext(cfg, folder, recorder, progress, placement)
-        yield context
+        with driver_log(folder.path / "logs"):
+            recorder.settings(run.tree, overrides)
+            progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
+            progress.message(describe(run))
+            with importing_ahead():
+                placed = connect(cfg.cluster, plan)
+            if placed.gpus and not placed.loads:
+                progress.message(f"warning: {UNKNOWN}")
+            check_shared(folder.path)
+            placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
+            context = RunContext(run, folder, recorder, progress, placement)
+            yield context
     except OutOfMemoryError as cause:
         raise RunError(OUT_OF_MEMORY) from cause
     finally:
@@ -97,27 +103,35 @@ def closing(summary: Mapping[str, Any], report: Any) -> str:
     return "\n".join([*held_out, f"model:  {summary['model']}", f"report: {report}"])
 
 
+async def run_watched(context: RunContext) -> dict[str, Any]:
+    """`run_stages`, with the lag of its event loop in every step's metrics."""
+    async with LoopLag() as context.figures.lag:
+        return await run_stages(context)
+
+
 async def run_stages(context: RunContext) -> dict[str, Any]:
     """All stages in order; ends every actor. Returns the final model and the metrics of every stage."""
     _stop_on_signals(context)
-    results: dict[str, dict[str, Any]] = {}
-    listed = stages(context.cfg)
+    results: dict[str, StageResult] = {}
+    stages = context.run.stages
     try:
-        for index, (name, node) in enumerate(context.cfg.stages.items()):
-            result = context.folder.stage_result(name)
+        for index, stage in enumerate(stages):
+            name, result = stage.name, context.folder.stage_result(stage.name)
             if result is None:
-                if engines_may_start(context.cfg, listed[index:], context.shared):
-                    context.start_engines()
-                    await asyncio.sleep(0.05)  # they are begun before the stage reads its data, which takes seconds
+                started_from = context.lineage.model = context.lineage.of(stage.config.start)
+                if engines_may_start(context.cfg, stages[index:], context.roles.shared):
+                    context.roles.start_rollouts(started_from)
+                if "rollout" in stage.roles:
+                    await context.read_prompts()  # here, so that no stage reads them on the event loop
                 context.recorded = False
-                context.recorder.event("stage_started", stage=name, model=context.model_path)
-                stage = build(node, f"stages.{name}", tuple(context.cfg.run.allow_targets), name=name)
-                result = {"started_from": context.model_path, **checked(name, await stage.run(context))}
-                context.folder.finish_stage(name, result)
-                context.recorder.event("stage_finished", stage=name, metrics=result["metrics"])
-            elif "model" in result:
-                context.model_path = result["model"]
-            context.first_step += result["steps"]
+                context.recorder.event("stage_started", stage=name, model=started_from)
+                result = checked(name, await context.run.parts[stage.key].build(name=name).run(context))
+                await context.recorder.flushed()
+                context.folder.finish_stage(name, result, started_from)
+                context.recorder.event("stage_finished", stage=name, metrics=dict(result.metrics))
+            elif result.model:
+                context.lineage.model = result.model
+            context.first_step += result.steps
             results[name] = result
     except RaylignError as error:
         # A stage that stalls or dies leaves everybody's stacks in the logs, before the actors are ended.
@@ -129,19 +143,19 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
             raise StopRequested("stopped before a step was done") from None
         raise
     finally:
-        await context.close()
-    return {"model": context.model_path, "metrics": stage_summary(results)}
+        await context.roles.close()
+    return {"model": context.lineage.model, "metrics": stage_summary(results)}
 
 
-def engines_may_start(cfg: Config, left: Sequence[Part], shared: bool = False) -> bool:
+def engines_may_start(cfg: Config, left: Sequence[ResolvedStage], shared: bool = False) -> bool:
     """Whether engines with the present model will do for the first of these stages that samples, so that they can start
     beside the ones before it: it comes next, or it publishes its own weights first (not where devices are shared: there
     engines would start beside a learner).
     """
-    first = next((part for part in left if "rollout" in roles_of(part)), None)
+    first = next((stage for stage in left if "rollout" in stage.roles), None)
     if first is None or any(judge.path.startswith("@") for judge in cfg.judges.values()):
         return False
-    return first is left[0] or (not shared and getattr(first.cls, "publishes", False))
+    return first is left[0] or (not shared and first.cls.publishes)
 
 
 def _stop_on_signals(context: RunContext) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
 from ray.util import list_named_actors
 
-from raylign.actors.judge.chat import Reply
-from raylign.config.schema import Config as RunSettings
+from raylign.actors.judge.chat import ChatModel, Reply
+from raylign.actors.remote import GONE, NoAnswer, cause_of, reply
+from raylign.config.resolve import Run
 from raylign.contracts import Sampling
 from raylign.errors import EngineDeadError, JudgeUnavailable, Problem, RequestError
 from raylign.records import Message
@@ -27,7 +28,7 @@ def actor_name(judge: str, index: int) -> str:
     return f"judge/{judge}/{index}"
 
 
-class Served:
+class Served(ChatModel):
     """Spreads requests over the workers of one judge, each to the one with the fewest in flight from here.
 
     A request whose worker dies goes to another, or waits until Ray has restarted it, for at most `patience_s`.
@@ -46,11 +47,11 @@ class Served:
                 raise ValueError(f"name={self.name!r}: name a judge; timeout_s must be positive, patience_s 0 or more")
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """The run must serve a judge of that name."""
-        if config.name in cfg.judges:
+        if config.name in run.config.judges:
             return []
-        known = ", ".join(cfg.judges) or "none"
+        known = ", ".join(run.config.judges) or "none"
         fix = f"set judges.{config.name}.path=MODEL, or name one of: {known}"
         return [Problem(key=f"{key}.name", value=config.name, why="is no judge that this run serves", fix=fix)]
 
@@ -68,16 +69,16 @@ class Served:
         """The answer of some worker. Raises JudgeUnavailable."""
         gone_since, pause, why = 0.0, PAUSE_S, "no worker of that name lives in this run's Ray namespace"
         while True:
-            name = self._choose()
+            name = await self._choose()
             if name is not None:
                 try:
                     return await self._ask(name, messages, sampling, seed)
-                except (RayActorError, EngineDeadError) as error:
+                except (*GONE, EngineDeadError) as error:
                     self._workers.pop(name, None)
-                    why = str(error).strip().splitlines()[0]
+                    why = cause_of(error)
                 except RequestError as error:
                     raise JudgeUnavailable(f"{self.name} refuses the request: {error}") from error
-                except TimeoutError:
+                except NoAnswer:
                     limit = self.config.timeout_s
                     raise JudgeUnavailable(f"{self.name} gave no answer within {limit:g} s") from None
             gone_since = gone_since or time.monotonic()
@@ -93,23 +94,22 @@ class Served:
         self._flying[name] = self._flying.get(name, 0) + 1
         try:
             call = self._workers[name].complete.remote([dict(message) for message in messages], sampling, seed)
-            return await asyncio.wait_for(_resolve(call), self.config.timeout_s)
+            answer: Reply = await reply(call, self.config.timeout_s)
+            return answer
         finally:
             self._flying[name] -= 1
 
-    def _choose(self) -> str | None:
+    async def _choose(self) -> str | None:
         if not self._workers:
-            self._find()
+            self._workers = await asyncio.to_thread(_workers_of, self.config.name)
         return min(self._workers, key=lambda name: self._flying.get(name, 0), default=None)
 
-    def _find(self) -> None:
-        for name in sorted(list_named_actors()):
-            if name.startswith(f"judge/{self.config.name}/"):
-                try:
-                    self._workers[name] = ray.get_actor(name)
-                except ValueError:  # gone between the list and the look
-                    continue
 
-
-async def _resolve(reference: Any) -> Reply:
-    return await reference
+def _workers_of(judge: str) -> dict[str, Any]:
+    """The workers of a judge that live now, by actor name; asks Ray's server."""
+    workers = {}
+    for name in sorted(list_named_actors()):
+        if name.startswith(f"judge/{judge}/"):
+            with suppress(ValueError):  # gone between the list and the look
+                workers[name] = ray.get_actor(name)
+    return workers

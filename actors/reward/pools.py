@@ -23,13 +23,10 @@ class RewardPools:
     def __init__(
         self,
         configs: Mapping[str, RewardConfig],
-        allow: Sequence[str],
         log_dir: str | Path,
         options: Callable[[str, int], Mapping[str, Any]],
     ) -> None:
-        self._pools = {
-            name: RewardPool(name, config, tuple(allow), Path(log_dir), options) for name, config in configs.items()
-        }
+        self._pools = {name: RewardPool(name, config, Path(log_dir), options) for name, config in configs.items()}
 
     async def start(self) -> None:
         """Start all actors. Raises RewardError with every pool's problem when some function cannot be made."""
@@ -61,14 +58,9 @@ class RewardPools:
             for index in range(len(trajectories))
         ]
 
-    def stats(self) -> dict[str, float]:
-        """Since the last call, per reward ``reward/<name>/``: items, rpcs, latency_mean_s, latency_max_s, restarts,
-        missing, and missing_<kind> for each kind of failure."""
-        return {
-            f"reward/{name}/{metric}": value
-            for name, pool in self._pools.items()
-            for metric, value in pool.stats().items()
-        }
+    def metrics(self) -> dict[str, float]:
+        """Of all pools since the last call, see `Figures.metrics`."""
+        return {name: value for pool in self._pools.values() for name, value in pool.metrics().items()}
 
     async def close(self) -> None:
         """End all actors; calls still waiting raise RewardError."""

@@ -54,7 +54,7 @@ from numpy.typing import NDArray
 from raylign.actors.reward.response import ResponseReward, last_boxed
 from raylign.config.build import build
 from raylign.config.schema import Node, node
-from raylign.contracts import finite
+from raylign.contracts import RewardShaper, finite
 from raylign.errors import ConfigError, Problem, RewardError
 from raylign.records import Group, Prompt, Trajectory, Value
 
@@ -105,7 +105,7 @@ class ThinkGate(ResponseReward):
     class Config:
         """Tags and the verifier behind them; no opening tag: any text before the closing one is thought."""
 
-        verifier: Node = node("raylign.actors.reward.boxed.BoxedMath")
+        verifier: Node = node(ResponseReward, "raylign.actors.reward.boxed.BoxedMath")
         open_tag: str = "<think>"
         close_tag: str = "</think>"
 
@@ -115,11 +115,7 @@ class ThinkGate(ResponseReward):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._verifier = build(config.verifier, "verifier")
-        if not isinstance(self._verifier, ResponseReward):
-            path = config.verifier["_target_"]
-            fix = "name a ResponseReward, e.g. raylign.actors.reward.boxed.BoxedMath"
-            raise ConfigError([Problem(key="verifier._target_", value=path, why="judges no single response", fix=fix)])
+        self._verifier = build(ResponseReward, config.verifier, "verifier")
         self.isolated, self.cpu_s = self._verifier.isolated, self._verifier.cpu_s
         self.maximum = self._verifier.maximum
 
@@ -195,7 +191,7 @@ class Shaped:
     stds: tuple[float, float]
 
 
-class ReflectionPenalty:
+class ReflectionPenalty(RewardShaper):
     """The reward of ARLCP from the verifier's verdicts, the decoded texts and the token counts of a whole group.
 
     A trajectory whose verdict is missing has no score and enters no statistic. Recorded per trajectory (so that every

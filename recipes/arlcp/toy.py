@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from raylign.contracts import RowGenerator
 from raylign.data.readers import Row
 from raylign.recipes.arlcp import KeywordCounter, ThinkGate
 from raylign.records import Prompt, Value
@@ -15,7 +16,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ZERO = ord("A") - 1  # a need of 1 is shown as A, of 5 as E
 
 
-class ToyTraces:
+class ToyTraces(RowGenerator):
     """Rows whose prompt shows a need and a digit, e.g. ``kqzxE7`` (need 5, answer 7), and whose target over-thinks.
 
     Target: ``need + excess`` reflections (the excess is normal, rounded, never below 0), fillers in between, a closing

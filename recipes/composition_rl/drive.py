@@ -8,10 +8,12 @@ nobody (`compose_now`), a script (`compose_with`), or an engine and a sandbox (`
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
+from raylign.contracts import Part
 from raylign.recipes.composition_rl.problem import Outcome, Problem
 from raylign.recipes.composition_rl.sandbox import FAILED, Sandbox
 
@@ -43,9 +45,12 @@ Request: TypeAlias = Ask | Program
 Work: TypeAlias = Generator[Request, str, Outcome]
 
 
-class Composer(Protocol):
+class Composer(Part):
     """Makes one problem of two."""
 
+    what = "a composer"
+
+    @abstractmethod
     def work(self, first: Problem, second: Problem) -> Work:
         """The requests of one composition; returns the chain or why it was dropped."""
 

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from raylign.actors.reward.response import last_boxed
 from raylign.recipes.composition_rl import prompts
-from raylign.recipes.composition_rl.drive import Ask, Program, Request, Work
+from raylign.recipes.composition_rl.drive import Ask, Composer, Program, Request, Work
 from raylign.recipes.composition_rl.operation import assemble, distinct, joined, relation_sentence
 from raylign.recipes.composition_rl.problem import Link, Problem, Reason, Rejected
 from raylign.recipes.composition_rl.prompts import ONE, TWO
@@ -45,7 +45,7 @@ class Dropped(Exception):
         super().__init__(f"{reason}: {detail}")
 
 
-class LlmComposer:
+class LlmComposer(Composer):
     """Composes by asking; see the table above. It holds no engine: who answers is chosen by `drive`."""
 
     @dataclass

@@ -11,9 +11,11 @@ import numpy as np
 
 from raylign.config.build import build
 from raylign.config.schema import Node, node
+from raylign.contracts import PromptSource
 from raylign.errors import CheckpointError, DataError
 from raylign.recipes.composition_rl.chains import Slots, SurrogateSet
 from raylign.recipes.composition_rl.curriculum import Curriculum
+from raylign.recipes.composition_rl.drive import Composer
 from raylign.recipes.composition_rl.measures import composition, passes, reuse_metrics, step_metrics
 from raylign.recipes.composition_rl.pool import Pool
 from raylign.recipes.composition_rl.problem import Problem
@@ -33,7 +35,7 @@ class Mode(Enum):
     online = "online"
 
 
-class CompositionSource:
+class CompositionSource(PromptSource):
     """Hands out composed prompts; see the card of `raylign.recipes.composition_rl`.
 
     Needs from the stage: the seed prompts, the run's seed, and the policy's tokenizer (None where no depth exceeds 1).
@@ -44,7 +46,7 @@ class CompositionSource:
         """What to compose, and when to go deeper."""
 
         mode: Mode = Mode.offline
-        composer: Node = node("raylign.recipes.composition_rl.SymbolicComposer")
+        composer: Node = node(Composer, "raylign.recipes.composition_rl.SymbolicComposer")
         curriculum: Curriculum.Config = field(default_factory=Curriculum.Config)
         path: str = ""  # composed rows (of the stage ComposeSet); empty: compose here, with a composer that asks nobody
         candidates: int = 20  # members of D_k for every last seed and every slot before it
@@ -70,7 +72,7 @@ class CompositionSource:
     ) -> None:
         self.config = config
         self._seed = seed
-        composer = build(config.composer, "source.composer")
+        composer = build(Composer, config.composer, "source.composer")
         self.pool = Pool(prompts, composer, tokenizer, config.max_prompt_tokens, config.linked)
         self.curriculum = Curriculum(config.curriculum)
         self._first = _drawn(self.pool.of_domain(config.first_domain), config.first_size, seed, "first seeds")

@@ -12,7 +12,7 @@ import numpy as np
 
 from raylign.config.build import build
 from raylign.config.schema import Node, SamplingConfig
-from raylign.contracts import Policy, RolloutTask, Scored
+from raylign.contracts import Policy, RolloutStrategy, RolloutTask, Scored, Stage, StageResult, StageSettings
 from raylign.environment import Environments
 from raylign.errors import DataError
 from raylign.recipes.composition_rl.chains import Slots, SurrogateSet
@@ -89,11 +89,11 @@ class WarmUp(Sft):
         return found[: self.config.chains]
 
 
-class EvaluateDepths:
+class EvaluateDepths(Stage):
     """Score the current model on chains of several depths: `depth_<k>/score`, and how often it states v1."""
 
     @dataclass
-    class Config:
+    class Config(StageSettings):
         """How to sample; the chains are the same in every run on the same seeds."""
 
         depths: list[int] = field(default_factory=lambda: [1, 2])
@@ -110,11 +110,7 @@ class EvaluateDepths:
         """Nothing learns here."""
         return frozenset({"rollout", "rewards"})
 
-    def __init__(self, config: Config, name: str) -> None:
-        self.config = config
-        self.name = name
-
-    async def run(self, context: RunContext) -> dict[str, Any]:
+    async def run(self, context: RunContext) -> StageResult:
         """Evaluate the model of the lineage."""
         context.begin(self.name, len(self.config.depths), 0)
         metrics: dict[str, float] = {}
@@ -127,17 +123,17 @@ class EvaluateDepths:
             here |= {f"depth_{depth}/{name}": detail[name] for name in ("v1_recovered",) if name in detail}
             context.record(self.name, step, here, found.groups)
             metrics |= here
-        return {"steps": len(self.config.depths), "metrics": metrics}
+        return StageResult(steps=len(self.config.depths), metrics=metrics)
 
 
-class ComposeSet:
+class ComposeSet(Stage):
     """Compose a whole surrogate set with the run's model as the composer, and write it as JSONL for `source.path`.
 
     The run's strategy must be `ComposeRollout`; its prompts are the seeds.
     """
 
     @dataclass
-    class Config:
+    class Config(StageSettings):
         """The set to make."""
 
         output: str = "composed.jsonl"  # relative to the stage's folder
@@ -152,11 +148,7 @@ class ComposeSet:
         """Only the composer works here."""
         return frozenset({"rollout"})
 
-    def __init__(self, config: Config, name: str) -> None:
-        self.config = config
-        self.name = name
-
-    async def run(self, context: RunContext) -> dict[str, Any]:
+    async def run(self, context: RunContext) -> StageResult:
         """Compose every chain of the set; the metrics are the yield and the share of every reason."""
         config, rollouts = self.config, await context.rollouts()
         pool = Pool(context.prompts.train, LlmComposer(LlmComposer.Config()), context.template, 0)
@@ -189,10 +181,10 @@ class ComposeSet:
             )
         path = context.folder.stage(self.name) / config.output
         write_rows(Path(path), sorted(made, key=lambda problem: problem.id))
-        return {"set": str(path), "steps": step, "metrics": metrics}
+        return StageResult(steps=step, metrics=metrics, files={"set": str(path)})
 
 
-class ComposeRollout:
+class ComposeRollout(RolloutStrategy):
     """A rollout strategy in which the policy is the composer: an episode is the eleven steps of one chain.
 
     The prompt's ``meta["chain"]`` holds the records of its seeds; the trajectory's ``payload["chain"]`` the composed
@@ -258,15 +250,14 @@ def source_of(context: RunContext, depth: int, purpose: str) -> CompositionSourc
     node: Mapping[str, Any] = context.cfg.source
     fields: Node = {name: node[name] for name in ("composer", "reward") if name in node}
     fields |= {"_target_": node["_target_"], "curriculum": {"depths": [depth]}}
-    source: CompositionSource = build(
+    return build(
+        CompositionSource,
         fields,
         "source",
-        tuple(context.cfg.run.allow_targets),
         prompts=context.prompts.train,
         seed=derive_seed(0, "composition", purpose),
         tokenizer=context.template,
     )
-    return source
 
 
 def _with_target(prompt: Prompt) -> Prompt:

@@ -12,7 +12,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import Any
 
-from raylign.recipes.composition_rl.drive import Work
+from raylign.recipes.composition_rl.drive import Composer, Work
 from raylign.recipes.composition_rl.latex import Unreadable, latex, parse
 from raylign.recipes.composition_rl.operation import assemble, distinct, joined, relation_sentence
 from raylign.recipes.composition_rl.places import Place, places, substitute
@@ -31,7 +31,7 @@ class Style(Enum):
     formula = "formula"
 
 
-class SymbolicComposer:
+class SymbolicComposer(Composer):
     """Composes by rule; asks nobody."""
 
     @dataclass

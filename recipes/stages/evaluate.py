@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
 
-from raylign.config.schema import Config as RunSettings
+from raylign.config.resolve import Run
 from raylign.config.schema import SamplingConfig
+from raylign.contracts import Stage, StageResult, StageSettings
 from raylign.data.prompts import Split
 from raylign.errors import Problem
 from raylign.recipes.stages.context import RunContext
@@ -21,11 +21,11 @@ def check_sampling(samples: int, greedy: bool, sampling: SamplingConfig | None) 
         raise ValueError(f"sampling.temperature={sampling.temperature} does nothing to a greedy policy; greedy: false")
 
 
-class Evaluate:
+class Evaluate(Stage):
     """Score the current model, as a rule on the held-out prompts; no rollout strategy searches."""
 
     @dataclass
-    class Config:
+    class Config(StageSettings):
         """How to sample; greedy with one sample is pass@1 at temperature 0."""
 
         samples: int = 1
@@ -43,19 +43,15 @@ class Evaluate:
         return frozenset({"rollout", "rewards"})
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """There must be prompts to ask."""
-        if config.split is Split.train or cfg.data.holdout or cfg.data.eval_path:
+        if config.split is Split.train or run.config.data.holdout or run.config.data.eval_path:
             return []
         why = f"{key} scores held-out prompts and there are none"
         fix = f"set data.holdout=128, data.eval_path=FILE, or {key}.split=train"
         return [Problem(key="data.holdout", value="0", why=why, fix=fix)]
 
-    def __init__(self, config: Config, name: str) -> None:
-        self.config = config
-        self.name = name
-
-    async def run(self, context: RunContext) -> dict[str, Any]:
+    async def run(self, context: RunContext) -> StageResult:
         """Evaluate the model of the lineage."""
         context.begin(self.name, 1, 0)
         config = self.config
@@ -65,4 +61,4 @@ class Evaluate:
         context.recorder.event("phase", stage=self.name, stage_step=0, phase="evaluate")
         found = await context.evaluate(prompts, config.samples, config.greedy, config.sampling)
         context.record(self.name, 1, found.metrics, found.groups)
-        return {"steps": 1, "metrics": found.metrics}
+        return StageResult(steps=1, metrics=found.metrics)

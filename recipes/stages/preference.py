@@ -9,6 +9,7 @@ preferred answers, ``reference_margin: none`` with ``logprob: mean`` is SimPO, t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -17,18 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
-from raylign.config.build import build
-from raylign.config.schema import Config as RunSettings
+from raylign.config.resolve import Run
 from raylign.config.schema import Node, OptimConfig, Schedule, node
-from raylign.contracts import Objective, StreamScorer
+from raylign.contracts import Objective, Stage, StageResult, StageSettings, StreamScorer
 from raylign.data.identity import identity_of_samples
 from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples
 from raylign.data.score_cache import ScoreCache, fingerprint
-from raylign.errors import ConfigError, Problem
-from raylign.objectives.preference import PreferenceLoss, ReferenceMargin, held_out_metrics, pair_rows
-from raylign.recipes.stages.context import RunContext, StopRequested
+from raylign.errors import Problem
+from raylign.objectives.loss.margin import ReferenceMargin
+from raylign.objectives.loss.pairs import pair_rows
+from raylign.objectives.loss.preference import PreferenceLoss, held_out_metrics
+from raylign.recipes.stages.context import RunContext
+from raylign.recipes.stages.training import TrainedModel, Training
 
 REFERENCE = "ref_logprob"
 SCORED_PAIRS = 256  # of one call to the scorers, and of one shard of the cache
@@ -41,19 +43,18 @@ class Rows(Enum):
     chosen = "chosen"
 
 
-class Preference:
+class Preference(Stage):
     """Train on preference pairs."""
 
     @dataclass
-    class Config:
+    class Config(StageSettings):
         """Numbers of the stage, those of HyPO's released recipes by default. One step = `batch_pairs` pairs."""
 
         epochs: float = 1.0
         steps: int = 0  # 0: as many as `epochs` take
         batch_pairs: int = 128
         rows: Rows = Rows.pair
-        start: str = ""  # model to start from: a path, @NAME for what stage NAME made; empty: the lineage's
-        objective: Node = node("raylign.objectives.preference.PreferenceLoss")
+        objective: Node = node(Objective, "raylign.objectives.loss.preference.PreferenceLoss")
         optim: OptimConfig = field(
             default_factory=lambda: OptimConfig(
                 lr=1e-6, betas=[0.9, 0.999], schedule=Schedule.cosine, min_lr_ratio=0.0, max_grad_norm=0.0
@@ -77,97 +78,79 @@ class Preference:
         return frozenset({"learner"})
 
     @classmethod
-    def problems(cls, key: str, config: Config, run: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """What else must hold within a run."""
-        found = []
-        if run.rollout.sampling.temperature != 1:
+        found, settings = [], run.config
+        if settings.rollout.sampling.temperature != 1:
             why = "log-probs are taken at this temperature, and a margin means something at 1 only"
-            found.append(_problem("rollout.sampling.temperature", run.rollout.sampling.temperature, why, "set it to 1"))
-        if config.max_tokens > run.model.max_context:
+            found.append(
+                _problem("rollout.sampling.temperature", settings.rollout.sampling.temperature, why, "set it to 1")
+            )
+        if config.max_tokens > settings.model.max_context:
             fix = f"set model.max_context={config.max_tokens} or shorten the pairs"
             found.append(_problem(f"{key}.max_tokens", config.max_tokens, "is more than model.max_context", fix))
-        if run.data.max_prompt_tokens >= config.max_tokens:
+        if settings.data.max_prompt_tokens >= config.max_tokens:
             why = f"leaves no room for an answer in max_tokens={config.max_tokens}"
             fix = "set it below the stage's max_tokens"
-            found.append(_problem("data.max_prompt_tokens", run.data.max_prompt_tokens, why, fix))
+            found.append(_problem("data.max_prompt_tokens", settings.data.max_prompt_tokens, why, fix))
         for name in ("answer_key", "domain_key", "verifier"):
-            if getattr(run.data, name):
+            if getattr(settings.data, name):
                 why = "means nothing for preference pairs: chosen and rejected are their answers"
-                found.append(_problem(f"data.{name}", getattr(run.data, name), why, f"set data.{name}="))
-        if run.data.format not in ("auto", "trl"):
+                found.append(_problem(f"data.{name}", getattr(settings.data, name), why, f"set data.{name}="))
+        if settings.data.format not in ("auto", "trl"):
             why = "pairs are read by their columns prompt, chosen and rejected"
-            found.append(_problem("data.format", run.data.format, why, "set data.format=auto"))
-        try:
-            part = build(config.objective, f"{key}.objective", tuple(run.run.allow_targets))
-        except ConfigError:  # the objective is checked as a part of its own
+            found.append(_problem("data.format", settings.data.format, why, "set data.format=auto"))
+        part = run.parts.get(f"{key}.objective")
+        objective: Objective | None = part.build() if part else None
+        if objective is None:  # at fault, which is told where it stands
             return found
-        pairwise = isinstance(part, PreferenceLoss)
-        if pairwise and config.rows is Rows.chosen:
+        if isinstance(objective, PreferenceLoss) and config.rows is Rows.chosen:
             found.append(
                 _problem(f"{key}.rows", "chosen", "a preference objective compares both answers", "set rows: pair")
             )
-        if REFERENCE in part.needs and all(scorer.stream != REFERENCE for scorer in run.scorers.values()):
+        if REFERENCE in objective.needs and all(scorer.stream != REFERENCE for scorer in settings.scorers.values()):
             why = f"no scorer fills {REFERENCE}"
-            found.append(_problem("scorers", ", ".join(run.scorers) or "none", why, "add scorers.reference.path=MODEL"))
+            found.append(
+                _problem("scorers", ", ".join(settings.scorers) or "none", why, "add scorers.reference.path=MODEL")
+            )
         return found
 
-    def __init__(self, config: Config, name: str) -> None:
-        self.config = config
-        self.name = name
-
-    async def run(self, context: RunContext) -> dict[str, Any]:
+    async def run(self, context: RunContext) -> StageResult:
         """Score the reference, train from the newest checkpoint if there is one, export the model."""
         config, folder = self.config, context.folder.stage(self.name)
-        context.model_path = context.model_of(config.start)
-        objective: Objective = context.part(f"stages.{self.name}.objective", config.objective)
-        pairs = load_pairs(context.cfg.data, context.template, config.max_tokens, config.truncation, context.cfg.seed)
+        objective: Objective = context.run.parts[f"stages.{self.name}.objective"].build()
+        settings = (context.template, config.max_tokens, config.truncation, context.cfg.seed)
+        pairs = await asyncio.to_thread(load_pairs, context.cfg.data, *settings)
         context.progress.message(str(pairs.report))
-        checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
-        found, identity = checkpoints.newest(), identity_of_samples(pair_samples((*pairs.train, *pairs.holdout)))
-        if found:
-            identity.check(found.state.get("data"))
-        self._phase(context, 0, "score")
-        train, held_out = await self._rows(context, pairs, objective)
         steps = config.steps or max(1, round(config.epochs * -(-len(pairs.train) // config.batch_pairs)))
+        identity = await asyncio.to_thread(identity_of_samples, pair_samples((*pairs.train, *pairs.holdout)))
+        training = await asyncio.to_thread(Training, context, self.name, steps, identity)
+        context.phase(self.name, 0, "score")
+        train, held_out = await self._rows(context, pairs, objective)
         learner = await context.learner(self._optim(steps), steps + 1)  # the schedule ends after the last step
-        start, before = (found.step, found.state["before"]) if found else (0, {})
-        context.begin(self.name, steps, start)
-        if found:
-            await learner.restore(str(found.folder / "learner"))
-            context.recorder.event("resumed", stage=self.name, checkpoint=str(found.folder))
-        else:
-            before = await _evaluate(learner, held_out, objective, "before")
-            context.recorder.event("held_out", stage=self.name, **before)
-        batches = pair_batches(train, config.batch_pairs, context.cfg.seed, start)
-        after: dict[str, float] = {}
-        for step in range(start, steps):
-            self._phase(context, step, "learn")
-            metrics = await learner.update(self._seen(next(batches)), config.objective)
-            last, every = step + 1 == steps, config.eval_every
-            if last or (every and (step + 1) % every == 0):
-                after = await _evaluate(learner, held_out, objective, "eval")
-                metrics |= after
+        trained = TrainedModel(learner)
+        await training.resume(trained)
+        kept = training.kept
+        if not training.newest:
+            kept["before"] = await _evaluate(learner, held_out, objective, "before")
+            context.recorder.event("held_out", stage=self.name, **kept["before"])
+        batches = pair_batches(train, config.batch_pairs, context.cfg.seed, training.start)
+        async for step in training.steps(trained):
+            context.phase(self.name, step, "learn")
+            metrics = dict((await learner.update(self._shown(next(batches)), config.objective)).metrics)
+            if step + 1 == steps or (config.eval_every and (step + 1) % config.eval_every == 0):
+                kept["after"] = await _evaluate(learner, held_out, objective, "eval")
+                metrics |= kept["after"]
             context.record(self.name, step + 1, metrics)
-            stop = context.stop_requested
-            if stop or last or (context.cfg.run.save_every and (step + 1) % context.cfg.run.save_every == 0):
-                self._phase(context, step, "save")
-                state = {"before": before, "after": after, "data": identity.state()}
-                await checkpoints.save(step + 1, state, lambda path: _write(learner, path))
-            if stop and not last:
-                raise StopRequested(f"{self.name}: stopped after step {step + 1} of {steps}")
-        after = after or (found.state["after"] if found else {})  # killed between the last step and the export
         await learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=False)
-        return {"model": str(folder / "model"), "steps": steps, "metrics": {**before, **after}}
-
-    def _phase(self, context: RunContext, step: int, phase: str) -> None:
-        context.recorder.event("phase", stage=self.name, stage_step=step, phase=phase)
+        return StageResult(model=str(folder / "model"), steps=steps, metrics={**kept["before"], **kept["after"]})
 
     def _optim(self, steps: int) -> OptimConfig:
         warmup = self.config.optim.warmup_steps or round(self.config.warmup_share * steps)
         return replace(self.config.optim, warmup_steps=warmup)
 
-    def _seen(self, batch: Columns) -> Columns:
+    def _shown(self, batch: Columns) -> Columns:
         return batch if self.config.rows is Rows.pair else batch.select(pair_rows(batch)[0])
 
     async def _rows(self, context: RunContext, pairs: PairSet, objective: Objective) -> tuple[Columns, Columns | None]:
@@ -179,7 +162,7 @@ class Preference:
                 part and await _scored(context, cache, part, listed)
                 for part, listed in zip(parts, (pairs.train, pairs.holdout), strict=True)
             ]
-            await context.end_scorers()
+            await context.roles.frozen.close()
         train, held_out = parts
         assert train is not None, "load_pairs raises when there is nothing to train on"
         return train, held_out
@@ -221,7 +204,7 @@ def _identity(context: RunContext) -> dict[str, str]:
     cfg = context.cfg
     wanted = [scorer for scorer in cfg.scorers.values() if scorer.stream == REFERENCE]
     models = [
-        f"{scorer.domain}|{fingerprint(context.model_of(scorer.path))}|own_template={scorer.own_template}"
+        f"{scorer.domain}|{fingerprint(context.lineage.of(scorer.path))}|own_template={scorer.own_template}"
         f"|{sorted(scorer.template_args.items())}"
         for scorer in wanted
     ]
@@ -236,10 +219,6 @@ async def _evaluate(learner: Any, rows: Columns | None, objective: Objective, pr
     judge = objective if isinstance(objective, PreferenceLoss) else PreferenceLoss(plain)
     found = held_out_metrics(judge, rows, await learner.logprobs(rows))
     return {f"{prefix}/{name}": value for name, value in found.items()}
-
-
-async def _write(learner: Any, folder: Path) -> None:
-    await learner.save(str(folder / "learner"))
 
 
 def _problem(key: str, value: object, why: str, fix: str) -> Problem:

@@ -1,4 +1,4 @@
-"""All eight variants train the tiny model and improve it, on the same real engines one after the other."""
+"""Every variant trains the tiny model and improves it, on the same real engines one after the other."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 from short_runs import places
 
-from raylign.config.build import part_config
-from raylign.config.compose import compose
+from raylign.config.compose import compose, options
 from raylign.recipes.run import open_run
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.rl import Rl
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
-VARIANTS = ("grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "ppo", "gspo", "cispo")
+VARIANTS = options("variant")
 STEPS = 18
 GAIN = 0.2  # of the sampled reward, from about .23; 12 steps at a third of the rate gain .07 to .14
 OVERRIDES = [
@@ -49,22 +48,20 @@ async def sampled_reward(context: RunContext) -> float:
 
 async def train_all(context: RunContext) -> dict[str, tuple[float, float]]:
     """(mean reward before, after) of every variant, each from the same random model."""
-    model, start, found = context.model_path, await sampled_reward(context), {}
+    model, start, found = context.lineage.model, await sampled_reward(context), {}
     for variant in VARIANTS:
-        context.cfg = compose([*OVERRIDES, f"variant={variant}"]).config
-        context.model_path = model
+        context.run = compose([*OVERRIDES, f"variant={variant}"])
+        context.lineage.model = model
         context.first_step += STEPS
-        _, config = part_config(context.cfg.stages["rl"], "stages.rl")
-        await Rl(config, f"rl-{variant}").run(context)
+        await Rl(context.run.parts["stages.rl"].config, f"rl-{variant}").run(context)
         found[variant] = (start, await sampled_reward(context))
-    await context.close()
+    await context.roles.close()
     return found
 
 
 def test_every_variant_improves(tmp_path: Path) -> None:
     roomy = ["variant=ppo", "objective.kl_coef=0.001"]  # placement with a critic and a reference
-    cfg, resolved = compose([*OVERRIDES, *roomy, *places(tmp_path / "run")])
-    with open_run(cfg, resolved) as context:
+    with open_run(compose([*OVERRIDES, *roomy, *places(tmp_path / "run")])) as context:
         found = asyncio.run(train_all(context))
     short = [f"{name} {before:.3f} -> {after:.3f}" for name, (before, after) in found.items() if after < before + GAIN]
     assert not short, ", ".join(short)

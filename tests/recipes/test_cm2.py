@@ -16,7 +16,7 @@ from raylign.actors.tools.calls import write_call
 from raylign.config.compose import compose
 from raylign.environment import Observation
 from raylign.errors import ConfigError, DataError
-from raylign.objectives.turn_credit import Level
+from raylign.objectives.advantage.turn import Level
 from raylign.recipes.cm2.records import dialogue_row, recorded_calls
 from raylign.recipes.cm2.reward import ChecklistLevels, ChecklistScore, call_scores, gap_metrics
 from raylign.recipes.cm2.toy import LookUps, TrueCompletion
@@ -329,8 +329,8 @@ SETTINGS = ["recipe=cm2", "scale=tiny"]
 
 def test_level_and_mode_are_said_once() -> None:
     found = compose([*SETTINGS, "credit.level=step", "environment.fn.examiner.satisfied=literal"])
-    assert found.resolved["shaper"]["level"] == "step"
-    assert found.resolved["rewards"]["checklist"]["fn"]["satisfied"] == "literal"
+    assert found.tree["shaper"]["level"] == "step"
+    assert found.tree["rewards"]["checklist"]["fn"]["satisfied"] == "literal"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from raylign.chat.template import ChatTemplate
 from raylign.config.build import build
 from raylign.config.compose import compose
-from raylign.contracts import Completion, RolloutTask, Sampling
+from raylign.contracts import Completion, Part, RolloutTask, Sampling
 from raylign.errors import CheckpointError, ConfigError, DataError
 from raylign.models.tiny import build_tiny_model
 from raylign.recipes.composition_rl import CompositionSource, Curriculum, LlmComposer, Mode, Trigger
@@ -398,7 +398,7 @@ async def test_composing_is_an_episode_of_a_policy(tokenizer: Any) -> None:
             )
 
     node = {"_target_": f"{ComposeRollout.__module__}.ComposeRollout"}
-    strategy = build(node, "rollout.strategy", environments=None)  # as `RolloutWorker` makes every strategy
+    strategy = build(Part, node, "rollout.strategy", environments=None)  # as `RolloutWorker` makes every strategy
     asked = Prompt(
         id="p", messages=(), token_ids=np.array([1], np.int32), meta={"chain": [FIRST.record(), SECOND.record()]}
     )

@@ -11,11 +11,12 @@ import pytest
 
 from raylign.actors.environments.host import EnvironmentHost, encodable
 from raylign.actors.rollout.worker import RolloutWorker
-from raylign.collect import collect, most_common_reason, refuse_missing, reward_metrics
 from raylign.contracts import RolloutTask, Sampling, Scored
 from raylign.environment import Environment, Observation
 from raylign.errors import DataError, EngineDeadError, RequestError, RewardError
 from raylign.evaluate import Evaluator
+from raylign.loop.collect import collect
+from raylign.loop.reward_metrics import most_common_reason, refuse_missing, reward_metrics
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value
 
@@ -158,7 +159,7 @@ class Broken(Environment):
 
 
 async def test_half_surrogates_of_a_world_become_replacement_characters() -> None:
-    host = EnvironmentHost({"_target_": f"{__name__}.Broken"}, allow=(__name__.split(".")[0],))
+    host = EnvironmentHost({"_target_": f"{__name__}.Broken"})
     number, first = await host.open(PROMPT, 1)
     assert first.messages[0]["content"] == "hi \ufffd there"
     assert (await host.step(number, "x")).messages[0]["content"] == [{"text": "\ufffd", "n": 1}]

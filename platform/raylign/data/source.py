@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from raylign.contracts import PromptSource
 from raylign.data.identity import identity_of
 from raylign.errors import CheckpointError, DataError
 from raylign.records import Group, Prompt, content_id, derive_seed
 
 
-class DatasetSource:
+class DatasetSource(PromptSource):
     """A cursor over a permutation that is drawn from (seed, epoch) and nothing else.
 
     The state is (epoch, cursor), never an exhausted iterator, so it is exact at an epoch's end too. A resume on other

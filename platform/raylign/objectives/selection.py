@@ -11,24 +11,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from raylign.config.build import build
+from raylign.config.schema import nodes
 from raylign.contracts import GroupSelector
 from raylign.records import Group, derive_seed
 
 Indices = Sequence[int]
 
 
-class KeepAll:
+class KeepAll(GroupSelector):
     """Learns from everything."""
 
     @dataclass
     class Config:
-        """Nothing to choose."""
+        """No setting."""
 
     def __init__(self, config: Config, seed: int) -> None:
         self.config = config
@@ -38,7 +39,7 @@ class KeepAll:
         return list(groups)
 
 
-class TopK:
+class TopK(GroupSelector):
     """The `keep` best trajectories of every group by score, ties by lot (best-of-N of TSR's released code: 32 -> 16).
 
     Trajectories without a score are left out first: absent is not the worst.
@@ -69,11 +70,11 @@ class TopK:
         return subgroup(group, best)
 
 
-class Spread:
+class Spread(GroupSelector):
     """Of every group the ``ceil(share * size)`` trajectories with the largest |R - mean R|, and `extra` others by lot.
 
     TSR's released lookahead branch (`code_spread`): share 0.5, one extra. Where the group's standard deviation is below
-    `flat`, distances mean nothing and all are drawn by lot. Trajectories without a score are left out.
+    `flat`, distances mean nothing and all are drawn at random. Trajectories without a score are left out.
     """
 
     @dataclass
@@ -108,7 +109,7 @@ class Spread:
         return subgroup(group, [*order[:count], *(int(index) for index in rest[: config.extra])])
 
 
-class VarianceFilter:
+class VarianceFilter(GroupSelector):
     """The ``max(int(ratio * P), 1)`` groups whose scores have the largest standard deviation (population), ties by lot.
 
     A group with fewer than two scores has no deviation and is kept only when the others do not suffice.
@@ -137,7 +138,7 @@ class VarianceFilter:
         return [groups[at] for at in sorted(order[:count])]
 
 
-class Chain:
+class Chain(GroupSelector):
     """Several selectors, one after the other.
 
     Example: ``selector={_target_: ….Chain, parts: [{_target_: ….TopK}, {_target_: ….VarianceFilter}]}``
@@ -147,7 +148,7 @@ class Chain:
     class Config:
         """The selectors, in order."""
 
-        parts: list[dict[str, Any]] = field(default_factory=list)
+        parts: list[dict[str, Any]] = nodes(GroupSelector)
 
         def __post_init__(self) -> None:
             if not self.parts:
@@ -157,15 +158,16 @@ class Chain:
         """Raises ConfigError on a part that is none."""
         self.config = config
         self.parts: list[GroupSelector] = [
-            build(part, f"selector.parts.{number}", seed=seed) for number, part in enumerate(config.parts)
+            build(GroupSelector, part, f"selector.parts.{number}", seed=seed)
+            for number, part in enumerate(config.parts)
         ]
 
     def select(self, groups: Sequence[Group]) -> list[Group]:
         """What the last one keeps of what the others kept."""
-        found = list(groups)
+        kept = list(groups)
         for part in self.parts:
-            found = part.select(found)
-        return found
+            kept = part.select(kept)
+        return kept
 
 
 def subgroup(group: Group, indices: Indices) -> Group:
@@ -189,20 +191,20 @@ def selection_metrics(before: Sequence[Group], after: Sequence[Group]) -> dict[s
     """What a selection did: groups, trajectories and sampled tokens kept and discarded, in-group standard deviation of
     the scores and share of groups without any, before and after. Deviations are over groups with two scores or more.
     """
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     counts = {
         "groups": (len(before), len(after)),
         "trajectories": (_trajectories(before), _trajectories(after)),
         "tokens": (_tokens(before), _tokens(after)),
     }
     for name, (all_of_them, kept) in counts.items():
-        found |= {f"select/{name}_kept": float(kept), f"select/{name}_discarded": float(all_of_them - kept)}
+        metrics |= {f"select/{name}_kept": float(kept), f"select/{name}_discarded": float(all_of_them - kept)}
     for name, groups in (("before", before), ("after", after)):
         deviations = [std for group in groups if not math.isnan(std := score_std(group))]
         if deviations:
-            found[f"select/std_{name}"] = float(np.mean(deviations))
-            found[f"select/zero_variance_{name}"] = float(np.mean([std == 0 for std in deviations]))
-    return found
+            metrics[f"select/std_{name}"] = float(np.mean(deviations))
+            metrics[f"select/zero_variance_{name}"] = float(np.mean([std == 0 for std in deviations]))
+    return metrics
 
 
 def _trajectories(groups: Sequence[Group]) -> int:
