@@ -24,6 +24,7 @@ from raylign.contracts import (
 from raylign.data.prompts import Split
 from raylign.errors import DataError, LearnerError, LoadError, Problem, RewardError
 from raylign.loop import Loop, LoopSettings, Parts, StepSettings
+from raylign.objectives.loss.base import PolicyLoss
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.training import Training
 from raylign.records import Prompt
@@ -61,22 +62,7 @@ class Rl(Stage):
             why = "truncated responses would be masked and punished"
             fix = "set shaper.overlong_buffer=0, or do not mask"
             found.append(Problem(key=f"{key}.mask_truncated", value="true", why=why, fix=fix))
-        objective = config.objective or run.config.objective
-        corrected = (
-            objective.get("old_logprob") == "sampler" or (objective.get("mismatch") or {}).get("mode", "none") != "none"
-        )
-        if config.staleness and not corrected:
-            why = (
-                f"with {key}.staleness={config.staleness} samples come from older policies, and nothing corrects for it"
-            )
-            fix = "set objective.mismatch.mode=truncate"
-            found.append(Problem(key="objective.mismatch.mode", value="none", why=why, fix=fix))
-        updates = config.updates
-        if updates > 1 and objective.get("old_logprob", "detach") == "detach":
-            why = f"{updates} updates a step need the log-probs from before the first of them"
-            found.append(
-                Problem(key="objective.old_logprob", value="detach", why=why, fix="set objective.old_logprob=recompute")
-            )
+        found += _objective_problems(key, config, run)
         return found
 
     @classmethod
@@ -201,6 +187,37 @@ class Rl(Stage):
             missing_limits=context.missing_limits,
             stall_s=context.cfg.run.stall_s,
         )
+
+
+def _objective_problems(key: str, config: Rl.Config, run: Run) -> list[Problem]:
+    """What the objective must be able to do for these steps; one that is at fault is reported as such elsewhere."""
+    stage = next((stage for stage in run.stages if stage.key == key), None)
+    problems: list[Problem] = []
+    objective = run.objective(stage) if stage else None
+    if objective is None:
+        return problems
+    place = run.part("objective", key.removeprefix("stages.")).key
+    ours, kind = isinstance(objective, PolicyLoss), type(objective).__name__
+    if config.staleness and not objective.corrects_staleness:
+        why = f"with {key}.staleness={config.staleness} samples come from older policies, and nothing corrects for it"
+        setting, fix = (
+            ("mismatch.mode", f"set {place}.mismatch.mode=truncate")
+            if ours
+            else (
+                "_target_",
+                f"let {kind} correct for it and say so by `corrects_staleness = True`, or set {key}.staleness=0",
+            )
+        )
+        problems.append(Problem(key=f"{place}.{setting}", value="none" if ours else kind, why=why, fix=fix))
+    if config.updates > 1 and not objective.reuses_batches:
+        why = f"{config.updates} updates a step need the log-probs from before the first of them"
+        setting, fix = (
+            ("old_logprob", f"set {place}.old_logprob=recompute")
+            if ours
+            else ("_target_", f"let {kind} hold them and say so by `reuses_batches = True`, or set one update a step")
+        )
+        problems.append(Problem(key=f"{place}.{setting}", value="detach" if ours else kind, why=why, fix=fix))
+    return problems
 
 
 async def _nothing() -> None:

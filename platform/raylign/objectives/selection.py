@@ -40,7 +40,7 @@ class KeepAll(GroupSelector):
 
 
 class TopK(GroupSelector):
-    """The `keep` best trajectories of every group by score, ties by lot (best-of-N of TSR's released code: 32 -> 16).
+    """The `keep` best trajectories of every group by score, ties at random (best-of-N of TSR's code: 32 -> 16).
 
     Trajectories without a score are left out first: absent is not the worst.
     """
@@ -71,7 +71,7 @@ class TopK(GroupSelector):
 
 
 class Spread(GroupSelector):
-    """Of every group the ``ceil(share * size)`` trajectories with the largest |R - mean R|, and `extra` others by lot.
+    """Of every group the ``ceil(share * size)`` trajectories farthest from the mean R, and `extra` others at random.
 
     TSR's released lookahead branch (`code_spread`): share 0.5, one extra. Where the group's standard deviation is below
     `flat`, distances mean nothing and all are drawn at random. Trajectories without a score are left out.
@@ -110,7 +110,7 @@ class Spread(GroupSelector):
 
 
 class VarianceFilter(GroupSelector):
-    """The ``max(int(ratio * P), 1)`` groups whose scores have the largest standard deviation (population), ties by lot.
+    """The ``max(int(ratio * P), 1)`` groups whose scores have the largest population std, ties at random.
 
     A group with fewer than two scores has no deviation and is kept only when the others do not suffice.
     """

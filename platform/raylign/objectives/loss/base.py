@@ -93,6 +93,16 @@ class PolicyLoss(Objective):
         return frozenset(old | ({"ref_logprob"} if self.config.kl_coef != 0 else set()))
 
     @property
+    def corrects_staleness(self) -> bool:
+        """By the ratio where it is to the sampler, or by the mismatch weight."""
+        return self.config.old_logprob is OldLogprob.sampler or self.config.mismatch.mode is not Mismatch.none
+
+    @property
+    def reuses_batches(self) -> bool:
+        """Unless log pi_old is the present policy's."""
+        return self.config.old_logprob is not OldLogprob.detach
+
+    @property
     def needs_entropy(self) -> bool:
         """Whether the entropy carries gradient into the loss."""
         return self.config.entropy_coef != 0
