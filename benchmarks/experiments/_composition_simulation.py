@@ -10,10 +10,11 @@ import numpy as np
 
 from raylign.columns import Columns
 from raylign.contracts import RolloutTask, Sampling, Scored, WeightUpdate
+from raylign.data.curriculum import Curriculum
 from raylign.loop import Loop, LoopSettings, Parts
 from raylign.objectives.credit import GroupCredit
 from raylign.objectives.shaping import WeightedSum
-from raylign.recipes.composition_rl import CompositionSource, Curriculum
+from raylign.recipes.composition_rl import CompositionSource
 from raylign.records import Prompt, Reward, StopReason, Trajectory, Turn, Value
 
 

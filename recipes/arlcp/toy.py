@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from raylign.actors.reward.think_gate import ThinkGate
 from raylign.data.readers import Row
-from raylign.recipes.arlcp import KeywordCounter, ThinkGate
+from raylign.recipes.arlcp.shaper import KeywordCounter
 from raylign.records import Prompt, Value
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

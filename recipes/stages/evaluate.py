@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
+from raylign.config.build import target_class
+from raylign.config.roles import misfits
 from raylign.config.schema import Config as RunSettings
-from raylign.config.schema import SamplingConfig
+from raylign.config.schema import Node, SamplingConfig
+from raylign.contracts import PromptSource
 from raylign.data.prompts import Split
 from raylign.errors import Problem
+from raylign.evaluate import Evaluation
 from raylign.recipes.stages.context import RunContext
+from raylign.records import derive_seed
 
 
 def check_sampling(samples: int, greedy: bool, sampling: SamplingConfig | None) -> None:
@@ -22,7 +28,11 @@ def check_sampling(samples: int, greedy: bool, sampling: SamplingConfig | None) 
 
 
 class Evaluate:
-    """Score the current model, as a rule on the held-out prompts; no rollout strategy searches."""
+    """Score the current model, as a rule on the held-out prompts; no rollout strategy searches.
+
+    With `sets`, on several prompt sets: each is a step of the stage, whose metrics are ``<set>/score`` and, as
+    ``<set>/<name>``, those of its source, which observes the answers.
+    """
 
     @dataclass
     class Config:
@@ -30,8 +40,9 @@ class Evaluate:
 
         samples: int = 1
         greedy: bool = True
-        prompts: int = 0  # 0: all of the split
+        prompts: int = 0  # of the split, or of each set; 0: as many as the split has
         split: Split = Split.holdout
+        sets: dict[str, Node] = field(default_factory=dict)  # name -> a prompt source over the split; empty: the split
         sampling: SamplingConfig | None = None  # null: the run's, which are those of training
 
         def __post_init__(self) -> None:
@@ -44,12 +55,13 @@ class Evaluate:
 
     @classmethod
     def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
-        """There must be prompts to ask."""
+        """There must be prompts to ask, and every set a prompt source."""
+        problems = list(_of_sets(key, config, cfg))
         if config.split is Split.train or cfg.data.holdout or cfg.data.eval_path:
-            return []
+            return problems
         why = f"{key} scores held-out prompts and there are none"
         fix = f"set data.holdout=128, data.eval_path=FILE, or {key}.split=train"
-        return [Problem(key="data.holdout", value="0", why=why, fix=fix)]
+        return [*problems, Problem(key="data.holdout", value="0", why=why, fix=fix)]
 
     def __init__(self, config: Config, name: str) -> None:
         self.config = config
@@ -57,12 +69,45 @@ class Evaluate:
 
     async def run(self, context: RunContext) -> dict[str, Any]:
         """Evaluate the model of the lineage."""
-        context.begin(self.name, 1, 0)
         config = self.config
-        prompts = context.prompts.first(config.split, config.prompts)
+        context.begin(self.name, max(1, len(config.sets)), 0)
+        prompts = context.prompts.first(config.split, 0 if config.sets else config.prompts)
+        sources = {name: self._source(context, name, node) for name, node in config.sets.items()}
         context.recorder.event("phase", stage=self.name, stage_step=0, phase="start")
         await asyncio.gather(context.rollouts(), context.rewards())
         context.recorder.event("phase", stage=self.name, stage_step=0, phase="evaluate")
-        found = await context.evaluate(prompts, config.samples, config.greedy, config.sampling)
-        context.record(self.name, 1, found.metrics, found.groups)
-        return {"steps": 1, "metrics": found.metrics}
+        if not sources:
+            evaluation = await context.evaluate(prompts, config.samples, config.greedy, config.sampling)
+            context.record(self.name, 1, evaluation.metrics, evaluation.groups)
+            return {"steps": 1, "metrics": evaluation.metrics}
+        metrics: dict[str, float] = {}
+        for step, (name, source) in enumerate(sources.items(), 1):
+            asked = [prompt for prompt in source.next(config.prompts or len(prompts)) if not prompt.visit]  # each once
+            evaluation = await context.evaluate(asked, config.samples, config.greedy, config.sampling)
+            own = _of_set(name, source, evaluation)
+            context.record(self.name, step, own, evaluation.groups)
+            metrics |= own
+        return {"steps": len(sources), "metrics": metrics}
+
+    def _source(self, context: RunContext, name: str, node: Node) -> PromptSource:
+        """The source of a set. Its seed is that of the set, whatever the run's: every run is asked the same."""
+        source: PromptSource = context.part(
+            f"stages.{self.name}.sets.{name}",
+            node,
+            prompts=context.prompts.first(self.config.split, 0),
+            seed=derive_seed(0, "evaluation", name),
+            tokenizer=context.template,
+        )
+        return source
+
+
+def _of_set(name: str, source: PromptSource, evaluation: Evaluation) -> dict[str, float]:
+    source.observe(evaluation.groups)
+    return {f"{name}/score": evaluation.score} | {f"{name}/{key}": value for key, value in source.metrics().items()}
+
+
+def _of_sets(key: str, config: Evaluate.Config, cfg: RunSettings) -> Iterator[Problem]:
+    for name, node in config.sets.items():
+        cls = target_class(node, f"{key}.sets.{name}", cfg.run.allow_targets)
+        for problem in misfits("source", cls):
+            yield Problem(key=f"{key}.sets.{name}._target_", value=problem.value, why=problem.why, fix=problem.fix)
