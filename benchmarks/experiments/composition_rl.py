@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.experiments._composition_checks import claims as exactness
+from benchmarks.experiments._composition_rl_checks import claims as exactness
 from benchmarks.experiments._recipe_runs import FinishedRun, Metrics, run_recipe, stage, together
 from benchmarks.experiments.report import ROOT, Claim, write
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sympy
 import torch
-from benchmarks.experiments._composition_checks import (
+from benchmarks.experiments._composition_rl_checks import (
     FLAGS,
     chain_of,
     compose_real,
@@ -22,7 +22,7 @@ from benchmarks.experiments._composition_checks import (
     triples,
     vcmd,
 )
-from benchmarks.experiments._composition_reader import solve_formula, solve_sentence
+from benchmarks.experiments._composition_rl_reader import solve_formula, solve_sentence
 
 from raylign.columns import Columns
 from raylign.contracts import TokenView

@@ -146,7 +146,7 @@ def test_restart_hands_out_the_same_prompts(seeds: list[Prompt], tokenizer: Any)
 
 
 def test_too_long_chains_are_dropped_and_counted(seeds: list[Prompt], tokenizer: Any) -> None:
-    source = make(seeds, tokenizer, curriculum=Curriculum.Config(depths=[3]), max_prompt_tokens=30)
+    source = make(seeds, tokenizer, curriculum=Curriculum.Config(depths=[3]), max_prompt_tokens=30, candidates=2)
     with pytest.raises(DataError, match="too_long"):
         source.next(1)
     assert make(seeds, tokenizer, max_prompt_tokens=30).next(3)
@@ -278,7 +278,7 @@ def test_paper_values_above_tiny_and_toy_values_at_tiny() -> None:
 
 def test_source_composes_with_another_recipe_by_overrides_alone() -> None:
     source = "source={_target_: raylign.recipes.composition_rl.CompositionSource, curriculum: {depths: [2]}}"
-    found = compose(["recipe=g_opd", "scale=tiny", source]).config
+    found = compose(["recipe=grpo", "scale=tiny", source]).config
     assert found.source["curriculum"] == {"depths": [2]}
     with pytest.raises(ConfigError, match="candidate"):
-        compose(["recipe=g_opd", "scale=tiny", source.replace("curriculum: {depths: [2]}", "candidate: 3")])
+        compose(["recipe=grpo", "scale=tiny", source.replace("curriculum: {depths: [2]}", "candidate: 3")])

@@ -80,9 +80,10 @@ async def test_screen_that_keeps_nothing_is_an_error(tmp_path: Path) -> None:
 
 
 def test_screen_is_a_stage_and_impossible_bounds_are_refused() -> None:
-    others = [f"~stages.{name}" for name in ("warmup", "before", "rl", "after")]
-    tiny = ["recipe=composition_rl", "scale=tiny", *others]
+    tiny = ["recipe=grpo", "scale=tiny", *(f"~stages.{name}" for name in compose(["recipe=grpo"]).config.stages)]
     stage = "stages.screen={{_target_: raylign.recipes.stages.screen.Screen, samples: 4, at_least: {}}}"
     assert list(compose([*tiny, stage.format(1)]).config.stages) == ["screen"]
     with pytest.raises(ConfigError, match="no number of 4 fits"):
         compose([*tiny, stage.format(5)])
+    with pytest.raises(ConfigError, match="is no reward of this run"):
+        compose([*tiny, stage.format(1).replace("samples: 4", "reward: corect")])

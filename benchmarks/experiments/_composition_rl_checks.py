@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.experiments._composition_reader import solve_formula, solve_sentence
+from benchmarks.experiments._composition_rl_reader import solve_formula, solve_sentence
 from benchmarks.experiments.report import Claim
 from raylign.recipes.composition_rl.compose.chain import Chain, ChainOrRejected, Link, Reason, Rejected, seed_problem
 from raylign.recipes.composition_rl.compose.drive import Composer, compose_now
@@ -287,7 +287,7 @@ def solve_all(prompts: int, depth: int, link: Callable[[np.random.Generator, int
     Skill success ~ Beta(5.52, .48), mean .92; link(rng, n) draws each chain's link success. The formula is conditional
     on what was drawn: mean over prompts of (p1 p2 p_l)^8, with its binomial standard error.
     """
-    from benchmarks.experiments._composition_simulation import logged_ratio
+    from benchmarks.experiments._composition_rl_simulation import logged_ratio
 
     rng = np.random.default_rng(seed)
     skills = rng.beta(0.92 * 6, 0.08 * 6, size=60)

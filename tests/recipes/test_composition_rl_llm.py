@@ -228,7 +228,7 @@ def test_a_set_needs_the_strategy_that_composes() -> None:
     strategy = "rollout.strategy={_target_: raylign.recipes.composition_rl.ComposeRollout}"
     tiny = ["recipe=composition_rl", "scale=tiny", *others, stage]
     assert list(compose([*tiny, strategy]).config.stages) == ["compose"]
-    with pytest.raises(ConfigError, match="set rollout.strategy=.*ComposeRollout"):
+    with pytest.raises(ConfigError, match=r"set rollout\.strategy=.*ComposeRollout"):
         compose(tiny)
 
 
