@@ -71,8 +71,7 @@ def main() -> None:
         "run.resume=auto",
         "telemetry.progress=none",
     ]
-    cfg, resolved = compose(overrides)
-    with open_run(cfg, resolved) as context:
+    with open_run(compose(overrides)) as context:
         steps = asyncio.run(measure(context, args.steps))
     share = statistics.median(step["overhead"] / step["wall"] for step in steps)
     medians = {name: statistics.median(step[name] for step in steps) for name in steps[0]}

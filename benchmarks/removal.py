@@ -40,10 +40,10 @@ for path in sorted(Path("conf").rglob("*.yaml")):
         target_class({"_target_": target}, str(path))
 variants = [["recipe=grpo", f"variant={name}"] for name in options("variant")]
 for overrides in [[f"recipe={name}"] for name in names] + variants:
-    config, _, problems = compose_with_problems([*overrides, "scale=tiny"])
+    run, problems = compose_with_problems([*overrides, "scale=tiny"])
     wrong = [problem for problem in problems if problem.key != "data.path"]  # what the reader fills in
     assert not wrong, (overrides, wrong)
-    make_plan(config)
+    make_plan(run)
 assert not [name for name in sys.modules if name.startswith(f"raylign.recipes.{removed}")]
 print(len(names), "recipes and", len(variants), "variants are left")
 """

@@ -89,7 +89,7 @@ async def pool(work: Sequence[Item], workers: int) -> float:
     """Verdicts per second through Ray, all submitted at once."""
     configs = {"math": RewardConfig(fn=NODE, workers=workers)}
     with tempfile.TemporaryDirectory() as logs:
-        pools = RewardPools(configs, allow=(), log_dir=logs, options=lambda name, index: {"num_cpus": 0.5})
+        pools = RewardPools(configs, log_dir=logs, options=lambda name, index: {"num_cpus": 0.5})
         await pools.start()
         try:
             started = time.perf_counter()

@@ -37,12 +37,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raylign.contracts import PairGenerator
 from raylign.data.pairs import PairText
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-class LetterPairs:
+class LetterPairs(PairGenerator):
     """Pairs of equally long words whose true preference is known: a hidden weight for every letter.
 
     Letters have very different frequencies that say nothing about the preference. A language model of the words ranks

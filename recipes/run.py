@@ -12,10 +12,10 @@ from typing import Any
 from ray.exceptions import OutOfMemoryError
 
 from raylign.cluster import check_shared, connect, shutdown
-from raylign.config.build import build
 from raylign.config.describe import describe
-from raylign.config.parts import Part, roles_of, stages
+from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config
+from raylign.contracts import StageResult
 from raylign.errors import OUT_OF_MEMORY, RaylignError, RunError
 from raylign.placement import Placement
 from raylign.plan import make_plan
@@ -30,9 +30,9 @@ from raylign.telemetry.stacks import dump_stacks
 STOPPED = 3  # exit status of a run that saved itself on a signal
 
 
-def train(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] = ()) -> int:
-    """Run all stages of a validated configuration; returns the exit status. Finished stages are not repeated."""
-    with open_run(cfg, resolved, overrides) as context:
+def train(run: Run, overrides: Sequence[str] = ()) -> int:
+    """Run all stages of a checked run; returns the exit status. Finished stages are not repeated."""
+    with open_run(run, overrides) as context:
         try:
             summary = asyncio.run(run_stages(context))
         except StopRequested as stop:
@@ -46,21 +46,21 @@ def train(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] = (
 
 
 @contextmanager
-def open_run(cfg: Config, resolved: Mapping[str, Any], overrides: Sequence[str] = ()) -> Iterator[RunContext]:
+def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
     """Folder, records, cluster and placement of a run; everything is given back at the end, whatever happens."""
-    plan = make_plan(cfg)
-    folder = RunFolder.open(cfg, resolved)
+    cfg, plan = run.config, make_plan(run)
+    folder = RunFolder.open(cfg, run.tree)
     recorder = Recorder(folder.path, cfg.telemetry)
     progress = make_progress(cfg.telemetry.progress)
     try:
-        recorder.settings(resolved, overrides)
+        recorder.settings(run.tree, overrides)
         progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
-        progress.message(describe(cfg))
+        progress.message(describe(run))
         with importing_ahead():
             placed = connect(cfg.cluster, plan)
         check_shared(folder.path)
         placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
-        context = RunContext(cfg, folder, recorder, progress, placement)
+        context = RunContext(run, folder, recorder, progress, placement)
         yield context
     except OutOfMemoryError as cause:
         raise RunError(OUT_OF_MEMORY) from cause
@@ -100,24 +100,24 @@ def closing(summary: Mapping[str, Any], report: Any) -> str:
 async def run_stages(context: RunContext) -> dict[str, Any]:
     """All stages in order; ends every actor. Returns the final model and the metrics of every stage."""
     _stop_on_signals(context)
-    results: dict[str, dict[str, Any]] = {}
-    listed = stages(context.cfg)
+    results: dict[str, StageResult] = {}
+    stages = context.run.stages
     try:
-        for index, (name, node) in enumerate(context.cfg.stages.items()):
-            result = context.folder.stage_result(name)
+        for index, stage in enumerate(stages):
+            name, result = stage.name, context.folder.stage_result(stage.name)
             if result is None:
-                if engines_may_start(context.cfg, listed[index:], context.shared):
+                if engines_may_start(context.cfg, stages[index:], context.shared):
                     context.start_engines()
                     await asyncio.sleep(0.05)  # they are begun before the stage reads its data, which takes seconds
                 context.recorded = False
-                context.recorder.event("stage_started", stage=name, model=context.model_path)
-                stage = build(node, f"stages.{name}", tuple(context.cfg.run.allow_targets), name=name)
-                result = {"started_from": context.model_path, **checked(name, await stage.run(context))}
-                context.folder.finish_stage(name, result)
-                context.recorder.event("stage_finished", stage=name, metrics=result["metrics"])
-            elif "model" in result:
-                context.model_path = result["model"]
-            context.first_step += result["steps"]
+                started_from = context.model_path = context.model_of(stage.config.start)
+                context.recorder.event("stage_started", stage=name, model=started_from)
+                result = checked(name, await context.run.parts[stage.key].build(name=name).run(context))
+                context.folder.finish_stage(name, result, started_from)
+                context.recorder.event("stage_finished", stage=name, metrics=dict(result.metrics))
+            elif result.model:
+                context.model_path = result.model
+            context.first_step += result.steps
             results[name] = result
     except RaylignError as error:
         # A stage that stalls or dies leaves everybody's stacks in the logs, before the actors are ended.
@@ -133,15 +133,15 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
     return {"model": context.model_path, "metrics": stage_summary(results)}
 
 
-def engines_may_start(cfg: Config, left: Sequence[Part], shared: bool = False) -> bool:
+def engines_may_start(cfg: Config, left: Sequence[ResolvedStage], shared: bool = False) -> bool:
     """Whether engines with the present model will do for the first of these stages that samples, so that they can start
     beside the ones before it: it comes next, or it publishes its own weights first (not where devices are shared: there
     engines would start beside a learner).
     """
-    first = next((part for part in left if "rollout" in roles_of(part)), None)
+    first = next((stage for stage in left if "rollout" in stage.roles), None)
     if first is None or any(judge.path.startswith("@") for judge in cfg.judges.values()):
         return False
-    return first is left[0] or (not shared and getattr(first.cls, "publishes", False))
+    return first is left[0] or (not shared and first.cls.publishes)
 
 
 def _stop_on_signals(context: RunContext) -> None:

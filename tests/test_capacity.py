@@ -96,7 +96,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[
 
 def plan_of(path: Path, scale: str, *overrides: str) -> Plan:
     given = [f"model.path={path}", f"scale={scale}", "data.task=basic_arithmetic", "variant=grpo", *overrides]
-    return make_plan(compose(["recipe=grpo", *given]).config)
+    return make_plan(compose(["recipe=grpo", *given]))
 
 
 def placed(plan: Plan, scale: str, device_gb: float) -> Plan:

@@ -14,7 +14,7 @@ TINY = ["recipe=grpo", "scale=tiny"]
 
 
 def plan_of(*overrides: str) -> Plan:
-    return make_plan(compose([*TINY, *overrides]).config)
+    return make_plan(compose([*TINY, *overrides]))
 
 
 def roles(*entries: tuple[str, int, float, float]) -> tuple[Role, ...]:

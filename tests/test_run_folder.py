@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from raylign.config.schema import Config, Resume, RunConfig
+from raylign.contracts import StageResult
 from raylign.errors import RunError
 from raylign.run_folder import RunFolder
 
@@ -110,6 +111,7 @@ def test_resume_modes() -> None:
 def test_stage_results_survive() -> None:
     folder = RunFolder.open(settings(dir="mine"), RESOLVED)
     assert folder.stage_result("rl") is None
-    folder.finish_stage("rl", {"model": "x"})
-    assert folder.stage_result("rl") == {"model": "x"}
+    result = StageResult(model="x", steps=3, metrics={"eval/score": 0.5}, files={"set": "rows.jsonl"})
+    folder.finish_stage("rl", result, started_from="y")
+    assert folder.stage_result("rl") == result
     folder.close()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import numpy as np
 import pytest
 
 from raylign.actors.rollout.engine import EngineSpec
 from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.actors.starting import in_order
+from raylign.config.resolve import Run
 from raylign.config.schema import ModelConfig, RolloutConfig
 from raylign.errors import EngineDeadError
 from raylign.plan import Plan, Role
 from raylign.recipes.stages.rl import Rl
+from raylign.records import Prompt
 
 
 class Device:
@@ -46,16 +49,13 @@ def test_who_shares_a_device_waits_for_the_one_before(shared: bool) -> None:
 class Context:
     """The starts of a run, and nothing behind them."""
 
-    def __init__(self, cfg: Any, device: Device, shared: bool) -> None:
-        self.cfg, self.shared, self.tokenizer, self.template = cfg, shared, None, None
+    def __init__(self, run: Run, device: Device, shared: bool) -> None:
+        self.run, self.cfg, self.shared, self.tokenizer, self.template = run, run.config, shared, None, None
         for name in ("rollouts", "rewards", "learner", "critic", "scorers"):
             setattr(self, name, device.start(name))
-        self.prompts = type("Prompts", (), {"train": [object()]})()
+        self.prompts = type("Prompts", (), {"train": [Prompt(id="p", messages=(), token_ids=np.zeros(1, np.int32))]})()
 
-    def part(self, key: str, *args: Any, **named: Any) -> Any:
-        return type("Part", (), {"needs": frozenset({"value", "ref_logprob"})})()
-
-    def shaper(self, node: Any) -> None:
+    def shaper(self, stage: str) -> None:
         return None
 
 
@@ -63,8 +63,8 @@ class Context:
 def test_a_stage_starts_engines_then_ranks_then_scorers(shared: bool) -> None:
     from raylign.config.compose import compose
 
-    device, cfg = Device(), compose(["recipe=grpo", "scale=tiny"]).config
-    asyncio.run(Rl(Rl.Config(), "rl")._parts(Context(cfg, device, shared)))  # type: ignore[arg-type]
+    device, run = Device(), compose(["recipe=grpo", "scale=tiny", "variant=ppo"])
+    asyncio.run(Rl(Rl.Config(), "rl")._parts(Context(run, device, shared)))  # type: ignore[arg-type]
     assert device.order == ["rollouts", "rewards", "learner", "critic", "scorers"]
     assert (device.together == 1) == shared
 

@@ -34,16 +34,15 @@ class EnvironmentSpec:
 
     node: Mapping[str, Any]
     timeout_s: float
-    allow: tuple[str, ...] = ()
     actors: tuple[str, ...] = field(default=())
 
     @classmethod
-    def of(cls, config: EnvironmentConfig, allow: Sequence[str]) -> EnvironmentSpec | None:
+    def of(cls, config: EnvironmentConfig) -> EnvironmentSpec | None:
         """The worlds of a run under this configuration, or None when it has none."""
         if not config.fn:
             return None
         names = tuple(f"environment/{index}" for index in range(config.workers))
-        return cls(node=dict(config.fn), timeout_s=config.timeout_s, allow=tuple(allow), actors=names)
+        return cls(node=dict(config.fn), timeout_s=config.timeout_s, actors=names)
 
 
 class EnvironmentActor:
@@ -51,7 +50,7 @@ class EnvironmentActor:
 
     def __init__(self, spec: EnvironmentSpec, log_path: str) -> None:
         redirect_output(log_path)
-        self._host = EnvironmentHost(spec.node, spec.allow, spec.timeout_s)
+        self._host = EnvironmentHost(spec.node, spec.timeout_s)
 
     async def report(self) -> dict[str, Any]:
         """Answered as soon as the actor serves."""

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from raylign.actors.environments.dialogue import Dialogue, Step
+from raylign.actors.environments.dialogue import Dialogue, Examiner, Step
 from raylign.actors.judge.checklist import Checklist, Focus, Item, read_checklists
 from raylign.actors.judge.client import Answer, judge_problems, shared_judge
 from raylign.actors.judge.flips import JudgedTurn, Satisfied, holds, proceeds, states
 from raylign.actors.judge.item_question import SCHEMA, item_question, read_answer
-from raylign.config.schema import Config as RunSettings
+from raylign.config.resolve import Run
 from raylign.config.schema import Node
 from raylign.errors import JudgeError, JudgeUnavailable, JudgeUnreadable, Problem
 from raylign.records import Prompt, Trajectory
@@ -26,7 +26,7 @@ LABELS = "labels"  # flag of a step: one mapping item id -> verdict per variant;
 ABOUT_TOOLS = (Focus.CALLS, Focus.TOOL)
 
 
-class ChecklistExaminer:
+class ChecklistExaminer(Examiner):
     """`Examiner` over ``prompt.meta["checklists"]``. Flag ``labels``: per variant the verdicts of the step."""
 
     @dataclass
@@ -43,9 +43,9 @@ class ChecklistExaminer:
                 raise ValueError("judge is empty: name who judges, e.g. judge.model={_target_: ...Served, name: judge}")
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """What is wrong with the judge."""
-        return judge_problems(f"{key}.judge", config.judge, cfg)
+        return judge_problems(f"{key}.judge", config.judge)
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -10,19 +10,20 @@ turns. When judge, simulator or tool machinery fails the episode ends as *lost*:
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
-from raylign.actors.judge.client import JudgeCounts, nested_problems
+from raylign.actors.judge.client import JudgeCounts
 from raylign.actors.tools.answers import ERROR_MARK, Source, ToolAnswer, Toolbox, answers
 from raylign.actors.tools.calls import AssistantTurn, CallFault, read_message
 from raylign.config.build import build
-from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import Node, node
+from raylign.contracts import Part
 from raylign.environment import Environment, Observation
-from raylign.errors import JudgeError, Problem, ToolFailure
+from raylign.errors import JudgeError, ToolFailure
 from raylign.records import Message, Prompt
 
 
@@ -100,19 +101,26 @@ class Dialogue:
         )
 
 
-class User(Protocol):
-    """Who talks to the policy. A part made as ``User(config)``; holds no state of an episode."""
+class User(Part):
+    """Who talks to the policy; holds no state of an episode."""
 
+    what = "a user"
+
+    @abstractmethod
     async def next(self, dialogue: Dialogue) -> str | None:
         """The next message after the policy's reply; None: nothing more. Raises JudgeError when a model failed."""
 
 
-class Examiner(Protocol):
-    """Who watches the dialogue. A part made as ``Examiner(config)``; holds no state of an episode."""
+class Examiner(Part):
+    """Who watches the dialogue; holds no state of an episode."""
 
+    what = "an examiner"
+
+    @abstractmethod
     async def look(self, dialogue: Dialogue) -> Mapping[str, Any]:
         """Flags of the last step. Raises JudgeError when a verdict is missing."""
 
+    @abstractmethod
     def proceeds(self, dialogue: Dialogue) -> bool:
         """Whether the dialogue may go on after the reply that ended the present turn."""
 
@@ -131,9 +139,9 @@ class ToolDialogue(Environment):
     class Config:
         """Who takes part, and the limits. Defaults of the limits are CM2's (arXiv:2602.12268)."""
 
-        user: Node = node("raylign.actors.environments.users.FixedUser")
-        tools: Node = node("raylign.actors.tools.recorded.RecordedTools")
-        examiner: Node = field(default_factory=dict)  # empty: nobody watches
+        user: Node = node(User, "raylign.actors.environments.users.FixedUser")
+        tools: Node = node(Toolbox, "raylign.actors.tools.recorded.RecordedTools")
+        examiner: Node = node(Examiner)  # empty: nobody watches
         max_steps: int = 30  # messages of the policy in the whole dialogue
         max_turns: int = 30
         parallel_calls: int = 20  # in one message; further ones are answered with an error
@@ -148,21 +156,13 @@ class ToolDialogue(Environment):
                 if getattr(self, name) < 1:
                     raise ValueError(f"{name} is {getattr(self, name)}, set it to 1 or more")
 
-    @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
-        """What is wrong with those who take part."""
-        parts = {"user": config.user, "tools": config.tools, "examiner": config.examiner}
-        return [
-            problem for name, node in parts.items() if node for problem in nested_problems(f"{key}.{name}", node, cfg)
-        ]
-
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._user: User = build(config.user, "environment.fn.user")
-        self._tools: Toolbox = build(config.tools, "environment.fn.tools")
+        self._user = build(User, config.user, "environment.fn.user")
+        self._tools = build(Toolbox, config.tools, "environment.fn.tools")
         self._examiner: Examiner | None = None
         if config.examiner:
-            self._examiner = build(config.examiner, "environment.fn.examiner")
+            self._examiner = build(Examiner, config.examiner, "environment.fn.examiner")
         self._dialogue: Dialogue
 
     def reset(self, prompt: Prompt, seed: int) -> Observation:

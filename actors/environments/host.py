@@ -10,24 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from raylign.config.build import part_config
+from raylign.config.build import build, part_config
 from raylign.environment import Environment, Observation
-from raylign.errors import ConfigError, EnvironmentLost, Problem
+from raylign.errors import EnvironmentLost
 from raylign.records import Prompt
-
-
-def environment_class(node: Mapping[str, Any], allow: Sequence[str] = ()) -> type[Environment]:
-    """The class that a node names. Raises ConfigError when it is none, or a field of it is wrong."""
-    found, _ = part_config(node, "environment.fn", allow)
-    if not issubclass(found, Environment):
-        problem = Problem(
-            key="environment.fn._target_",
-            value=str(node["_target_"]),
-            why="is no raylign.environment.Environment",
-            fix="name a class that is derived from it",
-        )
-        raise ConfigError([problem])
-    return found
 
 
 def encodable(value: Any) -> Any:
@@ -46,18 +32,19 @@ def _whole(text: str) -> bool:
 class EnvironmentHost:
     """`Environments` in this process. A world that raises or takes too long is closed and reported as lost."""
 
-    def __init__(self, node: Mapping[str, Any], allow: Sequence[str] = (), timeout_s: float = 60.0) -> None:
+    def __init__(self, node: Mapping[str, Any], timeout_s: float = 60.0) -> None:
         """Raises ConfigError when the node names no environment."""
         self._node, self._timeout_s = dict(node), timeout_s
         self._open: dict[int, Environment] = {}
         self._numbers = itertools.count()
-        self._class = environment_class(node, allow)
-        _, self._config = part_config(node, "environment.fn", allow)  # of every world: none may change it
+        first = build(Environment, node, "environment.fn")
+        self._class, self._replayable = type(first), first.replayable
+        _, self._config = part_config(node, "environment.fn")  # of every world: none may change it
 
     @property
     def replayable(self) -> bool:
         """See `Environment.replayable`."""
-        return self._class.replayable
+        return self._replayable
 
     @property
     def episodes(self) -> int:

@@ -138,7 +138,7 @@ def environments_of(spec: EnvironmentSpec | None) -> Environments | None:
     """The worlds of a rollout worker: in its own process, or behind the actors that the spec names."""
     if spec is None:
         return None
-    host = EnvironmentHost(spec.node, spec.allow, spec.timeout_s)
+    host = EnvironmentHost(spec.node, spec.timeout_s)
     return RemoteEnvironments(spec, host.replayable) if spec.actors else host
 
 

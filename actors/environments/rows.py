@@ -6,19 +6,20 @@ import asyncio
 import inspect
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from raylign.config.build import build
-from raylign.config.schema import Node
+from raylign.config.schema import Node, node
+from raylign.contracts import RowGenerator
 from raylign.data.readers import Row
 from raylign.environment import Environment, Observation
 from raylign.records import Prompt, derive_seed
 
 
-class EnvironmentRows:
+class EnvironmentRows(RowGenerator):
     """Instance i has the seed ``first_seed + i`` (or a first one drawn from the run's), kept as ``meta["env_seed"]``.
 
     Its messages are those of `Environment.reset`, its flags are kept in ``meta`` (``domain`` becomes the domain).
@@ -29,7 +30,7 @@ class EnvironmentRows:
     class Config:
         """Which world, and which of its instances."""
 
-        environment: Node = field(default_factory=dict)
+        environment: Node = node(Environment)
         first_seed: int | None = None  # None: drawn from the run's seed
         system: str = ""
         verifier: str = ""
@@ -58,7 +59,7 @@ class EnvironmentRows:
 
     def _first(self, env_seed: int) -> Observation:
         """What an instance shows first."""
-        world: Environment = build(self.config.environment, "data.generator.environment")
+        world = build(Environment, self.config.environment, "data.generator.environment")
         prompt = Prompt(id="", messages=(), token_ids=np.zeros(0, np.int32), meta={"env_seed": env_seed})
         seen = _awaited(world.reset(prompt, 0))
         _awaited(world.close())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from raylign.actors.environments.dialogue import Dialogue
+from raylign.actors.environments.dialogue import Dialogue, User
 from raylign.actors.judge.client import judge_problems, shared_judge
-from raylign.config.schema import Config as RunSettings
+from raylign.config.resolve import Run
 from raylign.config.schema import Node
 from raylign.errors import Problem
 from raylign.records import Message
@@ -27,7 +27,7 @@ ROLE = (
 )
 
 
-class FixedUser:
+class FixedUser(User):
     """Says ``prompt.meta["users"]`` one after the other, whatever the policy replied."""
 
     @dataclass
@@ -43,7 +43,7 @@ class FixedUser:
         return str(messages[dialogue.turn]) if dialogue.turn < len(messages) else None
 
 
-class SimulatedUser:
+class SimulatedUser(User):
     """A chat model that plays the user of ``prompt.meta["goal"]``; each episode hears a draw of its own."""
 
     @dataclass
@@ -58,9 +58,9 @@ class SimulatedUser:
                 raise ValueError("model is empty: name who plays the user")
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """What is wrong with the model."""
-        return judge_problems(f"{key}.model", config.model, cfg)
+        return judge_problems(f"{key}.model", config.model)
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from raylign.contracts import Sampling
+from raylign.contracts import Part, Sampling
 from raylign.records import Message
 
 
@@ -22,16 +22,20 @@ class Reply:
     seconds: float
 
 
-class ChatModel(Protocol):
-    """A part made as ``Model(config)``. Its methods are called from one event loop.
+class ChatModel(Part):
+    """A chat model. Its methods are called from one event loop.
 
     Output is constrained by ``sampling.structure``, e.g. ``{"json": schema}``.
     """
 
+    what = "a chat model"
+
     @property
+    @abstractmethod
     def name(self) -> str:
         """Who answers: part of the key of everything that is cached of it."""
 
+    @abstractmethod
     async def complete(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
         """The answer to a conversation. Raises JudgeUnavailable when there is none to be had."""
 

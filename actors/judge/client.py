@@ -14,15 +14,14 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 from raylign.actors.judge.cache import ReplyCache, key_of
 from raylign.actors.judge.chat import ChatModel
 from raylign.config.build import build, part_config
-from raylign.config.schema import Config as RunSettings
-from raylign.config.schema import Node
-from raylign.contracts import Sampling
+from raylign.config.schema import Node, node
+from raylign.contracts import Part, Sampling
 from raylign.errors import ConfigError, JudgeError, JudgeUnavailable, JudgeUnreadable, Problem
 from raylign.records import Message, derive_seed
 
@@ -62,14 +61,14 @@ class Answer(Generic[T]):
     counts: JudgeCounts
 
 
-class Judge:
+class Judge(Part):
     """Asks one chat model. Shared by everything in a process that names it by the same settings, see `shared_judge`."""
 
     @dataclass
     class Config:
         """Which model, how it samples, and what is kept. Defaults of sampling are CM2's judge's."""
 
-        model: Node = field(default_factory=dict)
+        model: Node = node(ChatModel)
         temperature: float = 0.6
         top_p: float = 0.8
         max_tokens: int = 6000
@@ -89,15 +88,10 @@ class Judge:
             if self.cache_entries < 0 or not 0 <= self.repeat_share <= 1:
                 raise ValueError("cache_entries must be 0 or more and repeat_share between 0 and 1")
 
-    @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
-        """Also what is wrong with the model."""
-        return nested_problems(f"{key}.model", config.model, cfg)
-
     def __init__(self, config: Config, model: ChatModel | None = None) -> None:
         self.config = config
         self.counts = JudgeCounts()
-        self.model: ChatModel = build(config.model, "judge.model") if model is None else model
+        self.model: ChatModel = build(ChatModel, config.model, "judge.model") if model is None else model
         self._gate = asyncio.Semaphore(config.concurrency)
         self._cache = ReplyCache(config.cache_entries, config.cache_dir)
         self._flying: dict[str, asyncio.Future[str | None]] = {}
@@ -208,30 +202,24 @@ class _Question:
             raise JudgeUnreadable(f"{type(error).__name__}: {error} in {text[-300:]!r}") from error
 
 
-def judge_problems(key: str, node: Mapping[str, Any], cfg: RunSettings) -> list[Problem]:
-    """What is wrong with a judge's settings (fields of `Judge.Config`) and its model's within a run."""
-    return nested_problems(key, {"_target_": f"{Judge.__module__}.Judge", **node}, cfg)
-
-
-def nested_problems(key: str, node: Mapping[str, Any], cfg: RunSettings) -> list[Problem]:
-    """What is wrong with a part within another: its fields, and what its class says of the run (`problems`)."""
+def judge_problems(key: str, fields: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with a judge's settings (fields of `Judge.Config`); its model is a part of its own."""
     try:
-        cls, config = part_config(node, key, cfg.run.allow_targets)
+        part_config({"_target_": f"{Judge.__module__}.Judge", **fields}, key)
     except ConfigError as error:
         return list(error.problems)
-    hook = getattr(cls, "problems", None)
-    return list(hook(key, config, cfg)) if hook else []
+    return []
 
 
 _SHARED: dict[tuple[int, str], Judge] = {}
 
 
-def shared_judge(node: Mapping[str, Any]) -> Judge:
+def shared_judge(fields: Mapping[str, Any]) -> Judge:
     """The judge of these settings in this process and event loop; made when first asked for.
 
-    node: fields of `Judge.Config`. Call it on the event loop that will ask. Raises ConfigError.
+    fields: of `Judge.Config`. Call it on the event loop that will ask. Raises ConfigError.
     """
-    key = (id(asyncio.get_running_loop()), json.dumps(dict(node), sort_keys=True, default=str))
+    key = (id(asyncio.get_running_loop()), json.dumps(dict(fields), sort_keys=True, default=str))
     if key not in _SHARED:
-        _SHARED[key] = build({"_target_": "raylign.actors.judge.client.Judge", **node}, "judge")
+        _SHARED[key] = build(Judge, {"_target_": "raylign.actors.judge.client.Judge", **fields}, "judge")
     return _SHARED[key]

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from raylign.actors.judge.chat import Reply
+from raylign.actors.judge.chat import ChatModel, Reply
 from raylign.contracts import Sampling
 from raylign.errors import JudgeUnavailable
 from raylign.records import Message
@@ -20,7 +20,7 @@ BUSY = frozenset({408, 409, 425, 429})  # besides 5xx: worth another try
 SHOWN = 300  # letters of an error's body
 
 
-class Endpoint:
+class Endpoint(ChatModel):
     """POSTs to ``<url>/chat/completions``, with a `response_format` where `Sampling.structure` holds a JSON schema.
 
     Transport errors, timeouts, 429 and 5xx are tried again with doubling pauses (a server's Retry-After is heeded up to

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from raylign.actors.judge.chat import Reply
-from raylign.config.build import ALLOWED
+from raylign.actors.judge.chat import ChatModel, Reply
+from raylign.config.build import OWN
 from raylign.contracts import Sampling
 from raylign.records import Message
 
 
-class Scripted:
+class Scripted(ChatModel):
     """Calls ``function(messages, sampling, seed, **settings) -> str``, which may be a coroutine function.
 
     What the function raises reaches the caller as it is: a JudgeUnavailable counts as one.
@@ -29,8 +29,8 @@ class Scripted:
         settings: dict[str, Any] = field(default_factory=dict)
 
         def __post_init__(self) -> None:
-            if not self.function.startswith(ALLOWED):
-                raise ValueError(f"function={self.function!r} must be the path of a function within {ALLOWED[0]}*")
+            if not self.function.startswith(OWN):
+                raise ValueError(f"function={self.function!r} must be the path of a function within {OWN}*")
 
     def __init__(self, config: Config) -> None:
         module, _, name = config.function.rpartition(".")

@@ -12,8 +12,8 @@ import ray
 from ray.exceptions import RayActorError
 from ray.util import list_named_actors
 
-from raylign.actors.judge.chat import Reply
-from raylign.config.schema import Config as RunSettings
+from raylign.actors.judge.chat import ChatModel, Reply
+from raylign.config.resolve import Run
 from raylign.contracts import Sampling
 from raylign.errors import EngineDeadError, JudgeUnavailable, Problem, RequestError
 from raylign.records import Message
@@ -27,7 +27,7 @@ def actor_name(judge: str, index: int) -> str:
     return f"judge/{judge}/{index}"
 
 
-class Served:
+class Served(ChatModel):
     """Spreads requests over the workers of one judge, each to the one with the fewest in flight from here.
 
     A request whose worker dies goes to another, or waits until Ray has restarted it, for at most `patience_s`.
@@ -46,11 +46,11 @@ class Served:
                 raise ValueError(f"name={self.name!r}: name a judge; timeout_s must be positive, patience_s 0 or more")
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """The run must serve a judge of that name."""
-        if config.name in cfg.judges:
+        if config.name in run.config.judges:
             return []
-        known = ", ".join(cfg.judges) or "none"
+        known = ", ".join(run.config.judges) or "none"
         fix = f"set judges.{config.name}.path=MODEL, or name one of: {known}"
         return [Problem(key=f"{key}.name", value=config.name, why="is no judge that this run serves", fix=fix)]
 

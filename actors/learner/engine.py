@@ -91,7 +91,7 @@ class TrainingEngine:
         started = time.perf_counter()
         objective = self._objective(node)
         batch = objective.prepare(batch)
-        plan = self._plan(batch, getattr(objective, "whole_groups", False))
+        plan = self._plan(batch, objective.whole_groups)
         mine, totals = plan[self.rank], Totals()
         rate = learning_rate(self.spec.learner.optim, self.step, self.spec.total_steps)
         for group in self.engine.optimizer.param_groups:
@@ -178,7 +178,7 @@ class TrainingEngine:
     def _objective(self, node: Mapping[str, Any]) -> Objective:
         key = json.dumps(node, sort_keys=True, default=str)
         if key not in self._objectives:
-            self._objectives[key] = build(node, "objective", self.spec.allow_targets)
+            self._objectives[key] = build(Objective, node, "objective")
         return self._objectives[key]
 
     def _require(self, kind: ForwardKind) -> None:

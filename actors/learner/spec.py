@@ -37,7 +37,6 @@ class LearnerSpec:
     temperature: float = 1.0  # of the sampler; log-probs and entropies are those of the scaled distribution
     seed: int = 0
     deadline_s: float = 1800.0  # that any single call may take
-    allow_targets: tuple[str, ...] = ()  # module prefixes that an objective's `_target_` may name besides raylign.
     trust_remote_code: bool = False
 
     @classmethod
@@ -52,7 +51,6 @@ class LearnerSpec:
             total_steps=total_steps,
             seed=cfg.seed,
             deadline_s=cfg.run.deadline_s,
-            allow_targets=tuple(cfg.run.allow_targets),
             trust_remote_code=cfg.model.trust_remote_code,
         )
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from raylign.actors.frames import receive_frame, send_frame
@@ -31,9 +31,9 @@ class IsolatedFunction:
     thread that lives as long as it should: the kernel ends the children with the thread that made them.
     """
 
-    def __init__(self, node: Mapping[str, Any], key: str, allow: Sequence[str] = ()) -> None:
+    def __init__(self, node: Mapping[str, Any], key: str) -> None:
         """Start the zygote and the first child. Raises RewardError when the function cannot be built."""
-        self._spec = {"node": dict(node), "key": key, "allow": tuple(allow), "parent": os.getpid()}
+        self._spec = {"node": dict(node), "key": key, "parent": os.getpid()}
         self._control: socket.socket | None = None
         self._data: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None

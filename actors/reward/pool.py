@@ -81,13 +81,12 @@ class RewardPool:
         self,
         name: str,
         config: RewardConfig,
-        allow: tuple[str, ...],
         log_dir: Path,
         options: Callable[[str, int], Mapping[str, Any]],
     ) -> None:
         self.name, self.config = name, config
         self.scope = Scope.TRAJECTORY
-        self._allow, self._log_dir, self._options = allow, log_dir, options
+        self._log_dir, self._options = log_dir, options
         self._isolated = False
         self._queue: deque[_Job] = deque()
         self._arrived = asyncio.Event()
@@ -297,7 +296,6 @@ class RewardPool:
             .remote(
                 self.config.fn,
                 f"rewards.{self.name}.fn",
-                self._allow,
                 self.config.timeout_s,
                 str((self._log_dir / f"reward-{self.name}-{slot.index}.log").absolute()),
             )

@@ -23,13 +23,10 @@ class RewardPools:
     def __init__(
         self,
         configs: Mapping[str, RewardConfig],
-        allow: Sequence[str],
         log_dir: str | Path,
         options: Callable[[str, int], Mapping[str, Any]],
     ) -> None:
-        self._pools = {
-            name: RewardPool(name, config, tuple(allow), Path(log_dir), options) for name, config in configs.items()
-        }
+        self._pools = {name: RewardPool(name, config, Path(log_dir), options) for name, config in configs.items()}
 
     async def start(self) -> None:
         """Start all actors. Raises RewardError with every pool's problem when some function cannot be made."""

@@ -11,8 +11,9 @@ from typing import Any
 
 from raylign.actors.reward.returned import listed, valued
 from raylign.actors.reward.signature import call, signature_of
-from raylign.config.build import allowed
+from raylign.config.resolve import Run, foreign_problems
 from raylign.contracts import RewardFunction, Scope
+from raylign.errors import Problem
 from raylign.records import Prompt, Trajectory, Value
 
 
@@ -50,12 +51,11 @@ class PythonFunction(RewardFunction):
         def __post_init__(self) -> None:
             if not self.path.rpartition(".")[0]:
                 raise ValueError(f"path={self.path!r} must be package.module.function")
-            if not self.path.startswith(allowed()):
-                package = self.path.split(".")[0]
-                raise ValueError(
-                    f"path={self.path} is outside the packages that may be run; "
-                    f"add its package to run.allow_targets, e.g. run.allow_targets=[{package}.]"
-                )
+
+    @classmethod
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
+        """The function must come from a package that the run may name."""
+        return foreign_problems(f"{key}.path", config.path, run.config)
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -16,6 +16,8 @@ UNCLOSED = 32
 class ResponseReward(RewardFunction):
     """A reward function that is made of a verdict on each response's text."""
 
+    what = "a reward of one response"
+
     @abstractmethod
     def judge(self, prompt: Prompt, response: str) -> Value:
         """The verdict on one response. Raises when it cannot be judged, above all when the gold answer is unusable."""

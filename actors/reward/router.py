@@ -12,7 +12,7 @@ from raylign.actors.reward.numeric import NumericAnswer
 from raylign.actors.reward.procedural import ProceduralScore
 from raylign.actors.reward.unit_tests import UnitTests
 from raylign.config.build import nearest
-from raylign.config.schema import Config as RunSettings
+from raylign.config.resolve import Run
 from raylign.contracts import RewardFunction
 from raylign.errors import Problem
 from raylign.records import Prompt, Trajectory, Value
@@ -39,9 +39,9 @@ class Verifier(RewardFunction):
         unit_tests: UnitTests.Config = field(default_factory=UnitTests.Config)
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """`data.verifier` must name a verifier."""
-        name = cfg.data.verifier
+        name = run.config.data.verifier
         if not name or name in VERIFIERS:
             return []
         why = f"is none of {', '.join(VERIFIERS)}, which {key} knows"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from raylign.actors.reward.response import ResponseReward, last_boxed
 from raylign.config.build import build
 from raylign.config.schema import Node, node
-from raylign.errors import ConfigError, Problem
 from raylign.records import Prompt, Value
 
 
@@ -23,7 +22,7 @@ class ThinkGate(ResponseReward):
     class Config:
         """Tags and the verifier behind them; no opening tag: any text before the closing one is thought."""
 
-        verifier: Node = node("raylign.actors.reward.boxed.BoxedMath")
+        verifier: Node = node(ResponseReward, "raylign.actors.reward.boxed.BoxedMath")
         open_tag: str = "<think>"
         close_tag: str = "</think>"
 
@@ -33,11 +32,7 @@ class ThinkGate(ResponseReward):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._verifier = build(config.verifier, "verifier")
-        if not isinstance(self._verifier, ResponseReward):
-            path = config.verifier["_target_"]
-            fix = "name a ResponseReward, e.g. raylign.actors.reward.boxed.BoxedMath"
-            raise ConfigError([Problem(key="verifier._target_", value=path, why="judges no single response", fix=fix)])
+        self._verifier = build(ResponseReward, config.verifier, "verifier")
         self.isolated, self.cpu_s = self._verifier.isolated, self._verifier.cpu_s
         self.maximum = self._verifier.maximum
 

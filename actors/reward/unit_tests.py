@@ -67,7 +67,7 @@ class UnitTests(ResponseReward):
     def __init__(self, config: Config) -> None:
         self.config = config
         self.sandbox: Sandbox = (
-            LocalSandbox(config.sandbox) if config.backend is None else build(config.backend, "backend")
+            LocalSandbox(config.sandbox) if config.backend is None else build(Sandbox, config.backend, "backend")
         )
         self._references: OrderedDict[str, Reference] = OrderedDict()
 

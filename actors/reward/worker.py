@@ -34,12 +34,12 @@ class RewardWorker:
     and the pool kills the whole actor when it hangs.
     """
 
-    def __init__(self, node: Mapping[str, Any], key: str, allow: Sequence[str], timeout_s: float, log: str) -> None:
+    def __init__(self, node: Mapping[str, Any], key: str, timeout_s: float, log: str) -> None:
         if log:
             redirect_output(log)
         self._timeout_s = timeout_s
-        self._function: RewardFunction = build(node, key, allow)
-        self._isolated = IsolatedFunction(node, key, allow) if self._function.isolated else None
+        self._function = build(RewardFunction, node, key)
+        self._isolated = IsolatedFunction(node, key) if self._function.isolated else None
 
     def report(self) -> WorkerReport:
         """Scope and isolation of the function; an answer means that the worker is ready."""

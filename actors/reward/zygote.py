@@ -47,7 +47,7 @@ def main() -> None:
     spec = unpack_request(receive_frame(control))
     die_with(spec["parent"])
     try:
-        function: RewardFunction = build(spec["node"], spec["key"], spec["allow"])
+        function = build(RewardFunction, spec["node"], spec["key"])
     except Exception as error:
         send_frame(control, describe_error(error).encode())
         raise

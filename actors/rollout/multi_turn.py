@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from raylign.actors.environments.episode import EnvironmentCounters, Episode, EpisodeDiverged
 from raylign.actors.rollout.path import Limits, Path, close_all
-from raylign.contracts import Policy, Refused, RolloutTask
+from raylign.contracts import Policy, Refused, RolloutStrategy, RolloutTask
 from raylign.environment import Environments
 from raylign.errors import EnvironmentLost, RequestError
 from raylign.records import Trajectory, derive_seed
 
 
-class MultiTurn:
+class MultiTurn(RolloutStrategy):
     """One episode per draw.
 
     The seed of turn t of draw i is ``derive_seed(run_seed, prompt.key, i, t)``, that of its world's chance

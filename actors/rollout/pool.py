@@ -21,7 +21,6 @@ from raylign.actors.rollout.slot import Slot, serving
 from raylign.actors.rollout.stream import DrawCounters, DrawStream
 from raylign.actors.rollout.worker import WorkerSpec
 from raylign.actors.starting import in_order
-from raylign.config.build import part_config
 from raylign.config.schema import ModelConfig, RolloutConfig
 from raylign.contracts import RolloutTask, Scored, WeightUpdate
 from raylign.records import Float32s, Int32s
@@ -30,7 +29,7 @@ from raylign.records import Float32s, Int32s
 class VllmRolloutPool:
     """`RolloutPool` over `config.workers` vLLM actors.
 
-    `options` gives the Ray options of worker i (resources, placement); the environment is added here. `allow` lists
+    `options` gives the Ray options of worker i (resources, placement); the environment is added here.
     module prefixes that a strategy's `_target_` may name besides raylign's own. `deadline_s` bounds every single call.
     """
 
@@ -43,10 +42,8 @@ class VllmRolloutPool:
         log_dir: str | Path,
         environment: EnvironmentSpec | None = None,
         options: Callable[[int], dict[str, Any]] = lambda index: {},
-        allow: Sequence[str] = (),
         deadline_s: float = 1800.0,
     ) -> None:
-        part_config(config.strategy, "rollout.strategy", allow)  # a typo must not surface in a remote process
         self._deadline_s, self._gpus = deadline_s, config.gpus
         self._slots = [
             Slot(
@@ -55,7 +52,6 @@ class VllmRolloutPool:
                     kind=config.engine,
                     engine=EngineSpec.of(config, model, model_path),
                     strategy=dict(config.strategy),
-                    allow=tuple(allow),
                     environment=environment,
                     log_path=str((Path(log_dir) / f"rollout-{index}.log").absolute()),
                 ),

@@ -7,20 +7,24 @@ apart samples plainly; such a world needs a score of its own. The scores of Froz
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
+from raylign.contracts import Part
 from raylign.records import Turn
 
 
-class TurnScorer(Protocol):
-    """A part made as ``Scorer(config)``."""
+class TurnScorer(Part):
+    """Scores one turn."""
 
+    what = "a score of turns"
+
+    @abstractmethod
     def score(self, turn: Turn) -> float:
         """How well a turn went. Raises ValueError where the world does not say what is needed."""
 
 
-class TurnReward:
+class TurnReward(TurnScorer):
     """The turn's own reward; with `per_action` divided by the number of actions.
 
     A world that charges for every action makes a sum favour short blocks; the mean does not. `invalid` is the score of
@@ -48,7 +52,7 @@ class TurnReward:
         return reward / max(actions, 1) if config.per_action else reward
 
 
-class RiskAware:
+class RiskAware(TurnScorer):
     """FrozenLake: reward + nearer * (decrease of the distance to the goal) - risk * P(a hole on the way) [inferred].
 
     The distance is in moves that avoid holes (flags ``distance_before`` and ``distance_after``); a turn that ended in a
@@ -73,7 +77,7 @@ class RiskAware:
         return _reward(turn) + self.config.nearer * nearer - self.config.risk * _flag(turn, "fall_probability")
 
 
-class ShopProgress:
+class ShopProgress(TurnScorer):
     """WebShop: reward + overlap * (share of the goal's words shown) + option * (a new option chosen) [inferred]."""
 
     @dataclass

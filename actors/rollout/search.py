@@ -44,7 +44,7 @@ class Search(MultiTurn):
     class Config(MultiTurn.Config):
         """What to strive for and how candidates are tried out."""
 
-        scorer: Node = node("raylign.actors.rollout.scores.TurnReward")
+        scorer: Node = node(TurnScorer, "raylign.actors.rollout.scores.TurnReward")
         released_score: bool = False  # the game's raw reward whatever `scorer` says, illegal turns out (released code)
         noise: Noise = Noise.fresh
         simulations: int = 1  # of each candidate under fresh noise; their scores are averaged
@@ -60,7 +60,7 @@ class Search(MultiTurn):
         """Raises ConfigError on a scorer that is none."""
         super().__init__(config, environments)
         self.config: Search.Config = config
-        self.scorer: TurnScorer = build(config.scorer, "rollout.strategy.scorer")
+        self.scorer = build(TurnScorer, config.scorer, "rollout.strategy.scorer")
         if config.released_score:
             self.scorer = TurnReward(TurnReward.Config(flag="game_reward", invalid=-1e6))
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from raylign.contracts import Completion, Policy, RolloutTask
+from raylign.contracts import Completion, Policy, RolloutStrategy, RolloutTask
 from raylign.environment import Environments
 from raylign.records import Int32s, Trajectory, Turn, derive_seed
 
 
-class SingleTurn:
+class SingleTurn(RolloutStrategy):
     """One completion per draw: the prompt in, one turn out.
 
     The seed of draw i is ``derive_seed(run_seed, prompt.key, i, 0)``, whatever worker makes it and whenever.

@@ -41,7 +41,6 @@ class WorkerSpec:
     engine: EngineSpec
     strategy: Mapping[str, Any]
     log_path: str
-    allow: tuple[str, ...] = ()  # module prefixes that `strategy` may name besides raylign's own
     environment: EnvironmentSpec | None = None
 
 
@@ -54,8 +53,8 @@ class RolloutWorker:
     def __init__(self, spec: WorkerSpec) -> None:
         redirect_output(spec.log_path)
         self.spec = spec
-        self._strategy: RolloutStrategy = build(
-            spec.strategy, "rollout.strategy", spec.allow, environments=environments_of(spec.environment)
+        self._strategy = build(
+            RolloutStrategy, spec.strategy, "rollout.strategy", environments=environments_of(spec.environment)
         )
         self._engine: Engine = make_engine(spec.kind, spec.engine)
         self._phase = "created"

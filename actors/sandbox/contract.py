@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from raylign.contracts import Part
 from raylign.errors import SandboxError
 
 
@@ -72,7 +73,7 @@ class Ran:
     returned: tuple[Returned, ...] = ()  # one per answered call, in order; shorter after an early end
 
 
-class Sandbox(ABC):
+class Sandbox(Part):
     """Runs untrusted programs. `run` may be called from several threads; one more than `concurrency` waits."""
 
     concurrency: int = 1

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from raylign.actors.judge.client import JudgeCounts
 from raylign.actors.tools.calls import BadCall, CallFault, ToolCall
 from raylign.actors.tools.tool import Tool, violations
+from raylign.contracts import Part
 from raylign.records import Prompt
 
 ERROR_MARK = "error_tool_call"  # stands in every answer to a call that could not be carried out
@@ -36,9 +38,12 @@ class ToolAnswer:
     counts: JudgeCounts | None = None  # what a simulator's answer cost
 
 
-class Toolbox(Protocol):
-    """The tools of an episode. A part made as ``Toolbox(config)``; holds no state of an episode."""
+class Toolbox(Part):
+    """The tools of an episode; holds no state of one."""
 
+    what = "a toolbox"
+
+    @abstractmethod
     async def answer(self, call: ToolCall, prompt: Prompt) -> ToolAnswer:
         """Carry out one call. Raises ToolFailure, JudgeUnavailable or JudgeUnreadable when the machinery failed."""
 

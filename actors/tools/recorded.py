@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raylign.actors.judge.client import judge_problems, shared_judge
-from raylign.actors.tools.answers import Source, ToolAnswer, faulty
+from raylign.actors.tools.answers import Source, ToolAnswer, Toolbox, faulty
 from raylign.actors.tools.calls import CallFault, ToolCall, canonical
 from raylign.actors.tools.tool import function_of, violations
-from raylign.config.schema import Config as RunSettings
+from raylign.config.resolve import Run
 from raylign.config.schema import Node
 from raylign.errors import Problem, ToolFailure
 from raylign.records import Message, Prompt
@@ -38,7 +38,7 @@ ROLE = (
 )
 
 
-class RecordedTools:
+class RecordedTools(Toolbox):
     """`Toolbox` over ``prompt.tools`` and ``prompt.meta["recorded"]``. Without a simulator unknown calls are faults."""
 
     @dataclass
@@ -48,9 +48,9 @@ class RecordedTools:
         simulator: Node = field(default_factory=dict)
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """What is wrong with the simulator."""
-        return judge_problems(f"{key}.simulator", config.simulator, cfg) if config.simulator else []
+        return judge_problems(f"{key}.simulator", config.simulator) if config.simulator else []
 
     def __init__(self, config: Config) -> None:
         self.config = config

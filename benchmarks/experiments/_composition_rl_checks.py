@@ -22,7 +22,7 @@ from benchmarks.experiments.report import Claim
 from raylign.recipes.composition_rl.compose.chain import Chain, ChainOrRejected, Link, Reason, Rejected, seed_problem
 from raylign.recipes.composition_rl.compose.drive import Composer, compose_now
 from raylign.recipes.composition_rl.compose.operation import assemble, relation_sentence, spc
-from raylign.recipes.composition_rl.compose.symbolic import Style, SymbolicComposer, leaks, link_holds
+from raylign.recipes.composition_rl.compose.symbolic import RuleComposer, Style, leaks, link_holds
 from raylign.recipes.composition_rl.compose.symbols import clash
 
 NUMBER = re.compile(r"-?\d*(?:\d|\.\d+)(?:/\d+)?")
@@ -43,9 +43,9 @@ FLAGS = (
 )
 
 
-def composer(style: Style, modulus: int = 0) -> SymbolicComposer:
+def composer(style: Style, modulus: int = 0) -> RuleComposer:
     """The rule-based composer in one of its styles."""
-    return SymbolicComposer(SymbolicComposer.Config(style=style, modulus=modulus))
+    return RuleComposer(RuleComposer.Config(style=style, modulus=modulus))
 
 
 def chain_of(problems: Sequence[Chain], by: Composer) -> ChainOrRejected:

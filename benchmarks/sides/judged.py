@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from benchmarks.sides.tasks import share_of_vowels
 from raylign.actors.judge.blocking import BlockingJudge
 from raylign.config.schema import Node
-from raylign.contracts import RewardFunction, Value
-from raylign.records import Prompt, Trajectory
+from raylign.contracts import RewardFunction
+from raylign.records import Prompt, Trajectory, Value
 
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "boolean"}}, "required": ["answer"]}
 

@@ -10,11 +10,12 @@ knows which.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from raylign.contracts import Part
 from raylign.records import Message, Prompt
 
 
@@ -34,13 +35,14 @@ class Observation:
     flags: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Environment(ABC):
+class Environment(Part):
     """One world for one episode. Methods may be plain or ``async``; a plain one must not block for long.
 
     An exception means that the world broke, never that the policy acted badly: the episode is taken up again from its
     snapshot or its start, and when that fails too its reward is Missing.
     """
 
+    what = "an environment"
     replayable: bool = True  # the same prompt, seed and actions lead to the same observations
 
     @abstractmethod
@@ -62,10 +64,10 @@ class Environment(ABC):
         """Stand where `snapshot` was taken, also in another object of the class that was never reset."""
         raise TypeError(f"{type(self).__name__} has no snapshots")
 
-    def reseed(self, seed: int) -> None:  # noqa: B027 - a world without chance has nothing to do
+    def reseed(self, seed: int) -> None:
         """Draw what comes next from another stream of noise."""
 
-    def close(self) -> Awaitable[None] | None:  # noqa: B027
+    def close(self) -> Awaitable[None] | None:
         """Give back what the episode held."""
 
 

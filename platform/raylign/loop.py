@@ -142,7 +142,7 @@ class Loop:
         clock = _Clock()
         collected, metrics = await self._groups(step)
         clock.lap("generate")
-        scored = getattr(self.parts.credit, "reads_scores", True)
+        scored = self.parts.credit.reads_scores
         enough = min(2, self.settings.group_size) if scored else 0
         kept = [group for group in collected.groups if len(group.valid) >= enough]
         metrics |= {"groups/dropped": float(len(collected.groups) - len(kept))}

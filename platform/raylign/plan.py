@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from raylign.capacity import check_memory
-from raylign.config.parts import is_rl, roles_of, stages, streams_needed
+from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config, JudgeConfig, ModelConfig, RolloutConfig
 from raylign.errors import PlanError
 from raylign.models.facts import ModelFacts, model_facts
@@ -136,16 +136,16 @@ class Plan:
         return text
 
 
-def make_plan(config: Config) -> Plan:
-    """The plan of a validated configuration. Raises ConfigError or PlanError."""
+def make_plan(run: Run) -> Plan:
+    """The plan of a checked run. Raises PlanError."""
+    config = run.config
     try:
         facts = model_facts(config.model)
     except ValueError as cause:
         fix = "name a folder, or a Hub id, that can be read here: the plan is made from the model's size"
         raise PlanError(f"model.path = {config.model.path}: {cause}; fix: {fix}") from cause
-    listed = stages(config)
-    wanted = frozenset().union(*(roles_of(stage) for stage in listed)) if listed else frozenset[str]()
-    streams = streams_needed(config)
+    wanted = frozenset[str]().union(*(stage.roles for stage in run.stages))
+    streams = run.streams()
     roles: list[Role] = []
     if "learner" in wanted:
         roles.append(_trainer("learner", config.learner.ranks, config, facts))
@@ -178,23 +178,24 @@ def make_plan(config: Config) -> Plan:
     size = _count(facts.parameters)
     return Plan(
         roles=tuple(roles),
-        batches=tuple(_batch(stage.key, stage.config, config) for stage in listed if is_rl(stage)),
+        batches=tuple(_batch(stage, config) for stage in run.stages if stage.batch),
         strategy=config.cluster.strategy,
         model=f"{config.model.path or 'built from its shape'}, {facts.name}, {size} parameters, {config.model.dtype}",
     )
 
 
-def _batch(key: str, stage: object, config: Config) -> Batch:
-    prompts, group = int(getattr(stage, "prompts_per_step")), int(getattr(stage, "group_size"))  # noqa: B009 (any class)
-    minibatches, epochs = int(getattr(stage, "minibatches", 1)), int(getattr(stage, "epochs", 1))
+def _batch(stage: ResolvedStage, config: Config) -> Batch:
+    shape = stage.batch
+    assert shape is not None
+    samples = shape.prompts_per_step * shape.group_size
     return Batch(
-        stage=key.removeprefix("stages."),
-        steps=int(getattr(stage, "steps", 0)),
-        prompts=prompts,
-        samples=prompts * group,
-        max_tokens=prompts * group * (config.data.max_prompt_tokens + config.rollout.sampling.max_tokens),
-        updates=minibatches * epochs,
-        samples_per_update=prompts * group // minibatches,
+        stage=stage.name,
+        steps=shape.steps,
+        prompts=shape.prompts_per_step,
+        samples=samples,
+        max_tokens=samples * (config.data.max_prompt_tokens + config.rollout.sampling.max_tokens),
+        updates=shape.minibatches * shape.epochs,
+        samples_per_update=samples // shape.minibatches,
     )
 
 

@@ -8,16 +8,19 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
 from raylign.config.schema import Config, Resume
+from raylign.contracts import StageResult
 from raylign.errors import RunError, no_space
 
 IDENTITY = "identity.json"
 FINISHED = "finished.json"
+DONE = "done.json"  # of a stage
 LOCK = ".lock"
 FULL_MB = 16  # less than this is a full disk
 UNESSENTIAL = (
@@ -77,14 +80,18 @@ class RunFolder:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def stage_result(self, name: str) -> dict[str, Any] | None:
+    def stage_result(self, name: str) -> StageResult | None:
         """What a finished stage left behind; None while it is unfinished."""
-        path = self.stage(name) / "done.json"
-        return orjson.loads(path.read_bytes()) if path.exists() else None
+        path = self.stage(name) / DONE
+        if not path.exists():
+            return None
+        content = orjson.loads(path.read_bytes())
+        return StageResult(**{item.name: content[item.name] for item in fields(StageResult) if item.name in content})
 
-    def finish_stage(self, name: str, result: Mapping[str, Any]) -> None:
-        """Record that a stage is over and what it left behind."""
-        write_atomically(self.stage(name) / "done.json", orjson.dumps(dict(result), option=orjson.OPT_INDENT_2))
+    def finish_stage(self, name: str, result: StageResult, started_from: str) -> None:
+        """Record that a stage is over, the model that it started from and what it left behind."""
+        content = {"started_from": started_from, **asdict(result)}
+        write_atomically(self.stage(name) / DONE, orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Record that the run is over."""

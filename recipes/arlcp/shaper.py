@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raylign.contracts import finite
+from raylign.contracts import RewardShaper, finite
 from raylign.errors import RewardError
 from raylign.objectives.shaping import correctness, correctness_reward
 from raylign.recipes.arlcp.log import TIERS, Float64s, Shaped, rows, splits
@@ -66,7 +66,7 @@ class Penalised(Enum):
     all = "all"  # r = C - penalty, the contrast in which brevity can outrank correctness
 
 
-class ReflectionPenalty:
+class ReflectionPenalty(RewardShaper):
     """The reward of ARLCP from the verifier's verdicts, the decoded texts and the token counts of a whole group.
 
     A trajectory whose verdict is missing has no score and enters no statistic. Recorded per trajectory (so that every

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from raylign.actors.reward.think_gate import ThinkGate
+from raylign.contracts import RowGenerator
 from raylign.data.readers import Row
 from raylign.recipes.arlcp.shaper import KeywordCounter
 from raylign.records import Prompt, Value
@@ -16,7 +17,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ZERO = ord("A") - 1  # a need of 1 is shown as A, of 5 as E
 
 
-class ToyTraces:
+class ToyTraces(RowGenerator):
     """Rows whose prompt shows a need and a digit, e.g. ``kqzxE7`` (need 5, answer 7), and whose target over-thinks.
 
     Target: ``need + excess`` reflections (the excess is normal, rounded, never below 0), fillers in between, a closing

@@ -11,6 +11,7 @@ from raylign.actors.environments.checklist import CHECKLISTS
 from raylign.actors.environments.users import MESSAGES
 from raylign.actors.judge.checklist import read_checklists
 from raylign.actors.tools.recorded import RECORDED
+from raylign.contracts import RowGenerator
 from raylign.data.files import read_rows
 from raylign.data.readers import Row
 from raylign.errors import DataError
@@ -18,7 +19,7 @@ from raylign.recipes.stages.demonstrations import DIALOGUE
 from raylign.records import Message, content_id
 
 
-class AnnotatedDialogues:
+class AnnotatedDialogues(RowGenerator):
     """Rows of a .jsonl or .parquet file in CM2's format.
 
     Columns: ``messages`` (system if any, user, assistant with ``tool_calls``, tool, …), ``tools`` (schemas, as lists or

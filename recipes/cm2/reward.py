@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 import numpy as np
 
-from raylign.actors.environments.checklist import checklists_of, judged_turns
+from raylign.actors.environments.checklist import ChecklistExaminer, checklists_of, judged_turns
 from raylign.actors.judge.checklist import Float64s
 from raylign.actors.judge.flips import JudgedTurn, Satisfied, step_advantages
-from raylign.config.schema import Config as RunSettings
-from raylign.contracts import RewardFunction
+from raylign.config.build import named
+from raylign.config.resolve import Run
+from raylign.contracts import Part, RewardFunction
 from raylign.errors import Problem
 from raylign.objectives.shaping import WeightedSum
-from raylign.objectives.turn_credit import Level
+from raylign.objectives.turn_credit import Level, TurnCredit
 from raylign.records import Float32s, Group, Prompt, Trajectory, Value
 
 GAP_LIMIT = 0.05  # judged minus true completion above which a judge is being pleased rather than the task done
@@ -68,20 +70,27 @@ class ChecklistLevels(WeightedSum):
         truth: str = ""  # a reward that knows the truth without the judge, where there is one
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """The places that must agree: level in shaper and credit, satisfied in examiner, reward and shaper."""
-        level, satisfied = config.level.name, config.satisfied.name
-        examiner = (cfg.environment.fn or {}).get("examiner") or {}
-        pairs = [("credit.level", cfg.credit.get("level", "trajectory"), f"{key}.level", level)]
-        pairs.append(("environment.fn.examiner.satisfied", examiner.get("satisfied", "gated"), key, satisfied))
-        if config.checklist in cfg.rewards:
-            reward = cfg.rewards[config.checklist].fn.get("satisfied", "gated")
-            pairs.append((f"rewards.{config.checklist}.fn.satisfied", reward, key, satisfied))
-        return [
-            Problem(key=name, value=str(value), why=f"is not what {other} says: {wanted}", fix=f"set {name}={wanted}")
-            for name, value, other, wanted in pairs
-            if str(getattr(value, "name", value)) != wanted
+        wanted: list[tuple[str, type[Part], str, Enum]] = [
+            ("credit", TurnCredit, "level", config.level),
+            ("environment.fn.examiner", ChecklistExaminer, "satisfied", config.satisfied),
+            (f"rewards.{config.checklist}.fn", ChecklistScore, "satisfied", config.satisfied),
         ]
+        problems, credit = [], run.parts.get("credit")
+        if credit and not issubclass(credit.cls, TurnCredit) and config.level is not Level.trajectory:
+            why = f"reads no scores of turns, which {key}.level={config.level.name} makes"
+            fix = f"set credit._target_={named(TurnCredit)}, or {key}.level=trajectory"
+            problems.append(Problem(key="credit._target_", value=named(credit.cls), why=why, fix=fix))
+        for place, kind, name, value in wanted:
+            part = run.parts.get(place)
+            if part is None or not issubclass(part.cls, kind):
+                continue  # another credit, examiner or reward has rules of its own
+            theirs: Enum = vars(part.config)[name]
+            if theirs.name != value.name:
+                why, fix = f"is not what {key}.{name} says: {value.name}", f"set {place}.{name}={value.name}"
+                problems.append(Problem(key=f"{place}.{name}", value=theirs.name, why=why, fix=fix))
+        return problems
 
     config: Config
 

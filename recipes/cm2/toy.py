@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from raylign.actors.tools.calls import ToolCall, canonical, read_message
-from raylign.contracts import RewardFunction, Sampling
+from raylign.contracts import RewardFunction, RowGenerator, Sampling
 from raylign.data.readers import Row
 from raylign.errors import JudgeUnavailable
 from raylign.recipes.cm2.records import dialogue_row
@@ -33,7 +33,7 @@ WEIGHTS = (0.3, 0.3, 0.4)
 NAMES = ("asked", "found", "said")
 
 
-class LookUps:
+class LookUps(RowGenerator):
     """Dialogues of `turns` lookups; each turn has three items, the last two must pass."""
 
     @dataclass

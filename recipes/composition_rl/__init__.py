@@ -48,12 +48,10 @@ Deviations  The link is always in the "more" form with a signed delta (VCMD writ
 
 from importlib import import_module
 
-from raylign.recipes.composition_rl.compose.llm import LlmComposer
-from raylign.recipes.composition_rl.compose.symbolic import SymbolicComposer
-from raylign.recipes.composition_rl.source import CompositionSource, FixedChains
+from raylign.recipes.composition_rl.source import Composer, CompositionSource, FixedChains, SymbolicComposer
 from raylign.recipes.composition_rl.toy import Digits, MarkedAnswer
 
-__all__ = ["CompositionSource", "Digits", "FixedChains", "LlmComposer", "MarkedAnswer", "SymbolicComposer"]
+__all__ = ["Composer", "CompositionSource", "Digits", "FixedChains", "MarkedAnswer", "SymbolicComposer"]
 WITH_ENGINES = {"ComposeRollout": "rollout", "ComposeSet": "compose_set", "WarmUp": "warm_up"}
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from raylign.config.build import target_class
-from raylign.config.schema import Config as RunSettings
-from raylign.contracts import RolloutTask
+from raylign.config.build import named
+from raylign.config.resolve import Run
+from raylign.contracts import RolloutTask, Stage, StageResult, StageSettings
 from raylign.errors import DataError, Problem
 from raylign.recipes.composition_rl.compose.chain import Chain
 from raylign.recipes.composition_rl.compose.counts import CompositionCounts
@@ -22,14 +21,14 @@ from raylign.recipes.stages.context import RunContext
 BATCH = 1024  # chains in flight
 
 
-class ComposeSet:
+class ComposeSet(Stage):
     """Compose a whole surrogate set with the run's model as the composer, and write it as JSONL for `source.path`.
 
     The run's strategy must be `ComposeRollout`; its prompts are the seeds.
     """
 
     @dataclass
-    class Config(Selection):
+    class Config(Selection, StageSettings):
         """The set to make."""
 
         output: str = "composed.jsonl"  # relative to the stage's folder
@@ -41,20 +40,15 @@ class ComposeSet:
         return frozenset({"rollout"})
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """Whoever rolls out must compose."""
-        strategy = target_class(cfg.rollout.strategy, "rollout.strategy", cfg.run.allow_targets)
-        if issubclass(strategy, ComposeRollout):
+        strategy = run.parts.get("rollout.strategy")
+        if strategy is None or issubclass(strategy.cls, ComposeRollout):
             return []
-        fix = f"set rollout.strategy={{_target_: {ComposeRollout.__module__}.{ComposeRollout.__name__}}}"
-        why = f"does not compose, and {key} asks for nothing else"
-        return [Problem(key="rollout.strategy._target_", value=strategy.__name__, why=why, fix=fix)]
+        why, fix = f"does not compose, as {key} asks", f"set rollout.strategy={{_target_: {named(ComposeRollout)}}}"
+        return [Problem(key="rollout.strategy._target_", value=named(strategy.cls), why=why, fix=fix)]
 
-    def __init__(self, config: Config, name: str) -> None:
-        self.config = config
-        self.name = name
-
-    async def run(self, context: RunContext) -> dict[str, Any]:
+    async def run(self, context: RunContext) -> StageResult:
         """Compose every chain. Raises DataError when none is made, or too many draws fail (`rollout.max_missing`)."""
         config, seeds = self.config, SeedPrompts(context.prompts.train, context.template)
         with as_data_error(f"stages.{self.name}"):
@@ -82,7 +76,7 @@ class ComposeSet:
             )
         path = context.folder.stage(self.name) / config.output
         write_rows(path, made)
-        return {"set": str(path), "steps": len(starts), "metrics": counts.shares()}
+        return StageResult(steps=len(starts), metrics=counts.shares(), files={"set": str(path)})
 
 
 def _task(context: RunContext, seeds: SeedPrompts, chain: Sequence[Chain]) -> RolloutTask:

@@ -11,7 +11,7 @@ from raylign.actors.rollout.strategies import turn_of
 from raylign.actors.sandbox.contract import Ending, Program, SandboxError
 from raylign.actors.sandbox.local import LocalSandbox
 from raylign.actors.sandbox.settings import Limits, SandboxConfig
-from raylign.contracts import Policy, RolloutTask
+from raylign.contracts import Policy, RolloutStrategy, RolloutTask
 from raylign.environment import Environments
 from raylign.errors import RequestError
 from raylign.recipes.composition_rl.compose.chain import Chain, ChainOrRejected, Reason, Rejected
@@ -25,7 +25,7 @@ from raylign.records import StopReason, Trajectory, Turn, derive_seed
 LONGEST = 4000  # characters of a program's output
 
 
-class ComposeRollout:
+class ComposeRollout(RolloutStrategy):
     """A rollout strategy in which the policy is the composer: an episode is the eleven steps of each link of a chain.
 
     The prompt's ``meta["chain"]`` holds the records of its seeds; the trajectory's payload is that of `payload_of`. A

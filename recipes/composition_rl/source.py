@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,9 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from raylign.config.build import build, target_class
-from raylign.config.schema import Config as RunSettings
+from raylign.config.build import build
+from raylign.config.resolve import Run
 from raylign.config.schema import Node, node
+from raylign.contracts import Part, PromptSource
 from raylign.data.curriculum import Curriculum
 from raylign.data.cursor import Cursor
 from raylign.data.files import read_rows
@@ -22,12 +24,12 @@ from raylign.errors import DataError, Problem
 from raylign.objectives.shaping import unknown_reward
 from raylign.recipes.composition_rl.compose.chain import Chain, Rejected
 from raylign.recipes.composition_rl.compose.counts import CompositionCounts
-from raylign.recipes.composition_rl.compose.drive import compose_now
-from raylign.recipes.composition_rl.compose.llm import LlmComposer
+from raylign.recipes.composition_rl.compose.drive import Work, compose_now
 from raylign.recipes.composition_rl.compose.mastery import Mastery
 from raylign.recipes.composition_rl.compose.operation import side_by_side, spc
 from raylign.recipes.composition_rl.compose.rows import by_depth
 from raylign.recipes.composition_rl.compose.surrogate import Selection
+from raylign.recipes.composition_rl.compose.symbolic import RuleComposer
 from raylign.recipes.composition_rl.measures import composition, step_metrics
 from raylign.recipes.composition_rl.seeds import SeedPrompts, as_data_error
 from raylign.records import Group, Prompt, derive_seed
@@ -37,12 +39,24 @@ class Mode(Enum):
     """Where chains come from."""
 
     offline = "offline"  # the surrogate set of the curriculum's depth, or the rows of `path`, in a seeded order
-    online = (
-        "online"  # the data set's prompts; one that all rollouts solved comes back a link deeper, after mastered ones
-    )
+    online = "online"  # the data set's prompts; one that all rollouts solved comes back a link deeper
 
 
-class CompositionSource:
+class Composer(Part):
+    """Makes one chain of two and asks nobody; see `compose.drive`."""
+
+    what = "a composer that asks no model (for one that does, make a set by the stage ComposeSet)"
+
+    @abstractmethod
+    def work(self, first: Chain, second: Chain) -> Work:
+        """The requests of one composition; returns the chain or why it was dropped."""
+
+
+class SymbolicComposer(RuleComposer, Composer):
+    """Composes by the rules of `compose.symbolic`."""
+
+
+class CompositionSource(PromptSource):
     """Hands out composed prompts; see the card of `raylign.recipes.composition_rl`.
 
     The policy's tokenizer may be None where no depth exceeds 1.
@@ -53,7 +67,7 @@ class CompositionSource:
         """What to compose, and when to go deeper."""
 
         mode: Mode = Mode.offline
-        composer: Node = node("raylign.recipes.composition_rl.SymbolicComposer")
+        composer: Node = node(Composer, "raylign.recipes.composition_rl.SymbolicComposer")
         curriculum: Curriculum.Config = field(default_factory=Curriculum.Config)
         path: str = ""  # composed rows (of the stage ComposeSet); empty: compose here, with a composer that asks nobody
         linked: bool = True  # False: side by side without a link, the paper's control
@@ -66,18 +80,14 @@ class CompositionSource:
                 raise ValueError("path holds a set made in advance: set mode=offline, or leave path empty")
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
-        """The reward that says solved is one of the run; a composer that asks makes its set before a run."""
-        problems = unknown_reward(f"{key}.reward", config.reward, cfg.rewards)
-        if issubclass(target_class(config.composer, f"{key}.composer"), LlmComposer) and not config.path:
-            fix = "make a set by the stage ComposeSet, and name its file in path"
-            problems.append(Problem(key=f"{key}.composer", value="LlmComposer", why="asks a language model", fix=fix))
-        return problems
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
+        """The reward that says solved is one of the run."""
+        return unknown_reward(f"{key}.reward", config.reward, run.config.rewards)
 
     def __init__(self, config: Config, *, prompts: Sequence[Prompt], seed: int, tokenizer: Any = None) -> None:
         self.config = config
         self._seed = seed
-        self._composer = build(config.composer, "source.composer")
+        self._composer = build(Composer, config.composer, "source.composer")
         self.seeds = SeedPrompts(prompts, tokenizer, config.max_prompt_tokens)
         self.curriculum = Curriculum(config.curriculum)
         self.counts = CompositionCounts()

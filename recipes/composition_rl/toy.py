@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from raylign.actors.reward.response import ResponseReward
+from raylign.contracts import RowGenerator
 from raylign.data.readers import Row
 from raylign.records import Prompt, Value
 
@@ -17,7 +18,7 @@ MODULUS = 10
 MARK = "#"
 
 
-class Digits:
+class Digits(RowGenerator):
     """The 300 problems "a op b" with op in {+, -, *}, answers modulo 10."""
 
     @dataclass

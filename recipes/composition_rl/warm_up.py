@@ -31,8 +31,6 @@ class WarmUp(Sft):
             if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-6:
                 raise ValueError(f"shares={self.shares} must be shares that add up to 1")
 
-    config: Config
-
     def rows(self, context: RunContext) -> list[Sample]:
         """Prompts of every depth by their shares, each with its gold response as the target."""
         prompts: list[Prompt] = []

@@ -57,7 +57,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylign.columns import Columns
-from raylign.config.schema import Config as RunSettings
+from raylign.config.resolve import Run
+from raylign.contracts import Credit
 from raylign.errors import Problem
 from raylign.objectives.aggregate import counted_tokens
 from raylign.objectives.kl import LogprobSource
@@ -66,7 +67,7 @@ from raylign.records import Float32s
 Float64s = NDArray[np.float64]
 
 
-class TeacherCredit:
+class TeacherCredit(Credit):
     """Token advantages from the log-probs of student, teacher and reference; scores are not read.
 
     Reads the streams ``teacher_logprob``, ``old_logprob`` (or the sampler's own log-probs) and, unless the reward
@@ -96,13 +97,13 @@ class TeacherCredit:
         self.config = config
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """A teacher that is the student itself teaches nothing."""
         del key, config
-        teachers = {name: scorer for name, scorer in cfg.scorers.items() if scorer.stream == "teacher_logprob"}
+        teachers = {name: scorer for name, scorer in run.config.scorers.items() if scorer.stream == "teacher_logprob"}
         if not teachers:
             fix = "add scorers.teacher={stream: teacher_logprob, path: MODEL}"
-            return [Problem(key="scorers", value=", ".join(cfg.scorers), why="no scorer is a teacher", fix=fix)]
+            return [Problem(key="scorers", value=", ".join(run.config.scorers), why="no scorer is a teacher", fix=fix)]
         fix = "name the teacher's folder, or @NAME for what stage NAME made"
         return [
             Problem(key=f"scorers.{name}.path", value="", why="the teacher would be the student itself", fix=fix)

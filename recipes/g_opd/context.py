@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from raylign.contracts import ScorerContext
 from raylign.data.questions import last_user, said_instead
 from raylign.errors import DataError
 from raylign.records import Message, Missing, Prompt
@@ -32,7 +33,7 @@ REWRITE = (
 )
 
 
-class SolutionContext:
+class SolutionContext(ScorerContext):
     """The last user turn with a reference solution in it and the request to solve the problem independently."""
 
     max_missing = 0.0
@@ -64,7 +65,7 @@ class SolutionContext:
         return said_instead(prompt, SOLVE_YOURSELF.format(question=last_user(prompt), solution=found))
 
 
-class CritiqueContext:
+class CritiqueContext(ScorerContext):
     """The student's own solution, a judge's critique of it, and the request to write it anew.
 
     The judge is a server with the chat completions interface of OpenAI (vLLM and others offer it). It is told the

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from raylign.actors.reward.response import ResponseReward
+from raylign.contracts import RowGenerator
 from raylign.data.readers import Row
 from raylign.errors import DataError
 from raylign.records import Prompt, Value
@@ -26,7 +27,7 @@ LENGTH = 16
 TASKS = {"colours": ("12345678", "abcdefgh"), "shapes": ("ABCDEFGH", "ijklmnop")}
 
 
-class ReadOut:
+class ReadOut(RowGenerator):
     """Rows of the read-out task; their targets are wrong now and then, their answers are right."""
 
     @dataclass

@@ -22,13 +22,12 @@ from raylign.actors.starting import in_order
 from raylign.chat.template import ChatTemplate
 from raylign.collect import DRAWN
 from raylign.columns import Columns
-from raylign.config.build import build
+from raylign.config.resolve import Run
 from raylign.config.sampling import sampling_of
 from raylign.config.schema import (
     Config,
     JudgeConfig,
     LearnerConfig,
-    Node,
     OptimConfig,
     Past,
     SamplingConfig,
@@ -58,13 +57,14 @@ class RunContext:
 
     def __init__(
         self,
-        cfg: Config,
+        run: Run,
         folder: RunFolder,
         recorder: Recorder,
         progress: Progress,
         placement: Placement,
     ) -> None:
-        self.cfg = cfg
+        self.run = run
+        cfg = run.config
         self.folder = folder
         self.recorder = recorder
         self.progress = progress
@@ -88,6 +88,11 @@ class RunContext:
         self._learners: dict[str, LearnerGroup] = {}
         self._scorers: dict[str, tuple[str, ScorerGroup]] = {}  # name -> (loaded path, group)
 
+    @property
+    def cfg(self) -> Config:
+        """The run's settings."""
+        return self.run.config
+
     @cached_property
     def template(self) -> ChatTemplate:
         """The policy's chat template with the arguments that the run gives it."""
@@ -96,7 +101,7 @@ class RunContext:
     @cached_property
     def prompts(self) -> PromptSet:
         """The run's prompts, read when a stage first asks for them (one that learns from pairs never does)."""
-        found = load_prompts(self.cfg.data, self.template, self.cfg.seed, tuple(self.cfg.run.allow_targets))
+        found = load_prompts(self.cfg.data, self.template, self.cfg.seed)
         self.progress.message(str(found.report))
         return found
 
@@ -105,15 +110,11 @@ class RunContext:
         """The run's sampling settings as a record."""
         return sampling_of(self.cfg.rollout.sampling)
 
-    def part(self, key: str, node: Any = None, **context: Any) -> Any:
-        """Make the part that the configuration holds under `key`."""
-        node = OmegaConf.select(OmegaConf.structured(self.cfg), key) if node is None else node
-        return build(node, key, tuple(self.cfg.run.allow_targets), **context)
-
-    def shaper(self, node: Node | None = None) -> RewardShaper:
-        """A fresh shaper: of the run's kind, or of the one that a stage brings."""
-        max_tokens = self.cfg.rollout.sampling.max_tokens
-        return self.part("shaper", node or self.cfg.shaper, weights=self._weights, max_tokens=max_tokens)
+    def shaper(self, stage: str = "") -> RewardShaper:
+        """A fresh shaper: the one that a stage brings, or the run's."""
+        part = self.run.part("shaper", stage)
+        shaper: RewardShaper = part.build(weights=self._weights, max_tokens=self.cfg.rollout.sampling.max_tokens)
+        return shaper
 
     def begin(self, stage: str, total: int, done: int) -> None:
         """A stage starts, or goes on after `done` of its steps: forget what was recorded beyond that point."""
@@ -167,7 +168,7 @@ class RunContext:
         if self._rollouts is not None and self._rollout_model != self.model_path:
             await self._rollouts.close()
             self._rollouts = None
-        environment = EnvironmentSpec.of(self.cfg.environment, self.cfg.run.allow_targets)
+        environment = EnvironmentSpec.of(self.cfg.environment)
         if environment is not None and environment.actors and self._environments is None:
             self._environments = EnvironmentActors(
                 environment, self.log_dir, lambda index: self.placement.options("environment", index)
@@ -181,7 +182,6 @@ class RunContext:
                 log_dir=self.log_dir,
                 environment=environment,
                 options=lambda index: self.placement.options("rollout", index),
-                allow=tuple(self.cfg.run.allow_targets),
                 deadline_s=self.cfg.run.deadline_s,
             )
             if self.shared:
@@ -198,7 +198,6 @@ class RunContext:
         if self._rewards is None:
             self._rewards = RewardPools(
                 self.cfg.rewards,
-                allow=tuple(self.cfg.run.allow_targets),
                 log_dir=self.log_dir,
                 options=lambda name, index: self.placement.options(f"reward/{name}", index),
             )
@@ -298,7 +297,7 @@ class RunContext:
             fix = "set rollout.past=keep, or leave own_template and context out"
             raise ConfigError([Problem(key="rollout.past", value="fresh", why=f"{why} (scorers.{name})", fix=fix)])
         own = ChatTemplate(tokenizer, scorer.template_args) if scorer.own_template else None
-        extra = self.part(f"scorers.{name}.context", scorer.context) if scorer.context else None
+        extra = self.run.parts[f"scorers.{name}.context"].build() if scorer.context else None
         return RoutedModel(
             name=name,
             scorer=group,
@@ -335,10 +334,10 @@ class RunContext:
         if not path.startswith("@"):
             return path or self.model_path
         result = self.folder.stage_result(path[1:])
-        if result is None or "model" not in result:
+        if result is None or not result.model:
             done = [name for name in self.cfg.stages if self.folder.stage_result(name)]
             raise RunError(f"{path} names no finished stage with a model; finished: {', '.join(done) or 'none'}")
-        return str(result["model"])
+        return result.model
 
     def hand_over(self, model_path: Path, published: bool) -> None:
         """Make a stage's model the start of the next. published: the rollout engines hold exactly these weights."""

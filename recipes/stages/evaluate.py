@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from raylign.config.build import target_class
-from raylign.config.roles import misfits
-from raylign.config.schema import Config as RunSettings
-from raylign.config.schema import Node, SamplingConfig
-from raylign.contracts import PromptSource
+from raylign.config.resolve import Run
+from raylign.config.schema import Node, SamplingConfig, named_nodes
+from raylign.contracts import PromptSource, Stage, StageResult, StageSettings
 from raylign.data.prompts import Split
 from raylign.errors import Problem
 from raylign.evaluate import Evaluation
@@ -27,7 +23,7 @@ def check_sampling(samples: int, greedy: bool, sampling: SamplingConfig | None) 
         raise ValueError(f"sampling.temperature={sampling.temperature} does nothing to a greedy policy; greedy: false")
 
 
-class Evaluate:
+class Evaluate(Stage):
     """Score the current model, as a rule on the held-out prompts; no rollout strategy searches.
 
     With `sets`, on several prompt sets: each is a step of the stage, whose metrics are ``<set>/score`` and, as
@@ -35,14 +31,14 @@ class Evaluate:
     """
 
     @dataclass
-    class Config:
+    class Config(StageSettings):
         """How to sample; greedy with one sample is pass@1 at temperature 0."""
 
         samples: int = 1
         greedy: bool = True
         prompts: int = 0  # of the split, or of each set; 0: as many as the split has
         split: Split = Split.holdout
-        sets: dict[str, Node] = field(default_factory=dict)  # name -> a prompt source over the split; empty: the split
+        sets: dict[str, Node] = named_nodes(PromptSource)  # name -> a source over the split; empty: the split
         sampling: SamplingConfig | None = None  # null: the run's, which are those of training
 
         def __post_init__(self) -> None:
@@ -54,32 +50,27 @@ class Evaluate:
         return frozenset({"rollout", "rewards"})
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
-        """There must be prompts to ask, and every set a prompt source."""
-        problems = list(_of_sets(key, config, cfg))
-        if config.split is Split.train or cfg.data.holdout or cfg.data.eval_path:
-            return problems
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
+        """There must be prompts to ask."""
+        if config.split is Split.train or run.config.data.holdout or run.config.data.eval_path:
+            return []
         why = f"{key} scores held-out prompts and there are none"
         fix = f"set data.holdout=128, data.eval_path=FILE, or {key}.split=train"
-        return [*problems, Problem(key="data.holdout", value="0", why=why, fix=fix)]
+        return [Problem(key="data.holdout", value="0", why=why, fix=fix)]
 
-    def __init__(self, config: Config, name: str) -> None:
-        self.config = config
-        self.name = name
-
-    async def run(self, context: RunContext) -> dict[str, Any]:
+    async def run(self, context: RunContext) -> StageResult:
         """Evaluate the model of the lineage."""
         config = self.config
         context.begin(self.name, max(1, len(config.sets)), 0)
         prompts = context.prompts.first(config.split, 0 if config.sets else config.prompts)
-        sources = {name: self._source(context, name, node) for name, node in config.sets.items()}
+        sources = {name: self._source(context, name) for name in config.sets}
         context.recorder.event("phase", stage=self.name, stage_step=0, phase="start")
         await asyncio.gather(context.rollouts(), context.rewards())
         context.recorder.event("phase", stage=self.name, stage_step=0, phase="evaluate")
         if not sources:
             evaluation = await context.evaluate(prompts, config.samples, config.greedy, config.sampling)
             context.record(self.name, 1, evaluation.metrics, evaluation.groups)
-            return {"steps": 1, "metrics": evaluation.metrics}
+            return StageResult(steps=1, metrics=evaluation.metrics)
         metrics: dict[str, float] = {}
         for step, (name, source) in enumerate(sources.items(), 1):
             asked = [prompt for prompt in source.next(config.prompts or len(prompts)) if not prompt.visit]  # each once
@@ -87,13 +78,11 @@ class Evaluate:
             own = _of_set(name, source, evaluation)
             context.record(self.name, step, own, evaluation.groups)
             metrics |= own
-        return {"steps": len(sources), "metrics": metrics}
+        return StageResult(steps=len(sources), metrics=metrics)
 
-    def _source(self, context: RunContext, name: str, node: Node) -> PromptSource:
+    def _source(self, context: RunContext, name: str) -> PromptSource:
         """The source of a set. Its seed is that of the set, whatever the run's: every run is asked the same."""
-        source: PromptSource = context.part(
-            f"stages.{self.name}.sets.{name}",
-            node,
+        source: PromptSource = context.run.parts[f"stages.{self.name}.sets.{name}"].build(
             prompts=context.prompts.first(self.config.split, 0),
             seed=derive_seed(0, "evaluation", name),
             tokenizer=context.template,
@@ -104,10 +93,3 @@ class Evaluate:
 def _of_set(name: str, source: PromptSource, evaluation: Evaluation) -> dict[str, float]:
     source.observe(evaluation.groups)
     return {f"{name}/score": evaluation.score} | {f"{name}/{key}": value for key, value in source.metrics().items()}
-
-
-def _of_sets(key: str, config: Evaluate.Config, cfg: RunSettings) -> Iterator[Problem]:
-    for name, node in config.sets.items():
-        cls = target_class(node, f"{key}.sets.{name}", cfg.run.allow_targets)
-        for problem in misfits("source", cls):
-            yield Problem(key=f"{key}.sets.{name}._target_", value=problem.value, why=problem.why, fix=problem.fix)

@@ -6,16 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from raylign.contracts import StageResult
 from raylign.errors import RunError
 
 
-def checked(name: str, result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A stage's result, if it holds what every stage leaves: `steps` and `metrics`. Raises RunError, and the stage does
-    not count as finished.
-    """
-    absent = [key for key in ("steps", "metrics") if key not in result]
-    if absent:
-        raise RunError(f"stages.{name} returned no {' and no '.join(absent)}; fix: return both")
+def checked(name: str, result: object) -> StageResult:
+    """What a stage returned. Raises RunError where that is no result, and the stage does not count as finished."""
+    if not isinstance(result, StageResult):
+        raise RunError(f"stages.{name} returned {type(result).__name__}; fix: return a raylign.contracts.StageResult")
     return result
 
 
@@ -30,9 +28,9 @@ def refuse_lost(stage: str, step: int, metrics: Mapping[str, float]) -> None:
             )
 
 
-def stage_summary(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def stage_summary(results: Mapping[str, StageResult]) -> dict[str, Any]:
     """Metrics of all stages as ``<stage>/<metric>``."""
     found: dict[str, Any] = {}
     for stage, result in results.items():
-        found |= {f"{stage}/{name}": value for name, value in result.get("metrics", {}).items()}
+        found |= {f"{stage}/{name}": value for name, value in result.metrics.items()}
     return found

@@ -19,14 +19,13 @@ import numpy as np
 
 from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
-from raylign.config.build import build
-from raylign.config.schema import Config as RunSettings
+from raylign.config.resolve import Run
 from raylign.config.schema import Node, OptimConfig, Schedule, node
-from raylign.contracts import Objective, StreamScorer
+from raylign.contracts import Objective, Stage, StageResult, StageSettings, StreamScorer
 from raylign.data.identity import identity_of_samples
 from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples
 from raylign.data.score_cache import ScoreCache, fingerprint
-from raylign.errors import ConfigError, Problem
+from raylign.errors import Problem
 from raylign.objectives.preference import PreferenceLoss, ReferenceMargin, held_out_metrics, pair_rows
 from raylign.recipes.stages.context import RunContext, StopRequested
 
@@ -41,19 +40,18 @@ class Rows(Enum):
     chosen = "chosen"
 
 
-class Preference:
+class Preference(Stage):
     """Train on preference pairs."""
 
     @dataclass
-    class Config:
+    class Config(StageSettings):
         """Numbers of the stage, those of HyPO's released recipes by default. One step = `batch_pairs` pairs."""
 
         epochs: float = 1.0
         steps: int = 0  # 0: as many as `epochs` take
         batch_pairs: int = 128
         rows: Rows = Rows.pair
-        start: str = ""  # model to start from: a path, @NAME for what stage NAME made; empty: the lineage's
-        objective: Node = node("raylign.objectives.preference.PreferenceLoss")
+        objective: Node = node(Objective, "raylign.objectives.preference.PreferenceLoss")
         optim: OptimConfig = field(
             default_factory=lambda: OptimConfig(
                 lr=1e-6, betas=[0.9, 0.999], schedule=Schedule.cosine, min_lr_ratio=0.0, max_grad_norm=0.0
@@ -77,49 +75,47 @@ class Preference:
         return frozenset({"learner"})
 
     @classmethod
-    def problems(cls, key: str, config: Config, run: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """What else must hold within a run."""
-        found = []
-        if run.rollout.sampling.temperature != 1:
+        found, settings = [], run.config
+        if settings.rollout.sampling.temperature != 1:
             why = "log-probs are taken at this temperature, and a margin means something at 1 only"
-            found.append(_problem("rollout.sampling.temperature", run.rollout.sampling.temperature, why, "set it to 1"))
-        if config.max_tokens > run.model.max_context:
+            found.append(
+                _problem("rollout.sampling.temperature", settings.rollout.sampling.temperature, why, "set it to 1")
+            )
+        if config.max_tokens > settings.model.max_context:
             fix = f"set model.max_context={config.max_tokens} or shorten the pairs"
             found.append(_problem(f"{key}.max_tokens", config.max_tokens, "is more than model.max_context", fix))
-        if run.data.max_prompt_tokens >= config.max_tokens:
+        if settings.data.max_prompt_tokens >= config.max_tokens:
             why = f"leaves no room for an answer in max_tokens={config.max_tokens}"
             fix = "set it below the stage's max_tokens"
-            found.append(_problem("data.max_prompt_tokens", run.data.max_prompt_tokens, why, fix))
+            found.append(_problem("data.max_prompt_tokens", settings.data.max_prompt_tokens, why, fix))
         for name in ("answer_key", "domain_key", "verifier"):
-            if getattr(run.data, name):
+            if getattr(settings.data, name):
                 why = "means nothing for preference pairs: chosen and rejected are their answers"
-                found.append(_problem(f"data.{name}", getattr(run.data, name), why, f"set data.{name}="))
-        if run.data.format not in ("auto", "trl"):
+                found.append(_problem(f"data.{name}", getattr(settings.data, name), why, f"set data.{name}="))
+        if settings.data.format not in ("auto", "trl"):
             why = "pairs are read by their columns prompt, chosen and rejected"
-            found.append(_problem("data.format", run.data.format, why, "set data.format=auto"))
-        try:
-            part = build(config.objective, f"{key}.objective", tuple(run.run.allow_targets))
-        except ConfigError:  # the objective is checked as a part of its own
+            found.append(_problem("data.format", settings.data.format, why, "set data.format=auto"))
+        part = run.parts.get(f"{key}.objective")
+        objective: Objective | None = part.build() if part else None
+        if objective is None:  # at fault, which is told where it stands
             return found
-        pairwise = isinstance(part, PreferenceLoss)
-        if pairwise and config.rows is Rows.chosen:
+        if isinstance(objective, PreferenceLoss) and config.rows is Rows.chosen:
             found.append(
                 _problem(f"{key}.rows", "chosen", "a preference objective compares both answers", "set rows: pair")
             )
-        if REFERENCE in part.needs and all(scorer.stream != REFERENCE for scorer in run.scorers.values()):
+        if REFERENCE in objective.needs and all(scorer.stream != REFERENCE for scorer in settings.scorers.values()):
             why = f"no scorer fills {REFERENCE}"
-            found.append(_problem("scorers", ", ".join(run.scorers) or "none", why, "add scorers.reference.path=MODEL"))
+            found.append(
+                _problem("scorers", ", ".join(settings.scorers) or "none", why, "add scorers.reference.path=MODEL")
+            )
         return found
 
-    def __init__(self, config: Config, name: str) -> None:
-        self.config = config
-        self.name = name
-
-    async def run(self, context: RunContext) -> dict[str, Any]:
+    async def run(self, context: RunContext) -> StageResult:
         """Score the reference, train from the newest checkpoint if there is one, export the model."""
         config, folder = self.config, context.folder.stage(self.name)
-        context.model_path = context.model_of(config.start)
-        objective: Objective = context.part(f"stages.{self.name}.objective", config.objective)
+        objective: Objective = context.run.parts[f"stages.{self.name}.objective"].build()
         pairs = load_pairs(context.cfg.data, context.template, config.max_tokens, config.truncation, context.cfg.seed)
         context.progress.message(str(pairs.report))
         checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
@@ -158,7 +154,7 @@ class Preference:
         after = after or (found.state["after"] if found else {})  # killed between the last step and the export
         await learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=False)
-        return {"model": str(folder / "model"), "steps": steps, "metrics": {**before, **after}}
+        return StageResult(model=str(folder / "model"), steps=steps, metrics={**before, **after})
 
     def _phase(self, context: RunContext, step: int, phase: str) -> None:
         context.recorder.event("phase", stage=self.name, stage_step=step, phase=phase)

@@ -7,16 +7,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
 from raylign.actors.starting import in_order
 from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
-from raylign.config.parts import reads_scores
-from raylign.config.schema import Config as RunSettings
-from raylign.config.schema import Node, SamplingConfig
+from raylign.config.resolve import Run
+from raylign.config.schema import Node, SamplingConfig, node
+from raylign.contracts import (
+    BatchShape,
+    Credit,
+    Objective,
+    PromptSource,
+    RewardShaper,
+    Stage,
+    StageResult,
+    StageSettings,
+)
 from raylign.data.prompts import Split
 from raylign.errors import DataError, LearnerError, LoadError, Problem, RewardError
 from raylign.loop import Loop, LoopSettings, Parts
@@ -25,13 +33,13 @@ from raylign.records import Prompt
 from raylign.run_folder import check_space
 
 
-class Rl:
+class Rl(Stage):
     """Train the policy on its own samples; see `raylign.loop`."""
 
     publishes = True  # its own weights to the engines, before they sample
 
     @dataclass
-    class Config:
+    class Config(StageSettings):
         """Numbers of the stage; samples per step = prompts_per_step * group_size."""
 
         steps: int = 200
@@ -48,12 +56,11 @@ class Rl:
         eval_split: Split = Split.holdout
         eval_samples: int = 1  # of each prompt
         eval_sampling: SamplingConfig | None = None  # null: greedy, or with eval_samples > 1 as in training
-        start: str = ""  # @NAME: begin from what stage NAME made; empty: from the model of the stage before
         domains: list[str] = field(default_factory=list)  # train on prompts of these domains only; empty: on all
-        source: Node = field(default_factory=dict)  # empty: the run's
-        shaper: Node = field(default_factory=dict)  # empty: the run's; evaluations log by the run's in any case
-        credit: Node = field(default_factory=dict)  # empty: the run's
-        objective: Node = field(default_factory=dict)  # empty: the run's
+        source: Node = node(PromptSource)  # empty: the run's
+        shaper: Node = node(RewardShaper)  # empty: the run's; evaluations log by the run's in any case
+        credit: Node = node(Credit)  # empty: the run's
+        objective: Node = node(Objective)  # empty: the run's
 
         def __post_init__(self) -> None:
             counts = ("steps", "prompts_per_step", "group_size", "minibatches", "epochs", "sampling_rounds")
@@ -70,20 +77,14 @@ class Rl:
                 )
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """What else must hold for this stage to make sense within a run."""
         found = []
-        if not cfg.rewards and reads_scores(config.credit or cfg.credit, cfg.run.allow_targets):
-            found.append(
-                Problem(
-                    key="rewards", value="none", why=f"{key} has nothing to learn from", fix="add rewards.<name>.fn"
-                )
-            )
-        if config.mask_truncated and cfg.shaper.get("overlong_buffer"):
+        if config.mask_truncated and run.part("shaper", key.removeprefix("stages.")).node.get("overlong_buffer"):
             why = "truncated responses would be masked and punished"
             fix = "set shaper.overlong_buffer=0, or do not mask"
             found.append(Problem(key=f"{key}.mask_truncated", value="true", why=why, fix=fix))
-        objective = config.objective or cfg.objective
+        objective = config.objective or run.config.objective
         corrected = (
             objective.get("old_logprob") == "sampler" or (objective.get("mismatch") or {}).get("mode", "none") != "none"
         )
@@ -94,23 +95,30 @@ class Rl:
             fix = "set objective.mismatch.mode=truncate"
             found.append(Problem(key="objective.mismatch.mode", value="none", why=why, fix=fix))
         updates = config.minibatches * config.epochs
-        if updates > 1 and (config.objective or cfg.objective).get("old_logprob", "detach") == "detach":
+        if updates > 1 and objective.get("old_logprob", "detach") == "detach":
             why = f"{updates} updates a step need the log-probs from before the first of them"
             found.append(
                 Problem(key="objective.old_logprob", value="detach", why=why, fix="set objective.old_logprob=recompute")
             )
         return found
 
-    def __init__(self, config: Config, name: str) -> None:
-        self.config = config
-        self.name = name
+    @classmethod
+    def batch(cls, config: Config) -> BatchShape:
+        """Groups of samples of `prompts_per_step` prompts."""
+        return BatchShape(
+            steps=config.steps,
+            prompts_per_step=config.prompts_per_step,
+            group_size=config.group_size,
+            minibatches=config.minibatches,
+            epochs=config.epochs,
+        )
 
-    async def run(self, context: RunContext) -> dict[str, Any]:
+    async def run(self, context: RunContext) -> StageResult:
         """Train to the last step, from the newest checkpoint if there is one; export the model."""
         folder = context.folder.stage(self.name)
         checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
         # The loop publishes the learner's weights before the first sample, so engines with other weights will do.
-        context.hand_over(Path(context.model_of(self.config.start)), published=True)
+        context.hand_over(Path(context.model_path), published=True)
         deaths = 0
         while True:
             try:
@@ -138,7 +146,7 @@ class Rl:
             )
         await loop.parts.learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=True)
-        return {"model": str(folder / "model"), "steps": self.config.steps, "metrics": {}}
+        return StageResult(model=str(folder / "model"), steps=self.config.steps)
 
     async def _train(self, context: RunContext, loop: Loop, checkpoints: Checkpoints) -> None:
         """All steps from the newest checkpoint on. Raises StopRequested once a signal's step is saved."""
@@ -189,8 +197,8 @@ class Rl:
         cfg = context.cfg
         updates = self.config.steps * self.config.minibatches * self.config.epochs
         objective_node = self.config.objective or cfg.objective
-        credit = context.part("credit", self.config.credit or cfg.credit)
-        objective = context.part("objective", objective_node)
+        credit = context.run.part("credit", self.name).build()
+        objective = context.run.part("objective", self.name).build()
         needs = credit.needs | objective.needs
         prompts = self._prompts(context)  # what is wrong with the data is told before anything starts
         # Engines come first: they take a share of the device as it is, learners and scorers what they need.
@@ -203,17 +211,13 @@ class Rl:
         )
         rollouts, rewards, learner, critic, scorers = await in_order(starts, context.shared)
         return Parts(
-            source=context.part(
-                "source",
-                self.config.source or cfg.source,
-                prompts=prompts,
-                seed=cfg.seed,
-                tokenizer=context.template,
+            source=context.run.part("source", self.name).build(
+                prompts=prompts, seed=cfg.seed, tokenizer=context.template
             ),
             rollouts=rollouts,
             rewards=rewards,
-            shaper=context.shaper(self.config.shaper),
-            selector=context.part("selector", seed=cfg.seed),
+            shaper=context.shaper(self.name),
+            selector=context.run.parts["selector"].build(seed=cfg.seed),
             credit=credit,
             learner=learner,
             objective=dict(objective_node),

@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from raylign.config.schema import Config as RunSettings
+from raylign.config.resolve import Run
 from raylign.config.schema import SamplingConfig
+from raylign.contracts import Stage, StageResult, StageSettings
 from raylign.data.pass_rate import passes
 from raylign.errors import DataError, Problem
 from raylign.objectives.shaping import unknown_reward
@@ -16,7 +17,7 @@ from raylign.recipes.stages.evaluate import check_sampling
 from raylign.records import Group
 
 
-class Screen:
+class Screen(Stage):
     """Sample every training prompt and write those whose number of solved answers is within bounds as JSONL.
 
     The rows have the columns prompt, answer, domain and whatever else the data set had; read them with
@@ -24,7 +25,7 @@ class Screen:
     """
 
     @dataclass
-    class Config:
+    class Config(StageSettings):
         """How often is often enough; a prompt without a measured answer is never kept."""
 
         output: str = "kept.jsonl"  # relative to the stage's folder
@@ -46,15 +47,11 @@ class Screen:
         return frozenset({"rollout", "rewards"})
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """The reward that says solved must be one of the run."""
-        return unknown_reward(f"{key}.reward", config.reward, cfg.rewards)
+        return unknown_reward(f"{key}.reward", config.reward, run.config.rewards)
 
-    def __init__(self, config: Config, name: str) -> None:
-        self.config = config
-        self.name = name
-
-    async def run(self, context: RunContext) -> dict[str, Any]:
+    async def run(self, context: RunContext) -> StageResult:
         """Sample, count, write. Raises DataError when nothing is left."""
         config = self.config
         context.begin(self.name, 1, 0)
@@ -68,7 +65,7 @@ class Screen:
         path = context.folder.stage(self.name) / config.output
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(_row(group), ensure_ascii=False, default=str) + "\n" for group in kept))
-        return {"set": str(path), "steps": 1, "metrics": metrics}
+        return StageResult(steps=1, metrics=metrics, files={"set": str(path)})
 
     def _fits(self, passed: list[float]) -> bool:
         solved = round(sum(passed))

@@ -13,23 +13,24 @@ import numpy as np
 from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
 from raylign.config.schema import Node, OptimConfig, node
+from raylign.contracts import Objective, Stage, StageResult, StageSettings
 from raylign.data.identity import identity_of_samples
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.records import Sample
 
 
-class Sft:
+class Sft(Stage):
     """Fit the policy to targets, until the last step or until held-out samples reach a pass rate."""
 
     @dataclass
-    class Config:
+    class Config(StageSettings):
         """Numbers of the stage. One step = `batch_size` rows."""
 
         steps: int = 1000
         batch_size: int = 64
         optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5))
-        objective: Node = node("raylign.objectives.cross_entropy.CrossEntropy")
+        objective: Node = node(Objective, "raylign.objectives.cross_entropy.CrossEntropy")
         eval_every: int = 0  # steps between evaluations of the sampled pass rate; 0: never
         eval_prompts: int = 128
         stop_at: float | None = None  # pass rate of sampled held-out answers that ends the stage early
@@ -44,11 +45,7 @@ class Sft:
         """Engines and rewards are needed for the pass rate only."""
         return frozenset({"learner", "rollout", "rewards"} if config.eval_every else {"learner"})
 
-    def __init__(self, config: Config, name: str) -> None:
-        self.config = config
-        self.name = name
-
-    async def run(self, context: RunContext) -> dict[str, Any]:
+    async def run(self, context: RunContext) -> StageResult:
         """Train, from the newest checkpoint if there is one; export the model."""
         config, folder = self.config, context.folder.stage(self.name)
         checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
@@ -87,7 +84,7 @@ class Sft:
                 raise StopRequested(f"{self.name}: stopped after step {step + 1} of {config.steps}")
         await learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=published)
-        return {"model": str(folder / "model"), "steps": step + 1, "metrics": metrics}
+        return StageResult(model=str(folder / "model"), steps=step + 1, metrics=metrics)
 
     def rows(self, context: RunContext) -> list[Sample]:
         """What is imitated: the training prompts that bring a target."""

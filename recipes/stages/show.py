@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from raylign.chat.template import ChatTemplate
-from raylign.config.parts import Part, stages
+from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config, Past
 from raylign.data.pairs import PairSet, load_pairs
 from raylign.data.prompts import PromptSet, load_prompts
@@ -37,23 +37,24 @@ class _Rendering:
     prompts: PromptSet
 
 
-def first_rows(cfg: Config) -> str:
+def first_rows(run: Run) -> str:
     """The first row of every stage, readable. Raises DataError on rows that cannot be rendered."""
+    cfg = run.config
     path = cfg.model.path or str(build_tiny_model(cfg.model.tiny))
     tokenizer = load_tokenizer(path, cfg.model.trust_remote_code)
     template = ChatTemplate(tokenizer, cfg.model.template_args, fresh=cfg.rollout.past is Past.fresh)
     data = replace(cfg.data, size=min(cfg.data.size or ROWS, ROWS), holdout=0, eval_path="")
     blocks: dict[str, list[str]] = {}  # what is shown -> the stages that read it
     prompts: PromptSet | None = None
-    for part in stages(cfg):
-        if issubclass(part.cls, Preference):
+    for stage in run.stages:
+        if issubclass(stage.cls, Preference):
             lines = _pair(
-                load_pairs(data, template, part.config.max_tokens, part.config.truncation, cfg.seed), template
+                load_pairs(data, template, stage.config.max_tokens, stage.config.truncation, cfg.seed), template
             )
         else:
-            prompts = prompts or load_prompts(data, template, cfg.seed, tuple(cfg.run.allow_targets))
-            lines = _of_stage(part, _Rendering(cfg=cfg, tokenizer=tokenizer, template=template, prompts=prompts))
-        blocks.setdefault("\n".join(lines), []).append(part.key.removeprefix("stages."))
+            prompts = prompts or load_prompts(data, template, cfg.seed)
+            lines = _of_stage(stage, _Rendering(cfg=cfg, tokenizer=tokenizer, template=template, prompts=prompts))
+        blocks.setdefault("\n".join(lines), []).append(stage.name)
     return "\n\n".join(f"{', '.join(names)}: {block}" for block, names in blocks.items())
 
 
@@ -64,17 +65,17 @@ def _pair(pairs: PairSet, template: ChatTemplate) -> list[str]:
     return [*_row("chosen of a pair", chosen, start, template), *_row("rejected", rejected, start, template)]
 
 
-def _of_stage(part: Part, rendering: _Rendering) -> list[str]:
+def _of_stage(stage: ResolvedStage, rendering: _Rendering) -> list[str]:
     prompt, template = rendering.prompts.train[0], rendering.template
-    if not issubclass(part.cls, Sft):
+    if not issubclass(stage.cls, Sft):
         title = f"prompt of {prompt.place or prompt.id}"
         return _row(title, prompt.token_ids, len(prompt.token_ids), template) + _own(prompt, (), template)
     try:
-        rows = part.cls(part.config, part.key).rows(rendering)  # type: ignore[arg-type]  # of a context, rows read just this
+        rows = stage.cls(stage.config, stage.name).rows(rendering)  # type: ignore[arg-type]  # of a context, rows read just this
     except DataError as error:
         return [f"nothing to learn in the first {ROWS} rows ({error})"]
     lines = _row("first row", rows[0].token_ids, rows[0].prompt_length, template, rows[0].loss_mask)
-    if part.cls.rows is not Sft.rows:
+    if stage.cls.rows is not Sft.rows:
         return lines  # of the stage's own making
     shown = next(one for one in rendering.prompts.train if following_messages(one))
     return lines + _own(shown, following_messages(shown), template)

@@ -50,7 +50,7 @@ class WarmUp(Sft):
         cfg, turns = context.cfg, list[Prompt]()
         for prompt in context.prompts.train:
             for episode in range(self.config.episodes):
-                world = build(cfg.environment.fn, "environment.fn", tuple(cfg.run.allow_targets))
+                world = build(Environment, cfg.environment.fn, "environment.fn")
                 seed = derive_seed(cfg.seed, prompt.id, "random play", episode)
                 turns += _rendered(random_turns(world, prompt, seed), context.template)
         return demonstrations(turns, context.template)

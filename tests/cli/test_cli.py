@@ -84,11 +84,11 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 class Runner:
     """Stands where `raylign.recipes.run` would be imported."""
 
-    seen: tuple[object, object, object] | None = None
+    seen: tuple[object, object] | None = None
 
     @classmethod
-    def train(cls, config: object, resolved: object, overrides: object) -> int:
-        cls.seen = (config, resolved, overrides)
+    def train(cls, run: object, overrides: object) -> int:
+        cls.seen = (run, overrides)
         raise RunError("outputs/x is in use")
 
 
@@ -97,7 +97,7 @@ def test_run_errors_end_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr(train, "RUNNER", "a_runner")
     assert main(["train", "recipe=grpo", "seed=4"]) == 1
     assert capsys.readouterr().err == "raylign train: outputs/x is in use\n"
-    assert Runner.seen is not None and Runner.seen[2] == ["recipe=grpo", "seed=4"]
+    assert Runner.seen is not None and Runner.seen[1] == ["recipe=grpo", "seed=4"]
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raylign.config.compose import compose, compose_with_problems, leaves, merge, options, recipes
+from raylign.config.compose import compose_with_problems, layered, leaves, merge, options, recipes
 from raylign.config.schema import Resume, RewardConfig
 from raylign.config.strict import nearest_keys
 from raylign.errors import ConfigError, Problem
@@ -27,12 +27,13 @@ def write(folder: Path, name: str, tree: dict[str, object]) -> None:
 
 def problems_of(overrides: list[str], folder: Path | str = "") -> dict[str, Problem]:
     with pytest.raises(ConfigError) as caught:
-        compose(overrides, str(folder), validated=False)
+        layered(overrides, str(folder))
     return {problem.key: problem for problem in caught.value.problems}
 
 
 def test_types_and_plain_form() -> None:
-    config, resolved = compose(["recipe=grpo", "scale=tiny", "seed=7", "run.resume=must"], validated=False)
+    run = layered(["recipe=grpo", "scale=tiny", "seed=7", "run.resume=must"])
+    config, resolved = run.config, run.tree
     assert (config.recipe, config.scale, config.seed, config.run.resume) == ("grpo", "tiny", 7, Resume.must)
     assert all(isinstance(reward, RewardConfig) for reward in config.rewards.values())
     assert resolved["run"]["resume"] == "must" and "at" not in resolved
@@ -40,20 +41,20 @@ def test_types_and_plain_form() -> None:
 
 
 def test_resolved_composes_to_itself(mine: Path) -> None:
-    first = compose(["recipe=grpo", "variant=dapo"], validated=False)
-    tree = {key: value for key, value in first.resolved.items() if key not in ("recipe", "scale")}
+    first = layered(["recipe=grpo", "variant=dapo"])
+    tree = {key: value for key, value in first.tree.items() if key not in ("recipe", "scale")}
     write(mine / "recipe", "again", tree)
-    second = compose(["recipe=again"], str(mine), validated=False)
-    assert {**second.resolved, "recipe": "grpo"} == first.resolved
+    second = layered(["recipe=again"], str(mine))
+    assert {**second.tree, "recipe": "grpo"} == first.tree
 
 
 def test_every_recipe_variant_and_scale_composes() -> None:
     for recipe in recipes():
         for scale in options("scale"):
-            compose([f"recipe={recipe}", f"scale={scale}"], validated=False)
+            layered([f"recipe={recipe}", f"scale={scale}"])
     for variant in options("variant"):
         for scale in options("scale"):
-            compose(["recipe=grpo", f"variant={variant}", f"scale={scale}"], validated=False)
+            layered(["recipe=grpo", f"variant={variant}", f"scale={scale}"])
 
 
 def test_order_of_layers(mine: Path) -> None:
@@ -62,7 +63,7 @@ def test_order_of_layers(mine: Path) -> None:
     write(mine / "variant", "mine", {"data": {"size": 2, "holdout": 12}})
 
     def data(*overrides: str) -> tuple[int, int, int]:
-        config = compose(["recipe=mine", *overrides], str(mine), validated=False).config
+        config = layered(["recipe=mine", *overrides], str(mine)).config
         return config.data.size, config.data.holdout, config.seed
 
     assert data() == (3, 11, 3), "the block of the scale beats the recipe"
@@ -75,12 +76,12 @@ def test_a_new_target_replaces_the_part(mine: Path) -> None:
     write(mine / "recipe", "mine", {"credit": {"_target_": "raylign.a.A", "k": 1}})
     write(mine / "variant", "b", {"credit": {"_target_": "raylign.a.B", "j": 2}})
     write(mine / "variant", "a", {"credit": {"j": 2}})
-    config = compose(["recipe=mine", "variant=b"], str(mine), validated=False).config
+    config = layered(["recipe=mine", "variant=b"], str(mine)).config
     assert config.credit == {"_target_": "raylign.a.B", "j": 2}
-    config = compose(["recipe=mine", "variant=a"], str(mine), validated=False).config
+    config = layered(["recipe=mine", "variant=a"], str(mine)).config
     assert config.credit == {"_target_": "raylign.a.A", "k": 1, "j": 2}
     overrides = ["recipe=mine", "credit.x=5", "credit._target_=raylign.a.C"]
-    assert compose(overrides, str(mine), validated=False).config.credit == {"_target_": "raylign.a.C", "x": 5}
+    assert layered(overrides, str(mine)).config.credit == {"_target_": "raylign.a.C", "x": 5}
 
 
 def test_merge_leaves_its_arguments_alone() -> None:
@@ -94,15 +95,15 @@ def test_stages_keep_their_order_and_null_ones_do_not_run(mine: Path) -> None:
     write(
         mine / "recipe", "mine", {"stages": stages, "at": {"tiny": {"stages": {"first": {"_target_": "raylign.x.X"}}}}}
     )
-    assert list(compose(["recipe=mine"], str(mine), validated=False).config.stages) == ["first", "second", "third"]
-    assert list(compose(["recipe=mine", "scale=gpu"], str(mine), validated=False).config.stages) == ["second", "third"]
+    assert list(layered(["recipe=mine"], str(mine)).config.stages) == ["first", "second", "third"]
+    assert list(layered(["recipe=mine", "scale=gpu"], str(mine)).config.stages) == ["second", "third"]
     overrides = ["recipe=mine", "~stages.second", "stages.third=null"]
-    assert list(compose(overrides, str(mine), validated=False).config.stages) == ["first"]
+    assert list(layered(overrides, str(mine)).config.stages) == ["first"]
 
 
 def test_interpolation(mine: Path) -> None:
     write(mine / "recipe", "mine", {"data": {"size": "${rollout.sampling.max_tokens}"}})
-    config = compose(["recipe=mine", "rollout.sampling.max_tokens=33"], str(mine), validated=False).config
+    config = layered(["recipe=mine", "rollout.sampling.max_tokens=33"], str(mine)).config
     assert config.data.size == 33
     write(mine / "recipe", "bad", {"data": {"size": "${rollout.nothing}"}})
     assert "rollout.nothing" in str(problems_of(["recipe=bad"], mine))
@@ -174,14 +175,12 @@ def test_a_broken_file_is_a_problem_not_a_traceback(mine: Path) -> None:
 
 
 def test_a_variant_can_be_none() -> None:
-    assert (
-        compose(["recipe=grpo", "variant=null"], validated=False).config == compose(["recipe=grpo"], validated=False)[0]
-    )
+    assert layered(["recipe=grpo", "variant=null"]).config == layered(["recipe=grpo"]).config
 
 
 def test_problems_leave_the_rest_usable() -> None:
-    config, _, problems = compose_with_problems(["recipe=grpo", "seed=5", "nothing=1"])
-    assert config is not None and config.seed == 5 and len(problems) == 1
+    run, problems = compose_with_problems(["recipe=grpo", "scale=tiny", "seed=5", "nothing=1"])
+    assert run is not None and run.config.seed == 5 and len(problems) == 1
 
 
 def test_nearest_keys() -> None:

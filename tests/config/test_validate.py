@@ -11,7 +11,7 @@ import pytest
 
 from raylign.config.compose import compose
 from raylign.config.describe import choices, describe
-from raylign.config.schema import Config
+from raylign.config.resolve import Run
 from raylign.data.source import DatasetSource
 from raylign.errors import ConfigError, Problem
 from raylign.models.facts import model_facts
@@ -137,8 +137,8 @@ class Picky(DatasetSource):
     Config = Wanted
 
     @classmethod
-    def problems(cls, key: str, config: Wanted, run_config: Config) -> list[Problem]:
-        if config.size == run_config.seed:
+    def problems(cls, key: str, config: Wanted, run: Run) -> list[Problem]:
+        if config.size == run.config.seed:
             return []
         return [Problem(key=f"{key}.size", value=str(config.size), why="is not the seed", fix="make it so")]
 
@@ -152,7 +152,7 @@ def test_parts_bring_their_own_rules() -> None:
 
 
 def test_every_hidden_choice_is_shown() -> None:
-    shown = choices(compose([*BASE, "variant=grpo"]).config)
+    shown = choices(compose([*BASE, "variant=grpo"]))
     for key in (
         "credit.baseline",
         "credit.std",
@@ -172,7 +172,7 @@ def test_every_hidden_choice_is_shown() -> None:
         "stages.rl.group_size",
     ):
         assert key in shown, key
-    text = describe(compose([*BASE, "variant=ppo"]).config)
+    text = describe(compose([*BASE, "variant=ppo"]))
     assert "critic.objective.clip" in text and "GaeCredit" in text
 
 

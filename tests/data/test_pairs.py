@@ -16,6 +16,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from raylign.columns import Columns
+from raylign.config.resolve import Run
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import DataConfig
 from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples, pair_text, read_pairs
@@ -230,7 +231,7 @@ def test_the_settings_of_prompts_hold_for_pairs_too(tmp_path: Path, tokenizer: A
     ("setting", "value"), [("answer_key", "a"), ("domain_key", "d"), ("verifier", "exact"), ("format", "verl")]
 )
 def test_settings_that_mean_nothing_for_pairs_are_refused(setting: str, value: str) -> None:
-    run = RunSettings()
-    setattr(run.data, setting, value)
-    found = Preference.problems("stages.preference", Preference.Config(), run)
+    settings = RunSettings()
+    setattr(settings.data, setting, value)
+    found = Preference.problems("stages.preference", Preference.Config(), Run(config=settings))
     assert [problem.key for problem in found if problem.key == f"data.{setting}"] == [f"data.{setting}"]

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from short_runs import places
 
-from raylign.config.build import part_config
 from raylign.config.compose import compose
 from raylign.recipes.run import open_run
 from raylign.recipes.stages.context import RunContext
@@ -51,11 +50,10 @@ async def train_all(context: RunContext) -> dict[str, tuple[float, float]]:
     """(mean reward before, after) of every variant, each from the same random model."""
     model, start, found = context.model_path, await sampled_reward(context), {}
     for variant in VARIANTS:
-        context.cfg = compose([*OVERRIDES, f"variant={variant}"]).config
+        context.run = compose([*OVERRIDES, f"variant={variant}"])
         context.model_path = model
         context.first_step += STEPS
-        _, config = part_config(context.cfg.stages["rl"], "stages.rl")
-        await Rl(config, f"rl-{variant}").run(context)
+        await Rl(context.run.parts["stages.rl"].config, f"rl-{variant}").run(context)
         found[variant] = (start, await sampled_reward(context))
     await context.close()
     return found
@@ -63,8 +61,7 @@ async def train_all(context: RunContext) -> dict[str, tuple[float, float]]:
 
 def test_every_variant_improves(tmp_path: Path) -> None:
     roomy = ["variant=ppo", "objective.kl_coef=0.001"]  # placement with a critic and a reference
-    cfg, resolved = compose([*OVERRIDES, *roomy, *places(tmp_path / "run")])
-    with open_run(cfg, resolved) as context:
+    with open_run(compose([*OVERRIDES, *roomy, *places(tmp_path / "run")])) as context:
         found = asyncio.run(train_all(context))
     short = [f"{name} {before:.3f} -> {after:.3f}" for name, (before, after) in found.items() if after < before + GAIN]
     assert not short, ", ".join(short)

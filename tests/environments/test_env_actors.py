@@ -62,7 +62,7 @@ async def play(worlds: Environments, disturb: Callable[[int], None] = lambda ste
 
 
 def expected() -> list[list[Observation]]:
-    return asyncio.run(play(EnvironmentHost({"_target_": "worlds.Dice", "length": 9}, allow=("worlds.",))))
+    return asyncio.run(play(EnvironmentHost({"_target_": "worlds.Dice", "length": 9})))
 
 
 def test_actors_give_what_the_worker_itself_would(serve: Callable[..., Environments]) -> None:

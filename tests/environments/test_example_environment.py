@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 
 from raylign.config.build import build
 from raylign.config.compose import compose
+from raylign.contracts import Part
 from raylign.data.prompts import load_prompts
 from raylign.environment import Environment
 from raylign.errors import ConfigError
@@ -24,7 +25,7 @@ NODE = {"_target_": "example_environment.GuessNumber"}
 
 
 def game(**fields: int) -> Environment:
-    found = build({**NODE, **fields}, "environment.fn", allow=["example_environment."])
+    found = build(Part, {**NODE, **fields}, "environment.fn")
     assert isinstance(found, Environment)
     return found
 
@@ -45,7 +46,7 @@ def test_the_command_of_the_readme_finds_its_instances(tiny_model: Path) -> None
     words = shlex.split(block.replace("guess.", "example_environment."))
     overrides = words[words.index("train") + 1 :]
     config = compose(overrides).config
-    found = load_prompts(config.data, AutoTokenizer.from_pretrained(tiny_model), 1, tuple(config.run.allow_targets))
+    found = load_prompts(config.data, AutoTokenizer.from_pretrained(tiny_model), 1)
     assert len(found.train) + len(found.holdout) == config.data.size == 2000
     assert str(found.train[0].messages[0]["content"]).startswith("Guess my number from 1 to 9")
 

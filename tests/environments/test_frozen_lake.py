@@ -15,6 +15,7 @@ from raylign.actors.environments.agent_format import AgentFormat
 from raylign.actors.environments.games.frozen_lake import FrozenLake
 from raylign.actors.environments.games.frozen_lake_board import FrozenLakeBoard, Lake, distances_of
 from raylign.config.build import build
+from raylign.contracts import Part
 from raylign.environment import Environment
 
 OPEN = "___\n_P_\n__G"
@@ -160,7 +161,7 @@ def test_a_restored_game_goes_on_as_the_first_would(instance: int, noise: int, t
 
 def test_it_is_a_part() -> None:
     node = {"_target_": "raylign.actors.environments.games.frozen_lake.FrozenLake", "format": "letters"}
-    world = build(node, "environment.fn")
+    world = build(Part, node, "environment.fn")
     assert text_of(world.reset(prompt(env_seed=3), 0)).count("\n") == 4
     for fields in ({"size": 1}, {"frozen": 0.0}, {"intended": 1.5}):
         with pytest.raises(ValueError, match=next(iter(fields))):

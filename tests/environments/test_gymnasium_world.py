@@ -15,6 +15,7 @@ from world_cases import check_simulation, prompt, say, text_of
 from raylign.actors.environments.agent_format import AgentFormat
 from raylign.actors.environments.gymnasium_world import GymnasiumWorld, Shown
 from raylign.config.build import build
+from raylign.contracts import Part
 from raylign.environment import Environment
 
 NAMES = ["Left", "Down", "Right", "Up"]
@@ -152,7 +153,7 @@ def test_a_world_that_cannot_be_copied_has_no_snapshot_and_is_replayed() -> None
 
 def test_mistakes_name_the_fix() -> None:
     node = {"_target_": "raylign.actors.environments.gymnasium_world.GymnasiumWorld", "id": "CartPole-v1"}
-    assert isinstance(build(node, "environment.fn"), GymnasiumWorld)
+    assert isinstance(build(Part, node, "environment.fn"), GymnasiumWorld)
     for fields, why in (
         ({"id": ""}, "id is empty"),
         ({"id": "NoSuch-v0"}, "gymnasium does not make it"),

@@ -14,6 +14,7 @@ from raylign.actors.environments.games.sokoban import Levels, Sokoban
 from raylign.actors.environments.games.sokoban_board import Level, SokobanBoard, shortest_solution
 from raylign.actors.environments.games.sokoban_levels import Carving, carved_level, displacement, open_level
 from raylign.config.build import build
+from raylign.contracts import Part
 from raylign.environment import Environment
 
 ROW = "######\n#PXO_#\n######"
@@ -165,7 +166,7 @@ def test_a_restored_game_goes_on_as_the_first_would(seed: int, before: list[str]
 
 def test_it_is_a_part() -> None:
     node = {"_target_": "raylign.actors.environments.games.sokoban.Sokoban", "format": "letters", "levels": "open"}
-    world = build(node, "environment.fn")
+    world = build(Part, node, "environment.fn")
     assert isinstance(world, Sokoban) and world.config.levels is Levels.open
     for fields in ({"height": 3}, {"levels": Levels.open, "boxes": 2}, {"shortest_min": 9}, {"inner_walls": 14}):
         with pytest.raises(ValueError, match=next(reversed(fields))):

@@ -28,6 +28,7 @@ from raylign.actors.environments.webshop.reward import (
 from raylign.actors.environments.webshop.search import Search
 from raylign.actors.environments.webshop.shop import WebShop
 from raylign.config.build import build
+from raylign.contracts import Part
 from raylign.environment import Environment
 from raylign.errors import DataError
 
@@ -383,7 +384,7 @@ def test_a_restored_shop_goes_on_as_the_first_would(instance: int, letters: list
 
 def test_it_is_a_part() -> None:
     node = {"_target_": "raylign.actors.environments.webshop.shop.WebShop", "format": "letters", "mode": "test"}
-    assert isinstance(build(node, "environment.fn"), WebShop)
+    assert isinstance(build(Part, node, "environment.fn"), WebShop)
     for fields in ({"mode": "dev"}, {"products": 0}, {"turns": 0}):
         with pytest.raises(ValueError, match=next(iter(fields))):
             make(**fields)

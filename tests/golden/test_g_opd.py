@@ -12,6 +12,7 @@ from golden_toy import evaluate
 
 from raylign.columns import Columns
 from raylign.config.build import build
+from raylign.contracts import Part
 from raylign.objectives.policy import PolicyLoss
 from raylign.recipes.g_opd import TeacherCredit, token_advantage
 from raylign.records import Sample
@@ -44,7 +45,7 @@ def batch_of(lengths: tuple[int, ...] = (4, 2, 5), seed: int = 0) -> Columns:
 
 
 def credit(**choices: Any) -> TeacherCredit:
-    made: TeacherCredit = build({"_target_": "raylign.recipes.g_opd.TeacherCredit", **choices}, "credit")
+    made: TeacherCredit = build(Part, {"_target_": "raylign.recipes.g_opd.TeacherCredit", **choices}, "credit")
     return made
 
 
@@ -133,7 +134,7 @@ def test_loss_is_token_mean_with_truncated_importance_weights() -> None:
     shifted = np.where(mask, batch["sampler_logprob"] + np.linspace(-3, 3, batch.tokens), 0).astype(np.float32)
     batch = batch.with_streams(sampler_logprob=shifted)
     node = {"dual_clip": 3.0, "mismatch": {"mode": "truncate", "high": 5.0}}
-    loss: PolicyLoss = build({"_target_": "raylign.objectives.policy.PolicyLoss", **node}, "objective")
+    loss: PolicyLoss = build(Part, {"_target_": "raylign.objectives.policy.PolicyLoss", **node}, "objective")
     logprob = torch.tensor(batch["old_logprob"], dtype=torch.float64, requires_grad=True)
     components, metrics = evaluate(loss, batch, logprob=logprob)
     policy = components["policy"]

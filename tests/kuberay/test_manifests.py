@@ -36,7 +36,7 @@ def render(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str
 def test_every_scale_fits_the_api(capsys: pytest.CaptureFixture[str], scale: str, kind: str) -> None:
     (manifest,) = render(capsys, *BASE, f"scale={scale}", "--kind", kind)
     spec = manifest["spec"]["rayClusterSpec"] if kind == "RayJob" else manifest["spec"]
-    plan = make_plan(compose([*BASE, f"scale={scale}"]).config)
+    plan = make_plan(compose([*BASE, f"scale={scale}"]))
     groups = {group["groupName"]: group for group in spec["workerGroupSpecs"]}
     nodes = []
     for group in groups.values():

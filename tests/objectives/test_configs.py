@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from raylign.config.build import build
+from raylign.contracts import Part
 from raylign.errors import ConfigError
 from raylign.objectives.aggregate import Aggregation
 from raylign.objectives.credit import Baseline, KlOrder, Std
@@ -18,7 +19,7 @@ CREDIT = "raylign.objectives.credit.GroupCredit"
 
 
 def make(target: str, **fields: Any) -> Any:
-    return build({"_target_": target, **fields}, "part")
+    return build(Part, {"_target_": target, **fields}, "part")
 
 
 def test_enums_by_name_and_nested_settings() -> None:
@@ -50,7 +51,7 @@ def test_defaults_build() -> None:
     assert make("raylign.objectives.value.ValueLoss", clip=None).needs == {"return"}
     assert not make("raylign.objectives.cross_entropy.CrossEntropy").needs_entropy
     node = {"_target_": "raylign.objectives.shaping.WeightedSum", "overlong_buffer": 4}
-    assert build(node, "shaper", weights={"a": 1.0}, max_tokens=16).config.overlong_buffer == 4
+    assert build(Part, node, "shaper", weights={"a": 1.0}, max_tokens=16).config.overlong_buffer == 4
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from raylign.config.build import build
+from raylign.contracts import Part
 from raylign.errors import ConfigError
 from raylign.objectives.selection import Chain, KeepAll, Spread, TopK, VarianceFilter, selection_metrics
 from raylign.records import Group, Prompt, StopReason, Trajectory, Turn
@@ -183,7 +184,7 @@ def test_best_of_n_can_take_a_groups_variance_away() -> None:
 )
 def test_what_makes_no_sense_is_refused(node: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(node, "selector", seed=1)
+        build(Part, node, "selector", seed=1)
 
 
 def test_by_default_everything_is_kept() -> None:

@@ -11,10 +11,9 @@ from raylign.actors.reward.response import trajectory_of
 from raylign.actors.reward.think_gate import ThinkGate
 from raylign.collect import reward_metrics, rows_of
 from raylign.config.build import build, part_config
-from raylign.config.compose import compose, compose_with_problems, recipes
-from raylign.config.parts import part_nodes
+from raylign.config.compose import compose, compose_with_problems, layered, recipes
 from raylign.config.schema import Schedule
-from raylign.config.validate import validate
+from raylign.contracts import Part
 from raylign.errors import ConfigError, RewardError
 from raylign.objectives.aggregate import Aggregation
 from raylign.recipes.arlcp import ReflectionPenalty
@@ -55,7 +54,7 @@ def group(rows: list[tuple[str, int, Any]], **fields: Any) -> Group:
 
 
 def shaper(**choices: Any) -> ReflectionPenalty:
-    made: ReflectionPenalty = build(SHAPER | choices, "shaper", weights={"correct": 1.0}, max_tokens=64)
+    made: ReflectionPenalty = build(Part, SHAPER | choices, "shaper", weights={"correct": 1.0}, max_tokens=64)
     return made
 
 
@@ -64,7 +63,7 @@ ROWS: list[tuple[str, int, Any]] = [("wait", 10, 1), ("wait but hmm oh", 40, 1),
 
 @pytest.fixture(scope="module")
 def gate() -> ThinkGate:
-    made: ThinkGate = build(GATE, "rewards.correct.fn")
+    made: ThinkGate = build(Part, GATE, "rewards.correct.fn")
     return made
 
 
@@ -92,8 +91,8 @@ def test_gate_proves_itself_and_keeps_its_verifiers_isolation(gate: ThinkGate) -
     gold, wrong = gate.gold(prompt()), gate.wrong(prompt())
     assert gold is not None and wrong is not None and gate.isolated
     assert gate.judge(prompt(), gold).score == 1.0 and gate.judge(prompt(), wrong).score == 0.0
-    with pytest.raises(ConfigError, match="judges no single response"):
-        build({**GATE, "verifier": {"_target_": "raylign.objectives.credit.GroupCredit"}}, "rewards.correct.fn")
+    with pytest.raises(ConfigError, match="is not a reward of one response"):
+        build(Part, {**GATE, "verifier": {"_target_": "raylign.objectives.credit.GroupCredit"}}, "rewards.correct.fn")
 
 
 def test_every_reward_can_be_recomputed_from_the_logged_rows() -> None:
@@ -163,10 +162,10 @@ def test_released_pool_needs_the_gates_details() -> None:
 def test_which_reward_tells_correctness() -> None:
     weights = {"correct": 1.0, "style": 0.5, "logged": 0.0}
     with pytest.raises(ConfigError, match="not clear: correct, style"):
-        build(SHAPER, "shaper", weights=weights, max_tokens=8)
-    assert build(SHAPER | {"reward": "correct"}, "shaper", weights=weights, max_tokens=8).reward == "correct"
+        build(Part, SHAPER, "shaper", weights=weights, max_tokens=8)
+    assert build(Part, SHAPER | {"reward": "correct"}, "shaper", weights=weights, max_tokens=8).reward == "correct"
     with pytest.raises(ConfigError, match="no reward of this run"):
-        build(SHAPER | {"reward": "corect"}, "shaper", weights=weights, max_tokens=8)
+        build(Part, SHAPER | {"reward": "corect"}, "shaper", weights=weights, max_tokens=8)
 
 
 def test_toy_rows_and_their_reward() -> None:
@@ -194,12 +193,12 @@ def test_the_shaper_composes_into_other_recipes_by_overrides_alone(recipe: str) 
     target = "shaper={_target_: raylign.recipes.arlcp.ReflectionPenalty, n_1: 6, n_2: 12}"
     config = compose([f"recipe={recipe}", "scale=tiny", target]).config
     weights = {name: reward.weight for name, reward in config.rewards.items()}
-    made = build(config.shaper, "shaper", weights=weights, max_tokens=64)
+    made = build(Part, config.shaper, "shaper", weights=weights, max_tokens=64)
     assert isinstance(made, ReflectionPenalty) and made.config.n_2 == 12
 
 
 def test_the_recipes_own_numbers_are_the_papers() -> None:
-    config = compose(["recipe=arlcp", "scale=gpu"], validated=False).config
+    config = layered(["recipe=arlcp", "scale=gpu"]).config
     rl = config.stages["rl"]
     assert (rl["steps"], rl["prompts_per_step"], rl["group_size"], rl["eval_every"]) == (310, 128, 16, 20)
     optim = config.learner.optim
@@ -218,14 +217,14 @@ def test_the_recipes_own_numbers_are_the_papers() -> None:
     assert (objective.clip_low, objective.clip_high, objective.dual_clip) == (0.2, 0.2, 3.0)
     assert (objective.aggregation, objective.kl_coef, objective.entropy_coef) == (Aggregation.token, 0, 0)
     assert (stage.minibatches, stage.epochs) == (1, 1), "one update a step: strictly on-policy"
-    shaper_config = build(config.shaper, "shaper", weights={"correct": 1}, max_tokens=1).config
+    shaper_config = build(Part, config.shaper, "shaper", weights={"correct": 1}, max_tokens=1).config
     assert (shaper_config.alpha, shaper_config.n_1, shaper_config.n_2) == (0.2, 40, 80)
 
 
 def test_a_stage_may_bring_its_own_shaper() -> None:
     target = "raylign.recipes.arlcp.ReflectionPenalty"
     stage = f"stages.plain={{_target_: raylign.recipes.stages.rl.Rl, shaper: {{_target_: {target}, alpha: 0}}}}"
-    config = compose(["recipe=arlcp", "scale=tiny", stage]).config
-    assert dict(part_nodes(config))["stages.plain.shaper"]["alpha"] == 0
-    wrong = compose_with_problems(["recipe=arlcp", "scale=tiny", stage.replace("alpha: 0", "alpha: 2")])[0]
-    assert wrong is not None and [problem.key for problem in validate(wrong)] == ["stages.plain.shaper"]
+    run = compose(["recipe=arlcp", "scale=tiny", stage])
+    assert run.part("shaper", "plain").config.alpha == 0
+    _, problems = compose_with_problems(["recipe=arlcp", "scale=tiny", stage.replace("alpha: 0", "alpha: 2")])
+    assert [problem.key for problem in problems] == ["stages.plain.shaper"]

@@ -334,8 +334,8 @@ SETTINGS = ["recipe=cm2", "scale=tiny"]
 
 def test_level_and_mode_are_said_once() -> None:
     found = compose([*SETTINGS, "credit.level=step", "environment.fn.examiner.satisfied=literal"])
-    assert found.resolved["shaper"]["level"] == "step"
-    assert found.resolved["rewards"]["checklist"]["fn"]["satisfied"] == "literal"
+    assert found.tree["shaper"]["level"] == "step"
+    assert found.tree["rewards"]["checklist"]["fn"]["satisfied"] == "literal"
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from functools import partial
 from chains.chain import Chain, seed_problem
 from chains.drive import compose_now
 from chains.operation import spc
-from chains.symbolic import SymbolicComposer
+from chains.symbolic import RuleComposer
 from chains.llm import LlmComposer
 from chains import counts, mastery, programs, recovery, rows, surrogate
 
-compose = partial(compose_now, SymbolicComposer(SymbolicComposer.Config()))
+compose = partial(compose_now, RuleComposer(RuleComposer.Config()))
 chain = spc([seed_problem("What is 10 + 3?", "13"), seed_problem("Compute $7 + 3$.", "10")], compose)
 assert isinstance(chain, Chain) and chain.links[0].delta == "-10" and chain.answer == "10", chain
 assert not [name for name in sys.modules if name.split(".")[0] in ("raylign", "ray", "torch", "vllm", "omegaconf")]

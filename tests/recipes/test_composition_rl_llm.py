@@ -14,12 +14,13 @@ import pytest
 from raylign.chat.template import ChatTemplate
 from raylign.config.build import build
 from raylign.config.compose import compose
-from raylign.contracts import Completion, RolloutTask, Sampling, Scored
+from raylign.contracts import Completion, RolloutStrategy, RolloutTask, Sampling, Scored
 from raylign.errors import ConfigError, DataError, RequestError
 from raylign.models.tiny import build_tiny_model
-from raylign.recipes.composition_rl import CompositionSource, LlmComposer
+from raylign.recipes.composition_rl import CompositionSource
 from raylign.recipes.composition_rl.compose.chain import Chain, CompositionError, Reason, Rejected, seed_problem
 from raylign.recipes.composition_rl.compose.drive import Request, RunProgram, compose_now, compose_with
+from raylign.recipes.composition_rl.compose.llm import LlmComposer
 from raylign.recipes.composition_rl.compose.programs import FAILED, REFUSED
 from raylign.recipes.composition_rl.compose_set import ComposeSet
 from raylign.recipes.composition_rl.rollout import ComposeRollout
@@ -43,7 +44,10 @@ REPLIES = {
 @pytest.fixture(scope="module")
 def strategy() -> Iterator[ComposeRollout]:
     node = {"_target_": "raylign.recipes.composition_rl.ComposeRollout", "timeout_s": 3.0}
-    made: ComposeRollout = build(node, "rollout.strategy", environments=None)  # as `RolloutWorker` makes every strategy
+    made = build(
+        RolloutStrategy, node, "rollout.strategy", environments=None
+    )  # as `RolloutWorker` makes every strategy
+    assert isinstance(made, ComposeRollout)
     yield made
     made.close()
 
@@ -118,8 +122,8 @@ def test_failed_program_is_asked_for_again(strategy: ComposeRollout) -> None:
 def test_composer_that_asks_cannot_run_in_the_controller() -> None:
     with pytest.raises(CompositionError, match="asks a language model"):
         compose_now(llm(), FIRST, SECOND)
-    composer = "source.composer={_target_: raylign.recipes.composition_rl.LlmComposer}"
-    with pytest.raises(ConfigError, match="ComposeSet"):
+    composer = "source.composer={_target_: raylign.recipes.composition_rl.compose.llm.LlmComposer}"
+    with pytest.raises(ConfigError, match=r"is not a composer that asks no model .* the stage ComposeSet"):
         compose(["recipe=composition_rl", "scale=tiny", composer])
 
 
@@ -205,8 +209,8 @@ async def test_a_set_is_made_by_the_stage_and_read_by_the_source(
     stage = ComposeSet(ComposeSet.Config(), "compose")
     result = await stage.run(run)  # type: ignore[arg-type]
     shares = {"composer/asked": 2.0, "composer/yield": 0.5, "composer/rejected/too_long": 0.5}
-    assert result["steps"] == 1 and result["metrics"] == shares and run.recorded == [shares]
-    config = CompositionSource.Config(path=result["set"])
+    assert result.steps == 1 and result.metrics == shares and run.recorded == [shares]
+    config = CompositionSource.Config(path=result.files["set"])
     source = CompositionSource(config, prompts=run.prompts.train, seed=3, tokenizer=tokenizer)
     (asked,) = source.next(1)
     assert asked.meta["composition"]["seeds"] == ["cube", "eggs"] and asked.answer == "60"

@@ -19,7 +19,6 @@ from raylign.actors.routed import RoutedModel, RoutedScorer, rendered_anew, same
 from raylign.actors.scorer import ScorerGroup
 from raylign.columns import Columns
 from raylign.config.compose import compose, recipes
-from raylign.config.parts import streams_needed
 from raylign.config.schema import LearnerConfig
 from raylign.errors import ConfigError, DataError
 from raylign.plan import make_plan
@@ -177,12 +176,12 @@ def test_a_teacher_with_another_template_scores_as_a_plain_forward(
 
 
 def test_lambda_one_plans_no_reference() -> None:
-    roles: Callable[[Any], set[str]] = lambda cfg: {role.name for role in make_plan(cfg).roles}  # noqa: E731
-    exopd = compose(["recipe=g_opd", "scale=tiny"]).config
-    plain = compose(["recipe=g_opd", "scale=tiny", "credit.reward_weight=1"]).config
+    roles: Callable[[Any], set[str]] = lambda run: {role.name for role in make_plan(run).roles}  # noqa: E731
+    exopd = compose(["recipe=g_opd", "scale=tiny"])
+    plain = compose(["recipe=g_opd", "scale=tiny", "credit.reward_weight=1"])
     assert {"scorer/teacher", "scorer/reference"} <= roles(exopd)
     assert "scorer/reference" not in roles(plain) and "scorer/teacher" in roles(plain)
-    assert "ref_logprob" not in streams_needed(plain)
+    assert "ref_logprob" not in plain.streams()
 
 
 def test_misconfigured_teachers_are_named() -> None:

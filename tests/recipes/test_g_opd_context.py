@@ -23,6 +23,7 @@ from raylign.columns import Columns
 from raylign.config.build import build
 from raylign.config.compose import compose
 from raylign.config.schema import LearnerConfig
+from raylign.contracts import Part
 from raylign.errors import ConfigError, DataError
 from raylign.recipes.g_opd import TeacherCredit
 from raylign.recipes.g_opd.context import CritiqueContext, SolutionContext
@@ -139,7 +140,9 @@ async def test_reference_solution_stands_in_the_last_user_turn(asked: list[Promp
 
 async def test_critique_comes_from_the_judge_and_ends_in_a_request_to_rewrite(asked: list[Prompt], judge: str) -> None:
     context: CritiqueContext = build(
-        {"_target_": "raylign.recipes.g_opd.context.CritiqueContext", "url": judge, "model": "m", "retries": 1}, "c"
+        Part,
+        {"_target_": "raylign.recipes.g_opd.context.CritiqueContext", "url": judge, "model": "m", "retries": 1},
+        "c",
     )
     *before, own, review = await context.messages(asked[0], "it is 3")
     assert tuple(before) == asked[0].messages and own == {"role": "assistant", "content": "it is 3"}

@@ -66,9 +66,9 @@ async def test_screen_keeps_what_is_solved_within_bounds(
 ) -> None:
     stage = Screen(Screen.Config(samples=4, **bounds), "screen")
     found = await stage.run(Run(tmp_path))  # type: ignore[arg-type]
-    assert found["metrics"]["screen/share"] == len(kept) / 4
+    assert found.metrics["screen/share"] == len(kept) / 4
     keys = {"prompt_key": "prompt", "answer_key": "answer", "domain_key": "domain"}
-    rows = list(load_rows(found["set"], "columns", **keys)[1])
+    rows = list(load_rows(found.files["set"], "columns", **keys)[1])
     assert [row.messages[0]["content"] for row in rows] == kept
     assert {(row.answer, row.domain, row.meta["level"]) for row in rows} == {("7", "d", 3)}
 

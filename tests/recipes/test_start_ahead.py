@@ -8,7 +8,6 @@ import pytest
 from transformers import AutoTokenizer
 
 from raylign.config.compose import compose
-from raylign.config.parts import stages
 from raylign.models.tokenizer import load_tokenizer
 from raylign.recipes.run import engines_may_start
 
@@ -27,8 +26,8 @@ NO_EVAL = ["stages.warmup.eval_every=0", "stages.warmup.stop_at=null"]
     ],
 )
 def test_when_engines_may_start(overrides: list[str], finished: int, allowed: bool) -> None:
-    cfg = compose(["recipe=grpo", "scale=tiny", *overrides]).config
-    assert engines_may_start(cfg, stages(cfg)[finished:]) is allowed
+    run = compose(["recipe=grpo", "scale=tiny", *overrides])
+    assert engines_may_start(run.config, run.stages[finished:]) is allowed
 
 
 def test_the_tokenizer_is_the_one_that_auto_would_choose(tiny_model: Path) -> None:

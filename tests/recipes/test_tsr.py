@@ -18,7 +18,8 @@ from raylign.actors.environments.webshop.shop import WebShop
 from raylign.actors.rollout.beam import Beam
 from raylign.actors.rollout.scores import RiskAware, ShopProgress
 from raylign.config.build import build
-from raylign.config.compose import compose
+from raylign.config.compose import compose, layered
+from raylign.contracts import Part
 from raylign.errors import ConfigError, DataError
 from raylign.objectives.gae import GaeCredit
 from raylign.recipes.tsr.warm_up import random_block, random_turns
@@ -61,7 +62,7 @@ async def test_simulated_outcomes_are_the_real_ones_and_change_nothing() -> None
 def test_every_search_goes_with_every_world(world: str, search: str) -> None:
     cfg = compose(["recipe=tsr", "scale=tiny", f"world={world}", f"search={search}"]).config
     host = EnvironmentHost(cfg.environment.fn)
-    strategy = build(cfg.rollout.strategy, "rollout.strategy", environments=host)
+    strategy = build(Part, cfg.rollout.strategy, "rollout.strategy", environments=host)
     assert strategy.config.max_turns == {"sokoban": 5, "frozen_lake": 5, "webshop": 9}[world]
     scorers = {"frozen_lake": RiskAware, "webshop": ShopProgress}
     if search == "code_beam1":
@@ -77,7 +78,7 @@ def test_every_search_goes_with_every_world(world: str, search: str) -> None:
 
 
 def test_the_digests_values_are_the_defaults() -> None:
-    cfg = compose(["recipe=tsr", "scale=node"], validated=False).config
+    cfg = layered(["recipe=tsr", "scale=node"]).config
     assert cfg.rollout.strategy == {
         "_target_": "raylign.actors.rollout.beam.Beam",
         "max_turns": 5,
@@ -93,22 +94,20 @@ def test_the_digests_values_are_the_defaults() -> None:
     assert cfg.objective["old_logprob"] == "recompute"
     assert (cfg.objective["clip_low"], cfg.objective["clip_high"], cfg.objective["entropy_coef"]) == (0.2, 0.28, 0.001)
     assert "kl_coef" not in cfg.objective
-    credit = build(cfg.credit, "credit")
+    credit = build(Part, cfg.credit, "credit")
     assert isinstance(credit, GaeCredit) and (credit.config.gamma, credit.config.lam) == (1.0, 1.0)
     assert credit.config.reward_at.name == "end"
-    raw = compose(["recipe=tsr", "scale=node", "search=code_bon"], validated=False).config
+    raw = layered(["recipe=tsr", "scale=node", "search=code_bon"]).config
     assert raw.stages["rl"]["group_size"] == 32
     assert [part["_target_"].rpartition(".")[2] for part in raw.selector["parts"]] == ["TopK", "VarianceFilter"]
-    spread = compose(["recipe=tsr", "scale=node", "search=code_spread"], validated=False).config
+    spread = layered(["recipe=tsr", "scale=node", "search=code_spread"]).config
     assert [part.get("ratio", part.get("share")) for part in spread.selector["parts"]] == [0.5, 0.5]
 
 
 def test_grpo_needs_no_critic() -> None:
     grpo = "credit={_target_: raylign.objectives.credit.GroupCredit}"
-    from raylign.config.parts import streams_needed
-
-    assert "value" in streams_needed(compose(["recipe=tsr", "scale=tiny"]).config)
-    assert "value" not in streams_needed(compose(["recipe=tsr", "scale=tiny", grpo]).config)
+    assert "value" in compose(["recipe=tsr", "scale=tiny"]).streams()
+    assert "value" not in compose(["recipe=tsr", "scale=tiny", grpo]).streams()
 
 
 @pytest.mark.parametrize(
@@ -168,7 +167,7 @@ def test_random_play_of_an_unknown_world_is_refused() -> None:
             raise AssertionError
 
     with pytest.raises(DataError, match="nobody knows the legal actions of Other"):
-        random_block(Other(), random.Random(0))
+        random_block(Other(None), random.Random(0))
 
 
 def test_raw_reward_cannot_tell_the_moves_of_a_frozen_lake_apart_and_the_risk_aware_score_can() -> None:

@@ -26,7 +26,6 @@ NODE = {
     "path": "hostile_rewards.act",
     "isolated": True,
 }
-MINE = ("hostile_rewards.",)
 
 
 def item(response: str) -> Item:
@@ -36,7 +35,7 @@ def item(response: str) -> Item:
 
 @pytest.fixture(scope="module")
 def function() -> Iterator[IsolatedFunction]:
-    isolated = IsolatedFunction(NODE, "rewards.test.fn", MINE)
+    isolated = IsolatedFunction(NODE, "rewards.test.fn")
     yield isolated
     isolated.close()
 
@@ -81,7 +80,7 @@ def test_the_childs_own_children_die_with_it(function: IsolatedFunction, tmp_pat
 
 
 def test_a_dead_zygote_is_replaced() -> None:
-    isolated = IsolatedFunction(NODE, "rewards.test.fn", MINE)
+    isolated = IsolatedFunction(NODE, "rewards.test.fn")
     zygote, child = isolated.pids
     os.kill(zygote, signal.SIGKILL)
     wait_until_gone(child)  # by its parent-death signal
@@ -96,7 +95,7 @@ def test_a_dead_zygote_is_replaced() -> None:
 def test_no_orphan_remains_when_the_worker_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, time; from raylign.actors.reward.isolate import IsolatedFunction\n"
-        f"f = IsolatedFunction({NODE!r}, 'k', {MINE!r}); print(*f.pids, flush=True); time.sleep(600)"
+        f"f = IsolatedFunction({NODE!r}, 'k'); print(*f.pids, flush=True); time.sleep(600)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     worker = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment, text=True)
@@ -110,7 +109,7 @@ def test_no_orphan_remains_when_the_worker_is_killed(tmp_path: Path) -> None:
 
 def test_a_function_that_cannot_be_made_is_named() -> None:
     with pytest.raises(RewardError, match=r"rewards\.x\.fn: ImportError: .*no nothing"):
-        IsolatedFunction({**NODE, "path": "hostile_rewards.nothing"}, "rewards.x.fn", MINE)
+        IsolatedFunction({**NODE, "path": "hostile_rewards.nothing"}, "rewards.x.fn")
 
 
 def wait_until_gone(pid: int) -> None:
@@ -127,7 +126,7 @@ VERIFYING = {"_target_": "hostile_rewards.Verifying"}
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[RewardWorker]:
-    found = RewardWorker(VERIFYING, "rewards.test.fn", MINE, 2.0, "")
+    found = RewardWorker(VERIFYING, "rewards.test.fn", 2.0, "")
     yield found
     assert found._isolated is not None
     found._isolated.close()
@@ -164,10 +163,10 @@ def test_no_verdict_where_the_gold_has_none(worker: RewardWorker, response: str,
 def test_a_traceback_is_written_once_for_each_line_that_raises(tmp_path: Path) -> None:
     script = (
         "import sys; from test_isolate import *\n"
-        "f = IsolatedFunction(NODE, 'k', MINE)\n"
+        "f = IsolatedFunction(NODE, 'k')\n"
         "for text in ('raise one', 'raise two', 'nonsense', 'raise three'): f.score(item(text), 10.0)\n"
         "f.close()\n"
-        "act = RewardWorker({**NODE, 'isolated': False}, 'k', MINE, 2.0, '')\n"
+        "act = RewardWorker({**NODE, 'isolated': False}, 'k', 2.0, '')\n"
         "act.score([item('raise here'), item('raise there')])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}

@@ -36,7 +36,7 @@ def options(name: str, index: int) -> Mapping[str, Any]:
 
 @asynccontextmanager
 async def running(log_dir: Path, **configs: RewardConfig) -> AsyncIterator[RewardPools]:
-    pools = RewardPools(configs, allow=("hostile_rewards.",), log_dir=log_dir, options=options)
+    pools = RewardPools(configs, log_dir=log_dir, options=options)
     try:
         await pools.start()
         yield pools
@@ -236,7 +236,7 @@ async def test_start_and_close_errors(tmp_path: Path) -> None:
         "b": RewardConfig(fn={**ACT, "pth": "x"}),
         "c": RewardConfig(fn=ACT),
     }
-    pools = RewardPools(configs, allow=("hostile_rewards.",), log_dir=tmp_path, options=options)
+    pools = RewardPools(configs, log_dir=tmp_path, options=options)
     with pytest.raises(RewardError, match=r"(?s)reward a: .*no nothing.*reward b: .*did you mean path"):
         await pools.start()
     async with running(tmp_path, r=RewardConfig(fn=ACT)) as pools:

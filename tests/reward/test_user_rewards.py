@@ -13,16 +13,16 @@ from raylign.actors.reward.response import trajectory_of
 from raylign.actors.reward.wire import pack_outcome, unpack_outcome
 from raylign.collect import refuse_missing, reward_metrics
 from raylign.config.build import build
+from raylign.config.compose import compose_with_problems
+from raylign.contracts import Part
 from raylign.errors import ConfigError, RewardError
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Absent, Group, Missing, Prompt, Reward, Value
 
-MINE = ("user_rewards.",)
-
 
 def made(name: str, **settings: Any) -> Any:
     node = {"_target_": "raylign.actors.reward.python.PythonFunction", "path": f"user_rewards.{name}", **settings}
-    return build(node, "rewards.x.fn", MINE)
+    return build(Part, node, "rewards.x.fn")
 
 
 def prompt(answer: Any = "4", **meta: Any) -> Prompt:
@@ -142,11 +142,10 @@ def test_what_cannot_be_called_is_refused_at_the_start(name: str, settings: dict
 
 @pytest.mark.parametrize("path", ["os.system", "user_rewards_of_others.f", "subprocess.run"])
 def test_a_path_obeys_the_allow_list(path: str) -> None:
-    node = {"_target_": "raylign.actors.reward.python.PythonFunction", "path": path}
-    with pytest.raises(
-        ConfigError, match=r"outside the packages that may be run; add its package to run.allow_targets"
-    ):
-        build(node, "rewards.x.fn", MINE)
+    fn = f"{{_target_: raylign.actors.reward.python.PythonFunction, path: {path}}}"
+    _, problems = compose_with_problems(["recipe=grpo", "scale=tiny", f"rewards.x.fn={fn}"])
+    (problem,) = [problem for problem in problems if problem.key == "rewards.x.fn.path"]
+    assert "outside the packages that may be run" in problem.why and "run.allow_targets" in problem.fix
 
 
 def test_a_reward_that_does_not_apply_is_neither_zero_nor_a_failure() -> None:

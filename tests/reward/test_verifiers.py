@@ -20,7 +20,7 @@ from raylign.actors.reward.response import last_boxed, trajectory_of
 from raylign.actors.reward.router import Verifier
 from raylign.actors.reward.validate import validate
 from raylign.config.build import build
-from raylign.contracts import RewardFunction, Scope
+from raylign.contracts import Part, RewardFunction, Scope
 from raylign.data.procedural import procedural_rows
 from raylign.data.readers import Row, load_rows
 from raylign.errors import ConfigError
@@ -242,20 +242,20 @@ def test_exact() -> None:
 
 def test_python_reward_by_import_path() -> None:
     node = {"_target_": "raylign.actors.reward.python.PythonFunction", "path": "hostile_rewards.named"}
-    function = build({**node, "kwargs": {"bonus": 0.5}, "isolated": True}, "rewards.x.fn", MINE)
+    function = build(Part, {**node, "kwargs": {"bonus": 0.5}, "isolated": True}, "rewards.x.fn")
     assert function.isolated and function.scope is Scope.TRAJECTORY
     assert score(function, prompt(3, unit="km", other="ignored"), "3 km") == 1.5
     assert score(function, prompt(3), "3 km") == 0.5
-    group = build({**node, "path": "hostile_rewards.rank", "scope": "GROUP"}, "rewards.x.fn", MINE)
+    group = build(Part, {**node, "path": "hostile_rewards.rank", "scope": "GROUP"}, "rewards.x.fn")
     task = prompt(None)
     values = group.score(task, [trajectory_of(task, text) for text in ("a", "bb")])
     assert group.scope is Scope.GROUP and [value.score for value in values] == [0.0, 0.5]
     with pytest.raises(ConfigError, match=r"must be package\.module\.function"):
-        build({**node, "path": "named"}, "rewards.x.fn")
+        build(Part, {**node, "path": "named"}, "rewards.x.fn")
     with pytest.raises(ImportError, match="has no nothing"):
-        build({**node, "path": "hostile_rewards.nothing"}, "rewards.x.fn", MINE)
+        build(Part, {**node, "path": "hostile_rewards.nothing"}, "rewards.x.fn")
     with pytest.raises(TypeError, match="not a function"):
-        build({**node, "path": "hostile_rewards.os"}, "rewards.x.fn", MINE)
+        build(Part, {**node, "path": "hostile_rewards.os"}, "rewards.x.fn")
     assert isinstance(function, PythonFunction)
 
 

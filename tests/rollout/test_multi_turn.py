@@ -36,7 +36,7 @@ def task(engine: Engine) -> RolloutTask:
 def play(engine: Engine, run: Callable[..., Any]) -> Callable[..., list[Any]]:
     def rollout(task: RolloutTask, config: MultiTurn.Config | None = None, **world: Any) -> list[Any]:
         async def all_of_them() -> list[Any]:
-            host = EnvironmentHost({"_target_": "worlds.Dice", **world}, allow=("worlds.",))
+            host = EnvironmentHost({"_target_": "worlds.Dice", **world})
             strategy = MultiTurn(config or MultiTurn.Config(), host)
             found = [one async for one in strategy.run(task, engine)]
             assert host.episodes == 0
@@ -155,7 +155,7 @@ def test_episodes_do_not_wait_for_one_another(task: RolloutTask, engine: Engine,
     """One episode's world is stuck until all others are over."""
 
     async def stuck() -> list[int]:
-        host = EnvironmentHost({"_target_": "worlds.Dice"}, allow=("worlds.",))
+        host = EnvironmentHost({"_target_": "worlds.Dice"})
         released, order, step = asyncio.Event(), [], host.step
 
         async def slow(episode: int, action: str) -> Any:

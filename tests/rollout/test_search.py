@@ -46,7 +46,7 @@ def task(tokenizer: Any) -> RolloutTask:
 
 
 async def play(way: type, config: Any, task: RolloutTask, policy: Alphabet, **world: Any) -> list[Any]:
-    host = EnvironmentHost({"_target_": "searching.Tree", **world}, allow=("searching.",))
+    host = EnvironmentHost({"_target_": "searching.Tree", **world})
     found = [one async for one in way(config, host).run(task, policy)]
     assert host.episodes == 0, "a search left worlds open"
     return sorted(found, key=lambda one: one.sample_index)

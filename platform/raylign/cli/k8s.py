@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +68,15 @@ def add_to(commands: Any) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Print or write the manifests. Raises ConfigError or PlanError."""
     checked = check_for_cluster(parsed.overrides, parsed.config_dir)
-    config = checked.composed.config
-    problems = _not_in_the_image(checked.composed.resolved, parsed.config_dir)
+    config = checked.run.config
+    problems = _not_in_the_image(checked.run.tree, parsed.config_dir)
     if not Path(config.run.dir).is_relative_to(parsed.mount):
         fix = f"run.dir={parsed.mount}/NAME, or --mount {config.run.dir}"
         why = f"is not on the claim, which is mounted at {parsed.mount}: a retry would begin anew"
         problems.append(Problem(key="run.dir", value=config.run.dir, why=why, fix=fix))
     if problems:
         raise ConfigError(problems)
-    plan = make_plan(config)
+    plan = make_plan(checked.run)
     shape = NodeShape(cpus=parsed.node_cpus, gpus=parsed.node_gpus, memory_gb=parsed.node_memory)
     groups = pod_groups(plan, shape)
     deployment = Deployment(
@@ -134,9 +134,9 @@ def _patience(config: Config, autoscale: bool) -> list[str]:
     return ["cluster.autoscale=true", *([] if patient else [f"cluster.ready_timeout_s={NODE_START_S}"])]
 
 
-def _not_in_the_image(resolved: dict[str, Any], config_dir: str) -> list[Problem]:
+def _not_in_the_image(tree: Mapping[str, Any], config_dir: str) -> list[Problem]:
     """Nothing travels with a manifest: what a setting names must be on the claim, in the image or on the Hub."""
-    files, _ = relative_files(resolved, Path.cwd())
+    files, _ = relative_files(tree, Path.cwd())
     problems = [
         Problem(
             key="file",

@@ -36,11 +36,11 @@ def add_to(commands: Any) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Print the plan; raises PlanError when it does not fit."""
-    config = compose(parsed.overrides, parsed.config_dir).config
-    plan = make_plan(config)
+    run = compose(parsed.overrides, parsed.config_dir)
+    plan = make_plan(run)
     if not parsed.no_fit:
         try:
-            plan = _fitted(config, plan)
+            plan = _fitted(run.config, plan)
         except PlanError:
             say(plan.render())
             say()
@@ -48,10 +48,10 @@ def run(parsed: argparse.Namespace) -> int:
     say(plan.render())
     say()
     say("settings that change the numbers")
-    say(describe(config))
+    say(describe(run))
     if parsed.show_prompt:
         say()
-        say(importlib.import_module(ROWS).first_rows(config))
+        say(importlib.import_module(ROWS).first_rows(run))
     return 0
 
 

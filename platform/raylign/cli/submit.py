@@ -63,7 +63,7 @@ def run(parsed: argparse.Namespace) -> int:
     for warning in checked.warnings:
         say(f"warning: {warning}")
     jobs = Jobs(parsed.address)
-    folder = checked.composed.config.run.dir
+    folder = checked.run.config.run.dir
     if other := jobs.in_folder(folder):
         raise JobError(f"job {other} works in {folder}; fix: stop it (ray job stop {other}), or choose another run.dir")
     with tempfile.TemporaryDirectory(prefix="raylign-job-") as staging:
@@ -90,7 +90,7 @@ def _announcement(jobs: Jobs, job_id: str, code: str, checked: Checked) -> str:
     at = f"--address {jobs.address}"
     mode = "RAY_AUTH_MODE=token " if jobs.has_token else ""
     try:
-        plan = make_plan(checked.composed.config)
+        plan = make_plan(checked.run)
         needs = f"{plan.cpus:g} CPU, {plan.gpus:g} GPU in {len(plan.bundles)} bundles"
     except PlanError as cause:
         needs = f"unknown here ({cause})"
@@ -98,7 +98,7 @@ def _announcement(jobs: Jobs, job_id: str, code: str, checked: Checked) -> str:
         "job": job_id,
         "code": code,
         "needs": needs,
-        "run": checked.composed.config.run.dir,
+        "run": checked.run.config.run.dir,
         "dashboard": f"{jobs.address}/#/jobs/{job_id}",
         "log": f"{mode}ray job logs {job_id} --follow {at}",
         "stop": f"{mode}ray job stop {job_id} {at}",

@@ -36,9 +36,9 @@ def run(parsed: argparse.Namespace) -> int:
     if parsed.multirun:
         parallel = [f"sweep.launcher.parallel={parsed.jobs}"] if parsed.jobs else []
         return sweep([*parsed.overrides, *parallel], parsed.config_dir)
-    composed = compose(parsed.overrides, parsed.config_dir)
+    run = compose(parsed.overrides, parsed.config_dir)
     _quiet_libraries()
-    return int(importlib.import_module(RUNNER).train(composed.config, composed.resolved, parsed.overrides))
+    return int(importlib.import_module(RUNNER).train(run, parsed.overrides))
 
 
 def _quiet_libraries() -> None:

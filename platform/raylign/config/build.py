@@ -1,8 +1,7 @@
 """Make a part from its node: `_target_` names a class, the other keys fill its nested ``Config`` dataclass.
 
-Which packages a ``_target_`` may name besides raylign's own is the run's setting, `run.allow_targets`. Who makes a part
-of the configuration says so (`allow`), and it holds for the parts within that part too, also for those that a method
-makes later: a process works for one run, and the list that was given last stands in it.
+Which packages a ``_target_`` may name is checked where a run is composed (`raylign.config.resolve`), for parts within
+parts too: what reaches `build` in any process of the run has been let through there.
 """
 
 from __future__ import annotations
@@ -13,73 +12,87 @@ import functools
 import importlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from raylign.contracts import Part
 from raylign.errors import ConfigError, Problem
 
-ALLOWED = ("raylign.",)
-_granted: list[str] = []
+P = TypeVar("P", bound=Part)
+OWN = "raylign."  # packages that every run may name
 
 
-def allowed(allow: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Module prefixes that may be named, raylign's first. allow: those of the run; None: as it was said last."""
-    if allow is not None:
-        _granted[:] = allow
-    return (*ALLOWED, *_granted)
-
-
-def target_class(node: Mapping[str, Any], key: str, allow: Sequence[str] | None = None) -> type:
-    """The class that a node names. Raises ConfigError when it is absent, not allowed or cannot be imported."""
-    path = str(node.get("_target_", ""))
+def target_class(node: Mapping[str, Any], key: str) -> type[Part]:
+    """The class that a node names. Raises ConfigError when it is absent, cannot be imported or is no part."""
+    path = target_of(node, key)
     module, _, name = path.rpartition(".")
-    if not module:
-        raise _error(key, path or "absent", "a part needs a _target_", f"set {key}._target_=package.module.Class")
-    if not path.startswith(allowed(allow)):
-        fix = f"add its package to run.allow_targets, e.g. run.allow_targets=[{path.split('.')[0]}.]"
-        raise _error(f"{key}._target_", path, "is outside the packages that may be run", fix)
     try:
-        found = getattr(importlib.import_module(module), name)
+        cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as cause:
-        raise _error(f"{key}._target_", path, f"cannot be imported ({cause})", "check the spelling") from cause
-    if not isinstance(found, type) or not dataclasses.is_dataclass(getattr(found, "Config", None)):
-        raise _error(f"{key}._target_", path, "is no part: a class with a nested Config dataclass", "name such a class")
-    return found
+        raise error(f"{key}._target_", path, f"cannot be imported ({cause})", "check the spelling") from cause
+    if not isinstance(cls, type) or not dataclasses.is_dataclass(vars(cls).get("Config") or _inherited(cls)):
+        raise error(f"{key}._target_", path, "is no part: a class with a nested Config dataclass", "name such a class")
+    return cls
 
 
-def part_config(node: Mapping[str, Any], key: str, allow: Sequence[str] | None = None) -> tuple[type, Any]:
+def target_of(node: Mapping[str, Any], key: str) -> str:
+    """The import path that a node names. Raises ConfigError when there is none."""
+    path = str(node.get("_target_", ""))
+    if "." not in path:
+        raise error(key, path or "absent", "a part needs a _target_", f"set {key}._target_=package.module.Class")
+    return path
+
+
+def part_config(node: Mapping[str, Any], key: str) -> tuple[type[Part], Any]:
     """The class of a part and its typed Config, filled from the node. Unknown or ill-typed keys raise ConfigError."""
-    cls = target_class(node, key, allow)
+    cls = target_class(node, key)
     fields = {name: value for name, value in _plain(node).items() if name != "_target_"}
-    known = [item.name for item in dataclasses.fields(cls.Config)]  # type: ignore[attr-defined]
+    known = [item.name for item in dataclasses.fields(cls.Config)]
     unknown = [name for name in fields if name not in known]
     if unknown:
         raise ConfigError([_unknown(f"{key}.{name}", fields[name], name, known) for name in unknown])
     if wrong := [name for name, value in fields.items() if isinstance(value, float) and math.isnan(value)]:
-        raise _error(f"{key}.{wrong[0]}", "nan", "is no number", "set a number")
+        raise error(f"{key}.{wrong[0]}", "nan", "is no number", "set a number")
     try:
-        typed = OmegaConf.merge(_schema(cls.Config), fields)  # type: ignore[attr-defined]
+        typed = OmegaConf.merge(_schema(cls.Config), fields)
         return cls, OmegaConf.to_object(typed)
     except OmegaConfBaseException as cause:
-        name = str(getattr(cause, "full_key", None) or "")
+        name = str(cause.full_key or "")
         where, value = (f"{key}.{name}", fields.get(name.split(".")[0])) if name else (key, fields)
-        raise _error(where, str(value), str(cause).splitlines()[0], "correct the value") from cause
+        raise error(where, str(value), str(cause).splitlines()[0], "correct the value") from cause
     except ValueError as cause:  # a Config's own __post_init__
-        raise _error(key, str(fields), str(cause), "correct the value") from cause
+        raise error(key, str(fields), str(cause), "correct the value") from cause
 
 
-def build(node: Mapping[str, Any], key: str, allow: Sequence[str] | None = None, **context: Any) -> Any:
-    """Make the part; `context` is passed on to its constructor after the config. allow: None for a part of a part."""
-    cls, config = part_config(node, key, allow)
-    return cls(config, **context)
+def build(base: type[P], node: Mapping[str, Any], key: str, **made_with: Any) -> P:
+    """Make the part, which must be a `base`; `made_with` is passed on to its constructor after the config."""
+    cls, config = part_config(node, key)
+    if not issubclass(cls, base):
+        raise error(f"{key}._target_", str(node["_target_"]), f"is not {base.what}", f"derive it from {named(base)}")
+    return cls(config, **made_with)
+
+
+def named(cls: type) -> str:
+    """The import path by which a user would name a class."""
+    module = "raylign.contracts" if cls.__module__.startswith("raylign.contracts.") else cls.__module__
+    return f"{module}.{cls.__qualname__}"
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """The known name that looks most like this one, as the second half of a sentence."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+
+
+def error(key: str, value: str, why: str, fix: str) -> ConfigError:
+    """One problem as an exception."""
+    return ConfigError([Problem(key=key, value=value, why=why, fix=fix)])
+
+
+def _inherited(cls: type) -> Any:
+    return next((vars(base)["Config"] for base in cls.__mro__ if "Config" in vars(base)), None)
 
 
 @functools.cache
@@ -96,7 +109,3 @@ def _plain(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unknown(key: str, value: Any, name: str, known: Sequence[str]) -> Problem:
     return Problem(key=key, value=str(value), why="is no setting of this part", fix=nearest(name, known))
-
-
-def _error(key: str, value: str, why: str, fix: str) -> ConfigError:
-    return ConfigError([Problem(key=key, value=value, why=why, fix=fix)])

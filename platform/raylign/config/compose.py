@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
@@ -29,6 +29,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from raylign.config.resolve import Run, resolve
 from raylign.config.schema import Config
 from raylign.config.strict import check, leaf_keys, nearest_keys, part_keys
 from raylign.config.validate import validate
@@ -36,13 +37,6 @@ from raylign.errors import ConfigError, Problem
 
 CONF = "pkg://raylign.conf"
 COMMAND_LINE = "command line"
-
-
-class Composed(NamedTuple):
-    """A checked configuration: typed, and as the plain mapping that `resolved.yaml` stores."""
-
-    config: Config
-    resolved: dict[str, Any]
 
 
 @dataclass(kw_only=True)
@@ -64,27 +58,40 @@ class _Layers:
         return next((origin for leaf, origin in self.origins.items() if leaf.startswith(f"{key}.")), "")
 
 
-def compose(overrides: Sequence[str], config_dir: str = "", validated: bool = True) -> Composed:
-    """Compose and check a configuration.
+def compose(overrides: Sequence[str], config_dir: str = "") -> Run:
+    """Compose, resolve and check a configuration.
 
     overrides: Hydra's grammar, e.g. ``["recipe=grpo", "scale=tiny", "learner.optim.lr=1e-4", "~stages.sft"]``.
     config_dir: a folder of further groups (``recipe/mine.yaml``), searched before the built-in ones.
-    validated: also run the cross-field rules and check every part (`raylign.config.validate`).
-    Raises ConfigError with every problem found.
+    Raises ConfigError with every problem.
     """
-    config, resolved, problems = compose_with_problems(overrides, config_dir)
-    if validated and config is not None:
-        seen = {problem.key for problem in problems}
-        problems += [problem for problem in validate(config) if problem.key not in seen]
+    run, problems = compose_with_problems(overrides, config_dir)
+    if problems or run is None:
+        raise ConfigError(problems)
+    return run
+
+
+def compose_with_problems(overrides: Sequence[str], config_dir: str = "") -> tuple[Run | None, list[Problem]]:
+    """As `compose`, but returns the problems, and a run without the faulty keys and parts where one can be made."""
+    config, tree, problems = _merged(overrides, config_dir)
+    if config is None:
+        return None, problems
+    run, of_parts = resolve(config, tree)
+    known = {problem.key for problem in problems}
+    later = {(problem.key, problem.why): problem for problem in (*of_parts, *validate(run))}
+    return run, problems + [problem for problem in later.values() if problem.key not in known]
+
+
+def layered(overrides: Sequence[str], config_dir: str = "") -> Run:
+    """The settings, with no part resolved or checked. Raises ConfigError on keys and values that fit no field."""
+    config, tree, problems = _merged(overrides, config_dir)
     if problems or config is None:
         raise ConfigError(problems)
-    return Composed(config, resolved)
+    return Run(config=config, tree=tree)
 
 
-def compose_with_problems(
-    overrides: Sequence[str], config_dir: str = ""
-) -> tuple[Config | None, dict[str, Any], list[Problem]]:
-    """As `compose`, but returns the problems, and a config without the faulty keys where one can be made."""
+def _merged(overrides: Sequence[str], config_dir: str) -> tuple[Config | None, dict[str, Any], list[Problem]]:
+    """The typed settings and their plain form, every layer merged; None where they cannot be made."""
     repository = _repository(config_dir)
     parsed, problems = _parse(overrides)
     groups = set(repository.get_group_options("", ObjectType.GROUP))

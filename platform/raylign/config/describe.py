@@ -7,55 +7,48 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
-from raylign.config.parts import Part, part_nodes, roles_of, stages, streams_needed
-from raylign.config.parts import is_rl as is_rl_stage
-from raylign.config.schema import Config
-from raylign.config.strict import part_fields
+from raylign.config.resolve import Run
 from raylign.telemetry.table import table
 
 TRAINING_PARTS = ("shaper", "selector", "credit", "objective")
 
 
-def choices(config: Config) -> dict[str, Any]:
-    """Dotted key -> value of everything that changes the numbers of this run, defaults included.
-
-    Raises ConfigError when a part cannot be resolved.
-    """
-    listed = stages(config)
-    rl = any(is_rl_stage(stage) for stage in listed)
+def choices(run: Run) -> dict[str, Any]:
+    """Dotted key -> value of everything that changes the numbers of this run, defaults included."""
+    config, stages = run.config, run.stages
+    rl = any(stage.batch for stage in stages)
     shown: dict[str, Any] = {}
-    for stage in listed:
-        shown |= _flat(stage.key, _fields(stage))
-    nodes = dict(part_nodes(config))
+    for stage in stages:
+        shown |= _flat(stage.key, _fields(stage.config))
     keys: list[str] = []
-    if any("rollout" in roles_of(stage) for stage in listed):
+    if any("rollout" in stage.roles for stage in stages):
         shown |= _flat("rollout.sampling", dataclasses.asdict(config.rollout.sampling))
         keys.append("rollout.strategy")
     if rl:
-        keys += [*TRAINING_PARTS, *(key for key in nodes if key.startswith("rewards."))]
+        keys += [*TRAINING_PARTS, *(f"rewards.{name}.fn" for name in config.rewards)]
         shown |= {f"rewards.{name}.weight": reward.weight for name, reward in config.rewards.items()}
-    if rl and "value" in streams_needed(config):
+    if rl and "value" in run.streams():
         keys.append("critic.objective")
         shown |= _flat("critic.optim", dataclasses.asdict(config.critic.optim))
     for key in keys:
-        node = nodes[key]
-        shown[key] = str(node.get("_target_", "")).rsplit(".", 1)[-1]
-        shown |= _flat(key, part_fields(node, key, config.run.allow_targets))
-    if any("learner" in roles_of(stage) for stage in listed):
+        part = run.parts[key]
+        shown[key] = part.cls.__name__
+        shown |= _flat(key, _fields(part.config))
+    if any("learner" in stage.roles for stage in stages):
         shown |= _flat("learner.optim", dataclasses.asdict(config.learner.optim))
         shown["learner.share_prompts"] = config.learner.share_prompts
     shown["model.dtype"] = config.model.dtype
     return shown
 
 
-def describe(config: Config) -> str:
+def describe(run: Run) -> str:
     """The choices as an aligned table of two columns."""
-    rows = [(key, _text(value)) for key, value in choices(config).items()]
+    rows = [(key, _text(value)) for key, value in choices(run).items()]
     return table(["choice", "value"], rows)
 
 
-def _fields(stage: Part) -> dict[str, Any]:
-    return {item.name: getattr(stage.config, item.name) for item in dataclasses.fields(stage.config)}
+def _fields(config: Any) -> dict[str, Any]:
+    return {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
 
 
 def _flat(prefix: str, fields: Mapping[str, Any]) -> dict[str, Any]:

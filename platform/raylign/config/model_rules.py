@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
-from raylign.config.findings import Findings, one_of, positive
-from raylign.config.parts import Part
-from raylign.config.schema import Config, ModelConfig, TinyModel
+from raylign.config.findings import Findings
+from raylign.config.resolve import Run
+from raylign.config.schema import Config, ModelConfig
 from raylign.models.facts import model_facts, model_folder
 from raylign.models.folder_check import folder_fault
 
@@ -14,8 +12,6 @@ from raylign.models.folder_check import folder_fault
 def model_rules(config: Config, found: Findings) -> None:
     """The policy's start: its folder or tiny shape, and the room that prompts and responses take."""
     model, data = config.model, config.data
-    one_of(found, "model.dtype", model.dtype, ("float32", "bfloat16"))
-    positive(found, "model.max_context", model.max_context)
     tokens = data.max_prompt_tokens + config.rollout.sampling.max_tokens
     found.expect(
         tokens <= model.max_context,
@@ -31,8 +27,6 @@ def model_rules(config: Config, found: Findings) -> None:
         found.expect(False, "model.path", model.path, str(cause), fix)
         return
     folder_rules(found, "model.path", model.path)
-    if not model.path:
-        tiny_rules(model.tiny, found)
     found.expect(
         not facts.context or model.max_context <= facts.context,
         "model.max_context",
@@ -49,22 +43,6 @@ def folder_rules(found: Findings, key: str, path: str) -> None:
         found.expect(not fault, key, path, fault, "copy the model's whole folder again, or name another")
 
 
-def tiny_rules(shape: TinyModel, found: Findings) -> None:
-    """A shape that a model can have."""
-    key = "model.tiny"
-    before = len(found)
-    for item in fields(shape):
-        if item.name not in ("seed", "tie_embeddings"):
-            positive(found, f"{key}.{item.name}", getattr(shape, item.name))
-    if len(found) > before:
-        return
-    why = f"does not divide heads={shape.heads}: each key is shared by as many queries"
-    fix = f"set {key}.kv_heads=1 or {shape.heads}"
-    found.expect(shape.heads % shape.kv_heads == 0, f"{key}.kv_heads", shape.kv_heads, why, fix)
-    why = "is odd, and rotary positions turn pairs of numbers"
-    found.expect(shape.head_dim % 2 == 0, f"{key}.head_dim", shape.head_dim, why, f"set {key}.head_dim=32")
-
-
 def frozen_model_rules(config: Config, key: str, path: str, otherwise: str, found: Findings) -> None:
     """A path that is empty, ``@STAGE`` or a model's."""
     if path.startswith("@"):
@@ -79,13 +57,13 @@ def frozen_model_rules(config: Config, key: str, path: str, otherwise: str, foun
             folder_rules(found, key, path)
 
 
-def lineage_rules(config: Config, stages: list[Part], found: Findings) -> None:
+def lineage_rules(run: Run, found: Findings) -> None:
     """``start: @NAME`` of a stage names one that runs before it."""
     before: list[str] = []
-    for stage in stages:
-        start = str(getattr(stage.config, "start", "") or "")
+    for stage in run.stages:
+        start = str(stage.config.start or "")
         if start.startswith("@"):
             known = ", ".join(f"@{name}" for name in before)
             fix = f"name {'one of ' if len(before) > 1 else ''}{known}" if before else f"set {stage.key}.start="
             found.expect(start[1:] in before, f"{stage.key}.start", start, "names no stage before this one", fix)
-        before.append(stage.key.removeprefix("stages."))
+        before.append(stage.name)

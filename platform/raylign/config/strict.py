@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from raylign.config.build import part_config, target_class
+from raylign.config.build import OWN, target_class
 from raylign.errors import ConfigError
 
 
@@ -80,19 +80,15 @@ def part_keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             continue
         key = f"{prefix}{name}"
         if "_target_" in value:
+            if not str(value["_target_"]).startswith(OWN):
+                continue  # imported when it has been let through; here it only costs a suggestion
             try:
                 cls = target_class(value, key)
             except ConfigError:
-                continue  # reported by `validate`; here it only costs a suggestion
-            yield from (f"{key}.{item.name}" for item in dataclasses.fields(cls.Config))  # type: ignore[attr-defined]
+                continue  # reported where the run is resolved
+            yield from (f"{key}.{item.name}" for item in dataclasses.fields(cls.Config))
         else:
             yield from part_keys(value, f"{key}.")
-
-
-def part_fields(node: Mapping[str, Any], key: str, allow: Sequence[str] | None = None) -> dict[str, Any]:
-    """All settings of a part with its defaults filled in. Raises ConfigError."""
-    _, config = part_config(node, key, allow)
-    return {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
 
 
 def nearest_keys(key: str, known: Sequence[str], siblings: Sequence[str] = ()) -> str:

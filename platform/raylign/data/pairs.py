@@ -26,6 +26,7 @@ from raylign.chat.messages import message_of, refused_at
 from raylign.chat.template import ChatTemplate, chat_template
 from raylign.config.build import build
 from raylign.config.schema import DataConfig
+from raylign.contracts import PairGenerator
 from raylign.data.files import RawRow, read_rows
 from raylign.data.messages import from_text, messages_of, said
 from raylign.data.readers import tools_column, with_system
@@ -258,7 +259,7 @@ def _texts(config: DataConfig, path: str, seed: int, counts: _Counts) -> Iterato
     elif config.generator:
         if not config.size:
             raise DataError("data.generator needs data.size, the number of pairs to make")
-        found = build(config.generator, "data.generator").pairs(config.size, seed)
+        found = build(PairGenerator, config.generator, "data.generator").pairs(config.size, seed)
     else:
         raise DataError("no pairs: set data.path to a file with columns chosen and rejected, or data.generator")
     limit = config.size if path == config.path else 0

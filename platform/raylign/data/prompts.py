@@ -14,6 +14,7 @@ import numpy as np
 from raylign.chat.template import chat_template
 from raylign.config.build import build
 from raylign.config.schema import DataConfig
+from raylign.contracts import RowGenerator
 from raylign.data.procedural import procedural_rows
 from raylign.data.readers import Row, load_rows
 from raylign.data.templates import filled
@@ -79,7 +80,7 @@ class _Rendered:
     too_long: int
 
 
-def load_prompts(config: DataConfig, tokenizer: Any, seed: int, allow: Sequence[str] = ()) -> PromptSet:
+def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
     """All prompts of a run, rendered once.
 
     Rows with the same messages and answer have the same id and are one prompt, with the targets of all. The held-out
@@ -87,16 +88,16 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int, allow: Sequence[
     rows depend on `seed`. `data.size` keeps the first rows of a file, or is the number of rows to generate, held-out
     ones included.
 
-    tokenizer: a Hugging Face tokenizer with a chat template, or a `ChatTemplate` with arguments of its own. allow:
-    packages besides raylign that the generator may come from. Raises DataError on anything that is wrong with the data.
+    tokenizer: a Hugging Face tokenizer with a chat template, or a `ChatTemplate` with arguments of its own.
+    Raises DataError on anything that is wrong with the data.
     """
-    source, rows, template = _rows(config, config.path, seed, allow)
+    source, rows, template = _rows(config, config.path, seed)
     found = _render(rows, template, config, tokenizer)
     prompts, leaked = found.prompts, 0
     if not prompts:
         raise DataError(f"{source}: all {found.rows} rows are longer than max_prompt_tokens={config.max_prompt_tokens}")
     if config.eval_path:
-        _, rows, template = _rows(config, config.eval_path, seed, allow)
+        _, rows, template = _rows(config, config.eval_path, seed)
         held = _render(rows, template, config, tokenizer).prompts
         train = _without(prompts, held)
         leaked = len(prompts) - len(train)
@@ -127,12 +128,12 @@ def refuse_doubts(prompts: PromptSet) -> None:
         raise DataError(f"{doubts[0]}{more}")
 
 
-def _rows(config: DataConfig, path: str, seed: int, allow: Sequence[str]) -> tuple[str, Iterable[Row], str]:
+def _rows(config: DataConfig, path: str, seed: int) -> tuple[str, Iterable[Row], str]:
     """Where the rows come from, the rows, and the template that fits them."""
     if config.generator and not path:
         if config.size <= 0 or config.task:
             raise DataError("data.generator needs data.size, the number of rows to make, and no data.task beside it")
-        made = build(config.generator, "data.generator", allow).rows(config.size, seed)
+        made = build(RowGenerator, config.generator, "data.generator").rows(config.size, seed)
         return str(config.generator["_target_"]), made, config.template
     if config.task and not path:
         rows = procedural_rows(config.task, config.task_args, config.size, seed)

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from raylign.contracts import PromptSource
 from raylign.data.cursor import Cursor
 from raylign.data.identity import identity_of
 from raylign.errors import DataError
-from raylign.records import Group, Prompt
+from raylign.records import Prompt
 
 
-class DatasetSource:
+class DatasetSource(PromptSource):
     """The prompts of the data set, epoch by epoch (see `Cursor`)."""
 
     @dataclass
@@ -41,12 +42,6 @@ class DatasetSource:
     def next(self, n: int) -> list[Prompt]:
         """The next n prompts; `visit` is the epoch. Goes on with the next epoch's order at the end of one."""
         return [replace(self._prompts[number], visit=epoch) for epoch, number in self._cursor.take(n)]
-
-    def observe(self, groups: Sequence[Group]) -> None:
-        """Nothing to learn: the order is fixed in advance."""
-
-    def evaluated(self, metrics: Mapping[str, float]) -> None:
-        """Nothing to learn."""
 
     def metrics(self) -> dict[str, float]:
         """The epoch of the next prompt."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from raylign.cluster import LOCAL
-from raylign.config.compose import Composed, compose_with_problems
-from raylign.config.validate import validate
+from raylign.config.compose import compose_with_problems
+from raylign.config.resolve import Run
 from raylign.errors import ConfigError, Problem
 from raylign.jobs.client import Job
 from raylign.jobs.package import (
@@ -46,7 +46,7 @@ class Baggage:
 class Checked:
     """A configuration that may be sent, and what its owner should know."""
 
-    composed: Composed
+    run: Run
     overrides: tuple[str, ...]  # as the job will run them
     files: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -57,26 +57,24 @@ def check_for_cluster(overrides: Sequence[str], config_dir: str = "", files: Seq
 
     An absolute path that is not on this machine is a warning: it may well be on the cluster.
     """
-    config, resolved, problems = compose_with_problems(overrides, config_dir)
+    run, problems = compose_with_problems(overrides, config_dir)
     warnings: list[str] = []
-    if config is not None:
-        seen = {problem.key for problem in problems}
-        problems += [problem for problem in validate(config) if problem.key not in seen]
+    if run is not None:
         elsewhere = [problem for problem in problems if _may_be_elsewhere(problem)]
         warnings += [f"{problem.key} = {problem.value} is not on this machine; unchecked" for problem in elsewhere]
         problems = [problem for problem in problems if problem not in elsewhere]
-        problems += run_dir_problems(config)
-    found, not_portable = relative_files(resolved, Path.cwd())
-    problems += not_portable
-    if problems or config is None:
+        problems += run_dir_problems(run.config)
+        relative, not_portable = relative_files(run.tree, Path.cwd())
+        problems += not_portable
+    if problems or run is None:
         raise ConfigError(problems)
-    added = [] if config.cluster.address != LOCAL else ["cluster.address=auto"]
-    if warning := run_dir_warning(config.run.dir):
+    added = [] if run.config.cluster.address != LOCAL else ["cluster.address=auto"]
+    if warning := run_dir_warning(run.config.run.dir):
         warnings.append(warning)
     return Checked(
-        composed=Composed(config, resolved),
+        run=run,
         overrides=(*overrides, *added),
-        files=(*files, *found),
+        files=(*files, *relative),
         warnings=tuple(warnings),
     )
 
@@ -86,7 +84,7 @@ def make_job(checked: Checked, baggage: Baggage, staging: Path, config_dir: str 
 
     Raises ConfigError when a file cannot travel.
     """
-    config, resolved = checked.composed
+    config = checked.run.config
     environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(baggage.stop_wait_s), **baggage.environment}
     runtime_env: dict[str, object] = {"env_vars": environment}
     code = "image"
@@ -109,7 +107,7 @@ def make_job(checked: Checked, baggage: Baggage, staging: Path, config_dir: str 
         metadata={
             "recipe": config.recipe,
             "run_dir": config.run.dir,
-            "config": identity_of(resolved)["hash"],
+            "config": identity_of(checked.run.tree)["hash"],
             "code": code,
             "commit": str(source_revision().get("sha", "")),
         },

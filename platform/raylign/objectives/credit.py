@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylign.columns import Columns
+from raylign.contracts import Credit
 from raylign.objectives.aggregate import counted_tokens
 from raylign.objectives.kl import KlEstimator, LogprobSource, reward_kl, reward_kl_needs
 from raylign.objectives.whiten import Whiten, whiten
@@ -67,7 +68,7 @@ class KlOrder(Enum):
     after_baseline = "after_baseline"
 
 
-class GroupCredit:
+class GroupCredit(Credit):
     """Advantages from the scores of a group, the same on every loss token of a row (KL to go excepted).
 
     Exact zeros by rule, never by dividing by epsilon: with a baseline, a group whose valid returns are all equal (up to
@@ -106,6 +107,11 @@ class GroupCredit:
     def needs(self) -> frozenset[str]:
         """`ref_logprob` (and `old_logprob`) when KL is in the reward."""
         return reward_kl_needs(self.config.kl_coef, self.config.kl_logprob)
+
+    @property
+    def compares_samples(self) -> bool:
+        """Unless neither baseline nor std is taken."""
+        return self.config.baseline is not Baseline.none or self.config.std is not Std.none
 
     def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:
         """Fill `advantage`; zero `weight` on invalid rows. scores: [B], NaN where invalid; raises on infinity."""

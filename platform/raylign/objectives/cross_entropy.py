@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from raylign.columns import Columns
-from raylign.contracts import LossTerms, TokenView
+from raylign.contracts import LossTerms, Objective, TokenView
 from raylign.objectives.aggregate import Aggregation, check_aggregation, mean_weights, token_weights
 
 
-class CrossEntropy:
+class CrossEntropy(Objective):
     """Component `ce` = -sum_t weight_t log pi(token_t), weight_t from `aggregation` and the `weight` stream.
 
     Metrics: `nll`, mean over counted tokens whatever the aggregation, and `entropy`.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylign.columns import Columns
+from raylign.contracts import Credit
 from raylign.objectives.aggregate import counted_tokens
 from raylign.objectives.kl import KlEstimator, LogprobSource, reward_kl, reward_kl_needs
 from raylign.objectives.whiten import Whiten, whiten
@@ -27,7 +28,7 @@ class RewardAt(Enum):
     both = "both"
 
 
-class GaeCredit:
+class GaeCredit(Credit):
     """delta_k = r_k + gamma V_{k+1} - V_k, A_k = delta_k + gamma lam A_{k+1} (arXiv:1506.02438, eq. 16).
 
     k runs over the *sampled* tokens of a row: the recursion carries through observation tokens, which take no step of

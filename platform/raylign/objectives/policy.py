@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from raylign.columns import Columns
-from raylign.contracts import LossTerms, TokenView
+from raylign.contracts import LossTerms, Objective, TokenView
 from raylign.objectives.aggregate import Aggregation, check_aggregation, mean_weights, token_weights
 from raylign.objectives.kl import KlEstimator, kl
 from raylign.objectives.mismatch import Mismatch, MismatchConfig, mismatch_weights, row_sums
@@ -56,7 +56,7 @@ class OldLogprob(Enum):
     sampler = "sampler"
 
 
-class PolicyLoss:
+class PolicyLoss(Objective):
     """Components `policy`, `kl` (when kl_coef is not 0) and `entropy` (when entropy_coef is not 0).
 
     policy = sum_t weight_t m_t l_t with weight_t from `aggregation` and the `weight` stream, l_t from `loss`, m_t from

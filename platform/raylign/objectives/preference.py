@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from raylign.columns import Columns
-from raylign.contracts import LossTerms, TokenView
+from raylign.contracts import LossTerms, Objective, TokenView
 from raylign.objectives.mismatch import row_sums
 
 Float64s = NDArray[np.float64]
@@ -112,7 +112,7 @@ class Pairs:
         return self.ref_chosen - self.ref_rejected
 
 
-class PreferenceLoss:
+class PreferenceLoss(Objective):
     """Component `preference` = mean over the batch's pairs of the pair loss; see the module's docstring.
 
     The defaults are HyPO's released recipe: β .1, softplus with γ 0 and τ .1, summed log-probs.

@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from raylign.config.build import build
+from raylign.config.schema import nodes
 from raylign.contracts import GroupSelector
 from raylign.records import Group, derive_seed
 
 Indices = Sequence[int]
 
 
-class KeepAll:
+class KeepAll(GroupSelector):
     """Learns from everything."""
 
     @dataclass
@@ -38,7 +39,7 @@ class KeepAll:
         return list(groups)
 
 
-class TopK:
+class TopK(GroupSelector):
     """The `keep` best trajectories of every group by score, ties by lot (best-of-N of TSR's released code: 32 -> 16).
 
     Trajectories without a score are left out first: absent is not the worst.
@@ -69,7 +70,7 @@ class TopK:
         return subgroup(group, best)
 
 
-class Spread:
+class Spread(GroupSelector):
     """Of every group the ``ceil(share * size)`` trajectories with the largest |R - mean R|, and `extra` others by lot.
 
     TSR's released lookahead branch (`code_spread`): share 0.5, one extra. Where the group's standard deviation is below
@@ -108,7 +109,7 @@ class Spread:
         return subgroup(group, [*order[:count], *(int(index) for index in rest[: config.extra])])
 
 
-class VarianceFilter:
+class VarianceFilter(GroupSelector):
     """The ``max(int(ratio * P), 1)`` groups whose scores have the largest standard deviation (population), ties by lot.
 
     A group with fewer than two scores has no deviation and is kept only when the others do not suffice.
@@ -137,7 +138,7 @@ class VarianceFilter:
         return [groups[at] for at in sorted(order[:count])]
 
 
-class Chain:
+class Chain(GroupSelector):
     """Several selectors, one after the other.
 
     Example: ``selector={_target_: ….Chain, parts: [{_target_: ….TopK}, {_target_: ….VarianceFilter}]}``
@@ -147,7 +148,7 @@ class Chain:
     class Config:
         """The selectors, in order."""
 
-        parts: list[dict[str, Any]] = field(default_factory=list)
+        parts: list[dict[str, Any]] = nodes(GroupSelector)
 
         def __post_init__(self) -> None:
             if not self.parts:
@@ -157,7 +158,8 @@ class Chain:
         """Raises ConfigError on a part that is none."""
         self.config = config
         self.parts: list[GroupSelector] = [
-            build(part, f"selector.parts.{number}", seed=seed) for number, part in enumerate(config.parts)
+            build(GroupSelector, part, f"selector.parts.{number}", seed=seed)
+            for number, part in enumerate(config.parts)
         ]
 
     def select(self, groups: Sequence[Group]) -> list[Group]:

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from raylign.contracts import finite
+from raylign.contracts import RewardShaper, finite
 from raylign.errors import ConfigError, Problem
 from raylign.records import Absent, Group, Trajectory, Value
 
 
-class WeightedSum:
+class WeightedSum(RewardShaper):
     """score = sum of weight * reward, plus the soft overlong penalty of DAPO (arXiv:2503.14476, eq. 13) when it is on.
 
     With L = max_tokens, buffer C and y sampled tokens: 0 for y <= L - C, (L - C - y) / C in between, -1 for y > L; all

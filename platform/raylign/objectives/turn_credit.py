@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylign.columns import Columns
+from raylign.contracts import Credit
 from raylign.objectives.credit import Baseline, GroupCredit, Std
 from raylign.records import Float32s
 
@@ -33,7 +34,7 @@ class Level(Enum):
     step = "step"
 
 
-class TurnCredit:
+class TurnCredit(Credit):
     """Advantages by level; the same on all tokens of a row, a turn or a call.
 
     At level turn A_{i,t} = R_{i,t} - mean over the rollouts that hold turn t, divided by their std plus epsilon where
@@ -67,6 +68,11 @@ class TurnCredit:
     def needs(self) -> frozenset[str]:
         """No model's: the turn streams come with the rows."""
         return frozenset()
+
+    @property
+    def compares_samples(self) -> bool:
+        """Unless neither baseline nor std is taken."""
+        return self._rows.compares_samples
 
     def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:
         """Fill `advantage`; zero `weight` on invalid rows. Raises ValueError when the levels' streams are not there."""

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from raylign.columns import Columns
-from raylign.contracts import LossTerms, TokenView
+from raylign.contracts import LossTerms, Objective, TokenView
 from raylign.objectives.aggregate import Aggregation, check_aggregation, counted_tokens, mean_weights
 
 
-class ValueLoss:
+class ValueLoss(Objective):
     """coefficient * sum_t c_t 0.5 max((v - R)^2, (clip(v, v_old - clip, v_old + clip) - R)^2) (PPO2, arXiv:1707.06347).
 
     R is the stream `return`, v_old the stream `value`; c_t is `aggregation` over counted tokens. clip=null drops the

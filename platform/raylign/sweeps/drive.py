@@ -15,13 +15,13 @@ from types import FrameType
 import orjson
 
 from raylign.cli.options import say
-from raylign.config.build import build
 from raylign.config.compose import compose_with_problems
+from raylign.config.resolve import Run
 from raylign.config.schema import Config
-from raylign.config.validate import validate
+from raylign.contracts import Launcher, Sampler
 from raylign.errors import ConfigError, Problem, RunError
 from raylign.run_folder import write_atomically
-from raylign.sweeps.points import Handle, Launcher, Point, Sampler
+from raylign.sweeps.points import Handle, Point
 from raylign.sweeps.results import Results, judge
 from raylign.sweeps.space import Space
 from raylign.telemetry.progress import duration
@@ -36,27 +36,16 @@ def sweep(overrides: Sequence[str], config_dir: str = "") -> int:
     All points that the sampler may choose are composed and checked before the first one starts. Raises ConfigError.
     """
     space = Space.parse(overrides)
-    config = _settings(space, config_dir)
+    run = _settings(space, config_dir)
+    config = run.config
     folder = _folder(config, space)
-    sampler: Sampler = build(
-        config.sweep.sampler,
-        "sweep.sampler",
-        tuple(config.run.allow_targets),
-        space=space,
-        folder=folder,
-        seed=config.seed,
-        direction=config.sweep.direction,
+    sampler: Sampler = run.parts["sweep.sampler"].build(
+        space=space, folder=folder, seed=config.seed, direction=config.sweep.direction
     )
     problems = _problems([space.point(values) for values in sampler.to_check()], config_dir)
     if problems:
         raise ConfigError(problems)
-    launcher: Launcher = build(
-        config.sweep.launcher,
-        "sweep.launcher",
-        tuple(config.run.allow_targets),
-        config_dir=config_dir,
-        name=folder.name,
-    )
+    launcher: Launcher = run.parts["sweep.launcher"].build(config_dir=config_dir, name=folder.name)
     resumed = _claim(folder, space, _identity(config, space))
     say(f"{'continuing ' if resumed else ''}{sampler.total} points, {launcher.parallel} at a time, in {folder}")
     points: list[Point] = []
@@ -141,18 +130,15 @@ class _Driver:
             self._collect(stopping=True)
 
 
-def _settings(space: Space, config_dir: str) -> Config:
-    """The configuration that the sweep's own settings come from. Raises ConfigError."""
+def _settings(space: Space, config_dir: str) -> Run:
+    """The run that the sweep's own settings come from. Raises ConfigError."""
     first = space.ends()[0] if space.dimensions else ()
-    config, _, problems = compose_with_problems([*space.point(first), *space.own], config_dir)
-    if config is not None:
-        seen = {problem.key for problem in problems}
-        problems += [problem for problem in validate(config) if problem.key not in seen]
-    if config is None or any(problem.key.startswith("sweep") for problem in problems):
+    run, problems = compose_with_problems([*space.point(first), *space.own], config_dir)
+    if run is None or any(problem.key.startswith("sweep") for problem in problems):
         raise ConfigError(
             [*problems, *_problems([space.point(values) for values in space.ends()], config_dir, problems)]
         )
-    return config
+    return run
 
 
 def _problems(points: Sequence[Sequence[str]], config_dir: str, known: Sequence[Problem] = ()) -> list[Problem]:
@@ -160,10 +146,7 @@ def _problems(points: Sequence[Sequence[str]], config_dir: str, known: Sequence[
     seen = {(problem.key, problem.value) for problem in known}
     found: dict[tuple[str, str], Problem] = {}
     for overrides in points:
-        config, _, problems = compose_with_problems(overrides, config_dir)
-        if config is not None:
-            keys = {problem.key for problem in problems}
-            problems += [problem for problem in validate(config) if problem.key not in keys]
+        _, problems = compose_with_problems(overrides, config_dir)
         found |= {
             (problem.key, problem.value): problem for problem in problems if (problem.key, problem.value) not in seen
         }

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from raylign.contracts import Sampler
 from raylign.sweeps.points import Point
 from raylign.sweeps.space import Space
 
 
-class Grid:
+class Grid(Sampler):
     """The full grid of a space."""
 
     @dataclass

@@ -51,33 +51,6 @@ class Handle(Protocol):
         """Ask it to save itself and end; returns at once."""
 
 
-class Launcher(Protocol):
-    """Runs points. A part: its Config has at least ``parallel``, the points at a time."""
-
-    parallel: int
-
-    def start(self, point: Point) -> Handle:
-        """Start, or go on with, a point whose folder may hold an unfinished run."""
-
-    def close(self) -> None:
-        """Everything that was started has ended."""
-
-
-class Sampler(Protocol):
-    """Chooses points. A part."""
-
-    total: int
-
-    def to_check(self) -> list[tuple[str, ...]]:
-        """Values of the points that stand for all that it may choose."""
-
-    def ask(self) -> Point | None:
-        """The next point; None when all have been handed out."""
-
-    def tell(self, point: Point) -> None:
-        """A point ended."""
-
-
 def measured(folder: Path, metric: str) -> float | None:
     """A metric ``<stage>/<name>`` of a run: from the summaries of its stages, else the last value that was recorded."""
     summary = folder / FINISHED

@@ -7,11 +7,12 @@ import sys
 from dataclasses import dataclass
 
 from raylign.config.quoting import override
+from raylign.contracts import Launcher
 from raylign.errors import RaylignError
 from raylign.sweeps.points import Point
 
 
-class Processes:
+class Processes(Launcher):
     """A process a point; what it prints goes to ``output.log`` in its folder."""
 
     @dataclass

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from raylign.config.quoting import override
-from raylign.config.schema import Config as RunSettings
+from raylign.config.resolve import Run
+from raylign.contracts import Launcher
 from raylign.errors import Problem
 from raylign.jobs.client import OVER, Jobs
 from raylign.jobs.submission import CODE, Baggage, check_for_cluster, make_job
 from raylign.sweeps.points import Point
 
 
-class RayJobs:
+class RayJobs(Launcher):
     """A Ray job a point, as `raylign submit` would send it."""
 
     @dataclass
@@ -35,13 +36,14 @@ class RayJobs:
                 raise ValueError(f"code must be one of {', '.join(CODE)}, got {self.code}")
 
     @classmethod
-    def problems(cls, key: str, config: Config, cfg: RunSettings) -> list[Problem]:
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """The points' folders must be where every node sees them."""
-        if Path(cfg.sweep.dir).is_absolute():
+        folder = run.config.sweep.dir
+        if Path(folder).is_absolute():
             return []
         why = "the points run on other machines"
         fix = "name a folder on storage that all nodes and this machine share: sweep.dir=/shared/sweeps/NAME"
-        return [Problem(key="sweep.dir", value=cfg.sweep.dir or "absent", why=why, fix=fix)]
+        return [Problem(key="sweep.dir", value=folder or "absent", why=why, fix=fix)]
 
     def __init__(self, config: Config, config_dir: str = "", name: str = "sweep") -> None:
         self.parallel = config.parallel

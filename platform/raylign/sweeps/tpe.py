@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raylign.contracts import Sampler
 from raylign.errors import ConfigError, Problem, RaylignError
 from raylign.sweeps.points import Point
 from raylign.sweeps.space import Dimension, Space
@@ -21,7 +22,7 @@ from raylign.sweeps.space import Dimension, Space
 STUDY = "optuna.journal"
 
 
-class Tpe:
+class Tpe(Sampler):
     """Samples where the points so far were good."""
 
     @dataclass

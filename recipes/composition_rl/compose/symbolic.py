@@ -31,7 +31,7 @@ class Style(Enum):
     formula = "formula"
 
 
-class SymbolicComposer:
+class RuleComposer:
     """Composes by rule; asks nobody."""
 
     @dataclass

@@ -1,0 +1,206 @@
+"""A run resolved once: the class and the typed settings of every part, carried from where it is composed.
+
+Parts are found by their fields: one that is declared by `raylign.config.schema.node` with a contract holds such a part,
+and a mapping with a ``_target_`` anywhere within a part's settings is a part of that part. Each is checked against its
+contract (what it is derived from, what it is made with), and against the packages that the run lets `_target_` name.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from raylign.config.build import OWN, error, named, part_config, target_of
+from raylign.config.schema import CONTRACT, Config
+from raylign.contracts import BatchShape, Credit, Objective, Part, Stage
+from raylign.errors import ConfigError, Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedPart:
+    """A part of the configuration: its place, what was written there, its class, its typed ``Config``."""
+
+    key: str
+    node: Mapping[str, Any]
+    cls: type[Part]
+    config: Any
+
+    def build(self, **made_with: Any) -> Any:
+        """Make it, of the type that its contract promises; its config is its own."""
+        return self.cls(copy.deepcopy(self.config), **made_with)
+
+
+class ResolvedStage(NamedTuple):
+    """A stage of the recipe."""
+
+    key: str
+    cls: type[Stage]
+    config: Any
+
+    @property
+    def name(self) -> str:
+        """Its key under ``stages``."""
+        return self.key.removeprefix("stages.")
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The actors it talks to, see `Stage.roles`."""
+        return self.cls.roles(self.config)
+
+    @property
+    def batch(self) -> BatchShape | None:
+        """See `Stage.batch`."""
+        return self.cls.batch(self.config)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A configuration with its parts. `tree` is the plain mapping that ``resolved.yaml`` stores."""
+
+    config: Config
+    parts: Mapping[str, ResolvedPart] = field(default_factory=dict)
+    tree: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> list[ResolvedStage]:
+        """In the order in which they run."""
+        keys = [f"stages.{name}" for name in self.config.stages]
+        parts = [self.parts[key] for key in keys if key in self.parts]
+        return [ResolvedStage(part.key, part.cls, part.config) for part in parts if issubclass(part.cls, Stage)]
+
+    def part(self, kind: str, stage: str = "") -> ResolvedPart:
+        """The part that stage `stage` (a name) brings of a kind, or else the run's. Raises KeyError."""
+        return self.parts.get(f"stages.{stage}.{kind}") or self.parts[kind]
+
+    def credit(self, stage: ResolvedStage) -> Credit | None:
+        """The credit of a stage that samples groups and trains on them; None for others, and where it is at fault."""
+        part = self.parts.get(f"{stage.key}.credit") or self.parts.get("credit")
+        return part.build() if part and stage.batch else None
+
+    def objective(self, stage: ResolvedStage) -> Objective | None:
+        """The objective of a stage: its own, or where it samples groups the run's; None without, or at fault."""
+        shared = self.parts.get("objective") if stage.batch else None
+        part = self.parts.get(f"{stage.key}.objective") or shared
+        return part.build() if part else None
+
+    def reads_scores(self, stage: ResolvedStage) -> bool:
+        """Whether a stage learns from rewards at all; one whose credit is at fault (and told as such) counts too."""
+        credit = self.credit(stage)
+        return credit is None or credit.reads_scores
+
+    def streams(self) -> frozenset[str]:
+        """Extra token streams that credits and objectives read, e.g. ``value``, which brings a critic."""
+        asking = [part for stage in self.stages for part in (self.credit(stage), self.objective(stage)) if part]
+        return frozenset().union(*(part.needs for part in asking))
+
+
+def resolve(config: Config, tree: Mapping[str, Any] | None = None) -> tuple[Run, list[Problem]]:
+    """All parts that can be resolved, and what is wrong with the others."""
+    resolver = _Resolver(config)
+    for key, node, contract in _declared(config, ""):
+        resolver.add(key, node, contract)
+    return Run(config=config, parts=resolver.parts, tree=tree or {}), resolver.problems
+
+
+class _Resolver:
+    """The parts so far, and what is wrong with those that are none."""
+
+    def __init__(self, settings: Config) -> None:
+        self.settings = settings
+        self.parts: dict[str, ResolvedPart] = {}
+        self.problems: list[Problem] = []
+
+    def add(self, key: str, node: Any, contract: type[Part]) -> None:
+        """A part and the parts within it, or what is wrong with it."""
+        try:
+            if not isinstance(node, Mapping):
+                raise error(key, str(node), "is no part", f"write {key}: {{_target_: package.module.Class}}")
+            if foreign := foreign_problems(f"{key}._target_", target_of(node, key), self.settings):
+                raise ConfigError(foreign)
+            cls, config = part_config(node, key)
+        except ConfigError as refused:
+            self.problems += refused.problems
+            return
+        if misfit := _misfit(key, cls, contract):
+            self.problems.append(misfit)
+            return
+        self.parts[key] = ResolvedPart(key=key, node=node, cls=cls, config=config)
+        for inner, value, wanted in _within(key, config):
+            self.add(inner, value, wanted)
+
+
+def foreign_problems(key: str, path: str, settings: Config) -> list[Problem]:
+    """What is wrong with an import path that the packages of the run do not hold."""
+    if path.startswith((OWN, *settings.run.allow_targets)):
+        return []
+    fix = f"add its package to run.allow_targets, e.g. run.allow_targets=[{path.split('.')[0]}.]"
+    return [Problem(key=key, value=path, why="is outside the packages that may be run", fix=fix)]
+
+
+def _declared(section: Any, prefix: str) -> Iterator[tuple[str, Any, type[Part]]]:
+    """(key, node, contract) of every part that the settings of a run hold."""
+    for item in dataclasses.fields(section):
+        key, value = f"{prefix}{item.name}", getattr(section, item.name)
+        contract = item.metadata.get(CONTRACT)
+        if contract is Stage:
+            yield from ((f"{key}.{name}", stage, Stage) for name, stage in value.items())
+        elif contract is not None:
+            if value or _default(item):
+                yield key, value or {}, contract
+        elif dataclasses.is_dataclass(value):
+            yield from _declared(value, f"{key}.")
+        elif isinstance(value, Mapping):
+            for name, entry in value.items():
+                if dataclasses.is_dataclass(entry):
+                    yield from _declared(entry, f"{key}.{name}.")
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    return item.default_factory() if item.default_factory is not dataclasses.MISSING else None
+
+
+def _within(key: str, config: Any) -> Iterator[tuple[str, Any, type[Part]]]:
+    """(key, node, contract) of the outermost parts within a part's settings."""
+    for item in dataclasses.fields(config):
+        contract = item.metadata.get(CONTRACT, Part)
+        yield from _nodes(f"{key}.{item.name}", getattr(config, item.name), contract)
+
+
+def _nodes(key: str, value: Any, contract: type[Part]) -> Iterator[tuple[str, Any, type[Part]]]:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            yield key, value, contract
+            return
+        for name, entry in value.items():
+            yield from _nodes(f"{key}.{name}", entry, contract)
+    elif isinstance(value, (list, tuple)):
+        for number, entry in enumerate(value):
+            yield from _nodes(f"{key}.{number}", entry, contract)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from _within(key, value)
+
+
+def _misfit(key: str, cls: type[Part], contract: type[Part]) -> Problem | None:
+    """Why a class cannot do the work of its place."""
+    if not issubclass(cls, contract):
+        why, fix = f"is not {contract.what}", f"name one, or derive the class from {named(contract)}"
+    elif not issubclass(cls.Config, contract.settings):
+        why = f"is {contract.what} whose Config is not derived from {contract.settings.__name__}"
+        fix = f"write `class Config({contract.settings.__name__})`, from {named(contract.settings).rpartition('.')[0]}"
+    elif absent := sorted(getattr(cls, "__abstractmethods__", ())):
+        why, fix = f"is {contract.what} without {', '.join(absent)}", "give the class these methods"
+    elif contract is Part:  # nobody declared what it is for, or what it is made with
+        return None
+    else:
+        try:
+            inspect.signature(cls).bind(None, **dict.fromkeys(contract.made_with))
+            return None
+        except TypeError as cause:
+            wanted = ", ".join(("config", *contract.made_with))
+            why = f"cannot be made as {contract.what} is, by {cls.__name__}({wanted}): {cause}"
+            fix = f"give its __init__ what {named(contract)}.made_with lists"
+    return Problem(key=f"{key}._target_", value=f"{cls.__module__}.{cls.__qualname__}", why=why, fix=fix)

@@ -1,0 +1,101 @@
+"""Every setting of a run, once. Defaults are the vetted values for a GPU; `conf/scale/tiny.yaml` shrinks them.
+
+Nodes typed ``dict[str, Any]`` with a ``_target_`` are parts (see `raylign.contracts`); their fields are declared by the
+part's own ``Config`` and checked just as strictly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from raylign.config.alarms import AlarmConfig, default_alarms
+from raylign.config.schema.base import CONTRACT, Node, Section, named_nodes, node, nodes
+from raylign.config.schema.data import DataConfig, SamplingConfig
+from raylign.config.schema.roles import (
+    CriticConfig,
+    EngineKind,
+    EnvironmentConfig,
+    FrozenConfig,
+    JudgeConfig,
+    LearnerConfig,
+    Offload,
+    OptimConfig,
+    Past,
+    RewardConfig,
+    RolloutConfig,
+    Schedule,
+    ScorerConfig,
+)
+from raylign.config.schema.run import (
+    ClusterConfig,
+    ModelConfig,
+    Resume,
+    RunConfig,
+    SweepConfig,
+    TelemetryConfig,
+    TinyModel,
+)
+from raylign.contracts import Credit, GroupSelector, Objective, PromptSource, RewardShaper, Stage
+
+__all__ = [
+    "CONTRACT",
+    "ClusterConfig",
+    "Config",
+    "CriticConfig",
+    "DataConfig",
+    "EngineKind",
+    "EnvironmentConfig",
+    "FrozenConfig",
+    "JudgeConfig",
+    "LearnerConfig",
+    "ModelConfig",
+    "Node",
+    "Offload",
+    "OptimConfig",
+    "Past",
+    "Resume",
+    "RewardConfig",
+    "RolloutConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "Schedule",
+    "ScorerConfig",
+    "Section",
+    "SweepConfig",
+    "TelemetryConfig",
+    "TinyModel",
+    "named_nodes",
+    "node",
+    "nodes",
+]
+
+
+@dataclass
+class Config:
+    """The whole run."""
+
+    recipe: str = "???"
+    scale: str = "???"
+    seed: int = 1
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    source: Node = node(PromptSource, "raylign.data.source.DatasetSource")
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    rewards: dict[str, RewardConfig] = field(default_factory=dict)
+    shaper: Node = node(RewardShaper, "raylign.objectives.shaping.WeightedSum")
+    selector: Node = node(GroupSelector, "raylign.objectives.selection.KeepAll")
+    credit: Node = node(Credit, "raylign.objectives.credit.GroupCredit")
+    objective: Node = node(Objective, "raylign.objectives.policy.PolicyLoss")
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    frozen: FrozenConfig = field(default_factory=FrozenConfig)
+    scorers: dict[str, ScorerConfig] = field(default_factory=lambda: {"reference": ScorerConfig()})
+    judges: dict[str, JudgeConfig] = field(default_factory=dict)
+    stages: dict[str, Any] = node(Stage)  # name -> stage node, run in order
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    alarms: dict[str, AlarmConfig] = field(default_factory=default_alarms)

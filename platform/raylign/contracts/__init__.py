@@ -1,0 +1,56 @@
+"""What the parts promise each other. Actors and recipes implement these; the loop knows nothing else."""
+
+from raylign.contracts.models import Learner, ScorerContext, StreamScorer, WeightUpdate
+from raylign.contracts.objective import Credit, LossTerms, Objective, TokenView
+from raylign.contracts.part import Part
+from raylign.contracts.prompts import Generator, PairGenerator, PromptSource, RowGenerator
+from raylign.contracts.reward import GroupSelector, RewardFunction, RewardPools, RewardShaper, Scope, finite
+from raylign.contracts.rollout import (
+    Completion,
+    Policy,
+    Refused,
+    RolloutPool,
+    RolloutStrategy,
+    RolloutTask,
+    Sampling,
+    Scored,
+)
+from raylign.contracts.stage import ROLES, BatchShape, Stage, StageResult, StageSettings
+from raylign.contracts.sweep import Launcher, Sampler
+
+__all__ = [
+    "ROLES",
+    "BatchShape",
+    "Completion",
+    "Credit",
+    "Generator",
+    "GroupSelector",
+    "Launcher",
+    "Learner",
+    "LossTerms",
+    "Objective",
+    "PairGenerator",
+    "Part",
+    "Policy",
+    "PromptSource",
+    "Refused",
+    "RewardFunction",
+    "RewardPools",
+    "RewardShaper",
+    "RolloutPool",
+    "RolloutStrategy",
+    "RolloutTask",
+    "RowGenerator",
+    "Sampler",
+    "Sampling",
+    "Scope",
+    "Scored",
+    "ScorerContext",
+    "Stage",
+    "StageResult",
+    "StageSettings",
+    "StreamScorer",
+    "TokenView",
+    "WeightUpdate",
+    "finite",
+]

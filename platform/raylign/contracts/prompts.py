@@ -1,0 +1,66 @@
+"""Where prompts and rows come from."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from raylign.contracts.part import Part
+from raylign.records import Group, Prompt
+
+
+class PromptSource(Part):
+    """Where prompts come from: a data set cursor, a curriculum, a composer. Runs in the controller.
+
+    prompts: those of the data set, in its order; tokenizer: the policy's `ChatTemplate`.
+    """
+
+    what = "a prompt source"
+    made_with = ("prompts", "seed", "tokenizer")
+
+    @abstractmethod
+    def next(self, n: int) -> list[Prompt]:
+        """The next n prompts. Wraps around at the end of an epoch (with `visit` + 1)."""
+
+    def observe(self, groups: Sequence[Group]) -> None:
+        """Learn from all groups of a step, those that dynamic sampling dropped included (curricula)."""
+
+    def evaluated(self, metrics: Mapping[str, float]) -> None:
+        """Learn from a held-out evaluation (``eval/score``) of the policy as it is after the last observed step."""
+
+    def metrics(self) -> dict[str, float]:
+        """What to log after `observe`; the loop puts ``source/`` before each name."""
+        return {}
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to hand out the same prompts after a restart (JSON types only)."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+
+
+class Generator(Part):
+    """Makes the data of a run in place of a file: derive from `RowGenerator` or `PairGenerator`."""
+
+    what = "a generator of rows"
+
+
+class RowGenerator(Generator):
+    """Makes rows for prompts."""
+
+    @abstractmethod
+    def rows(self, size: int, seed: int) -> Iterable[Any]:
+        """`raylign.data.readers.Row`s; as many as `size`, or of its own number where that is 0."""
+
+
+class PairGenerator(Generator):
+    """Makes preference pairs."""
+
+    what = "a generator of pairs"
+
+    @abstractmethod
+    def pairs(self, size: int, seed: int) -> Iterable[Any]:
+        """Mappings with ``prompt``, ``chosen`` and ``rejected``, as the lines of a file have them."""

@@ -1,0 +1,105 @@
+"""What trajectories are worth, and what a step learns from."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Protocol
+
+from raylign.contracts.part import Part
+from raylign.records import Group, Prompt, Reward, Trajectory, Value
+
+
+class Scope(StrEnum):
+    """What a reward function looks at in one call."""
+
+    TRAJECTORY = "trajectory"  # scored the moment it finishes, while its neighbours still generate
+    GROUP = "group"  # all samples of a prompt at once
+
+
+class RewardFunction(Part):
+    """Scores trajectories. Runs in a reward actor, which adds the deadline, the retries and `Missing`.
+
+    A score that cannot be computed is an exception, never a zero.
+    """
+
+    what = "a reward function"
+    # Set by a class, or by an instance whose Config chooses.
+    scope: Scope = Scope.TRAJECTORY
+    isolated: bool = False  # True: each call runs in a killable child process
+    maximum: float = 1.0  # what a gold answer scores
+    cpu_s: float | None = None  # of an isolated function: a verdict that spends more CPU seconds is a wrong answer, 0
+    judges_text: bool = True  # False: needs what a rollout left behind (turn rewards, tool results); no text proves it
+
+    @abstractmethod
+    def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> Sequence[Value | None]:
+        """One value per trajectory (one trajectory for scope `trajectory`), None where the reward does not apply.
+
+        Raises on anything it cannot judge.
+        """
+
+    def cpu_limit(self, prompt: Prompt) -> float | None:
+        """CPU seconds that a verdict on this prompt may take; None: only the pool's deadline holds."""
+        return self.cpu_s
+
+    def gold(self, prompt: Prompt) -> str | None:
+        """A response that must score `maximum`, or None when the prompt has none."""
+        return None
+
+    def wrong(self, prompt: Prompt) -> str | None:
+        """A response that must score less than `maximum`, or None."""
+        return None
+
+
+class RewardShaper(Part):
+    """Turns the rewards of a group into the scores that credit works on; may keep state across steps.
+
+    weights: of the rewards, by name; max_tokens: that a response may have.
+    """
+
+    what = "a reward shaper"
+    made_with = ("weights", "max_tokens")
+
+    @abstractmethod
+    def shape(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups with their `scores` filled in; None where a reward is missing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State that a checkpoint must carry (JSON types only)."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+
+
+class GroupSelector(Part):
+    """Chooses what a step learns from, between shaper and credit: trajectories of groups, and groups.
+
+    seed: the run's. It remembers nothing: what it draws at random derives from the seed and the prompts' keys.
+    """
+
+    what = "a selector"
+    made_with = ("seed",)
+
+    @abstractmethod
+    def select(self, groups: Sequence[Group]) -> list[Group]:
+        """Some of the groups with some of their trajectories, in their old order. Scores are filled in, or None."""
+
+
+class RewardPools(Protocol):
+    """All reward actors, by reward name."""
+
+    async def score(self, prompt: Prompt, trajectory: Trajectory) -> Mapping[str, Reward]:
+        """Trajectory-scoped rewards of one trajectory."""
+
+    async def score_group(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Mapping[str, Reward]]:
+        """Group-scoped rewards of all samples of a prompt."""
+
+
+def finite(value: float, what: str) -> float:
+    """The value, or ValueError naming it when it is NaN or infinite."""
+    if not math.isfinite(value):
+        raise ValueError(f"{what} is {value}")
+    return float(value)
