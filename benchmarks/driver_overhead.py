@@ -39,7 +39,7 @@ async def measure(context: RunContext, steps: int) -> list[dict[str, float]]:
         wall = metrics["time/step"]
         overhead = wall - engine - learner - sync
         found.append({"wall": wall, "engine": engine, "learner": learner, "sync": sync, "overhead": overhead})
-    await context.close()
+    await context.roles.close()
     return found[1:]
 
 

@@ -23,11 +23,12 @@ import numpy as np
 from benchmarks.harness import environment, refuse_under_load, write
 from raylign.actors.rollout.stream import DrawCounters, DrawStream
 from raylign.columns import Columns
-from raylign.contracts import RolloutTask, Sampling, Scored, WeightUpdate
+from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.source import DatasetSource
-from raylign.loop import Loop, LoopSettings, Parts
+from raylign.loop import Loop, LoopSettings, Parts, StepSettings
 from raylign.objectives.credit import GroupCredit
 from raylign.objectives.policy import PolicyLoss
+from raylign.objectives.selection import KeepAll
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Float32s, Prompt, Reward, StopReason, Trajectory, Turn, Value, derive_seed
 
@@ -127,9 +128,9 @@ class Clocks:
         """Unused."""
         return np.zeros(batch.tokens, np.float32)
 
-    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
+    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> LearnerUpdate:
         """Nothing is learned."""
-        return {}
+        return LearnerUpdate(metrics={})
 
     async def publish(self, version: int) -> WeightUpdate:
         """Nothing to carry."""
@@ -148,14 +149,14 @@ def loop_of(workers: int, prompts_per_step: int) -> Loop:
         rollouts=Pool(workers),
         rewards=clocks,
         shaper=WeightedSum(WeightedSum.Config(), weights={"length": 1.0}, max_tokens=CAP),
+        selector=KeepAll(KeepAll.Config(), seed=1),
         credit=GroupCredit(GroupCredit.Config()),
         learner=clocks,
         objective={"_target_": "raylign.objectives.policy.PolicyLoss"},
         objective_needs=PolicyLoss(PolicyLoss.Config()).needs,
     )
-    numbers = LoopSettings(
-        seed=1, prompts_per_step=prompts_per_step, group_size=GROUP, sampling=Sampling(max_tokens=CAP)
-    )
+    step = StepSettings(steps=0, prompts_per_step=prompts_per_step, group_size=GROUP)
+    numbers = LoopSettings(step=step, seed=1, sampling=Sampling(max_tokens=CAP))
     return Loop(parts, numbers)
 
 

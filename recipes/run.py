@@ -106,17 +106,17 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
         for index, stage in enumerate(stages):
             name, result = stage.name, context.folder.stage_result(stage.name)
             if result is None:
-                if engines_may_start(context.cfg, stages[index:], context.shared):
-                    context.start_engines()
+                started_from = context.lineage.model = context.lineage.of(stage.config.start)
+                if engines_may_start(context.cfg, stages[index:], context.roles.shared):
+                    context.roles.start_rollouts(started_from)
                     await asyncio.sleep(0.05)  # they are begun before the stage reads its data, which takes seconds
                 context.recorded = False
-                started_from = context.model_path = context.model_of(stage.config.start)
                 context.recorder.event("stage_started", stage=name, model=started_from)
                 result = checked(name, await context.run.parts[stage.key].build(name=name).run(context))
                 context.folder.finish_stage(name, result, started_from)
                 context.recorder.event("stage_finished", stage=name, metrics=dict(result.metrics))
             elif result.model:
-                context.model_path = result.model
+                context.lineage.model = result.model
             context.first_step += result.steps
             results[name] = result
     except RaylignError as error:
@@ -129,8 +129,8 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
             raise StopRequested("stopped before a step was done") from None
         raise
     finally:
-        await context.close()
-    return {"model": context.model_path, "metrics": stage_summary(results)}
+        await context.roles.close()
+    return {"model": context.lineage.model, "metrics": stage_summary(results)}
 
 
 def engines_may_start(cfg: Config, left: Sequence[ResolvedStage], shared: bool = False) -> bool:

@@ -17,7 +17,8 @@ from raylign import plain
 from raylign.contracts import RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.source import DatasetSource
 from raylign.errors import CheckpointError, EngineDeadError
-from raylign.feed import FILE, Feed, FeedSettings
+from raylign.loop import LoopSettings, StepSettings
+from raylign.loop.rollout_buffer import FILE, RolloutBuffer
 from raylign.records import Prompt, Reward, StopReason, Trajectory, Turn, Value
 
 
@@ -69,13 +70,14 @@ def source(count: int = 40) -> DatasetSource:
     return DatasetSource(DatasetSource.Config(shuffle=False), prompts=prompts, seed=1)
 
 
-def make(world: Clocked, staleness: int, prompts: Any = None, **settings: Any) -> Feed:
-    numbers: dict[str, Any] = {"prompts_per_step": 4, "group_size": 2, "stall_s": 5.0, **settings}
-    found = FeedSettings(seed=1, sampling=Sampling(max_tokens=4), staleness=staleness, **numbers)
-    return Feed(prompts or source(), world, world, found)  # type: ignore[arg-type]
+def make(world: Clocked, staleness: int, prompts: Any = None, **settings: Any) -> RolloutBuffer:
+    stall_s = settings.pop("stall_s", 5.0)
+    step = StepSettings(**{"steps": 0, "prompts_per_step": 4, "group_size": 2, "staleness": staleness, **settings})
+    numbers = LoopSettings(step=step, seed=1, sampling=Sampling(max_tokens=4), stall_s=stall_s)
+    return RolloutBuffer(prompts or source(), world, world, numbers)  # type: ignore[arg-type]
 
 
-async def run(world: Clocked, feed: Feed, steps: int, first: int = 0) -> list[list[str]]:
+async def run(world: Clocked, feed: RolloutBuffer, steps: int, first: int = 0) -> list[list[str]]:
     """Steps of a learner that needs three ticks for an update."""
     taken = []
     world.version = first
@@ -179,7 +181,7 @@ async def test_groups_given_back_make_room_within_the_same_version() -> None:
         found = asyncio.ensure_future(feed.take(4))
         while not found.done():
             await _pass(world)
-        feed.dropped(4)
+        feed.replace(4)
     await feed.close()
 
 

@@ -9,20 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from raylign.columns import Columns
-from raylign.contracts import RolloutTask, Sampling, Scored, WeightUpdate
+from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.source import DatasetSource
 from raylign.errors import EngineDeadError, RewardError
 from raylign.evaluate import Evaluator
-from raylign.loop import Loop, LoopSettings, Parts, minibatches
+from raylign.loop import Loop, LoopSettings, Parts, StepSettings, minibatches
 from raylign.objectives.credit import GroupCredit
 from raylign.objectives.policy import PolicyLoss
-from raylign.objectives.selection import Chain, TopK
+from raylign.objectives.selection import Chain, KeepAll, TopK
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Float32s, Missing, Prompt, Reward, StopReason, Trajectory, Turn, Value, derive_seed
 
@@ -88,12 +89,16 @@ class Student:
     async def logprobs(self, batch: Columns) -> Float32s:
         return np.where(batch["loss_mask"], -1.0, 0.0).astype(np.float32)
 
-    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
+    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> LearnerUpdate:
         self.batches.append(batch)
-        return {"loss/policy": float(len(self.batches)), "max/gap": float(len(self.batches))}
+        count = float(len(self.batches))
+        return LearnerUpdate(metrics={"loss/policy": count, "max/gap": count})
 
-    def seen(self) -> None:
-        return None
+    async def save(self, folder: str) -> None:
+        Path(folder).write_text("saved")
+
+    async def restore(self, folder: str) -> None:
+        assert Path(folder).read_text() == "saved"
 
     async def publish(self, version: int) -> WeightUpdate:
         none = np.zeros(0, np.float32)
@@ -103,19 +108,27 @@ class Student:
 
 
 def make(rule: Callable[[Prompt, Trajectory], Reward], count: int = 12, **settings: Any) -> Loop:
-    numbers: dict[str, Any] = {"prompts_per_step": 4, "group_size": 3, "stall_s": 5.0, **settings}
+    step = {"steps": 0, "prompts_per_step": 4, "group_size": 3}
+    settings.setdefault("stall_s", 5.0)
+    step |= {name: settings.pop(name) for name in list(settings) if name in StepSettings.__dataclass_fields__}
     weights = {"rule": 1.0, "size": 0.0}
     parts = Parts(
         source=DatasetSource(DatasetSource.Config(), prompts=[prompt(i) for i in range(count)], seed=1),
         rollouts=Scripted(),  # type: ignore[arg-type]
         rewards=Rule(rule),
         shaper=WeightedSum(WeightedSum.Config(), weights=weights, max_tokens=8),
+        selector=settings.pop("selector", KeepAll(KeepAll.Config(), seed=1)),
         credit=GroupCredit(GroupCredit.Config()),
         learner=Student(),  # type: ignore[arg-type]
         objective={"_target_": "raylign.objectives.policy.PolicyLoss"},
         objective_needs=PolicyLoss(PolicyLoss.Config()).needs,
     )
-    return Loop(parts, LoopSettings(seed=1, sampling=Sampling(max_tokens=8), **numbers))
+    return Loop(
+        parts,
+        LoopSettings(
+            step=StepSettings(**step), seed=1, sampling=Sampling(max_tokens=8), **{"stall_s": 5.0, **settings}
+        ),
+    )
 
 
 def first_token(_: Prompt, trajectory: Trajectory) -> Reward:
@@ -192,8 +205,7 @@ async def test_dynamic_sampling_refills_and_is_bounded() -> None:
 
 
 async def test_a_selector_stands_between_scores_and_credit() -> None:
-    loop = make(first_token)
-    loop.parts.selector = Chain(
+    selector = Chain(
         Chain.Config(
             parts=[
                 {"_target_": "raylign.objectives.selection.VarianceFilter", "ratio": 0.5},
@@ -203,6 +215,7 @@ async def test_a_selector_stands_between_scores_and_credit() -> None:
         seed=1,
     )
     observed: list[int] = []
+    loop = make(first_token, selector=selector)
     loop.parts.source.observe = lambda groups: observed.append(len(groups))  # type: ignore[method-assign]
     result = await loop.step(0)
     assert [len(group.trajectories) for group in result.groups] == [2, 2]
@@ -218,8 +231,14 @@ async def test_dynamic_sampling_fills_before_the_selection_and_drops_what_it_mad
             return Value(score=1.0)
         return Value(score=float(trajectory.sample_index > 0) if prompt.id == "p0" else float(trajectory.sample_index))
 
-    loop = make(tail, count=12, dynamic_sampling=True, sampling_rounds=8, prompts_per_step=6)
-    loop.parts.selector = TopK(TopK.Config(keep=2), seed=1)
+    loop = make(
+        tail,
+        count=12,
+        dynamic_sampling=True,
+        sampling_rounds=8,
+        prompts_per_step=6,
+        selector=TopK(TopK.Config(keep=2), seed=1),
+    )
     result = await loop.step(0)
     assert result.metrics["groups/rounds"] > 1
     assert result.metrics["select/groups_kept"] == 6
@@ -234,8 +253,7 @@ async def test_a_selector_meets_missing_scores() -> None:
             return Missing(reason="judge unreachable")
         return Value(score=float(trajectory.sample_index))
 
-    loop = make(half)
-    loop.parts.selector = TopK(TopK.Config(keep=2), seed=1)
+    loop = make(half, selector=TopK(TopK.Config(keep=2), seed=1))
     result = await loop.step(0)
     assert result.batch is not None and len(result.batch) == 8
     assert all(None not in group.scores for group in result.groups if len(group.trajectories) == 2)
@@ -277,14 +295,15 @@ async def test_minibatches_split_whole_groups_and_cover_all() -> None:
     assert [set(b.groups.tolist()) for b in again] == [set(b.groups.tolist()) for b in batches[:3]]
 
 
-async def test_state_restores_the_cursor() -> None:
+async def test_state_restores_the_cursor(tmp_path: Path) -> None:
     whole, broken = make(first_token, count=10), make(first_token, count=10)
     for step in range(4):
         await whole.step(step)
     for step in range(2):
         await broken.step(step)
     resumed = make(first_token, count=10)
-    resumed.load_state_dict(broken.state_dict())
+    await broken.save(tmp_path)
+    await resumed.restore(tmp_path, broken.state_dict())
     for step in range(2, 4):
         await resumed.step(step)
     assert resumed.version == 4

@@ -28,7 +28,7 @@ class Device:
         self.together = 1
 
     def start(self, name: str) -> Any:
-        async def run(*args: Any) -> Any:
+        async def run(*args: Any, **named: Any) -> Any:
             self.now.add(name)
             self.order.append(name)
             self.together = max(self.together, len(self.now))
@@ -50,7 +50,8 @@ class Context:
     """The starts of a run, and nothing behind them."""
 
     def __init__(self, run: Run, device: Device, shared: bool) -> None:
-        self.run, self.cfg, self.shared, self.tokenizer, self.template = run, run.config, shared, None, None
+        self.run, self.cfg, self.tokenizer, self.template = run, run.config, None, None
+        self.roles = type("Roles", (), {"shared": shared})()
         for name in ("rollouts", "rewards", "learner", "critic", "scorers"):
             setattr(self, name, device.start(name))
         self.prompts = type("Prompts", (), {"train": [Prompt(id="p", messages=(), token_ids=np.zeros(1, np.int32))]})()

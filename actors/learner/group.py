@@ -13,7 +13,7 @@ from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, Ra
 from raylign.actors.learner.worker import LearnerWorker
 from raylign.columns import Columns
 from raylign.config.schema import LearnerConfig
-from raylign.contracts import WeightUpdate
+from raylign.contracts import LearnerUpdate, WeightUpdate
 from raylign.errors import LearnerError
 from raylign.records import Float32s
 
@@ -52,7 +52,6 @@ class LearnerGroup:
         self._threads, self._gpu = config.threads, config.gpus > 0
         self._collectives_s = collectives_s
         self._spec: LearnerSpec | None = None
-        self._seen: Float32s | None = None
         self.pids: tuple[int, ...] = ()  # of the ranks' processes, once started
 
     async def start(self, deadline: float = 300.0) -> None:
@@ -72,7 +71,7 @@ class LearnerGroup:
         reports = await self._call("load", spec)
         return {"seconds": max(report["seconds"] for report in reports), "parameters": reports[0]["parameters"]}
 
-    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
+    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> LearnerUpdate:
         """One optimiser step on the whole batch.
 
         Metrics: ``loss``, ``loss/<component>``, the objective's own, ``grad_norm`` before clipping, ``lr``; and below
@@ -80,12 +79,8 @@ class LearnerGroup:
         """
         reports: list[RankUpdate] = await self._call("update", _shared(batch), dict(objective))
         parts = [report.tokens for report in reports if report.tokens is not None]
-        self._seen = scatter(parts, batch.tokens) if parts else None
-        return merge_updates(reports)
-
-    def seen(self) -> Float32s | None:
-        """[N] log-probs of the loss tokens of the last `update`, taken before its step; 0 off the loss mask."""
-        return self._seen
+        logprobs = scatter(parts, batch.tokens) if parts else None
+        return LearnerUpdate(metrics=merge_updates(reports), logprobs=logprobs)
 
     async def logprobs(self, batch: Columns) -> Float32s:
         """[N] log-probs at the sampling temperature; 0 off the loss mask."""

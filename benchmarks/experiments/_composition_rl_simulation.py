@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from raylign.columns import Columns
-from raylign.contracts import RolloutTask, Sampling, Scored, WeightUpdate
+from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.curriculum import Curriculum
-from raylign.loop import Loop, LoopSettings, Parts
+from raylign.loop import Loop, LoopSettings, Parts, StepSettings
 from raylign.objectives.credit import GroupCredit
+from raylign.objectives.selection import KeepAll
 from raylign.objectives.shaping import WeightedSum
 from raylign.recipes.composition_rl import CompositionSource
 from raylign.records import Prompt, Reward, StopReason, Trajectory, Turn, Value
@@ -29,8 +30,8 @@ class _Rollouts:
             wins = self._rng.random(task.n) < task.prompt.meta["success"]
             yield [Scored(task=number, trajectory=_trajectory(task.prompt, i, win)) for i, win in enumerate(wins)]
 
-    async def publish(self, weights: WeightUpdate) -> dict[str, float]:
-        return {}
+    async def publish(self, weights: WeightUpdate) -> LearnerUpdate:
+        return LearnerUpdate(metrics={})
 
     async def busy(self) -> tuple[float, int]:
         return 0.0, 0
@@ -45,8 +46,8 @@ class _Rewards:
 
 
 class _Learner:
-    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
-        return {}
+    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> LearnerUpdate:
+        return LearnerUpdate(metrics={})
 
     async def publish(self, version: int) -> WeightUpdate:
         ids, none = np.zeros(0, np.int32), np.zeros(0, np.float32)
@@ -71,19 +72,14 @@ def logged_ratio(success: np.ndarray, rng: np.random.Generator) -> float:
         rollouts=_Rollouts(rng),  # type: ignore[arg-type]
         rewards=_Rewards(),
         shaper=WeightedSum(WeightedSum.Config(), weights={"correct": 1.0}, max_tokens=8),
+        selector=KeepAll(KeepAll.Config(), seed=1),
         credit=GroupCredit(GroupCredit.Config()),
         learner=_Learner(),  # type: ignore[arg-type]
         objective={},
         objective_needs=frozenset(),
     )
-    settings = LoopSettings(
-        seed=1,
-        prompts_per_step=len(prompts),
-        group_size=8,
-        sampling=Sampling(max_tokens=4),
-        dynamic_sampling=True,
-        sampling_rounds=1,
-    )
+    step = StepSettings(steps=0, prompts_per_step=len(prompts), group_size=8, dynamic_sampling=True, sampling_rounds=1)
+    settings = LoopSettings(step=step, seed=1, sampling=Sampling(max_tokens=4))
     result = asyncio.run(Loop(parts, settings).step(0))
     return result.metrics["source/solve_all"]
 

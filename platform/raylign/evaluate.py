@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from raylign.collect import collect, most_common_reason, refuse_missing, reward_metrics
 from raylign.contracts import RewardPools, RewardShaper, RolloutPool, RolloutTask, Sampling
 from raylign.errors import DataError, RewardError
+from raylign.loop.collect import collect
+from raylign.loop.reward_metrics import most_common_reason, refuse_missing, reward_metrics
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Group, Prompt
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from raylign.errors import CheckpointError
 
-RECORDS = ("raylign.records", "raylign.collect")  # whose dataclasses and enumerations are data
+RECORDS = ("raylign.records", "raylign.loop.collect")  # whose dataclasses and enumerations are data
 BUILDERS = frozenset(
     {
         ("builtins", "set"), ("builtins", "frozenset"), ("builtins", "complex"), ("builtins", "bytearray"),

@@ -64,9 +64,9 @@ class Evaluate(Stage):
         context.begin(self.name, max(1, len(config.sets)), 0)
         prompts = context.prompts.first(config.split, 0 if config.sets else config.prompts)
         sources = {name: self._source(context, name) for name in config.sets}
-        context.recorder.event("phase", stage=self.name, stage_step=0, phase="start")
+        context.phase(self.name, 0, "start")
         await asyncio.gather(context.rollouts(), context.rewards())
-        context.recorder.event("phase", stage=self.name, stage_step=0, phase="evaluate")
+        context.phase(self.name, 0, "evaluate")
         if not sources:
             evaluation = await context.evaluate(prompts, config.samples, config.greedy, config.sampling)
             context.record(self.name, 1, evaluation.metrics, evaluation.groups)

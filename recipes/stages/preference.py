@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, OptimConfig, Schedule, node
@@ -27,7 +26,8 @@ from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_sampl
 from raylign.data.score_cache import ScoreCache, fingerprint
 from raylign.errors import Problem
 from raylign.objectives.preference import PreferenceLoss, ReferenceMargin, held_out_metrics, pair_rows
-from raylign.recipes.stages.context import RunContext, StopRequested
+from raylign.recipes.stages.context import RunContext
+from raylign.recipes.stages.training import TrainedModel, Training
 
 REFERENCE = "ref_logprob"
 SCORED_PAIRS = 256  # of one call to the scorers, and of one shard of the cache
@@ -118,52 +118,35 @@ class Preference(Stage):
         objective: Objective = context.run.parts[f"stages.{self.name}.objective"].build()
         pairs = load_pairs(context.cfg.data, context.template, config.max_tokens, config.truncation, context.cfg.seed)
         context.progress.message(str(pairs.report))
-        checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
-        found, identity = checkpoints.newest(), identity_of_samples(pair_samples((*pairs.train, *pairs.holdout)))
-        if found:
-            identity.check(found.state.get("data"))
-        self._phase(context, 0, "score")
-        train, held_out = await self._rows(context, pairs, objective)
         steps = config.steps or max(1, round(config.epochs * -(-len(pairs.train) // config.batch_pairs)))
+        identity = identity_of_samples(pair_samples((*pairs.train, *pairs.holdout)))
+        training = Training(context, self.name, steps, identity)
+        context.phase(self.name, 0, "score")
+        train, held_out = await self._rows(context, pairs, objective)
         learner = await context.learner(self._optim(steps), steps + 1)  # the schedule ends after the last step
-        start, before = (found.step, found.state["before"]) if found else (0, {})
-        context.begin(self.name, steps, start)
-        if found:
-            await learner.restore(str(found.folder / "learner"))
-            context.recorder.event("resumed", stage=self.name, checkpoint=str(found.folder))
-        else:
-            before = await _evaluate(learner, held_out, objective, "before")
-            context.recorder.event("held_out", stage=self.name, **before)
-        batches = pair_batches(train, config.batch_pairs, context.cfg.seed, start)
-        after: dict[str, float] = {}
-        for step in range(start, steps):
-            self._phase(context, step, "learn")
-            metrics = await learner.update(self._seen(next(batches)), config.objective)
-            last, every = step + 1 == steps, config.eval_every
-            if last or (every and (step + 1) % every == 0):
-                after = await _evaluate(learner, held_out, objective, "eval")
-                metrics |= after
+        trained = TrainedModel(learner)
+        await training.resume(trained)
+        kept = training.kept
+        if not training.newest:
+            kept["before"] = await _evaluate(learner, held_out, objective, "before")
+            context.recorder.event("held_out", stage=self.name, **kept["before"])
+        batches = pair_batches(train, config.batch_pairs, context.cfg.seed, training.start)
+        async for step in training.steps(trained):
+            context.phase(self.name, step, "learn")
+            metrics = dict((await learner.update(self._shown(next(batches)), config.objective)).metrics)
+            if step + 1 == steps or (config.eval_every and (step + 1) % config.eval_every == 0):
+                kept["after"] = await _evaluate(learner, held_out, objective, "eval")
+                metrics |= kept["after"]
             context.record(self.name, step + 1, metrics)
-            stop = context.stop_requested
-            if stop or last or (context.cfg.run.save_every and (step + 1) % context.cfg.run.save_every == 0):
-                self._phase(context, step, "save")
-                state = {"before": before, "after": after, "data": identity.state()}
-                await checkpoints.save(step + 1, state, lambda path: _write(learner, path))
-            if stop and not last:
-                raise StopRequested(f"{self.name}: stopped after step {step + 1} of {steps}")
-        after = after or (found.state["after"] if found else {})  # killed between the last step and the export
         await learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=False)
-        return StageResult(model=str(folder / "model"), steps=steps, metrics={**before, **after})
-
-    def _phase(self, context: RunContext, step: int, phase: str) -> None:
-        context.recorder.event("phase", stage=self.name, stage_step=step, phase=phase)
+        return StageResult(model=str(folder / "model"), steps=steps, metrics={**kept["before"], **kept["after"]})
 
     def _optim(self, steps: int) -> OptimConfig:
         warmup = self.config.optim.warmup_steps or round(self.config.warmup_share * steps)
         return replace(self.config.optim, warmup_steps=warmup)
 
-    def _seen(self, batch: Columns) -> Columns:
+    def _shown(self, batch: Columns) -> Columns:
         return batch if self.config.rows is Rows.pair else batch.select(pair_rows(batch)[0])
 
     async def _rows(self, context: RunContext, pairs: PairSet, objective: Objective) -> tuple[Columns, Columns | None]:
@@ -175,7 +158,7 @@ class Preference(Stage):
                 part and await _scored(context, cache, part, listed)
                 for part, listed in zip(parts, (pairs.train, pairs.holdout), strict=True)
             ]
-            await context.end_scorers()
+            await context.roles.frozen.close()
         train, held_out = parts
         assert train is not None, "load_pairs raises when there is nothing to train on"
         return train, held_out
@@ -217,7 +200,7 @@ def _identity(context: RunContext) -> dict[str, str]:
     cfg = context.cfg
     wanted = [scorer for scorer in cfg.scorers.values() if scorer.stream == REFERENCE]
     models = [
-        f"{scorer.domain}|{fingerprint(context.model_of(scorer.path))}|own_template={scorer.own_template}"
+        f"{scorer.domain}|{fingerprint(context.lineage.of(scorer.path))}|own_template={scorer.own_template}"
         f"|{sorted(scorer.template_args.items())}"
         for scorer in wanted
     ]
@@ -232,10 +215,6 @@ async def _evaluate(learner: Any, rows: Columns | None, objective: Objective, pr
     judge = objective if isinstance(objective, PreferenceLoss) else PreferenceLoss(plain)
     found = held_out_metrics(judge, rows, await learner.logprobs(rows))
     return {f"{prefix}/{name}": value for name, value in found.items()}
-
-
-async def _write(learner: Any, folder: Path) -> None:
-    await learner.save(str(folder / "learner"))
 
 
 def _problem(key: str, value: object, why: str, fix: str) -> Problem:

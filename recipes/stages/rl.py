@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-
-from omegaconf import OmegaConf
 
 from raylign.actors.starting import in_order
-from raylign.checkpoint import Checkpoints
-from raylign.columns import Columns
+from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, SamplingConfig, node
 from raylign.contracts import (
@@ -27,8 +22,9 @@ from raylign.contracts import (
 )
 from raylign.data.prompts import Split
 from raylign.errors import DataError, LearnerError, LoadError, Problem, RewardError
-from raylign.loop import Loop, LoopSettings, Parts
-from raylign.recipes.stages.context import RunContext, StopRequested
+from raylign.loop import Loop, LoopSettings, Parts, StepSettings
+from raylign.recipes.stages.context import RunContext
+from raylign.recipes.stages.training import Training
 from raylign.records import Prompt
 from raylign.run_folder import check_space
 
@@ -39,18 +35,9 @@ class Rl(Stage):
     publishes = True  # its own weights to the engines, before they sample
 
     @dataclass
-    class Config(StageSettings):
-        """Numbers of the stage; samples per step = prompts_per_step * group_size."""
+    class Config(StepSettings, StageSettings):
+        """Numbers of the stage, and the parts that it brings."""
 
-        steps: int = 200
-        prompts_per_step: int = 64
-        group_size: int = 8
-        minibatches: int = 1
-        epochs: int = 1
-        mask_truncated: bool = False  # rows cut by a length limit keep their score but carry no loss
-        dynamic_sampling: bool = False
-        sampling_rounds: int = 4
-        staleness: int = 0  # policy versions that rollouts may run ahead of the learner; 0: synchronous
         eval_every: int = 0  # 0: never
         eval_prompts: int = 0  # 0: all of the split
         eval_split: Split = Split.holdout
@@ -62,24 +49,13 @@ class Rl(Stage):
         credit: Node = node(Credit)  # empty: the run's
         objective: Node = node(Objective)  # empty: the run's
 
-        def __post_init__(self) -> None:
-            counts = ("steps", "prompts_per_step", "group_size", "minibatches", "epochs", "sampling_rounds")
-            for name in (*counts, "eval_samples"):
-                if getattr(self, name) < 1:
-                    raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-            if self.eval_every < 0:
-                raise ValueError(f"eval_every must be 0 (never) or more, got {self.eval_every}")
-            if self.staleness < 0:
-                raise ValueError(f"staleness must be 0 (synchronous) or more, got {self.staleness}")
-            if self.prompts_per_step % self.minibatches:
-                raise ValueError(
-                    f"prompts_per_step ({self.prompts_per_step}) must be divisible by minibatches ({self.minibatches})"
-                )
-
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """What else must hold for this stage to make sense within a run."""
-        found = []
+        found = Findings(key)
+        found += config.step_problems(key)
+        found.positive(eval_samples=config.eval_samples)
+        found.not_negative(eval_every=config.eval_every)
         if config.mask_truncated and run.part("shaper", key.removeprefix("stages.")).node.get("overlong_buffer"):
             why = "truncated responses would be masked and punished"
             fix = "set shaper.overlong_buffer=0, or do not mask"
@@ -94,7 +70,7 @@ class Rl(Stage):
             )
             fix = "set objective.mismatch.mode=truncate"
             found.append(Problem(key="objective.mismatch.mode", value="none", why=why, fix=fix))
-        updates = config.minibatches * config.epochs
+        updates = config.updates
         if updates > 1 and objective.get("old_logprob", "detach") == "detach":
             why = f"{updates} updates a step need the log-probs from before the first of them"
             found.append(
@@ -116,17 +92,14 @@ class Rl(Stage):
     async def run(self, context: RunContext) -> StageResult:
         """Train to the last step, from the newest checkpoint if there is one; export the model."""
         folder = context.folder.stage(self.name)
-        checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
-        # The loop publishes the learner's weights before the first sample, so engines with other weights will do.
-        context.hand_over(Path(context.model_path), published=True)
         deaths = 0
         while True:
             try:
                 loop = await self.loop(context)
                 try:
-                    await self._train(context, loop, checkpoints)
+                    await self._train(context, loop)
                 finally:
-                    await loop.feed.close()
+                    await loop.close()
                 break
             except LoadError:
                 raise  # the same files fail the same way
@@ -137,7 +110,7 @@ class Rl(Stage):
                     raise
                 context.recorder.event("learner_restarted", stage=self.name, deaths=deaths, cause=str(error))
                 context.progress.message(f"a learner died and is restarted from the last checkpoint: {error}")
-                await context.end_learners()
+                await context.roles.end_learners()
         if loop.version == 0:
             raise RewardError(
                 f"{self.name}: none of {self.config.steps} steps left a group to learn from, the model is as it was; "
@@ -148,27 +121,19 @@ class Rl(Stage):
         context.hand_over(folder / "model", published=True)
         return StageResult(model=str(folder / "model"), steps=self.config.steps)
 
-    async def _train(self, context: RunContext, loop: Loop, checkpoints: Checkpoints) -> None:
+    async def _train(self, context: RunContext, loop: Loop) -> None:
         """All steps from the newest checkpoint on. Raises StopRequested once a signal's step is saved."""
-        start = await self._resume(context, loop, checkpoints)
-        found = await loop.publish()
-        context.recorder.event("published", stage=self.name, **found)
-        for step in range(start, self.config.steps):
+        training = Training(context, self.name, self.config.steps)
+        await training.resume(loop)
+        context.recorder.event("published", stage=self.name, **await loop.publish())
+        async for step in training.steps(loop):
             result = await loop.step(step)
             metrics = result.metrics
             if self.config.eval_every and (step + 1) % self.config.eval_every == 0:
                 loop.on_phase(step, "evaluate")
                 metrics |= await self.evaluate(context)
-                loop.parts.source.evaluated(metrics)
-            batch = self._with_gaps(loop, result.batch)
-            context.record(self.name, step + 1, metrics, result.groups, batch, rows=result.rows)
-            last, stop = step + 1 == self.config.steps, context.stop_requested
-            every = context.cfg.run.save_every
-            if stop or last or (every and (step + 1) % every == 0):
-                loop.on_phase(step, "save")
-                await self._save(loop, checkpoints, step + 1)
-            if stop and not last:
-                raise StopRequested(f"{self.name}: stopped after step {step + 1} of {self.config.steps}")
+                loop.evaluated(metrics)
+            context.record(self.name, step + 1, metrics, result.groups, result.batch, rows=result.rows)
 
     async def loop(self, context: RunContext) -> Loop:
         """The loop over this run's parts, all of them started."""
@@ -181,21 +146,12 @@ class Rl(Stage):
         found = await context.evaluate(prompts, samples, samples == 1 and sampling is None, sampling)
         return found.metrics
 
-    def _with_gaps(self, loop: Loop, batch: Columns | None) -> Columns | None:
-        """The batch with the log-probs that the learner had before it changed, where one update saw the whole batch:
-        beside the sampler's they are the gap of every token (with what the policy has moved since, of stale samples).
-        """
-        seen = loop.parts.learner.seen() if self.config.minibatches * self.config.epochs == 1 else None
-        if batch is None or seen is None or len(seen) != batch.tokens:
-            return batch
-        return batch.with_streams(learner_logprob=seen)
-
     def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:
-        return lambda step, phase: context.recorder.event("phase", stage=self.name, stage_step=step, phase=phase)
+        return lambda step, phase: context.phase(self.name, step, phase)
 
     async def _parts(self, context: RunContext) -> Parts:
         cfg = context.cfg
-        updates = self.config.steps * self.config.minibatches * self.config.epochs
+        updates = self.config.steps * self.config.updates
         objective_node = self.config.objective or cfg.objective
         credit = context.run.part("credit", self.name).build()
         objective = context.run.part("objective", self.name).build()
@@ -203,13 +159,13 @@ class Rl(Stage):
         prompts = self._prompts(context)  # what is wrong with the data is told before anything starts
         # Engines come first: they take a share of the device as it is, learners and scorers what they need.
         starts = (
-            context.rollouts,
+            partial(context.rollouts, publishes=True),
             context.rewards,
             partial(context.learner, cfg.learner.optim, updates),
             partial(context.critic, updates) if "value" in needs else _nothing,
             partial(context.scorers, needs, prompts),
         )
-        rollouts, rewards, learner, critic, scorers = await in_order(starts, context.shared)
+        rollouts, rewards, learner, critic, scorers = await in_order(starts, context.roles.shared)
         return Parts(
             source=context.run.part("source", self.name).build(
                 prompts=prompts, seed=cfg.seed, tokenizer=context.template
@@ -236,40 +192,14 @@ class Rl(Stage):
         return chosen
 
     def _settings(self, context: RunContext) -> LoopSettings:
-        cfg, own = context.cfg, OmegaConf.to_container(OmegaConf.structured(self.config))
-        shared = ("prompts_per_step", "group_size", "minibatches", "epochs", "mask_truncated", "staleness", "steps")
-        sampling = ("dynamic_sampling", "sampling_rounds")
         return LoopSettings(
-            seed=cfg.seed,
+            step=self.config,
+            seed=context.cfg.seed,
             sampling=context.sampling,
-            critic_warmup=cfg.critic.warmup_steps,
+            critic_warmup=context.cfg.critic.warmup_steps,
             missing_limits=context.missing_limits,
-            stall_s=cfg.run.stall_s,
-            **{name: own[name] for name in (*shared, *sampling)},  # type: ignore[index,call-overload,arg-type]
+            stall_s=context.cfg.run.stall_s,
         )
-
-    async def _resume(self, context: RunContext, loop: Loop, checkpoints: Checkpoints) -> int:
-        found = checkpoints.newest()
-        start = found.step if found else 0
-        context.begin(self.name, self.config.steps, start)
-        if found:
-            loop.load_state_dict(found.state["loop"])
-            loop.feed.restore(found.folder, loop.version)
-            await loop.parts.learner.restore(str(found.folder / "learner"))
-            if loop.parts.critic is not None:
-                await loop.parts.critic.restore(str(found.folder / "critic"))
-            context.recorder.event("resumed", stage=self.name, checkpoint=str(found.folder))
-        return start
-
-    async def _save(self, loop: Loop, checkpoints: Checkpoints, step: int) -> None:
-        async def write(folder: Path) -> None:
-            jobs = [loop.parts.learner.save(str(folder / "learner"))]
-            if loop.parts.critic is not None:
-                jobs.append(loop.parts.critic.save(str(folder / "critic")))
-            await asyncio.gather(*jobs)
-            loop.feed.save(folder)
-
-        await checkpoints.save(step, {"loop": loop.state_dict()}, write)
 
 
 async def _nothing() -> None:

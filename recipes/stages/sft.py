@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from raylign.checkpoint import Checkpoints
 from raylign.columns import Columns
 from raylign.config.schema import Node, OptimConfig, node
 from raylign.contracts import Objective, Stage, StageResult, StageSettings
 from raylign.data.identity import identity_of_samples
-from raylign.recipes.stages.context import RunContext, StopRequested
+from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.demonstrations import demonstrations
+from raylign.recipes.stages.training import TrainedModel, Training
 from raylign.records import Sample
 
 
@@ -48,51 +47,35 @@ class Sft(Stage):
     async def run(self, context: RunContext) -> StageResult:
         """Train, from the newest checkpoint if there is one; export the model."""
         config, folder = self.config, context.folder.stage(self.name)
-        checkpoints = Checkpoints(folder / "checkpoints", context.cfg.run.keep_checkpoints)
         rows = self.rows(context)
-        identity = identity_of_samples(rows)
-        found = checkpoints.newest()
-        if found:
-            identity.check(found.state.get("data"))
+        training = Training(context, self.name, config.steps, identity_of_samples(rows))
         learner = await context.learner(config.optim, config.steps)
-        start = found.step if found else 0
-        context.begin(self.name, config.steps, start)
-        if found:
-            await learner.restore(str(found.folder / "learner"))
-            context.recorder.event("resumed", stage=self.name, checkpoint=str(found.folder))
-        batches, metrics, published, step = batches_of(rows, config.batch_size, context.cfg.seed, start), {}, False, 0
-        self._phase(context, start, "learn")
-        for step in range(start, config.steps):
-            metrics = await learner.update(next(batches), config.objective)
-            published = bool(config.eval_every) and (step + 1) % config.eval_every == 0
+        trained = TrainedModel(learner)
+        await training.resume(trained)
+        batches = batches_of(rows, config.batch_size, context.cfg.seed, training.start)
+        published, done = False, training.start
+        context.phase(self.name, done, "learn")
+        async for step in training.steps(trained):
+            if training.saved or published:  # only changes are recorded: a step is much shorter than one of RL
+                context.phase(self.name, step, "learn")
+            metrics = dict((await learner.update(next(batches), config.objective)).metrics)
+            done, published = step + 1, bool(config.eval_every) and (step + 1) % config.eval_every == 0
             if published:
-                self._phase(context, step, "start")
+                context.phase(self.name, step, "start")
                 await asyncio.gather(context.rollouts(), context.rewards())
-                self._phase(context, step, "evaluate")
+                context.phase(self.name, step, "evaluate")
                 metrics |= await self._pass_rate(context, learner, step + 1)
-                self._phase(context, step + 1, "learn")
             context.record(self.name, step + 1, metrics)
-            done = config.stop_at is not None and metrics.get("eval/score", 0.0) >= config.stop_at
-            every, stop = context.cfg.run.save_every, context.stop_requested
-            if stop or (every and (step + 1) % every == 0):
-                self._phase(context, step, "save")
-                await checkpoints.save(step + 1, {"data": identity.state()}, lambda path: _write(learner, path))
-                self._phase(context, step + 1, "learn")
-            if done:
+            training.kept["metrics"] = metrics
+            if config.stop_at is not None and metrics.get("eval/score", 0.0) >= config.stop_at:
                 break
-            if stop:
-                raise StopRequested(f"{self.name}: stopped after step {step + 1} of {config.steps}")
         await learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=published)
-        return StageResult(model=str(folder / "model"), steps=step + 1, metrics=metrics)
+        return StageResult(model=str(folder / "model"), steps=done, metrics=training.kept["metrics"])
 
     def rows(self, context: RunContext) -> list[Sample]:
         """What is imitated: the training prompts that bring a target."""
         return demonstrations(context.prompts.train, context.template, self.config.all_turns)
-
-    def _phase(self, context: RunContext, step: int, phase: str) -> None:
-        """Only changes are recorded: a step is much shorter than one of RL."""
-        context.recorder.event("phase", stage=self.name, stage_step=step, phase=phase)
 
     async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
         """Score of sampled (not greedy) answers: what reinforcement learning would start from."""
@@ -111,7 +94,3 @@ def batches_of(rows: Sequence[Sample], size: int, seed: int, start: int) -> Iter
         order = np.random.default_rng([seed, epoch]).permutation(len(rows))
         yield Columns.from_samples([rows[i] for i in order[index * size : (index + 1) * size]])
         step += 1
-
-
-async def _write(learner: Any, folder: Path) -> None:
-    await learner.save(str(folder / "learner"))

@@ -10,10 +10,10 @@ import pytest
 
 from raylign.actors.rollout.path import Limits, Path
 from raylign.chat.template import ChatTemplate
-from raylign.collect import rows_of
 from raylign.columns import Columns
 from raylign.contracts import Completion, RolloutTask, Sampling
 from raylign.environment import Observation
+from raylign.loop.rows import rows_of
 from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.records import Group, Prompt, StopReason
 

@@ -63,7 +63,7 @@ def test_what_is_shipped_is_valid() -> None:
         ("cluster.strategy=TIGHT", "cluster.strategy"),
         ("cluster.object_store_mb=10", "cluster.object_store_mb"),
         ("telemetry.progress=loud", "telemetry.progress"),
-        ("stages.rl.minibatches=3", "stages.rl"),
+        ("stages.rl.minibatches=3", "stages.rl.minibatches"),
         ("stages.rl.group_size=1", "stages.rl.group_size"),
         ("stages.rl.stepz=3", "stages.rl.stepz"),
         ("credit.baseline=median", "credit.baseline"),

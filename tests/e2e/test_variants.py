@@ -48,14 +48,14 @@ async def sampled_reward(context: RunContext) -> float:
 
 async def train_all(context: RunContext) -> dict[str, tuple[float, float]]:
     """(mean reward before, after) of every variant, each from the same random model."""
-    model, start, found = context.model_path, await sampled_reward(context), {}
+    model, start, found = context.lineage.model, await sampled_reward(context), {}
     for variant in VARIANTS:
         context.run = compose([*OVERRIDES, f"variant={variant}"])
-        context.model_path = model
+        context.lineage.model = model
         context.first_step += STEPS
         await Rl(context.run.parts["stages.rl"].config, f"rl-{variant}").run(context)
         found[variant] = (start, await sampled_reward(context))
-    await context.close()
+    await context.roles.close()
     return found
 
 

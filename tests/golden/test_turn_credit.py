@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from raylign.collect import rows_of
 from raylign.columns import Columns
+from raylign.loop.rows import rows_of
 from raylign.objectives.credit import Std
 from raylign.objectives.mismatch import Mismatch, MismatchConfig, mismatch_weights
 from raylign.objectives.turn_credit import Level, TurnCredit

@@ -80,7 +80,7 @@ def test_a_new_group_after_a_death_starts_clean(fresh_group: Callable[..., Learn
     with pytest.raises(LearnerError):
         run(first.update(BATCH, CROSS_ENTROPY))
     second = fresh_group()
-    assert run(second.update(BATCH, CROSS_ENTROPY))["learner/optimizer_step"] == 1
+    assert run(second.update(BATCH, CROSS_ENTROPY)).metrics["learner/optimizer_step"] == 1
 
 
 @pytest.fixture(scope="module")

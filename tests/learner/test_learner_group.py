@@ -45,15 +45,15 @@ def load(group: Any, folder: Path | str, **changes: Any) -> None:
 def train(
     group: Any, objective: dict[str, Any] = CROSS_ENTROPY, batches: list[Any] = BATCHES
 ) -> list[dict[str, float]]:
-    return [run(group.update(batch, objective)) for batch in batches]
+    return [dict(run(group.update(batch, objective)).metrics) for batch in batches]
 
 
 def test_what_an_update_saw(start_group: Callable[[int], Any], tiny_model: Path) -> None:
     pair = start_group(2)
     load(pair, tiny_model, ranks=2, zero_stage=1, micro_batch_tokens=60)
     before = run(pair.logprobs(BATCHES[0]))
-    run(pair.update(BATCHES[0], POLICY))
-    np.testing.assert_allclose(pair.seen(), before, atol=2e-5)
+    update = run(pair.update(BATCHES[0], POLICY))
+    np.testing.assert_allclose(update.logprobs, before, atol=2e-5)
     assert np.abs(run(pair.logprobs(BATCHES[0])) - before).max() > 1e-3, "the step changed them"
 
 
@@ -96,7 +96,7 @@ def test_losses_and_metrics_do_not_depend_on_packing_or_row_order(
     found = []
     for rows, budget, share in ((batch, 160, True), (batch, 5000, False), (shuffled, 60, True)):
         load(group, tiny_model, ranks=ranks, micro_batch_tokens=budget, share_prompts=share, temperature=0.8)
-        found.append(run(group.update(rows, POLICY)))
+        found.append(run(group.update(rows, POLICY)).metrics)
     keys = {"loss", "loss/policy", "loss/entropy", "entropy", "sampler_gap", "max/sampler_gap", "ratio", "grad_norm"}
     for other in found[1:]:
         for key in keys:
@@ -124,7 +124,7 @@ def test_more_ranks_than_rows(start_group: Callable[[int], Any], tiny_model: Pat
     losses = []
     for stage in (1, 3):
         load(group, tiny_model, ranks=2, zero_stage=stage)
-        losses.append(run(group.update(batch, CROSS_ENTROPY))["loss"])
+        losses.append(run(group.update(batch, CROSS_ENTROPY)).metrics["loss"])
         np.testing.assert_allclose(run(group.logprobs(batch)).shape, (batch.tokens,))
     wanted = -reference_logprobs(tiny_model, batch).sum() / batch["loss_mask"].sum()
     assert losses == pytest.approx([wanted] * 2, rel=1e-5)
@@ -155,7 +155,7 @@ def test_learning_rates_are_applied(start_group: Callable[[int], Any], tiny_mode
     optim = OptimConfig(lr=1e-3, schedule=Schedule.linear, warmup_steps=2, min_lr_ratio=0.0)
     load(group, tiny_model, optim=optim, total_steps=4)
     before = read_weights(run(group.publish(0)))
-    reports = [*train(group), run(group.update(BATCHES[0], CROSS_ENTROPY))]
+    reports = [*train(group), run(group.update(BATCHES[0], CROSS_ENTROPY)).metrics]
     assert [report["lr"] for report in reports] == pytest.approx([5e-4, 1e-3, 1e-3, 0.0])
     assert [report["learner/optimizer_step"] for report in reports] == [1, 2, 3, 4]
     name = "model.norm.weight"
@@ -170,7 +170,7 @@ def test_critic_learns(start_group: Callable[[int], Any], tiny_model: Path, tmp_
     group, batch = start_group(2), BATCHES[0]
     load(group, tiny_model, ranks=2, zero_stage=stage, kind="scalar_head", optim=OptimConfig(lr=3e-3))
     assert np.count_nonzero(run(group.values(batch))) == 0
-    reports = [run(group.update(batch, VALUE)) for _ in range(8)]
+    reports = [run(group.update(batch, VALUE)).metrics for _ in range(8)]
     target = batch["return"][batch["loss_mask"]]
     assert reports[0]["value_error"] == pytest.approx(float(np.mean(target**2)), rel=1e-5)
     assert reports[-1]["value_error"] < 0.9 * reports[0]["value_error"]

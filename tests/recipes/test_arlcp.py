@@ -9,12 +9,13 @@ import pytest
 
 from raylign.actors.reward.response import trajectory_of
 from raylign.actors.reward.think_gate import ThinkGate
-from raylign.collect import reward_metrics, rows_of
 from raylign.config.build import build, part_config
 from raylign.config.compose import compose, compose_with_problems, layered, recipes
 from raylign.config.schema import Schedule
 from raylign.contracts import Part
 from raylign.errors import ConfigError, RewardError
+from raylign.loop.reward_metrics import reward_metrics
+from raylign.loop.rows import rows_of
 from raylign.objectives.aggregate import Aggregation
 from raylign.recipes.arlcp import ReflectionPenalty
 from raylign.recipes.arlcp.toy import ToyThought, ToyTraces

@@ -44,7 +44,6 @@ class Run:
     def __init__(self, scores: Sequence[float]) -> None:
         prompts = [Prompt(id=f"p{i}", messages=(), token_ids=np.zeros(1, np.int32)) for i in range(5)]
         self.prompts = SimpleNamespace(first=lambda split, count: tuple(prompts[: count or None]))
-        self.recorder = SimpleNamespace(event=lambda *_, **__: None)
         self.template = None
         self.run = SimpleNamespace(parts={})
         self.begun: list[Any] = []
@@ -58,6 +57,8 @@ class Run:
     def record(self, name: str, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
         assert step == len(self.recorded) + 1
         self.recorded.append(metrics)
+
+    def phase(self, *_: Any) -> None: ...
 
     async def rollouts(self) -> None: ...
 

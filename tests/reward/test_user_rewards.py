@@ -11,11 +11,11 @@ import pytest
 from raylign.actors.reward.outcome import checked
 from raylign.actors.reward.response import trajectory_of
 from raylign.actors.reward.wire import pack_outcome, unpack_outcome
-from raylign.collect import refuse_missing, reward_metrics
 from raylign.config.build import build
 from raylign.config.compose import compose_with_problems
 from raylign.contracts import Part
 from raylign.errors import ConfigError, RewardError
+from raylign.loop.reward_metrics import refuse_missing, reward_metrics
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Absent, Group, Missing, Prompt, Reward, Value
 

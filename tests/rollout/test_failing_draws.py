@@ -11,11 +11,12 @@ import pytest
 
 from raylign.actors.environments.host import EnvironmentHost, encodable
 from raylign.actors.rollout.worker import RolloutWorker
-from raylign.collect import collect, most_common_reason, refuse_missing, reward_metrics
 from raylign.contracts import RolloutTask, Sampling, Scored
 from raylign.environment import Environment, Observation
 from raylign.errors import DataError, EngineDeadError, RequestError, RewardError
 from raylign.evaluate import Evaluator
+from raylign.loop.collect import collect
+from raylign.loop.reward_metrics import most_common_reason, refuse_missing, reward_metrics
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value
 

@@ -15,8 +15,8 @@ from raylign.actors.environments.host import EnvironmentHost
 from raylign.actors.reward.episode import Earned, EpisodeReturn
 from raylign.actors.rollout.engine import Engine
 from raylign.actors.rollout.multi_turn import MultiTurn
-from raylign.collect import rows_of
 from raylign.contracts import Refused, RolloutTask, Sampling
+from raylign.loop.rows import rows_of
 from raylign.records import Group, Prompt, StopReason, Trajectory
 
 pytestmark = pytest.mark.vllm

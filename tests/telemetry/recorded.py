@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raylign.collect import row_places
 from raylign.columns import Columns
 from raylign.config.schema import TelemetryConfig
+from raylign.loop.rows import row_places
 from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value, sample_from
 from raylign.telemetry.recorder import Recorder
 

@@ -14,9 +14,9 @@ import orjson
 import pytest
 import yaml
 
-from raylign.collect import row_places, rows_of
 from raylign.columns import Columns
 from raylign.config.schema import TelemetryConfig
+from raylign.loop.rows import row_places, rows_of
 from raylign.records import Group, Value, sample_from
 from raylign.telemetry.recorder import Recorder, read_lines
 from raylign.telemetry.sinks import Sink

@@ -48,7 +48,7 @@ def validate(run: Run) -> list[Problem]:
     found += device_problems(config)
     found += alarm_problems(config.alarms)
     for stage in run.stages:
-        if stage.batch:
+        if stage.batch and not any(problem.key.startswith(f"{stage.key}.") for problem in found):
             _batch(stage, run, found)
     return list({(problem.key, problem.why): problem for problem in found}.values())
 

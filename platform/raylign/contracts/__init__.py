@@ -1,6 +1,6 @@
 """What the parts promise each other. Actors and recipes implement these; the loop knows nothing else."""
 
-from raylign.contracts.models import Learner, ScorerContext, StreamScorer, WeightUpdate
+from raylign.contracts.models import Learner, LearnerUpdate, ScorerContext, StreamScorer, WeightUpdate
 from raylign.contracts.objective import Credit, LossTerms, Objective, TokenView
 from raylign.contracts.part import Part
 from raylign.contracts.prompts import Generator, PairGenerator, PromptSource, RowGenerator
@@ -27,6 +27,7 @@ __all__ = [
     "GroupSelector",
     "Launcher",
     "Learner",
+    "LearnerUpdate",
     "LossTerms",
     "Objective",
     "PairGenerator",

@@ -52,6 +52,14 @@ class ScorerContext(Part):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerUpdate:
+    """What one optimiser step came to."""
+
+    metrics: Mapping[str, float]
+    logprobs: Float32s | None = None  # [N] of every loss token in its forward pass, before the step; 0 elsewhere
+
+
 class Learner(Protocol):
     """A group of ranks that trains one model. Knows no algorithm by name."""
 
@@ -61,13 +69,8 @@ class Learner(Protocol):
     async def values(self, batch: Columns) -> Float32s:
         """[N] scalar-head output for every loss token (the state before the token is sampled)."""
 
-    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> dict[str, float]:
+    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> LearnerUpdate:
         """One optimiser step on the whole batch. `objective` is a `_target_` node."""
-
-    def seen(self) -> Float32s | None:
-        """[N] log-prob of every loss token in the forward pass of the last `update`, 0 elsewhere; None where there was
-        none.
-        """
 
     async def publish(self, version: int) -> WeightUpdate:
         """The weights as they are now, with a probe that proves them."""

@@ -22,25 +22,13 @@ from typing import Any
 import numpy as np
 
 from raylign import plain
-from raylign.collect import Collected, collect
-from raylign.contracts import PromptSource, RewardPools, RolloutPool, RolloutTask, Sampling
+from raylign.contracts import PromptSource, RewardPools, RolloutPool, RolloutTask
 from raylign.errors import CheckpointError, EngineDeadError
+from raylign.loop.collect import Collected, collect
+from raylign.loop.settings import LoopSettings
 from raylign.records import Group, Prompt
 
-FILE = "feed.pickle"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedSettings:
-    """See `raylign.loop.LoopSettings`."""
-
-    seed: int
-    prompts_per_step: int
-    group_size: int
-    sampling: Sampling
-    staleness: int = 0
-    steps: int = 0  # no more groups are begun than so many steps need; 0: no end in sight
-    stall_s: float = 1800.0
+FILE = "rollouts.pickle"
 
 
 @dataclass(slots=True, eq=False)
@@ -67,11 +55,11 @@ class _Counts:
     ages: list[int] = field(default_factory=list)  # versions between a group's start and its use
 
 
-class Feed:
+class RolloutBuffer:
     """Hands out finished groups; keeps as many in flight as the staleness allows."""
 
     def __init__(
-        self, source: PromptSource, rollouts: RolloutPool, rewards: RewardPools, settings: FeedSettings
+        self, source: PromptSource, rollouts: RolloutPool, rewards: RewardPools, settings: LoopSettings
     ) -> None:
         self.settings = settings
         self._source, self._rollouts, self._rewards = source, rollouts, rewards
@@ -86,7 +74,7 @@ class Feed:
     @property
     def ahead(self) -> bool:
         """Whether rollouts go on while the learner learns."""
-        return self.settings.staleness > 0
+        return self.settings.step.staleness > 0
 
     async def take(self, n: int, generated: Callable[[], None] = lambda: None) -> Collected:
         """n groups, in the order in which they were begun.
@@ -107,7 +95,7 @@ class Feed:
         self._counts.ages += [self._version - one.version for one in taken]
         return _joined([one.found for one in taken])
 
-    def dropped(self, groups: int) -> None:
+    def replace(self, groups: int) -> None:
         """So many of the groups taken will not be learned from: others may be begun in their place."""
         self._counts.begun -= groups
 
@@ -153,7 +141,7 @@ class Feed:
             (folder / FILE).write_bytes(content)
 
     def restore(self, folder: Path, version: int) -> None:
-        """Undo a restart: finished groups are kept, those that were in flight are begun again.
+        """Go on from what `save` wrote: finished groups are kept, those that were in flight are begun again.
 
         Raises CheckpointError when the checkpoint was made synchronously.
         """
@@ -165,15 +153,15 @@ class Feed:
                 )
             return
         if not (folder / FILE).exists():
-            self._counts.begun = version * self.settings.prompts_per_step
+            self._counts.begun = version * self.settings.step.prompts_per_step
             return
         state: dict[str, Any] = plain.loads((folder / FILE).read_bytes())
         self._numbers = state["numbers"]
         self._again = deque(state["again"])
         self._finished = deque(_Finished(*one) for one in state["finished"])
-        self._counts.begun = version * self.settings.prompts_per_step + len(self._finished)
+        self._counts.begun = version * self.settings.step.prompts_per_step + len(self._finished)
 
-    # ---------------------------------------------------------------------------------------------- within the feed
+    # ---------------------------------------------------------------------------------------------- within the buffer
 
     def _prompts(self, n: int) -> Sequence[Prompt]:
         again = [self._again.popleft() for _ in range(min(n, len(self._again)))]
@@ -181,7 +169,7 @@ class Feed:
 
     def _fill(self) -> None:
         """Begin as many groups as the capacity leaves room for."""
-        settings = self.settings
+        settings = self.settings.step
         horizon = self._version + settings.staleness + 1
         horizon = min(horizon, settings.steps) if settings.steps else horizon
         for prompt in self._prompts(max(0, horizon * settings.prompts_per_step - self._counts.begun)):
@@ -215,7 +203,7 @@ class Feed:
 
     def _refuse_stale(self) -> None:
         """Cancel or throw away what was begun too long ago; its prompt is first in line again."""
-        oldest = self._version - self.settings.staleness
+        oldest = self._version - self.settings.step.staleness
         late = [flight for flight in self._flights if flight.version < oldest]
         for flight in sorted(late, key=lambda flight: flight.number):
             self._flights.remove(flight)
@@ -235,7 +223,7 @@ class Feed:
     async def _collect(self, prompts: Sequence[Prompt], generated: Callable[[], None] = lambda: None) -> Collected:
         settings = self.settings
         tasks = [
-            RolloutTask(prompt=prompt, n=settings.group_size, sampling=settings.sampling, run_seed=settings.seed)
+            RolloutTask(prompt=prompt, n=settings.step.group_size, sampling=settings.sampling, run_seed=settings.seed)
             for prompt in prompts
         ]
         return await collect(tasks, self._rollouts, self._rewards, settings.stall_s, generated)
@@ -243,12 +231,9 @@ class Feed:
 
 def _joined(parts: Sequence[Collected]) -> Collected:
     groups: list[Group] = [group for part in parts for group in part.groups]
-    whole = Collected(
+    return Collected(
         groups=groups,
         generate_s=max((part.generate_s for part in parts), default=0.0),
         reward_tail_s=max((part.reward_tail_s for part in parts), default=0.0),
         tokens=sum(part.tokens for part in parts),
     )
-    for part in parts:
-        whole.missing.update(part.missing)
-    return whole

@@ -1,0 +1,104 @@
+"""The frozen models of a run: references and teachers that fill streams of a batch with their log-probs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from raylign.actors.learner.spec import LearnerSpec
+from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
+from raylign.actors.scorer import ScorerGroup
+from raylign.actors.starting import in_order
+from raylign.chat.template import ChatTemplate
+from raylign.config.resolve import Run
+from raylign.contracts import StreamScorer
+from raylign.errors import ConfigError, LearnerError, Problem
+from raylign.models.tokenizer import load_tokenizer
+from raylign.records import Prompt
+
+
+class FrozenModels:
+    """Started when a stream is first asked for, and again where a path means another model by then."""
+
+    def __init__(
+        self,
+        run: Run,
+        template: ChatTemplate,
+        *,
+        model_of: Callable[[str], str],
+        options: Callable[[str], Callable[[int], dict[str, Any]]],
+        log_dir: Path,
+        replaced: Callable[[str, LearnerError], None],
+    ) -> None:
+        self._run, self._template, self._model_of = run, template, model_of
+        self._options, self._log_dir, self._replaced = options, log_dir, replaced
+        self._groups: dict[str, tuple[str, ScorerGroup]] = {}  # name -> (loaded path, group)
+
+    @property
+    def groups(self) -> list[ScorerGroup]:
+        """Those that run."""
+        return [group for _, group in self._groups.values()]
+
+    async def fill(self, streams: Collection[str], prompts: Sequence[Prompt], shared: bool) -> dict[str, StreamScorer]:
+        """Who fills each of these streams that any frozen model of the run fills; started, and checked to answer for
+        all of these prompts. One without a path is a copy of the model that the stage starts from.
+
+        Raises ConfigError on a model with another vocabulary, DataError on a domain without a model.
+        """
+        wanted = {name: scorer for name, scorer in self._run.config.scorers.items() if scorer.stream in streams}
+        models = await in_order([partial(self._model, name) for name in wanted], shared)
+        routed: dict[str, StreamScorer] = {}
+        for stream in sorted({scorer.stream for scorer in wanted.values()}):
+            scorer = RoutedScorer(stream, [model for model in models if wanted[model.name].stream == stream])
+            scorer.check(prompts)
+            routed[stream] = scorer
+        return routed
+
+    async def _model(self, name: str) -> RoutedModel:
+        cfg, scorer = self._run.config, self._run.config.scorers[name]
+        path = self._model_of(scorer.path)
+        policy = self._template.tokenizer
+        tokenizer = load_tokenizer(path, cfg.model.trust_remote_code) if scorer.path else policy
+        same_vocabulary(policy, tokenizer, f"scorers.{name}.path", path)
+        if self._template.fresh and (scorer.own_template or scorer.context):
+            why = "the context of a frozen model stands for the first one of an episode only"
+            fix = "set rollout.past=keep, or leave own_template and context out"
+            raise ConfigError([Problem(key="rollout.past", value="fresh", why=f"{why} (scorers.{name})", fix=fix)])
+        own = ChatTemplate(tokenizer, scorer.template_args) if scorer.own_template else None
+        context = self._run.parts[f"scorers.{name}.context"].build() if scorer.context else None
+        return RoutedModel(
+            name=name,
+            scorer=await self._group(name, path),
+            domain=scorer.domain,
+            tokenizer=self._template if own is None and context is not None else own,
+            context=context,
+        )
+
+    async def _group(self, name: str, path: str) -> ScorerGroup:
+        """The actor of a model, holding the weights at `path`."""
+        cfg, scorer = self._run.config, self._run.config.scorers[name]
+        loaded, group = self._groups.get(name, ("", None))
+        if group is None or loaded != path:
+            if group is not None:
+                await group.close()
+            learner = replace(cfg.learner, ranks=1, gpus=scorer.gpus, cpus=scorer.cpus)
+            group = ScorerGroup(
+                LearnerSpec.of(cfg, "causal_lm", path, learner, 0),
+                name=name,
+                log_dir=self._log_dir,
+                options=self._options(f"scorer/{name}"),
+                restarted=lambda cause: self._replaced(name, cause),
+            )
+            self._groups[name] = (path, group)
+            await group.start()
+        return group
+
+    async def close(self) -> None:
+        """End all of them; the next call of `fill` starts new ones."""
+        groups = self.groups
+        self._groups.clear()
+        await asyncio.gather(*(group.close() for group in groups))

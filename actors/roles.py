@@ -1,0 +1,205 @@
+"""The actors of a run by role: each started when it is first asked for, and ended with the run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from omegaconf import OmegaConf
+
+from raylign.actors.environments.actor import EnvironmentActors, EnvironmentSpec
+from raylign.actors.frozen import FrozenModels
+from raylign.actors.judge.group import JudgeGroup
+from raylign.actors.learner.group import LearnerGroup, LearnerSpec
+from raylign.actors.reward.pools import RewardPools
+from raylign.actors.rollout.pool import VllmRolloutPool
+from raylign.actors.starting import in_order
+from raylign.chat.template import ChatTemplate
+from raylign.config.resolve import Run
+from raylign.config.schema import LearnerConfig, OptimConfig
+from raylign.errors import LearnerError
+from raylign.placement import Placement
+from raylign.records import Prompt
+
+Options = Callable[[int], dict[str, Any]]
+
+
+class Told(Protocol):
+    """Who hears what happens to actors."""
+
+    def __call__(self, name: str, message: str = "", **facts: Any) -> None:
+        """Record an event; a message is shown as well."""
+
+
+class Roles:
+    """All actors of one run. start_model: the run's; model_of: the folder that a path of the configuration means.
+
+    `weights` is the model whose weights the rollout engines hold: the folder that they were started from, or what was
+    last published to them.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        placement: Placement,
+        *,
+        log_dir: Path,
+        template: ChatTemplate,
+        start_model: str,
+        model_of: Callable[[str], str],
+        told: Told,
+    ) -> None:
+        self.run, self.placement, self.log_dir, self.told = run, placement, log_dir, told
+        self.shared = placement.plan.shared  # whether roles share devices, and so start one after the other
+        self.weights = ""
+        self.pool: VllmRolloutPool | None = None
+        self._start_model, self._model_of = start_model, model_of
+        self._ahead: asyncio.Task[Any] | None = None  # the start of the rollout pool before a stage asks for it
+        self._environments: EnvironmentActors | None = None
+        self._rewards: RewardPools | None = None
+        self._judges: dict[str, JudgeGroup] = {}
+        self._learners: dict[str, LearnerGroup] = {}
+        self.frozen = FrozenModels(
+            run, template, model_of=model_of, options=self.options, log_dir=log_dir, replaced=self._replaced
+        )
+        self._locks = {name: asyncio.Lock() for name in ("rollouts", "rewards", "judges")}
+
+    def options(self, role: str) -> Options:
+        """Ray options of the actors of a role, by index."""
+        return partial(self.placement.options, role)
+
+    def start_rollouts(self, model: str) -> None:
+        """Start the rollout pool, if there is none, beside what a stage does until it asks for it."""
+        if self.pool is None and self._ahead is None:
+            self._ahead = asyncio.create_task(self._rollouts(model, publishes=False))
+
+    async def rollouts(self, model: str, publishes: bool = False) -> VllmRolloutPool:
+        """The rollout pool; its engines hold `model`. publishes: other weights will do, new ones come before a draw."""
+        if self._ahead is not None:
+            await asyncio.shield(self._ahead)
+        return await self._rollouts(model, publishes)
+
+    async def _rollouts(self, model: str, publishes: bool) -> VllmRolloutPool:
+        async with self._locks["rollouts"]:
+            await self.judges()
+            if self.pool is not None and self.weights != model and not publishes:
+                await self.pool.close()
+                self.pool = None
+            environment = await self._worlds()
+            if self.pool is None:
+                cfg = self.run.config
+                pool = VllmRolloutPool(
+                    cfg.rollout,
+                    cfg.model,
+                    model,
+                    log_dir=self.log_dir,
+                    environment=environment,
+                    options=self.options("rollout"),
+                    deadline_s=cfg.run.deadline_s,
+                )
+                if self.shared:
+                    pool.share_device(self.placement.plan.role("rollout").kv_bytes, self._make_room)
+                self.pool = pool
+                await pool.start()
+            self.weights = model
+            return self.pool
+
+    async def _worlds(self) -> EnvironmentSpec | None:
+        """Where episodes live, if the run has any; actors of their own are started."""
+        environment = EnvironmentSpec.of(self.run.config.environment)
+        if environment is not None and environment.actors and self._environments is None:
+            self._environments = EnvironmentActors(environment, self.log_dir, self.options("environment"))
+            await self._environments.start()
+        return environment
+
+    async def rewards(self, prompts: Sequence[Prompt]) -> RewardPools:
+        """The reward pools, proven on gold and wrong answers of these prompts before they are first used."""
+        await self.judges()
+        async with self._locks["rewards"]:
+            if self._rewards is None:
+                self._rewards = RewardPools(
+                    self.run.config.rewards,
+                    log_dir=self.log_dir,
+                    options=lambda name, index: self.placement.options(f"reward/{name}", index),
+                )
+                await self._rewards.start()
+                await self._rewards.validate(prompts)
+            return self._rewards
+
+    async def judges(self) -> None:
+        """Start the served chat models, once, before anybody who may ask them. Raises EngineDeadError, RunError."""
+        async with self._locks["judges"]:
+            judges = self.run.config.judges
+            wanted = [name for name in judges if name not in self._judges]
+            self._judges |= {name: self._judge(name) for name in wanted}
+            await in_order([self._judges[name].start for name in wanted], self.shared)
+
+    def _judge(self, name: str) -> JudgeGroup:
+        cfg = self.run.config
+        judge = cfg.judges[name]
+        group = JudgeGroup(
+            name,
+            judge,
+            judge.path if judge.endpoint else self._model_of(judge.path or self._start_model),
+            dtype=cfg.model.dtype,
+            trust_remote_code=cfg.model.trust_remote_code,
+            log_dir=self.log_dir,
+            options=self.options(f"judge/{name}"),
+            deadline_s=cfg.run.deadline_s,
+        )
+        group.share_device(self.placement.plan.role(f"judge/{name}").kv_bytes)
+        return group
+
+    async def learner(self, model: str, optim: OptimConfig, total_steps: int) -> LearnerGroup:
+        """The policy's learner, loaded from `model` with a new optimizer."""
+        return await self._learner("learner", "causal_lm", model, self._ranks(optim), total_steps)
+
+    async def critic(self, model: str, total_steps: int) -> LearnerGroup:
+        """The value model, started from its own path or from `model`."""
+        critic = self.run.config.critic
+        config = self._ranks(critic.optim, critic.ranks)
+        return await self._learner("critic", "scalar_head", critic.path or model, config, total_steps)
+
+    def _ranks(self, optim: OptimConfig, ranks: int = 0) -> LearnerConfig:
+        merged = OmegaConf.merge(OmegaConf.structured(self.run.config.learner), {"optim": OmegaConf.structured(optim)})
+        config: LearnerConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
+        return replace(config, ranks=ranks or config.ranks)
+
+    async def _learner(self, role: str, kind: str, path: str, config: LearnerConfig, steps: int) -> LearnerGroup:
+        cfg, group = self.run.config, self._learners.get(role)
+        if group is None:
+            group = LearnerGroup(
+                role, config, log_dir=self.log_dir, options=self.options(role), collectives_s=cfg.run.deadline_s
+            )
+            self._learners[role] = group
+            await group.start()
+        await group.load(LearnerSpec.of(cfg, kind, path, config, steps))
+        return group
+
+    def _replaced(self, name: str, cause: LearnerError) -> None:
+        self.told("scorer_restarted", f"scorer {name} died and is replaced: {cause}", scorer=name, cause=str(cause))
+
+    async def _make_room(self) -> None:
+        """Before an engine is rebuilt the others give back what they only keep; a dead one says so at its next call."""
+        groups: list[Any] = [*self._learners.values(), *self.frozen.groups]
+        await asyncio.gather(*(group.free_cache() for group in groups), return_exceptions=True)
+
+    async def end_learners(self) -> None:
+        """End policy and critic; the next call of `learner` or `critic` starts new ranks."""
+        groups = list(self._learners.values())
+        self._learners.clear()
+        await asyncio.gather(*(group.close() for group in groups), return_exceptions=True)
+
+    async def close(self) -> None:
+        """End every actor that was started."""
+        if self._ahead is not None:
+            self._ahead.cancel()
+            await asyncio.gather(self._ahead, return_exceptions=True)
+        optional = (self.pool, self._environments, self._rewards)
+        groups: list[Any] = [*self.frozen.groups, *self._learners.values(), *self._judges.values()]
+        groups += [group for group in optional if group is not None]
+        await asyncio.gather(*(group.close() for group in groups), return_exceptions=True)

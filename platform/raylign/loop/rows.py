@@ -1,0 +1,46 @@
+"""Groups -> the learner's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from raylign.columns import Columns
+from raylign.records import Float32s, Group, sample_from
+
+
+def row_places(groups: Sequence[Group], unscored: bool = False) -> list[tuple[int, int]]:
+    """(group, trajectory) of each row of `rows_of`."""
+    return [
+        (number, index)
+        for number, group in enumerate(groups)
+        for index in (range(len(group.trajectories)) if unscored else group.valid)
+    ]
+
+
+def rows_of(groups: Sequence[Group], mask_truncated: bool = False, unscored: bool = False) -> tuple[Columns, Float32s]:
+    """The learner's rows of all trajectories that have a score, in order, and their scores [B].
+
+    mask_truncated: rows cut by a length limit get weight 0 (they stay in their group's statistics).
+    unscored: rows of trajectories without a score too, with score NaN.
+    """
+    samples, scores = [], []
+    places = row_places(groups, unscored)
+    by_turn = any(
+        turn.reward is not None or len(t.turns) > 1 for g in groups for t in g.trajectories for turn in t.turns
+    )
+    fresh = any(turn.fresh for group in groups for t in group.trajectories for turn in t.turns)
+    for number, index in places:
+        group = groups[number]
+        trajectory = group.trajectories[index]
+        turn_scores = group.turn_scores[index] if group.turn_scores else None
+        finer = by_turn or bool(group.turn_scores)
+        sample = sample_from(trajectory, group.prompt, number, turn_scores, finer, fresh=fresh)
+        if mask_truncated and trajectory.truncated:
+            sample = replace(sample, weight=np.zeros_like(sample.weight))
+        samples.append(sample)
+        score = group.scores[index]
+        scores.append(float("nan") if score is None else score)
+    return Columns.from_samples(samples), np.array(scores, np.float32)

@@ -1,0 +1,253 @@
+"""The training loop: generate -> reward (streamed) -> shape -> select -> credit -> learn -> publish weights.
+
+    source --tasks--> rollouts --trajectories--> rewards --groups--> shaper --scores--> selector --> credit
+     (buffer)            ^                                                                             |
+                         +---------- weights, proven by a probe ---------- learner <-- rows, advantages+
+
+Synchronous (``staleness=0``): every sample of step k is drawn from policy version k, so that a killed run repeats
+itself exactly from its last checkpoint. With a staleness above 0 rollouts run ahead by at most so many versions while
+the learner learns, and new weights reach them in flight (see `raylign.loop.rollout_buffer`); nothing else differs. The
+loop knows the contracts only; which algorithm runs is a matter of the parts that it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from raylign.columns import Columns
+from raylign.contracts import (
+    Credit,
+    GroupSelector,
+    Learner,
+    LearnerUpdate,
+    PromptSource,
+    RewardPools,
+    RewardShaper,
+    RolloutPool,
+    StreamScorer,
+)
+from raylign.errors import RewardError
+from raylign.loop.clock import BusyShare, StepClock
+from raylign.loop.rollout_buffer import RolloutBuffer
+from raylign.loop.rows import row_places, rows_of
+from raylign.loop.sampling import SampledStep, StepSampler
+from raylign.loop.settings import LoopSettings
+from raylign.records import Group, Prompt
+
+Part = TypeVar("Part")
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """What one run of the loop is made of."""
+
+    source: PromptSource
+    rollouts: RolloutPool
+    rewards: RewardPools
+    shaper: RewardShaper
+    selector: GroupSelector
+    credit: Credit
+    learner: Learner
+    objective: Mapping[str, Any]  # `_target_` node, built in the learner
+    objective_needs: frozenset[str]
+    critic: Learner | None = None
+    critic_objective: Mapping[str, Any] | None = None
+    scorers: Mapping[str, StreamScorer] = field(default_factory=dict)  # stream name -> who fills it
+
+
+@dataclass(slots=True, kw_only=True)
+class StepResult:
+    """What one step did."""
+
+    groups: list[Group]
+    batch: Columns | None  # None when no group was left to learn from
+    metrics: dict[str, float]
+    rows: list[tuple[int, int]] = field(default_factory=list)  # (group, trajectory) of each row of the batch
+
+
+class Loop:
+    """Runs steps over its parts; `version` counts published policies."""
+
+    def __init__(
+        self, parts: Parts, settings: LoopSettings, on_phase: Callable[[int, str], None] = lambda step, phase: None
+    ) -> None:
+        self.parts = parts
+        self.settings = settings
+        self.on_phase = on_phase  # told (step, phase) when a phase begins: rollout, reward, score, learn, publish
+        self.version = 0
+        self._buffer = RolloutBuffer(parts.source, parts.rollouts, parts.rewards, settings)
+        self._sampler = StepSampler(self._buffer, parts.shaper, parts.selector, settings)
+        self._engines = BusyShare()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The controller's share of a checkpoint."""
+        parts = self.parts
+        return {
+            "version": self.version,
+            "source": parts.source.state_dict(),
+            "shaper": parts.shaper.state_dict(),
+        }
+
+    async def save(self, folder: Path) -> None:
+        """Write what models and rollouts have come to; the rest is `state_dict`."""
+        jobs = [self.parts.learner.save(str(folder / "learner"))]
+        if self.parts.critic is not None:
+            jobs.append(self.parts.critic.save(str(folder / "critic")))
+        await asyncio.gather(*jobs)
+        self._buffer.save(folder)
+
+    async def restore(self, folder: Path, state: Mapping[str, Any]) -> None:
+        """Go on from what `save` and `state_dict` gave."""
+        self.version = state["version"]
+        self.parts.source.load_state_dict(state["source"])
+        self.parts.shaper.load_state_dict(state["shaper"])
+        self._buffer.restore(folder, self.version)
+        await self.parts.learner.restore(str(folder / "learner"))
+        if self.parts.critic is not None:
+            await self.parts.critic.restore(str(folder / "critic"))
+
+    def evaluated(self, metrics: Mapping[str, float]) -> None:
+        """Tell the source what a held-out evaluation of the present policy came to."""
+        self.parts.source.evaluated(metrics)
+
+    async def close(self) -> None:
+        """Cancel what is in flight."""
+        await self._buffer.close()
+
+    async def publish(self) -> dict[str, float]:
+        """Put the learner's weights into every rollout engine and prove that they are live."""
+        update = await self.parts.learner.publish(self.version)
+        found = await self.parts.rollouts.publish(update)
+        self._buffer.published(self.version)
+        return {f"publish/{name}": value for name, value in found.items()}
+
+    async def step(self, step: int) -> StepResult:
+        """One synchronous step. Step k samples with version k's weights and ends with version k + 1 published."""
+        clock = StepClock()
+        sampled = await self._sampler.sample(lambda phase: self.on_phase(step, phase))
+        clock.lap("generate")
+        scored = self.parts.credit.reads_scores
+        enough = min(2, self.settings.step.group_size) if scored else 0
+        kept = [group for group in sampled.groups if len(group.valid) >= enough]
+        metrics = sampled.metrics | {"groups/dropped": float(len(sampled.groups) - len(kept))}
+        if not kept:
+            metrics |= self._observe(sampled)
+            return StepResult(groups=sampled.groups, batch=None, metrics=metrics | clock.laps)
+        self.on_phase(step, "score")
+        batch, scores = rows_of(kept, self.settings.step.mask_truncated, unscored=not scored)
+        batch, seconds = await self._annotate(batch, [group.prompt for group in kept])
+        metrics |= seconds
+        clock.lap("score")
+        batch, found = self.parts.credit.assign(batch, scores)
+        metrics |= found
+        self.on_phase(step, "learn")
+        batch, learned = await self._learn(step, batch)
+        metrics |= learned
+        clock.lap("learn")
+        self.version += 1
+        self.on_phase(step, "publish")
+        metrics |= await self.publish()
+        clock.lap("publish")
+        metrics |= self._observe(sampled) | self._buffer.metrics() | _ages(batch, self.version - 1)
+        metrics |= await self._idle(clock)
+        metrics |= clock.laps | {
+            "time/step": clock.total,
+            "tokens/sampled": float(sampled.tokens),
+            "tokens/per_second": sampled.tokens / max(clock.total, 1e-9),
+        }
+        return StepResult(groups=kept, batch=batch, metrics=metrics, rows=row_places(kept, unscored=not scored))
+
+    def _observe(self, sampled: SampledStep) -> dict[str, float]:
+        """Show the source every group that was sampled, before any was dropped; what it has to say about them."""
+        source = self.parts.source
+        source.observe(sampled.sampled)
+        return {f"source/{name}": value for name, value in source.metrics().items()}
+
+    async def _idle(self, clock: StepClock) -> dict[str, float]:
+        """Shares of the step in which engines and learner stood still, as far as they can tell."""
+        worked = sum(clock.laps.get(f"time/{name}", 0.0) for name in ("score", "learn", "publish"))
+        found = {"idle/learner": 1.0 - worked / max(clock.total, 1e-9)}
+        busy, engines = await self.parts.rollouts.busy()
+        if engines:
+            found["idle/rollout"] = self._engines.idle(busy, engines, clock.total)
+        return found
+
+    async def _annotate(self, batch: Columns, prompts: Sequence[Prompt]) -> tuple[Columns, dict[str, float]]:
+        """Add the streams that credit and objective need and only a model can give; seconds that each took."""
+        parts = self.parts
+        needs = parts.credit.needs | parts.objective_needs
+        jobs: dict[str, Any] = {}
+        seconds: dict[str, float] = {}
+        for name in sorted(needs):
+            if name == "old_logprob":
+                jobs[name] = parts.learner.logprobs(batch)
+            elif name == "value":
+                jobs[name] = _required(parts.critic, "a critic").values(batch)
+            elif name not in ("advantage", "return") and name not in batch:
+                jobs[name] = _required(parts.scorers.get(name), f"a scorer for {name}").stream(batch, prompts)
+        streams = await asyncio.gather(*(_timed(job, seconds, f"time/score/{name}") for name, job in jobs.items()))
+        return batch.with_streams(**dict(zip(jobs, streams, strict=True))), seconds
+
+    async def _learn(self, step: int, batch: Columns) -> tuple[Columns, dict[str, float]]:
+        """All updates of a step: their metrics, and where one update saw the whole batch, the batch with the log-probs
+        that the learner had before it: beside the sampler's they are the gap of every token.
+        """
+        settings, parts = self.settings, self.parts
+        updates: list[dict[str, float]] = []
+        for epoch in range(settings.step.epochs):
+            for part in minibatches(batch, settings.step.minibatches, seed=(settings.seed, step, epoch)):
+                jobs: dict[str, Awaitable[LearnerUpdate]] = {}
+                if step >= settings.critic_warmup:
+                    jobs[""] = parts.learner.update(part, parts.objective)
+                if parts.critic is not None:
+                    jobs["critic/"] = parts.critic.update(part, parts.critic_objective or {})
+                done = dict(zip(jobs, await asyncio.gather(*jobs.values()), strict=True))
+                updates.append(
+                    {f"{of}{name}": value for of, one in done.items() for name, value in one.metrics.items()}
+                )
+                policy = done.get("")
+                if policy and policy.logprobs is not None and settings.step.updates == 1:
+                    batch = batch.with_streams(learner_logprob=policy.logprobs)
+        names = sorted({name for metrics in updates for name in metrics})
+        return batch, {name: _reduce(name, [metrics[name] for metrics in updates if name in metrics]) for name in names}
+
+
+def minibatches(batch: Columns, count: int, seed: Sequence[int]) -> list[Columns]:
+    """Split by whole groups into `count` parts of near-equal group number, in an order drawn from the seed."""
+    if count == 1:
+        return [batch]
+    order = np.random.default_rng(list(seed)).permutation(np.unique(batch.groups))
+    parts = [np.flatnonzero(np.isin(batch.groups, part)) for part in np.array_split(order, count)]
+    return [batch.select(rows) for rows in parts if len(rows)]
+
+
+def _ages(batch: Columns, version: int) -> dict[str, float]:
+    """Versions between the policy that sampled a token and the one that learns from it."""
+    ages = version - np.asarray(batch["policy_version"])[np.asarray(batch["loss_mask"], bool)]
+    if not ages.size or not ages.any():
+        return {}
+    return {"async/token_age": float(ages.mean()), "async/token_age_max": float(ages.max())}
+
+
+def _required(part: Part | None, what: str) -> Part:
+    if part is None:
+        raise RewardError(f"the credit or the objective needs {what}, and the stage was given none")
+    return part
+
+
+async def _timed(call: Awaitable[Part], seconds: dict[str, float], name: str) -> Part:
+    started = time.perf_counter()
+    result = await call
+    seconds[name] = time.perf_counter() - started
+    return result
+
+
+def _reduce(name: str, values: Sequence[float]) -> float:
+    return float(max(values)) if "max/" in name else float(np.mean(values))
