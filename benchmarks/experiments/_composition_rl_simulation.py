@@ -30,8 +30,8 @@ class _Rollouts:
             wins = self._rng.random(task.n) < task.prompt.meta["success"]
             yield [Scored(task=number, trajectory=_trajectory(task.prompt, i, win)) for i, win in enumerate(wins)]
 
-    async def publish(self, weights: WeightUpdate) -> LearnerUpdate:
-        return LearnerUpdate(metrics={})
+    async def publish(self, weights: WeightUpdate) -> dict[str, float]:
+        return {}
 
     async def busy(self) -> tuple[float, int]:
         return 0.0, 0
