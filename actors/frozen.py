@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from raylign.actors.learner.spec import LearnerSpec
+from raylign.actors.remote import in_order
 from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
-from raylign.actors.starting import in_order
 from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import Run
 from raylign.contracts import StreamScorer
@@ -62,7 +62,9 @@ class FrozenModels:
         cfg, scorer = self._run.config, self._run.config.scorers[name]
         path = self._model_of(scorer.path)
         policy = self._template.tokenizer
-        tokenizer = load_tokenizer(path, cfg.model.trust_remote_code) if scorer.path else policy
+        tokenizer = policy
+        if scorer.path:
+            tokenizer = await asyncio.to_thread(load_tokenizer, path, cfg.model.trust_remote_code)
         same_vocabulary(policy, tokenizer, f"scorers.{name}.path", path)
         if self._template.fresh and (scorer.own_template or scorer.context):
             why = "the context of a frozen model stands for the first one of an episode only"

@@ -15,9 +15,9 @@ from raylign.actors.environments.actor import EnvironmentActors, EnvironmentSpec
 from raylign.actors.frozen import FrozenModels
 from raylign.actors.judge.group import JudgeGroup
 from raylign.actors.learner.group import LearnerGroup, LearnerSpec
+from raylign.actors.remote import in_order
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
-from raylign.actors.starting import in_order
 from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import Run
 from raylign.config.schema import LearnerConfig, OptimConfig
@@ -60,7 +60,7 @@ class Roles:
         self._start_model, self._model_of = start_model, model_of
         self._ahead: asyncio.Task[Any] | None = None  # the start of the rollout pool before a stage asks for it
         self._environments: EnvironmentActors | None = None
-        self._rewards: RewardPools | None = None
+        self.reward_pools: RewardPools | None = None
         self._judges: dict[str, JudgeGroup] = {}
         self._learners: dict[str, LearnerGroup] = {}
         self.frozen = FrozenModels(
@@ -120,15 +120,15 @@ class Roles:
         """The reward pools, proven on gold and wrong answers of these prompts before they are first used."""
         await self.judges()
         async with self._locks["rewards"]:
-            if self._rewards is None:
-                self._rewards = RewardPools(
+            if self.reward_pools is None:
+                self.reward_pools = RewardPools(
                     self.run.config.rewards,
                     log_dir=self.log_dir,
                     options=lambda name, index: self.placement.options(f"reward/{name}", index),
                 )
-                await self._rewards.start()
-                await self._rewards.validate(prompts)
-            return self._rewards
+                await self.reward_pools.start()
+                await self.reward_pools.validate(prompts)
+            return self.reward_pools
 
     async def judges(self) -> None:
         """Start the served chat models, once, before anybody who may ask them. Raises EngineDeadError, RunError."""
@@ -199,7 +199,7 @@ class Roles:
         if self._ahead is not None:
             self._ahead.cancel()
             await asyncio.gather(self._ahead, return_exceptions=True)
-        optional = (self.pool, self._environments, self._rewards)
+        optional = (self.pool, self._environments, self.reward_pools)
         groups: list[Any] = [*self.frozen.groups, *self._learners.values(), *self._judges.values()]
         groups += [group for group in optional if group is not None]
         await asyncio.gather(*(group.close() for group in groups), return_exceptions=True)

@@ -9,7 +9,6 @@ rendered, the sampled ids stay as they are and only they are scored. So all mode
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -21,6 +20,7 @@ from raylign.columns import Columns, offsets_of
 from raylign.contracts import ScorerContext
 from raylign.errors import ConfigError, DataError, Problem
 from raylign.records import Float32s, Int32s, Message, Missing, Prompt
+from raylign.tasks import together
 
 
 class TokenScorer(Protocol):
@@ -80,7 +80,7 @@ class RoutedScorer:
         unknown = sorted(set(rows_of) - set(self._models))
         if unknown:
             raise self._unknown(unknown)
-        parts = await asyncio.gather(
+        parts = await together(
             *(self._score(self._models[domain], batch.select(rows), prompts) for domain, rows in rows_of.items())
         )
         result = np.zeros(batch.tokens, np.float32)
@@ -104,7 +104,7 @@ class RoutedScorer:
             context.messages(prompts[group], _response(part, row, model.tokenizer))
             for row, group in enumerate(part.groups)
         ]
-        given = await asyncio.gather(*asked)
+        given = await together(*asked)
         missing = [found.reason for found in given if isinstance(found, Missing)]
         if len(missing) > context.max_missing * len(given):
             raise DataError(

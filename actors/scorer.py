@@ -15,9 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ray
-
-from raylign.actors.learner.ranks import RankGroup, node_address, plain_errors
+from raylign.actors.learner.ranks import RankGroup, node_address, plain_errors, shared
 from raylign.actors.learner.spec import LearnerSpec, RankTokens, scatter
 from raylign.columns import Columns
 from raylign.errors import LearnerError
@@ -124,9 +122,8 @@ class ScorerGroup:
         async with self._one_at_a_time:
             while True:
                 try:
-                    parts = await self._group.call(
-                        "logprobs", ray.put(batch.by_context()), deadline=self._spec.deadline_s
-                    )
+                    reference = await shared(batch)
+                    parts = await self._group.call("logprobs", reference, deadline=self._spec.deadline_s)
                     return scatter(parts, batch.tokens)
                 except LearnerError as cause:
                     await self._replace(cause)

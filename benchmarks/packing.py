@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from raylign.actors.learner.spec import LearnerSpec
 from raylign.columns import Columns
 from raylign.config.schema import LearnerConfig, TinyModel
 from raylign.models.tiny import build_tiny_model
-from raylign.packing import computed_tokens, efficiency, pack, useful_tokens
+from raylign.packing import MicroBatch, computed_tokens, pack
 from raylign.records import Sample
+from raylign.row_needs import row_needs
 
 MODEL = TinyModel(hidden_size=256, layers=4, heads=4, kv_heads=2, head_dim=32, intermediate_size=640)
 EFFICIENCY, SPEEDUP = 0.94, 1.8
@@ -62,6 +64,17 @@ def rows(groups: int, mean: float, longest: int, seed: int = 0) -> Columns:
                 )
             )
     return Columns.from_samples(samples)
+
+
+def useful_tokens(batch: Columns, share_prompts: bool) -> int:
+    """The least number of tokens that must be computed: each row's need, a shared prompt once per group."""
+    needs = row_needs(batch, share_prompts)
+    return sum(needs.tokens(members) for members in needs.by_key())
+
+
+def efficiency(batch: Columns, plan: Sequence[Sequence[MicroBatch]], share_prompts: bool) -> float:
+    """useful tokens / computed tokens, in (0, 1]."""
+    return useful_tokens(batch, share_prompts) / max(computed_tokens(plan), 1)
 
 
 def packed(model: PackedModel, batch: Columns, budget: int, share: bool) -> float:

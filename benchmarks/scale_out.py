@@ -26,8 +26,8 @@ from raylign.columns import Columns
 from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.source import DatasetSource
 from raylign.loop import Loop, LoopSettings, Parts, StepSettings
-from raylign.objectives.credit import GroupCredit
-from raylign.objectives.policy import PolicyLoss
+from raylign.objectives.advantage.group import GRPO
+from raylign.objectives.loss.policy import ClippedLoss
 from raylign.objectives.selection import KeepAll
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Float32s, Prompt, Reward, StopReason, Trajectory, Turn, Value, derive_seed
@@ -150,10 +150,10 @@ def loop_of(workers: int, prompts_per_step: int) -> Loop:
         rewards=clocks,
         shaper=WeightedSum(WeightedSum.Config(), weights={"length": 1.0}, max_tokens=CAP),
         selector=KeepAll(KeepAll.Config(), seed=1),
-        credit=GroupCredit(GroupCredit.Config()),
+        credit=GRPO(GRPO.Config()),
         learner=clocks,
-        objective={"_target_": "raylign.objectives.policy.PolicyLoss"},
-        objective_needs=PolicyLoss(PolicyLoss.Config()).needs,
+        objective={"_target_": "raylign.objectives.loss.policy.ClippedLoss"},
+        objective_needs=ClippedLoss(ClippedLoss.Config()).needs,
     )
     step = StepSettings(steps=0, prompts_per_step=prompts_per_step, group_size=GROUP)
     numbers = LoopSettings(step=step, seed=1, sampling=Sampling(max_tokens=CAP))

@@ -1,10 +1,9 @@
-"""GRPO and its relatives on verifiable rewards: one loop, eight named objectives.
+"""GRPO and its relatives on verifiable rewards: one loop; an advantage and a loss by name.
 
-Papers      GRPO arXiv:2402.03300, Dr. GRPO 2503.20783, DAPO 2503.14476, RLOO 2402.14740, REINFORCE++ 2501.03262,
-            PPO 1707.06347, GSPO 2507.18071, CISPO 2506.13585
+Paper       GRPO arXiv:2402.03300; each file of conf/variant names the paper of its own
 Objective   maximise  E[ sum_t w_t min(r_t A_t, clip(r_t, 1 - low, 1 + high) A_t) ],   r_t = pi(y_t) / pi_old(y_t)
-            A from the scores of a prompt's G samples (GRPO: (R - mean) / std), w_t the global normalisation
-Variants    variant=grpo | dr_grpo | dapo | rloo | reinforce_pp | ppo | gspo | cispo, each a few lines of conf/variant
+            A from the scores of a prompt's G samples (`ADVANTAGE`), the clip is `LOSS`, w_t the global normalisation
+Variants    variant=NAME replaces advantage, loss or both by those of another paper; ``raylign recipes`` lists them
 Stages      scale=tiny: warmup (sft until a pass rate), before (evaluate), rl, after (evaluate); else before, rl, after
 Needs       prompts with a verifiable answer (data.path, or data.task of reasoning-gym); rollout workers, a reward
             pool, a learner group; a critic with variant=ppo; a reference when a KL coefficient is not 0
@@ -14,3 +13,9 @@ Expect      scale=tiny: two-digit addition from about .5 to about .8 held-out ac
 Cost        scale=tiny: about 3 minutes on 2 cores, below 5 GB
 Deviations  dapo: groups beyond the batch that dynamic sampling finds are dropped and counted, not carried over
 """
+
+from raylign.objectives.advantage.group import GRPO
+from raylign.objectives.loss.policy import ClippedLoss
+
+ADVANTAGE = GRPO  # A_i = (r_i - mean(r)) / (std(r) + epsilon)
+LOSS = ClippedLoss  # l_t = -min(r_t A, clip(r_t, 1 - low, 1 + high) A)

@@ -11,18 +11,21 @@ from typing import Any
 
 from ray.exceptions import OutOfMemoryError
 
+from raylign.capacity import UNKNOWN
 from raylign.cluster import check_shared, connect, shutdown
 from raylign.config.describe import describe
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config
 from raylign.contracts import StageResult
 from raylign.errors import OUT_OF_MEMORY, RaylignError, RunError
+from raylign.loop_lag import LoopLag
 from raylign.placement import Placement
 from raylign.plan import make_plan
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.recipes.stages.outcome import checked, stage_summary
 from raylign.run_folder import RunFolder
-from raylign.telemetry.progress import make_progress
+from raylign.telemetry.logs import driver_log
+from raylign.telemetry.progress import LoggedProgress, make_progress
 from raylign.telemetry.recorder import Recorder
 from raylign.telemetry.report import write_report
 from raylign.telemetry.stacks import dump_stacks
@@ -34,7 +37,7 @@ def train(run: Run, overrides: Sequence[str] = ()) -> int:
     """Run all stages of a checked run; returns the exit status. Finished stages are not repeated."""
     with open_run(run, overrides) as context:
         try:
-            summary = asyncio.run(run_stages(context))
+            summary = asyncio.run(run_watched(context))
         except StopRequested as stop:
             context.progress.stop()
             context.progress.message(f"{stop}; the same command continues it")
@@ -51,17 +54,20 @@ def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
     cfg, plan = run.config, make_plan(run)
     folder = RunFolder.open(cfg, run.tree)
     recorder = Recorder(folder.path, cfg.telemetry)
-    progress = make_progress(cfg.telemetry.progress)
+    progress = LoggedProgress(make_progress(cfg.telemetry.progress))
     try:
-        recorder.settings(run.tree, overrides)
-        progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
-        progress.message(describe(run))
-        with importing_ahead():
-            placed = connect(cfg.cluster, plan)
-        check_shared(folder.path)
-        placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
-        context = RunContext(run, folder, recorder, progress, placement)
-        yield context
+        with driver_log(folder.path / "logs"):
+            recorder.settings(run.tree, overrides)
+            progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
+            progress.message(describe(run))
+            with importing_ahead():
+                placed = connect(cfg.cluster, plan)
+            if placed.gpus and not placed.loads:
+                progress.message(f"warning: {UNKNOWN}")
+            check_shared(folder.path)
+            placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
+            context = RunContext(run, folder, recorder, progress, placement)
+            yield context
     except OutOfMemoryError as cause:
         raise RunError(OUT_OF_MEMORY) from cause
     finally:
@@ -97,6 +103,12 @@ def closing(summary: Mapping[str, Any], report: Any) -> str:
     return "\n".join([*held_out, f"model:  {summary['model']}", f"report: {report}"])
 
 
+async def run_watched(context: RunContext) -> dict[str, Any]:
+    """`run_stages`, with the lag of its event loop in every step's metrics."""
+    async with LoopLag() as context.figures.lag:
+        return await run_stages(context)
+
+
 async def run_stages(context: RunContext) -> dict[str, Any]:
     """All stages in order; ends every actor. Returns the final model and the metrics of every stage."""
     _stop_on_signals(context)
@@ -109,10 +121,12 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
                 started_from = context.lineage.model = context.lineage.of(stage.config.start)
                 if engines_may_start(context.cfg, stages[index:], context.roles.shared):
                     context.roles.start_rollouts(started_from)
-                    await asyncio.sleep(0.05)  # they are begun before the stage reads its data, which takes seconds
+                if "rollout" in stage.roles:
+                    await context.read_prompts()  # here, so that no stage reads them on the event loop
                 context.recorded = False
                 context.recorder.event("stage_started", stage=name, model=started_from)
                 result = checked(name, await context.run.parts[stage.key].build(name=name).run(context))
+                await context.recorder.flushed()
                 context.folder.finish_stage(name, result, started_from)
                 context.recorder.event("stage_finished", stage=name, metrics=dict(result.metrics))
             elif result.model:

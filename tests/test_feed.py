@@ -198,7 +198,7 @@ async def test_a_restart_keeps_what_was_finished_and_begins_the_rest_again(tmp_p
     prompts = source()
     feed = make(world, 2, prompts)
     before = await run(world, feed, 2)
-    feed.save(tmp_path)
+    await feed.save(tmp_path)
     state = prompts.state_dict()
     await feed.close()
 

@@ -21,8 +21,8 @@ from raylign.data.source import DatasetSource
 from raylign.errors import EngineDeadError, RewardError
 from raylign.evaluate import Evaluator
 from raylign.loop import Loop, LoopSettings, Parts, StepSettings, minibatches
-from raylign.objectives.credit import GroupCredit
-from raylign.objectives.policy import PolicyLoss
+from raylign.objectives.advantage.group import GRPO
+from raylign.objectives.loss.policy import ClippedLoss
 from raylign.objectives.selection import Chain, KeepAll, TopK
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Float32s, Missing, Prompt, Reward, StopReason, Trajectory, Turn, Value, derive_seed
@@ -118,10 +118,10 @@ def make(rule: Callable[[Prompt, Trajectory], Reward], count: int = 12, **settin
         rewards=Rule(rule),
         shaper=WeightedSum(WeightedSum.Config(), weights=weights, max_tokens=8),
         selector=settings.pop("selector", KeepAll(KeepAll.Config(), seed=1)),
-        credit=GroupCredit(GroupCredit.Config()),
+        credit=GRPO(GRPO.Config()),
         learner=Student(),  # type: ignore[arg-type]
-        objective={"_target_": "raylign.objectives.policy.PolicyLoss"},
-        objective_needs=PolicyLoss(PolicyLoss.Config()).needs,
+        objective={"_target_": "raylign.objectives.loss.policy.ClippedLoss"},
+        objective_needs=ClippedLoss(ClippedLoss.Config()).needs,
     )
     return Loop(
         parts,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from raylign.cli.plan import render
 from raylign.config.compose import compose
 from raylign.errors import PlanError
 from raylign.plan import Plan, Role, make_plan
@@ -71,7 +72,7 @@ def test_what_fits() -> None:
     checked = plan.check([{"CPU": 8, "GPU": 2}, {"CPU": 8, "GPU": 2}])
     assert sorted(checked.nodes) == [0, 0, 1, 1]
     plan = Plan(roles=roles(("learner", 3, 4, 1))).check([{"CPU": 8, "GPU": 2}, {"CPU": 8, "GPU": 2}])
-    assert " 0-1 " in plan.render() and plan.nodes == (0, 0, 1)
+    assert " 0-1 " in render(plan) and plan.nodes == (0, 0, 1)
 
 
 def test_shares_of_a_gpu_come_from_one_device() -> None:

@@ -15,10 +15,8 @@ from raylign.records import (
     StopReason,
     Trajectory,
     Turn,
-    Value,
     content_id,
     derive_seed,
-    describe,
     sample_from,
 )
 
@@ -99,8 +97,3 @@ def test_identity() -> None:
     assert PROMPT.key == "p#4"
     assert content_id("ab", "c") != content_id("a", "bc")
     assert len(content_id("x")) == 16
-
-
-def test_describe() -> None:
-    assert describe([Value(score=1.0)]) == "0 of 1 missing"
-    assert describe([Value(score=1.0), Missing(reason="timeout")]) == "1 of 2 missing, first: timeout"

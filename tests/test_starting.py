@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raylign.actors.remote import in_order
 from raylign.actors.rollout.engine import EngineSpec
 from raylign.actors.rollout.pool import VllmRolloutPool
-from raylign.actors.starting import in_order
 from raylign.config.resolve import Run
 from raylign.config.schema import ModelConfig, RolloutConfig
 from raylign.errors import EngineDeadError

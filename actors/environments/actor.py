@@ -5,16 +5,15 @@ An env actor holds nothing that cannot be made again: an episode whose actor die
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ray
+from ray.exceptions import RayError
 
-from raylign.actor_env import actor_env
 from raylign.actors.environments.host import EnvironmentHost
+from raylign.actors.remote import NoAnswer, cause_of, kill, reply, spawn
 from raylign.config.schema import EnvironmentConfig
 from raylign.environment import Observation
 from raylign.errors import EnvironmentLost, RaylignError
@@ -94,29 +93,26 @@ class EnvironmentActors:
         """Start them. Raises RaylignError when one does not come up."""
         for index, name in enumerate(self._spec.actors):
             log = str((self._log_dir / f"environment-{index}.log").absolute())
-            options = dict(self._options(index))
-            environment = dict(options.pop("runtime_env", None) or {})
-            variables = {**actor_env(1, gpu=False), **environment.get("env_vars", {})}
-            actor: Any = ray.remote(EnvironmentActor).options(
-                **options,
+            actor = spawn(
+                EnvironmentActor,
+                self._spec,
+                log,
+                options=self._options(index),
+                threads=1,
+                gpu=False,
                 name=name,
                 max_restarts=RESTARTS,
                 max_concurrency=1000,
-                runtime_env={**environment, "env_vars": variables},
             )
-            self._actors.append(actor.remote(self._spec, log))
+            self._actors.append(actor)
         for name, actor in zip(self._spec.actors, self._actors, strict=True):
             try:
-                await asyncio.wait_for(_resolve(actor.report.remote()), START_S)
-            except (TimeoutError, ray.exceptions.RayError) as error:
-                raise RaylignError(f"{name} did not start: {error}; its log is in {self._log_dir}") from error
+                await reply(actor.report.remote(), START_S)
+            except (NoAnswer, RayError) as error:
+                raise RaylignError(f"{name} did not start: {cause_of(error)}; its log is in {self._log_dir}") from error
 
     async def close(self) -> None:
         """End them."""
         for actor in self._actors:
-            ray.kill(actor, no_restart=True)
+            kill(actor)
         self._actors.clear()
-
-
-async def _resolve(reference: Any) -> Any:
-    return await reference

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayTaskError
 
 from raylign.actors.environments.actor import EnvironmentSpec
 from raylign.actors.environments.host import EnvironmentHost
+from raylign.actors.remote import GONE, NoAnswer, cause_of, reply
 from raylign.environment import Environments, Observation
 from raylign.errors import EnvironmentLost
 from raylign.records import Prompt
@@ -32,6 +33,7 @@ class RemoteEnvironments:
         self._handles: list[Any] = [None] * self._width
         self._load = [0] * self._width
         self._waiting: dict[int, list[tuple[int, str, asyncio.Future[Observation]]]] = {}
+        self._sending: set[asyncio.Task[None]] = set()  # a loop keeps no reference to a task
         self._replayable = replayable
 
     @property
@@ -53,7 +55,9 @@ class RemoteEnvironments:
         waiting = self._waiting.setdefault(actor, [])
         waiting.append((number, action, future))
         if len(waiting) == 1:
-            asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(self._send(actor)))
+            sending = asyncio.create_task(self._send(actor))  # begun once all steps of this moment wait
+            self._sending.add(sending)
+            sending.add_done_callback(self._sending.discard)
         return await future
 
     async def snapshot(self, episode: int) -> Any:
@@ -102,17 +106,16 @@ class RemoteEnvironments:
         handle = await self._handle(actor)
         try:
             reference = getattr(handle, method).remote(*arguments)
-            return await asyncio.wait_for(_resolve(reference), self._spec.timeout_s + GRACE_S)
-        except TimeoutError:
+            return await reply(reference, self._spec.timeout_s + GRACE_S)
+        except NoAnswer:
             ray.kill(handle, no_restart=False)  # it hangs, and with it every episode that it holds
             self._forget(actor)
             raise EnvironmentLost(f"{self._spec.actors[actor]} hangs in {method}; it is restarted") from None
         except RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, EnvironmentLost) else None
-            raise EnvironmentLost(str(cause or error)) from None
-        except RayActorError as error:
+            raise EnvironmentLost(cause_of(error)) from None
+        except GONE as error:
             self._forget(actor)
-            raise EnvironmentLost(f"{self._spec.actors[actor]} died: {str(error).splitlines()[0]}") from None
+            raise EnvironmentLost(f"{self._spec.actors[actor]} died: {cause_of(error)}") from None
 
     async def _handle(self, actor: int) -> Any:
         """The actor, once it answers: Ray may be restarting it."""
@@ -121,13 +124,13 @@ class RemoteEnvironments:
         name, deadline = self._spec.actors[actor], time.monotonic() + RESTART_S
         while True:
             try:
-                handle = ray.get_actor(name)
-                await asyncio.wait_for(_resolve(handle.report.remote()), RESTART_S)
+                handle = await asyncio.to_thread(ray.get_actor, name)
+                await reply(handle.report.remote(), RESTART_S)
                 self._handles[actor] = handle
                 return handle
-            except (ValueError, RayActorError, TimeoutError) as error:
+            except (ValueError, *GONE, NoAnswer) as error:
                 if time.monotonic() > deadline:
-                    raise EnvironmentLost(f"{name} does not come back: {error}") from error
+                    raise EnvironmentLost(f"{name} does not come back: {cause_of(error)}") from error
                 await asyncio.sleep(PAUSE_S)
 
     def _forget(self, actor: int) -> None:
@@ -140,7 +143,3 @@ def environments_of(spec: EnvironmentSpec | None) -> Environments | None:
         return None
     host = EnvironmentHost(spec.node, spec.timeout_s)
     return RemoteEnvironments(spec, host.replayable) if spec.actors else host
-
-
-async def _resolve(reference: Any) -> Any:
-    return await reference

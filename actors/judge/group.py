@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 
-from raylign.actor_env import actor_env
 from raylign.actors.judge.endpoint import Endpoint
 from raylign.actors.judge.served import actor_name
 from raylign.actors.judge.worker import JudgeSpec, JudgeWorker
-from raylign.actors.ray_errors import cause_of
+from raylign.actors.remote import NoAnswer, cause_of, end, in_order, reply, spawn
 from raylign.actors.rollout.engine import GIB, EngineSpec
-from raylign.actors.starting import in_order
 from raylign.config.schema import JudgeConfig
 from raylign.errors import EngineDeadError, RaylignError
-
-CLOSE_S = 5.0
 
 
 class JudgeGroup:
@@ -75,17 +69,15 @@ class JudgeGroup:
 
     async def pids(self) -> list[int]:
         """Process ids of the workers on their machines."""
-        return list(await asyncio.gather(*(_resolve(actor.ping.remote()) for actor in self._actors)))
+        return list(await asyncio.gather(*(reply(actor.ping.remote()) for actor in self._actors)))
 
     async def close(self) -> None:
         """Stop all engines and actors."""
-        await asyncio.gather(*(self._close(actor) for actor in self._actors))
+        await asyncio.gather(*(end(actor) for actor in self._actors))
         self._actors = []
 
     def _create(self, index: int) -> Any:
-        config, options = self._config, dict(self._options(index))
-        environment = dict(options.pop("runtime_env", None) or {})
-        variables = {**actor_env(config.threads, config.gpus > 0), **environment.get("env_vars", {})}
+        config = self._config
         endpoint = None
         if config.endpoint:
             endpoint = Endpoint.Config(url=config.endpoint, model=config.path, key_file=config.key_file)
@@ -95,30 +87,20 @@ class JudgeGroup:
             engine=self._engine,
             endpoint=endpoint,
         )
-        remote: Any = ray.remote  # its stubs do not know concurrency groups
-        actor_class = remote(concurrency_groups={"health": 1})(JudgeWorker).options(
-            **options,
+        return spawn(
+            JudgeWorker,
+            spec,
+            options=self._options(index),
+            threads=config.threads,
+            gpu=config.gpus > 0,
+            health=True,
             name=actor_name(self.name, index),
-            runtime_env={**environment, "env_vars": variables},
-            max_restarts=config.max_restarts,
-            max_task_retries=0,  # whoever asked sends the request on, to the worker that is free first
+            max_restarts=config.max_restarts,  # no call is repeated: whoever asked sends it to the worker free first
         )
-        return actor_class.remote(spec)
 
     async def _started(self, index: int) -> None:
         try:
-            await asyncio.wait_for(_resolve(self._actors[index].start.remote()), self._deadline_s)
-        except (RayError, RaylignError, TimeoutError) as error:
+            await reply(self._actors[index].start.remote(), self._deadline_s)
+        except (RayError, RaylignError, NoAnswer) as error:
             await self.close()
-            late = isinstance(error, TimeoutError) and not str(error)
-            cause = f"no answer within {self._deadline_s:g} s" if late else cause_of(error)
-            raise EngineDeadError(f"judge {self.name}: {cause}; its log: {self._logs[index]}") from None
-
-    async def _close(self, actor: Any) -> None:
-        with contextlib.suppress(RayActorError, RaylignError, TimeoutError):  # it is killed all the same
-            await asyncio.wait_for(_resolve(actor.close.remote()), CLOSE_S)
-        ray.kill(actor, no_restart=True)
-
-
-async def _resolve(reference: Any) -> Any:
-    return await reference
+            raise EngineDeadError(f"judge {self.name}: {cause_of(error)}; its log: {self._logs[index]}") from None

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
 from ray.util import list_named_actors
 
 from raylign.actors.judge.chat import ChatModel, Reply
+from raylign.actors.remote import GONE, NoAnswer, cause_of, reply
 from raylign.config.resolve import Run
 from raylign.contracts import Sampling
 from raylign.errors import EngineDeadError, JudgeUnavailable, Problem, RequestError
@@ -68,16 +69,16 @@ class Served(ChatModel):
         """The answer of some worker. Raises JudgeUnavailable."""
         gone_since, pause, why = 0.0, PAUSE_S, "no worker of that name lives in this run's Ray namespace"
         while True:
-            name = self._choose()
+            name = await self._choose()
             if name is not None:
                 try:
                     return await self._ask(name, messages, sampling, seed)
-                except (RayActorError, EngineDeadError) as error:
+                except (*GONE, EngineDeadError) as error:
                     self._workers.pop(name, None)
-                    why = str(error).strip().splitlines()[0]
+                    why = cause_of(error)
                 except RequestError as error:
                     raise JudgeUnavailable(f"{self.name} refuses the request: {error}") from error
-                except TimeoutError:
+                except NoAnswer:
                     limit = self.config.timeout_s
                     raise JudgeUnavailable(f"{self.name} gave no answer within {limit:g} s") from None
             gone_since = gone_since or time.monotonic()
@@ -93,23 +94,22 @@ class Served(ChatModel):
         self._flying[name] = self._flying.get(name, 0) + 1
         try:
             call = self._workers[name].complete.remote([dict(message) for message in messages], sampling, seed)
-            return await asyncio.wait_for(_resolve(call), self.config.timeout_s)
+            answer: Reply = await reply(call, self.config.timeout_s)
+            return answer
         finally:
             self._flying[name] -= 1
 
-    def _choose(self) -> str | None:
+    async def _choose(self) -> str | None:
         if not self._workers:
-            self._find()
+            self._workers = await asyncio.to_thread(_workers_of, self.config.name)
         return min(self._workers, key=lambda name: self._flying.get(name, 0), default=None)
 
-    def _find(self) -> None:
-        for name in sorted(list_named_actors()):
-            if name.startswith(f"judge/{self.config.name}/"):
-                try:
-                    self._workers[name] = ray.get_actor(name)
-                except ValueError:  # gone between the list and the look
-                    continue
 
-
-async def _resolve(reference: Any) -> Reply:
-    return await reference
+def _workers_of(judge: str) -> dict[str, Any]:
+    """The workers of a judge that live now, by actor name; asks Ray's server."""
+    workers = {}
+    for name in sorted(list_named_actors()):
+        if name.startswith(f"judge/{judge}/"):
+            with suppress(ValueError):  # gone between the list and the look
+                workers[name] = ray.get_actor(name)
+    return workers

@@ -1,7 +1,8 @@
 """Checkpoints of a learner: every rank writes its own part, and a restore continues bit for bit.
 
 DeepSpeed writes weights, master weights and optimiser state; beside them lie each rank's random state and one
-`learner.json` that says what the folder fits. Making the folder appear atomically is the caller's business.
+`learner.json` that says what the folder fits, and keeps the rows of the probe: later gaps are of the same tokens.
+Making the folder appear atomically is the caller's business.
 
 With another number of ranks the partitions are put together by DeepSpeed's universal checkpoint, once, beside them:
 the weights are the same bit for bit, and later steps differ by the order in which the ranks' sums are added.
@@ -38,7 +39,8 @@ def save(engine: TrainingEngine, folder: str) -> None:
         raise CheckpointError(f"DeepSpeed did not write the checkpoint {folder}")
     torch.save(_random_state(), path / f"random-{engine.rank}.pt")
     if engine.rank == 0:
-        (path / DESCRIPTION).write_text(json.dumps({**_fit(engine), "step": engine.step}, indent=1))
+        state = {**_fit(engine), "step": engine.step, "probe": engine.probe.tolist()}
+        (path / DESCRIPTION).write_text(json.dumps(state, indent=1))
 
 
 def restore(engine: TrainingEngine, folder: str) -> None:
@@ -66,6 +68,7 @@ def restore(engine: TrainingEngine, folder: str) -> None:
     random_state = path / f"random-{engine.rank % stored['ranks']}.pt"
     _set_random_state(torch.load(random_state, weights_only=True))
     engine.step = int(stored["step"])
+    engine.probe = np.array(stored["probe"], np.int32)
 
 
 def _load_universal(engine: TrainingEngine, path: Path) -> str | None:

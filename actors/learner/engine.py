@@ -24,12 +24,13 @@ import torch
 from torch import Tensor
 
 from raylign.actors.learner.exactness import settle
+from raylign.actors.learner.head import exact_logits
 from raylign.actors.learner.layouts import RowLayout
 from raylign.actors.learner.loading import load_model
 from raylign.actors.learner.model import VALUE_HEAD_PREFIX, export_model, packed_inputs
 from raylign.actors.learner.optimization import deepspeed_config, effective_stage, learning_rate
 from raylign.actors.learner.passes import Totals, token_values, token_view
-from raylign.actors.learner.probe import first_ids, probe_batch, sample_rows
+from raylign.actors.learner.probe import first_ids, probe_batch, sample_rows, steadiest
 from raylign.actors.learner.published import Group, published_groups
 from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, RankUpdate, scatter
 from raylign.columns import Columns
@@ -37,7 +38,7 @@ from raylign.config.build import build
 from raylign.contracts import Objective, WeightUpdate
 from raylign.errors import LearnerError
 from raylign.packing import MicroBatch, balance, computed_tokens, pack, with_equal_segments
-from raylign.records import Int32s
+from raylign.records import Float32s, Int32s
 from raylign.weights import Layout, digests_of, fill, layout_of, total_bytes
 
 
@@ -73,7 +74,7 @@ class TrainingEngine:
         )
         self.parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.model.parameters())
         self._objectives: dict[str, Objective] = {}
-        self._probe = np.zeros((0, 0), np.int32)
+        self.probe = np.zeros((0, 0), np.int32)  # [R, L] rows; none before the first version is published
         self._layout: Layout = ()
         self._buffer = np.zeros(0, np.uint8)
 
@@ -191,11 +192,9 @@ class TrainingEngine:
         """Rank 0: all weights as one object, with a probe row to prove their arrival. Other ranks: None."""
         self._require(ForwardKind.CAUSAL_LM)
         self.engine.eval()
-        if not self._probe.size:
-            self._probe = self._sampled()
-        probe = probe_batch(self._probe)
-        micro = pack(probe, 1, probe.tokens, False)[0]
-        scores = token_values(lambda inputs: self.engine(inputs, 1.0), micro, probe, self.device)
+        if not self.probe.size:
+            self.probe = self._sampled()
+        logprobs = self._row_logprobs(self.probe)
         if self.rank != 0:
             deque(self._checkpoint(), maxlen=0)  # takes part in gathering
             return None
@@ -207,15 +206,24 @@ class TrainingEngine:
             buffer=ray.put(self._buffer),
             layout=self._layout,
             digests=digests_of(self._buffer, self._layout),
-            probe_ids=self._probe,
-            probe_logprobs=scatter([scores], probe.tokens).reshape(self._probe.shape)[:, 1:],
+            probe_ids=self.probe,
+            probe_logprobs=logprobs,
         )
+
+    def _row_logprobs(self, rows: Int32s) -> Float32s:
+        """[R, L - 1] log-probs of rows of one length. In fp32 after the backbone: they stand for the truth."""
+        batch = probe_batch(rows)
+        micro = pack(batch, 1, batch.tokens, False)[0]
+        with exact_logits(self.model):
+            scores = token_values(lambda inputs: self.engine(inputs, 1.0), micro, batch, self.device)
+        return scatter([scores], batch.tokens).reshape(rows.shape)[:, 1:]
 
     def _sampled(self) -> Int32s:
         """Rows for the probe, the same for the same weights and seed; taken once, of the first version published."""
         seed = self.spec.seed
         first = first_ids(self.spec.model_path, self.model.hf.config.get_text_config().vocab_size, seed)
-        return sample_rows(first, lambda inputs, step: self.engine(inputs, sample_seed=seed + step), self.device)
+        rows = sample_rows(first, lambda inputs, step: self.engine(inputs, sample_seed=seed + step), self.device)
+        return steadiest(rows, self._row_logprobs, self.model.hf.get_input_embeddings(), seed)
 
     def export(self, folder: str) -> None:
         """Write a Hugging Face folder on rank 0, gathering partitioned weights one conversion at a time."""

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import ray
-
-from raylign.actors.learner.ranks import RankGroup
+from raylign.actors.learner.ranks import RankGroup, shared
 from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, RankUpdate, merge_updates, scatter
 from raylign.actors.learner.worker import LearnerWorker
 from raylign.columns import Columns
@@ -35,7 +33,7 @@ class LearnerGroup:
         group = LearnerGroup("learner", config, log_dir=Path("run/logs"), options=lambda rank: {"num_cpus": 1})
         await group.start()
         await group.load(LearnerSpec(model_path=path, learner=config, total_steps=100))
-        metrics = await group.update(batch, {"_target_": "raylign.objectives.policy.PolicyLoss"})
+        metrics = await group.update(batch, {"_target_": "raylign.objectives.loss.policy.ClippedLoss"})
     """
 
     def __init__(
@@ -77,19 +75,19 @@ class LearnerGroup:
         Metrics: ``loss``, ``loss/<component>``, the objective's own, ``grad_norm`` before clipping, ``lr``; and below
         ``learner/``: tokens computed, seconds of the slowest rank, tokens_per_second, rank_balance, peak_rss_mb.
         """
-        reports: list[RankUpdate] = await self._call("update", _shared(batch), dict(objective))
+        reports: list[RankUpdate] = await self._call("update", await shared(batch), dict(objective))
         parts = [report.tokens for report in reports if report.tokens is not None]
         logprobs = scatter(parts, batch.tokens) if parts else None
         return LearnerUpdate(metrics=merge_updates(reports), logprobs=logprobs)
 
     async def logprobs(self, batch: Columns) -> Float32s:
         """[N] log-probs at the sampling temperature; 0 off the loss mask."""
-        parts: list[RankTokens] = await self._call("logprobs", _shared(batch))
+        parts: list[RankTokens] = await self._call("logprobs", await shared(batch))
         return scatter(parts, batch.tokens)
 
     async def values(self, batch: Columns) -> Float32s:
         """[N] values of the states before each loss token; 0 elsewhere."""
-        parts: list[RankTokens] = await self._call("values", _shared(batch))
+        parts: list[RankTokens] = await self._call("values", await shared(batch))
         return scatter(parts, batch.tokens)
 
     async def publish(self, version: int) -> WeightUpdate:
@@ -121,11 +119,6 @@ class LearnerGroup:
         if self._spec is None:
             raise LearnerError(f"{method} was called before load")
         return await self._group.call(method, *args, deadline=self._spec.deadline_s)
-
-
-def _shared(batch: Columns) -> Any:
-    """One copy in the object store that all ranks read, a row for every context."""
-    return ray.put(batch.by_context())
 
 
 __all__ = ["ForwardKind", "LearnerGroup", "LearnerSpec"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -37,6 +39,19 @@ def output_layers(hf: PreTrainedModel, chunk: int, fp32: bool = False) -> tuple[
         if id(text_backbone(hf)) not in inside and id(head) not in inside and any(True for _ in child.parameters()):
             between.append(child)
     return between, head
+
+
+@contextmanager
+def exact_logits(model: nn.Module) -> Iterator[None]:
+    """Inside, every `LogprobHead` of the model multiplies in fp32, whatever it trains with."""
+    heads = [(part, part.fp32) for part in model.modules() if isinstance(part, LogprobHead)]
+    try:
+        for head, _ in heads:
+            head.fp32 = True
+        yield
+    finally:
+        for head, fp32 in heads:
+            head.fp32 = fp32
 
 
 def logit_rule(config: PretrainedConfig) -> LogitRule:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError
 
-from raylign.actor_env import actor_env
-from raylign.actors.ray_errors import cause_of
+from raylign.actors.remote import GONE, cause_of, kill, reply, spawn, unborn
+from raylign.columns import Columns
 from raylign.errors import LearnerError, LoadError, RaylignError
 
 P = ParamSpec("P")
@@ -53,6 +53,11 @@ def node_address() -> tuple[str, str]:
     return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address()
 
 
+async def shared(batch: Columns) -> Any:
+    """One copy in the object store that all ranks read, a row for every context; copied in a thread."""
+    return await asyncio.to_thread(lambda: ray.put(batch.by_context()))
+
+
 def free_port() -> int:
     """A TCP port that nothing listens on now."""
     with socket.socket() as probe:
@@ -63,7 +68,7 @@ def free_port() -> int:
 class RankGroup:
     """The actors of one role. `call` runs a method on every rank and returns the results in rank order.
 
-    options: placement of rank i, passed to Ray as actor options; `runtime_env` and `max_restarts` are set here.
+    options: placement of rank i, passed to Ray as actor options.
     """
 
     def __init__(
@@ -78,10 +83,9 @@ class RankGroup:
 
     def spawn(self, threads: int, gpu: bool) -> None:
         """Create the actors."""
-        env = {"env_vars": actor_env(threads, gpu)}
-        for rank in range(self.ranks):
-            options = {**self._options(rank), "runtime_env": env, "max_restarts": 0}
-            self._actors.append(ray.remote(self._worker).options(**options).remote(rank, self.ranks, self._logs[rank]))
+        for rank, log in enumerate(self._logs):
+            arguments = (rank, self.ranks, log)
+            self._actors.append(spawn(self._worker, *arguments, options=self._options(rank), threads=threads, gpu=gpu))
 
     def locate(self, nodes: Sequence[str]) -> None:
         """Remember where each rank runs, for error messages."""
@@ -93,7 +97,7 @@ class RankGroup:
             raise LearnerError(f"the {self.role} group is dead: {self._failed}")
         if not self._actors:
             raise LearnerError(f"the {self.role} group is not running")
-        tasks = [asyncio.ensure_future(_result(getattr(actor, method).remote(*args))) for actor in self._actors]
+        tasks = [asyncio.create_task(reply(getattr(actor, method).remote(*args))) for actor in self._actors]
         try:
             _, pending = await asyncio.wait(tasks, timeout=deadline, return_when=asyncio.FIRST_EXCEPTION)
             if not pending and all(task.exception() is None for task in tasks):
@@ -110,7 +114,7 @@ class RankGroup:
     def kill(self) -> None:
         """End every rank at once."""
         for actor in self._actors:
-            ray.kill(actor)
+            kill(actor)
         self._actors = []
 
     def _error(self, method: str, tasks: Sequence[asyncio.Future[Any]], deadline: float) -> LearnerError:
@@ -122,28 +126,25 @@ class RankGroup:
             where = "; ".join(self._where(rank) for rank in late)
             return LearnerError(f"{self.role}.{method} missed its deadline of {deadline:g} s on {where}")
         rank = min(failed, key=lambda index: (_echo(failed[index]), index))
-        kind = LoadError if method == "load" and _echo(failed[rank]) == 1 else LearnerError
+        final = unborn(failed[rank]) or (method == "load" and _echo(failed[rank]) == 1)
+        kind = LoadError if final else LearnerError
         return kind(f"{self.role}.{method} failed on {self._where(rank)}: {_message(failed[rank])}")
 
     def _where(self, rank: int) -> str:
         return f"rank {rank} of {self.ranks} (node {self._nodes[rank]}, log {self._logs[rank]})"
 
 
-async def _result(reference: Any) -> Any:
-    return await reference
-
-
-def _echo(error: BaseException | None) -> int:
+def _echo(error: BaseException) -> int:
     """0 for a death, 1 for an error of its own, 2 for an error that another rank's end may have caused."""
-    if isinstance(error, (RayActorError, OutOfMemoryError)):
+    if isinstance(error, GONE):
         return 0
     text = str(error).lower()
     return 2 if any(sign in text for sign in ("gloo", "nccl", "connection", "distbackenderror")) else 1
 
 
-def _message(error: BaseException | None) -> str:
-    if isinstance(error, RayTaskError):
-        error = error.cause or error
+def _message(error: BaseException) -> str:
+    if unborn(error):
+        return f"its constructor raised {cause_of(error)}"
     if isinstance(error, RayActorError):
         return f"the process died (killed, out of memory, or crashed in native code): {cause_of(error)}"
-    return cause_of(error) if isinstance(error, RayError) else str(error)
+    return cause_of(error)

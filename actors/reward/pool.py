@@ -22,49 +22,29 @@ from __future__ import annotations
 import asyncio
 import pickle
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
+from ray.exceptions import RayError, RayTaskError
 
-from raylign.actor_env import actor_env
-from raylign.actors.ray_errors import cause_of
+from raylign.actors.remote import NoAnswer, cause_of, kill, reply, spawn
+from raylign.actors.reward.figures import Figures
 from raylign.actors.reward.outcome import Failed, FailureKind, Item, Outcome, describe_error
-from raylign.actors.reward.validate import SAMPLE, sample
+from raylign.actors.reward.validate import SAMPLE, outcome_of, sample
+from raylign.actors.reward.waiting import Job, Waiting
 from raylign.actors.reward.worker import RewardWorker, WorkerReport
 from raylign.config.schema import RewardConfig
 from raylign.contracts import Scope
 from raylign.errors import RewardError
 from raylign.records import Absent, Missing, Prompt, Reward
 
-MAX_BATCH = 64  # items in one RPC: about 30 ms of verdicts against 1 ms of RPC
 DEATHS = 4  # actors that may die under one item before it is given up
 START_S = 300.0
+UNSENDABLE = (TypeError, ValueError, AttributeError, pickle.PicklingError)  # raised by what cannot be pickled
 GRACE_S = 5.0  # for the RPC itself, on top of the function's deadline
 ISOLATED_GRACE_S = 150.0  # an isolated worker keeps the deadline itself; this covers a new zygote
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    item: Item
-    future: asyncio.Future[list[Reward]]
-    submitted: float
-    failures: int = 0
-    deaths: int = 0
-    alone: bool = False
-
-
-@dataclass(slots=True)
-class _Counts:
-    items: int = 0
-    rpcs: int = 0
-    restarts: int = 0
-    latency_sum: float = 0.0
-    latency_max: float = 0.0
-    missing: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -88,13 +68,11 @@ class RewardPool:
         self.scope = Scope.TRAJECTORY
         self._log_dir, self._options = log_dir, options
         self._isolated = False
-        self._queue: deque[_Job] = deque()
-        self._arrived = asyncio.Event()
-        self._idle = 0
+        self._waiting = Waiting()
         self._slots = [_Slot(index) for index in range(config.workers)]
         self._tasks: list[asyncio.Task[None]] = []
-        self._pending: set[_Job] = set()
-        self._counts = _Counts()
+        self._pending: set[Job] = set()
+        self._figures = Figures()
         self._end: RewardError | None = RewardError(f"reward {name}: the pool was not started")
 
     async def start(self) -> None:
@@ -110,9 +88,9 @@ class RewardPool:
         """One reward per trajectory of the item; `Missing` for all when it could not be scored. Never a made-up 0."""
         if self._end is not None:
             raise self._end
-        job = _Job(item, asyncio.get_running_loop().create_future(), time.monotonic())
+        job = Job(item, asyncio.get_running_loop().create_future(), time.monotonic())
         self._pending.add(job)
-        self._put(job)
+        self._waiting.put(job)
         try:
             return await job.future
         finally:
@@ -122,36 +100,22 @@ class RewardPool:
         """Problems of the function on a sample of prompts (see `validate.py`)."""
         call = self._slots[0].actor.probes.remote(sample(prompts, SAMPLE))
         try:
-            found, problems = await _reply(call, self.config.timeout_s + GRACE_S)
-        except TimeoutError:
+            found, problems = await reply(call, self.config.timeout_s + GRACE_S)
+        except NoAnswer:
             return [f"gold() or wrong() took longer than {self.config.timeout_s:g} s"]
-        except ray.exceptions.RayError as error:
+        except RayError as error:
             return [f"gold() or wrong() ended the worker: {cause_of(error)}"]
         outcomes = await asyncio.gather(*(self.submit(probe.item) for probe in found))
         for probe, rewards in zip(found, outcomes, strict=True):
-            first = rewards[0]
-            outcome: Outcome = (
-                (None if isinstance(first, Absent) else first,)
-                if not isinstance(first, Missing)
-                else (Failed(kind=FailureKind.ERROR, reason=first.reason))
-            )
-            problem = probe.problem(outcome)
+            problem = probe.problem(outcome_of(rewards[0]))
             problems += [] if problem is None else [problem]
-        self._counts = _Counts()  # the probes are no part of the run's figures
+        self._figures = Figures()  # the probes are no part of the run's figures
         return problems
 
-    def stats(self) -> dict[str, float]:
-        """Figures since the last call."""
-        counts, self._counts = self._counts, _Counts()
-        return {
-            "items": float(counts.items),
-            "rpcs": float(counts.rpcs),
-            "restarts": float(counts.restarts),
-            "latency_mean_s": counts.latency_sum / max(1, counts.items),
-            "latency_max_s": counts.latency_max,
-            "missing": float(counts.missing.total()),
-            **{f"missing_{kind}": float(number) for kind, number in counts.missing.items()},
-        }
+    def metrics(self) -> dict[str, float]:
+        """Its figures since the last call, see `Figures.metrics`."""
+        figures, self._figures = self._figures, Figures()
+        return figures.metrics(self.name)
 
     async def close(self) -> None:
         """End the actors; items still waiting raise RewardError."""
@@ -166,7 +130,7 @@ class RewardPool:
 
     async def _serve(self, slot: _Slot) -> None:
         while True:
-            batch = await self._take()
+            batch = await self._waiting.take()
             if slot.actor is None:
                 try:
                     await self._start_actor(slot)
@@ -177,55 +141,35 @@ class RewardPool:
                     continue
             await self._score(slot, batch)
 
-    async def _take(self) -> list[_Job]:
-        self._idle += 1
-        try:
-            while not self._queue:
-                self._arrived.clear()
-                await self._arrived.wait()
-            # What came in the same moment is divided among those who wait, so that no actor stands idle.
-            share = min(MAX_BATCH, -(-len(self._queue) // self._idle))
-        finally:
-            self._idle -= 1
-        batch = [self._queue.popleft()]
-        while not batch[0].alone and self._queue and len(batch) < share and not self._queue[0].alone:
-            batch.append(self._queue.popleft())
-        return batch
-
-    async def _score(self, slot: _Slot, batch: list[_Job]) -> None:
+    async def _score(self, slot: _Slot, batch: list[Job]) -> None:
         batch = [job for job in batch if not job.future.done()]  # the caller may have been cancelled
         if not batch:
             return
-        self._counts.rpcs += 1
+        self._figures.rpcs += 1
         try:
             call = slot.actor.score.remote([job.item for job in batch])
-            outcomes, child_restarts = await _reply(call, self._deadline(len(batch)))
-        except ray.exceptions.RayTaskError as error:
+            outcomes, child_restarts = await reply(call, self._deadline(len(batch)))
+        except RayTaskError as error:
             for job in batch:
                 self._unsent(job, describe_error(error), len(batch) == 1)
-        except TimeoutError:
+        except NoAnswer:
             self._replace_later(slot)
             for job in batch:
                 self._hung(job, len(batch) == 1)
-        except ray.exceptions.RayError as error:  # the actor or its node is gone, not the function's fault
+        except RayError as error:  # the actor or its node is gone, not the function's fault
             self._replace_later(slot)
             for job in batch:
-                self._died(job, f"its worker died {DEATHS} times ({type(error).__name__})")
-        except (
-            TypeError,
-            ValueError,
-            AttributeError,
-            pickle.PicklingError,
-        ) as error:  # what cannot be pickled cannot be sent
+                self._died(job, f"its worker died {DEATHS} times: {cause_of(error)}")
+        except UNSENDABLE as error:
             for job in batch:
                 self._unsent(job, describe_error(error), len(batch) == 1)
         else:
-            self._counts.restarts += child_restarts - slot.child_restarts
+            self._figures.children += child_restarts - slot.child_restarts
             slot.child_restarts = child_restarts
             for job, outcome in zip(batch, outcomes, strict=False):
                 self._settle(job, outcome)
             for job in batch[len(outcomes) :]:  # the worker ran out of time for these
-                self._put(job)
+                self._waiting.put(job)
 
     def _deadline(self, count: int) -> float:
         # A batch stops by itself after one timeout, so two bound it; a single item has one.
@@ -234,87 +178,77 @@ class RewardPool:
 
     # ------------------------------------------------------------------------------------- what becomes of a job
 
-    def _settle(self, job: _Job, outcome: Outcome) -> None:
+    def _settle(self, job: Job, outcome: Outcome) -> None:
         if not isinstance(outcome, Failed):
             self._resolve(job, [Absent() if value is None else value for value in outcome])
         elif job.failures < self.config.retries:
             job.failures += 1
-            self._put(job)
+            self._waiting.put(job)
         else:
             self._miss(job, outcome.kind, outcome.reason)
 
-    def _hung(self, job: _Job, charged: bool) -> None:
+    def _hung(self, job: Job, charged: bool) -> None:
         if charged:
             reason = f"timeout after {self.config.timeout_s:g} s"
             self._settle(job, Failed(kind=FailureKind.TIMEOUT, reason=reason))
         else:
             job.alone = True  # some other item of the batch may be the one that hangs
-            self._put(job)
+            self._waiting.put(job)
 
-    def _unsent(self, job: _Job, reason: str, charged: bool) -> None:
+    def _unsent(self, job: Job, reason: str, charged: bool) -> None:
         if charged:
             self._settle(job, Failed(kind=FailureKind.ERROR, reason=reason))
         else:
             job.alone = True
-            self._put(job)
+            self._waiting.put(job)
 
-    def _died(self, job: _Job, reason: str) -> None:
+    def _died(self, job: Job, reason: str) -> None:
         job.deaths += 1
         job.alone = True
         if job.deaths < DEATHS:
-            self._put(job)
+            self._waiting.put(job)
         else:
             self._miss(job, FailureKind.DIED, reason)
 
-    def _miss(self, job: _Job, kind: FailureKind, reason: str) -> None:
-        self._counts.missing[kind.value] += 1
+    def _miss(self, job: Job, kind: FailureKind, reason: str) -> None:
+        self._figures.missing[kind.value] += 1
         self._resolve(job, [Missing(reason=reason)] * len(job.item[1]))
 
-    def _resolve(self, job: _Job, rewards: list[Reward]) -> None:
-        latency = time.monotonic() - job.submitted
-        self._counts.items += 1
-        self._counts.latency_sum += latency
-        self._counts.latency_max = max(self._counts.latency_max, latency)
+    def _resolve(self, job: Job, rewards: list[Reward]) -> None:
+        self._figures.scored(time.monotonic() - job.submitted)
         if not job.future.done():
             job.future.set_result(rewards)
-
-    def _put(self, job: _Job) -> None:
-        self._queue.append(job)
-        self._arrived.set()
 
     # ---------------------------------------------------------------------------------------------------- actors
 
     async def _start_actor(self, slot: _Slot) -> WorkerReport:
         self._kill(slot)
-        options = dict(self._options(self.name, slot.index))
-        environment = dict(options.pop("runtime_env", None) or {})
-        variables = {**actor_env(1, gpu=self.config.gpus > 0), **environment.get("env_vars", {})}
         slot.child_restarts = 0
-        slot.actor = (
-            ray.remote(RewardWorker)
-            .options(**options, max_restarts=0, runtime_env={**environment, "env_vars": variables})
-            .remote(
-                self.config.fn,
-                f"rewards.{self.name}.fn",
-                self.config.timeout_s,
-                str((self._log_dir / f"reward-{self.name}-{slot.index}.log").absolute()),
-            )
+        slot.actor = spawn(
+            RewardWorker,
+            self.config.fn,
+            f"rewards.{self.name}.fn",
+            self.config.timeout_s,
+            str((self._log_dir / f"reward-{self.name}-{slot.index}.log").absolute()),
+            options=self._options(self.name, slot.index),
+            threads=1,
+            gpu=self.config.gpus > 0,
         )
         try:
-            report: WorkerReport = await _reply(slot.actor.report.remote(), START_S)
-        except TimeoutError as error:
+            report: WorkerReport = await reply(slot.actor.report.remote(), START_S)
+        except NoAnswer as error:
             raise RewardError(f"reward {self.name}: no worker after {START_S:.0f} s; are its CPUs free?") from error
-        except ray.exceptions.RayError as error:
+        except RayError as error:
             raise RewardError(f"reward {self.name}: worker {slot.index} did not start: {cause_of(error)}") from error
         return report
 
     def _replace_later(self, slot: _Slot) -> None:
-        self._counts.restarts += 1
+        self._figures.restarts += 1
         self._kill(slot)
 
     def _kill(self, slot: _Slot) -> None:
         if slot.actor is not None:
-            ray.kill(slot.actor, no_restart=True)
+            kill(slot.actor)
             slot.actor = None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -327,19 +261,4 @@ class RewardPool:
         for job in self._pending:
             if not job.future.done():
                 job.future.set_exception(error)
-        self._queue.clear()
-
-
-async def _reply(reference: Any, seconds: float) -> Any:
-    """What a call returned. Raises TimeoutError, and leaves the call alone, when that takes too long."""
-    future = asyncio.wrap_future(reference.future())
-    future.add_done_callback(_retrieve)
-    done, _ = await asyncio.wait({future}, timeout=seconds)
-    if not done:
-        raise TimeoutError
-    return future.result()
-
-
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()  # an answer that came too late is nobody's; without this asyncio complains
+        self._waiting.clear()

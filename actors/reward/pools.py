@@ -58,14 +58,9 @@ class RewardPools:
             for index in range(len(trajectories))
         ]
 
-    def stats(self) -> dict[str, float]:
-        """Since the last call, per reward ``reward/<name>/``: items, rpcs, latency_mean_s, latency_max_s, restarts,
-        missing, and missing_<kind> for each kind of failure."""
-        return {
-            f"reward/{name}/{metric}": value
-            for name, pool in self._pools.items()
-            for metric, value in pool.stats().items()
-        }
+    def metrics(self) -> dict[str, float]:
+        """Of all pools since the last call, see `Figures.metrics`."""
+        return {name: value for pool in self._pools.values() for name, value in pool.metrics().items()}
 
     async def close(self) -> None:
         """End all actors; calls still waiting raise RewardError."""

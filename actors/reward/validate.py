@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from raylign.actors.reward.outcome import Failed, Item, Outcome, checked, describe_error, failed
+from raylign.actors.reward.outcome import Failed, FailureKind, Item, Outcome, checked, describe_error, failed
 from raylign.actors.reward.response import trajectory_of
 from raylign.chat.messages import message_of
 from raylign.contracts import RewardFunction
-from raylign.records import Prompt
+from raylign.records import Absent, Missing, Prompt, Reward
 
 SAMPLE = 16  # prompts that are tried
 TOLERANCE = 1e-6
@@ -74,6 +74,13 @@ def probes(function: RewardFunction, prompts: Sequence[Prompt], limit: int = SAM
             if text is not None
         ]
     return found, problems
+
+
+def outcome_of(reward: Reward) -> Outcome:
+    """The outcome behind the reward of a single trajectory."""
+    if isinstance(reward, Missing):
+        return Failed(kind=FailureKind.ERROR, reason=reward.reason)
+    return (None if isinstance(reward, Absent) else reward,)
 
 
 def sample(prompts: Sequence[Prompt], limit: int) -> list[Prompt]:

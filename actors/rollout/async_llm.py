@@ -17,7 +17,6 @@ from raylign.contracts import Completion, Sampling, WeightUpdate
 from raylign.errors import EngineDeadError, RequestError
 from raylign.records import Float32s
 
-EXTENSION = "raylign.actors.rollout.weight_extension.WeightExtension"
 SHARED_MEMORY = "/dev/shm"
 LOOK_S = 0.2  # between two looks at whether the engine core lives, during a call
 
@@ -49,7 +48,7 @@ class AsyncLLMEngine(Engine):
             from vllm import AsyncEngineArgs
             from vllm.v1.engine.async_llm import AsyncLLM
 
-            fields = io.engine_fields(self.spec) | {"worker_extension_cls": EXTENSION}
+            fields = io.engine_fields(self.spec)
             self.max_context = io.context_of(self.spec)
             self.tokenizer = AutoTokenizer.from_pretrained(
                 self.spec.model_path, trust_remote_code=self.spec.trust_remote_code
@@ -89,7 +88,10 @@ class AsyncLLMEngine(Engine):
             with os.fdopen(handle, "wb") as stream:
                 stream.write(np.ascontiguousarray(buffer).data)
             rows = [[name, dtype, list(shape), offset] for name, dtype, shape, offset in layout]
-            await self._final(self._llm.collective_rpc("load_weight_file", args=(path, rows)))
+            if self._proof.fresh:
+                await self._rpc("load_weights_from", path, rows, True)
+                self._proof.begin(await self._held())
+            await self._rpc("load_weights_from", path, rows)
         finally:
             os.unlink(path)
 
@@ -104,8 +106,7 @@ class AsyncLLMEngine(Engine):
         """See `Engine.verify`."""
         self._proven.clear()
         try:
-            held = Held.merge(await self._final(self._llm.collective_rpc("held_digests")))
-            self._proof.bytes(weights.version, weights.layout, weights.digests, held)
+            self._proof.bytes(weights.version, weights.layout, weights.digests, await self._held())
             await self.resume()
             found = await asyncio.gather(*(self.score(row, 1) for row in weights.probe_ids))
             return self._proof.meaning(weights.version, Gap.between(np.stack(found), weights.probe_logprobs))
@@ -132,6 +133,13 @@ class AsyncLLMEngine(Engine):
     def stats(self) -> dict[str, Any]:
         """Requests, tokens, rejected requests and updates so far; requests running now."""
         return {**self._counters, "version": self.version}
+
+    async def _held(self) -> Held:
+        return Held.merge(await self._rpc("held_digests"))
+
+    async def _rpc(self, method: str, *arguments: Any) -> Any:
+        """What the method of `WeightExtension` gives on every rank."""
+        return await self._final(self._llm.collective_rpc(method, args=arguments))
 
     async def _run(self, prompt: Any, params: Any) -> Any:
         """The finished output of one request."""

@@ -1,45 +1,95 @@
-"""Runs where vLLM's model is: digests of everything that it computes with, packed copies included."""
+"""Runs where vLLM's model is: digests of everything that it computes with, packed copies included.
+
+vLLM fuses what checkpoints keep apart. Such a tensor is told in the parts that it is made of, so that one part that
+stayed behind shows: `qkv_proj` as `q_proj`, `k_proj`, `v_proj`, and the weights of a layer's experts one by one.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 ROWS = 512  # of the identity, at a time
 
+Parts = Sequence[tuple[str, int]]  # names of the modules that a fused one stands for, and their outputs on this rank
+
 
 def held_digests(model: Any) -> dict[str, dict[str, Any]]:
-    """SHA-256 of each parameter and each packed copy, their dtypes, and what vLLM fuses.
+    """SHA-256 of each part of each parameter and of each packed copy, their dtypes, and what vLLM fuses.
 
-    vLLM's own digests cover parameters, packed experts among them. On a CPU its linear layers give their parameter away
-    and keep a packed copy that nothing lists, and a tied head keeps one beside the embedding. Such a copy is read back
-    through its own kernel: the rows of an identity matrix give its columns, each the sum of one product with 1 and of
-    zeros, so the values are exact. It costs as much as a prompt of as many tokens as the layer has inputs.
+    On a CPU linear layers give their parameter away and keep a packed copy that nothing lists, and a tied head keeps
+    one beside the embedding. Such a copy is read back through its own kernel: the rows of an identity matrix give its
+    columns, each the sum of one product with 1 and of zeros, so the values are exact. It costs as much as a prompt of
+    as many tokens as the layer has inputs.
     """
+    digests: dict[str, str] = {}
+    dtypes: dict[str, str] = {}
+    fused = {whole: list(parts) for whole, parts in (getattr(model, "packed_modules_mapping", None) or {}).items()}
+    listed: set[int] = set()  # a tied weight is a parameter of two modules
+    for prefix, module in model.named_modules():
+        parts = _parts(prefix, module, fused)
+        told: dict[str, str] = {}
+        for key, parameter in module.named_parameters(recurse=False):
+            if parameter.numel() and id(parameter) not in listed:
+                listed.add(id(parameter))
+                told = dict(_parameter(f"{prefix}.{key}".lstrip("."), key, module, parameter, parts))
+                digests |= told
+                dtypes |= dict.fromkeys(told, _dtype(parameter))
+        if getattr(module, "cpu_linear", None) is not None:
+            told = _packed(module, parts or [(prefix, 0)])
+            digests |= told
+            dtypes |= dict.fromkeys(told, _dtype(module.weight))
+    return {"digests": digests, "dtypes": dtypes, "fused": fused}
+
+
+def _parts(prefix: str, module: Any, fused: Mapping[str, Sequence[str]]) -> Parts:
+    """Of a fused linear layer whose parts can be told apart; empty for any other module."""
+    above, _, own = prefix.rpartition(".")
+    names, sizes = fused.get(own, ()), getattr(module, "output_partition_sizes", ())
+    if len(names) < 2 or len(names) != len(sizes):
+        return []
+    return [(f"{above}.{name}".lstrip("."), int(size)) for name, size in zip(names, sizes, strict=True)]
+
+
+def _parameter(name: str, key: str, module: Any, parameter: Any, parts: Parts) -> Iterator[tuple[str, str]]:
+    if parts and parameter.shape[0] == sum(size for _, size in parts):
+        pieces = parameter.detach().split([size for _, size in parts])
+        yield from ((f"{part}.{key}", _digest(piece)) for (part, _), piece in zip(parts, pieces, strict=True))
+        return
+    experts = getattr(module, "local_num_experts", 0) if getattr(module, "expert_map", None) is None else 0
+    if not experts or parameter.dim() < 2 or parameter.shape[0] != experts:
+        yield name, _digest(parameter)
+        return
+    each = [_digest(expert) for expert in parameter.detach()]
+    yield name, hashlib.sha256("".join(each).encode()).hexdigest()
+    yield from ((f"{name}[{number}]", digest) for number, digest in enumerate(each))
+
+
+def _digest(tensor: Any) -> str:
+    """vLLM's own, which knows its quantised tensors too."""
+    import torch
     from vllm.model_executor.model_loader.weight_checksum import compute_tensor_digests
 
-    parameters = dict(model.named_parameters())
-    digests = compute_tensor_digests(model)
-    full = {name: digest for name, digest in digests.items() if name not in parameters or parameters[name].numel()}
-    dtypes = {name: _dtype(parameters[name]) if name in parameters else "" for name in full}
-    for name, module in model.named_modules():
-        if getattr(module, "cpu_linear", None) is not None:
-            full[f"{name}.packed"], dtypes[f"{name}.packed"] = _packed(module), _dtype(module.weight)
-    fused = getattr(model, "packed_modules_mapping", None) or {}
-    return {"digests": full, "dtypes": dtypes, "fused": {name: list(parts) for name, parts in fused.items()}}
+    holder = torch.nn.Module()
+    is_parameter = isinstance(tensor, torch.nn.Parameter)
+    holder.register_parameter("tensor", tensor if is_parameter else torch.nn.Parameter(tensor, requires_grad=False))
+    return "+".join(compute_tensor_digests(holder).values())
 
 
-def _packed(module: Any) -> str:
+def _packed(module: Any, parts: Parts) -> dict[str, str]:
     import torch
 
-    inputs, digest = _inputs(module), hashlib.sha256()
+    inputs, hashes = _inputs(module), [hashlib.sha256() for _ in parts]
+    sizes = [size for _, size in parts]
     with torch.no_grad():
         for start in range(0, inputs, ROWS):
             rows = torch.zeros(min(ROWS, inputs - start), inputs, dtype=module.weight.dtype)
             rows[torch.arange(len(rows)), start + torch.arange(len(rows))] = 1
             columns = module.cpu_linear(rows, module.weight, None)
-            digest.update(columns.contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+            for piece, digest in zip(columns.split(sizes, 1) if sizes[0] else [columns], hashes, strict=True):
+                digest.update(piece.contiguous().view(-1).view(torch.uint8).numpy())
+    return {f"{name}.packed": digest.hexdigest() for (name, _), digest in zip(parts, hashes, strict=True)}
 
 
 def _inputs(module: Any) -> int:

@@ -1,8 +1,7 @@
 """vLLM's `LLMEngine` in this process, owned by one thread: the quickest to start and the fastest on CPU.
 
-    event loop ──commands──► inbox ──► owner thread: drain all, admit, step() ──one batch a step──► futures on the loop
-
-Everything that touches vLLM runs in the owner thread, so that a weight update can never meet a step half way.
+Everything that touches vLLM runs in the owner thread (`owner_thread`), whose turn of work is to admit what waits and to
+step once; so a weight update can never meet a step half way.
 """
 
 from __future__ import annotations
@@ -11,9 +10,7 @@ import asyncio
 import gc
 import itertools
 import os
-import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout, TokenIds
-from raylign.actors.rollout.held import held_digests
+from raylign.actors.rollout.owner_thread import OwnerThread, raising
 from raylign.actors.rollout.proof import Held, Proof
 from raylign.chat.template import ChatTemplate
 from raylign.contracts import Completion, Sampling, WeightUpdate
 from raylign.errors import EngineDeadError, RequestError
-from raylign.records import Float32s
+from raylign.records import Float32s, Int32s
 
 GC_THRESHOLD = 100_000  # vLLM makes thousands of short-lived objects a step, none of them in cycles
 
@@ -61,27 +58,19 @@ class InProcessEngine(Engine):
     def __init__(self, spec: EngineSpec) -> None:
         super().__init__(spec)
         self._proof = Proof(spec.dtype, spec.max_gap)
-        self._inbox: deque[Callable[[], None]] = deque()
-        self._wake = threading.Event()
+        self._owner = OwnerThread(self, "vllm-engine")
         self._waiting: deque[_Request] = deque()  # accepted, not yet known to vLLM
         self._collected: list[_Request] = []
         self._holds = 0
         self._counters = _Counters()
-        self._delivery: list[tuple[asyncio.Future[Any], Callable[[], Any]]] = []
         self._ids = itertools.count()
-        self._paused = self._closing = False
-        self._death: EngineDeadError | None = None
-        self._thread: threading.Thread | None = None
+        self._paused = False
 
     # ------------------------------------------------------------------------------------- called on the event loop
 
     async def start(self) -> None:
         """See `Engine.start`."""
-        self._loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._own, args=(ready,), name="vllm-engine", daemon=True)
-        self._thread.start()
-        await ready
+        await self._owner.start()
 
     async def generate(self, token_ids: TokenIds, sampling: Sampling, seed: int) -> Completion:
         """See `Engine.generate`."""
@@ -102,37 +91,32 @@ class InProcessEngine(Engine):
 
     async def pause(self) -> None:
         """See `Engine.pause`."""
-        await self._command(lambda: self._set_paused(True))
+        await self._owner.call(lambda: self._set_paused(True))
 
     async def load(self, layout: Layout, buffer: Bytes) -> None:
         """See `Engine.load`."""
-        await self._command(lambda: self._load(layout, buffer))
+        await self._owner.call(lambda: self._load(layout, buffer))
 
     async def commit(self, version: int) -> None:
         """See `Engine.commit`."""
-        await self._command(lambda: self._commit(version))
+        await self._owner.call(lambda: self._commit(version))
         self.version = version
 
     async def verify(self, weights: WeightUpdate) -> Gap:
         """See `Engine.verify`."""
-        return await self._command(lambda: self._verify(weights))
+        return await self._owner.call(lambda: self._verify(weights))
 
     async def resume(self) -> None:
         """See `Engine.resume`."""
-        await self._command(lambda: self._set_paused(False))
+        await self._owner.call(lambda: self._set_paused(False))
 
     async def reset_prefix_cache(self) -> None:
         """See `Engine.reset_prefix_cache`."""
-        await self._command(self._reset_prefix_cache)
+        await self._owner.call(self._reset_prefix_cache)
 
     async def close(self) -> None:
         """See `Engine.close`."""
-        if self._thread is None:
-            return
-        self._closing = True
-        self._wake.set()
-        await asyncio.to_thread(self._thread.join)
-        self._thread = None
+        await self._owner.close()
 
     def stats(self) -> dict[str, Any]:
         """Requests, tokens, steps, rejected requests, updates and busy seconds so far; requests running now."""
@@ -156,90 +140,29 @@ class InProcessEngine(Engine):
         self._holds -= 1
         if self._holds == 0:
             batch, self._collected = sorted(self._collected, key=lambda request: request.order), []
-            self._post(lambda: self._waiting.extend(batch))
+            self._owner.post(lambda: self._waiting.extend(batch))
 
     def _submit(self, prompt: Any, params: Any, order: int, convert: Callable[[Any], Any]) -> asyncio.Future[Any]:
-        if self._death is not None:
-            raise EngineDeadError(str(self._death))
+        self._owner.check()
         self.submitted += 1
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future = self._owner.future()
         request = _Request(prompt=prompt, params=params, order=order, convert=convert, future=future)
-        future.add_done_callback(lambda done: self._post(lambda: self._abort(request)) if done.cancelled() else None)
+
+        def done(done: asyncio.Future[Any]) -> None:
+            if done.cancelled():
+                self._owner.post(lambda: self._abort(request))
+
+        future.add_done_callback(done)
         if self._holds:
             self._collected.append(request)
         else:
-            self._post(lambda: self._waiting.append(request))
+            self._owner.post(lambda: self._waiting.append(request))
         return future
-
-    async def _command(self, run: Callable[[], Any]) -> Any:
-        """Run something in the owner thread between two steps. Any exception there is the engine's death."""
-        if self._death is not None:
-            raise EngineDeadError(str(self._death))
-        future: asyncio.Future[Any] = self._loop.create_future()
-
-        def execute() -> None:
-            try:
-                if self._death is not None:
-                    raise self._death
-                result = run()
-            except Exception as cause:  # noqa: BLE001 - whatever went wrong, the caller gets it as EngineDeadError
-                self._die(cause)
-                self._deliver_later(future, _raising(self._death))
-                return
-            self._deliver_later(future, lambda: result)
-
-        self._post(execute)
-        return await future
-
-    def _post(self, command: Callable[[], None]) -> None:
-        self._inbox.append(command)
-        self._wake.set()
-
-    def _hand_over(self, batch: list[tuple[asyncio.Future[Any], Callable[[], Any]]]) -> None:
-        for future, result in batch:
-            if future.done():
-                continue
-            try:
-                future.set_result(result())
-            except Exception as error:  # noqa: BLE001 - whatever it is belongs to the one who waits for this future
-                future.set_exception(error)
 
     # ------------------------------------------------------------------------------------ called in the owner thread
 
-    def _own(self, ready: asyncio.Future[None]) -> None:
-        try:
-            self._build()
-        except Exception as cause:  # noqa: BLE001 - vLLM and pydantic raise types that do not pickle
-            self._die(cause)
-            self._deliver_later(ready, _raising(self._death))
-            self._flush()
-            return
-        self._deliver_later(ready, lambda: None)
-        self._flush()
-        while not self._closing:
-            self._wake.clear()
-            while self._inbox:
-                self._inbox.popleft()()
-            if self._death is not None:
-                self._fail_all(self._death)
-            elif not self._paused:
-                self._admit()
-                if self._counters.running:
-                    self._step()
-            self._flush()
-            if not self._busy():
-                self._wake.wait()
-        self._death = self._death or EngineDeadError("the engine was closed")
-        self._fail_all(self._death)
-        self._flush()
-        self._engine.engine_core.shutdown()
-
-    def _busy(self) -> bool:
-        # Waiting ones count: all that run may finish in one step, and nobody else would wake the thread for the next.
-        work = self._counters.running or self._waiting
-        return bool(self._inbox) or (self._death is None and not self._paused and bool(work))
-
-    def _build(self) -> None:
+    def build(self) -> None:
+        """See `Owned.build`."""
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # vLLM reads it; with 1 the engine would be a child process
         gc.disable()  # imports leave no garbage; looking for it takes a tenth of their time
         import torch
@@ -254,7 +177,7 @@ class InProcessEngine(Engine):
 
         gc.freeze()  # vLLM collects by force while it loads: four times half a second, were the modules looked at
         gc.enable()
-        self._io, self._patches = io, cpu_patches
+        self._io = io
         self.tokenizer = AutoTokenizer.from_pretrained(
             self.spec.model_path, trust_remote_code=self.spec.trust_remote_code
         )
@@ -268,6 +191,29 @@ class InProcessEngine(Engine):
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 100)
 
+    def work(self) -> None:
+        """See `Owned.work`."""
+        if not self._paused:
+            self._admit()
+            if self._counters.running:
+                self._step()
+
+    def busy(self) -> bool:
+        """See `Owned.busy`."""
+        # Waiting ones count: all that run may finish in one step, and nobody else would wake the thread for the next.
+        return not self._paused and bool(self._counters.running or self._waiting)
+
+    def fail(self, death: EngineDeadError) -> None:
+        """See `Owned.fail`."""
+        for request in (*self._counters.running.values(), *self._waiting):
+            self._owner.deliver(request.future, raising(death))
+        self._counters.running.clear()
+        self._waiting.clear()
+
+    def shut(self) -> None:
+        """See `Owned.shut`."""
+        self._engine.engine_core.shutdown()
+
     def _admit(self) -> None:
         running = self._counters.running
         while self._waiting and len(running) < self.spec.max_sequences:
@@ -279,18 +225,14 @@ class InProcessEngine(Engine):
                 self._engine.add_request(request.id, request.prompt, request.params)
             except self._io.REQUEST_ERRORS as cause:
                 self._counters.rejected += 1
-                self._deliver_later(request.future, _raising(RequestError(str(cause))))
+                self._owner.deliver(request.future, raising(RequestError(str(cause))))
                 continue
             running[request.id] = request
             self._counters.requests += 1
 
     def _step(self) -> None:
         started = time.perf_counter()
-        try:
-            outputs = self._engine.step()
-        except Exception as cause:  # noqa: BLE001 - a step that raises leaves the scheduler in an unknown state
-            self._die(cause)
-            return
+        outputs = self._engine.step()
         self._counters.steps += 1
         self._counters.busy_s += time.perf_counter() - started
         for output in outputs:
@@ -301,10 +243,10 @@ class InProcessEngine(Engine):
         if request is None:
             return
         self._counters.tokens += len(output.outputs[0].token_ids)
-        self._deliver_later(request.future, lambda: request.convert(output))
+        self._owner.deliver(request.future, lambda: request.convert(output))
 
     def _abort(self, request: _Request) -> None:
-        if self._counters.running.pop(request.id, None) is not None and self._death is None:
+        if self._counters.running.pop(request.id, None) is not None and not self._owner.dead:
             self._engine.abort_request([request.id])
 
     def _set_paused(self, paused: bool) -> None:
@@ -313,13 +255,17 @@ class InProcessEngine(Engine):
     def _load(self, layout: Layout, buffer: Bytes) -> None:
         if not self._paused:
             raise EngineDeadError("weights were loaded into an engine that is not paused")
-        tensors = self._io.named_tensors(layout, buffer)
-        if not self.spec.gpu:
-            self._engine.apply_model(self._patches.forget_packed_experts)
-        self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
-        if not self.spec.gpu:
-            self._engine.apply_model(self._patches.check_experts)
-            self._engine.apply_model(self._patches.repack_head)
+        if self._proof.fresh:
+            self._rpc("load_weights_from", buffer, layout, True)
+            self._proof.begin(self._held())
+        self._rpc("load_weights_from", buffer, layout)
+
+    def _held(self) -> Held:
+        return Held.merge(self._rpc("held_digests"))
+
+    def _rpc(self, method: str, *arguments: Any) -> Any:
+        """What the method of `WeightExtension` gives on every rank."""
+        return self._engine.collective_rpc(method, args=arguments)
 
     def _commit(self, version: int) -> None:
         self._reset_prefix_cache()
@@ -332,53 +278,24 @@ class InProcessEngine(Engine):
 
     def _verify(self, weights: WeightUpdate) -> Gap:
         """Results that other requests reach meanwhile are kept back until the weights are proven."""
-        held = Held.merge(self._engine.apply_model(held_digests))
-        self._proof.bytes(weights.version, weights.layout, weights.digests, held)
-        probes = [f"probe-{next(self._ids)}" for _ in weights.probe_ids]
-        for probe, row in zip(probes, weights.probe_ids, strict=True):
-            self._engine.add_request(probe, self._io.prompt_of(row, self.max_context, "probe"), self._io.score_params())
-        found: dict[str, Any] = {}
-        others = []
-        while len(found) < len(probes):
-            for output in self._engine.step():
-                if output.request_id in probes:
-                    found[output.request_id] = self._io.score_from(output)
-                else:
-                    others.append(output)
-        gap = Gap.between(np.stack([found[probe] for probe in probes]), weights.probe_logprobs)
-        self._proof.meaning(weights.version, gap)
+        self._proof.bytes(weights.version, weights.layout, weights.digests, self._held())
+        others: list[Any] = []
+        logprobs = self._probe_logprobs(weights.probe_ids, others)
+        gap = self._proof.meaning(weights.version, Gap.between(logprobs, weights.probe_logprobs))
         for output in others:
             self._finish(output)
         return gap
 
-    def _die(self, cause: Exception) -> None:
-        """From now on every call fails with EngineDeadError; vLLM's own exceptions do not pickle, their text does."""
-        if self._death is None:
-            traceback.print_exception(cause)  # to the worker's log, which the error points at
-            text = str(cause) if isinstance(cause, EngineDeadError) else f"{type(cause).__name__}: {cause}"
-            self._death = EngineDeadError(text)
-        self._fail_all(self._death)
-
-    def _fail_all(self, death: EngineDeadError) -> None:
-        for request in (*self._counters.running.values(), *self._waiting):
-            self._deliver_later(request.future, _raising(death))
-        self._counters.running.clear()
-        self._waiting.clear()
-
-    def _deliver_later(self, future: asyncio.Future[Any], result: Callable[[], Any]) -> None:
-        self._delivery.append((future, result))
-
-    def _flush(self) -> None:
-        """One wake-up of the event loop a step, however many requests finished in it."""
-        if self._delivery:
-            batch, self._delivery = self._delivery, []
-            self._loop.call_soon_threadsafe(self._hand_over, batch)
-
-
-def _raising(error: Exception | None) -> Callable[[], Any]:
-    """A result that raises; a new exception each time, since many futures share the cause."""
-
-    def result() -> Any:
-        raise type(error)(str(error)) if error is not None else EngineDeadError("the engine was closed")
-
-    return result
+    def _probe_logprobs(self, rows: Int32s, others: list[Any]) -> Float32s:
+        """[R, L - 1] log-probs of the rows' later ids; outputs of other requests are added to `others`."""
+        ids = [f"probe-{next(self._ids)}" for _ in rows]
+        for name, row in zip(ids, rows, strict=True):
+            self._engine.add_request(name, self._io.prompt_of(row, self.max_context, "probe"), self._io.score_params())
+        scores: dict[str, Any] = {}
+        while len(scores) < len(ids):
+            for output in self._engine.step():
+                if output.request_id in ids:
+                    scores[output.request_id] = self._io.score_from(output)
+                else:
+                    others.append(output)
+        return np.stack([scores[name] for name in ids])

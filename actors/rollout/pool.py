@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from raylign.actors.environments.actor import EnvironmentSpec
+from raylign.actors.remote import in_order
 from raylign.actors.rollout.engine import EngineSpec
 from raylign.actors.rollout.slot import Slot, serving
 from raylign.actors.rollout.stream import DrawCounters, DrawStream
 from raylign.actors.rollout.worker import WorkerSpec
-from raylign.actors.starting import in_order
 from raylign.config.schema import ModelConfig, RolloutConfig
 from raylign.contracts import RolloutTask, Scored, WeightUpdate
 from raylign.records import Float32s, Int32s

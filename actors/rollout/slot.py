@@ -6,17 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-import ray
-from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError
-
-from raylign.actor_env import actor_env
-from raylign.actors.ray_errors import born_dead, cause_of
+from raylign.actors.remote import GONE, NoAnswer, born_dead, cause_of, end, kill, reply, spawn
 from raylign.actors.rollout.worker import RolloutWorker, WorkerSpec
 from raylign.contracts import WeightUpdate
 from raylign.errors import EngineDeadError
 
-DEATHS = (RayActorError, ObjectLostError, OutOfMemoryError, EngineDeadError)  # what a caller sees when a worker is gone
-CLOSE_S = 5.0
+DEATHS = (*GONE, EngineDeadError)  # what a caller sees when a worker is gone
 
 
 class Slot:
@@ -50,7 +45,7 @@ class Slot:
         """The serving actor, built if need be. Raises EngineDeadError when the restarts are exhausted."""
         self.check()
         if self._building is None and self._actor is None:
-            self._building = asyncio.ensure_future(self._build())
+            self._building = asyncio.create_task(self._build())
         if self._building is not None:
             # Shielded: several callers wait for one build, and one of them giving up must not end it.
             await asyncio.shield(self._building)
@@ -63,7 +58,7 @@ class Slot:
             return  # a predecessor, or somebody noticed before
         self._bury(cause)
         self.check()
-        self._building = asyncio.ensure_future(self._build())
+        self._building = asyncio.create_task(self._build())
 
     async def call(self, method: str, *arguments: Any) -> Any:
         """Call a method that may be repeated, on this worker or on its successors, until one answers."""
@@ -90,13 +85,9 @@ class Slot:
             self._building.cancel()
             await asyncio.gather(self._building, return_exceptions=True)
             self._kill()  # it has nothing to end in order
-        if self._actor is None:
-            return
-        try:
-            await asyncio.wait_for(_resolve(self._actor.close.remote()), CLOSE_S)
-        except (*DEATHS, TimeoutError):
-            pass  # it is killed all the same
-        self._kill()
+        if self._actor is not None:
+            await end(self._actor)
+            self._actor = None
 
     async def _build(self) -> None:
         """Build a worker, with the last published weights, until one is ready or the restarts are exhausted."""
@@ -122,18 +113,9 @@ class Slot:
             self._building = None
 
     def _create(self) -> Any:
-        spec = self.spec
-        options = dict(self._options)
-        environment = dict(options.pop("runtime_env", None) or {})
-        variables = {**actor_env(spec.engine.threads, spec.engine.gpu), **environment.get("env_vars", {})}
-        remote: Any = ray.remote  # its stubs do not know concurrency groups
-        actor_class = remote(concurrency_groups={"health": 1})(RolloutWorker).options(
-            **options,
-            runtime_env={**environment, "env_vars": variables},
-            max_restarts=0,  # a worker that Ray restarts by itself would serve old weights
-            max_task_retries=0,
-        )
-        return actor_class.remote(spec)
+        spec, engine = self.spec, self.spec.engine
+        # Never restarted by Ray: such a worker would serve old weights.
+        return spawn(RolloutWorker, spec, options=self._options, threads=engine.threads, gpu=engine.gpu, health=True)
 
     def _bury(self, cause: BaseException, starting: bool = False) -> None:
         self._kill()
@@ -144,13 +126,13 @@ class Slot:
 
     def _kill(self) -> None:
         if self._actor is not None:
-            ray.kill(self._actor, no_restart=True)
+            kill(self._actor)
             self._actor = None
 
     async def _within(self, reference: Any, what: str) -> Any:
         try:
-            return await asyncio.wait_for(_resolve(reference), self._deadline_s)
-        except TimeoutError:
+            return await reply(reference, self._deadline_s)
+        except NoAnswer:
             raise EngineDeadError(f"{what} took more than {self._deadline_s:.0f} s") from None
 
     def _exhausted(self, cause: EngineDeadError) -> EngineDeadError:
@@ -169,7 +151,3 @@ def serving(slots: Sequence[Slot]) -> list[Slot]:
     for slot in slots:
         slot.check()
     return [slot for slot in slots if slot.alive] or list(slots)
-
-
-async def _resolve(reference: Any) -> Any:
-    return await reference

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import ray
 
+from raylign.actors.remote import NoAnswer, reply
 from raylign.actors.rollout.slot import DEATHS, Slot, serving
 from raylign.contracts import RolloutTask, Scored
 from raylign.errors import EngineDeadError, RaylignError
@@ -61,7 +62,7 @@ class DrawStream:
             await asyncio.gather(*self._jobs, return_exceptions=True)
 
     def _dispatch(self, slot: Slot, draws: Sequence[Draw]) -> None:
-        self._jobs.add(asyncio.ensure_future(self._serve(slot, draws)))
+        self._jobs.add(asyncio.create_task(self._serve(slot, draws)))
 
     async def _serve(self, slot: Slot, draws: Sequence[Draw]) -> None:
         """Let one worker make some draws. When it dies, what is still open goes to the survivors, or waits for it."""
@@ -87,11 +88,11 @@ class DrawStream:
         try:
             while True:
                 try:
-                    batch = await asyncio.wait_for(_next(stream), self._deadline_s)
+                    batch = await reply(_next(stream), self._deadline_s)
                 except StopAsyncIteration:
                     ended = True
                     break
-                except TimeoutError:
+                except NoAnswer:
                     raise EngineDeadError(f"no trajectory for {self._deadline_s:.0f} s") from None
                 self._enter([replace(item, task=numbers[item.task]) for item in batch])
         finally:

@@ -24,6 +24,7 @@ from raylign.errors import EngineDeadError, RequestError
 from raylign.records import Float32s, StopReason
 
 REQUEST_ERRORS = (VLLMClientError, ValueError, TypeError)  # what vLLM raises for a request that it cannot take
+EXTENSION = "raylign.actors.rollout.weight_extension.WeightExtension"
 BATCHED_TOKENS = 8192  # prompt tokens that one step may compute
 
 
@@ -52,6 +53,7 @@ def engine_fields(spec: EngineSpec) -> dict[str, Any]:
         "max_logprobs": 1,
         "disable_log_stats": True,
         "seed": 0,
+        "worker_extension_cls": EXTENSION,
         # With free whitespace a JSON grammar lets a model wander in blanks until it is cut off.
         "structured_outputs_config": StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
     }

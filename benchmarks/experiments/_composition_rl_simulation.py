@@ -12,7 +12,7 @@ from raylign.columns import Columns
 from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.curriculum import Curriculum
 from raylign.loop import Loop, LoopSettings, Parts, StepSettings
-from raylign.objectives.credit import GroupCredit
+from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.selection import KeepAll
 from raylign.objectives.shaping import WeightedSum
 from raylign.recipes.composition_rl import CompositionSource
@@ -73,7 +73,7 @@ def logged_ratio(success: np.ndarray, rng: np.random.Generator) -> float:
         rewards=_Rewards(),
         shaper=WeightedSum(WeightedSum.Config(), weights={"correct": 1.0}, max_tokens=8),
         selector=KeepAll(KeepAll.Config(), seed=1),
-        credit=GroupCredit(GroupCredit.Config()),
+        credit=GRPO(GRPO.Config()),
         learner=_Learner(),  # type: ignore[arg-type]
         objective={},
         objective_needs=frozenset(),

@@ -12,14 +12,11 @@ E  every logged count, statistic and reward of D's run recomputed from the rows'
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 import statistics
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.experiments._arlcp_simulated import DIFFICULTIES, simulate
+from benchmarks.experiments._main import main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage
-from benchmarks.experiments.report import ROOT, Claim, write
+from benchmarks.experiments.report import Claim
 from raylign.recipes.arlcp.shaper import KEYWORDS, KeywordCounter, ReflectionPenalty, shape_group
 from raylign.recipes.arlcp.toy import ZERO
 
@@ -60,29 +58,6 @@ STRINGS = {
     "wait_for but1": 0,
     "thought</think>But the answer: check": 2,
 }
-
-
-def main(arguments: list[str]) -> int:
-    """Run the parts named, all by default; exit status 0 when every claim holds."""
-    known: dict[str, Callable[[Path], list[Claim]]] = {
-        "A": algebra,
-        "B": counting,
-        "C": simulated,
-        "D": language_model,
-        "E": recomputed,
-    }
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(known)}; all by default")
-    parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "experiments" / "arlcp-runs")
-    parsed = parser.parse_args(arguments)
-    wanted = parsed.parts or list(known)
-    started, claims = time.time(), []
-    for part in wanted:
-        begun = time.time()
-        claims += known[part](parsed.folder)
-        print(f"part {part}: {time.time() - begun:.0f} s", flush=True)
-    slug = "arlcp" if set(wanted) == set(known) else f"arlcp-{''.join(sorted(wanted))}"
-    return 0 if write(slug, claims, {"parts": wanted, "seed": SEED}, started=started) else 1
 
 
 # -------------------------------------------------------------------------------------------------------------- A, B
@@ -321,4 +296,9 @@ def _by_hand(seen: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(
+        "arlcp",
+        __doc__,
+        {"A": algebra, "B": counting, "C": simulated, "D": language_model, "E": recomputed},
+        {"seed": SEED},
+    )

@@ -13,17 +13,14 @@ E  a tiny language model through the real actors: two lookups, checklists judged
 
 from __future__ import annotations
 
-import argparse
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.experiments._cm2_tabular import Setting, cosines, train
+from benchmarks.experiments._main import main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe
-from benchmarks.experiments.report import ROOT, Claim, write
+from benchmarks.experiments.report import Claim
 from raylign.actors.judge.flips import JudgedTurn, Satisfied, backfilled, flips, step_advantages
 from raylign.recipes.cm2.reward import GAP_LIMIT, gap_metrics
 
@@ -40,29 +37,6 @@ CALIBRATED = {  # the digest's own simulation, 6 seeds: true completion after 20
     (0.2, "step"): (0.94, 0.98, 0.99),
 }
 UPDATES = (20, 40, 60)
-
-
-def main(arguments: list[str]) -> int:
-    """Run the parts named, all by default; exit status 0 when every claim holds."""
-    known: dict[str, Callable[[Path], list[Claim]]] = {
-        "A": algebra,
-        "B": levels,
-        "C": bluffed,
-        "D": group_sizes,
-        "E": language_model,
-    }
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(known)}; all by default")
-    parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "experiments" / "cm2-runs")
-    parsed = parser.parse_args(arguments)
-    wanted = parsed.parts or list(known)
-    started, claims = time.time(), []
-    for part in wanted:
-        begun = time.time()
-        claims += known[part](parsed.folder)
-        print(f"part {part}: {time.time() - begun:.0f} s", flush=True)
-    slug = "cm2" if set(wanted) == set(known) else f"cm2-{''.join(sorted(wanted))}"
-    return 0 if write(slug, claims, {"parts": wanted, "seed": SEED}, started=started) else 1
 
 
 # ----------------------------------------------------------------------------------------------------------------- A
@@ -250,4 +224,6 @@ def tiny_run(folder: Path, flip: float = 0.0) -> FinishedRun:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(
+        "cm2", __doc__, {"A": algebra, "B": levels, "C": bluffed, "D": group_sizes, "E": language_model}, {"seed": SEED}
+    )

@@ -12,18 +12,16 @@ E  reward correction in closed form: a teacher's own base as reference beats a w
 
 from __future__ import annotations
 
-import argparse
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.experiments import _g_opd_closed_form as closed
+from benchmarks.experiments._main import Part, main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
-from benchmarks.experiments.report import ROOT, Claim, write
+from benchmarks.experiments.report import Claim
 from raylign.recipes.g_opd import token_advantage
 
 SEEDS = (1, 2)
@@ -31,33 +29,16 @@ SCORE = {"samples": 8, "greedy": False}
 STUDENT = {"steps": 48, "prompts_per_step": 48, "group_size": 1}
 TEACHER = {"steps": 14, "prompts_per_step": 8, "group_size": 6}
 DOMAIN_TEACHER = TEACHER | {"steps": 24}  # as many at a falling rate
-GRPO = {"_target_": "raylign.objectives.credit.GroupCredit"}
+GRPO = {"_target_": "raylign.objectives.advantage.group.GRPO"}
 CALIBRATED = {"base": 0.20, "teacher": 0.53, "0.5": 0.36, "1": 0.54, "1.25": 0.61}
 WITHOUT = ["~stages.teacher", "~stages.distill", "~stages.after"]  # the experiment brings its own
 
 
-def main(arguments: list[str]) -> int:
-    """Run the parts named, all by default; exit status 0 when every claim holds."""
-    known: dict[str, Callable[[Path], list[Claim]]] = {
-        "A": fixed_point,
-        "B": invariance,
-        "C": beyond_the_teacher,
-        "D": several_teachers,
-        "E": correction,
-    }
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(known)}; all by default")
-    parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "experiments" / "g_opd-runs")
-    parsed = parser.parse_args(arguments)
-    wanted = parsed.parts or list(known)
-    started = time.time()
-    longest_first = sorted(wanted, key="DCABE".index)
-    results = together([partial(known[part], parsed.folder) for part in longest_first])
-    found = dict(zip(longest_first, results, strict=True))
-    claims = [claim for part in wanted for claim in found[part]]
-    slug = "g_opd" if set(wanted) == set(known) else f"g_opd-{''.join(sorted(wanted))}"
-    settings = {"parts": wanted, "seeds": SEEDS, "student": STUDENT, "teacher": TEACHER}
-    return 0 if write(slug, claims, settings, started=started) else 1
+def longest_first(parts: Mapping[str, Part], folder: Path) -> list[Claim]:
+    """The claims of all parts, run side by side."""
+    order = sorted(parts, key="DCABE".index)
+    claims = dict(zip(order, together([partial(parts[name], folder) for name in order]), strict=True))
+    return [claim for name in parts for claim in claims[name]]
 
 
 # ----------------------------------------------------------------------------------------------- A, B, E: no actors
@@ -237,4 +218,11 @@ def _plain(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parts = {
+        "A": fixed_point,
+        "B": invariance,
+        "C": beyond_the_teacher,
+        "D": several_teachers,
+        "E": correction,
+    }
+    main("g_opd", __doc__, parts, {"seeds": SEEDS, "student": STUDENT, "teacher": TEACHER}, longest_first)

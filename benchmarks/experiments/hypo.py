@@ -14,47 +14,23 @@ from __future__ import annotations
 
 import math
 import re
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.experiments.report import ROOT, Claim, write
+from benchmarks.experiments._main import main
+from benchmarks.experiments.report import ROOT, Claim
 from raylign.data.pairs import PairText, read_pairs
-from raylign.objectives.preference import PairLoss, ReferenceMargin, pair_loss, target_margin
+from raylign.objectives.loss.margin import PairLoss, ReferenceMargin, pair_loss, target_margin
 
 Run = dict[str, dict[str, float]]  # method -> metric -> value
 Mode = ReferenceMargin
 METHODS = {"dpo": Mode.dpo, "hypo": Mode.hypo, "smooth": Mode.hypo_smooth, "absolute": Mode.none}
 HH_RLHF = ROOT.parent / "shared" / "data" / "hh_rlhf" / "harmless_base.jsonl.gz"
 TAU = 0.1
-
-
-def main(parts: list[str]) -> int:
-    """Run the parts named, all by default; exit status 0 when every claim holds."""
-    from benchmarks.experiments._hypo_runs import equivalence, transformer
-
-    known: Mapping[str, Callable[[], list[Claim]]] = {
-        "A": algebra,
-        "B": controlled,
-        "C": real_pairs,
-        "D": transformer,
-        "E": equivalence,
-    }
-    wanted = parts or list(known)
-    started = time.time()
-    torch.set_num_threads(1)
-    claims: list[Claim] = []
-    for part in wanted:
-        begun = time.time()
-        claims += known[part]()
-        print(f"part {part}: {time.time() - begun:.1f} s", flush=True)
-    slug = "hypo" if set(wanted) == set(known) else f"hypo-{''.join(sorted(wanted))}"
-    return 0 if write(slug, claims, {"parts": wanted}, started=started) else 1
 
 
 # -------------------------------------------------------------------------------------------------------------- A
@@ -322,4 +298,8 @@ def _figures(
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    from benchmarks.experiments._hypo_runs import equivalence, transformer
+
+    torch.set_num_threads(1)
+    parts = {"A": algebra, "B": controlled, "C": real_pairs, "D": transformer, "E": equivalence}
+    main("hypo", __doc__, {name: lambda _, part=part: part() for name, part in parts.items()}, {})

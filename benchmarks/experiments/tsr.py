@@ -15,18 +15,16 @@ tests/objectives/test_selection.py, tests/recipes/test_tsr.py, tests/environment
 
 from __future__ import annotations
 
-import argparse
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.experiments._main import main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, together
 from benchmarks.experiments._tsr_tabular import ARMS, FIRST_SEED, learn
-from benchmarks.experiments.report import ROOT, Claim, write
+from benchmarks.experiments.report import Claim
 
 SEEDS = (1, 2, 3, 4, 5)
 TABULAR_SEEDS = range(1, 21)
@@ -50,25 +48,8 @@ ROOMS = [  # as part A's, one move a turn, but at most 4 moves away, so that 6 t
 # eps both arms learn alike, naive .42 and beam .38 on seed 1), and of a batch without any success it makes a whole
 # step along the entropy bonus, away from legal moves. With a large eps and no bonus the gradient's length counts.
 UPDATE = ["learner.optim.eps=1e-3", "learner.optim.lr=3e-3", "stages.rl.epochs=4", "objective.entropy_coef=0"]
-GRPO = "credit={_target_: raylign.objectives.credit.GroupCredit}"
+GRPO = "credit={_target_: raylign.objectives.advantage.group.GRPO}"
 SUCCESS = "eval/episode/success"
-
-
-def main(arguments: list[str]) -> int:
-    """Run the parts named, all by default; exit status 0 when every claim holds."""
-    known: dict[str, Callable[[Path], list[Claim]]] = {"A": tabular, "B": language_model, "D": fairness}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(known)}; all by default")
-    parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "experiments" / "tsr-runs")
-    parsed = parser.parse_args(arguments)
-    wanted = parsed.parts or list(known)
-    started, claims = time.time(), []
-    for part in wanted:
-        begun = time.time()
-        claims += known[part](parsed.folder)
-        print(f"part {part}: {time.time() - begun:.0f} s", flush=True)
-    slug = "tsr" if set(wanted) == set(known) else f"tsr-{''.join(sorted(wanted))}"
-    return 0 if write(slug, claims, {"parts": wanted, "seeds": SEEDS}, started=started) else 1
 
 
 # ----------------------------------------------------------------------------------------------------------------- A
@@ -199,4 +180,4 @@ def _of(run: FinishedRun, name: str) -> Sequence[float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main("tsr", __doc__, {"A": tabular, "B": language_model, "D": fairness}, {"seeds": SEEDS})

@@ -71,10 +71,10 @@ class _Learner:
         """Write versions 0 to 2 of the flat buffer; the layout, each version's digests and log-probs of the probe."""
         import torch
 
-        from raylign.actors.learner.probe import first_ids, probe_batch, sample_rows
+        from raylign.actors.learner.probe import ROWS, first_ids, probe_batch, sample_rows
         from raylign.weights import digests_of, fill, layout_of, total_bytes
 
-        first = first_ids(str(self.folder), self.model.hf.config.get_text_config().vocab_size, 0)
+        first = first_ids(str(self.folder), self.model.hf.config.get_text_config().vocab_size, 0)[:ROWS]
         with torch.no_grad():
             probe = sample_rows(first, lambda inputs, step: self.model(inputs, sample_seed=step), torch.device("cpu"))
         layout = layout_of(shape for group in self.groups for shape in group.shapes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import os
@@ -41,32 +42,39 @@ class Checkpoints:
     async def save(self, step: int, state: dict[str, Any], write: Callable[[Path], Awaitable[None]]) -> Checkpoint:
         """Make ``step_<step>`` out of what `write` puts into a staging folder and the controller's `state`.
 
-        Raises CheckpointError on a full disk or any other failure to write; earlier checkpoints stay as they are.
+        Checksums, fsync and the removal of old checkpoints take seconds for each GB, in a thread of their own. Raises
+        CheckpointError on a full disk or any other failure to write; earlier checkpoints stay as they are.
         """
         final = self.folder / f"step_{step:06d}"
         staging = self.folder / f".writing-{step:06d}"
-        shutil.rmtree(staging, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
         try:
             staging.mkdir(parents=True)
             await write(staging)
-            (staging / STATE).write_bytes(orjson.dumps({"step": step, **state}, option=orjson.OPT_SERIALIZE_NUMPY))
-            _seal(staging)
-            shutil.rmtree(final, ignore_errors=True)
-            os.rename(staging, final)
-            _fsync(self.folder)
+            await asyncio.to_thread(self._finish, staging, final, {"step": step, **state})
         except OSError as cause:
-            shutil.rmtree(staging, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
             raise CheckpointError(_explain(cause, staging)) from cause
-        self._prune()
         return Checkpoint(step=step, folder=final, state=state)
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint whose files are all there with the right checksums; None when there is none."""
+        """The newest checkpoint whose files are all there with the right checksums; None when there is none.
+
+        Reads every byte of it: an event loop asks in a thread.
+        """
         for folder in sorted(self.folder.glob("step_*"), reverse=True):
             if not broken(folder):
                 state = orjson.loads((folder / STATE).read_bytes())
                 return Checkpoint(step=state["step"], folder=folder, state=state)
         return None
+
+    def _finish(self, staging: Path, final: Path, state: dict[str, Any]) -> None:
+        (staging / STATE).write_bytes(orjson.dumps(state, option=orjson.OPT_SERIALIZE_NUMPY))
+        _seal(staging)
+        shutil.rmtree(final, ignore_errors=True)
+        os.rename(staging, final)
+        _fsync(self.folder)
+        self._prune()
 
     def _prune(self) -> None:
         valid = [folder for folder in sorted(self.folder.glob("step_*")) if (folder / MANIFEST).exists()]

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.utils import read_ray_address
 from ray.exceptions import AuthenticationError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raylign.capacity import device_memory
 from raylign.config.schema import ClusterConfig
-from raylign.errors import PlanError
+from raylign.errors import NoClusterError, PlanError
 from raylign.plan import Plan
 
 LOCAL = "local"
@@ -62,6 +63,11 @@ def live_nodes() -> list[dict[str, float]]:
     """CPUs and GPUs of every live node of the connected cluster."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [{"CPU": node.get("CPU", 0.0), "GPU": node.get("GPU", 0.0)} for node in nodes]
+
+
+def without_gpus() -> bool:
+    """Whether the connected cluster has no GPU at all."""
+    return not any(node["GPU"] for node in live_nodes())
 
 
 def check_shared(folder: Path) -> None:
@@ -149,7 +155,7 @@ def _join(config: ClusterConfig) -> None:
             "cluster's token into ~/.ray/auth_token)"
         ) from cause
     except (ConnectionError, ValueError) as cause:
-        raise PlanError(
+        raise NoClusterError(
             f"no Ray cluster at cluster.address={config.address} ({str(cause).splitlines()[0]}); start one with "
             "`ray start --head`, or set cluster.address=local"
         ) from cause
@@ -158,14 +164,14 @@ def _join(config: ClusterConfig) -> None:
 def _reachable(address: str) -> None:
     """Ray waits for minutes for a head that does not answer; five seconds tell as much. Raises PlanError."""
     if address == "auto":
-        address = os.environ.get("RAY_ADDRESS", address)
+        address = os.environ.get("RAY_ADDRESS") or read_ray_address() or address
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         return
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as cause:
-        raise PlanError(
+        raise NoClusterError(
             f"no Ray cluster at cluster.address={address} ({cause}); start one with `ray start --head`, or set "
             "cluster.address=local"
         ) from cause

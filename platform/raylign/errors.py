@@ -54,6 +54,10 @@ class PlanError(RaylignError):
     """The cluster is too small for the plan, or the plan's arithmetic is impossible."""
 
 
+class NoClusterError(PlanError):
+    """There is no Ray cluster at the address that was set."""
+
+
 class DataError(RaylignError):
     """A data file is missing, empty, truncated, or lacks a column."""
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from raylign.capacity import check_memory
+from raylign.capacity import Load, engine_shortfalls, loads, overfull
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config, JudgeConfig, ModelConfig, RolloutConfig
 from raylign.errors import PlanError
 from raylign.models.facts import ModelFacts, model_facts
-from raylign.models.memory import GB, engine_sizes, learner_sizes, scorer_sizes, smaller
-from raylign.telemetry.table import table
+from raylign.models.memory import GB, Estimate, engine_estimate, learner_estimate, scorer_estimate
+from raylign.placement_fit import Resources, fit, shortage
+from raylign.remedies import advice
 
-Resources = Mapping[str, float]  # of one node: {"CPU": 8, "GPU": 1}
+MACHINE_GPUS = 8  # of a machine that is only described
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +29,9 @@ class Role:
     actors: int
     cpus: float  # of each actor
     gpus: float
-    memory_gb: float = 0.0  # estimate of each actor, on the GPU where it has one
+    memory_gb: float = 0.0  # GiB, estimate of each actor, on the GPU where it has one
     memory: str = ""
     setting: str = ""  # the key that makes it fewer
-    smaller: str = ""  # settings that make one of them smaller
     share: float = 0.0  # of its GPU, that an engine takes whatever it needs
     least_gb: float = 0.0  # without which an engine cannot start
     context_gb: float = 0.0  # of that, keys and values of one full context
@@ -63,7 +64,9 @@ class Plan:
     batches: tuple[Batch, ...] = ()
     strategy: str = "PACK"
     model: str = ""
-    nodes: tuple[int, ...] = field(default=())  # node of each bundle, known after `check`
+    nodes: tuple[int, ...] = ()  # node of each bundle, known after `check`
+    loads: tuple[Load, ...] = ()  # of the GPUs, known after `check` where their memory is
+    blueprint: Blueprint | None = field(default=None, repr=False, compare=False)  # to look for what would fit
 
     @property
     def bundles(self) -> list[dict[str, float]]:
@@ -103,37 +106,51 @@ class Plan:
     def check(self, nodes: Sequence[Resources], device_gb: float = 0.0) -> Plan:
         """The plan with a node for each bundle. device_gb: GiB of one GPU, 0 when unknown, which checks no memory.
 
-        Raises PlanError naming what does not fit.
+        Raises PlanError naming what does not fit, and what would make it fit.
         """
-        placed, left_out = _fit(self, nodes)
-        if left_out:
-            raise PlanError(_shortage(self, nodes, left_out))
-        roles = self.roles
-        if device_gb:
-            check_memory(self, {index: places for index, (_, places) in placed.items()}, device_gb)
-            roles = tuple(replace(role, kv_bytes=_kv_bytes(role, device_gb)) for role in roles)
-        return replace(self, roles=roles, nodes=tuple(placed[index][0] for index in range(len(placed))))
+        placed = fit(self, nodes)
+        if placed.left_out:
+            raise PlanError(shortage(self, nodes, placed.left_out) + advice(self, nodes, device_gb))
+        if not device_gb or not self.gpus:
+            return replace(self, nodes=tuple(placed.nodes[index] for index in range(len(placed.nodes))))
+        on = loads(self, placed.devices, device_gb)
+        if wrong := [*engine_shortfalls(self, device_gb), *overfull(on)]:
+            lines = "\n".join(f"  {line}" for line in wrong)
+            raise PlanError(f"the plan does not fit the memory of its GPUs.\n{lines}" + advice(self, nodes, device_gb))
+        roles = tuple(replace(role, kv_bytes=_kv_bytes(role, device_gb)) for role in self.roles)
+        return replace(self, roles=roles, nodes=tuple(placed.nodes[i] for i in range(len(placed.nodes))), loads=on)
 
-    def render(self) -> str:
-        """The plan as tables of plain text."""
-        first, rows = 0, []
-        for role in self.roles:
-            where = sorted(set(self.nodes[first : first + role.actors]))
-            first += role.actors
-            fit = _ranges(where) if where else "?"
-            memory = f"{role.memory_gb:.2f}" if role.memory_gb else "-"
-            rows.append([role.name, role.actors, role.cpus, role.gpus, fit, memory, role.memory])
-        rows.append(["total", len(self.bundles), round(self.cpus, 3), round(self.gpus, 3), "", "", self.strategy])
-        headers = ["role", "actors", "CPUs each", "GPUs each", "node", "GB each", "of which"]
-        text = f"model: {self.model}\n\nroles, one placement group\n{table(headers, rows)}"
-        if self.batches:
-            headers = ["stage", "steps", "prompts", "samples", "tokens at most", "updates", "samples/update"]
-            lines = [
-                [b.stage, b.steps, b.prompts, b.samples, b.max_tokens, b.updates, b.samples_per_update]
-                for b in self.batches
-            ]
-            text += f"\n\nevery step\n{table(headers, lines)}"
-        return text
+    def machines(self) -> list[Resources]:
+        """The fewest GPUs that hold the plan, in machines of 8, with as many CPUs as it takes."""
+        widest = max((math.ceil(role.gpus) for role in self.roles), default=0)
+        most, cpus = max(MACHINE_GPUS, widest), max(1.0, self.cpus)
+        shapes = [[{"CPU": cpus, "GPU": float(gpus)}] for gpus in range(widest, most)]
+        shapes += [[{"CPU": cpus, "GPU": float(most)}] * count for count in range(1, len(self.bundles) + 1)]
+        least = self.gpus - 1e-6
+        for nodes in shapes:
+            if sum(node["GPU"] for node in nodes) >= least and not fit(self, nodes).left_out:
+                return list(nodes)
+        return list(shapes[-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blueprint:
+    """What plans of one run are made from: its configuration, its model, and what its stages and streams ask for."""
+
+    config: Config
+    facts: ModelFacts
+    run: Run
+    streams: frozenset[str]
+
+    def plan(self, config: Config) -> Plan:
+        """The plan of this run with other sizes: `config` has the same stages and parts."""
+        return Plan(
+            roles=tuple(_roles(replace(self, config=config))),
+            batches=tuple(_batch(stage, config) for stage in self.run.stages if stage.batch),
+            strategy=config.cluster.strategy,
+            model=_title(config.model, self.facts),
+            blueprint=self,
+        )
 
 
 def make_plan(run: Run) -> Plan:
@@ -144,44 +161,90 @@ def make_plan(run: Run) -> Plan:
     except ValueError as cause:
         fix = "name a folder, or a Hub id, that can be read here: the plan is made from the model's size"
         raise PlanError(f"model.path = {config.model.path}: {cause}; fix: {fix}") from cause
-    wanted = frozenset[str]().union(*(stage.roles for stage in run.stages))
-    streams = run.streams()
-    roles: list[Role] = []
+    blueprint = Blueprint(config=config, facts=facts, run=run, streams=run.streams())
+    return blueprint.plan(config)
+
+
+def _title(model: ModelConfig, facts: ModelFacts) -> str:
+    return f"{model.path or 'built from its shape'}, {facts.name}, {_count(facts.parameters)} parameters, {model.dtype}"
+
+
+def _roles(run: Blueprint) -> Iterator[Role]:
+    config, facts = run.config, run.facts
+    wanted = frozenset[str]().union(*(stage.roles for stage in run.run.stages))
     if "learner" in wanted:
-        roles.append(_trainer("learner", config.learner.ranks, config, facts))
-    if "value" in streams:
-        roles.append(_trainer("critic", config.critic.ranks, config, facts))
-    roles += [_scorer(name, config, facts) for name, scorer in config.scorers.items() if scorer.stream in streams]
+        yield _trainer("learner", config.learner.ranks, run)
+    if "value" in run.streams:
+        yield _trainer("critic", config.critic.ranks, run)
+    for name, scorer in config.scorers.items():
+        if scorer.stream in run.streams:
+            yield _scorer(name, run)
     if "rollout" in wanted:
-        roles.append(_rollout(config, facts))
+        context = config.model.max_context
+        yield _engine("rollout", config.rollout, facts, config.model.dtype, context=context)
         if config.environment.fn and config.environment.workers:
-            worlds = config.environment
-            roles.append(
-                Role(
-                    name="environment", actors=worlds.workers, cpus=worlds.cpus, gpus=0.0, setting="environment.workers"
-                )
-            )
+            yield _host(config)
     if {"rollout", "rewards"} & wanted:
-        roles += [_judge(name, config, facts) for name in config.judges]
+        for name in config.judges:
+            yield _judge(name, run)
     if "rewards" in wanted:
         for name, reward in config.rewards.items():
-            key = f"rewards.{name}"
-            roles.append(
-                Role(
-                    name=f"reward/{name}",
-                    actors=reward.workers,
-                    cpus=reward.cpus,
-                    gpus=reward.gpus,
-                    setting=f"{key}.workers",
-                )
+            setting = f"rewards.{name}.workers"
+            yield Role(
+                name=f"reward/{name}", actors=reward.workers, cpus=reward.cpus, gpus=reward.gpus, setting=setting
             )
-    size = _count(facts.parameters)
-    return Plan(
-        roles=tuple(roles),
-        batches=tuple(_batch(stage, config) for stage in run.stages if stage.batch),
-        strategy=config.cluster.strategy,
-        model=f"{config.model.path or 'built from its shape'}, {facts.name}, {size} parameters, {config.model.dtype}",
+
+
+def _host(config: Config) -> Role:
+    host = config.environment
+    return Role(name="environment", actors=host.workers, cpus=host.cpus, gpus=0.0, setting="environment.workers")
+
+
+def _trainer(name: str, ranks: int, run: Blueprint) -> Role:
+    learner = run.config.learner
+    size = learner_estimate(learner, ranks, run.config.model.dtype, run.facts, head=name != "critic")
+    return _sized(Role(name=name, actors=ranks, cpus=learner.cpus, gpus=learner.gpus, setting=f"{name}.ranks"), size)
+
+
+def _scorer(name: str, run: Blueprint) -> Role:
+    scorer = run.config.scorers[name]
+    size = scorer_estimate(run.config, _facts_at(scorer.path, run))
+    setting = f"scorers.{name}.gpus"
+    return _sized(Role(name=f"scorer/{name}", actors=1, cpus=scorer.cpus, gpus=scorer.gpus, setting=setting), size)
+
+
+def _judge(name: str, run: Blueprint) -> Role:
+    judge, dtype = run.config.judges[name], run.config.model.dtype
+    if judge.endpoint:
+        return Role(
+            name=f"judge/{name}", actors=judge.workers, cpus=judge.cpus, gpus=judge.gpus,
+            memory=f"asks {judge.endpoint}", setting=f"judges.{name}.workers",
+        )  # fmt: skip
+    facts = _facts_at(judge.path, run)
+    return _engine(f"judges.{name}", judge, facts, judge.dtype or dtype, context=judge.max_context)
+
+
+def _engine(key: str, engine: RolloutConfig | JudgeConfig, facts: ModelFacts, dtype: str, *, context: int) -> Role:
+    """An engine takes its share of a GPU whatever it needs; on a CPU its weights and its cache."""
+    role = Role(
+        name=key.replace("judges.", "judge/"),
+        actors=engine.workers,
+        cpus=engine.cpus,
+        gpus=engine.gpus,
+        setting=f"{key}.workers",
+        share=engine.gpu_memory if engine.gpus else 0.0,
     )
+    return _sized(role, engine_estimate(engine, facts, dtype, min(context, facts.context or context)))
+
+
+def _sized(role: Role, size: Estimate) -> Role:
+    least, context = size.least / GB, size.context / GB
+    return replace(role, memory_gb=size.gb, memory=size.text, least_gb=least, context_gb=context)
+
+
+def _facts_at(path: str, run: Blueprint) -> ModelFacts:
+    """Of a frozen model: its own folder's, or the policy's where a stage makes it."""
+    return model_facts(ModelConfig(path=path)) if path and not path.startswith("@") else run.facts
 
 
 def _batch(stage: ResolvedStage, config: Config) -> Batch:
@@ -199,84 +262,6 @@ def _batch(stage: ResolvedStage, config: Config) -> Batch:
     )
 
 
-def _trainer(name: str, ranks: int, config: Config, facts: ModelFacts) -> Role:
-    learner = config.learner
-    sizes = learner_sizes(learner, ranks, config.model.dtype, facts, head=name != "critic")
-    return Role(
-        name=name,
-        actors=ranks,
-        cpus=learner.cpus,
-        gpus=learner.gpus,
-        memory_gb=sum(sizes.values()) / GB,
-        memory=_parts(sizes),
-        setting=f"{name}.ranks",
-        smaller=", ".join(smaller(learner)),
-    )
-
-
-def _scorer(name: str, config: Config, policy: ModelFacts) -> Role:
-    scorer = config.scorers[name]
-    own = scorer.path and not scorer.path.startswith("@")
-    sizes = scorer_sizes(config, model_facts(ModelConfig(path=scorer.path)) if own else policy)
-    return Role(
-        name=f"scorer/{name}",
-        actors=1,
-        cpus=scorer.cpus,
-        gpus=scorer.gpus,
-        memory_gb=sum(sizes.values()) / GB,
-        memory=_parts(sizes),
-        setting=f"scorers.{name}.gpus",
-        smaller=f"scorers.{name}.gpus=1",
-    )
-
-
-def _judge(name: str, config: Config, policy: ModelFacts) -> Role:
-    judge = config.judges[name]
-    if judge.endpoint:
-        return Role(
-            name=f"judge/{name}", actors=judge.workers, cpus=judge.cpus, gpus=judge.gpus,
-            memory=f"asks {judge.endpoint}", setting=f"judges.{name}.workers",
-        )  # fmt: skip
-    own = judge.path and not judge.path.startswith("@")
-    facts = model_facts(ModelConfig(path=judge.path)) if own else policy
-    return _engine(
-        f"judge/{name}", f"judges.{name}", judge, facts, judge.dtype or config.model.dtype, context=judge.max_context
-    )
-
-
-def _rollout(config: Config, facts: ModelFacts) -> Role:
-    return _engine("rollout", "rollout", config.rollout, facts, config.model.dtype, context=config.model.max_context)
-
-
-def _engine(
-    name: str, key: str, engine: RolloutConfig | JudgeConfig, facts: ModelFacts, dtype: str, *, context: int
-) -> Role:
-    """An engine takes its share of a GPU whatever it needs; on a CPU its weights and its cache."""
-    context = min(context, facts.context) if facts.context else context
-    sizes, besides = engine_sizes(engine, facts, dtype, context)
-    least = sum(sizes.values()) + besides
-    kept = max(1.0, context * facts.kv_bytes(4 if dtype == "float32" else 2) / engine.tensor_parallel)
-    if engine.gpus:
-        note = f", at least {least / GB:.2f} with a full context; the engine takes {engine.gpu_memory:.0%} of the GPU"
-    else:
-        sizes["KV cache"] = engine.kv_cache_gb * GB
-        note = f" ({int(sizes['KV cache'] // kept):,} full contexts)"
-    fewer = f"{key}.tensor_parallel={2 * engine.tensor_parallel} {key}.gpus={2 * engine.tensor_parallel}"
-    return Role(
-        name=name,
-        actors=engine.workers,
-        cpus=engine.cpus,
-        gpus=engine.gpus,
-        memory_gb=sum(sizes.values()) / GB,
-        memory=_parts(sizes) + note,
-        setting=f"{key}.workers",
-        share=engine.gpu_memory if engine.gpus else 0.0,
-        least_gb=least / GB,
-        context_gb=kept / GB,
-        smaller=fewer,
-    )
-
-
 def _kv_bytes(role: Role, device_gb: float) -> int:
     """What an engine that shares its GPU may keep besides its weights and workspace."""
     if not role.share or role.gpus >= 1:
@@ -284,90 +269,8 @@ def _kv_bytes(role: Role, device_gb: float) -> int:
     return int((role.share * device_gb - role.least_gb + role.context_gb) * GB)
 
 
-def _fit(
-    plan: Plan, nodes: Sequence[Resources]
-) -> tuple[dict[int, tuple[int, tuple[tuple[int, int], ...]]], list[int]]:
-    """First fit, largest bundles first: node and (node, device) of each bundle, and the bundles that found none."""
-    bundles = plan.bundles
-    cpus = [node.get("CPU", 0.0) for node in nodes]
-    devices = [[1.0] * int(node.get("GPU", 0)) for node in nodes]
-    order = sorted(range(len(bundles)), key=lambda i: (-bundles[i].get("GPU", 0.0), -bundles[i]["CPU"], i))
-    placed: dict[int, tuple[int, tuple[tuple[int, int], ...]]] = {}
-    left_out: list[int] = []
-    for index in order:
-        bundle = bundles[index]
-        for node in _candidates(plan.strategy, {node for node, _ in placed.values()}, len(nodes)):
-            if cpus[node] + 1e-9 < bundle["CPU"]:
-                continue
-            taken = _take(devices[node], bundle.get("GPU", 0.0))
-            if taken is not None:
-                cpus[node] -= bundle["CPU"]
-                placed[index] = node, tuple((node, device) for device in taken)
-                break
-        else:
-            left_out.append(index)
-    return placed, left_out
-
-
-def _candidates(strategy: str, used: set[int], nodes: int) -> list[int]:
-    if strategy == "STRICT_PACK" and used:
-        return list(used)
-    free = [node for node in range(nodes) if node not in used]
-    if strategy == "STRICT_SPREAD":
-        return free
-    return [*free, *used] if strategy == "SPREAD" else [*sorted(used), *free]
-
-
-def _take(devices: list[float], gpus: float) -> list[int] | None:
-    """Take a share of one device, or whole devices: their numbers, None when there is no room."""
-    whole, share = (int(gpus), 0.0) if gpus >= 1 else (0, gpus)
-    room = [i for i, left in enumerate(devices) if left + 1e-9 >= (1.0 if whole else share)]
-    if len(room) < max(whole, 1 if share else 0):
-        return None
-    for i in room[:whole]:
-        devices[i] = 0.0
-    if share:
-        fullest = min(room, key=lambda i: devices[i])
-        devices[fullest] -= share
-        return [fullest]
-    return room[:whole]
-
-
-def _shortage(plan: Plan, nodes: Sequence[Resources], left_out: Sequence[int]) -> str:
-    owners = [role for role in plan.roles for _ in range(role.actors)]
-    rows = []
-    for role in plan.roles:
-        short = sum(owners[index] is role for index in left_out)
-        if short:
-            rows.append(f"  {short} of {role.actors} {role.name} actors ({_bundle(role.bundle)} each): {role.setting}")
-    supply = ", ".join(_bundle(node) for node in nodes) or "no node"
-    demand = {"CPU": plan.cpus, "GPU": plan.gpus}
-    short_of = {kind: max(0.0, demand[kind] - sum(node.get(kind, 0.0) for node in nodes)) for kind in demand}
-    lack = _bundle(short_of) if any(short_of.values()) else "nothing in sum, but no node has room for a bundle"
-    return (
-        f"the plan does not fit the cluster.\n"
-        f"  demand:  {_bundle(demand)} in {len(plan.bundles)} bundles, {plan.strategy}\n"
-        f"  supply:  {supply}\n"
-        f"  missing: {lack}\n"
-        f"without a place, and the setting that makes each smaller:\n" + "\n".join(rows)
-    )
-
-
-def _bundle(bundle: Resources) -> str:
-    shown = [f"{round(bundle[name], 3):g} {name}" for name in ("CPU", "GPU") if bundle.get(name)]
-    return " + ".join(shown) or "nothing"
-
-
-def _parts(sizes: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {size / GB:.2f}" for name, size in sizes.items())
-
-
 def _count(number: int) -> str:
     for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:.1f} {unit}"
     return str(number)
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"

@@ -7,7 +7,7 @@ that sampled it, for rewards and logs; it is never encoded again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -268,9 +268,3 @@ def _turn_streams(trajectory: Trajectory, start: int, scores: Float32s | None) -
             streams["turn_reward"][end - 1] = turn.reward
         start = end
     return streams
-
-
-def describe(rewards: Sequence[Reward]) -> str:
-    """One line about the missing ones among some rewards, for events and logs."""
-    missing = [reward.reason for reward in rewards if isinstance(reward, Missing)]
-    return f"{len(missing)} of {len(rewards)} missing" + (f", first: {missing[0]}" if missing else "")

@@ -16,8 +16,8 @@ from raylign.config.build import named
 from raylign.config.resolve import Run
 from raylign.contracts import Part, RewardFunction
 from raylign.errors import Problem
+from raylign.objectives.advantage.turn import Level, TurnAdvantage
 from raylign.objectives.shaping import WeightedSum
-from raylign.objectives.turn_credit import Level, TurnCredit
 from raylign.records import Float32s, Group, Prompt, Trajectory, Value
 
 GAP_LIMIT = 0.05  # judged minus true completion above which a judge is being pleased rather than the task done
@@ -50,7 +50,7 @@ class ChecklistScore(RewardFunction):
 
 
 class ChecklistLevels(WeightedSum):
-    """`WeightedSum` of the rewards, and turn scores that `TurnCredit` of the same level works on.
+    """`WeightedSum` of the rewards, and turn scores that `TurnAdvantage` of the same level works on.
 
     Group metrics: ``cm2/pass/<focus>`` (share of the items of reached turns that were satisfied), ``cm2/reached``
     (share of the reference's turns), ``cm2/gate_stops`` (share of rollouts ended by a must-pass item), ``cm2/dropped``;
@@ -73,14 +73,14 @@ class ChecklistLevels(WeightedSum):
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """The places that must agree: level in shaper and credit, satisfied in examiner, reward and shaper."""
         wanted: list[tuple[str, type[Part], str, Enum]] = [
-            ("credit", TurnCredit, "level", config.level),
+            ("credit", TurnAdvantage, "level", config.level),
             ("environment.fn.examiner", ChecklistExaminer, "satisfied", config.satisfied),
             (f"rewards.{config.checklist}.fn", ChecklistScore, "satisfied", config.satisfied),
         ]
         problems, credit = [], run.parts.get("credit")
-        if credit and not issubclass(credit.cls, TurnCredit) and config.level is not Level.trajectory:
+        if credit and not issubclass(credit.cls, TurnAdvantage) and config.level is not Level.trajectory:
             why = f"reads no scores of turns, which {key}.level={config.level.name} makes"
-            fix = f"set credit._target_={named(TurnCredit)}, or {key}.level=trajectory"
+            fix = f"set credit._target_={named(TurnAdvantage)}, or {key}.level=trajectory"
             problems.append(Problem(key="credit._target_", value=named(credit.cls), why=why, fix=fix))
         for place, kind, name, value in wanted:
             part = run.parts.get(place)

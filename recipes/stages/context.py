@@ -25,6 +25,7 @@ from raylign.loop.reward_metrics import DRAWN
 from raylign.models.tiny import build_tiny_model, model_cache
 from raylign.models.tokenizer import load_tokenizer
 from raylign.placement import Placement
+from raylign.recipes.stages.actor_figures import ActorFigures
 from raylign.recipes.stages.lineage import Lineage
 from raylign.recipes.stages.outcome import refuse_lost
 from raylign.records import Group, Prompt
@@ -52,7 +53,7 @@ class RunContext:
         self.stop_requested = False
         self.recorded = False  # any step of the present stage: before the first a stop costs nothing
         self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
-        self._rebuilt = 0  # rollout workers, as far as recorded
+        self.figures = ActorFigures(recorder.event)
         model = run.config.model
         start = model.path or str(build_tiny_model(model.tiny, model_cache(run.config.run.cache_dir)))
         self.lineage = Lineage(start, folder, list(run.config.stages))
@@ -79,6 +80,10 @@ class RunContext:
         prompts = load_prompts(self.cfg.data, self.template, self.cfg.seed)
         self.progress.message(str(prompts.report))
         return prompts
+
+    async def read_prompts(self) -> PromptSet:
+        """The run's prompts, read and tokenised in a thread: that takes seconds."""
+        return await asyncio.to_thread(lambda: self.prompts)
 
     @property
     def sampling(self) -> Sampling:
@@ -127,7 +132,7 @@ class RunContext:
         rows: Sequence[tuple[int, int]] = (),
     ) -> None:
         """Write down step `step` (from 1) of a stage, show it, raise its alarms. rows: as `Recorder.rollouts`."""
-        metrics = {**metrics, **self._workers(stage)}
+        metrics = {**metrics, **self.figures.take(stage, self.roles.pool, self.roles.reward_pools)}
         self.recorder.metrics(self.first_step + step, metrics, stage)
         if groups:
             self.recorder.rollouts(self.first_step + step, groups, batch, rows, stage)
@@ -138,16 +143,6 @@ class RunContext:
             self.event("alarm", str(alarm), stage=stage, stage_step=step, **alarm.fields())
             self.stop_requested |= alarm.stop
 
-    def _workers(self, stage: str) -> dict[str, float]:
-        """Rollout workers that serve, and how many were rebuilt since the last record; nothing where there are none."""
-        pool = self.roles.pool
-        if pool is None:
-            return {}
-        rebuilt, self._rebuilt = pool.restarts - self._rebuilt, pool.restarts
-        if rebuilt > 0:
-            self.recorder.event("engines_restarted", stage=stage, role="rollout", count=rebuilt)
-        return {"restarts/rollout": float(max(0, rebuilt)), "workers/rollout": float(pool.alive)}
-
     # ------------------------------------------------------------------------------------------- the present model's
 
     async def rollouts(self, publishes: bool = False) -> VllmRolloutPool:
@@ -157,8 +152,8 @@ class RunContext:
     async def rewards(self) -> RewardPools:
         """The reward pools, proven on the run's prompts."""
         if any(issubclass(part.cls, Verifier) for part in self.run.parts.values()):
-            refuse_doubts(self.prompts)
-        return await self.roles.rewards(self.prompts.train)
+            refuse_doubts(await self.read_prompts())
+        return await self.roles.rewards((await self.read_prompts()).train)
 
     async def learner(self, optim: OptimConfig, total_steps: int) -> LearnerGroup:
         """The policy's learner, loaded from the present model."""

@@ -9,6 +9,7 @@ preferred answers, ``reference_margin: none`` with ``logprob: mean`` is SimPO, t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -25,7 +26,9 @@ from raylign.data.identity import identity_of_samples
 from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples
 from raylign.data.score_cache import ScoreCache, fingerprint
 from raylign.errors import Problem
-from raylign.objectives.preference import PreferenceLoss, ReferenceMargin, held_out_metrics, pair_rows
+from raylign.objectives.loss.margin import ReferenceMargin
+from raylign.objectives.loss.pairs import pair_rows
+from raylign.objectives.loss.preference import PreferenceLoss, held_out_metrics
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.training import TrainedModel, Training
 
@@ -51,7 +54,7 @@ class Preference(Stage):
         steps: int = 0  # 0: as many as `epochs` take
         batch_pairs: int = 128
         rows: Rows = Rows.pair
-        objective: Node = node(Objective, "raylign.objectives.preference.PreferenceLoss")
+        objective: Node = node(Objective, "raylign.objectives.loss.preference.PreferenceLoss")
         optim: OptimConfig = field(
             default_factory=lambda: OptimConfig(
                 lr=1e-6, betas=[0.9, 0.999], schedule=Schedule.cosine, min_lr_ratio=0.0, max_grad_norm=0.0
@@ -116,11 +119,12 @@ class Preference(Stage):
         """Score the reference, train from the newest checkpoint if there is one, export the model."""
         config, folder = self.config, context.folder.stage(self.name)
         objective: Objective = context.run.parts[f"stages.{self.name}.objective"].build()
-        pairs = load_pairs(context.cfg.data, context.template, config.max_tokens, config.truncation, context.cfg.seed)
+        settings = (context.template, config.max_tokens, config.truncation, context.cfg.seed)
+        pairs = await asyncio.to_thread(load_pairs, context.cfg.data, *settings)
         context.progress.message(str(pairs.report))
         steps = config.steps or max(1, round(config.epochs * -(-len(pairs.train) // config.batch_pairs)))
-        identity = identity_of_samples(pair_samples((*pairs.train, *pairs.holdout)))
-        training = Training(context, self.name, steps, identity)
+        identity = await asyncio.to_thread(identity_of_samples, pair_samples((*pairs.train, *pairs.holdout)))
+        training = await asyncio.to_thread(Training, context, self.name, steps, identity)
         context.phase(self.name, 0, "score")
         train, held_out = await self._rows(context, pairs, objective)
         learner = await context.learner(self._optim(steps), steps + 1)  # the schedule ends after the last step

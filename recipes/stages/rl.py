@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from raylign.actors.starting import in_order
+from raylign.actors.remote import in_order
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, SamplingConfig, node
@@ -123,7 +124,7 @@ class Rl(Stage):
 
     async def _train(self, context: RunContext, loop: Loop) -> None:
         """All steps from the newest checkpoint on. Raises StopRequested once a signal's step is saved."""
-        training = Training(context, self.name, self.config.steps)
+        training = await asyncio.to_thread(Training, context, self.name, self.config.steps)
         await training.resume(loop)
         context.recorder.event("published", stage=self.name, **await loop.publish())
         async for step in training.steps(loop):

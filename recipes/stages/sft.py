@@ -29,7 +29,7 @@ class Sft(Stage):
         steps: int = 1000
         batch_size: int = 64
         optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5))
-        objective: Node = node(Objective, "raylign.objectives.cross_entropy.CrossEntropy")
+        objective: Node = node(Objective, "raylign.objectives.loss.cross_entropy.CrossEntropy")
         eval_every: int = 0  # steps between evaluations of the sampled pass rate; 0: never
         eval_prompts: int = 128
         stop_at: float | None = None  # pass rate of sampled held-out answers that ends the stage early
@@ -47,8 +47,9 @@ class Sft(Stage):
     async def run(self, context: RunContext) -> StageResult:
         """Train, from the newest checkpoint if there is one; export the model."""
         config, folder = self.config, context.folder.stage(self.name)
-        rows = self.rows(context)
-        training = Training(context, self.name, config.steps, identity_of_samples(rows))
+        rows = await asyncio.to_thread(self.rows, context)
+        identity = await asyncio.to_thread(identity_of_samples, rows)
+        training = await asyncio.to_thread(Training, context, self.name, config.steps, identity)
         learner = await context.learner(config.optim, config.steps)
         trained = TrainedModel(learner)
         await training.resume(trained)

@@ -49,7 +49,7 @@ class Training:
 
     Example::
 
-        training = Training(context, "sft", steps=100)
+        training = await asyncio.to_thread(Training, context, "sft", steps=100)
         await training.resume(trained)
         async for step in training.steps(trained):
             training.kept["metrics"] = metrics = await learn(step)
@@ -57,7 +57,10 @@ class Training:
     """
 
     def __init__(self, context: RunContext, stage: str, steps: int, identity: DataIdentity | None = None) -> None:
-        """identity: of the data. Raises CheckpointError when the newest checkpoint was made on other data."""
+        """identity: of the data. Raises CheckpointError when the newest checkpoint was made on other data.
+
+        Reads the whole of that checkpoint: an event loop makes a training in a thread.
+        """
         self._context, self._stage, self._steps, self._identity = context, stage, steps, identity
         self._checkpoints = Checkpoints(context.folder.stage(stage) / "checkpoints", context.cfg.run.keep_checkpoints)
         self.newest: Checkpoint | None = self._checkpoints.newest()
@@ -93,6 +96,7 @@ class Training:
                 state = {**trained.state_dict(), "kept": self.kept}
                 if self._identity:
                     state["data"] = self._identity.state()
+                await self._context.recorder.flushed()  # no step of the checkpoint lacks its record
                 await self._checkpoints.save(step + 1, state, trained.save)
             if stop and not last:
                 raise StopRequested(f"{self._stage}: stopped after step {step + 1} of {self._steps}")

@@ -25,6 +25,7 @@ def at_phases(do: Callable[[str, str, int], None]) -> Iterator[None]:
     def event(self: Recorder, kind: str, **fields: Any) -> None:
         written(self, kind, **fields)
         if kind == "phase":
+            self.flush()  # a copy of the folder must not meet a file that is being renamed
             do(fields["stage"], fields["phase"], fields["stage_step"])
 
     Recorder.event = event  # type: ignore[method-assign]

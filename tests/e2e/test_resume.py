@@ -41,6 +41,8 @@ def first_weights(folder: Path) -> bytes:
 def test_killed_at_five_points_and_resumed_is_bit_equal(tmp_path: Path) -> None:
     whole, again = tmp_path / "whole", tmp_path / "again"
     train(whole, [*RUN, "run.save_every=1"])
+    pool = [(row["reward_pool/correct/items"], row["restarts/reward/correct"]) for row in steps(whole, "rl")]
+    assert pool == [(8 * 4, 0)] * 7, "eight prompts of four samples a step"
     deaths = [("rollout", 1, 0.05), ("reward", 2, 0.0), ("learn", 3, 0.03), ("save", 3, 0.01), ("publish", 5, 0.005)]
     for phase, step, delay in deaths:
         killed(again, [*RUN, "run.save_every=2"], ("rl", phase, step), delay)

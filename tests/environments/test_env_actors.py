@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from raylign.records import Prompt
 pytestmark = pytest.mark.ray
 PROMPT = Prompt(id="p", messages=(), token_ids=np.zeros(1, np.int32), meta={"env_seed": 10})
 SEEDS = range(6)
-HERE = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}
+PATHS = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+HERE = {"env_vars": {"PYTHONPATH": os.pathsep.join(PATHS)}}
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ import pytest
 from golden_toy import ragged, random_batch
 
 from raylign.columns import Columns
-from raylign.objectives.credit import Baseline, GroupCredit, KlCredit, KlOrder, Std
-from raylign.objectives.gae import GaeCredit, RewardAt
+from raylign.objectives.advantage.base import GroupAdvantage, KlCredit, KlOrder
+from raylign.objectives.advantage.gae import GAE, RewardAt
+from raylign.objectives.advantage.group import GRPO, RLOO, DrGRPO, Std
+from raylign.objectives.advantage.reinforce_pp import ReinforcePlusPlus, ReinforcePlusPlusBaseline
 from raylign.objectives.kl import KlEstimator, LogprobSource
 from raylign.objectives.whiten import Whiten
 
@@ -31,6 +33,20 @@ def expected_by_group(batch: Columns, scores: np.ndarray, formula) -> list[float
     return result
 
 
+COMPARING = (*(std.name for std in Std), "dr_grpo", "rloo")  # what a group of equals teaches nothing
+
+
+def estimator(name: str, **fields) -> GroupAdvantage:
+    """GRPO by the name of its std, with its fields; or one that has none."""
+    if name in Std.__members__:
+        return GRPO(GRPO.Config(std=Std[name], **fields))
+    return {
+        "dr_grpo": DrGRPO(DrGRPO.Config()),
+        "rloo": RLOO(RLOO.Config()),
+        "rewards": ReinforcePlusPlus(ReinforcePlusPlus.Config(whiten=Whiten.none)),
+    }[name]
+
+
 @pytest.fixture
 def batch() -> Columns:
     return random_batch(seed=3, groups=5, size=4)
@@ -42,33 +58,32 @@ def scores(batch: Columns) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("baseline", "std", "formula"),
+    ("name", "formula"),
     [
-        (Baseline.mean, Std.sample, lambda r: reference.grpo(r, 1e-4)),  # TRL, verl
-        (Baseline.mean, Std.population, lambda r: reference.grpo(r, 1e-4, ddof=0)),
-        (Baseline.mean, Std.leave_one_out, lambda r: reference.leave_one_out_std(r, 1e-4)),
-        (Baseline.mean, Std.none, lambda r: [x - sum(r) / len(r) for x in r]),  # Dr. GRPO
-        (Baseline.leave_one_out, Std.none, reference.rloo),
-        (Baseline.none, Std.none, lambda r: r),
+        ("sample", lambda r: reference.grpo(r, 1e-4)),  # TRL, verl
+        ("population", lambda r: reference.grpo(r, 1e-4, ddof=0)),
+        ("leave_one_out", lambda r: reference.leave_one_out_std(r, 1e-4)),
+        ("dr_grpo", lambda r: [x - sum(r) / len(r) for x in r]),
+        ("rloo", reference.rloo),
+        ("rewards", lambda r: r),
     ],
 )
-def test_group_estimators(batch: Columns, scores: np.ndarray, baseline: Baseline, std: Std, formula) -> None:
-    credit = GroupCredit(GroupCredit.Config(baseline=baseline, std=std, epsilon=1e-4))
+def test_group_estimators(batch: Columns, scores: np.ndarray, name: str, formula) -> None:
+    credit = estimator(name, epsilon=1e-4)
     done, _ = credit.assign(batch, scores)
     np.testing.assert_allclose(by_row(done), expected_by_group(batch, scores, formula), rtol=2e-6)
 
 
 def test_rloo_equals_scaled_mean_baseline(batch: Columns, scores: np.ndarray) -> None:
-    one, _ = GroupCredit(GroupCredit.Config(baseline=Baseline.leave_one_out, std=Std.none)).assign(batch, scores)
-    two, _ = GroupCredit(GroupCredit.Config(baseline=Baseline.mean, std=Std.none)).assign(batch, scores)
+    one, _ = RLOO(RLOO.Config()).assign(batch, scores)
+    two, _ = DrGRPO(DrGRPO.Config()).assign(batch, scores)
     np.testing.assert_allclose(by_row(one), np.array(by_row(two)) * 4 / 3, rtol=1e-6)
 
 
-@pytest.mark.parametrize("baseline", [Baseline.mean, Baseline.leave_one_out])
-@pytest.mark.parametrize("std", list(Std))
+@pytest.mark.parametrize("name", COMPARING)
 @pytest.mark.parametrize("score", [0.0, 1.0, 0.1 * 3, 1e9, -7.3])
-def test_equal_rewards_give_exactly_zero(batch: Columns, baseline: Baseline, std: Std, score: float) -> None:
-    credit = GroupCredit(GroupCredit.Config(baseline=baseline, std=std, epsilon=0.0))
+def test_equal_rewards_give_exactly_zero(batch: Columns, name: str, score: float) -> None:
+    credit = estimator(name, epsilon=0.0)
     done, metrics = credit.assign(batch, np.full(len(batch), score, np.float32))
     assert not done["advantage"].any()
     assert metrics["credit/flat_groups"] == 1.0
@@ -77,24 +92,21 @@ def test_equal_rewards_give_exactly_zero(batch: Columns, baseline: Baseline, std
 def test_equal_up_to_float32_rounding_is_equal(batch: Columns) -> None:
     scores = np.where(np.arange(len(batch)) % 2, np.float32(0.3), np.float32(0.1) + np.float32(0.2)).astype(np.float32)
     scores[0] = np.nextafter(scores[0], 1)
-    done, _ = GroupCredit(GroupCredit.Config(epsilon=0.0)).assign(batch, scores)
+    done, _ = GRPO(GRPO.Config(epsilon=0.0)).assign(batch, scores)
     assert not done["advantage"].any()
 
 
-@pytest.mark.parametrize("baseline", [Baseline.mean, Baseline.leave_one_out])
-@pytest.mark.parametrize("std", list(Std))
-def test_singleton_group_gives_exactly_zero(baseline: Baseline, std: Std) -> None:
+@pytest.mark.parametrize("name", COMPARING)
+def test_singleton_group_gives_exactly_zero(name: str) -> None:
     batch = random_batch(groups=3, size=1)
-    done, _ = GroupCredit(GroupCredit.Config(baseline=baseline, std=std)).assign(
-        batch, np.array([5, -2, 1], np.float32)
-    )
+    done, _ = estimator(name).assign(batch, np.array([5, -2, 1], np.float32))
     assert not done["advantage"].any()
 
 
 def test_invalid_sample_has_no_part_in_anything(batch: Columns, scores: np.ndarray) -> None:
     broken = scores.copy()
     broken[[0, 5]] = NAN
-    credit = GroupCredit(GroupCredit.Config(epsilon=1e-4))
+    credit = GRPO(GRPO.Config(epsilon=1e-4))
     done, metrics = credit.assign(batch, broken)
     for row in (0, 5):
         assert not done.row(row, "advantage").any()
@@ -108,7 +120,7 @@ def test_invalid_sample_has_no_part_in_anything(batch: Columns, scores: np.ndarr
 def test_group_with_one_valid_sample_is_zero(batch: Columns, scores: np.ndarray) -> None:
     broken = scores.copy()
     broken[1:4] = NAN
-    done, _ = GroupCredit(GroupCredit.Config()).assign(batch, broken)
+    done, _ = GRPO(GRPO.Config()).assign(batch, broken)
     assert by_row(done)[:4] == [0, 0, 0, 0]
 
 
@@ -116,12 +128,12 @@ def test_infinite_score_is_refused(batch: Columns, scores: np.ndarray) -> None:
     broken = scores.copy()
     broken[3] = np.inf
     with pytest.raises(ValueError, match="row 3 is infinite"):
-        GroupCredit(GroupCredit.Config()).assign(batch, broken)
+        GRPO(GRPO.Config()).assign(batch, broken)
 
 
 def test_leave_one_out_std_of_a_lone_success_is_undivided() -> None:
     batch = random_batch(groups=1, size=4)
-    done, _ = GroupCredit(GroupCredit.Config(std=Std.leave_one_out)).assign(batch, np.array([1, 0, 0, 0], np.float32))
+    done, _ = GRPO(GRPO.Config(std=Std.leave_one_out)).assign(batch, np.array([1, 0, 0, 0], np.float32))
     assert by_row(done)[0] == pytest.approx(0.75)
 
 
@@ -132,15 +144,8 @@ def row_kl(batch: Columns, name: str = "k1", own: str = "sampler_logprob") -> li
 
 def test_reinforce_pp(batch: Columns, scores: np.ndarray) -> None:
     """arXiv:2501.03262: A_t = R - beta sum_{i >= t} KL_i, whitened over all action tokens of the batch."""
-    config = GroupCredit.Config(
-        baseline=Baseline.none,
-        std=Std.none,
-        whiten=Whiten.batch,
-        kl_coef=0.1,
-        kl_credit=KlCredit.to_go,
-        kl_order=KlOrder.after_baseline,
-    )
-    done, _ = GroupCredit(config).assign(batch, scores)
+    config = ReinforcePlusPlus.Config(kl_coef=0.1)
+    done, _ = ReinforcePlusPlus(config).assign(batch, scores)
     raw = [
         [float(score) - 0.1 * rest for rest in reference.kl_to_go(kl)]
         for score, kl in zip(scores, row_kl(batch), strict=True)
@@ -151,8 +156,8 @@ def test_reinforce_pp(batch: Columns, scores: np.ndarray) -> None:
 
 
 def test_reinforce_pp_baseline(batch: Columns, scores: np.ndarray) -> None:
-    config = GroupCredit.Config(baseline=Baseline.mean, std=Std.none, whiten=Whiten.batch)
-    done, _ = GroupCredit(config).assign(batch, scores)
+    config = ReinforcePlusPlusBaseline.Config()
+    done, _ = ReinforcePlusPlusBaseline(config).assign(batch, scores)
     centred = expected_by_group(batch, scores, lambda r: [x - sum(r) / len(r) for x in r])
     raw = [[a] * len(row) for a, row in zip(centred, ragged(batch, batch["advantage"]), strict=True)]
     for mine, theirs in zip(ragged(done, done["advantage"]), reference.whitened(raw), strict=True):
@@ -162,7 +167,7 @@ def test_reinforce_pp_baseline(batch: Columns, scores: np.ndarray) -> None:
 def test_whitening_leaves_out_invalid_and_observation_tokens(batch: Columns, scores: np.ndarray) -> None:
     broken = scores.copy()
     broken[2] = NAN
-    done, _ = GroupCredit(GroupCredit.Config(whiten=Whiten.batch)).assign(batch, broken)
+    done, _ = GRPO(GRPO.Config(whiten=Whiten.batch)).assign(batch, broken)
     counted = done["loss_mask"] & (done["weight"] != 0)
     assert done["advantage"][counted].mean() == pytest.approx(0, abs=1e-6)
     assert done["advantage"][counted].std() == pytest.approx(1, abs=1e-5)
@@ -170,16 +175,16 @@ def test_whitening_leaves_out_invalid_and_observation_tokens(batch: Columns, sco
 
 
 def test_whitening_equal_values_gives_exactly_zero(batch: Columns) -> None:
-    config = GroupCredit.Config(baseline=Baseline.none, std=Std.none, whiten=Whiten.batch)
-    done, _ = GroupCredit(config).assign(batch, np.full(len(batch), 0.3, np.float32))
+    config = ReinforcePlusPlus.Config()
+    done, _ = ReinforcePlusPlus(config).assign(batch, np.full(len(batch), 0.3, np.float32))
     assert not done["advantage"].any()
 
 
 @pytest.mark.parametrize("source", list(LogprobSource))
 def test_kl_before_the_baseline_enters_once(batch: Columns, scores: np.ndarray, source: LogprobSource) -> None:
     """RLOO: the penalised return R - beta sum KL goes through the baseline, and nowhere else."""
-    config = GroupCredit.Config(baseline=Baseline.leave_one_out, std=Std.none, kl_coef=0.05, kl_logprob=source)
-    credit = GroupCredit(config)
+    config = RLOO.Config(kl_coef=0.05, kl_logprob=source)
+    credit = RLOO(config)
     done, _ = credit.assign(batch, scores)
     own = "sampler_logprob" if source is LogprobSource.sampler else "old_logprob"
     penalised = np.array(
@@ -191,10 +196,8 @@ def test_kl_before_the_baseline_enters_once(batch: Columns, scores: np.ndarray, 
 
 @pytest.mark.parametrize("name", ["k1", "k2", "k3"])
 def test_kl_after_the_baseline_enters_once(batch: Columns, scores: np.ndarray, name: str) -> None:
-    config = GroupCredit.Config(
-        epsilon=1e-4, kl_coef=0.05, kl_estimator=KlEstimator[name], kl_order=KlOrder.after_baseline
-    )
-    done, _ = GroupCredit(config).assign(batch, scores)
+    config = GRPO.Config(epsilon=1e-4, kl_coef=0.05, kl_estimator=KlEstimator[name], kl_order=KlOrder.after_baseline)
+    done, _ = GRPO(config).assign(batch, scores)
     plain = expected_by_group(batch, scores, lambda r: reference.grpo(r, 1e-4))
     expected = [a - 0.05 * sum(kl) for a, kl in zip(plain, row_kl(batch, name), strict=True)]
     np.testing.assert_allclose(by_row(done), expected, rtol=2e-6, atol=1e-7)
@@ -202,12 +205,12 @@ def test_kl_after_the_baseline_enters_once(batch: Columns, scores: np.ndarray, n
 
 def test_kl_to_go_before_a_row_baseline_is_refused() -> None:
     with pytest.raises(ValueError, match="set kl_order=after_baseline"):
-        GroupCredit.Config(kl_coef=0.1, kl_credit=KlCredit.to_go)
+        GRPO.Config(kl_coef=0.1, kl_credit=KlCredit.to_go)
 
 
 def test_group_order_does_not_matter(batch: Columns, scores: np.ndarray) -> None:
     order = np.random.default_rng(1).permutation(len(batch))
-    credit = GroupCredit(GroupCredit.Config(whiten=Whiten.batch))
+    credit = GRPO(GRPO.Config(whiten=Whiten.batch))
     one, _ = credit.assign(batch, scores)
     two, _ = credit.assign(batch.select(order), scores[order])
     np.testing.assert_allclose(one.select(order)["advantage"], two["advantage"], rtol=1e-6)
@@ -228,7 +231,7 @@ def gae_rows(batch: Columns, scores: np.ndarray, gamma: float, lam: float, turn=
 @pytest.mark.parametrize(("gamma", "lam"), [(1.0, 1.0), (1.0, 0.95), (0.9, 0.95), (0.99, 0.0)])
 def test_gae_carries_through_observations(batch: Columns, scores: np.ndarray, gamma: float, lam: float) -> None:
     """Ours computes on compacted rows; the reference recursion walks over every token."""
-    credit = GaeCredit(GaeCredit.Config(gamma=gamma, lam=lam, whiten=Whiten.none))
+    credit = GAE(GAE.Config(gamma=gamma, lam=lam, whiten=Whiten.none))
     done, _ = credit.assign(batch, scores)
     for row, (advantage, returns) in enumerate(gae_rows(batch, scores, gamma, lam)):
         np.testing.assert_allclose(done.row(row, "advantage"), advantage, rtol=2e-6, atol=1e-6)
@@ -248,7 +251,7 @@ def test_gae_equals_compaction_and_zeroing_does_not() -> None:
         streams={name: stream[kept] for name, stream in batch.streams.items()},
     )
     scores = np.random.default_rng(2).standard_normal(len(batch)).astype(np.float32)
-    credit = GaeCredit(GaeCredit.Config(lam=0.95))
+    credit = GAE(GAE.Config(lam=0.95))
     one, two = credit.assign(batch, scores)[0], credit.assign(compact, scores)[0]
     np.testing.assert_array_equal(one["advantage"][kept], two["advantage"])
     np.testing.assert_array_equal(one["return"][kept], two["return"])
@@ -265,8 +268,8 @@ def _positions(batch: Columns):
 def test_gae_turn_rewards_and_kl(batch: Columns, scores: np.ndarray) -> None:
     turn = np.where(batch["loss_mask"], np.random.default_rng(4).standard_normal(batch.tokens), 0.0)
     turn *= np.random.default_rng(5).random(batch.tokens) < 0.3
-    config = GaeCredit.Config(gamma=0.97, lam=0.9, whiten=Whiten.none, kl_coef=0.05, reward_at=RewardAt.both)
-    credit = GaeCredit(config)
+    config = GAE.Config(gamma=0.97, lam=0.9, whiten=Whiten.none, kl_coef=0.05, reward_at=RewardAt.both)
+    credit = GAE(config)
     done, _ = credit.assign(batch.with_streams(turn_reward=turn), scores)
     for row, (advantage, returns) in enumerate(gae_rows(batch, scores, 0.97, 0.9, turn, 0.05)):
         np.testing.assert_allclose(done.row(row, "advantage"), advantage, rtol=2e-6, atol=1e-6)
@@ -275,8 +278,8 @@ def test_gae_turn_rewards_and_kl(batch: Columns, scores: np.ndarray) -> None:
 
 
 def test_gae_whitens_advantages_not_returns(batch: Columns, scores: np.ndarray) -> None:
-    plain, _ = GaeCredit(GaeCredit.Config(whiten=Whiten.none)).assign(batch, scores)
-    done, _ = GaeCredit(GaeCredit.Config()).assign(batch, scores)
+    plain, _ = GAE(GAE.Config(whiten=Whiten.none)).assign(batch, scores)
+    done, _ = GAE(GAE.Config()).assign(batch, scores)
     expected = reference.whitened(ragged(plain, plain["advantage"]))
     for mine, theirs in zip(ragged(done, done["advantage"]), expected, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
@@ -286,7 +289,7 @@ def test_gae_whitens_advantages_not_returns(batch: Columns, scores: np.ndarray) 
 def test_gae_invalid_row(batch: Columns, scores: np.ndarray) -> None:
     broken = scores.copy()
     broken[1] = NAN
-    done, _ = GaeCredit(GaeCredit.Config()).assign(batch, broken)
+    done, _ = GAE(GAE.Config()).assign(batch, broken)
     assert not done.row(1, "advantage").any()
     assert not done.row(1, "weight").any()
     np.testing.assert_array_equal(done.row(1, "return"), batch.row(1, "value").astype(np.float32))
@@ -296,7 +299,7 @@ def test_gae_turn_reward_on_an_observation_is_refused(batch: Columns, scores: np
     turn = np.zeros(batch.tokens)
     turn[0] = 1.0
     with pytest.raises(ValueError, match="token 0, which was not sampled"):
-        GaeCredit(GaeCredit.Config(reward_at=RewardAt.turns)).assign(batch.with_streams(turn_reward=turn), scores)
+        GAE(GAE.Config(reward_at=RewardAt.turns)).assign(batch.with_streams(turn_reward=turn), scores)
 
 
 def test_gae_reward_at_end_or_turns(batch: Columns, scores: np.ndarray) -> None:
@@ -305,13 +308,13 @@ def test_gae_reward_at_end_or_turns(batch: Columns, scores: np.ndarray) -> None:
     with_turns = batch.with_streams(turn_reward=turn, value=np.zeros(batch.tokens))
 
     def advantage(at: RewardAt) -> np.ndarray:
-        return GaeCredit(GaeCredit.Config(whiten=Whiten.none, reward_at=at)).assign(with_turns, scores)[0]["advantage"]
+        return GAE(GAE.Config(whiten=Whiten.none, reward_at=at)).assign(with_turns, scores)[0]["advantage"]
 
     np.testing.assert_array_equal(
         advantage(RewardAt.end),
-        GaeCredit(GaeCredit.Config(whiten=Whiten.none)).assign(
-            batch.with_streams(value=np.zeros(batch.tokens)), scores
-        )[0]["advantage"],
+        GAE(GAE.Config(whiten=Whiten.none)).assign(batch.with_streams(value=np.zeros(batch.tokens)), scores)[0][
+            "advantage"
+        ],
     )
     np.testing.assert_allclose(advantage(RewardAt.both), advantage(RewardAt.end) + advantage(RewardAt.turns), atol=1e-5)
     assert not np.allclose(advantage(RewardAt.turns), advantage(RewardAt.end))
@@ -326,8 +329,8 @@ def test_rows_without_sampled_tokens_do_no_harm() -> None:
     scores = np.array([1, 0, 9, 1, 0, 0], np.float32)
     plain = scores.copy()
     plain[2] = 0
-    config = GaeCredit.Config(whiten=Whiten.none)
-    one, two = (GaeCredit(config).assign(batch, s)[0] for s in (scores, plain))
+    config = GAE.Config(whiten=Whiten.none)
+    one, two = (GAE(config).assign(batch, s)[0] for s in (scores, plain))
     np.testing.assert_array_equal(one["advantage"], two["advantage"])
-    done, _ = GroupCredit(GroupCredit.Config()).assign(batch, scores)
+    done, _ = GRPO(GRPO.Config()).assign(batch, scores)
     assert not done.row(2, "advantage").any()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylign.columns import Columns
-from raylign.objectives.credit import Baseline, GroupCredit, Std
+from raylign.objectives.advantage.group import RLOO
 from raylign.objectives.kl import LogprobSource
 from raylign.recipes.arlcp.shaper import (
     KEYWORDS,
@@ -218,11 +218,7 @@ def test_rloo_with_the_kl_charge_inside_the_reward() -> None:
                 extras={"old_logprob": np.concatenate([pad, old]), "ref_logprob": np.concatenate([pad, ref])},
             )
         )
-    credit = GroupCredit(
-        GroupCredit.Config(
-            baseline=Baseline.leave_one_out, std=Std.none, kl_coef=0.001, kl_logprob=LogprobSource.recompute
-        )
-    )
+    credit = RLOO(RLOO.Config(kl_coef=0.001, kl_logprob=LogprobSource.recompute))
     assert credit.needs == {"old_logprob", "ref_logprob"}
     batch, _ = credit.assign(Columns.from_samples(samples), np.array(rewards, np.float32))
     for row, advantage in enumerate(rloo(returns)):

@@ -26,9 +26,10 @@ from benchmarks.experiments._composition_rl_reader import solve_formula, solve_s
 
 from raylign.columns import Columns
 from raylign.contracts import TokenView
-from raylign.objectives.credit import GroupCredit
+from raylign.objectives.advantage.group import GRPO
+from raylign.objectives.loss.base import OldLogprob
+from raylign.objectives.loss.policy import ClippedLoss
 from raylign.objectives.mismatch import Mismatch, MismatchConfig
-from raylign.objectives.policy import OldLogprob, PolicyLoss
 from raylign.recipes.composition_rl.compose.chain import Chain, Reason, Rejected, seed_problem
 from raylign.recipes.composition_rl.compose.drive import compose_now
 from raylign.recipes.composition_rl.compose.operation import side_by_side
@@ -186,11 +187,11 @@ def test_objective_is_the_papers_equation() -> None:
                 extras={"old_logprob": old[span].astype(np.float32)},
             )
         )
-    batch, _ = GroupCredit(GroupCredit.Config()).assign(Columns.from_samples(rows), passed.astype(np.float32))
-    config = PolicyLoss.Config(
+    batch, _ = GRPO(GRPO.Config()).assign(Columns.from_samples(rows), passed.astype(np.float32))
+    config = ClippedLoss.Config(
         old_logprob=OldLogprob.recompute, mismatch=MismatchConfig(mode=Mismatch.truncate, high=2.0)
     )
-    loss = PolicyLoss(config)
+    loss = ClippedLoss(config)
     batch = loss.prepare(batch)
     streams = {name: torch.tensor(np.asarray(value)) for name, value in batch.streams.items()}
     segment = torch.tensor(np.repeat(np.arange(8), lengths))

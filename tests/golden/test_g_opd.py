@@ -13,7 +13,7 @@ from golden_toy import evaluate
 from raylign.columns import Columns
 from raylign.config.build import build
 from raylign.contracts import Part
-from raylign.objectives.policy import PolicyLoss
+from raylign.objectives.loss.base import PolicyLoss
 from raylign.recipes.g_opd import TeacherCredit, token_advantage
 from raylign.records import Sample
 
@@ -134,7 +134,7 @@ def test_loss_is_token_mean_with_truncated_importance_weights() -> None:
     shifted = np.where(mask, batch["sampler_logprob"] + np.linspace(-3, 3, batch.tokens), 0).astype(np.float32)
     batch = batch.with_streams(sampler_logprob=shifted)
     node = {"dual_clip": 3.0, "mismatch": {"mode": "truncate", "high": 5.0}}
-    loss: PolicyLoss = build(Part, {"_target_": "raylign.objectives.policy.PolicyLoss", **node}, "objective")
+    loss: PolicyLoss = build(Part, {"_target_": "raylign.objectives.loss.policy.ClippedLoss", **node}, "objective")
     logprob = torch.tensor(batch["old_logprob"], dtype=torch.float64, requires_grad=True)
     components, metrics = evaluate(loss, batch, logprob=logprob)
     policy = components["policy"]

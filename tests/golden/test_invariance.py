@@ -12,17 +12,19 @@ from golden_toy import ToyModel, merge, random_batch, view
 from raylign.columns import Columns
 from raylign.contracts import Objective
 from raylign.objectives.aggregate import Aggregation
-from raylign.objectives.cross_entropy import CrossEntropy
+from raylign.objectives.loss.base import OldLogprob, PolicyLoss
+from raylign.objectives.loss.cross_entropy import CrossEntropy
+from raylign.objectives.loss.policy import CISPO, GSPO, ClippedLoss, Reinforce
+from raylign.objectives.loss.value import ValueLoss
 from raylign.objectives.mismatch import Mismatch, MismatchConfig
-from raylign.objectives.policy import OldLogprob, PolicyLoss, Surrogate
-from raylign.objectives.value import ValueLoss
 from raylign.packing import pack
 
+LOSSES = (ClippedLoss, GSPO, CISPO, Reinforce)
 
-def policy(loss: Surrogate, mode: Aggregation, mismatch: Mismatch = Mismatch.none) -> PolicyLoss:
-    return PolicyLoss(
-        PolicyLoss.Config(
-            loss=loss,
+
+def policy(loss: type[PolicyLoss], mode: Aggregation, mismatch: Mismatch = Mismatch.none) -> PolicyLoss:
+    return loss(
+        loss.Config(
             old_logprob=OldLogprob.recompute,
             aggregation=mode,
             constant_length=8 if mode is Aggregation.constant else 0,
@@ -34,8 +36,8 @@ def policy(loss: Surrogate, mode: Aggregation, mismatch: Mismatch = Mismatch.non
 
 
 OBJECTIVES: dict[str, Objective] = {
-    **{f"{loss.name}_{mode.name}": policy(loss, mode) for loss in Surrogate for mode in Aggregation},
-    **{f"mismatch_{kind.name}": policy(Surrogate.clip, Aggregation.token, kind) for kind in Mismatch},
+    **{f"{loss.__name__}_{mode.name}": policy(loss, mode) for loss in LOSSES for mode in Aggregation},
+    **{f"mismatch_{kind.name}": policy(ClippedLoss, Aggregation.token, kind) for kind in Mismatch},
     "value": ValueLoss(ValueLoss.Config()),
     "ce": CrossEntropy(CrossEntropy.Config(aggregation=Aggregation.sequence)),
 }

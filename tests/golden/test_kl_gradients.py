@@ -10,7 +10,8 @@ from golden_toy import evaluate
 
 from raylign.columns import Columns
 from raylign.objectives.kl import KlEstimator, kl
-from raylign.objectives.policy import PolicyLoss, Surrogate
+from raylign.objectives.loss.base import PolicyLoss
+from raylign.objectives.loss.policy import ClippedLoss, Reinforce
 
 ACTIONS = 5
 ROWS = torch.arange(ACTIONS).repeat_interleave(2)  # one row per action: a prompt token, then the action
@@ -27,6 +28,12 @@ class Enumerated(PolicyLoss):
         scale = ACTIONS * torch.softmax(LOGITS, 0).detach()[ROWS].numpy()
         names = ("policy_weight", "penalty_weight")
         return batch.with_streams(**{name: batch[name].astype(np.float64) * scale for name in names})
+
+
+class EnumeratedClip(Enumerated, ClippedLoss): ...
+
+
+class EnumeratedReinforce(Enumerated, Reinforce): ...
 
 
 def on_actions(values: torch.Tensor | np.ndarray) -> np.ndarray:
@@ -52,21 +59,21 @@ def batch_of(advantage: np.ndarray) -> Columns:
     )
 
 
-def gradient(config: PolicyLoss.Config, advantage: np.ndarray, component: str) -> torch.Tensor:
+def gradient(objective: PolicyLoss, advantage: np.ndarray, component: str) -> torch.Tensor:
     logp = torch.log_softmax(LOGITS, 0)
-    components, _ = evaluate(Enumerated(config), batch_of(advantage), logprob=logp[ROWS])
+    components, _ = evaluate(objective, batch_of(advantage), logprob=logp[ROWS])
     return torch.autograd.grad(components[component], LOGITS)[0]
 
 
 def in_loss(name: str, ratio: bool = False) -> torch.Tensor:
-    config = PolicyLoss.Config(kl_coef=1.0, kl_estimator=KlEstimator[name], kl_ratio=ratio)
-    return gradient(config, np.zeros(ACTIONS), "kl")
+    config = ClippedLoss.Config(kl_coef=1.0, kl_estimator=KlEstimator[name], kl_ratio=ratio)
+    return gradient(EnumeratedClip(config), np.zeros(ACTIONS), "kl")
 
 
 def in_reward(name: str) -> torch.Tensor:
     logp = torch.log_softmax(LOGITS, 0).detach()
     penalty = [reference.k(name, x, y) for x, y in zip(logp.tolist(), REFERENCE.tolist(), strict=True)]
-    return gradient(PolicyLoss.Config(loss=Surrogate.reinforce), -np.array(penalty), "policy")
+    return gradient(EnumeratedReinforce(Reinforce.Config()), -np.array(penalty), "policy")
 
 
 def reverse() -> torch.Tensor:

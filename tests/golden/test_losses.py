@@ -11,32 +11,36 @@ from golden_toy import current_logprobs, evaluate, ragged, random_batch
 from raylign.columns import Columns
 from raylign.contracts import Objective
 from raylign.objectives.aggregate import Aggregation
-from raylign.objectives.cross_entropy import CrossEntropy
 from raylign.objectives.kl import KlEstimator
+from raylign.objectives.loss.base import OldLogprob, PolicyLoss
+from raylign.objectives.loss.cross_entropy import CrossEntropy
+from raylign.objectives.loss.policy import CISPO, GSPO, CispoBounds, ClippedLoss, Reinforce
+from raylign.objectives.loss.value import ValueLoss
 from raylign.objectives.mismatch import Mismatch, MismatchConfig, mismatch_weights
-from raylign.objectives.policy import CispoBounds, OldLogprob, PolicyLoss, Surrogate
-from raylign.objectives.value import ValueLoss
 
 # Weights travel as float32 streams, so losses agree with float64 equations to about 1e-7.
 TOLERANCE = 3e-7
 LENGTH = 7
 AGGREGATIONS = [("token", 0), ("sequence", 0), ("constant", LENGTH)]
-KINDS = ["clip", "gspo", "cispo", "cispo_absolute", "reinforce"]
 
 
-def config(kind: str = "clip", mode: str = "token", length: int = 0, **fields) -> PolicyLoss.Config:
-    bounds = CispoBounds.absolute if kind == "cispo_absolute" else CispoBounds.one_plus
-    return PolicyLoss.Config(
-        **{
-            "loss": Surrogate[kind.removesuffix("_absolute")],
-            "cispo_bounds": bounds,
-            "old_logprob": OldLogprob.recompute,
-            "aggregation": Aggregation[mode],
-            "constant_length": length,
-            "clip_low": 0.1,
-            "clip_high": 1.2 if bounds is CispoBounds.absolute else 0.15,
-            **fields,
-        }
+LOSSES = {"clip": ClippedLoss, "gspo": GSPO, "cispo": CISPO, "cispo_absolute": CISPO, "reinforce": Reinforce}
+
+
+def policy(kind: str = "clip", mode: str = "token", length: int = 0, **fields) -> PolicyLoss:
+    loss, bounds = LOSSES[kind], CispoBounds.absolute if kind == "cispo_absolute" else CispoBounds.one_plus
+    clips = {"clip_low": 0.1, "clip_high": 1.2 if bounds is CispoBounds.absolute else 0.15}
+    return loss(
+        loss.Config(
+            **{
+                "old_logprob": OldLogprob.recompute,
+                "aggregation": Aggregation[mode],
+                "constant_length": length,
+                **({} if loss is Reinforce else clips),
+                **({"cispo_bounds": bounds} if loss is CISPO else {}),
+                **fields,
+            }
+        )
     )
 
 
@@ -48,24 +52,24 @@ def batch() -> Columns:
 def policy_reference(
     kind: str, mode: str, batch: Columns, lp: torch.Tensor, old: str = "old_logprob", **fields
 ) -> float:
-    made = config(kind, mode, **fields)
+    made = vars(policy(kind, mode, **fields).config)
     rows = reference.policy_tokens(
         kind,
         ragged(batch, lp.detach()),
         ragged(batch, batch[old]),
         ragged(batch, batch["advantage"]),
-        made.clip_low,
-        made.clip_high,
-        made.dual_clip,
+        made.get("clip_low"),
+        made.get("clip_high"),
+        made.get("dual_clip"),
     )
     return reference.aggregate(mode, rows, LENGTH)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LOSSES)
 @pytest.mark.parametrize(("mode", "length"), AGGREGATIONS)
 def test_policy_losses(batch: Columns, kind: str, mode: str, length: int) -> None:
     lp = current_logprobs(batch)
-    components, _ = evaluate(PolicyLoss(config(kind, mode, length)), batch, logprob=lp)
+    components, _ = evaluate(policy(kind, mode, length), batch, logprob=lp)
     assert set(components) == {"policy"}
     expected = policy_reference(kind, mode, batch, lp, length=length)
     assert components["policy"].item() == pytest.approx(expected, abs=TOLERANCE)
@@ -74,7 +78,7 @@ def test_policy_losses(batch: Columns, kind: str, mode: str, length: int) -> Non
 @pytest.mark.parametrize("kind", ["clip", "gspo"])
 def test_dual_clip(batch: Columns, kind: str) -> None:
     lp = current_logprobs(batch, scale=1.5)
-    components, _ = evaluate(PolicyLoss(config(kind, dual_clip=1.5)), batch, logprob=lp)
+    components, _ = evaluate(policy(kind, dual_clip=1.5), batch, logprob=lp)
     expected = policy_reference(kind, "token", batch, lp, dual_clip=1.5)
     assert components["policy"].item() == pytest.approx(expected, abs=TOLERANCE)
     assert expected != pytest.approx(policy_reference(kind, "token", batch, lp), abs=1e-3)
@@ -82,10 +86,10 @@ def test_dual_clip(batch: Columns, kind: str) -> None:
 
 def test_old_logprob_choices(batch: Columns) -> None:
     lp = current_logprobs(batch)
-    components, _ = evaluate(PolicyLoss(config(old_logprob=OldLogprob.sampler)), batch, logprob=lp)
+    components, _ = evaluate(policy(old_logprob=OldLogprob.sampler), batch, logprob=lp)
     expected = policy_reference("clip", "token", batch, lp, old="sampler_logprob")
     assert components["policy"].item() == pytest.approx(expected, abs=TOLERANCE)
-    _, metrics = evaluate(PolicyLoss(config(old_logprob=OldLogprob.detach)), batch, logprob=lp)
+    _, metrics = evaluate(policy(old_logprob=OldLogprob.detach), batch, logprob=lp)
     assert metrics["ratio"] == pytest.approx(1.0, abs=1e-6)
     assert metrics["clip_low"] == metrics["clip_high"] == 0.0
 
@@ -95,8 +99,8 @@ def test_detach_gradient_is_the_plain_policy_gradient(batch: Columns) -> None:
     gradients = []
     for kind in ("clip", "cispo", "reinforce", "gspo"):
         lp = current_logprobs(batch)
-        made = config(kind, "sequence", old_logprob=OldLogprob.detach)
-        components, _ = evaluate(PolicyLoss(made), batch, logprob=lp)
+        made = policy(kind, "sequence", old_logprob=OldLogprob.detach)
+        components, _ = evaluate(made, batch, logprob=lp)
         gradients.append(torch.autograd.grad(components["policy"], lp)[0])
     for gradient in gradients[1:]:
         torch.testing.assert_close(gradient, gradients[0], rtol=1e-12, atol=1e-12)
@@ -104,7 +108,7 @@ def test_detach_gradient_is_the_plain_policy_gradient(batch: Columns) -> None:
 
 def test_log_ratio_clamp(batch: Columns) -> None:
     lp = current_logprobs(batch, scale=2.0)
-    components, _ = evaluate(PolicyLoss(config(log_ratio_clamp=0.5, dual_clip=50.0)), batch, logprob=lp)
+    components, _ = evaluate(policy(log_ratio_clamp=0.5, dual_clip=50.0), batch, logprob=lp)
     clamped = batch["old_logprob"] + np.clip(lp.detach().numpy() - batch["old_logprob"], -0.5, 0.5)
     expected = policy_reference("clip", "token", batch, torch.tensor(clamped), dual_clip=50.0)
     assert components["policy"].item() == pytest.approx(expected, abs=TOLERANCE)
@@ -115,8 +119,8 @@ def test_log_ratio_clamp(batch: Columns) -> None:
 def test_kl_and_entropy_components(batch: Columns, name: str, mode: str, length: int) -> None:
     lp = current_logprobs(batch)
     entropy = torch.rand(batch.tokens, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    made = config("clip", mode, length, kl_coef=0.07, kl_estimator=KlEstimator[name], entropy_coef=0.01)
-    objective = PolicyLoss(made)
+    made = policy("clip", mode, length, kl_coef=0.07, kl_estimator=KlEstimator[name], entropy_coef=0.01)
+    objective = made
     components, metrics = evaluate(objective, batch, logprob=lp, entropy=entropy)
     pairs = zip(ragged(batch, lp.detach()), ragged(batch, batch["ref_logprob"]), strict=True)
     tokens = [[reference.k(name, x, y) for x, y in zip(mine, refs, strict=True)] for mine, refs in pairs]
@@ -134,8 +138,8 @@ def test_kl_and_entropy_components(batch: Columns, name: str, mode: str, length:
 def test_mismatch(batch: Columns, mode: str, old: OldLogprob) -> None:
     low, high = 0.6, 1.4
     lp = current_logprobs(batch)
-    made = config(old_logprob=old, mismatch=MismatchConfig(mode=Mismatch[mode], low=low, high=high))
-    components, metrics = evaluate(PolicyLoss(made), batch, logprob=lp)
+    made = policy(old_logprob=old, mismatch=MismatchConfig(mode=Mismatch[mode], low=low, high=high))
+    components, metrics = evaluate(made, batch, logprob=lp)
     learner = ragged(batch, batch["old_logprob"] if old is OldLogprob.recompute else lp.detach())
     weights = reference.mismatch(mode, learner, ragged(batch, batch["sampler_logprob"]), low, high)
     tokens = reference.policy_tokens(
@@ -151,9 +155,9 @@ def test_mismatch(batch: Columns, mode: str, old: OldLogprob) -> None:
 def test_mismatch_carries_no_gradient(batch: Columns) -> None:
     """With detach, w depends on the current log-prob by value only: d/dlp of -w A exp(lp - sg lp) is -w A."""
     lp = current_logprobs(batch)
-    made = config(old_logprob=OldLogprob.detach, mismatch=MismatchConfig(mode=Mismatch.truncate, high=1.3))
-    prepared = PolicyLoss(made).prepare(batch)
-    components, _ = evaluate(PolicyLoss(made), batch, logprob=lp)
+    made = policy(old_logprob=OldLogprob.detach, mismatch=MismatchConfig(mode=Mismatch.truncate, high=1.3))
+    prepared = made.prepare(batch)
+    components, _ = evaluate(made, batch, logprob=lp)
     gradient = torch.autograd.grad(components["policy"], lp)[0].numpy()
     w = np.minimum(np.exp(lp.detach().numpy() - batch["sampler_logprob"]), 1.3)
     np.testing.assert_allclose(gradient, -prepared["policy_weight"] * w * batch["advantage"], atol=1e-12)
@@ -161,7 +165,7 @@ def test_mismatch_carries_no_gradient(batch: Columns) -> None:
 
 def test_metrics(batch: Columns) -> None:
     lp = current_logprobs(batch)
-    _, metrics = evaluate(PolicyLoss(config()), batch, logprob=lp)
+    _, metrics = evaluate(policy(), batch, logprob=lp)
     mask = batch["loss_mask"]
     new, old = lp.detach().numpy()[mask], batch["old_logprob"][mask]
     ratio, a = np.exp(new - old), batch["advantage"][mask]
@@ -191,7 +195,7 @@ def test_weight_stream_and_dropped_rows(batch: Columns, mode: str, length: int) 
     weight[batch.offsets[3] : batch.offsets[4]] = 0.0
     weight[batch.offsets[5] : batch.offsets[6]] = 2.5
     lp = current_logprobs(batch)
-    objective = PolicyLoss(config("clip", mode, length, kl_coef=1.0))
+    objective = policy("clip", mode, length, kl_coef=1.0)
     components, metrics = evaluate(objective, batch.with_streams(weight=weight), logprob=lp)
     rows = [row for row in range(len(batch)) if row != 3]
     kept, kept_lp = batch.select(rows), lp.detach()[torch.from_numpy(batch.row_of_token != 3)]
@@ -214,7 +218,7 @@ def test_weight_stream_and_dropped_rows(batch: Columns, mode: str, length: int) 
 
 def test_nothing_counts_gives_zero(batch: Columns) -> None:
     lp = current_logprobs(batch)
-    components, metrics = evaluate(PolicyLoss(config()), batch.with_streams(weight=np.zeros(batch.tokens)), logprob=lp)
+    components, metrics = evaluate(policy(), batch.with_streams(weight=np.zeros(batch.tokens)), logprob=lp)
     assert components["policy"].item() == 0.0
     assert not any(metrics.values())
     components["policy"].backward()
@@ -269,17 +273,17 @@ def test_cross_entropy(batch: Columns, mode: str, length: int) -> None:
 
 
 OBJECTIVES: dict[str, Objective] = {
-    "clip": PolicyLoss(config("clip", dual_clip=1.6)),
-    "clip_sequence": PolicyLoss(config("clip", "sequence")),
-    "clip_constant": PolicyLoss(config("clip", "constant", LENGTH)),
-    "clamp": PolicyLoss(config("clip", log_ratio_clamp=0.4)),
-    "reinforce": PolicyLoss(config("reinforce")),
-    "truncate": PolicyLoss(config("clip", mismatch=MismatchConfig(mode=Mismatch.truncate, high=1.2))),
-    "k1": PolicyLoss(config("clip", kl_coef=0.3, kl_estimator=KlEstimator.k1)),
-    "k2": PolicyLoss(config("clip", kl_coef=0.3, kl_estimator=KlEstimator.k2)),
-    "k3": PolicyLoss(config("clip", kl_coef=0.3, kl_estimator=KlEstimator.k3)),
-    "k3_ratio": PolicyLoss(config("clip", kl_coef=0.3, kl_ratio=True)),
-    "entropy": PolicyLoss(config("clip", entropy_coef=0.3)),
+    "clip": policy("clip", dual_clip=1.6),
+    "clip_sequence": policy("clip", "sequence"),
+    "clip_constant": policy("clip", "constant", LENGTH),
+    "clamp": policy("clip", log_ratio_clamp=0.4),
+    "reinforce": policy("reinforce"),
+    "truncate": policy("clip", mismatch=MismatchConfig(mode=Mismatch.truncate, high=1.2)),
+    "k1": policy("clip", kl_coef=0.3, kl_estimator=KlEstimator.k1),
+    "k2": policy("clip", kl_coef=0.3, kl_estimator=KlEstimator.k2),
+    "k3": policy("clip", kl_coef=0.3, kl_estimator=KlEstimator.k3),
+    "k3_ratio": policy("clip", kl_coef=0.3, kl_ratio=True),
+    "entropy": policy("clip", entropy_coef=0.3),
     "value": ValueLoss(ValueLoss.Config(clip=0.2)),
     "ce": CrossEntropy(CrossEntropy.Config()),
 }
@@ -317,7 +321,7 @@ def test_finite_difference_gspo_equals_the_sequence_gradient() -> None:
     advantage = np.where(batch["loss_mask"], np.random.default_rng(0).standard_normal(6)[batch.row_of_token], 0.0)
     batch = batch.with_streams(advantage=advantage)
     lp = current_logprobs(batch)
-    components, _ = evaluate(PolicyLoss(config("gspo", "sequence")), batch, logprob=lp)
+    components, _ = evaluate(policy("gspo", "sequence"), batch, logprob=lp)
     (gradient,) = torch.autograd.grad(components["policy"], lp)
     numeric = finite_difference(
         lambda x: torch.tensor(policy_reference("gspo", "sequence", batch, x), dtype=torch.float64), lp
@@ -330,7 +334,7 @@ def test_finite_difference_gspo_equals_the_sequence_gradient() -> None:
 def test_finite_difference_cispo_with_frozen_weight(kind: str) -> None:
     """The clipped ratio is a constant: every token keeps a gradient, clipped ones too."""
     batch = random_batch(seed=6, groups=3, size=2)
-    objective, lp = PolicyLoss(config(kind)), current_logprobs(batch, scale=0.8)
+    objective, lp = policy(kind), current_logprobs(batch, scale=0.8)
     components, metrics = evaluate(objective, batch, logprob=lp)
     (gradient,) = torch.autograd.grad(components["policy"], lp)
     ratio = np.exp(lp.detach().numpy() - batch["old_logprob"])

@@ -12,10 +12,11 @@ import torch
 from golden_toy import current_logprobs, evaluate, random_batch
 
 from raylign.columns import Columns
+from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.aggregate import Aggregation, counted_tokens, mean_weights, token_weights
-from raylign.objectives.credit import GroupCredit
+from raylign.objectives.loss.base import OldLogprob
+from raylign.objectives.loss.policy import ClippedLoss
 from raylign.objectives.mismatch import Mismatch, MismatchConfig
-from raylign.objectives.policy import OldLogprob, PolicyLoss
 
 MODES = [(Aggregation.token, 0), (Aggregation.sequence, 0), (Aggregation.constant, 9)]
 
@@ -25,16 +26,16 @@ def batch() -> Columns:
     return random_batch(seed=12, groups=4, size=3)
 
 
-def objective(mode: Aggregation, length: int, **fields: object) -> PolicyLoss:
+def objective(mode: Aggregation, length: int, **fields: object) -> ClippedLoss:
     made = {"aggregation": mode, "constant_length": length, "old_logprob": OldLogprob.recompute, **fields}
-    return PolicyLoss(PolicyLoss.Config(**made))
+    return ClippedLoss(ClippedLoss.Config(**made))
 
 
 def test_first_minibatch_ratio_is_exactly_one(batch: Columns) -> None:
     """On-policy with a recomputed old log-prob: ratio 1, nothing clipped, approximate KL 0."""
     lp = torch.tensor(batch["old_logprob"], requires_grad=True)
     for old in (OldLogprob.recompute, OldLogprob.detach):
-        _, metrics = evaluate(PolicyLoss(PolicyLoss.Config(old_logprob=old)), batch, logprob=lp)
+        _, metrics = evaluate(ClippedLoss(ClippedLoss.Config(old_logprob=old)), batch, logprob=lp)
         assert metrics["ratio"] == pytest.approx(1.0, abs=1e-6)
         assert metrics["clip_low"] == metrics["clip_high"] == metrics["approx_kl_k1"] == metrics["approx_kl_k3"] == 0.0
 
@@ -78,7 +79,7 @@ def test_invalid_sample_is_as_if_it_were_not_there(batch: Columns, mode: Aggrega
     """NaN score -> advantage 0 AND out of N: the loss is that of the batch without the row."""
     scores = np.random.default_rng(0).standard_normal(len(batch)).astype(np.float32)
     scores[4] = np.nan
-    credit = GroupCredit(GroupCredit.Config())
+    credit = GRPO(GRPO.Config())
     lp = current_logprobs(batch)
     others = [i for i in range(len(batch)) if i != 4]
     one, _ = evaluate(objective(mode, length, kl_coef=0.1), credit.assign(batch, scores)[0], logprob=lp)
@@ -115,12 +116,12 @@ def test_zero_weight_on_one_token_stays_in_the_count(batch: Columns) -> None:
 def test_correction_without_sampler_logprobs_is_refused(batch: Columns) -> None:
     silent = batch.with_streams(sampler_logprob=np.zeros(batch.tokens, np.float32))
     for made in (
-        PolicyLoss.Config(old_logprob=OldLogprob.sampler),
-        PolicyLoss.Config(mismatch=MismatchConfig(mode=Mismatch.truncate)),
+        ClippedLoss.Config(old_logprob=OldLogprob.sampler),
+        ClippedLoss.Config(mismatch=MismatchConfig(mode=Mismatch.truncate)),
     ):
         with pytest.raises(ValueError, match="did not record log-probs"):
-            PolicyLoss(made).prepare(silent)
-    PolicyLoss(PolicyLoss.Config()).prepare(silent)
+            ClippedLoss(made).prepare(silent)
+    ClippedLoss(ClippedLoss.Config()).prepare(silent)
 
 
 def test_missing_stream_is_refused_by_name(batch: Columns) -> None:
@@ -138,12 +139,12 @@ def test_read_only_streams_are_not_written(batch: Columns) -> None:
     """Columns out of the object store are read-only."""
     for stream in batch.streams.values():
         stream.flags.writeable = False
-    done, _ = GroupCredit(GroupCredit.Config()).assign(batch, np.arange(len(batch), dtype=np.float32))
+    done, _ = GRPO(GRPO.Config()).assign(batch, np.arange(len(batch), dtype=np.float32))
     evaluate(objective(Aggregation.token, 0), done, logprob=current_logprobs(batch))
 
 
 def test_streams_stay_float32(batch: Columns) -> None:
-    done, _ = GroupCredit(GroupCredit.Config()).assign(batch, np.arange(len(batch), dtype=np.float32))
+    done, _ = GRPO(GRPO.Config()).assign(batch, np.arange(len(batch), dtype=np.float32))
     prepared = objective(Aggregation.token, 0).prepare(done)
     for name in ("advantage", "weight", "policy_weight", "penalty_weight", "mean_weight"):
         assert prepared[name].dtype == np.float32, name

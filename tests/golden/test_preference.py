@@ -13,15 +13,9 @@ from torch import Tensor
 
 from raylign.columns import Columns
 from raylign.contracts import TokenView
-from raylign.objectives.preference import (
-    PairLoss,
-    PreferenceLoss,
-    ReferenceMargin,
-    SequenceLogprob,
-    held_out_metrics,
-    pair_loss,
-    target_margin,
-)
+from raylign.objectives.loss.margin import PairLoss, ReferenceMargin, pair_loss, target_margin
+from raylign.objectives.loss.pairs import SequenceLogprob
+from raylign.objectives.loss.preference import PreferenceLoss, held_out_metrics
 from raylign.packing import pack
 
 Mode = ReferenceMargin

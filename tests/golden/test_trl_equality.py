@@ -18,10 +18,11 @@ from golden_toy import view
 from raylign.columns import Columns, offsets_of
 from raylign.config.schema import TinyModel
 from raylign.models.tiny import build_tiny_model
+from raylign.objectives.advantage.group import GRPO, Std
 from raylign.objectives.aggregate import Aggregation
-from raylign.objectives.credit import Baseline, GroupCredit, Std
+from raylign.objectives.loss.base import OldLogprob, PolicyLoss
+from raylign.objectives.loss.policy import CISPO, GSPO, CispoBounds, ClippedLoss
 from raylign.objectives.mismatch import Mismatch, MismatchConfig, mismatch_weights
-from raylign.objectives.policy import CispoBounds, OldLogprob, PolicyLoss, Surrogate
 from raylign.packing import pack
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="trl (a dev dependency) is absent")
@@ -167,8 +168,7 @@ def theirs(trainer: Any, inputs: dict[str, torch.Tensor]) -> tuple[float, list[t
     return loss.item(), gradients(trainer.model)
 
 
-def ours(trainer: Any, batch: Columns, config: PolicyLoss.Config) -> tuple[float, list[torch.Tensor]]:
-    objective = PolicyLoss(config)
+def ours(trainer: Any, batch: Columns, objective: PolicyLoss) -> tuple[float, list[torch.Tensor]]:
     prepared = objective.prepare(batch)
     trainer.model.zero_grad()
     total = 0.0
@@ -205,8 +205,10 @@ def test_grpo_family(trainer: Any, batch: Columns, loss_type: str, beta: float, 
     if old is OldLogprob.detach:
         del inputs["old_per_token_logps"]
     mode, length = AGGREGATIONS[loss_type]
-    config = PolicyLoss.Config(clip_high=0.28, aggregation=mode, constant_length=length, kl_coef=beta, old_logprob=old)
-    assert_equal(ours(trainer, batch, config), theirs(trainer, inputs))
+    objective = ClippedLoss(
+        ClippedLoss.Config(clip_high=0.28, aggregation=mode, constant_length=length, kl_coef=beta, old_logprob=old)
+    )
+    assert_equal(ours(trainer, batch, objective), theirs(trainer, inputs))
 
 
 @pytest.mark.parametrize("old", [OldLogprob.recompute, OldLogprob.detach])
@@ -215,38 +217,40 @@ def test_kl_times_ratio(trainer: Any, batch: Columns, old: OldLogprob) -> None:
     inputs = trl_inputs(batch)
     if old is OldLogprob.detach:
         del inputs["old_per_token_logps"]
-    mine = ours(trainer, batch, PolicyLoss.Config(kl_coef=0.5, kl_ratio=True, old_logprob=old))
+    mine = ours(trainer, batch, ClippedLoss(ClippedLoss.Config(kl_coef=0.5, kl_ratio=True, old_logprob=old)))
     assert_equal(mine, theirs(trainer, inputs))
 
 
 def test_two_sided_clip_is_dual_clip(trainer: Any, batch: Columns) -> None:
     trainer.loss_type, trainer.args.delta = "dapo", 1.3
-    config = PolicyLoss.Config(old_logprob=OldLogprob.recompute, dual_clip=1.3)
-    assert_equal(ours(trainer, batch, config), theirs(trainer, trl_inputs(batch)))
+    objective = ClippedLoss(ClippedLoss.Config(old_logprob=OldLogprob.recompute, dual_clip=1.3))
+    assert_equal(ours(trainer, batch, objective), theirs(trainer, trl_inputs(batch)))
 
 
 def test_gspo(trainer: Any, batch: Columns) -> None:
     trainer.loss_type, trainer.importance_sampling_level = "grpo", "sequence"
     trainer.epsilon_low, trainer.epsilon_high = 0.05, 0.06
-    config = PolicyLoss.Config(
-        loss=Surrogate.gspo,
-        old_logprob=OldLogprob.recompute,
-        aggregation=Aggregation.sequence,
-        clip_low=0.05,
-        clip_high=0.06,
+    objective = GSPO(
+        GSPO.Config(
+            old_logprob=OldLogprob.recompute,
+            aggregation=Aggregation.sequence,
+            clip_low=0.05,
+            clip_high=0.06,
+        )
     )
-    assert_equal(ours(trainer, batch, config), theirs(trainer, trl_inputs(batch)))
+    assert_equal(ours(trainer, batch, objective), theirs(trainer, trl_inputs(batch)))
 
 
 def test_cispo(trainer: Any, batch: Columns) -> None:
     trainer.loss_type, trainer.epsilon_high = "cispo", 1.2
-    config = PolicyLoss.Config(
-        loss=Surrogate.cispo,
-        cispo_bounds=CispoBounds.absolute,
-        clip_high=1.2,
-        old_logprob=OldLogprob.recompute,
+    objective = CISPO(
+        CISPO.Config(
+            cispo_bounds=CispoBounds.absolute,
+            clip_high=1.2,
+            old_logprob=OldLogprob.recompute,
+        )
     )
-    assert_equal(ours(trainer, batch, config), theirs(trainer, trl_inputs(batch)))
+    assert_equal(ours(trainer, batch, objective), theirs(trainer, trl_inputs(batch)))
 
 
 @pytest.mark.parametrize(
@@ -276,8 +280,8 @@ def test_sampler_correction_enters_the_loss_as_theirs(
         expected = torch.clamp(ratio, max=high)
     torch.testing.assert_close(weights, expected)
     inputs = {**trl_inputs(batch), "importance_sampling_ratio": expected}
-    config = PolicyLoss.Config(old_logprob=OldLogprob.recompute, kl_coef=0.1, mismatch=mismatch)
-    assert_equal(ours(trainer, batch, config), theirs(trainer, inputs))
+    objective = ClippedLoss(ClippedLoss.Config(old_logprob=OldLogprob.recompute, kl_coef=0.1, mismatch=mismatch))
+    assert_equal(ours(trainer, batch, objective), theirs(trainer, inputs))
 
 
 def test_masked_tool_tokens(trainer: Any, batch: Columns) -> None:
@@ -294,8 +298,8 @@ def test_masked_tool_tokens(trainer: Any, batch: Columns) -> None:
         "num_items_in_batch": torch.tensor(mask.sum()),
     }
     trainer.loss_type = "dapo"
-    config = PolicyLoss.Config(old_logprob=OldLogprob.recompute)
-    assert_equal(ours(trainer, holed, config), theirs(trainer, inputs))
+    objective = ClippedLoss(ClippedLoss.Config(old_logprob=OldLogprob.recompute))
+    assert_equal(ours(trainer, holed, objective), theirs(trainer, inputs))
 
 
 @pytest.mark.parametrize("scores", [[1, 0, 0, 1, 0.3, 0.1, 0.9, 0.2, 1, 0, 0, 0], [1, float("nan"), 0, 1] * 3])
@@ -314,6 +318,6 @@ def test_group_advantages(scores: list[float]) -> None:
         groups=np.repeat(np.arange(GROUPS), SIZE).astype(np.int32),
         streams={"loss_mask": np.tile([False, True], rows), "weight": np.ones(2 * rows, np.float32)},
     )
-    credit = GroupCredit(GroupCredit.Config(baseline=Baseline.mean, std=Std.sample, epsilon=1e-4))
+    credit = GRPO(GRPO.Config(std=Std.sample, epsilon=1e-4))
     done, _ = credit.assign(batch, np.array(scores, np.float64))
     np.testing.assert_allclose(done["advantage"][1::2], expected.numpy(), atol=1e-6)

@@ -8,9 +8,8 @@ import torch
 
 from raylign.columns import Columns
 from raylign.loop.rows import rows_of
-from raylign.objectives.credit import Std
+from raylign.objectives.advantage.turn import Level, TurnAdvantage, TurnStd
 from raylign.objectives.mismatch import Mismatch, MismatchConfig, mismatch_weights
-from raylign.objectives.turn_credit import Level, TurnCredit
 from raylign.records import Float32s, Group, Prompt, StopReason, Trajectory, Turn
 
 # (dialogue turn of each call, score of each call) of six rollouts; the last has no verdict
@@ -79,8 +78,8 @@ def expected(level: str, std: str, min_holders: int) -> list[list[float]]:
 )
 def test_against_loops(level: str, std: str, min_holders: int) -> None:
     batch, scores = rows()
-    config = TurnCredit.Config(level=Level[level], std=Std[std], min_holders=min_holders)
-    found, _ = TurnCredit(config).assign(batch, scores)
+    config = TurnAdvantage.Config(level=Level[level], std=TurnStd[std], min_holders=min_holders)
+    found, _ = TurnAdvantage(config).assign(batch, scores)
     for row, calls in enumerate(expected(level, std, min_holders)):
         call = batch.row(row, "call").astype(int)
         wanted = np.where(call >= 0, np.array([*calls, 0.0])[call], 0.0)  # call -1: context, nothing
@@ -90,19 +89,19 @@ def test_against_loops(level: str, std: str, min_holders: int) -> None:
 
 def test_four_holders_teach_nothing_and_five_do() -> None:
     batch, scores = rows()
-    found, metrics = TurnCredit(TurnCredit.Config(level=Level.turn)).assign(batch, scores)
+    found, metrics = TurnAdvantage(TurnAdvantage.Config(level=Level.turn)).assign(batch, scores)
     second = [found.row(row, "advantage")[batch.row(row, "turn") == 1] for row in (0, 1, 3, 4, 5)]
     assert all(np.abs(part).min() > 0 for part in second)  # five hold turn 1
     assert metrics["credit/few_holders"] == pytest.approx(1 / 3)  # turn 2 has one
     batch, scores = rows(unscored=(5, 6))
-    found, _ = TurnCredit(TurnCredit.Config(level=Level.turn)).assign(batch, scores)
+    found, _ = TurnAdvantage(TurnAdvantage.Config(level=Level.turn)).assign(batch, scores)
     assert not any(found.row(row, "advantage")[batch.row(row, "turn") == 1].any() for row in range(7))
     assert found.row(0, "advantage")[batch.row(0, "turn") == 0].any()  # five still hold turn 0
 
 
 def test_level_trajectory_is_grpo_without_std() -> None:
     batch, scores = rows()
-    found, _ = TurnCredit(TurnCredit.Config()).assign(batch, scores)
+    found, _ = TurnAdvantage(TurnAdvantage.Config()).assign(batch, scores)
     mean = np.mean(scores[:6])
     for row in range(6):
         np.testing.assert_allclose(
@@ -115,7 +114,7 @@ def test_equal_turns_get_exactly_nothing() -> None:
     batch, scores = rows()
     same = batch.with_streams(turn_score=np.where(batch["call"] >= 0, np.float32(0.1), batch["turn_score"]))
     same = same.with_streams(turn=np.where(batch["call"] >= 0, batch["call"], -1).astype(np.float32))
-    found, _ = TurnCredit(TurnCredit.Config(level=Level.turn, min_holders=1)).assign(same, scores)
+    found, _ = TurnAdvantage(TurnAdvantage.Config(level=Level.turn, min_holders=1)).assign(same, scores)
     assert not found["advantage"].any()
 
 
@@ -127,7 +126,7 @@ def test_absent_streams_and_scores_are_named() -> None:
         groups=batch.groups,
         streams={name: batch[name] for name in batch.streams if name != "turn_score"},
     )
-    credit = TurnCredit(TurnCredit.Config(level=Level.turn))
+    credit = TurnAdvantage(TurnAdvantage.Config(level=Level.turn))
     with pytest.raises(ValueError, match="turn_score"):
         credit.assign(bare, scores)
     holes = batch.with_streams(turn_score=np.full(batch.tokens, np.nan, np.float32))

@@ -14,9 +14,9 @@ from raylign.config.schema import LearnerConfig, OptimConfig
 from raylign.records import Sample
 
 VOCAB = 262
-CROSS_ENTROPY = {"_target_": "raylign.objectives.cross_entropy.CrossEntropy"}
-POLICY = {"_target_": "raylign.objectives.policy.PolicyLoss", "entropy_coef": 0.01}
-VALUE = {"_target_": "raylign.objectives.value.ValueLoss", "clip": None}
+CROSS_ENTROPY = {"_target_": "raylign.objectives.loss.cross_entropy.CrossEntropy"}
+POLICY = {"_target_": "raylign.objectives.loss.policy.ClippedLoss", "entropy_coef": 0.01}
+VALUE = {"_target_": "raylign.objectives.loss.value.ValueLoss", "clip": None}
 
 
 def make_batch(groups: int = 3, size: int = 4, longest: int = 40, seed: int = 0) -> Columns:

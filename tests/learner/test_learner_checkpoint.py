@@ -35,6 +35,7 @@ def test_a_restored_run_is_bit_equal(
 ) -> None:
     group, folder = start_group(2), str(tmp_path / "checkpoint")
     load(group, tiny_model, stage, dtype=dtype)
+    probe = run(group.publish(0)).probe_ids
     for batch in BATCHES[:2]:
         run(group.update(batch, CROSS_ENTROPY))
     run(group.save(folder))
@@ -45,14 +46,16 @@ def test_a_restored_run_is_bit_equal(
     got = [run(group.update(batch, CROSS_ENTROPY)).metrics for batch in BATCHES[2:]]
     for mine, theirs in zip(got, wanted, strict=True):
         assert all(mine[key] == theirs[key] for key in ("loss", "grad_norm", "lr", "learner/optimizer_step"))
-    restored = read_weights(run(group.publish(4)))
+    update = run(group.publish(4))
+    assert np.array_equal(update.probe_ids, probe), "the gap of a resumed run is of other tokens"
+    restored = read_weights(update)
     assert all(np.array_equal(restored[name], weights[name]) for name in weights)
     assert json.loads((tmp_path / "checkpoint" / "learner.json").read_text())["step"] == 2
 
 
 def test_a_critic_restores_its_head(start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path) -> None:
     group, folder = start_group(2), str(tmp_path / "critic")
-    node = {"_target_": "raylign.objectives.value.ValueLoss", "clip": None}
+    node = {"_target_": "raylign.objectives.loss.value.ValueLoss", "clip": None}
     load(group, tiny_model, 2, kind="scalar_head")
     run(group.update(BATCHES[0], node))
     run(group.save(folder))

@@ -127,7 +127,7 @@ def test_an_infinite_gradient_is_refused_and_not_applied(
     lone_worker("load", LearnerSpec(**fields, temperature=1e-15))
     before = read_weights(lone_worker("publish", 1))
     # The ratio is 1, so the loss is the mean advantage; the gradient is that times 1 / temperature, beyond float32.
-    node = {"_target_": "raylign.objectives.policy.PolicyLoss"}
+    node = {"_target_": "raylign.objectives.loss.policy.ClippedLoss"}
     huge = (BATCH["advantage"] * 1e30).astype(np.float32)
     with pytest.raises(LearnerError, match="step 0: the gradient norm is not finite; the step was not applied"):
         lone_worker("update", BATCH.with_streams(advantage=huge), node)

@@ -93,7 +93,7 @@ def test_gate_proves_itself_and_keeps_its_verifiers_isolation(gate: ThinkGate) -
     assert gold is not None and wrong is not None and gate.isolated
     assert gate.judge(prompt(), gold).score == 1.0 and gate.judge(prompt(), wrong).score == 0.0
     with pytest.raises(ConfigError, match="is not a reward of one response"):
-        build(Part, {**GATE, "verifier": {"_target_": "raylign.objectives.credit.GroupCredit"}}, "rewards.correct.fn")
+        build(Part, {**GATE, "verifier": {"_target_": "raylign.objectives.advantage.group.GRPO"}}, "rewards.correct.fn")
 
 
 def test_every_reward_can_be_recomputed_from_the_logged_rows() -> None:
@@ -212,8 +212,8 @@ def test_the_recipes_own_numbers_are_the_papers() -> None:
     assert (after.sampling.temperature, after.sampling.top_p, after.samples, after.greedy) == (0.6, 0.95, 16, False)
     assert stage.eval_samples == 16 and stage.eval_sampling == after.sampling
     assert config.data.max_prompt_tokens == 1024
-    assert config.credit["kl_coef"] == 0.001 and config.credit["baseline"] == "leave_one_out"
-    assert (config.credit["kl_estimator"], config.credit["std"]) == ("k1", "none")
+    assert config.credit["kl_coef"] == 0.001 and config.credit["_target_"].endswith(".RLOO")
+    assert config.credit["kl_estimator"] == "k1"
     objective = part_config(config.objective, "objective")[1]
     assert (objective.clip_low, objective.clip_high, objective.dual_clip) == (0.2, 0.2, 3.0)
     assert (objective.aggregation, objective.kl_coef, objective.entropy_coef) == (Aggregation.token, 0, 0)

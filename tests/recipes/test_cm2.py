@@ -20,7 +20,7 @@ from raylign.data.prompts import load_prompts
 from raylign.environment import Observation
 from raylign.errors import ConfigError, DataError
 from raylign.models.tokenizer import load_tokenizer
-from raylign.objectives.turn_credit import Level
+from raylign.objectives.advantage.turn import Level
 from raylign.recipes.cm2.records import dialogue_row, recorded_calls
 from raylign.recipes.cm2.reward import ChecklistLevels, ChecklistScore, call_scores, gap_metrics
 from raylign.recipes.cm2.toy import LookUps, TrueCompletion

@@ -12,7 +12,9 @@ from raylign.columns import Columns
 from raylign.config.compose import compose, compose_with_problems, layered
 from raylign.config.schema import Schedule
 from raylign.data.pairs import Pair, pair_samples
-from raylign.objectives.preference import PreferenceLoss, ReferenceMargin, SequenceLogprob
+from raylign.objectives.loss.margin import ReferenceMargin
+from raylign.objectives.loss.pairs import SequenceLogprob
+from raylign.objectives.loss.preference import PreferenceLoss
 from raylign.plan import make_plan
 from raylign.recipes.hypo import LETTERS, LetterPairs
 from raylign.recipes.stages.preference import Preference, pair_batches

@@ -21,7 +21,7 @@ from raylign.config.build import build
 from raylign.config.compose import compose, layered
 from raylign.contracts import Part
 from raylign.errors import ConfigError, DataError
-from raylign.objectives.gae import GaeCredit
+from raylign.objectives.advantage.gae import GAE
 from raylign.recipes.tsr.warm_up import random_block, random_turns
 from raylign.records import Prompt, StopReason, Turn
 
@@ -95,7 +95,7 @@ def test_the_digests_values_are_the_defaults() -> None:
     assert (cfg.objective["clip_low"], cfg.objective["clip_high"], cfg.objective["entropy_coef"]) == (0.2, 0.28, 0.001)
     assert "kl_coef" not in cfg.objective
     credit = build(Part, cfg.credit, "credit")
-    assert isinstance(credit, GaeCredit) and (credit.config.gamma, credit.config.lam) == (1.0, 1.0)
+    assert isinstance(credit, GAE) and (credit.config.gamma, credit.config.lam) == (1.0, 1.0)
     assert credit.config.reward_at.name == "end"
     raw = layered(["recipe=tsr", "scale=node", "search=code_bon"]).config
     assert raw.stages["rl"]["group_size"] == 32
@@ -105,7 +105,7 @@ def test_the_digests_values_are_the_defaults() -> None:
 
 
 def test_grpo_needs_no_critic() -> None:
-    grpo = "credit={_target_: raylign.objectives.credit.GroupCredit}"
+    grpo = "credit={_target_: raylign.objectives.advantage.group.GRPO}"
     assert "value" in compose(["recipe=tsr", "scale=tiny"]).streams()
     assert "value" not in compose(["recipe=tsr", "scale=tiny", grpo]).streams()
 

@@ -64,13 +64,13 @@ def reason(reward: Reward) -> str:
 
 async def test_calls_of_one_moment_travel_together(tmp_path: Path) -> None:
     async with running(tmp_path, r=RewardConfig(fn=ACT, workers=2)) as pools:
-        pools.stats()
+        pools.metrics()
         rewards = await asyncio.gather(*(pools.score(*say(str(i), i)) for i in range(256)))
         assert [reward["r"] for reward in rewards] == [Value(score=float(i)) for i in range(256)]
-        stats = pools.stats()
-        assert stats["reward/r/items"] == 256 and 2 <= stats["reward/r/rpcs"] <= 8
-        assert 0 < stats["reward/r/latency_mean_s"] <= stats["reward/r/latency_max_s"]
-        assert stats["reward/r/missing"] == stats["reward/r/restarts"] == 0
+        metrics = pools.metrics()
+        assert metrics["reward_pool/r/items"] == 256 and 2 <= metrics["reward_pool/r/rpcs"] <= 8
+        assert 0 < metrics["reward_pool/r/latency_mean_s"] <= metrics["reward_pool/r/latency_max_s"]
+        assert metrics["reward_pool/r/missing"] == metrics["restarts/reward/r"] == 0
         pids = {reward["r"].score for reward in await asyncio.gather(*(pools.score(*say("pid")) for _ in range(8)))}
         assert len(pids) == 2  # both actors work
     assert "reward-r-0.log" in {path.name for path in tmp_path.iterdir()}
@@ -96,8 +96,8 @@ async def test_errors_are_missing_and_never_zero(tmp_path: Path, fn: dict[str, A
         assert reason(found[4]) == "SystemExit: 3"
         assert found[5] == Value(score=1.0)  # the retry
         assert found[7] == Absent()
-        stats = pools.stats()
-        assert stats["reward/r/missing"] == stats["reward/r/missing_error"] == 4
+        metrics = pools.metrics()
+        assert metrics["reward_pool/r/missing"] == metrics["reward_pool/r/missing_error"] == 4
     log = (tmp_path / "reward-r-0.log").read_text()
     assert log.count("ValueError: the alarm") == 1 and 'hostile_rewards.py", line' in log  # tried twice, said once
 
@@ -120,9 +120,9 @@ async def test_isolated_hang_and_death_leave_the_actor_alone(tmp_path: Path) -> 
         assert [found[i].score for i in (0, 2, 4, 6)] == [0.1, 0.2, 0.3, 0.4]
         assert reason(found[1]) == "timeout after 0.5 s"
         assert all("ended its process" in reason(found[i]) for i in (3, 5))
-        stats = pools.stats()
-        assert stats["reward/r/missing_timeout"] == 1 and stats["reward/r/missing_died"] == 2
-        assert stats["reward/r/restarts"] >= 5  # children; each item was tried twice
+        metrics = pools.metrics()
+        assert metrics["reward_pool/r/missing_timeout"] == 1 and metrics["reward_pool/r/missing_died"] == 2
+        assert metrics["reward_pool/r/children"] >= 5 and metrics["restarts/reward/r"] == 0  # each was tried twice
 
 
 async def test_hang_in_the_actor_is_found_and_the_neighbours_are_scored(
@@ -142,7 +142,7 @@ async def test_a_slow_batch_is_no_hang(tmp_path: Path, monkeypatch: pytest.Monke
         started = time.monotonic()
         found = await asyncio.gather(*(scored(pools, "sleep 0.2") for _ in range(12)))
         assert found == [Value(score=1.0)] * 12
-        assert time.monotonic() - started < 10 and pools.stats()["reward/r/restarts"] == 0
+        assert time.monotonic() - started < 10 and pools.metrics()["restarts/reward/r"] == 0
 
 
 @pytest.mark.parametrize("fn", [ACT, ISOLATED], ids=["here", "isolated"])
@@ -153,7 +153,7 @@ async def test_an_actor_killed_in_mid_call_loses_nothing(tmp_path: Path, fn: dic
         actor = pools._pools["r"]._slots[0].actor
         ray.kill(actor)
         assert await asyncio.gather(*calls) == [Value(score=1.0)] * 40
-        assert pools.stats()["reward/r/restarts"] == 1
+        assert pools.metrics()["restarts/reward/r"] == 1
 
 
 async def test_an_actor_process_killed_from_outside_leaves_no_orphan(tmp_path: Path) -> None:

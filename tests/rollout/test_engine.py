@@ -202,7 +202,7 @@ def test_requests_made_while_held_enter_in_the_order_of_their_seeds(engine, run,
 def test_threads_are_the_configured_ones_and_idle_costs_nothing(engine, run):
     import torch
 
-    assert run(engine._command(torch.get_num_threads)) == engine.spec.threads
+    assert run(engine._owner.call(torch.get_num_threads)) == engine.spec.threads
     before = time.process_time()
     time.sleep(1.0)
     assert time.process_time() - before < 0.3

@@ -51,6 +51,7 @@ def test_rollouts_hold_everything(tmp_path: Path, a_group: Groups) -> None:
     batch = Columns.from_samples([sample_from(group.trajectories[i], group.prompt, 0) for i in group.valid])
     advantage = np.where(batch["loss_mask"], np.where(batch.row_of_token == 0, 1.0, -1.0), 0).astype(np.float32)
     path = recorder.rollouts(12, [group], batch.with_streams(advantage=advantage), row_places([group]), "rl")
+    recorder.flush()
     assert path.name == "step_000012.jsonl"
     first, missing, last = lines(path)
     assert first["rewards"] == {"correct": {"score": 1.0}} and first["score"] == 1.0 and first["advantage"] == 1.0
@@ -69,6 +70,7 @@ def test_a_row_without_a_score_keeps_what_a_credit_that_reads_none_gave_it(tmp_p
     assert len(group.valid) < len(batch) == len(group.trajectories)
     advantage = np.where(batch["loss_mask"], batch.row_of_token + 1.0, 0).astype(np.float32)
     path = recorder.rollouts(1, [group], batch.with_streams(advantage=advantage), row_places([group], unscored=True))
+    recorder.flush()
     assert [line["advantage"] for line in lines(path)] == [1.0, 2.0, 3.0]
     recorder.close()
 
@@ -79,6 +81,7 @@ def test_varying_advantages_are_kept_per_token(tmp_path: Path, a_group: Groups) 
     batch = Columns.from_samples([sample_from(group.trajectories[0], group.prompt, 0)])
     advantage = np.array([0, 0, 1, 2, 3], np.float32)
     path = recorder.rollouts(1, [group], batch.with_streams(advantage=advantage), row_places([group]))
+    recorder.flush()
     assert lines(path)[0]["advantage"] == [1.0, 2.0, 3.0]
     recorder.close()
 
@@ -100,6 +103,7 @@ def test_details_channels_turns_gaps_and_weights(tmp_path: Path, a_group: Groups
     path = recorder.rollouts(
         1, [group], batch.with_streams(learner_logprob=learner, weight=weight), row_places([group])
     )
+    recorder.flush()
     (row,) = lines(path)
     assert row["gap"] == pytest.approx(0.0123, abs=1e-6), "rounded, and one number where all are equal"
     assert row["weight"] == [0, 1, 1, 1, 1, 1]
@@ -116,7 +120,9 @@ def test_the_number_of_rollouts_is_limited(tmp_path: Path, a_group: Groups) -> N
     groups = [a_group(i) for i in range(4)]
     for limit, expected in ((5, 5), (0, 12)):
         recorder = Recorder(tmp_path, TelemetryConfig(rollouts_per_step=limit))
-        assert len(lines(recorder.rollouts(1, groups))) == expected
+        path = recorder.rollouts(1, groups)
+        recorder.flush()
+        assert len(lines(path)) == expected
         recorder.close()
 
 

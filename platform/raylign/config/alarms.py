@@ -127,7 +127,8 @@ def _of_the_machinery() -> dict[str, AlarmConfig]:
             rule=AlarmRule.total,
             threshold=2.0,
             window=20,
-            hint="engines keep dying: read logs/rollout-*.log of the run folder; out of memory is the usual cause",
+            hint="engines or reward workers keep dying: read the role's logs/rollout-*.log or logs/reward-NAME-*.log; "
+            "out of memory is the usual cause",
         ),
     }
 

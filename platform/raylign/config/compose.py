@@ -58,27 +58,30 @@ class _Layers:
         return next((origin for leaf, origin in self.origins.items() if leaf.startswith(f"{key}.")), "")
 
 
-def compose(overrides: Sequence[str], config_dir: str = "") -> Run:
+def compose(overrides: Sequence[str], config_dir: str = "", to_run: bool = True) -> Run:
     """Compose, resolve and check a configuration.
 
     overrides: Hydra's grammar, e.g. ``["recipe=grpo", "scale=tiny", "learner.optim.lr=1e-4", "~stages.sft"]``.
     config_dir: a folder of further groups (``recipe/mine.yaml``), searched before the built-in ones.
+    to_run: model folders without weights or tokenizer are refused; a plan is made from their config.json.
     Raises ConfigError with every problem.
     """
-    run, problems = compose_with_problems(overrides, config_dir)
+    run, problems = compose_with_problems(overrides, config_dir, to_run)
     if problems or run is None:
         raise ConfigError(problems)
     return run
 
 
-def compose_with_problems(overrides: Sequence[str], config_dir: str = "") -> tuple[Run | None, list[Problem]]:
+def compose_with_problems(
+    overrides: Sequence[str], config_dir: str = "", to_run: bool = True
+) -> tuple[Run | None, list[Problem]]:
     """As `compose`, but returns the problems, and a run without the faulty keys and parts where one can be made."""
     config, tree, problems = _merged(overrides, config_dir)
     if config is None:
         return None, problems
     run, of_parts = resolve(config, tree)
     known = {problem.key for problem in problems}
-    later = {(problem.key, problem.why): problem for problem in (*of_parts, *validate(run))}
+    later = {(problem.key, problem.why): problem for problem in (*of_parts, *validate(run, to_run))}
     return run, problems + [problem for problem in later.values() if problem.key not in known]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.config.schema import Config, ModelConfig
 from raylign.models.facts import model_facts, model_folder
-from raylign.models.folder_check import folder_fault
+from raylign.models.folder_check import folder_fault, folder_lacks
 
 
 def model_rules(config: Config, found: Findings) -> None:
@@ -27,6 +30,17 @@ def model_rules(config: Config, found: Findings) -> None:
         found.expect(False, "model.path", model.path, str(cause), fix)
         return
     folder_rules(found, "model.path", model.path)
+    if config.critic.path:
+        otherwise = "leave it empty for the policy's weights"
+        frozen_model_rules(config, "critic.path", config.critic.path, otherwise, found)
+    ranks = config.rollout.tensor_parallel
+    found.expect(
+        ranks < 1 or facts.heads % ranks == 0,
+        "rollout.tensor_parallel",
+        ranks,
+        f"does not divide the {facts.heads} attention heads of {facts.name}",
+        f"set rollout.tensor_parallel={math.gcd(facts.heads, max(1, ranks))}",
+    )
     found.expect(
         not facts.context or model.max_context <= facts.context,
         "model.max_context",
@@ -36,15 +50,29 @@ def model_rules(config: Config, found: Findings) -> None:
     )
 
 
-def folder_rules(found: Findings, key: str, path: str) -> None:
-    """The files of a model's folder belong together."""
-    if path:
-        fault = folder_fault(model_folder(path))
-        found.expect(not fault, key, path, fault, "copy the model's whole folder again, or name another")
+def folder_rules(found: Findings, key: str, path: str, trained: bool = True) -> None:
+    """The files of a model's folder belong together. trained: the learner loads it, not an engine alone."""
+    fault = folder_fault(model_folder(path), trained) if path else None
+    if fault:
+        found.expect(False, key, path, *fault)
 
 
-def frozen_model_rules(config: Config, key: str, path: str, otherwise: str, found: Findings) -> None:
-    """A path that is empty, ``@STAGE`` or a model's."""
+def lacking_rules(config: Config, found: Findings) -> None:
+    """The folders of a run's models hold what a plan can do without and a run cannot."""
+    paths = {"model.path": config.model.path, "critic.path": config.critic.path}
+    paths |= {f"scorers.{name}.path": scorer.path for name, scorer in config.scorers.items()}
+    paths |= {f"judges.{name}.path": judge.path for name, judge in config.judges.items() if not judge.endpoint}
+    faulty = {problem.key for problem in found}
+    for key, path in paths.items():
+        folder = Path(path).expanduser()
+        if path and key not in faulty and folder.is_dir() and (lack := folder_lacks(folder)):
+            found.expect(False, key, path, *lack)
+
+
+def frozen_model_rules(
+    config: Config, key: str, path: str, otherwise: str, found: Findings, *, trained: bool = True
+) -> None:
+    """A path that is empty, ``@STAGE`` or a model's. trained: the learner's code loads it, not an engine alone."""
     if path.startswith("@"):
         fix = f"name one of {', '.join(f'@{stage}' for stage in config.stages)}"
         found.expect(path[1:] in config.stages, key, path, "names no stage", fix)
@@ -54,7 +82,7 @@ def frozen_model_rules(config: Config, key: str, path: str, otherwise: str, foun
         except ValueError as cause:
             found.expect(False, key, path, str(cause), f"name a model's folder, or {otherwise}")
         else:
-            folder_rules(found, key, path)
+            folder_rules(found, key, path, trained)
 
 
 def lineage_rules(run: Run, found: Findings) -> None:

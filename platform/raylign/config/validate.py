@@ -15,7 +15,7 @@ from raylign.config.build import nearest
 from raylign.config.devices import device_problems
 from raylign.config.findings import Findings
 from raylign.config.machine import machine_problems
-from raylign.config.model_rules import frozen_model_rules, lineage_rules, model_rules
+from raylign.config.model_rules import frozen_model_rules, lacking_rules, lineage_rules, model_rules
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config, Section
 from raylign.data.procedural import task_names
@@ -27,8 +27,10 @@ OWN_NAMES = ("rollout", "neighbour", "share")  # missing/NAME of the metrics
 MOST_SAMPLES = 1_000_000
 
 
-def validate(run: Run) -> list[Problem]:
-    """Every problem of a resolved run between its sections; an empty list means that it can be planned."""
+def validate(run: Run, to_run: bool = True) -> list[Problem]:
+    """Every problem of a resolved run between its sections; an empty list means that it can be planned, and with
+    `to_run` also that its models' folders hold what a run loads.
+    """
     config, found = run.config, Findings()
     for part in run.parts.values():
         found += part.cls.problems(part.key, part.config, run)
@@ -43,6 +45,8 @@ def validate(run: Run) -> list[Problem]:
     _learner(config, found)
     _frozen(config, found)
     _scale(config, found)
+    if to_run:
+        lacking_rules(config, found)
     found += machine_problems(config)
     lineage_rules(run, found)
     found += device_problems(config)
@@ -137,7 +141,7 @@ def _frozen(config: Config, found: Findings) -> None:
     for name, judge in config.judges.items():
         if not judge.endpoint:
             otherwise = "leave it empty for the model that the run starts from"
-            frozen_model_rules(config, f"judges.{name}.path", judge.path, otherwise, found)
+            frozen_model_rules(config, f"judges.{name}.path", judge.path, otherwise, found, trained=False)
 
 
 def _scale(config: Config, found: Findings) -> None:
@@ -162,7 +166,7 @@ def _batch(stage: ResolvedStage, run: Run, found: Findings) -> None:
         f"{key}.group_size",
         group,
         "the credit compares the samples of a group, and one sample has nothing to be compared with",
-        f"set {key}.group_size=8, or credit.baseline=none credit.std=none",
+        f"set {key}.group_size=8, or a credit without a group, as variant=reinforce_pp has",
     )
     found.expect(
         prompts * group <= MOST_SAMPLES,

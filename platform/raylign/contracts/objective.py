@@ -22,16 +22,13 @@ class Credit(Part):
     # False: works without scores (dense rewards from other models); then a group of one, and a trajectory without a
     # score, are rows like any other (their score is NaN).
     reads_scores: ClassVar[bool] = True
+    # True: the samples of a group are compared with each other, so that a group of one teaches nothing.
+    compares_samples: ClassVar[bool] = False
 
     @property
     def needs(self) -> frozenset[str]:
         """The extra streams that it reads: ``value``, ``old_logprob``, or one that a scorer fills."""
         return frozenset()
-
-    @property
-    def compares_samples(self) -> bool:
-        """Whether the samples of a group are compared with each other, so that a group of one teaches nothing."""
-        return False
 
     @abstractmethod
     def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:

@@ -55,7 +55,7 @@ def pod_groups(plan: Plan, shape: NodeShape) -> list[PodGroup]:
 
 
 def _group(name: str, plan: Plan, roles: Sequence[Role], shape: NodeShape) -> PodGroup:
-    part = replace(plan, roles=tuple(roles), nodes=())
+    part = replace(plan, roles=tuple(roles), nodes=(), blueprint=None)
     most = {"CPU": float(shape.cpus), "GPU": float(shape.gpus if name == "gpu" else 0)}
     bundles = len(part.bundles)
     counts = range(1, bundles + 1) if plan.strategy != "STRICT_PACK" else (1,)

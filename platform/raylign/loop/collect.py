@@ -12,6 +12,7 @@ from raylign.contracts import RewardPools, RolloutPool, RolloutTask, Scored
 from raylign.errors import EngineDeadError
 from raylign.loop.reward_metrics import DRAWN, NEIGHBOUR
 from raylign.records import Group, Missing, Reward, Trajectory
+from raylign.tasks import owned
 
 
 @dataclass(slots=True)
@@ -39,8 +40,8 @@ async def collect(
     """
     started = time.perf_counter()
     arrived: list[dict[int, Trajectory]] = [{} for _ in tasks]
-    jobs = _RewardJobs(rewards, tasks)
-    try:
+    async with owned() as owner:
+        jobs = _RewardJobs(rewards, tasks, owner)
         async for scored in _with_deadline(rollouts.stream(tasks), stall_s):
             for item in scored:
                 draws = arrived[item.task]
@@ -54,9 +55,6 @@ async def collect(
         generated()
         _nothing_lost(tasks, arrived)
         parts = await jobs.finish(arrived)
-    except BaseException:
-        await jobs.cancel()
-        raise
     groups = [
         Group(
             prompt=task.prompt,
@@ -88,15 +86,15 @@ async def _with_deadline(stream: AsyncIterator[list[Scored]], stall_s: float) ->
 class _RewardJobs:
     """Reward calls in flight: one a trajectory, and one a group once it is complete."""
 
-    def __init__(self, rewards: RewardPools, tasks: Sequence[RolloutTask]) -> None:
-        self._rewards, self._tasks = rewards, tasks
+    def __init__(self, rewards: RewardPools, tasks: Sequence[RolloutTask], owner: asyncio.TaskGroup) -> None:
+        self._rewards, self._tasks, self._owner = rewards, tasks, owner
         self._single: dict[tuple[int, int], asyncio.Future[Mapping[str, Reward]]] = {}
         self._group: dict[int, asyncio.Future[list[Mapping[str, Reward]]]] = {}
         self._refused: set[int] = set()
 
     def one(self, item: Scored) -> None:
         call = self._rewards.score(self._tasks[item.task].prompt, item.trajectory)
-        self._single[item.task, item.trajectory.sample_index] = asyncio.ensure_future(call)
+        self._single[item.task, item.trajectory.sample_index] = self._owner.create_task(call)
 
     def refuse(self, item: Scored) -> None:
         """The engine would not sample this draw: no text to judge, so its reward is missing, not 0."""
@@ -109,7 +107,7 @@ class _RewardJobs:
             self._group[task] = _done([refusal] * len(trajectories))
             return
         call = self._rewards.score_group(self._tasks[task].prompt, trajectories)
-        self._group[task] = asyncio.ensure_future(call)
+        self._group[task] = self._owner.create_task(call)
 
     async def finish(self, arrived: Sequence[Mapping[int, Trajectory]]) -> list[dict[int, dict[str, Reward]]]:
         parts: list[dict[int, dict[str, Reward]]] = [{index: {} for index in draws} for draws in arrived]
@@ -119,13 +117,6 @@ class _RewardJobs:
             for index, found in zip(sorted(arrived[task]), await group, strict=True):
                 parts[task][index] |= found
         return parts
-
-    async def cancel(self) -> None:
-        """End all calls, and wait until they have ended."""
-        jobs: list[asyncio.Future[Any]] = [*self._single.values(), *self._group.values()]
-        for job in jobs:
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
 
 
 def _done(result: Any) -> asyncio.Future[Any]:

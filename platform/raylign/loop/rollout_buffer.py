@@ -66,6 +66,7 @@ class RolloutBuffer:
         self._version = 0
         self._numbers = 0
         self._flights: set[_Flight] = set()
+        self._leaving: set[asyncio.Task[Collected]] = set()  # cancelled, and not yet ended
         self._finished: deque[_Finished] = deque()
         self._again: deque[Prompt] = deque()  # begun before and not done: first in line
         self._news = asyncio.Event()
@@ -123,22 +124,20 @@ class RolloutBuffer:
 
     async def close(self) -> None:
         """Cancel what is in flight."""
-        jobs = [flight.job for flight in self._flights]
+        for flight in self._flights:
+            self._cancel(flight)
         self._flights.clear()
-        for job in jobs:
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
+        if self._leaving:
+            await asyncio.wait(self._leaving)
 
-    def save(self, folder: Path) -> None:
+    async def save(self, folder: Path) -> None:
         """Write what is finished but not taken, and which prompts are in flight."""
         if self.ahead:
             flights = sorted(self._flights, key=lambda flight: flight.number)
             again = [*self._again, *(flight.prompt for flight in flights)]
             finished = [(one.number, one.version, one.found) for one in self._finished]
             state = {"numbers": self._numbers, "again": again, "finished": finished}
-            content = pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL)
-            plain.loads(content)  # what could not be read again is found now, and not when the run is resumed
-            (folder / FILE).write_bytes(content)
+            await asyncio.to_thread(_write, folder / FILE, state)
 
     def restore(self, folder: Path, version: int) -> None:
         """Go on from what `save` wrote: finished groups are kept, those that were in flight are begun again.
@@ -174,7 +173,7 @@ class RolloutBuffer:
         horizon = min(horizon, settings.steps) if settings.steps else horizon
         for prompt in self._prompts(max(0, horizon * settings.prompts_per_step - self._counts.begun)):
             self._counts.begun += 1
-            job = asyncio.ensure_future(self._collect([prompt]))
+            job = asyncio.create_task(self._collect([prompt]))
             flight = _Flight(number=self._numbers, prompt=prompt, version=self._version, job=job)
             self._numbers += 1
             self._flights.add(flight)
@@ -207,13 +206,23 @@ class RolloutBuffer:
         late = [flight for flight in self._flights if flight.version < oldest]
         for flight in sorted(late, key=lambda flight: flight.number):
             self._flights.remove(flight)
-            flight.job.cancel()
+            self._cancel(flight)
             self._redo(flight.prompt)
         kept = deque(one for one in self._finished if one.version >= oldest)
         for one in self._finished:
             if one.version < oldest:
                 self._redo(one.found.groups[0].prompt)
         self._finished = kept
+
+    def _cancel(self, flight: _Flight) -> None:
+        flight.job.cancel()
+        self._leaving.add(flight.job)
+        flight.job.add_done_callback(self._left)
+
+    def _left(self, job: asyncio.Task[Collected]) -> None:
+        self._leaving.discard(job)
+        if not job.cancelled():
+            job.exception()  # seen: what fails while it is being cancelled is part of that end
 
     def _redo(self, prompt: Prompt) -> None:
         self._again.append(prompt)
@@ -227,6 +236,12 @@ class RolloutBuffer:
             for prompt in prompts
         ]
         return await collect(tasks, self._rollouts, self._rewards, settings.stall_s, generated)
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    content = pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL)
+    plain.loads(content)  # what could not be read again is found now, and not when the run is resumed
+    path.write_bytes(content)
 
 
 def _joined(parts: Sequence[Collected]) -> Collected:

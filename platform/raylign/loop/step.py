@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +40,7 @@ from raylign.loop.rows import row_places, rows_of
 from raylign.loop.sampling import SampledStep, StepSampler
 from raylign.loop.settings import LoopSettings
 from raylign.records import Group, Prompt
+from raylign.tasks import together
 
 Part = TypeVar("Part")
 
@@ -100,15 +101,15 @@ class Loop:
         jobs = [self.parts.learner.save(str(folder / "learner"))]
         if self.parts.critic is not None:
             jobs.append(self.parts.critic.save(str(folder / "critic")))
-        await asyncio.gather(*jobs)
-        self._buffer.save(folder)
+        await together(*jobs)
+        await self._buffer.save(folder)
 
     async def restore(self, folder: Path, state: Mapping[str, Any]) -> None:
         """Go on from what `save` and `state_dict` gave."""
         self.version = state["version"]
         self.parts.source.load_state_dict(state["source"])
         self.parts.shaper.load_state_dict(state["shaper"])
-        self._buffer.restore(folder, self.version)
+        await asyncio.to_thread(self._buffer.restore, folder, self.version)
         await self.parts.learner.restore(str(folder / "learner"))
         if self.parts.critic is not None:
             await self.parts.critic.restore(str(folder / "critic"))
@@ -192,7 +193,7 @@ class Loop:
                 jobs[name] = _required(parts.critic, "a critic").values(batch)
             elif name not in ("advantage", "return") and name not in batch:
                 jobs[name] = _required(parts.scorers.get(name), f"a scorer for {name}").stream(batch, prompts)
-        streams = await asyncio.gather(*(_timed(job, seconds, f"time/score/{name}") for name, job in jobs.items()))
+        streams = await together(*(_timed(job, seconds, f"time/score/{name}") for name, job in jobs.items()))
         return batch.with_streams(**dict(zip(jobs, streams, strict=True))), seconds
 
     async def _learn(self, step: int, batch: Columns) -> tuple[Columns, dict[str, float]]:
@@ -203,12 +204,12 @@ class Loop:
         updates: list[dict[str, float]] = []
         for epoch in range(settings.step.epochs):
             for part in minibatches(batch, settings.step.minibatches, seed=(settings.seed, step, epoch)):
-                jobs: dict[str, Awaitable[LearnerUpdate]] = {}
+                jobs: dict[str, Coroutine[Any, Any, LearnerUpdate]] = {}
                 if step >= settings.critic_warmup:
                     jobs[""] = parts.learner.update(part, parts.objective)
                 if parts.critic is not None:
                     jobs["critic/"] = parts.critic.update(part, parts.critic_objective or {})
-                done = dict(zip(jobs, await asyncio.gather(*jobs.values()), strict=True))
+                done = dict(zip(jobs, await together(*jobs.values()), strict=True))
                 updates.append(
                     {f"{of}{name}": value for of, one in done.items() for name, value in one.metrics.items()}
                 )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from raylign.config.schema import ModelConfig, TinyModel
+from raylign.models.headers import INDEX, indexed_bytes, stored_tensors
+from raylign.models.tensor_rules import FAMILIES, head_size
 from raylign.models.tiny import SPECIAL
+from raylign.models.weights_check import quantised
 
 # Ends of the class names of models that give log-probs of text; those for conditional generation by their text tower.
 CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -19,7 +21,7 @@ COMMON = (
     "num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "intermediate_size",
     "max_position_embeddings", "num_key_value_heads", "head_dim", "tie_word_embeddings",
 )  # fmt: skip
-INDEX = "model.safetensors.index.json"
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 VALUE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -38,6 +40,7 @@ class ModelFacts:
     hidden: int
     vocab: int
     kv_values: int  # keys and values of one token in one layer, in numbers
+    heads: int = 0  # of attention; 0 when the model does not say
 
     def kv_bytes(self, dtype_bytes: int) -> int:
         """Bytes of KV cache that one token takes."""
@@ -66,10 +69,12 @@ def model_facts(config: ModelConfig) -> ModelFacts:
         raise ValueError("its config.json holds a text_config that is no object")
     if fields.get("is_encoder_decoder") or (text is fields and names[0].endswith(CAUSAL[-1])):
         raise ValueError(f"has no text tower that is a causal language model (architectures: {', '.join(names)})")
-    stored = _stored_parameters(folder, VALUE_BYTES.get(str(text.get("dtype") or text.get("torch_dtype")), 2))
-    if stored is None:
-        raise ValueError("holds no model.safetensors (or its header is damaged)")
-    return _facts(names[0], _common_names(fields, text), stored)
+    width = VALUE_BYTES.get(str(text.get("dtype") or text.get("torch_dtype")), 2)
+    facts = _facts(names[0], _common_names(fields, text), _stored_parameters(folder, fields, width))
+    for key, value in (("num_hidden_layers", facts.layers), ("hidden_size", facts.hidden), ("vocab_size", facts.vocab)):
+        if value < 1:
+            raise ValueError(f"its config.json gives no {key}, without which nothing can be planned")
+    return facts
 
 
 def _common_names(fields: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,73 +146,59 @@ def _facts(name: str, fields: Mapping[str, Any], stored: int) -> ModelFacts:
     layers, hidden, vocab = (_number(fields, name) for name in ("num_hidden_layers", "hidden_size", "vocab_size"))
     heads = _number(fields, "num_attention_heads") or 1
     kv_heads = _number(fields, "num_key_value_heads") or heads
-    head_dim = _number(fields, "head_dim") or hidden // heads
+    kind = str(fields.get("model_type"))
+    head_dim = _number(fields, "head_dim") or head_size(kind, fields)
     attention = hidden * head_dim * 2 * (heads + kv_heads)
-    mlp = 3 * hidden * (_number(fields, "intermediate_size") or 4 * hidden)
-    embedding = vocab * hidden * (1 if fields.get("tie_word_embeddings") else 2)
+    tied = fields.get("tie_word_embeddings", kind in FAMILIES and FAMILIES[kind].tied)
+    embedding = vocab * hidden * (1 if tied else 2)
+    mlp = _mlp(fields, layers)
     return ModelFacts(
         name=name,
-        parameters=stored or embedding + layers * (attention + mlp + 2 * hidden + 2 * head_dim) + hidden,
+        parameters=stored or embedding + layers * (attention + 2 * hidden + 2 * head_dim) + mlp + hidden,
         context=_number(fields, "max_position_embeddings"),
         layers=layers,
         hidden=hidden,
         vocab=vocab,
         kv_values=2 * kv_heads * head_dim,
+        heads=_number(fields, "num_attention_heads"),
     )
+
+
+def _mlp(fields: Mapping[str, Any], layers: int) -> int:
+    """Numbers of all feed-forward layers, with gates; of mixtures, of all experts and their routers."""
+    hidden = _number(fields, "hidden_size")
+    wide = 3 * hidden * (_number(fields, "intermediate_size") or 4 * hidden)
+    experts = max(_number(fields, name) for name in EXPERTS)
+    if not experts:
+        return layers * wide
+    one = 3 * hidden * (_number(fields, "moe_intermediate_size") or _number(fields, "intermediate_size"))
+    shared = one * _number(fields, "n_shared_experts")
+    shared = shared or 3 * hidden * _number(fields, "shared_expert_intermediate_size")
+    plain = min(layers, _number(fields, "first_k_dense_replace") + len(fields.get("mlp_only_layers") or ()))
+    return plain * wide + (layers - plain) * (experts * (one + hidden) + shared)
 
 
 def _number(fields: Mapping[str, Any], name: str) -> int:
     """A count; the largest where layers differ, 0 where none is given."""
     value = fields.get(name) or 0
-    return int(max(value, default=0) if isinstance(value, list) else value)
-
-
-def _stored_parameters(folder: Path, value_bytes: int) -> int | None:
-    """Numbers in the safetensors of a folder, from their headers; None when they are absent or damaged.
-
-    With an index only the files that it names count, and where it is all that is here, its own total. 0: not known.
-    """
-    index = folder / INDEX
-    single = [folder / "model.safetensors"] if (folder / "model.safetensors").exists() else []
-    files = [folder / name for name in _indexed(index)] or single or sorted(folder.glob("*.safetensors"))
-    if index.exists() and not any(file.exists() for file in files):
-        return _indexed_bytes(index) // value_bytes  # a Hub id of which only the small files are here
-    if not files:
-        return 0 if "snapshots" in folder.parts else None
-    total = 0
-    for file in files:
-        try:
-            with file.open("rb") as stream:
-                (length,) = struct.unpack("<Q", stream.read(8))
-                header = json.loads(stream.read(length)) if length < file.stat().st_size else None
-        except (OSError, struct.error, ValueError):
-            return None
-        if header is None or file.stat().st_size < 8 + length + _data_bytes(header):
-            return None
-        for entry in header.values():
-            if "shape" in entry:
-                count = 1
-                for side in entry["shape"]:
-                    count *= side
-                total += count
-    return total
-
-
-def _indexed(index: Path) -> list[str]:
-    """The files that an index names."""
     try:
-        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except FileNotFoundError:
-        return []
-    except (KeyError, AttributeError, ValueError, TypeError) as cause:
-        raise ValueError(f"its {index.name} cannot be read ({cause})") from cause
+        return int(max(value, default=0) if isinstance(value, list) else value)
+    except (TypeError, ValueError):
+        raise ValueError(f"its config.json says {name}={value!r}, which is no number") from None
 
 
-def _indexed_bytes(index: Path) -> int:
-    """Bytes of all weights, as the index says; 0 when it does not."""
-    total = (json.loads(index.read_text()).get("metadata") or {}).get("total_size", 0)
-    return int(total) if isinstance(total, (int, float)) else 0
+def _stored_parameters(folder: Path, fields: Mapping[str, Any], value_bytes: int) -> int:
+    """Numbers in the safetensors of a folder; of quantised ones, how many of two bytes would take as much.
 
-
-def _data_bytes(header: Mapping[str, Any]) -> int:
-    return max((entry["data_offsets"][1] for entry in header.values() if "data_offsets" in entry), default=0)
+    With an index only the files that it names count, and where it is all that is here, its own total. 0: nothing is
+    here to be counted, or it is damaged, which `folder_check` reports.
+    """
+    try:
+        weights = stored_tensors(folder)
+    except ValueError:
+        return 0
+    if not weights and (folder / INDEX).exists():
+        return indexed_bytes(folder) // value_bytes  # a Hub id of which only the small files are here
+    if quantised(fields):
+        return sum(tensor.bytes for tensor in weights.values()) // 2
+    return sum(tensor.size for tensor in weights.values())

@@ -1,175 +1,153 @@
-"""Whether the files of a model's folder belong together: tokenizer, shards, shapes. Reads headers, never weights."""
+"""Whether the files of a model's folder belong together: weights by their headers, config, tokenizer, chat."""
 
 from __future__ import annotations
 
 import functools
-import json
-import os
-import re
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-INDEX = "model.safetensors.index.json"
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
-LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
-EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
-WRAPPERS = ("_orig_mod.", "module.", "_fsdp_wrapped_module.")  # torch.compile, DDP, FSDP
-HEADER = 100 * 2**20  # bytes; the format's own limit
+from raylign.models.headers import SINGLE, Tensor, holds_weights, stored_tensors
+from raylign.models.template_check import template_faults
+from raylign.models.tensor_rules import FAMILIES
+from raylign.models.tokenizer_check import (
+    TOKENIZERS,
+    generation_faults,
+    holds_tokenizer,
+    id_faults,
+    read_json,
+    token_faults,
+    vocabulary,
+)
+from raylign.models.weights_check import (
+    COPY,
+    embedding_of,
+    layer_faults,
+    origin_faults,
+    quantisation_faults,
+    quantised,
+    size_faults,
+)
+
+OTHER_FORMS = ("*.bin", "*.gguf", "*.pt", "*.pth")
+QUANTISED = ("quantize_config.json", "quant_config.json", "quantization_config.json")
+Stamps = tuple[tuple[str, int, int], ...]
 
 
-def folder_fault(folder: Path) -> str:
-    """Why this folder cannot be loaded, in one line; empty when nothing speaks against it."""
-    stamps = tuple(sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in folder.iterdir()))
-    return _fault(folder, stamps)
+class Fault(NamedTuple):
+    """What is wrong with a folder, and what to do.
+
+    Example: ``Fault("its tokenizer.json is empty", "copy the model's whole folder again, or name another")``
+    """
+
+    why: str
+    fix: str
+
+
+def folder_fault(folder: Path, trained: bool = True) -> Fault | None:
+    """Why this folder cannot be loaded, None when nothing that is there speaks against it. What is absent altogether is
+    `folder_lacks`. trained: whether the learner loads it too, or only an engine.
+    """
+    return _fault(folder, _stamps(folder), trained)
+
+
+def folder_lacks(folder: Path) -> Fault | None:
+    """What a run needs and a plan can do without, for it plans from config.json; None when all is there."""
+    lacks = []
+    if not holds_weights(folder) and "snapshots" not in folder.parts:
+        other = next((file.name for form in OTHER_FORMS for file in sorted(folder.glob(form))), "")
+        lacks.append(f"no weights ({SINGLE} or shards{f'; {other} is not read' if other else ''})")
+    if not holds_tokenizer(folder) and "snapshots" not in folder.parts and not _brings_code(folder):
+        lacks.append(f"no tokenizer ({TOKENIZERS[0]} or the like)")
+    if not lacks:
+        return None
+    return Fault(f"holds {' and '.join(lacks)}", "copy what is absent from the model's origin, or name another folder")
+
+
+def _stamps(folder: Path) -> Stamps:
+    """Size and time of every file: a folder that did not change needs no second look."""
+    stats = [(file.name, file.stat() if file.exists() else file.lstat()) for file in folder.iterdir()]
+    return tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
 
 
 @functools.lru_cache(maxsize=64)
-def _fault(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
-    """`stamps`: size and time of every file: a folder that did not change needs no second look."""
+def _fault(folder: Path, stamps: Stamps, trained: bool) -> Fault | None:
     try:
-        config = _json(folder / "config.json")
-        text = config.get("text_config") or config
-        shapes = stored_shapes(folder)
-        size = _tokenizer_size(folder, config)
-        faults = (
-            *_name_faults(shapes, "snapshots" in folder.parts),
-            *_shape_faults(text, shapes),
-            *_tokenizer_faults(size, text, shapes),
-        )
+        return next((Fault(why, fix) for why, fix in _faults(folder, trained)), None)
     except ValueError as cause:
-        return str(cause)
-    return next(iter(faults), "")
+        return Fault(str(cause), COPY)
 
 
-def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor that loading would read. Raises ValueError on an absent, damaged or cut-off file, and on a
-    tensor that the index promises and no file holds.
-
-    Empty for a Hub id of which only the small files are here.
-    """
-    index = folder / INDEX
-    if not index.exists():
-        single = folder / "model.safetensors"
-        files = [single] if single.exists() else sorted(folder.glob("*.safetensors"))
-        return {name: shape for file in files for name, shape in _header(file).items()}
-    try:
-        weight_map = json.loads(index.read_text())["weight_map"]
-        promised = {str(name): str(file) for name, file in weight_map.items()}
-    except (ValueError, KeyError, AttributeError) as cause:
-        raise ValueError(f"its {INDEX} cannot be read ({cause})") from None
-    names = sorted(set(promised.values()))
-    here = [name for name in names if (folder / name).exists()]
-    if not here and "snapshots" in folder.parts:
-        return {}
-    absent = [name for name in names if name not in here]
-    if absent:
-        raise ValueError(f"lacks {len(absent)} of the {len(names)} files that its {INDEX} names, e.g. {absent[0]}")
-    held = {name: _header(folder / name) for name in here}
-    lost = [tensor for tensor, name in promised.items() if tensor not in held[name]]
-    if lost:
-        raise ValueError(f"its {INDEX} promises {lost[0]} in {promised[lost[0]]}, which does not hold it")
-    return {tensor: held[name][tensor] for tensor, name in promised.items()}
+def _faults(folder: Path, trained: bool) -> Iterator[tuple[str, str]]:
+    """Raises ValueError on a file that cannot be read."""
+    config = read_json(folder / "config.json")
+    text = config.get("text_config") or config
+    if not isinstance(text, Mapping):
+        raise ValueError("its config.json holds a text_config that is no object")
+    weights = stored_tensors(folder)
+    if holds_weights(folder) and not weights and "snapshots" not in folder.parts:
+        yield "holds no tensor in its safetensors", COPY
+    if trained:
+        beside = next((name for name in QUANTISED if (folder / name).exists()), "")
+        yield from quantisation_faults(config, weights, beside)
+    yield from _setting_faults(config, text)
+    if not quantised(config):
+        yield from origin_faults(weights)
+        yield from size_faults(text, weights)
+        if weights:
+            yield from layer_faults(text, weights)
+    yield from _word_faults(folder, config, text, weights)
 
 
-def _header(file: Path) -> dict[str, tuple[int, ...]]:
-    size = file.stat().st_size
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(HEADER, size):
-                raise ValueError("its header is longer than the file")
-            entries: Mapping[str, Any] = json.loads(stream.read(length))
-        tensors = {name: entry for name, entry in entries.items() if name != "__metadata__"}
-        end = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-        shapes = {name: tuple(int(side) for side in entry["shape"]) for name, entry in tensors.items()}
-    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError) as cause:
-        raise ValueError(f"{file.name} is damaged ({cause})") from None
-    if size != end:
-        raise ValueError(f"{file.name} is {'cut off' if size < end else 'damaged'}: {size} bytes of {end}")
-    return shapes
+def _word_faults(
+    folder: Path, config: Mapping[str, Any], text: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> Iterator[tuple[str, str]]:
+    """Of ids and words. Raises ValueError."""
+    said = text.get("vocab_size", config.get("vocab_size"))
+    rows = (embedding_of(weights) or (said if isinstance(said, int) else 0,))[0]
+    yield from token_faults(folder, vocabulary(folder), rows)
+    for fields in [config] if text is config else [config, text]:
+        yield from id_faults("config.json", fields, rows)
+    yield from generation_faults(folder, rows)
+    yield from template_faults(folder)
 
 
-def _name_faults(shapes: Mapping[str, tuple[int, ...]], partial: bool) -> Iterator[str]:
-    """Weights that are no model's own, by the names of their tensors. partial: a Hub id's small files are enough."""
-    if not shapes and not partial:
-        yield "holds no tensor in its safetensors"
-    if any(".lora_" in name for name in shapes):
-        yield "holds a LoRA adapter; merge it into its model first (peft: merge_and_unload)"
-    for wrapper in WRAPPERS:
-        if shapes and all(name.startswith(wrapper) for name in shapes):
-            yield f"was saved from a wrapped model: all its tensors begin with {wrapper!r}; save the model inside"
+def _setting_faults(config: Mapping[str, Any], text: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Settings that no model can have, and names that contradict each other."""
+    counts = (
+        "num_hidden_layers",
+        "hidden_size",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "vocab_size",
+        "head_dim",
+    )
+    for key in (*counts, "max_position_embeddings"):
+        value = text.get(key)
+        if value is not None and not isinstance(value, list) and (not isinstance(value, int) or value < 1):
+            yield f"its config.json says {key}={value!r}, which is no number of them", f"correct {key} in config.json"
+            return
+    heads, kv_heads, head_dim = (text.get(key) for key in ("num_attention_heads", "num_key_value_heads", "head_dim"))
+    if isinstance(heads, int) and isinstance(kv_heads, int) and heads % kv_heads:
+        why = f"its config.json says num_key_value_heads={kv_heads}, which does not divide num_attention_heads={heads}"
+        yield why, "correct num_key_value_heads in config.json"
+    types, layers = text.get("layer_types"), text.get("num_hidden_layers")
+    if isinstance(types, list) and isinstance(layers, int) and len(types) != layers:
+        yield f"its config.json names {len(types)} layer_types of num_hidden_layers={layers}", "correct config.json"
+    family, names = FAMILIES.get(str(config.get("model_type"))), config.get("architectures") or []
+    if family and text is config and family.architecture not in names:
+        why = f"its config.json says model_type={config['model_type']} and architectures={names}"
+        yield (
+            f"{why}: learner and engine would load different models",
+            f'set architectures to ["{family.architecture}"]',
+        )
+    hidden = text.get("hidden_size")
+    if family and not (family.head_dim or head_dim) and isinstance(heads, int) and hidden and hidden % heads:
+        why = f"its config.json says num_attention_heads={heads}, which does not divide hidden_size={hidden}"
+        yield why, "correct one of the two, or set head_dim"
 
 
-def _shape_faults(fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
-    """Where config.json and the weights contradict each other."""
-    embedding = next((shapes[name] for name in sorted(shapes) if name.endswith(EMBEDDINGS)), None)
-    if embedding is None:
-        return
-    # GPT-2 and others spell the two otherwise; what the config does not say is not compared.
-    for key, told, stored in (
-        ("vocab_size", fields.get("vocab_size"), embedding[0]),
-        ("hidden_size", fields.get("hidden_size", fields.get("n_embd", fields.get("d_model"))), embedding[-1]),
-    ):
-        if told is not None and int(told) != stored and not (key == "hidden_size" and _projects(fields)):
-            yield f"does not fit together: config.json says {key}={told}, the embedding in its weights has {stored}"
-    numbers = {int(found[1]) for name in shapes if (found := LAYER.search(name)) and "mtp" not in name}
-    told = fields.get("num_hidden_layers", fields.get("n_layer", fields.get("num_layers")))
-    if told is not None and numbers:
-        absent = sorted(set(range(int(told))) - numbers)
-        if absent:
-            yield f"does not fit together: config.json says {told} layers, its weights lack layer {absent[0]}"
-        elif len(numbers) > int(told) + int(fields.get("num_nextn_predict_layers") or 0):
-            yield f"does not fit together: config.json says {told} layers, its weights have {len(numbers)}"
-    if not fields.get("tie_word_embeddings", True) and not any("lm_head" in n or "embed_out" in n for n in shapes):
-        yield "does not fit together: config.json says tie_word_embeddings=false, its weights have no lm_head"
-
-
-def _projects(fields: Mapping[str, Any]) -> bool:
-    """OPT and others may embed narrower than they compute."""
-    narrow = fields.get("word_embed_proj_dim") or fields.get("embedding_size")
-    return narrow is not None and narrow != fields.get("hidden_size")
-
-
-def _tokenizer_size(folder: Path, config: Mapping[str, Any]) -> int:
-    """Ids that the tokenizer knows, 0 where only loading it would tell. Raises ValueError on an absent or broken."""
-    custom = folder / "tokenizer_config.json"
-    settings = _json(custom) if custom.exists() else {}
-    if not any((folder / name).exists() for name in TOKENIZERS):
-        if "auto_map" in settings or "auto_map" in config:
-            return 0
-        raise ValueError(f"holds no tokenizer (none of {', '.join(TOKENIZERS)}); copy it from the model's origin")
-    file = folder / "tokenizer.json"
-    if not file.exists():
-        empty = [name for name in TOKENIZERS if (folder / name).exists() and not os.path.getsize(folder / name)]
-        if empty:
-            raise ValueError(f"its {empty[0]} is empty")
-        return 0
-    core = _json(file)
-    try:
-        vocabulary = core["model"]["vocab"]
-        ids = [*vocabulary.values()] if isinstance(vocabulary, dict) else range(len(vocabulary))
-        added = [int(token["id"]) for token in core.get("added_tokens") or ()]
-        if not ids and not added:
-            raise ValueError("its tokenizer.json knows no token")
-        return 1 + max([*added, *(int(index) for index in ids)])
-    except (KeyError, TypeError) as cause:
-        raise ValueError(f"its tokenizer.json is no tokenizer ({type(cause).__name__}: {cause})") from None
-
-
-def _tokenizer_faults(size: int, fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
-    rows = next((shapes[name][0] for name in sorted(shapes) if name.endswith(EMBEDDINGS)), None)
-    rows = rows or fields.get("vocab_size")
-    if size and rows and size > int(rows):
-        yield f"does not fit together: its tokenizer has ids up to {size - 1}, its embedding {rows} rows"
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError) as cause:
-        raise ValueError(f"its {file.name} cannot be read ({cause})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"its {file.name} is no object")
-    return found
+def _brings_code(folder: Path) -> bool:
+    """Whether a tokenizer may come from code beside it; whether these files can be read is another question."""
+    files = (folder / "tokenizer_config.json", folder / "config.json")
+    return any('"auto_map"' in file.read_text(errors="replace") for file in files if file.exists())

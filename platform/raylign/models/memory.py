@@ -13,6 +13,9 @@ an fp32 gradient, its product, and three chunks of fp32 logits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from raylign.config.schema import Config, JudgeConfig, LearnerConfig, Offload, RolloutConfig
 from raylign.models.facts import ModelFacts
 
@@ -23,6 +26,25 @@ BATCHED_TOKENS = 8192  # prompt tokens of one engine step
 PROMPT_ROWS = 1024  # rows of fp32 logits that an engine holds for log-probs of prompts
 GRAPHS = 1.5 * GB  # captured graphs, NCCL and cuBLAS of one engine's rank
 Sizes = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Bytes of one actor. text: what they are of, in GiB; least: without which an engine cannot start; context: of
+    that, keys and values of one full context.
+
+    Example: ``Estimate(bytes=3e9, text="weights 2.79")``
+    """
+
+    bytes: float
+    text: str
+    least: float = 0.0
+    context: float = 0.0
+
+    @property
+    def gb(self) -> float:
+        """GiB."""
+        return self.bytes / GB
 
 
 def state_bytes(stage: int, ranks: int, bf16: bool) -> Sizes:
@@ -82,13 +104,32 @@ def engine_sizes(
     return {"weights": weights}, workspace + context
 
 
-def smaller(learner: LearnerConfig) -> list[str]:
-    """Settings that would make a learner's rank smaller, the cheapest first."""
-    found = [f"learner.ranks={2 * learner.ranks}"] if learner.gpus > 0.5 else ["learner.gpus=1 learner.ranks=2"]
-    if not learner.gradient_checkpointing:
-        found.append("learner.gradient_checkpointing=true")
-    if learner.zero_stage < 3 and learner.ranks > 1:
-        found.append("learner.zero_stage=3")
-    if learner.offload is Offload.none:
-        found.append("learner.offload=cpu")
-    return [*found, f"learner.micro_batch_tokens={learner.micro_batch_tokens // 2}"]
+def learner_estimate(
+    learner: LearnerConfig, ranks: int, dtype: str, facts: ModelFacts, *, head: bool = True
+) -> Estimate:
+    """Of one rank at the peak. head: whether it has a language model's output layer."""
+    sizes = learner_sizes(learner, ranks, dtype, facts, head)
+    return Estimate(bytes=sum(sizes.values()), text=_parts(sizes))
+
+
+def scorer_estimate(config: Config, facts: ModelFacts) -> Estimate:
+    """Of a frozen model that scores."""
+    sizes = scorer_sizes(config, facts)
+    return Estimate(bytes=sum(sizes.values()), text=_parts(sizes))
+
+
+def engine_estimate(engine: RolloutConfig | JudgeConfig, facts: ModelFacts, dtype: str, context: int) -> Estimate:
+    """Of one rank of an engine. context: tokens of the longest sequence."""
+    sizes, besides = engine_sizes(engine, facts, dtype, context)
+    least = sum(sizes.values()) + besides
+    kept = max(1.0, context * facts.kv_bytes(4 if dtype == "float32" else 2) / engine.tensor_parallel)
+    if engine.gpus:
+        note = f", at least {least / GB:.2f} with a full context; the engine takes {engine.gpu_memory:.0%} of the GPU"
+    else:
+        sizes["KV cache"] = engine.kv_cache_gb * GB
+        note = f" ({int(sizes['KV cache'] // kept):,} full contexts)"
+    return Estimate(bytes=sum(sizes.values()), text=_parts(sizes) + note, least=least, context=kept)
+
+
+def _parts(sizes: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {size / GB:.2f}" for name, size in sizes.items())

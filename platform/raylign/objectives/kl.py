@@ -18,6 +18,7 @@ GRPO's choice.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
@@ -57,15 +58,25 @@ def kl(estimator: KlEstimator, logprob: T, ref_logprob: T) -> T:
     return np.expm1(-difference) + difference
 
 
-def reward_kl(batch: Columns, estimator: KlEstimator, source: LogprobSource) -> NDArray[np.float64]:
-    """[N] per-token KL to the reference for use in the reward, 0 off the loss mask. Reads `ref_logprob`."""
-    own = batch["sampler_logprob" if source is LogprobSource.sampler else "old_logprob"]
-    value = kl(estimator, np.asarray(own, np.float64), np.asarray(batch["ref_logprob"], np.float64))
-    return np.where(batch["loss_mask"], value, 0.0)
+@dataclass
+class RewardKl:
+    """KL to the reference inside the reward: the fields that a `Config` inherits to have it. kl_coef 0: none."""
 
+    kl_coef: float = 0.0
+    kl_estimator: KlEstimator = KlEstimator.k1  # only k1 optimises a KL from the reward
+    kl_logprob: LogprobSource = LogprobSource.sampler
 
-def reward_kl_needs(coefficient: float, source: LogprobSource) -> frozenset[str]:
-    """Streams that `reward_kl` reads beyond those always present."""
-    if coefficient == 0:
-        return frozenset()
-    return frozenset({"ref_logprob"} | ({"old_logprob"} if source is LogprobSource.recompute else set()))
+    @property
+    def kl_streams(self) -> frozenset[str]:
+        """Streams that `kl_penalty` reads beyond those always present."""
+        if self.kl_coef == 0:
+            return frozenset()
+        return frozenset({"ref_logprob"} | ({"old_logprob"} if self.kl_logprob is LogprobSource.recompute else set()))
+
+    def kl_penalty(self, batch: Columns) -> NDArray[np.float64]:
+        """[N] kl_coef times the KL estimate of each loss token, 0 elsewhere."""
+        if self.kl_coef == 0:
+            return np.zeros(batch.tokens)
+        own = batch["sampler_logprob" if self.kl_logprob is LogprobSource.sampler else "old_logprob"]
+        value = kl(self.kl_estimator, np.asarray(own, np.float64), np.asarray(batch["ref_logprob"], np.float64))
+        return self.kl_coef * np.where(batch["loss_mask"], value, 0.0)

@@ -29,7 +29,7 @@ class KeepAll(GroupSelector):
 
     @dataclass
     class Config:
-        """Nothing to choose."""
+        """No setting."""
 
     def __init__(self, config: Config, seed: int) -> None:
         self.config = config
@@ -74,7 +74,7 @@ class Spread(GroupSelector):
     """Of every group the ``ceil(share * size)`` trajectories with the largest |R - mean R|, and `extra` others by lot.
 
     TSR's released lookahead branch (`code_spread`): share 0.5, one extra. Where the group's standard deviation is below
-    `flat`, distances mean nothing and all are drawn by lot. Trajectories without a score are left out.
+    `flat`, distances mean nothing and all are drawn at random. Trajectories without a score are left out.
     """
 
     @dataclass
@@ -164,10 +164,10 @@ class Chain(GroupSelector):
 
     def select(self, groups: Sequence[Group]) -> list[Group]:
         """What the last one keeps of what the others kept."""
-        found = list(groups)
+        kept = list(groups)
         for part in self.parts:
-            found = part.select(found)
-        return found
+            kept = part.select(kept)
+        return kept
 
 
 def subgroup(group: Group, indices: Indices) -> Group:
@@ -191,20 +191,20 @@ def selection_metrics(before: Sequence[Group], after: Sequence[Group]) -> dict[s
     """What a selection did: groups, trajectories and sampled tokens kept and discarded, in-group standard deviation of
     the scores and share of groups without any, before and after. Deviations are over groups with two scores or more.
     """
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     counts = {
         "groups": (len(before), len(after)),
         "trajectories": (_trajectories(before), _trajectories(after)),
         "tokens": (_tokens(before), _tokens(after)),
     }
     for name, (all_of_them, kept) in counts.items():
-        found |= {f"select/{name}_kept": float(kept), f"select/{name}_discarded": float(all_of_them - kept)}
+        metrics |= {f"select/{name}_kept": float(kept), f"select/{name}_discarded": float(all_of_them - kept)}
     for name, groups in (("before", before), ("after", after)):
         deviations = [std for group in groups if not math.isnan(std := score_std(group))]
         if deviations:
-            found[f"select/std_{name}"] = float(np.mean(deviations))
-            found[f"select/zero_variance_{name}"] = float(np.mean([std == 0 for std in deviations]))
-    return found
+            metrics[f"select/std_{name}"] = float(np.mean(deviations))
+            metrics[f"select/zero_variance_{name}"] = float(np.mean([std == 0 for std in deviations]))
+    return metrics
 
 
 def _trajectories(groups: Sequence[Group]) -> int:

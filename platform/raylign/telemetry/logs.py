@@ -1,16 +1,28 @@
-"""Send everything that a process prints, native libraries included, to a file of the run folder."""
+"""Logs of the run folder: one file a process, for everything that it says through `logging` below ``raylign``.
+
+An actor's file also receives all that the process prints, native libraries included; the driver's terminal stays its
+own, and its file holds what was shown there, with times, and the traceback of what ended the run.
+"""
 
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+_logger = logging.getLogger("raylign")
 
 
 def redirect_output(path: str | Path) -> None:
-    """Point file descriptors 1 and 2 at the end of a file; SIGUSR1 writes all threads' stacks there too.
+    """Point file descriptors 1 and 2, and the process's log, at the end of a file; SIGUSR1 writes all threads' stacks
+    there too.
 
     Call first thing in an actor.
     """
@@ -22,3 +34,26 @@ def redirect_output(path: str | Path) -> None:
     os.dup2(target, 2)
     os.close(target)
     faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
+    _say_through(logging.StreamHandler(sys.stderr))
+
+
+@contextmanager
+def driver_log(folder: Path) -> Iterator[None]:
+    """The log, ``driver.log`` in this folder. An error that leaves the block stands there with its traceback."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / "driver.log", encoding="utf-8")
+    _say_through(handler)
+    try:
+        yield
+    except Exception:
+        _logger.exception("the run ended by an error")
+        raise
+    finally:
+        _logger.removeHandler(handler)
+        handler.close()
+
+
+def _say_through(handler: logging.Handler) -> None:
+    handler.setFormatter(logging.Formatter(FORMAT))
+    _logger.addHandler(handler)
+    _logger.setLevel(logging.INFO)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import time
@@ -114,6 +115,36 @@ class _Clock:
     def eta(self) -> str:
         left = self.total - self.done
         return duration(left * self.seconds_per_step) if self._recent and left > 0 else "-"
+
+
+class LoggedProgress:
+    """Another display, whose messages and steps also go to the process's log."""
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+        self._log = logging.getLogger("raylign.progress")
+        self._of = ""
+
+    def start(self, stage: str, total: int, done: int = 0) -> None:
+        """Logged as a line."""
+        self._of = stage
+        self._log.info("stage %s: %s steps, %d done before", stage, total or "?", done)
+        self._shown.start(stage, total, done)
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Logged as a line of numbers."""
+        values = "  ".join(f"{label} {value}" for label, value in shown_values(metrics))
+        self._log.info("%s %d  %s", self._of, step, values)
+        self._shown.step(step, metrics)
+
+    def message(self, text: str) -> None:
+        """Logged as it is."""
+        self._log.info("%s", text)
+        self._shown.message(text)
+
+    def stop(self) -> None:
+        """Of the display only."""
+        self._shown.stop()
 
 
 class SilentProgress:

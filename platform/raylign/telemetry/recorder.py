@@ -6,13 +6,17 @@
     rollouts/step_000123.jsonl                          one line a trajectory, see `Recorder.rollouts`
 
 `step` counts over the whole run, all stages together, so that curves never fold back. One process writes: the driver.
+Lines are written at once; rollouts and sinks, which take longer, in a thread, in their order.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ from raylign.telemetry.environment import environment
 from raylign.telemetry.sinks import Sink, open_sinks
 
 LEARNER_LOGPROBS = ("learner_logprob", "old_logprob")  # streams under the weights that sampled, best first
+BEHIND = 4  # writes that may wait for the disk before whoever records waits for them
 JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -48,6 +53,8 @@ class Recorder:
         self._events = (self.folder / "events.jsonl").open("ab")
         self._sinks: list[Sink] | None = None
         self._step = 0
+        self._writer = ThreadPoolExecutor(1, "recorder")
+        self._waiting: deque[Future[None]] = deque()
 
     def settings(self, resolved: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
         """Store the configuration, the command line's part of it, and the environment."""
@@ -56,11 +63,15 @@ class Recorder:
         write_atomically(self.folder / "environment.json", orjson.dumps(environment(), option=orjson.OPT_INDENT_2))
 
     def metrics(self, step: int, values: Mapping[str, float], stage: str) -> None:
-        """One line of numbers (NaN and infinity become null), flushed."""
+        """One line of numbers (NaN and infinity become null), flushed.
+
+        Raises what an earlier write of rollouts raised, such as OSError on a full disk.
+        """
         self._step = step
         line = {"step": step, "stage": stage, "time": round(time.time(), 3), **_plain(values)}
         _append(self._metrics, line)
-        self._to_sinks(step, {name: value for name, value in line.items() if isinstance(value, (int, float))})
+        numbers = {name: value for name, value in line.items() if isinstance(value, (int, float))}
+        self._later(functools.partial(self._to_sinks, step, numbers))
 
     def event(self, kind: str, **fields: Any) -> None:
         """Something that is no number: a restart, a dropped group, an alarm."""
@@ -74,24 +85,28 @@ class Recorder:
         rows: Sequence[tuple[int, int]] = (),
         stage: str = "",
     ) -> Path:
-        """Store trajectories of one step, whole groups first, up to the configured number.
+        """Store trajectories of one step, whole groups first, up to the configured number; see `flush`.
 
         rows: (group, trajectory) of each row of `batch`, whose streams are stored. A line holds prompt, turns (ids,
         log-probs, versions; text, reward and flags), rewards with their details, and of rows of the batch `advantage`,
         `weight` and `gap` (the learner's log-prob less the sampler's): one number where all sampled tokens share it,
         else one per sampled token; null where it is not known.
         """
-        streams = _streams(batch, rows) if batch is not None else {}
-        limit = self._config.rollouts_per_step or sum(len(group.trajectories) for group in groups)
-        lines = []
-        for g, group in enumerate(groups):
-            for t, trajectory in enumerate(group.trajectories):
-                score = group.scores[t] if t < len(group.scores) else None
-                row = {"step": step, "stage": stage, **_row(group, trajectory), "score": score}
-                row |= {"advantage": None, "weight": None, "gap": None, **streams.get((g, t), {})}
-                lines.append(orjson.dumps(row, option=JSON, default=str))
         path = self.folder / "rollouts" / f"step_{step:06d}.jsonl"
-        write_atomically(path, b"".join(line + b"\n" for line in lines[:limit]))
+
+        def write() -> None:
+            streams = _streams(batch, rows) if batch is not None else {}
+            limit = self._config.rollouts_per_step or sum(len(group.trajectories) for group in groups)
+            lines = []
+            for g, group in enumerate(groups):
+                for t, trajectory in enumerate(group.trajectories):
+                    score = group.scores[t] if t < len(group.scores) else None
+                    row = {"step": step, "stage": stage, **_row(group, trajectory), "score": score}
+                    row |= {"advantage": None, "weight": None, "gap": None, **streams.get((g, t), {})}
+                    lines.append(orjson.dumps(row, option=JSON, default=str))
+            write_atomically(path, b"".join(line + b"\n" for line in lines[:limit]))
+
+        self._later(write)
         return path
 
     def truncate(self, step: int) -> None:
@@ -99,6 +114,7 @@ class Recorder:
 
         Events stay: a worker that died did die.
         """
+        self.flush()
         self._metrics.close()
         _rewrite(self.folder / "metrics.jsonl", lambda line: line.get("step", 0) <= step)
         for path in (self.folder / "rollouts").glob("step_*.jsonl"):
@@ -107,13 +123,32 @@ class Recorder:
         self._metrics = (self.folder / "metrics.jsonl").open("ab")
         self._step = step
 
+    def flush(self) -> None:
+        """Wait until everything recorded is written. Raises what a write raised, such as OSError on a full disk."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    async def flushed(self) -> None:
+        """`flush`, with the event loop free meanwhile."""
+        await asyncio.to_thread(self.flush)
+
     def close(self) -> None:
-        """Flush everything; sinks get their last chance."""
+        """Write everything; sinks get their last chance. What cannot be written any more is said in an event."""
+        self._writer.shutdown()
+        for error in [error for write in self._waiting if (error := write.exception())]:
+            self.event("not_recorded", error=f"{type(error).__name__}: {error}"[:500])
+        self._waiting.clear()
         for sink in self._sinks or ():
             self._guard(sink, sink.close)
         self._sinks = []
         self._metrics.close()
         self._events.close()
+
+    def _later(self, write: Callable[[], None]) -> None:
+        """In the thread. Raises what an earlier write raised."""
+        self._waiting.append(self._writer.submit(write))
+        while self._waiting and (self._waiting[0].done() or len(self._waiting) > BEHIND):
+            self._waiting.popleft().result()
 
     def _to_sinks(self, step: int, values: Mapping[str, float]) -> None:
         if self._sinks is None:

@@ -195,7 +195,7 @@ class CriticConfig(Section):
     path: str = ""  # empty: starts from the policy's weights with a new scalar head
     ranks: int = 1
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5))
-    objective: Node = node(Objective, "raylign.objectives.value.ValueLoss")
+    objective: Node = node(Objective, "raylign.objectives.loss.value.ValueLoss")
     warmup_steps: int = 0  # steps in which only the critic learns
 
     def problems(self, key: str) -> list[Problem]:

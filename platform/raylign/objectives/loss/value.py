@@ -42,11 +42,6 @@ class ValueLoss(Objective):
         """`return`, and `value` when clipping."""
         return frozenset({"return"} | ({"value"} if self.config.clip is not None else set()))
 
-    @property
-    def needs_entropy(self) -> bool:
-        """A value model has no token distribution."""
-        return False
-
     def prepare(self, batch: Columns) -> Columns:
         """Stamp `value_weight`, `mean_weight` and `variance_weight` (mean_weight / Var(R) over counted tokens)."""
         missing = sorted(name for name in self.needs if name not in batch)
@@ -64,20 +59,18 @@ class ValueLoss(Objective):
     def terms(self, view: TokenView) -> LossTerms:
         """The loss of one micro-batch."""
         assert view.values is not None, "a value loss needs the forward kind scalar_head"
-        values, target = view.values, view["return"]
-        square = (values - target) ** 2
-        worst, clipped = square, torch.zeros_like(square)
-        if self.config.clip is not None:
-            near = view["value"] + (values - view["value"]).clamp(-self.config.clip, self.config.clip)
-            near_square = (near - target) ** 2
-            worst = torch.maximum(square, near_square)
-            clipped = (near_square > square).to(square.dtype)
-        loss = self.config.coefficient * torch.sum(view["value_weight"] * 0.5 * worst)
-        weight, variance_weight, error = view["mean_weight"], view["variance_weight"], square.detach()
-        explained = torch.where(variance_weight > 0, weight - variance_weight * error, torch.zeros_like(error))
+        value, target, clip = view.values, view["return"], self.config.clip
+        error = square = (value - target) ** 2
+        if clip is not None:
+            near = view["value"] + (value - view["value"]).clamp(-clip, clip)
+            error = torch.maximum(square, (near - target) ** 2)
+        loss = self.config.coefficient * torch.sum(view["value_weight"] * 0.5 * error)
+        clipped = (error > square).to(square.dtype)
+        weight, variance_weight, square = view["mean_weight"], view["variance_weight"], square.detach()
+        explained = torch.where(variance_weight > 0, weight - variance_weight * square, torch.zeros_like(square))
         metrics = {
             "value_clip": torch.sum(weight * clipped),
-            "value_error": torch.sum(weight * error),
+            "value_error": torch.sum(weight * square),
             "explained_variance": torch.sum(explained),
         }
         return LossTerms(components={"value": loss}, metrics=metrics)

@@ -11,21 +11,18 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from raylign.columns import Columns
 from raylign.contracts import Credit
-from raylign.objectives.credit import Baseline, GroupCredit, Std
+from raylign.objectives.advantage.base import Float64s, GroupAdvantage, rewards_differ
+from raylign.objectives.advantage.group import GRPO, DrGRPO, Std
 from raylign.records import Float32s
-
-Float64s = NDArray[np.float64]
-TIE = 4 * np.finfo(np.float32).eps  # turn scores travel as float32
 
 
 class Level(Enum):
     """What gets an advantage of its own.
 
-    `trajectory`: the row, from its score (`GroupCredit`). `turn`: each dialogue turn, from the scores of its calls.
+    `trajectory`: the row, from its score. `turn`: each dialogue turn, from the scores of its calls.
     `step`: each call of the policy; its turn score *is* its advantage, made by a shaper that knew the group.
     """
 
@@ -34,49 +31,50 @@ class Level(Enum):
     step = "step"
 
 
-class TurnCredit(Credit):
+class TurnStd(Enum):
+    """`none`: a deviation from the mean is left as it is (Dr. GRPO). `sample`, `population`: divided (GRPO)."""
+
+    none = "none"
+    sample = "sample"
+    population = "population"
+
+
+class TurnAdvantage(Credit):
     """Advantages by level; the same on all tokens of a row, a turn or a call.
 
-    At level turn A_{i,t} = R_{i,t} - mean over the rollouts that hold turn t, divided by their std plus epsilon where
-    `std` says so; exactly 0 where fewer than `min_holders` hold it or all of them score the same. A NaN score marks an
-    invalid row: advantage 0, weight 0, in no statistic. Statistics are float64.
+    At levels trajectory and turn they are Dr. GRPO's, or GRPO's where `std` divides. At level turn the group of a score
+    R_{i,t} is turn t of all rollouts that hold it; the advantage is exactly 0 where fewer than `min_holders` do or all
+    of them score the same. A NaN score is missing: advantage 0, weight 0, in no statistic. Statistics are float64.
     """
+
+    compares_samples = True
 
     @dataclass
     class Config:
         """Every choice that changes the number."""
 
         level: Level = Level.trajectory
-        std: Std = Std.none
-        baseline: Baseline = Baseline.mean  # of level trajectory
+        std: TurnStd = TurnStd.none
         min_holders: int = 5  # of level turn
         epsilon: float = 1e-6
 
         def __post_init__(self) -> None:
             if self.min_holders < 1 or self.epsilon < 0:
                 raise ValueError("min_holders must be 1 or more and epsilon 0 or more")
-            if self.level is Level.turn and (self.std is Std.leave_one_out or self.baseline is not Baseline.mean):
-                raise ValueError("level=turn knows baseline=mean and std none, sample or population")
-            if self.level is Level.step and self.std is not Std.none:
+            if self.level is Level.step and self.std is not TurnStd.none:
                 raise ValueError("level=step takes advantages as they are: normalise them in the shaper, set std=none")
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._rows = GroupCredit(GroupCredit.Config(baseline=config.baseline, std=config.std, epsilon=config.epsilon))
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """No model's: the turn streams come with the rows."""
-        return frozenset()
-
-    @property
-    def compares_samples(self) -> bool:
-        """Unless neither baseline nor std is taken."""
-        return self._rows.compares_samples
+        self._compared: GroupAdvantage
+        if config.std is TurnStd.none:
+            self._compared = DrGRPO(DrGRPO.Config())
+        else:
+            self._compared = GRPO(GRPO.Config(std=Std[config.std.name], epsilon=config.epsilon))
 
     def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:
-        """Fill `advantage`; zero `weight` on invalid rows. Raises ValueError when the levels' streams are not there."""
-        whole, metrics = self._rows.assign(batch, scores)
+        """Fill `advantage`; zero `weight` on missing rows. Raises ValueError when the levels' streams are not there."""
+        whole, metrics = self._compared.assign(batch, scores)
         if self.config.level is Level.trajectory:
             return whole, metrics
         absent = [name for name in ("call", "turn", "turn_score") if name not in batch]
@@ -107,19 +105,17 @@ class TurnCredit(Credit):
         few = 0
         for (_, turn), members in cells.items():
             few += len(members) < self.config.min_holders
-            deviations = self._deviations(np.array([score for _, score in members]))
+            deviations = self._of_turn(np.array([score for _, score in members]))
             for (row, _), deviation in zip(members, deviations, strict=True):
                 start, end = batch.offsets[row], batch.offsets[row + 1]
                 advantage[start:end][batch.row(row, "turn") == turn] = deviation
         return advantage, few / max(len(cells), 1)
 
-    def _deviations(self, scores: Float64s) -> Float64s:
-        if len(scores) < max(2, self.config.min_holders) or np.ptp(scores) <= TIE * np.abs(scores).max():
+    def _of_turn(self, scores: Float64s) -> Float64s:
+        """[H] advantages of the H rollouts that hold a turn."""
+        if len(scores) < self.config.min_holders or not rewards_differ(scores):
             return np.zeros(len(scores))
-        deviations = scores - scores.mean()
-        if self.config.std is Std.none:
-            return deviations
-        return deviations / (scores.std(ddof=1 if self.config.std is Std.sample else 0) + self.config.epsilon)
+        return self._compared.of_group(scores)
 
 
 def turn_scores(batch: Columns, row: int) -> dict[int, float]:
@@ -127,7 +123,7 @@ def turn_scores(batch: Columns, row: int) -> dict[int, float]:
     call = batch.row(row, "call")
     _, first = np.unique(call, return_index=True)
     first = first[call[first] >= 0]
-    found: dict[int, float] = {}
+    sums: dict[int, float] = {}
     for turn, score in zip(batch.row(row, "turn")[first], batch.row(row, "turn_score")[first], strict=True):
-        found[int(turn)] = found.get(int(turn), 0.0) + float(score)
-    return found
+        sums[int(turn)] = sums.get(int(turn), 0.0) + float(score)
+    return sums

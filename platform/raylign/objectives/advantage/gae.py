@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from raylign.columns import Columns
 from raylign.contracts import Credit
+from raylign.objectives.advantage.base import Float64s, checked_scores, without_missing
 from raylign.objectives.aggregate import counted_tokens
-from raylign.objectives.kl import KlEstimator, LogprobSource, reward_kl, reward_kl_needs
+from raylign.objectives.kl import RewardKl
 from raylign.objectives.whiten import Whiten, whiten
 from raylign.records import Float32s
-
-Float64s = NDArray[np.float64]
 
 
 class RewardAt(Enum):
@@ -28,7 +27,7 @@ class RewardAt(Enum):
     both = "both"
 
 
-class GaeCredit(Credit):
+class GAE(Credit):
     """delta_k = r_k + gamma V_{k+1} - V_k, A_k = delta_k + gamma lam A_{k+1} (arXiv:1506.02438, eq. 16).
 
     k runs over the *sampled* tokens of a row: the recursion carries through observation tokens, which take no step of
@@ -36,20 +35,17 @@ class GaeCredit(Credit):
     value after the last sampled token is 0. r is the row's score at its last sampled token or the turns'
     rewards (`reward_at`), minus kl_coef times the KL to the reference.
 
-    `return` = A + V before whitening. A NaN score marks an invalid sample: advantage 0, weight 0, return = value.
+    `return` = A + V before whitening. A NaN score is missing: advantage 0, weight 0, return = value.
     """
 
     @dataclass
-    class Config:
+    class Config(RewardKl):
         """Every choice that changes the number."""
 
         gamma: float = 1.0
         lam: float = 0.95
         reward_at: RewardAt = RewardAt.end
         whiten: Whiten = Whiten.batch
-        kl_coef: float = 0.0
-        kl_estimator: KlEstimator = KlEstimator.k1  # only k1 optimises a KL from the reward, see kl.py
-        kl_logprob: LogprobSource = LogprobSource.sampler
 
         def __post_init__(self) -> None:
             for name in ("gamma", "lam"):
@@ -62,35 +58,31 @@ class GaeCredit(Credit):
     @property
     def needs(self) -> frozenset[str]:
         """`value`, and `ref_logprob` (and `old_logprob`) when KL is in the reward."""
-        return frozenset({"value"}) | reward_kl_needs(self.config.kl_coef, self.config.kl_logprob)
+        return frozenset({"value"}) | self.config.kl_streams
 
     def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:
-        """Fill `advantage` and `return`; zero `weight` on invalid rows. scores: [B], NaN where invalid."""
+        """Fill `advantage` and `return`; zero `weight` on missing rows. scores: [B], NaN where missing."""
         config, rows = self.config, batch.row_of_token
-        scores64 = np.asarray(scores, np.float64)
-        if scores64.shape != (len(batch),) or np.isinf(scores64).any():
-            raise ValueError(f"scores must be {len(batch)} numbers, finite or NaN, got {scores64}")
-        valid = ~np.isnan(scores64)
+        row_reward = checked_scores(scores, len(batch))
+        valid = ~np.isnan(row_reward)
         index = np.flatnonzero(batch["loss_mask"])
         counts = np.bincount(rows[index], minlength=len(batch))
-        penalty = np.zeros(batch.tokens)
-        if config.kl_coef != 0:
-            penalty = config.kl_coef * reward_kl(batch, config.kl_estimator, config.kl_logprob)
+        penalty = config.kl_penalty(batch)
         reward = (np.zeros(batch.tokens) if config.reward_at is RewardAt.end else _turn_rewards(batch)) - penalty
         value = np.asarray(batch["value"], np.float64)[index]
         compact = reward[index]
         ends = np.cumsum(counts) - 1
         scored = valid & (counts > 0)
         if config.reward_at is not RewardAt.turns:
-            compact[ends[scored]] += scores64[scored]
+            compact[ends[scored]] += row_reward[scored]
         advantage, returns = np.zeros(batch.tokens), np.zeros(batch.tokens)
         advantage[index] = np.where(valid[rows[index]], _gae(compact, value, counts, config.gamma, config.lam), 0.0)
         returns[index] = advantage[index] + value
-        batch = batch.with_streams(weight=np.where(valid[rows], batch["weight"], 0.0).astype(np.float32))
+        batch = without_missing(batch, valid)
         counted = counted_tokens(batch)
         metrics = {
             "credit/invalid_rows": float(np.mean(~valid)) if len(batch) else 0.0,
-            "credit/score": float(np.mean(scores64[valid])) if valid.any() else 0.0,
+            "credit/score": float(np.mean(row_reward[valid])) if valid.any() else 0.0,
             "credit/return": float(np.mean(returns[counted])) if counted.any() else 0.0,
             "credit/advantage_abs": float(np.mean(np.abs(advantage[counted]))) if counted.any() else 0.0,
         }

@@ -30,16 +30,6 @@ class CrossEntropy(Objective):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """Nothing beyond the tokens and their mask."""
-        return frozenset()
-
-    @property
-    def needs_entropy(self) -> bool:
-        """The entropy is a metric only."""
-        return False
-
     def prepare(self, batch: Columns) -> Columns:
         """Stamp `ce_weight` and `mean_weight`."""
         return batch.with_streams(

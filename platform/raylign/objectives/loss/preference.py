@@ -1,9 +1,8 @@
-"""Preference losses on pairs: DPO, HyPO, its smooth form, and the reference-free margin, with or without averaging.
+"""The objective of preference methods: the loss of `margin` on pairs of rows, averaged over the batch's pairs.
 
 A pair is two rows of one group: the chosen answer first, the rejected one second, after one prompt. With s(y) the sum
 (or mean) of the answer's token log-probs, the margins are Δθ = s_θ(chosen) - s_θ(rejected) and Δref likewise under the
-frozen reference. The loss of a pair is -log sigmoid(β (Δθ - D)), where D, the margin that the policy must beat, is a
-transform of Δref; see `ReferenceMargin`. Δref is a constant; nothing is clipped on the policy's side.
+frozen reference. Δref is a constant; nothing is clipped on the policy's side.
 """
 
 from __future__ import annotations
@@ -11,109 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from raylign.columns import Columns
 from raylign.contracts import LossTerms, Objective, TokenView
+from raylign.objectives.loss.margin import PairLoss, ReferenceMargin, pair_loss, target_margin
+from raylign.objectives.loss.pairs import Pairs, SequenceLogprob, answer_weights, by_row, pair_rows, sides
 from raylign.objectives.mismatch import row_sums
 
-Float64s = NDArray[np.float64]
 CLASSES = {"optimistic": 1, "neutral": 0, "pessimistic": -1}  # by the sign of Δref
 
 
-class ReferenceMargin(Enum):
-    """D, the margin that the policy must beat.
-
-    `dpo`: Δref (arXiv:2305.18290, eq. 7).
-    `hypo`: max(Δref, γ) (HyPO, arXiv:2602.11902): a reference that prefers the rejected answer counts as neutral.
-    `hypo_smooth`: γ + τ softplus((Δref - γ) / τ), the released recipes' form; τ <= 0 is the hard maximum, as there.
-    `none`: γ, whatever the reference says; with logprob=mean that is SimPO (arXiv:2405.14734) with target margin β γ.
-    """
-
-    dpo = "dpo"
-    hypo = "hypo"
-    hypo_smooth = "hypo_smooth"
-    none = "none"
-
-
-class SequenceLogprob(Enum):
-    """How the token log-probs of an answer become one number. β, γ and τ are read in its unit.
-
-    `sum`: nats per answer. `mean`: nats per token. `mean_without_end`: the mean of all tokens but the last, as HyPO's
-    released averaging mode has it (the last one is the end token unless the answer was cut).
-    """
-
-    sum = "sum"
-    mean = "mean"
-    mean_without_end = "mean_without_end"
-
-
-class PairLoss(Enum):
-    """The loss of a pair, with h = Δθ - D.
-
-    `sigmoid`: -log sigmoid(β h). `squared`: (h - 1 / (2 β))² (IPO, arXiv:2310.12036, eq. 17).
-    """
-
-    sigmoid = "sigmoid"
-    squared = "squared"
-
-
-def target_margin(mode: ReferenceMargin, ref_margin: Tensor, gamma: float = 0.0, tau: float = 0.0) -> Tensor:
-    """D of each pair, in the shape of `ref_margin`.
-
-    The softplus is written as max + τ log1p(exp(-|.| / τ)): exact for γ = -inf, and no overflow for a tiny τ.
-    """
-    if mode is ReferenceMargin.dpo:
-        return ref_margin
-    if mode is ReferenceMargin.none:
-        return torch.full_like(ref_margin, gamma)
-    hard = ref_margin.clamp(min=gamma)
-    if mode is ReferenceMargin.hypo or tau <= 0:
-        return hard
-    return hard + tau * torch.log1p(torch.exp(-torch.abs(ref_margin - gamma) / tau))
-
-
-def pair_loss(kind: PairLoss, margin: Tensor, target: Tensor, beta: float) -> Tensor:
-    """[P] loss of each pair; `margin` (Δθ) carries gradient, `target` (D) does not."""
-    if kind is PairLoss.sigmoid:
-        return -logsigmoid(beta * (margin - target))
-    return (margin - target - 1 / (2 * beta)) ** 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pairs:
-    """P pairs as their answers' log-probs. `ref_*` are None where no reference was asked.
-
-    Example: ``Pairs(chosen=t([-4.]), rejected=t([-6.]), ref_chosen=t([-5.]), ref_rejected=t([-4.]))`` is pessimistic
-    (Δref = -1) and rightly ordered by the policy (Δθ = 2).
-    """
-
-    chosen: Tensor  # [P]
-    rejected: Tensor  # [P]
-    ref_chosen: Tensor | None = None  # [P]
-    ref_rejected: Tensor | None = None  # [P]
-
-    @property
-    def margin(self) -> Tensor:
-        """[P] Δθ."""
-        return self.chosen - self.rejected
-
-    @property
-    def ref_margin(self) -> Tensor | None:
-        """[P] Δref."""
-        if self.ref_chosen is None or self.ref_rejected is None:
-            return None
-        return self.ref_chosen - self.ref_rejected
-
-
 class PreferenceLoss(Objective):
-    """Component `preference` = mean over the batch's pairs of the pair loss; see the module's docstring.
+    """Component `preference` = mean over the batch's pairs of the pair loss; see `margin`.
 
     The defaults are HyPO's released recipe: β .1, softplus with γ 0 and τ .1, summed log-probs.
 
@@ -159,11 +72,6 @@ class PreferenceLoss(Objective):
         uses = self.config.reference_margin is not ReferenceMargin.none or self.config.classify
         return frozenset({"ref_logprob"} if uses else ())
 
-    @property
-    def needs_entropy(self) -> bool:
-        """The entropy plays no part."""
-        return False
-
     def prepare(self, batch: Columns) -> Columns:
         """Stamp what every token must know of its row and of the whole batch.
 
@@ -199,19 +107,19 @@ class PreferenceLoss(Objective):
         assert view.logprob is not None, "a preference loss needs the forward kind causal_lm"
         # A difference of two sums of a thousand nats is compared with a tenth: float64 keeps its digits.
         answers = row_sums(view.logprob.double() * view["answer_weight"], view.segment, view.rows)
-        chosen, rejected = _sides(_by_row(view, "pair"), _by_row(view, "pair_side"))
-        reference = _by_row(view, "ref_answer") if self.needs else None
+        chosen, rejected = sides(by_row(view, "pair"), by_row(view, "pair_side"))
+        reference = by_row(view, "ref_answer") if self.needs else None
         pairs = Pairs(
             chosen=answers[chosen],
             rejected=answers[rejected],
             ref_chosen=None if reference is None else reference[chosen],
             ref_rejected=None if reference is None else reference[rejected],
         )
-        share = _by_row(view, "pair_share")[chosen]
+        share = by_row(view, "pair_share")[chosen]
         loss = pair_loss(self.config.loss, pairs.margin, self.target(pairs), self.config.beta)
         lengths = row_sums(torch.ones_like(answers[view.segment]), view.segment, view.rows)
         with torch.no_grad():
-            class_share = _by_row(view, "class_share")[chosen] if self.needs else None
+            class_share = by_row(view, "class_share")[chosen] if self.needs else None
             metrics = self.metrics(pairs, share, class_share)
             metrics["length/chosen"] = torch.sum(share * lengths[chosen])
             metrics["length/rejected"] = torch.sum(share * lengths[rejected])
@@ -240,14 +148,14 @@ class PreferenceLoss(Objective):
         only_all |= _implicit_rewards(pairs, target, self.config.beta)
         only_all["displacement/chosen"] = pairs.chosen.detach() - pairs.ref_chosen
         only_all["displacement/rejected"] = pairs.rejected.detach() - pairs.ref_rejected
-        found = {name: torch.sum(share * value) for name, value in (values | only_all).items()}
+        metrics = {name: torch.sum(share * value) for name, value in (values | only_all).items()}
         for name, sign in CLASSES.items():
             inside = torch.sign(ref_margin) == sign
-            found[f"share/{name}"] = torch.sum(share * inside)
+            metrics[f"share/{name}"] = torch.sum(share * inside)
             if bool(inside.any()):  # absent is not zero: without such a pair there is no figure
                 weight = torch.where(inside, class_share, torch.zeros_like(class_share))
-                found |= {f"{metric}/{name}": torch.sum(weight * value) for metric, value in values.items()}
-        return found
+                metrics |= {f"{metric}/{name}": torch.sum(weight * value) for metric, value in values.items()}
+        return metrics
 
 
 def held_out_metrics(objective: PreferenceLoss, batch: Columns, logprob: NDArray[np.float32]) -> dict[str, float]:
@@ -274,47 +182,15 @@ def held_out_metrics(objective: PreferenceLoss, batch: Columns, logprob: NDArray
     if pairs.ref_margin is not None:
         which = torch.sign(pairs.ref_margin).long() + 1
         class_share = 1.0 / torch.bincount(which, minlength=3).double()[which]
-    found = objective.metrics(pairs, share, class_share)
-    found["loss"] = torch.sum(
+    metrics = objective.metrics(pairs, share, class_share)
+    metrics["loss"] = torch.sum(
         share * pair_loss(objective.config.loss, pairs.margin, objective.target(pairs), objective.config.beta)
     )
     mask = np.asarray(batch["loss_mask"], bool) & np.isin(batch.row_of_token, chosen)
     return {
-        **{name: float(value) for name, value in found.items()},
+        **{name: float(value) for name, value in metrics.items()},
         "nll": float(-np.mean(logprob[mask], dtype=np.float64)),
     }
-
-
-def pair_rows(batch: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row numbers of the chosen and of the rejected answers, pair by pair.
-
-    Raises ValueError when a group is not exactly two rows, or a row has no loss token (it would leave its pair).
-    """
-    order = np.argsort(batch.groups, kind="stable")
-    groups, counts = np.unique(batch.groups, return_counts=True)
-    if not len(groups):
-        raise ValueError("the batch holds no pair")
-    if np.any(counts != 2):
-        wrong = int(np.flatnonzero(counts != 2)[0])
-        raise ValueError(f"group {int(groups[wrong])} has {int(counts[wrong])} rows; a pair is chosen, then rejected")
-    tokens = np.bincount(batch.row_of_token, np.asarray(batch["loss_mask"], np.float64), minlength=len(batch))
-    if np.any(tokens == 0):
-        raise ValueError(f"row {int(np.flatnonzero(tokens == 0)[0])} has no answer token")
-    return order[0::2].astype(np.int64), order[1::2].astype(np.int64)
-
-
-def answer_weights(batch: Columns, mode: SequenceLogprob) -> Float64s:
-    """[N] factor of each token's log-prob in its answer's: 1 for a sum, 1 / length for a mean, 0 off the loss mask."""
-    mask = np.array(batch["loss_mask"], bool)
-    row = batch.row_of_token
-    if mode is SequenceLogprob.mean_without_end:
-        last = np.zeros(len(batch), np.int64)
-        np.maximum.at(last, row[mask], np.flatnonzero(mask))
-        lengths = np.bincount(row, mask, minlength=len(batch))
-        mask[last[lengths > 1]] = False  # an answer of one token keeps it
-    if mode is SequenceLogprob.sum:
-        return mask.astype(np.float64)
-    return mask / np.maximum(np.bincount(row, mask, minlength=len(batch)), 1)[row]
 
 
 def _implicit_rewards(pairs: Pairs, target: Tensor, beta: float) -> Mapping[str, Tensor]:
@@ -328,19 +204,3 @@ def _implicit_rewards(pairs: Pairs, target: Tensor, beta: float) -> Mapping[str,
         "rewards/margin": beta * margin,
         "rewards/accuracy": (margin > 0).double(),
     }
-
-
-def _by_row(view: TokenView, name: str) -> Tensor:
-    """[rows] a stream that is the same on every token of a row."""
-    stream = view[name]
-    return stream.new_zeros(view.rows).scatter(0, view.segment, stream)
-
-
-def _sides(pair: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
-    """Row numbers of the chosen and the rejected answers within the micro-batch, in the same order of pairs."""
-    order = torch.argsort(pair * 2 + (1 - side))
-    chosen, rejected = order[0::2], order[1::2]
-    whole = len(pair) % 2 == 0 and bool(torch.all(pair[chosen] == pair[rejected]))
-    if not whole or not bool(torch.all(side[chosen] > side[rejected])):
-        raise ValueError("a pair was split over micro-batches; the objective's whole_groups was not respected")
-    return chosen, rejected

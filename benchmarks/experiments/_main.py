@@ -1,0 +1,48 @@
+"""The command line of every experiment: which of its parts to run, where their runs go, and what is written at the end.
+
+``python -m benchmarks.experiments.NAME [PART ...] [--folder FOLDER]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from benchmarks.experiments.report import ROOT, Claim, write
+
+Part: TypeAlias = Callable[[Path], list[Claim]]  # of the folder that its runs go to
+Runner: TypeAlias = Callable[[Mapping[str, Part], Path], list[Claim]]
+
+
+def in_turn(parts: Mapping[str, Part], folder: Path) -> list[Claim]:
+    """The claims of all parts, run one after the other."""
+    claims: list[Claim] = []
+    for name, part in parts.items():
+        begun = time.time()
+        claims += part(folder)
+        print(f"part {name}: {time.time() - begun:.0f} s", flush=True)
+    return claims
+
+
+def main(
+    slug: str, about: str | None, parts: Mapping[str, Part], settings: Mapping[str, Any], run: Runner = in_turn
+) -> None:
+    """Run the parts named on the command line, all by default, and exit: with 0 when every claim holds.
+
+    The result is written under the slug, and under one of its own when some parts were left out.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all by default")
+    parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "experiments" / f"{slug}-runs")
+    parsed = parser.parse_args()
+    if unknown := sorted(set(parsed.parts) - set(parts)):
+        parser.error(f"no part {', '.join(unknown)}; there are {', '.join(parts)}")
+    wanted = {name: parts[name] for name in parsed.parts or parts}
+    started = time.time()
+    claims = run(wanted, parsed.folder)
+    name = slug if set(wanted) == set(parts) else f"{slug}-{''.join(sorted(wanted))}"
+    sys.exit(0 if write(name, claims, {"parts": list(wanted), **settings}, started=started) else 1)

@@ -1,0 +1,1 @@
+"""Losses: what a learner minimises, as named components. One file per kind of loss."""
