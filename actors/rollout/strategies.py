@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from raylign.contracts import Policy, RolloutStrategy, RolloutTask
+from raylign.contracts import Completion, Policy, RolloutStrategy, RolloutTask
 from raylign.environment import Environments
-from raylign.records import Trajectory, Turn, derive_seed
+from raylign.records import Int32s, Trajectory, Turn, derive_seed
 
 
 class SingleTurn(RolloutStrategy):
@@ -40,13 +40,18 @@ class SingleTurn(RolloutStrategy):
     async def _draw(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
         seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
         sampling = replace(task.sampling, temperature=0.0, top_p=1.0, top_k=0) if task.greedy else task.sampling
-        found = await policy.generate(task.prompt.token_ids, sampling, seed)
-        turn = Turn(
-            context_ids=np.zeros(0, np.int32),
-            token_ids=found.token_ids,
-            logprobs=found.logprobs,
-            versions=found.versions,
-            stop=found.stop,
-            text=found.text,
-        )
-        return Trajectory(prompt_key=task.prompt.key, sample_index=index, turns=(turn,), seed=seed, stop=found.stop)
+        said = await policy.generate(task.prompt.token_ids, sampling, seed)
+        turn = turn_of(said, np.zeros(0, np.int32))
+        return Trajectory(prompt_key=task.prompt.key, sample_index=index, turns=(turn,), seed=seed, stop=said.stop)
+
+
+def turn_of(said: Completion, context_ids: Int32s) -> Turn:
+    """What was sampled as a turn; `context_ids` [C] stand between it and the turn before."""
+    return Turn(
+        context_ids=context_ids,
+        token_ids=said.token_ids,
+        logprobs=said.logprobs,
+        versions=said.versions,
+        stop=said.stop,
+        text=said.text,
+    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raylign.recipes.arlcp import ReflectionPenalty, Split, shape_group, sigmoid
+from raylign.recipes.arlcp.shaper import BudgetSplit, ReflectionPenalty, shape_group, sigmoid
 
 Float64s = NDArray[np.float64]
 
@@ -21,8 +21,8 @@ SAMPLES, GROUPS = 16, 16
 
 REWARDS = {
     "correctness only": ReflectionPenalty.Config(alpha=0.0, n_1=6, n_2=12),
-    "reflection only": ReflectionPenalty.Config(split=Split.reflection, n_1=6, n_2=12),
-    "length only": ReflectionPenalty.Config(split=Split.length, n_1=6, n_2=12),
+    "reflection only": ReflectionPenalty.Config(split=BudgetSplit.reflection, n_1=6, n_2=12),
+    "length only": ReflectionPenalty.Config(split=BudgetSplit.length, n_1=6, n_2=12),
     "ARLCP": ReflectionPenalty.Config(n_1=6, n_2=12),
 }
 

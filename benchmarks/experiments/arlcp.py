@@ -27,7 +27,7 @@ from benchmarks.experiments._arlcp_simulated import DIFFICULTIES, simulate
 from benchmarks.experiments._main import main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage
 from benchmarks.experiments.report import Claim
-from raylign.recipes.arlcp import KEYWORDS, KeywordCounter, ReflectionPenalty, shape_group
+from raylign.recipes.arlcp.shaper import KEYWORDS, KeywordCounter, ReflectionPenalty, shape_group
 from raylign.recipes.arlcp.toy import ZERO
 
 SEED = 1

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.experiments._composition_checks import claims as exactness
+from benchmarks.experiments._composition_rl_checks import claims as exactness
 from benchmarks.experiments._recipe_runs import FinishedRun, Metrics, run_recipe, stage, together
 from benchmarks.experiments.report import ROOT, Claim, write
 
@@ -57,6 +57,9 @@ START = "@chains"
 RL = {"steps": STEPS, "prompts_per_step": 32, "group_size": 8, "dynamic_sampling": True, "sampling_rounds": 4}
 COMPOSER = {"_target_": "raylign.recipes.composition_rl.SymbolicComposer", "style": "formula", "modulus": 10}
 SOURCE = {"_target_": "raylign.recipes.composition_rl.CompositionSource", "composer": COMPOSER}
+FIXED = {"_target_": "raylign.recipes.composition_rl.FixedChains", "composer": COMPOSER}
+DEPTHS = {f"depth_{depth}": {**FIXED, "curriculum": {"depths": [depth]}} for depth in (1, 2)}
+EVALUATION = {"split": "train", "prompts": 1024, "sets": DEPTHS}
 ARMS: dict[str, dict[str, Any]] = {
     "originals": {**SOURCE, "curriculum": {"depths": [1]}},
     "composed": {**SOURCE, "curriculum": {"depths": [2]}},
@@ -102,10 +105,10 @@ def overrides(seed: int, arms: Sequence[str], curriculum: bool) -> list[str]:
     found = [f"seed={seed}", f"model.tiny.seed={seed}", f"learner.optim.lr={RATE}", *WITHOUT]
     for name, fields in (("seeds", SEEDS_ONLY), ("chains", CHAINS)):
         found.append(_toy_stage(name, "WarmUp", **DEMONSTRATIONS, **fields))
-    found.append(_toy_stage("start", "EvaluateDepths", prompts=1024))
+    found.append(stage("start", "evaluate.Evaluate", **EVALUATION))
     for arm in arms:
         found.append(stage(arm, "rl.Rl", **RL, start=START, source=ARMS[arm]))
-        found.append(_toy_stage(f"after_{arm}", "EvaluateDepths", prompts=1024))
+        found.append(stage(f"after_{arm}", "evaluate.Evaluate", **EVALUATION))
     if curriculum:
         steps = {**RL, "steps": 24, "start": START, "source": {**SOURCE, "curriculum": SWITCH}}
         found.append(stage("curriculum", "rl.Rl", **steps))

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from raylign.actors.reward.think_gate import ThinkGate
 from raylign.contracts import RowGenerator
 from raylign.data.rows import Row
-from raylign.recipes.arlcp import KeywordCounter, ThinkGate
+from raylign.recipes.arlcp.shaper import KeywordCounter
 from raylign.records import Prompt, Value
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -42,8 +42,7 @@ Deviations and choices:
 - Items are judged after every step and not at the turn's end: the same questions, and no turn is left unjudged when a
   rollout runs out of tokens. Satisfied items, and in gated mode items that could not count yet, are not asked about.
 - Prompts of judge and simulator are our own. Filtering, compression and annotation by a large model are data work
-  before a run: `filters` has the rule filter and the difficulty drop, `records` reads annotated dialogues. Tag tokens
-  are not given new embeddings.
+  before a run; `records` reads annotated dialogues. Tag tokens are not given new embeddings.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ LLM set     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen2
                 'rollout.strategy={_target_: raylign.recipes.composition_rl.ComposeRollout}'
             and then the command above with source.path=<run folder>/stages/compose/composed.jsonl
 Screening   raylign train recipe=composition_rl scale=tiny \\
-                '+stages.screen={_target_: raylign.recipes.composition_rl.Screen}'
+                '+stages.screen={_target_: raylign.recipes.stages.screen.Screen}'
             keeps the seeds that a strong model solves at least once in 8 (the paper's physics pool), or with at_least=8
             those that the policy always solves
 Ablations   source.linked=false (plain concatenation), source.first_size=500 source.last_size=500 (small seed sets)
@@ -46,39 +46,18 @@ Deviations  The link is always in the "more" form with a signed delta (VCMD writ
             [inferred] by name: eps, correction cap, curriculum triggers, `slots` (which chains D_hat_C3 holds).
 """
 
-from raylign.recipes.composition_rl.curriculum import Curriculum, Trigger
-from raylign.recipes.composition_rl.llm import LlmComposer
-from raylign.recipes.composition_rl.source import CompositionSource, Mode
-from raylign.recipes.composition_rl.symbolic import Style, SymbolicComposer
+from importlib import import_module
+
+from raylign.recipes.composition_rl.source import Composer, CompositionSource, FixedChains, SymbolicComposer
 from raylign.recipes.composition_rl.toy import Digits, MarkedAnswer
 
-__all__ = [
-    "ComposeRollout",
-    "ComposeSet",
-    "CompositionSource",
-    "Curriculum",
-    "Digits",
-    "EvaluateDepths",
-    "LlmComposer",
-    "MarkedAnswer",
-    "Mode",
-    "Screen",
-    "Style",
-    "SymbolicComposer",
-    "Trigger",
-    "WarmUp",
-]
+__all__ = ["Composer", "CompositionSource", "Digits", "FixedChains", "MarkedAnswer", "SymbolicComposer"]
+WITH_ENGINES = {"ComposeRollout": "rollout", "ComposeSet": "compose_set", "WarmUp": "warm_up"}
 
 
 def __getattr__(name: str) -> type:
-    """The stages, imported when they are asked for: they bring Ray, vLLM and DeepSpeed with them."""
-    if name == "Screen":
-        from raylign.recipes.composition_rl.screen import Screen
-
-        return Screen
-    if name in ("ComposeRollout", "ComposeSet", "EvaluateDepths", "WarmUp"):
-        from raylign.recipes.composition_rl import stages
-
-        found: type = getattr(stages, name)
-        return found
-    raise AttributeError(name)
+    """What brings Ray, vLLM and DeepSpeed with it is imported when it is asked for."""
+    if name not in WITH_ENGINES:
+        raise AttributeError(name)
+    part: type = getattr(import_module(f"{__name__}.{WITH_ENGINES[name]}"), name)
+    return part

@@ -6,7 +6,7 @@ Depth 1: prompt ``3*4?``, response ``#2``. Depth 2: ``X=3*4;Y=X+9;Y*5?``, respon
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from raylign.actors.reward.response import ResponseReward
@@ -71,6 +71,12 @@ class MarkedAnswer(ResponseReward):
     def wrong(self, prompt: Prompt) -> str | None:
         """Something else behind it."""
         return None if prompt.answer is None else f"{self.config.mark}{prompt.answer}0"
+
+
+def with_solution(prompt: Prompt) -> Prompt:
+    """The prompt of a seed or a chain with its gold response as the target."""
+    target = solution(prompt.meta["composition"]["links"], str(prompt.answer))
+    return replace(prompt, meta={**prompt.meta, "target": target})
 
 
 def solution(links: Sequence[Mapping[str, str]], answer: str) -> str:

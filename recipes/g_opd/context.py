@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raylign.contracts import ScorerContext
+from raylign.data.questions import last_user, said_instead
 from raylign.errors import DataError
 from raylign.records import Message, Missing, Prompt
 
@@ -61,10 +62,7 @@ class SolutionContext(ScorerContext):
                 f"prompt {prompt.id} has no text in the column {self.config.column!r}; its columns: "
                 f"{', '.join(prompt.meta)}; fix: set scorers.NAME.context.column"
             )
-        turn = _last_user_turn(prompt)
-        asked = SOLVE_YOURSELF.format(question=prompt.messages[turn]["content"], solution=found)
-        changed = {**prompt.messages[turn], "content": asked}
-        return (*prompt.messages[:turn], changed, *prompt.messages[turn + 1 :])
+        return said_instead(prompt, SOLVE_YOURSELF.format(question=last_user(prompt), solution=found))
 
 
 class CritiqueContext(ScorerContext):
@@ -104,7 +102,7 @@ class CritiqueContext(ScorerContext):
 
     async def messages(self, prompt: Prompt, response: str) -> tuple[Message, ...] | Missing:
         """The conversation with the critique; Missing when the judge gave none."""
-        problem = str(prompt.messages[_last_user_turn(prompt)]["content"])
+        problem = last_user(prompt)
         asked = CRITICISE.format(problem=problem, answer=prompt.answer, solution=response)
         critique = await self._ask(asked)
         if isinstance(critique, Missing):
@@ -142,10 +140,3 @@ class CritiqueContext(ScorerContext):
         if not isinstance(content, str) or not content.strip():
             raise ValueError("the critique is empty")
         return content
-
-
-def _last_user_turn(prompt: Prompt) -> int:
-    turns = [index for index, message in enumerate(prompt.messages) if message["role"] == "user"]
-    if not turns:
-        raise DataError(f"prompt {prompt.id} has no user turn to put a context into")
-    return turns[-1]

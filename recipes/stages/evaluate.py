@@ -6,11 +6,13 @@ import asyncio
 from dataclasses import dataclass
 
 from raylign.config.resolve import Run
-from raylign.config.schema import SamplingConfig
-from raylign.contracts import Stage, StageResult, StageSettings
+from raylign.config.schema import Node, SamplingConfig, named_nodes
+from raylign.contracts import PromptSource, Stage, StageResult, StageSettings
 from raylign.data.prompts import Split
 from raylign.errors import Problem
+from raylign.evaluate import Evaluation
 from raylign.recipes.stages.context import RunContext
+from raylign.records import derive_seed
 
 
 def check_sampling(samples: int, greedy: bool, sampling: SamplingConfig | None) -> None:
@@ -24,7 +26,11 @@ def check_sampling(samples: int, greedy: bool, sampling: SamplingConfig | None) 
 
 
 class Evaluate(Stage):
-    """Score the current model, as a rule on the held-out prompts; no rollout strategy searches."""
+    """Score the current model, as a rule on the held-out prompts; no rollout strategy searches.
+
+    With `sets`, on several prompt sets: each is a step of the stage, whose metrics are ``<set>/score`` and, as
+    ``<set>/<name>``, those of its source, which observes the answers.
+    """
 
     @dataclass
     class Config(StageSettings):
@@ -32,8 +38,9 @@ class Evaluate(Stage):
 
         samples: int = 1
         greedy: bool = True
-        prompts: int = 0  # 0: all of the split
+        prompts: int = 0  # of the split, or of each set; 0: as many as the split has
         split: Split = Split.holdout
+        sets: dict[str, Node] = named_nodes(PromptSource)  # name -> a source over the split; empty: the split
         sampling: SamplingConfig | None = None  # null: the run's, which are those of training
 
         def __post_init__(self) -> None:
@@ -55,12 +62,36 @@ class Evaluate(Stage):
 
     async def run(self, context: RunContext) -> StageResult:
         """Evaluate the model of the lineage."""
-        context.begin(self.name, 1, 0)
         config = self.config
-        prompts = context.prompts.first(config.split, config.prompts)
-        context.recorder.event("phase", stage=self.name, stage_step=0, phase="start")
+        context.begin(self.name, max(1, len(config.sets)), 0)
+        prompts = context.prompts.first(config.split, 0 if config.sets else config.prompts)
+        sources = {name: self._source(context, name) for name in config.sets}
+        context.phase(self.name, 0, "start")
         await asyncio.gather(context.rollouts(), context.rewards())
-        context.recorder.event("phase", stage=self.name, stage_step=0, phase="evaluate")
-        found = await context.evaluate(prompts, config.samples, config.greedy, config.sampling)
-        context.record(self.name, 1, found.metrics, found.groups)
-        return StageResult(steps=1, metrics=found.metrics)
+        context.phase(self.name, 0, "evaluate")
+        if not sources:
+            evaluation = await context.evaluate(prompts, config.samples, config.greedy, config.sampling)
+            context.record(self.name, 1, evaluation.metrics, evaluation.groups)
+            return StageResult(steps=1, metrics=evaluation.metrics)
+        metrics: dict[str, float] = {}
+        for step, (name, source) in enumerate(sources.items(), 1):
+            asked = [prompt for prompt in source.next(config.prompts or len(prompts)) if not prompt.visit]  # each once
+            evaluation = await context.evaluate(asked, config.samples, config.greedy, config.sampling)
+            own = _of_set(name, source, evaluation)
+            context.record(self.name, step, own, evaluation.groups)
+            metrics |= own
+        return StageResult(steps=len(sources), metrics=metrics)
+
+    def _source(self, context: RunContext, name: str) -> PromptSource:
+        """The source of a set. Its seed is that of the set, whatever the run's: every run is asked the same."""
+        source: PromptSource = context.run.parts[f"stages.{self.name}.sets.{name}"].build(
+            prompts=context.prompts.first(self.config.split, 0),
+            seed=derive_seed(0, "evaluation", name),
+            tokenizer=context.template,
+        )
+        return source
+
+
+def _of_set(name: str, source: PromptSource, evaluation: Evaluation) -> dict[str, float]:
+    source.observe(evaluation.groups)
+    return {f"{name}/score": evaluation.score} | {f"{name}/{key}": value for key, value in source.metrics().items()}

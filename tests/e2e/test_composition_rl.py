@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import orjson
@@ -57,6 +58,7 @@ G_OPD = [
 ]
 
 
+@pytest.mark.skipif(find_spec("raylign.recipes.arlcp") is None, reason="recipe arlcp is not installed")
 def test_curriculum_with_another_recipes_shaper_survives_a_kill_behind_the_switch(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     killed(folder, RUN, ("rl", "learn", 4), delay=0.0)
@@ -76,6 +78,7 @@ def test_curriculum_with_another_recipes_shaper_survives_a_kill_behind_the_switc
     assert {"after/depth_1/score", "after/depth_2/score", "after/depth_2/v1_recovered"} <= finished.keys()
 
 
+@pytest.mark.skipif(find_spec("raylign.recipes.g_opd") is None, reason="recipe g_opd is not installed")
 def test_distillation_takes_the_source_by_overrides_alone(tmp_path: Path) -> None:
     train(tmp_path / "run", G_OPD)
     found = steps(tmp_path / "run", "distill")

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from raylign.columns import Columns
 from raylign.objectives.advantage.group import RLOO
 from raylign.objectives.kl import LogprobSource
-from raylign.recipes.arlcp import (
+from raylign.recipes.arlcp.shaper import (
     KEYWORDS,
+    BudgetSplit,
     KeywordCounter,
     Penalised,
     ReflectionPenalty,
     Shaped,
-    Split,
     shape_group,
     sigmoid,
 )
@@ -132,15 +132,15 @@ def test_crossing_a_tier_shifts_the_split_and_may_raise_the_reward() -> None:
 
 def test_ablations() -> None:
     full = shaped(*HAND)
-    length = shaped(*HAND, split=Split.length)  # TLMRE: C (1 - alpha f_L)
+    length = shaped(*HAND, split=BudgetSplit.length)  # TLMRE: C (1 - alpha f_L)
     np.testing.assert_allclose(
         length.reward, [1 - 0.2 * f if c else 0 for f, c in zip(full.f_length, HAND[2], strict=True)]
     )
-    only = shaped(*HAND, split=Split.reflection)
+    only = shaped(*HAND, split=BudgetSplit.reflection)
     np.testing.assert_allclose(
         only.reward, [1 - 0.2 * f if c else 0 for f, c in zip(full.f_reflection, HAND[2], strict=True)]
     )
-    fixed = shaped(*HAND, split=Split.fixed)
+    fixed = shaped(*HAND, split=BudgetSplit.fixed)
     mean = (full.f_length + full.f_reflection) / 2
     np.testing.assert_allclose(fixed.reward, [1 - 0.2 * f if c else 0 for f, c in zip(mean, HAND[2], strict=True)])
     assert shaped(*HAND, alpha=0.0).reward.tolist() == [1, 0, 1, 1]
@@ -161,7 +161,7 @@ def test_the_released_pool_admits_right_answers_in_a_bad_format() -> None:
         ({"lambdas": [0.1, 0.2]}, "one per tier"),
         ({"lambdas": [0.1, 0.2, 0.3]}, "between 0 and alpha"),
         ({"alpha": 1.01}, "outrank"),
-        ({"split": Split.fixed, "fixed_reflection": 0.3}, "between 0 and alpha"),
+        ({"split": BudgetSplit.fixed, "fixed_reflection": 0.3}, "between 0 and alpha"),
     ],
 )
 def test_impossible_settings(choices: dict[str, object], message: str) -> None:

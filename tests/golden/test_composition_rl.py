@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sympy
 import torch
-from benchmarks.experiments._composition_checks import (
+from benchmarks.experiments._composition_rl_checks import (
     FLAGS,
     chain_of,
     compose_real,
@@ -22,7 +22,7 @@ from benchmarks.experiments._composition_checks import (
     triples,
     vcmd,
 )
-from benchmarks.experiments._composition_reader import solve_formula, solve_sentence
+from benchmarks.experiments._composition_rl_reader import solve_formula, solve_sentence
 
 from raylign.columns import Columns
 from raylign.contracts import TokenView
@@ -30,12 +30,12 @@ from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.loss.base import OldLogprob
 from raylign.objectives.loss.policy import ClippedLoss
 from raylign.objectives.mismatch import Mismatch, MismatchConfig
-from raylign.recipes.composition_rl.chains import Slots, SurrogateSet
-from raylign.recipes.composition_rl.drive import compose_now
-from raylign.recipes.composition_rl.operation import side_by_side
-from raylign.recipes.composition_rl.problem import Problem, Reason, Rejected, seed_problem
-from raylign.recipes.composition_rl.symbolic import Style, link_holds
-from raylign.recipes.composition_rl.values import derive
+from raylign.recipes.composition_rl.compose.chain import Chain, Reason, Rejected, seed_problem
+from raylign.recipes.composition_rl.compose.drive import compose_now
+from raylign.recipes.composition_rl.compose.operation import side_by_side
+from raylign.recipes.composition_rl.compose.surrogate import Slots, SurrogateSet
+from raylign.recipes.composition_rl.compose.symbolic import Style, link_holds
+from raylign.recipes.composition_rl.compose.values import derive
 from raylign.records import Sample
 
 
@@ -49,7 +49,7 @@ def test_delta_is_v2_minus_v1_and_always_more() -> None:
     chain = compose_now(
         composer(Style.sentence), seed_problem("What is 10 + 3?", "13"), seed_problem("Compute $7 + 3$.", "10")
     )
-    assert isinstance(chain, Problem)
+    assert isinstance(chain, Chain)
     link = chain.links[0]
     assert (link.value1, link.value2, link.delta) == ("13", "3", "-10")
     assert link.relation == f"${link.symbol2}$ is $-10$ more than ${link.symbol1}$." and "less" not in chain.text
@@ -59,7 +59,7 @@ def test_delta_is_v2_minus_v1_and_always_more() -> None:
 def test_operator_is_not_symmetric() -> None:
     by, one, two = composer(Style.formula, 10), seed_problem("3*4?", "2"), seed_problem("1*5?", "5")
     there, back = compose_now(by, one, two), compose_now(by, two, one)
-    assert isinstance(there, Problem) and isinstance(back, Problem)
+    assert isinstance(there, Chain) and isinstance(back, Chain)
     assert there.text == "X=3*4;Y=X+9;Y*5?" and there.answer == "5"
     assert back.text == "X=1*5;Y=X+8;Y*4?" and back.answer == "2"
     assert solve_formula(there.text) == 5 and solve_formula(back.text) == 2
@@ -68,7 +68,7 @@ def test_operator_is_not_symmetric() -> None:
 def test_spc_replaces_a_number_of_the_next_problems_own_text() -> None:
     problems = [seed_problem(text, answer) for text, answer in (("2+2?", "4"), ("3*4?", "2"), ("1*5?", "5"))]
     chain = chain_of(problems, composer(Style.formula, 10))
-    assert isinstance(chain, Problem)
+    assert isinstance(chain, Chain)
     assert chain.text == "V=2+2;W=V+9;X=W*4;Y=X+9;Y*5?"
     assert len(chain.symbols) == 4 and chain.seeds == tuple(problem.id for problem in problems)
 
@@ -125,16 +125,16 @@ def test_answers_without_a_value(answer: str) -> None:
 def test_places_of_the_variable(text: str, changed: str | None) -> None:
     chain = compose_now(composer(Style.sentence), seed_problem("How many?", "2"), seed_problem(text, "1"))
     if changed is None:
-        assert isinstance(chain, Problem) and "And $Y$." in chain.text, "a value that the drawing shows is left alone"
+        assert isinstance(chain, Chain) and "And $Y$." in chain.text, "a value that the drawing shows is left alone"
         return
-    assert isinstance(chain, Problem) and chain.text.endswith(changed), chain
+    assert isinstance(chain, Chain) and chain.text.endswith(changed), chain
 
 
 def test_irrational_links_are_exact_and_read_back() -> None:
     chain = compose_now(
         composer(Style.sentence), seed_problem("Area?", "2\\pi"), seed_problem("Compute $7 + 3$.", "10")
     )
-    assert isinstance(chain, Problem)
+    assert isinstance(chain, Chain)
     assert chain.links[0].delta == "3 - 2 \\pi" and link_holds(chain.links[0].relation, chain.links[0])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from raylign.actors.reward.response import trajectory_of
+from raylign.actors.reward.think_gate import ThinkGate
 from raylign.config.build import build, part_config
 from raylign.config.compose import compose, compose_with_problems, layered, recipes
 from raylign.config.schema import Schedule
@@ -16,13 +17,13 @@ from raylign.errors import ConfigError, RewardError
 from raylign.loop.reward_metrics import reward_metrics
 from raylign.loop.rows import rows_of
 from raylign.objectives.aggregate import Aggregation
-from raylign.recipes.arlcp import ReflectionPenalty, ThinkGate
+from raylign.recipes.arlcp import ReflectionPenalty
 from raylign.recipes.arlcp.toy import ToyThought, ToyTraces
 from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value
 
 SHAPER = {"_target_": "raylign.recipes.arlcp.ReflectionPenalty", "n_1": 1, "n_2": 2}
 GATE = {
-    "_target_": "raylign.recipes.arlcp.ThinkGate",
+    "_target_": "raylign.actors.reward.think_gate.ThinkGate",
     "verifier": {"_target_": "raylign.actors.reward.boxed.BoxedMath"},
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,16 @@ from raylign.actors.environments.dialogue import ToolDialogue
 from raylign.actors.judge.flips import Satisfied
 from raylign.actors.tools.calls import write_call
 from raylign.config.compose import compose
+from raylign.config.schema import DataConfig
+from raylign.data.prompts import load_prompts
 from raylign.environment import Observation
 from raylign.errors import ConfigError, DataError
+from raylign.models.tokenizer import load_tokenizer
 from raylign.objectives.advantage.turn import Level
 from raylign.recipes.cm2.records import dialogue_row, recorded_calls
 from raylign.recipes.cm2.reward import ChecklistLevels, ChecklistScore, call_scores, gap_metrics
 from raylign.recipes.cm2.toy import LookUps, TrueCompletion
+from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn
 
 TOY = "raylign.recipes.cm2.toy"
@@ -353,3 +358,15 @@ def test_settings_that_do_not_go_together_are_named(override: str, named: str) -
 def test_examiner_needs_a_judge() -> None:
     with pytest.raises(ValueError, match="judge is empty"):
         ChecklistExaminer.Config()
+
+
+def test_prompts_of_a_data_set_are_rendered_with_their_own_tools(tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_model), False)
+    config = DataConfig(
+        generator={"_target_": "raylign.recipes.cm2.toy.LookUps"}, size=40, holdout=4, max_prompt_tokens=64
+    )
+    found = load_prompts(config, tokenizer, 1)
+    first = found.train[0]
+    assert tokenizer.decode(first.token_ids.tolist()).startswith("<|tool|>a(k)b(k)<|end|><|user|>")
+    assert len({one.id for one in (*found.train, *found.holdout)}) == 40  # they begin alike and ask different things
+    assert len(demonstrations(found.train, tokenizer)) == 36

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from raylign.chat.template import ChatTemplate
-from raylign.config.build import build
 from raylign.config.compose import compose
-from raylign.contracts import Completion, Part, RolloutTask, Sampling
+from raylign.data.curriculum import Curriculum, Trigger
 from raylign.errors import CheckpointError, ConfigError, DataError
 from raylign.models.tiny import build_tiny_model
-from raylign.recipes.composition_rl import CompositionSource, Curriculum, LlmComposer, Mode, Trigger
-from raylign.recipes.composition_rl.drive import Program, Request, compose_now, compose_with
-from raylign.recipes.composition_rl.measures import links_recovered, step_metrics
-from raylign.recipes.composition_rl.pool import write_rows
-from raylign.recipes.composition_rl.problem import Problem, Reason, Rejected, seed_problem
-from raylign.recipes.composition_rl.sandbox import FAILED, REFUSED, Sandbox
+from raylign.recipes.composition_rl import CompositionSource
+from raylign.recipes.composition_rl.compose.chain import Chain
+from raylign.recipes.composition_rl.compose.drive import compose_now
+from raylign.recipes.composition_rl.compose.recovery import links_recovered
+from raylign.recipes.composition_rl.compose.rows import write_rows
+from raylign.recipes.composition_rl.measures import step_metrics
+from raylign.recipes.composition_rl.source import Mode
 from raylign.recipes.composition_rl.toy import Digits, MarkedAnswer, solution
 from raylign.records import Group, Prompt, StopReason, Trajectory, Turn, Value, content_id
 
@@ -142,12 +141,12 @@ def test_restart_hands_out_the_same_prompts(seeds: list[Prompt], tokenizer: Any)
     assert resumed.metrics()["composer/asked"] == whole.metrics()["composer/asked"]
     with pytest.raises(CheckpointError, match="another seed"):
         make(seeds, tokenizer, seed=2).load_state_dict(state)
-    with pytest.raises(CheckpointError, match="other prompts"):
+    with pytest.raises(CheckpointError, match="other data"):
         make(seeds[:30], tokenizer).load_state_dict(state)
 
 
 def test_too_long_chains_are_dropped_and_counted(seeds: list[Prompt], tokenizer: Any) -> None:
-    source = make(seeds, tokenizer, curriculum=Curriculum.Config(depths=[3]), max_prompt_tokens=30)
+    source = make(seeds, tokenizer, curriculum=Curriculum.Config(depths=[3]), max_prompt_tokens=30, candidates=2)
     with pytest.raises(DataError, match="too_long"):
         source.next(1)
     assert make(seeds, tokenizer, max_prompt_tokens=30).next(3)
@@ -182,10 +181,10 @@ def test_made_set_is_read_from_its_file(seeds: list[Prompt], tokenizer: Any, tmp
     source = make(seeds, tokenizer, candidates=2)
     ids = {p.id for p in seeds}
     rows = [
-        compose_now(source.pool._composer, source.pool.problems[seeds[i].id], source.pool.problems[seeds[i + 1].id])
+        compose_now(source._composer, source.seeds.chains[seeds[i].id], source.seeds.chains[seeds[i + 1].id])
         for i in range(20)
     ]
-    write_rows(tmp_path / "set.jsonl", [row for row in rows if isinstance(row, Problem)])
+    write_rows(tmp_path / "set.jsonl", [row for row in rows if isinstance(row, Chain)])
     again = make(seeds, tokenizer, path=str(tmp_path / "set.jsonl"))
     assert len(again) == 20 and all(p.meta["composition"]["seeds"][1] in ids for p in again.next(20))
     with pytest.raises(DataError, match="none of 20 rows ends with a seed"):
@@ -211,23 +210,6 @@ def test_depth_rises_when_solve_all_stays_high(seeds: list[Prompt], tokenizer: A
     resumed = make(seeds, tokenizer, curriculum=rule)
     resumed.load_state_dict(json.loads(json.dumps(source.state_dict())))
     assert [p.key for p in resumed.next(9)] == [p.key for p in source.next(9)]
-
-
-def test_depth_rises_when_validation_stops_gaining() -> None:
-    rule = Curriculum(Curriculum.Config(depths=[1, 2, 3], trigger=Trigger.gain, gain_below=0.01, gain_steps=4))
-    for score in (0.1, 0.2, 0.3, 0.305, 0.304):
-        assert rule.depth == 1
-        for _ in range(2):
-            rule.step(None)
-        rule.evaluated(score)
-    assert rule.depth == 2 and rule.switches == [{"from": 1, "to": 2, "after": 10, "why": "gain"}]
-
-
-def test_curriculum_without_a_trigger_is_refused() -> None:
-    with pytest.raises(ValueError, match="need a trigger"):
-        Curriculum.Config(depths=[1, 2])
-    with pytest.raises(ValueError, match="must rise"):
-        Curriculum.Config(depths=[2, 1])
 
 
 # ---------------------------------------------------------------------------------------------------------- online
@@ -277,157 +259,6 @@ def test_stated_values(text: str, value: str, stated: bool) -> None:
     assert links_recovered(text, [{"symbol1": "X", "value1": value}]) == [stated]
 
 
-# ------------------------------------------------------------------------------------------------- language model
-
-
-FIRST = seed_problem("How many faces has a cube?", "6", "cube", "math")
-SECOND = seed_problem("A box holds $12$ eggs. How many do $5$ boxes hold?", "60", "eggs", "math")
-REPLIES = {
-    0: "<analysis>a</analysis><value>6</value><definition>Define VALUE_ONE as the number of faces.</definition>",
-    1: "It is \\boxed{6}.",
-    3: "<analysis>a</analysis><value>5</value><definition>Define VALUE_TWO as the boxes.</definition>"
-    "<modified>A box holds $12$ eggs. How many do $VALUE_TWO$ boxes hold?</modified>",
-    4: "\\boxed{ 5 }",
-    6: "```python\nimport sympy\nprint(sympy.latex(sympy.Integer(5) - sympy.Integer(6)))\n```",
-    7: "```python\nfrom sympy import Integer, latex\nprint(latex(Integer(6) + Integer(-1)))\n```",
-    9: "<symbol1>F</symbol1><symbol2>$B$</symbol2>",
-    10: "<analysis>none</analysis><verdict>no</verdict>",
-}
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Any:
-    made = Sandbox(timeout_s=3.0)
-    yield made
-    made.close()
-
-
-def scripted(sandbox: Sandbox, **changed: str) -> tuple[Callable[[Request], str], list[int]]:
-    asked: list[int] = []
-
-    def reply(request: Request) -> str:
-        if isinstance(request, Program):
-            return sandbox.run(request.code)
-        asked.append(request.step)
-        found = changed.get(f"s{request.step}_{request.attempt}", changed.get(f"s{request.step}"))
-        return REPLIES[request.step] if found is None else found
-
-    return reply, asked
-
-
-def llm() -> LlmComposer:
-    return LlmComposer(LlmComposer.Config())
-
-
-def test_eleven_steps_make_a_chain(sandbox: Sandbox) -> None:
-    reply, asked = scripted(sandbox)
-    chain = compose_with(llm(), FIRST, SECOND, reply)
-    assert isinstance(chain, Problem) and asked == [0, 1, 3, 4, 6, 7, 9, 10], "equal strings need no program"
-    assert chain.text == (
-        "How many faces has a cube? Define $F$ as the number of faces.\n$B$ is $-1$ more than $F$.\n"
-        "A box holds $12$ eggs. How many do $B$ boxes hold?"
-    )
-    assert chain.answer == "60" and chain.seeds == ("cube", "eggs") and Problem.from_record(chain.record()) == chain
-
-
-@pytest.mark.parametrize(
-    ("changed", "reason"),
-    [
-        ({"s0": "nothing tagged"}, Reason.TAGS_MISSING),
-        ({"s0": REPLIES[0].replace("<value>6<", "<value>None<")}, Reason.VALUE_NONE),
-        ({"s0": REPLIES[0].replace("faces.", "faces, 6.")}, Reason.LEAK),
-        ({"s1": "\\boxed{7}", "s2": "```python\nprint(6 == 7)\n```"}, Reason.V1_NOT_RECOVERED),
-        ({"s3": REPLIES[3].replace("A box holds $12$ eggs. ", "")}, Reason.SHORTENED),
-        ({"s4": "\\boxed{12}", "s5": "```python\nprint(5 == 12)\n```"}, Reason.V2_NOT_RECOVERED),
-        ({"s6": "```python\nimport os\nprint(os.getcwd())\n```"}, Reason.PROGRAM_REFUSED),
-        ({"s6": "```python\nprint(1 / 0)\n```"}, Reason.PROGRAM_FAILED),
-        ({"s7": "```python\nprint(11)\n```", "s8": "```python\nprint(5 == 11)\n```"}, Reason.LINK_WRONG),
-        ({"s9": "<symbol1>F</symbol1><symbol2>F</symbol2>"}, Reason.SYMBOL_CLASH),
-        ({"s10": "<verdict>yes</verdict>"}, Reason.SYMBOL_CLASH),
-    ],
-)
-def test_each_failed_step_drops_the_pair_with_its_reason(
-    sandbox: Sandbox, changed: dict[str, str], reason: Reason
-) -> None:
-    found = compose_with(llm(), FIRST, SECOND, scripted(sandbox, **changed)[0])
-    assert isinstance(found, Rejected) and found.reason is reason, found
-
-
-def test_failed_program_is_asked_for_again(sandbox: Sandbox) -> None:
-    reply, asked = scripted(sandbox, s6_0="```python\nprint(1/0)\n```", s6_1="no program at all, sorry (")
-    assert isinstance(compose_with(llm(), FIRST, SECOND, reply), Problem)
-    assert asked.count(6) == 3
-
-
-def test_composer_that_asks_cannot_run_in_the_controller() -> None:
-    with pytest.raises(ValueError, match="ComposeSet"):
-        compose_now(llm(), FIRST, SECOND)
-
-
-async def test_composing_is_an_episode_of_a_policy(tokenizer: Any) -> None:
-    from raylign.recipes.composition_rl import ComposeRollout
-
-    class Scripted:
-        """A policy that recognises each question by its first words."""
-
-        template = ChatTemplate(tokenizer)
-
-        async def generate(self, token_ids: Sequence[int], sampling: Sampling, seed: int) -> Completion:
-            text = tokenizer.decode(token_ids)
-            marks = (
-                "Derive one",
-                "Work out",
-                "",
-                "Choose one",
-                "Compare a",
-                "",
-                "prints B - A",
-                "the value of",
-                "",
-                "Propose",
-                "use the same",
-            )
-            step = next(number for number, mark in enumerate(marks) if mark and mark in text)
-            ids = np.array([1], np.int32)
-            return Completion(
-                token_ids=ids,
-                logprobs=np.zeros(1, np.float32),
-                versions=ids * 0,
-                stop=StopReason.EOS,
-                text=REPLIES[step],
-            )
-
-    node = {"_target_": f"{ComposeRollout.__module__}.ComposeRollout"}
-    strategy = build(Part, node, "rollout.strategy", environments=None)  # as `RolloutWorker` makes every strategy
-    asked = Prompt(
-        id="p", messages=(), token_ids=np.array([1], np.int32), meta={"chain": [FIRST.record(), SECOND.record()]}
-    )
-    task = RolloutTask(prompt=asked, n=1, sampling=Sampling(max_tokens=9), run_seed=1)
-    trajectories = [one async for one in strategy.run(task, Scripted())]  # type: ignore[arg-type]
-    strategy._sandbox.close()
-    assert len(trajectories[0].turns) == 8
-    assert Problem.from_record(trajectories[0].payload["chain"]).answer == "60"
-
-
-@pytest.mark.parametrize(
-    ("code", "start"),
-    [
-        ("print(sympy.Rational(1, 3))", FAILED),
-        ("import sympy\nprint(sympy.Rational(1, 3))", "1/3"),
-        ("while True: pass", f"{FAILED}no end"),
-        ("x = 1", f"{FAILED}it printed nothing"),
-        ("import os", REFUSED),
-        ("print((1).__class__)", REFUSED),
-        ("open('/etc/passwd')", REFUSED),
-        ("from sympy import sympify\nprint(sympify('1'))", REFUSED),
-        ("x = [0] * 10**12", FAILED),
-        ("def", REFUSED),
-    ],
-)
-def test_sandbox(sandbox: Sandbox, code: str, start: str) -> None:
-    assert sandbox.run(code).startswith(start), sandbox.run(code)
-
-
 # ---------------------------------------------------------------------------------------------------- configuration
 
 
@@ -447,7 +278,7 @@ def test_paper_values_above_tiny_and_toy_values_at_tiny() -> None:
 
 def test_source_composes_with_another_recipe_by_overrides_alone() -> None:
     source = "source={_target_: raylign.recipes.composition_rl.CompositionSource, curriculum: {depths: [2]}}"
-    found = compose(["recipe=g_opd", "scale=tiny", source]).config
+    found = compose(["recipe=grpo", "scale=tiny", source]).config
     assert found.source["curriculum"] == {"depths": [2]}
     with pytest.raises(ConfigError, match="candidate"):
-        compose(["recipe=g_opd", "scale=tiny", source.replace("curriculum: {depths: [2]}", "candidate: 3")])
+        compose(["recipe=grpo", "scale=tiny", source.replace("curriculum: {depths: [2]}", "candidate: 3")])

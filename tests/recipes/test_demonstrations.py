@@ -11,8 +11,6 @@ import pytest
 
 from raylign.actors.rollout.chat import Chat
 from raylign.chat.template import ChatTemplate
-from raylign.config.schema import DataConfig
-from raylign.data.prompts import load_prompts
 from raylign.errors import DataError
 from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.records import Prompt
@@ -109,14 +107,3 @@ def test_demonstrations_out_of_order_are_named(tokenizer: Any) -> None:
         demonstrations([prompt(tokenizer, start, meta={"demonstration": [DIALOGUE[0], DIALOGUE[3]]})], tokenizer)
     with pytest.raises(DataError, match="none of 1 prompts"):
         demonstrations([prompt(tokenizer, start)], tokenizer)
-
-
-def test_prompts_of_a_data_set_are_rendered_with_their_own_tools(tokenizer: Any) -> None:
-    config = DataConfig(
-        generator={"_target_": "raylign.recipes.cm2.toy.LookUps"}, size=40, holdout=4, max_prompt_tokens=64
-    )
-    found = load_prompts(config, tokenizer, 1)
-    first = found.train[0]
-    assert tokenizer.decode(first.token_ids.tolist()).startswith("<|tool|>a(k)b(k)<|end|><|user|>")
-    assert len({one.id for one in (*found.train, *found.holdout)}) == 40  # they begin alike and ask different things
-    assert len(demonstrations(found.train, tokenizer)) == 36

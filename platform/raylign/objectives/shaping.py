@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from raylign.contracts import RewardShaper, finite
+from raylign.errors import ConfigError, Problem
 from raylign.records import Absent, Group, Trajectory, Value
 
 
@@ -89,3 +90,43 @@ class WeightedSum(RewardShaper):
             return 0.0
         excess = trajectory.response_length - (self.max_tokens - buffer)
         return -self.config.overlong_penalty * min(max(excess / buffer, 0.0), 1.0)
+
+
+def correctness(group: Group, reward: str = "") -> list[Value | None]:
+    """What says how right each trajectory is: the reward of that name, for "" the only reward, or else the score.
+
+    None where it was not measured.
+    """
+    return [_correctness(group, index, reward) for index in range(len(group.trajectories))]
+
+
+def _correctness(group: Group, index: int, reward: str) -> Value | None:
+    rewards = group.trajectories[index].rewards
+    name = reward or (next(iter(rewards)) if len(rewards) == 1 else "")
+    measured = rewards.get(name)
+    if isinstance(measured, Value):
+        return measured
+    score = group.scores[index] if not name and group.scores else None
+    return None if score is None else Value(score=score)
+
+
+def correctness_reward(key: str, name: str, weights: Mapping[str, float]) -> str:
+    """The reward of a run that says how right an answer is: `name`, or for "" the only one that has a weight.
+
+    key: of the setting that holds the name. Raises ConfigError when there is none, or several may be meant.
+    """
+    if problems := unknown_reward(key, name, weights):
+        raise ConfigError(problems)
+    counted = [reward for reward, weight in weights.items() if weight != 0]
+    if not name and len(counted) != 1:
+        why = f"which of the rewards tells correctness is not clear: {', '.join(counted) or 'none has a weight'}"
+        raise ConfigError([Problem(key=key, value="", why=why, fix=f"set {key}=NAME")])
+    return name or counted[0]
+
+
+def unknown_reward(key: str, name: str, rewards: Collection[str]) -> list[Problem]:
+    """What is wrong with a setting that names a reward, "" being none: the run has no such reward."""
+    if not name or name in rewards:
+        return []
+    fix = f"name one of {', '.join(rewards)}" if rewards else "add rewards.<name>.fn"
+    return [Problem(key=key, value=name, why="is no reward of this run", fix=fix)]

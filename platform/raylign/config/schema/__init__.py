@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raylign.config.alarms import AlarmConfig, default_alarms
-from raylign.config.schema.base import CONTRACT, Node, Section, node, nodes
+from raylign.config.schema.base import CONTRACT, Node, Section, named_nodes, node, nodes
 from raylign.config.schema.data import DataConfig, SamplingConfig
 from raylign.config.schema.roles import (
     CriticConfig,
@@ -65,6 +65,7 @@ __all__ = [
     "SweepConfig",
     "TelemetryConfig",
     "TinyModel",
+    "named_nodes",
     "node",
     "nodes",
 ]

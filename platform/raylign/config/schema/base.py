@@ -26,6 +26,11 @@ def node(contract: type[Part], target: str = "", **fields: Any) -> Any:
     return field(default_factory=lambda: dict(default), metadata={CONTRACT: contract})
 
 
+def named_nodes(contract: type[Part]) -> Any:
+    """A dataclass field that holds parts by name, empty by default."""
+    return field(default_factory=dict, metadata={CONTRACT: contract})
+
+
 def nodes(contract: type[Part]) -> Any:
     """A dataclass field that holds a list of parts, empty by default."""
     return field(default_factory=list, metadata={CONTRACT: contract})

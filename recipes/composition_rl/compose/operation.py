@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from raylign.recipes.composition_rl.problem import Link, Outcome, Problem, Reason, Rejected
+from .chain import Chain, ChainOrRejected, Link, Reason, Rejected
 
 
 def relation_sentence(symbol2: str, delta: str, symbol1: str) -> str:
@@ -22,9 +22,9 @@ def assemble(first: str, definition: str, relation: str, second: str, glue: str 
     return f"{first}{glue}{definition}\n{relation}\n{second}"
 
 
-def joined(first: Problem, second: Problem, link: Link, text: str, own: tuple[int, int]) -> Problem:
+def joined(first: Chain, second: Chain, link: Link, text: str, own: tuple[int, int]) -> Chain:
     """The chain of two problems whose text was assembled; the answer is the last problem's, untouched."""
-    return Problem(
+    return Chain(
         text=text,
         answer=second.answer,
         seeds=first.seeds + second.seeds,
@@ -34,20 +34,20 @@ def joined(first: Problem, second: Problem, link: Link, text: str, own: tuple[in
     )
 
 
-def distinct(first: Problem, second: Problem) -> Rejected | None:
+def distinct(first: Chain, second: Chain) -> Rejected | None:
     """A rejection when the two share a seed."""
     shared = set(first.seeds) & set(second.seeds)
     return Rejected(reason=Reason.SAME_SEED, detail=", ".join(sorted(shared))) if shared else None
 
 
-def spc(problems: Sequence[Problem], compose: Callable[[Problem, Problem], Outcome]) -> Outcome:
+def spc(problems: Sequence[Chain], compose: Callable[[Chain, Chain], ChainOrRejected]) -> ChainOrRejected:
     """Sequential prompt composition of K problems: K - 1 calls from the right; the answer is that of the last.
 
     Raises ValueError on an empty sequence.
     """
     if not problems:
         raise ValueError("a chain needs at least one problem")
-    chain: Outcome = problems[-1]
+    chain: ChainOrRejected = problems[-1]
     for problem in reversed(problems[:-1]):
         if isinstance(chain, Rejected):
             return chain
@@ -55,9 +55,11 @@ def spc(problems: Sequence[Problem], compose: Callable[[Problem, Problem], Outco
     return chain
 
 
-async def spc_async(problems: Sequence[Problem], compose: Callable[[Problem, Problem], Awaitable[Outcome]]) -> Outcome:
+async def spc_async(
+    problems: Sequence[Chain], compose: Callable[[Chain, Chain], Awaitable[ChainOrRejected]]
+) -> ChainOrRejected:
     """The same with a composer that has to wait."""
-    chain: Outcome = problems[-1]
+    chain: ChainOrRejected = problems[-1]
     for problem in reversed(problems[:-1]):
         if isinstance(chain, Rejected):
             return chain
@@ -65,7 +67,7 @@ async def spc_async(problems: Sequence[Problem], compose: Callable[[Problem, Pro
     return chain
 
 
-def side_by_side(problems: Sequence[Problem], line: str = "\n") -> Problem:
+def side_by_side(problems: Sequence[Chain], line: str = "\n") -> Chain:
     """The control of the paper's ablation: the texts one after another, no link, the answer of the last."""
     last = problems[-1]
     text = line.join(problem.text for problem in problems)

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.experiments._composition_reader import solve_formula, solve_sentence
+from benchmarks.experiments._composition_rl_reader import solve_formula, solve_sentence
 from benchmarks.experiments.report import Claim
-from raylign.recipes.composition_rl.drive import Composer, compose_now
-from raylign.recipes.composition_rl.operation import assemble, relation_sentence, spc
-from raylign.recipes.composition_rl.problem import Link, Outcome, Problem, Reason, Rejected, seed_problem
-from raylign.recipes.composition_rl.symbolic import Style, SymbolicComposer, leaks, link_holds
-from raylign.recipes.composition_rl.symbols import clash
+from raylign.recipes.composition_rl.compose.chain import Chain, ChainOrRejected, Link, Reason, Rejected, seed_problem
+from raylign.recipes.composition_rl.compose.drive import Composer, compose_now
+from raylign.recipes.composition_rl.compose.operation import assemble, relation_sentence, spc
+from raylign.recipes.composition_rl.compose.symbolic import RuleComposer, Style, leaks, link_holds
+from raylign.recipes.composition_rl.compose.symbols import clash
 
 NUMBER = re.compile(r"-?\d*(?:\d|\.\d+)(?:/\d+)?")
 DECIMAL = re.compile(r"-?\d+(?:\.\d+)?")
@@ -43,17 +43,17 @@ FLAGS = (
 )
 
 
-def composer(style: Style, modulus: int = 0) -> SymbolicComposer:
+def composer(style: Style, modulus: int = 0) -> RuleComposer:
     """The rule-based composer in one of its styles."""
-    return SymbolicComposer(SymbolicComposer.Config(style=style, modulus=modulus))
+    return RuleComposer(RuleComposer.Config(style=style, modulus=modulus))
 
 
-def chain_of(problems: Sequence[Problem], by: Composer) -> Outcome:
+def chain_of(problems: Sequence[Chain], by: Composer) -> ChainOrRejected:
     """SPC of some problems."""
     return spc(problems, lambda first, second: compose_now(by, first, second))
 
 
-def arithmetic_seed(rng: random.Random, style: Style) -> Problem:
+def arithmetic_seed(rng: random.Random, style: Style) -> Chain:
     """A random problem with a known answer."""
     if style is Style.formula:
         left, op, right = rng.randrange(10), rng.choice("+-*"), rng.randrange(10)
@@ -80,7 +80,7 @@ def triples(count: int, style: Style, seed: int) -> tuple[int, int]:
     return right, made
 
 
-def invalid_pairs() -> list[tuple[str, Reason, Outcome]]:
+def invalid_pairs() -> list[tuple[str, Reason, ChainOrRejected]]:
     """Pairs that must not be composed, with the reason that each must get."""
     by = composer(Style.sentence)
     good, other = seed_problem("What is $3 + 4$?", "7"), seed_problem("Compute $12 + 5$.", "17")
@@ -205,7 +205,7 @@ def _own_relation(sentence: str, row: Mapping[str, Any]) -> bool:
     return delta == (stated if found[2] == "more" else -stated)
 
 
-def real_seeds(rows: Sequence[Mapping[str, Any]]) -> list[Problem]:
+def real_seeds(rows: Sequence[Mapping[str, Any]]) -> list[Chain]:
     """The seeds of VCMD_seeds_200.jsonl."""
     return [
         seed_problem(row["problem"], row["final_answer"], row["__id__"], "math", solution_answer=row["solution_answer"])
@@ -213,10 +213,10 @@ def real_seeds(rows: Sequence[Mapping[str, Any]]) -> list[Problem]:
     ]
 
 
-def compose_real(seeds: Sequence[Problem], pairs: int, seed: int) -> tuple[list[Problem], Counter[str]]:
+def compose_real(seeds: Sequence[Chain], pairs: int, seed: int) -> tuple[list[Chain], Counter[str]]:
     """Chains of random pairs of real seeds, and the reasons for those that were dropped."""
     rng, by = random.Random(seed), composer(Style.sentence)
-    made: list[Problem] = []
+    made: list[Chain] = []
     reasons: Counter[str] = Counter()
     for _ in range(pairs):
         first, second = rng.sample(list(seeds), 2)
@@ -228,7 +228,7 @@ def compose_real(seeds: Sequence[Problem], pairs: int, seed: int) -> tuple[list[
     return made, reasons
 
 
-def mechanically_valid(chain: Problem, seeds: Mapping[str, Problem]) -> bool:
+def mechanically_valid(chain: Chain, seeds: Mapping[str, Chain]) -> bool:
     """The five human questions as far as text can answer them, asked of the finished chain alone.
 
     Is q1 there whole, with a definition that does not say v1; is q2 there whole but for one place; does putting v2 back
@@ -287,7 +287,7 @@ def solve_all(prompts: int, depth: int, link: Callable[[np.random.Generator, int
     Skill success ~ Beta(5.52, .48), mean .92; link(rng, n) draws each chain's link success. The formula is conditional
     on what was drawn: mean over prompts of (p1 p2 p_l)^8, with its binomial standard error.
     """
-    from benchmarks.experiments._composition_simulation import logged_ratio
+    from benchmarks.experiments._composition_rl_simulation import logged_ratio
 
     rng = np.random.default_rng(seed)
     skills = rng.beta(0.92 * 6, 0.08 * 6, size=60)

@@ -38,7 +38,7 @@ EXPONENT = re.compile(r"\^\s*\{?\s*-?\s*$")
 SPOILT_WORD = re.compile(r"-(?!digit|sided|dimensional)")
 
 
-class Kind(IntEnum):
+class NumberKind(IntEnum):
     """Preference of a number as the place of the variable; less is better."""
 
     INTEGER = 0
@@ -52,14 +52,14 @@ class Kind(IntEnum):
 class Place:
     """A number that stands in a text.
 
-    Example: ``Place(start=7, end=9, literal="12", value=Fraction(12), kind=Kind.INTEGER, math=True)``
+    Example: ``Place(start=7, end=9, literal="12", value=Fraction(12), kind=NumberKind.INTEGER, math=True)``
     """
 
     start: int
     end: int
     literal: str
     value: Fraction
-    kind: Kind
+    kind: NumberKind
     math: bool  # inside $...$, \\[...\\] or \\(...\\)
 
 
@@ -119,9 +119,9 @@ def _place(text: str, match: re.Match[str], value: Fraction) -> Place | None:
         product = math and PRODUCT_AFTER.match(after)
         if SPOILT_BEFORE.search(before) or (SPOILT_AFTER.match(after) and not product):
             return None
-    kind = Kind[group.upper()]
-    if kind is Kind.INTEGER and EXPONENT.search(before):
+    kind = NumberKind[group.upper()]
+    if kind is NumberKind.INTEGER and EXPONENT.search(before):
         if value == 1:
             return None  # a reciprocal or an inverse function, no quantity
-        kind = Kind.EXPONENT
+        kind = NumberKind.EXPONENT
     return Place(start=start, end=end, literal=match.group(), value=value, kind=kind, math=math)

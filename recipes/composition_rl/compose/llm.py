@@ -11,7 +11,7 @@
 | 9 | two variable symbols | tags_missing, symbol_clash |
 | 10 | whether the two texts share a symbol: the verdict filters (the released code only counts it) | symbol_clash |
 
-Programs run in the sandbox (5 s) and are asked for anew at most twice; equal strings need no program.
+A program that fails is asked for anew at most twice; equal strings need no program.
 """
 
 from __future__ import annotations
@@ -21,31 +21,22 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from raylign.actors.reward.response import last_boxed
-from raylign.recipes.composition_rl import prompts
-from raylign.recipes.composition_rl.drive import Ask, Composer, Program, Request, Work
-from raylign.recipes.composition_rl.operation import assemble, distinct, joined, relation_sentence
-from raylign.recipes.composition_rl.problem import Link, Problem, Reason, Rejected
-from raylign.recipes.composition_rl.prompts import ONE, TWO
-from raylign.recipes.composition_rl.sandbox import FAILED, REFUSED
-from raylign.recipes.composition_rl.symbolic import leaks
-from raylign.recipes.composition_rl.symbols import variables
+from . import prompts
+from .chain import Chain, Link, Reason
+from .drive import Ask, Request, RunProgram, Work
+from .operation import assemble, distinct, joined, relation_sentence
+from .programs import FAILED, REFUSED
+from .prompts import ONE, TWO
+from .replies import Dropped, code_of, field, last_boxed, value_of
+from .symbolic import leaks
+from .symbols import variables
 
 T = TypeVar("T")
 Step = Generator[Request, str, T]
-CODE = re.compile(r"```(?:python)?\s*\n(.*?)```", re.DOTALL)
 SYMBOL = re.compile(r"[A-Za-z]|\\[A-Za-z]+")
 
 
-class Dropped(Exception):
-    """A step failed; carries the rejection."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        self.rejected = Rejected(reason=reason, detail=detail[:200])
-        super().__init__(f"{reason}: {detail}")
-
-
-class LlmComposer(Composer):
+class LlmComposer:
     """Composes by asking; see the table above. It holds no engine: who answers is chosen by `drive`."""
 
     @dataclass
@@ -57,7 +48,7 @@ class LlmComposer(Composer):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def work(self, first: Problem, second: Problem) -> Work:
+    def work(self, first: Chain, second: Chain) -> Work:
         """The requests of the eleven steps; returns the chain or the rejection of the step that failed."""
         shared = distinct(first, second)
         if shared is not None:
@@ -81,10 +72,10 @@ class LlmComposer(Composer):
         text = assemble(first.text, link.definition, link.relation, _named(modified, TWO, symbols[1]))
         return joined(first, second, link, text, (0, len(first.text)))
 
-    def _first(self, first: Problem) -> Step[tuple[str, str]]:
+    def _first(self, first: Chain) -> Step[tuple[str, str]]:
         """Steps 0 to 2: v1 and its definition."""
         reply = yield Ask(step=0, text=prompts.EXTRACT_FIRST.format(problem=first.text, answer=first.answer))
-        value, definition = _value(reply), _field(reply, "definition")
+        value, definition = value_of(reply), field(reply, "definition")
         if ONE not in definition:
             raise Dropped(Reason.TAGS_MISSING, f"the definition does not name {ONE}")
         if leaks(definition, value, first.text):
@@ -95,13 +86,13 @@ class LlmComposer(Composer):
             raise Dropped(Reason.V1_NOT_RECOVERED, f"{value} and {again}")
         return value, definition
 
-    def _second(self, second: Problem) -> Step[tuple[str, str]]:
+    def _second(self, second: Chain) -> Step[tuple[str, str]]:
         """Steps 3 to 5: v2 and the modified text. Only the first sub-problem's own words may change."""
         start, end = second.own
         own = second.text[start:end]
         reply = yield Ask(step=3, text=prompts.EXTRACT_SECOND.format(problem=own))
-        value, changed = _value(reply), _field(reply, "modified")
-        _field(reply, "definition")
+        value, changed = value_of(reply), field(reply, "modified")
+        field(reply, "definition")
         if TWO not in changed:
             raise Dropped(Reason.TAGS_MISSING, f"the modified text does not name {TWO}")
         if len(changed) < len(own):
@@ -121,10 +112,10 @@ class LlmComposer(Composer):
             raise Dropped(Reason.LINK_WRONG, f"{value1} + {delta} gives {reached}, not {value2}")
         return delta
 
-    def _symbols(self, first: str, modified: str, second: Problem) -> Step[tuple[str, str]]:
+    def _symbols(self, first: str, modified: str, second: Chain) -> Step[tuple[str, str]]:
         """Steps 9 and 10: two names, and the verdict on shared ones."""
         reply = yield Ask(step=9, text=prompts.SYMBOLS.format(first=first, second=modified))
-        one, two = (_field(reply, name).strip("$ ") for name in ("symbol1", "symbol2"))
+        one, two = (field(reply, name).strip("$ ") for name in ("symbol1", "symbol2"))
         if not SYMBOL.fullmatch(one) or not SYMBOL.fullmatch(two):
             raise Dropped(Reason.TAGS_MISSING, f"{one!r} and {two!r} are no symbols")
         used = second.symbols | variables(first) | variables(modified)
@@ -132,7 +123,7 @@ class LlmComposer(Composer):
             raise Dropped(Reason.SYMBOL_CLASH, f"{one} and {two} are in use")
         texts = _named(first, ONE, one), _named(modified, TWO, two)
         reply = yield Ask(step=10, text=prompts.SHARED.format(first=texts[0], second=texts[1]))
-        if not _field(reply, "verdict").lower().startswith("no"):
+        if not field(reply, "verdict").lower().startswith("no"):
             raise Dropped(Reason.SYMBOL_CLASH, "the verdict of step 10")
         return one, two
 
@@ -147,26 +138,11 @@ class LlmComposer(Composer):
         printed = ""
         for attempt in range(self.config.retries + 1):
             reply = yield Ask(step=step, text=text, attempt=attempt)
-            found = CODE.search(reply)
-            printed = yield Program(step=step, code=found.group(1) if found else reply)
+            printed = yield RunProgram(step=step, code=code_of(reply))
             if not printed.startswith((FAILED, REFUSED)):
                 return printed
         reason = Reason.PROGRAM_REFUSED if printed.startswith(REFUSED) else Reason.PROGRAM_FAILED
         raise Dropped(reason, f"step {step}: {printed}")
-
-
-def _field(reply: str, name: str) -> str:
-    found = re.search(rf"<{name}>(.*?)</{name}>", reply, re.DOTALL)
-    if found is None or not found.group(1).strip():
-        raise Dropped(Reason.TAGS_MISSING, f"no <{name}>")
-    return found.group(1).strip()
-
-
-def _value(reply: str) -> str:
-    value = _field(reply, "value").strip("$ ")
-    if value.lower() == "none":
-        raise Dropped(Reason.VALUE_NONE, "the model found no value")
-    return value
 
 
 def _named(text: str, placeholder: str, symbol: str) -> str:

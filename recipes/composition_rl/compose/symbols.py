@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from raylign.recipes.composition_rl.places import DRAWING
+from .places import DRAWING
 
 MATH = re.compile(r"\$\$(.*?)\$\$|(?<!\\)\$(.*?)(?<!\\)\$|\\\[(.*?)\\\]|\\\((.*?)\\\)", re.DOTALL)
 TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|mathrm|operatorname|begin|end)\s*\{[^{}]*\}")

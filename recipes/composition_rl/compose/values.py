@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from raylign.recipes.composition_rl.latex import Unreadable, parse
+from .latex import Unreadable, parse
 
 ANGLE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?$|\\?\s*degrees?$")
 BASE = re.compile(r"-?\(?([0-9A-F]+)\)?_\{?\s*(\d+)\s*\}?")

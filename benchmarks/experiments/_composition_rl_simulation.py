@@ -10,11 +10,12 @@ import numpy as np
 
 from raylign.columns import Columns
 from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored, WeightUpdate
+from raylign.data.curriculum import Curriculum
 from raylign.loop import Loop, LoopSettings, Parts, StepSettings
 from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.selection import KeepAll
 from raylign.objectives.shaping import WeightedSum
-from raylign.recipes.composition_rl import CompositionSource, Curriculum
+from raylign.recipes.composition_rl import CompositionSource
 from raylign.records import Prompt, Reward, StopReason, Trajectory, Turn, Value
 
 

@@ -13,7 +13,7 @@ from raylign.config.compose import compose
 from raylign.data.readers import load_rows
 from raylign.errors import ConfigError, DataError
 from raylign.evaluate import Evaluation
-from raylign.recipes.composition_rl import Screen
+from raylign.recipes.stages.screen import Screen
 from raylign.records import Group, Prompt, StopReason, Trajectory, Value
 
 SOLVED = {"never": (0, 0, 0, 0), "once": (0, 1, 0, 0), "often": (1, 1, 1, 0), "always": (1, 1, 1, 1)}
@@ -80,9 +80,10 @@ async def test_screen_that_keeps_nothing_is_an_error(tmp_path: Path) -> None:
 
 
 def test_screen_is_a_stage_and_impossible_bounds_are_refused() -> None:
-    others = [f"~stages.{name}" for name in ("warmup", "before", "rl", "after")]
-    tiny = ["recipe=composition_rl", "scale=tiny", *others]
-    stage = "stages.screen={{_target_: raylign.recipes.composition_rl.Screen, samples: 4, at_least: {}}}"
+    tiny = ["recipe=grpo", "scale=tiny", *(f"~stages.{name}" for name in compose(["recipe=grpo"]).config.stages)]
+    stage = "stages.screen={{_target_: raylign.recipes.stages.screen.Screen, samples: 4, at_least: {}}}"
     assert list(compose([*tiny, stage.format(1)]).config.stages) == ["screen"]
     with pytest.raises(ConfigError, match="no number of 4 fits"):
         compose([*tiny, stage.format(5)])
+    with pytest.raises(ConfigError, match="is no reward of this run"):
+        compose([*tiny, stage.format(1).replace("samples: 4", "reward: corect")])

@@ -12,13 +12,13 @@ from enum import Enum
 from fractions import Fraction
 from typing import Any
 
-from raylign.recipes.composition_rl.drive import Composer, Work
-from raylign.recipes.composition_rl.latex import Unreadable, latex, parse
-from raylign.recipes.composition_rl.operation import assemble, distinct, joined, relation_sentence
-from raylign.recipes.composition_rl.places import Place, places, substitute
-from raylign.recipes.composition_rl.problem import Link, Outcome, Problem, Reason, Rejected
-from raylign.recipes.composition_rl.symbols import PAIRS, clash, free_pair
-from raylign.recipes.composition_rl.values import derive
+from .chain import Chain, ChainOrRejected, Link, Reason, Rejected
+from .drive import Work
+from .latex import Unreadable, latex, parse
+from .operation import assemble, distinct, joined, relation_sentence
+from .places import Place, places, substitute
+from .symbols import PAIRS, clash, free_pair
+from .values import derive
 
 RELATION = re.compile(r"\$(?P<second>[^$]+)\$ is \$(?P<delta>[^$]+)\$ more than \$(?P<first>[^$]+)\$\.")
 DECIMALS = 2  # to which irrational constants are compared
@@ -31,7 +31,7 @@ class Style(Enum):
     formula = "formula"
 
 
-class SymbolicComposer(Composer):
+class RuleComposer:
     """Composes by rule; asks nobody."""
 
     @dataclass
@@ -48,7 +48,7 @@ class SymbolicComposer(Composer):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def work(self, first: Problem, second: Problem) -> Work:
+    def work(self, first: Chain, second: Chain) -> Work:
         """The outcome at once; the generator yields nothing."""
         yield from ()
         shared = distinct(first, second)
@@ -56,7 +56,7 @@ class SymbolicComposer(Composer):
             return shared
         return self._formula(first, second) if self.config.style is Style.formula else _sentence(first, second)
 
-    def _formula(self, first: Problem, second: Problem) -> Outcome:
+    def _formula(self, first: Chain, second: Chain) -> ChainOrRejected:
         if not re.fullmatch(r"-?\d+", first.answer):
             return Rejected(reason=Reason.NO_VALUE, detail=first.answer)
         start, end = second.own
@@ -85,7 +85,7 @@ class SymbolicComposer(Composer):
         return joined(first, second, link, f"{definition};{relation};{modified}", own)
 
 
-def _sentence(first: Problem, second: Problem) -> Outcome:
+def _sentence(first: Chain, second: Chain) -> ChainOrRejected:
     derived = derive(first.answer)
     if derived is None:
         return Rejected(reason=Reason.NO_VALUE, detail=first.answer[:80])
@@ -123,7 +123,7 @@ def _link(value1: Any, phrase: str, place: Place, pair: tuple[str, str]) -> Link
     )
 
 
-def checked(first: Problem, second: Problem, link: Link, modified: str) -> Outcome:
+def checked(first: Chain, second: Chain, link: Link, modified: str) -> ChainOrRejected:
     """The assembled chain, unless its link or its wording fails a check (LINK_WRONG, LEAK)."""
     if not link_holds(link.relation, link):
         return Rejected(reason=Reason.LINK_WRONG, detail=link.relation)
@@ -173,7 +173,7 @@ def recovered_value(original: str, modified: str, symbol: str) -> Fraction | Non
     return None
 
 
-def _solution_agrees(first: Problem) -> bool:
+def _solution_agrees(first: Chain) -> bool:
     """Whether the seed's worked solution, where it brings one, ends with the same answer."""
     stated = first.notes.get("solution_answer")
     return stated is None or "".join(str(stated).split()) == "".join(first.answer.split())

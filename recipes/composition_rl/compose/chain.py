@@ -1,4 +1,4 @@
-"""What is composed: problems, the links between them, and why a pair is not composed."""
+"""What is composed: chains of one problem or more, the links in them, and why a pair is not composed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from raylign.records import content_id
+from .identity import content_id
+
+
+class CompositionError(ValueError):
+    """What is asked for cannot be composed."""
 
 
 class Reason(StrEnum):
@@ -28,6 +32,7 @@ class Reason(StrEnum):
     PROGRAM_REFUSED = "program_refused"  # a generated program is unsafe
     PROGRAM_FAILED = "program_failed"  # it raised, printed nothing, or ran out of time, on every try
     TOO_LONG = "too_long"  # more tokens than a prompt may have
+    NO_REPLY = "no_reply"  # whoever was to compose the pair failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +52,8 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """A seed, or a chain of them; `own` is the part of `text` that is the first sub-problem's own words.
+class Chain:
+    """One problem (a seed), or several that are linked; `own` is the part of `text` that is the first one's own words.
 
     A value of the chain may only be replaced inside `own`, so that the chain stays sequential. `symbols` are the names
     that links have used up.
@@ -91,16 +96,19 @@ class Problem:
         }
 
     @classmethod
-    def from_record(cls, row: Mapping[str, Any]) -> Problem:
-        """The problem that `record` wrote. Raises KeyError or TypeError on a row that is none."""
-        return cls(
-            text=str(row["question"]),
-            answer=str(row["answer"]),
-            seeds=tuple(map(str, row["seeds"])),
-            own=(int(row["own"][0]), int(row["own"][1])),
-            links=tuple(Link(**link) for link in row["links"]),
-            domain=str(row.get("domain", "")),
-        )
+    def from_record(cls, row: Mapping[str, Any]) -> Chain:
+        """The chain that `record` wrote. Raises CompositionError on a row that is none."""
+        try:
+            return cls(
+                text=str(row["question"]),
+                answer=str(row["answer"]),
+                seeds=tuple(map(str, row["seeds"])),
+                own=(int(row["own"][0]), int(row["own"][1])),
+                links=tuple(Link(**link) for link in row["links"]),
+                domain=str(row.get("domain", "")),
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise CompositionError(f"no composed problem ({error!r})") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,13 +122,13 @@ class Rejected:
     detail: str = ""
 
 
-Outcome: TypeAlias = Problem | Rejected
+ChainOrRejected: TypeAlias = Chain | Rejected
 
 
-def seed_problem(text: str, answer: str, id: str = "", domain: str = "", **notes: Any) -> Problem:
-    """A problem of depth 1; its id is that of its text and answer unless one is given."""
+def seed_problem(text: str, answer: str, id: str = "", domain: str = "", **notes: Any) -> Chain:
+    """A chain of depth 1; its id is that of its text and answer unless one is given."""
     text = text.strip()
-    return Problem(
+    return Chain(
         text=text,
         answer=answer,
         seeds=(id or content_id(text, answer),),

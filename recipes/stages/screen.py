@@ -1,8 +1,4 @@
-"""Keep the seeds that the run's model solves often enough, or not too often.
-
-The paper keeps the physics problems that a strong model solves at least once in 8 answers (a rule verifier that fails
-all 8 does not understand the gold answer), and for an ablation the problems that the policy always solves.
-"""
+"""Keep the prompts that the run's model solves often enough, or not too often."""
 
 from __future__ import annotations
 
@@ -10,10 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from raylign.config.resolve import Run
 from raylign.config.schema import SamplingConfig
 from raylign.contracts import Stage, StageResult, StageSettings
-from raylign.errors import DataError
-from raylign.recipes.composition_rl.measures import passes
+from raylign.data.pass_rate import passes
+from raylign.errors import DataError, Problem
+from raylign.objectives.shaping import unknown_reward
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.evaluate import check_sampling
 from raylign.records import Group
@@ -48,16 +46,22 @@ class Screen(Stage):
         """Nothing learns here."""
         return frozenset({"rollout", "rewards"})
 
+    @classmethod
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
+        """The reward that says solved must be one of the run."""
+        return unknown_reward(f"{key}.reward", config.reward, run.config.rewards)
+
     async def run(self, context: RunContext) -> StageResult:
         """Sample, count, write. Raises DataError when nothing is left."""
         config = self.config
         context.begin(self.name, 1, 0)
-        found = await context.evaluate(context.prompts.train, config.samples, False, config.sampling)
-        kept = [group for group in found.groups if self._fits(passes(group, config.reward))]
-        metrics = found.metrics | {"screen/kept": float(len(kept)), "screen/share": len(kept) / len(found.groups)}
-        context.record(self.name, 1, metrics, found.groups)
+        evaluation = await context.evaluate(context.prompts.train, config.samples, False, config.sampling)
+        groups = evaluation.groups
+        kept = [group for group in groups if self._fits(passes(group, config.reward))]
+        metrics = evaluation.metrics | {"screen/kept": float(len(kept)), "screen/share": len(kept) / len(groups)}
+        context.record(self.name, 1, metrics, groups)
         if not kept:
-            raise DataError(f"stages.{self.name} keeps none of {len(found.groups)} prompts; loosen at_least or at_most")
+            raise DataError(f"stages.{self.name} keeps none of {len(groups)} prompts; loosen at_least or at_most")
         path = context.folder.stage(self.name) / config.output
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(_row(group), ensure_ascii=False, default=str) + "\n" for group in kept))

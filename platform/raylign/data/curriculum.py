@@ -1,7 +1,6 @@
-"""The depth curriculum: train at one depth until a metric says that it is exhausted, then go one deeper.
+"""A curriculum of depths, for prompt sources: stay at one depth until a metric says that it is exhausted, then go on.
 
-The paper trains on depth 1 "until validation saturates", then 2, then 3, from the same checkpoint; it gives no formula.
-The triggers are this module's named choices.
+A depth is whatever number the source grades its prompts by: links of a chain, a level of difficulty.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+from raylign.errors import CheckpointError
 
 
 class Trigger(Enum):
@@ -93,6 +94,7 @@ class Curriculum:
     def state_dict(self) -> dict[str, Any]:
         """Everything that a restart needs."""
         return {
+            "depths": list(self.config.depths),
             "stage": self.stage,
             "steps": self.steps,
             "streak": self.streak,
@@ -101,6 +103,12 @@ class Curriculum:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Undo a restart."""
+        """Undo a restart. Raises CheckpointError when the state is of other depths."""
+        if state["depths"] != self.config.depths:
+            raise CheckpointError(
+                f"the checkpoint was made with curriculum.depths={state['depths']}, now {self.config.depths}; "
+                "restore them, or start a new run"
+            )
         self.stage, self.steps, self.streak = int(state["stage"]), int(state["steps"]), int(state["streak"])
-        self.scores, self.switches = [list(pair) for pair in state["scores"]], [dict(one) for one in state["switches"]]
+        self.scores = [list(pair) for pair in state["scores"]]
+        self.switches = [dict(switch) for switch in state["switches"]]

@@ -22,7 +22,7 @@ How to choose the number:
 Then write one sentence that begins with "Define {ONE} as" and says how the number follows from the problem, so that a
 reader who solves the problem can find it. The sentence must not contain the number itself.
 
-Problem:
+Chain:
 {{problem}}
 
 Final answer: {{answer}}
@@ -34,7 +34,7 @@ Reply with these fields and nothing after them:
 
 RECOMPUTE_FIRST = """A problem, its final answer, and the definition of a number are given. Work out the number.
 
-Problem:
+Chain:
 {problem}
 
 Final answer: {answer}
@@ -63,7 +63,7 @@ places, replace it in all of them, in drawing code too; leave equal numbers that
 such
 number, the value is None.
 
-Problem:
+Chain:
 {{problem}}
 
 Reply with these fields and nothing after them:

@@ -1,0 +1,35 @@
+"""The question of a prompt, its last user message, and the same conversation with another in its place."""
+
+from __future__ import annotations
+
+from raylign.errors import DataError
+from raylign.records import Message, Prompt
+
+
+def question_of(prompt: Prompt) -> str:
+    """What is asked, without `data.template` around it."""
+    return str(prompt.meta.get("question") or last_user(prompt))
+
+
+def last_user(prompt: Prompt) -> str:
+    """Text of the last user message, `data.template` included. Raises DataError where there is none."""
+    return str(prompt.messages[_user(prompt)]["content"])
+
+
+def asked_instead(prompt: Prompt, question: str) -> tuple[Message, ...]:
+    """The messages with another question, in the template that stands around the prompt's own."""
+    own, content = str(prompt.meta.get("question", "")), last_user(prompt)
+    return said_instead(prompt, content.replace(own, question, 1) if own and own in content else question)
+
+
+def said_instead(prompt: Prompt, content: str) -> tuple[Message, ...]:
+    """The messages with another text as the last user message. Raises DataError where there is none."""
+    index = _user(prompt)
+    return (*prompt.messages[:index], {**prompt.messages[index], "content": content}, *prompt.messages[index + 1 :])
+
+
+def _user(prompt: Prompt) -> int:
+    users = [index for index, message in enumerate(prompt.messages) if message["role"] == "user"]
+    if not users:
+        raise DataError(f"prompt {prompt.id} has no user message, so that nothing is asked in it")
+    return users[-1]

@@ -1,0 +1,30 @@
+"""Whether a response states the values that link a chain, which no verifier of its last answer looks at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from .latex import Unreadable, parse
+from .symbolic import same_value
+
+VALUE = r"\s*\$?\s*(?:=|:|is|equals)\s*\$?\s*(?P<value>-?[^\s;,$]+(?:\}\{[^\s;,$]+)*)"
+
+
+def links_recovered(text: str, links: Sequence[Mapping[str, str]]) -> list[bool]:
+    """For every link, whether the response assigns its first variable the right value, by the first "X = value"."""
+    return [_states(text, link["symbol1"], link["value1"]) for link in links]
+
+
+def _states(text: str, symbol: str, value: str) -> bool:
+    name = re.escape(symbol) if symbol.startswith("\\") else rf"(?<![A-Za-z\\]){symbol}"
+    found = re.search(name + VALUE, text)
+    if found is None:
+        return False
+    stated = found["value"].rstrip(".)\\")
+    if stated == value:
+        return True
+    try:
+        return same_value(parse(stated), parse(value))
+    except (Unreadable, ZeroDivisionError, TypeError):
+        return False

@@ -1,0 +1,100 @@
+"""Composing as an episode of the policy: it answers the steps of `LlmComposer`, a sandbox runs its programs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from raylign.actors.rollout.strategies import turn_of
+from raylign.actors.sandbox.contract import Ending, Program, SandboxError
+from raylign.actors.sandbox.local import LocalSandbox
+from raylign.actors.sandbox.settings import Limits, SandboxConfig
+from raylign.contracts import Policy, RolloutStrategy, RolloutTask
+from raylign.environment import Environments
+from raylign.errors import RequestError
+from raylign.recipes.composition_rl.compose.chain import Chain, ChainOrRejected, Reason, Rejected
+from raylign.recipes.composition_rl.compose.drive import Ask, RunProgram, compose_async
+from raylign.recipes.composition_rl.compose.llm import LlmComposer
+from raylign.recipes.composition_rl.compose.operation import spc_async
+from raylign.recipes.composition_rl.compose.programs import FAILED, REFUSED, refusal
+from raylign.recipes.composition_rl.compose.rows import payload_of
+from raylign.records import StopReason, Trajectory, Turn, derive_seed
+
+LONGEST = 4000  # characters of a program's output
+
+
+class ComposeRollout(RolloutStrategy):
+    """A rollout strategy in which the policy is the composer: an episode is the eleven steps of each link of a chain.
+
+    The prompt's ``meta["chain"]`` holds the records of its seeds; the trajectory's payload is that of `payload_of`. A
+    question that does not fit the context rejects the chain too (TOO_LONG).
+    """
+
+    @dataclass
+    class Config:
+        """The composer's stubbornness."""
+
+        retries: int = 2
+        timeout_s: float = 5.0  # of one generated program
+
+    def __init__(self, config: Config, environments: Environments | None = None) -> None:
+        """`environments` is what every strategy gets; a composer acts in none."""
+        self.config = config
+        self._composer = LlmComposer(LlmComposer.Config(retries=config.retries))
+        limits = Limits(timeout_s=config.timeout_s, memory_mb=2048)
+        self._sandbox = LocalSandbox(SandboxConfig(limits=limits, packages=["sympy", "mpmath"]))
+
+    async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory]:
+        """One trajectory per draw; its turns are the composer's replies."""
+        for index in task.draws:
+            yield await self._draw(task, policy, index)
+
+    async def printed(self, program: RunProgram) -> str:
+        """What a program with sympy at hand printed, or a text that begins with `FAILED` or `REFUSED` and says why.
+
+        Raises SandboxError when the sandbox itself fails.
+        """
+        reason = refusal(program.code)
+        if reason is not None:
+            return f"{REFUSED}{reason}"
+        ran = await self._sandbox.arun(Program(code=program.code))
+        if ran.reason is Ending.STARVED:
+            raise SandboxError(
+                "a program waited for a processor until the wall limit; fix: fewer actors on the machine"
+            )
+        if ran.reason is not Ending.OK:
+            last = ran.stderr.strip().rpartition("\n")[2]
+            return f"{FAILED}{last or ran.reason.value}"[:300]
+        return ran.stdout.strip()[:LONGEST] or f"{FAILED}it printed nothing"
+
+    def close(self) -> None:
+        """End the sandbox and whatever runs in it."""
+        self._sandbox.close()
+
+    async def _draw(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
+        turns: list[Turn] = []
+        seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
+
+        async def complete(ask: Ask) -> str:
+            ids = np.asarray(policy.template.prompt_ids([{"role": "user", "content": ask.text}]), np.int32)
+            reply = await policy.generate(ids, task.sampling, derive_seed(seed, len(turns)))
+            turns.append(turn_of(reply, ids))
+            return reply.text
+
+        async def compose(first: Chain, second: Chain) -> ChainOrRejected:
+            return await compose_async(self._composer, first, second, complete, self.printed)
+
+        try:
+            chain = await spc_async([Chain.from_record(row) for row in task.prompt.meta["chain"]], compose)
+        except RequestError as error:
+            chain = Rejected(reason=Reason.TOO_LONG, detail=str(error))
+        return Trajectory(
+            prompt_key=task.prompt.key,
+            sample_index=index,
+            turns=tuple(turns),
+            seed=seed,
+            stop=StopReason.DONE,
+            payload=payload_of(chain),
+        )

@@ -1,0 +1,64 @@
+"""Prompts <-> chains: a run's prompts as seeds, and chains of them as prompts, rendered anew as the last seed was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from raylign.chat.template import chat_template
+from raylign.data.questions import asked_instead, question_of
+from raylign.errors import DataError
+from raylign.recipes.composition_rl.compose.chain import Chain, CompositionError, Reason, Rejected, seed_problem
+from raylign.records import Prompt
+
+OF_THE_SEED = ("target", "question", "solution", "solution_answer")  # what is said of the seed alone
+
+
+@contextmanager
+def as_data_error(where: str) -> Iterator[None]:
+    """What the composing library cannot do is an error of the run's data: raises DataError in place of its own."""
+    try:
+        yield
+    except CompositionError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+class SeedPrompts:
+    """The prompts of a run, and the chains of depth 1 that they are, by id.
+
+    template: the policy's tokenizer or chat template. max_tokens: of the prompt of a chain, 0: any number.
+    """
+
+    def __init__(self, prompts: Sequence[Prompt], template: Any, max_tokens: int = 0) -> None:
+        if not prompts:
+            raise DataError("a prompt source needs at least one prompt")
+        self.prompts: Mapping[str, Prompt] = {prompt.id: prompt for prompt in prompts}
+        self.chains: Mapping[str, Chain] = {prompt.id: _seed(prompt) for prompt in prompts}
+        self._template, self._max_tokens = template, max_tokens
+
+    def prompt(self, chain: Chain, visit: int) -> Prompt | Rejected:
+        """The chain as a prompt, under the last seed's system message, template, verifier and domain.
+
+        One of depth 1 is the seed's own; a longer one is rejected (TOO_LONG) beyond `max_tokens`.
+        """
+        last = self.prompts[chain.seeds[-1]]
+        written = {"composition": {"depth": chain.depth, "seeds": [*chain.seeds], "links": [*map(asdict, chain.links)]}}
+        if chain.depth == 1:
+            return replace(last, meta={**last.meta, **written}, visit=visit)
+        messages = asked_instead(last, chain.text)
+        ids = np.asarray(chat_template(self._template).prompt_ids(messages, last.tools), np.int32)
+        if self._max_tokens and len(ids) > self._max_tokens:
+            return Rejected(reason=Reason.TOO_LONG, detail=f"{len(ids)} tokens")
+        meta = {name: value for name, value in last.meta.items() if name not in OF_THE_SEED} | written
+        return replace(last, id=chain.id, messages=messages, token_ids=ids, meta=meta, visit=visit)
+
+
+def _seed(prompt: Prompt) -> Chain:
+    """The problem that a prompt asks."""
+    notes = {name: prompt.meta[name] for name in OF_THE_SEED if name in prompt.meta}
+    answer = "" if prompt.answer is None else str(prompt.answer)
+    return seed_problem(question_of(prompt), answer, prompt.id, prompt.domain, **notes)
