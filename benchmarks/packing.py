@@ -29,7 +29,7 @@ from raylign.columns import Columns
 from raylign.config.schema import LearnerConfig, TinyModel
 from raylign.models.tiny import build_tiny_model
 from raylign.packing import MicroBatch, computed_tokens, pack
-from raylign.records import Sample
+from raylign.records import Row
 from raylign.row_needs import row_needs
 
 MODEL = TinyModel(hidden_size=256, layers=4, heads=4, kv_heads=2, head_dim=32, intermediate_size=640)
@@ -52,7 +52,7 @@ def rows(groups: int, mean: float, longest: int, seed: int = 0) -> Columns:
             ids = np.concatenate([prompt, draw.integers(6, 262, length)]).astype(np.int32)
             zeros = np.zeros(len(ids), np.float32)
             samples.append(
-                Sample(
+                Row(
                     group=group,
                     prompt_length=20,
                     token_ids=ids,
@@ -63,7 +63,7 @@ def rows(groups: int, mean: float, longest: int, seed: int = 0) -> Columns:
                     weight=np.ones(len(ids), np.float32),
                 )
             )
-    return Columns.from_samples(samples)
+    return Columns.from_rows(samples)
 
 
 def useful_tokens(batch: Columns, share_prompts: bool) -> int:

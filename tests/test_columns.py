@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from raylign.columns import Columns, offsets_of
-from raylign.records import Sample
+from raylign.records import Row
 
 
-def sample(group: int, prompt: int, length: int, **extras: float) -> Sample:
+def sample(group: int, prompt: int, length: int, **extras: float) -> Row:
     ids = np.arange(length, dtype=np.int32) + 10 * group
     mask = np.arange(length) >= prompt
-    return Sample(
+    return Row(
         group=group,
         prompt_length=prompt,
         token_ids=ids,
@@ -27,7 +27,7 @@ def sample(group: int, prompt: int, length: int, **extras: float) -> Sample:
 
 @pytest.fixture
 def batch() -> Columns:
-    return Columns.from_samples([sample(0, 2, 5, tau=1.0), sample(0, 2, 3, tau=2.0), sample(1, 1, 4, tau=3.0)])
+    return Columns.from_rows([sample(0, 2, 5, tau=1.0), sample(0, 2, 3, tau=2.0), sample(1, 1, 4, tau=3.0)])
 
 
 def test_layout(batch: Columns) -> None:
@@ -79,6 +79,6 @@ def test_offsets() -> None:
 
 
 def test_rows_without_tokens() -> None:
-    batch = Columns.from_samples([sample(0, 0, 0), sample(0, 0, 2)])
+    batch = Columns.from_rows([sample(0, 0, 0), sample(0, 0, 2)])
     assert batch.row_of_token.tolist() == [1, 1]
     assert len(batch.row(0, "weight")) == 0

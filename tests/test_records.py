@@ -17,7 +17,7 @@ from raylign.records import (
     Turn,
     content_id,
     derive_seed,
-    sample_from,
+    row_from,
 )
 
 EOS = 2
@@ -40,7 +40,7 @@ def trajectory(*turns: Turn, stop: StopReason = StopReason.EOS) -> Trajectory:
 
 
 def test_multi_turn_sample_has_loss_on_sampled_ids_only() -> None:
-    row = sample_from(trajectory(turn([], [10, EOS], text="a"), turn([20, 21], [11, 12, EOS], text="b")), PROMPT, 8)
+    row = row_from(trajectory(turn([], [10, EOS], text="a"), turn([20, 21], [11, 12, EOS], text="b")), PROMPT, 8)
     assert row.token_ids.tolist() == [5, 6, 7, 10, EOS, 20, 21, 11, 12, EOS]
     assert row.loss_mask.tolist() == [False] * 3 + [True] * 2 + [False] * 2 + [True] * 3
     assert row.sampler_logprob.tolist() == [0, 0, 0, -1, -2, 0, 0, -1, -2, -3]
@@ -51,13 +51,13 @@ def test_multi_turn_sample_has_loss_on_sampled_ids_only() -> None:
 
 
 def test_eos_is_in_the_loss() -> None:
-    row = sample_from(trajectory(turn([], [10, EOS])), PROMPT, 0)
+    row = row_from(trajectory(turn([], [10, EOS])), PROMPT, 0)
     assert row.token_ids[-1] == EOS
     assert row.loss_mask[-1]
 
 
 def test_empty_response() -> None:
-    row = sample_from(trajectory(turn([], [], StopReason.LENGTH), stop=StopReason.LENGTH), PROMPT, 0)
+    row = row_from(trajectory(turn([], [], StopReason.LENGTH), stop=StopReason.LENGTH), PROMPT, 0)
     assert row.token_ids.tolist() == [5, 6, 7]
     assert not row.loss_mask.any()
 

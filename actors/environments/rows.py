@@ -14,7 +14,7 @@ import numpy as np
 from raylign.config.build import build
 from raylign.config.schema import Node, node
 from raylign.contracts import RowGenerator
-from raylign.data.rows import Row
+from raylign.data.rows import DataRow
 from raylign.environment import Environment, Observation
 from raylign.records import Prompt, derive_seed
 
@@ -42,14 +42,14 @@ class EnvironmentRows(RowGenerator):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def rows(self, size: int, seed: int) -> Iterator[Row]:
+    def rows(self, size: int, seed: int) -> Iterator[DataRow]:
         """One row per instance."""
         config = self.config
         first = derive_seed(seed, "instances") % 2**31 if config.first_seed is None else config.first_seed
         system = ({"role": "system", "content": config.system},) if config.system else ()
         for env_seed in range(first, first + size):
             seen = self._first(env_seed)
-            yield Row(
+            yield DataRow(
                 messages=(*system, *seen.messages),
                 place=f"instance {env_seed}",
                 verifier=config.verifier,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raylign.records import Int32s, Sample
+from raylign.records import Int32s, Row
 
 Array = NDArray[Any]
 
@@ -103,7 +103,7 @@ class Columns:
         return replace(self, offsets=offsets, prompt_lengths=lengths, groups=groups)
 
     @classmethod
-    def from_samples(cls, samples: Sequence[Sample]) -> Columns:
+    def from_rows(cls, samples: Sequence[Row]) -> Columns:
         """Lay samples end to end. All must carry the same extra streams."""
         names = ("token_ids", "loss_mask", "sampler_logprob", "policy_version", "advantage", "weight")
         streams: dict[str, Array] = {

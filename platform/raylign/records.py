@@ -1,4 +1,4 @@
-"""The one vocabulary of the platform: Prompt -> Turn -> Trajectory -> Group -> Sample (-> columns, see `columns.py`).
+"""The one vocabulary of the platform: Prompt -> Turn -> Trajectory -> Group -> Row (-> columns, see `columns.py`).
 
 Token in, token out: only ids that were sent to or sampled by the engine are stored. Text is derived once, by the worker
 that sampled it, for rewards and logs; it is never encoded again.
@@ -169,12 +169,12 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class Row:
     """One row for the learner: a prompt, what followed it, and its per-token streams, all of length T.
 
     Position t of every stream describes token t. `loss_mask` is true only on sampled ids.
 
-    Example: ``Sample(group=0, prompt_length=2, token_ids=[5, 6, 9, 2], loss_mask=[0, 0, 1, 1], ...)``
+    Example: ``Row(group=0, prompt_length=2, token_ids=[5, 6, 9, 2], loss_mask=[0, 0, 1, 1], ...)``
     """
 
     group: int  # samples of one group share their first `prompt_length` tokens
@@ -202,7 +202,7 @@ def derive_seed(run_seed: int, *path: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def sample_from(
+def row_from(
     trajectory: Trajectory,
     prompt: Prompt,
     group: int,
@@ -210,7 +210,7 @@ def sample_from(
     by_turn: bool = False,
     *,
     fresh: bool = False,
-) -> Sample:
+) -> Row:
     """The learner's row of a trajectory: loss only on sampled ids, streams laid out token by token.
 
     by_turn: with the extra streams ``call`` (number of the policy's call, -1 where not sampled), ``turn`` (the dialogue
@@ -229,7 +229,7 @@ def sample_from(
         logprobs += [np.zeros(context, np.float32), turn.logprobs]
         versions += [np.full(context, -1, np.int32), turn.versions]
     token_ids = np.concatenate(ids).astype(np.int32)
-    return Sample(
+    return Row(
         group=group,
         prompt_length=len(prompt.token_ids),
         token_ids=token_ids,
@@ -244,7 +244,7 @@ def sample_from(
 
 
 def _contexts(trajectory: Trajectory, start: int, total: int) -> Float32s:
-    """See `sample_from`; start: where the first turn's context begins."""
+    """See `row_from`; start: where the first turn's context begins."""
     found = np.zeros(total, np.float32)
     for turn in trajectory.turns:
         if turn.fresh:
@@ -254,7 +254,7 @@ def _contexts(trajectory: Trajectory, start: int, total: int) -> Float32s:
 
 
 def _turn_streams(trajectory: Trajectory, start: int, scores: Float32s | None) -> dict[str, Float32s]:
-    """See `sample_from`; start: where the first turn's context begins."""
+    """See `row_from`; start: where the first turn's context begins."""
     total = start + sum(len(turn.context_ids) + len(turn.token_ids) for turn in trajectory.turns)
     streams = {name: np.full(total, -1, np.float32) for name in ("call", "turn")}
     streams |= {"turn_reward": np.zeros(total, np.float32), "turn_score": np.zeros(total, np.float32)}

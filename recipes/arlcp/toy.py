@@ -9,7 +9,7 @@ import numpy as np
 
 from raylign.actors.reward.think_gate import ThinkGate
 from raylign.contracts import RowGenerator
-from raylign.data.rows import Row
+from raylign.data.rows import DataRow
 from raylign.recipes.arlcp.shaper import KeywordCounter
 from raylign.records import Prompt, Value
 
@@ -39,7 +39,7 @@ class ToyTraces(RowGenerator):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def rows(self, size: int, seed: int) -> Iterator[Row]:
+    def rows(self, size: int, seed: int) -> Iterator[DataRow]:
         """`size` rows, each drawn by itself."""
         config = self.config
         rng = np.random.default_rng([seed, 2602, 12113])
@@ -49,7 +49,7 @@ class ToyTraces(RowGenerator):
             fillers = rng.random(count) < config.filler
             thought = "".join(config.reflection_mark + config.filler_mark * bool(filler) for filler in fillers)
             name = "".join(rng.choice(list(LETTERS), 4))
-            yield Row(
+            yield DataRow(
                 messages=({"role": "user", "content": f"{name}{chr(ZERO + need)}{digit}"},),
                 place=f"toy trace {number}",
                 answer=str(digit),

@@ -13,7 +13,7 @@ from raylign.actors.judge.checklist import read_checklists
 from raylign.actors.tools.recorded import RECORDED
 from raylign.contracts import RowGenerator
 from raylign.data.files import read_rows
-from raylign.data.rows import Row
+from raylign.data.rows import DataRow
 from raylign.errors import DataError
 from raylign.recipes.stages.demonstrations import DIALOGUE
 from raylign.records import Message, content_id
@@ -40,7 +40,7 @@ class AnnotatedDialogues(RowGenerator):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def rows(self, size: int, seed: int) -> Iterator[Row]:
+    def rows(self, size: int, seed: int) -> Iterator[DataRow]:
         """The first `size` dialogues of the file."""
         for number, (place, raw) in enumerate(read_rows(self.config.path)):
             if number == size:
@@ -48,7 +48,7 @@ class AnnotatedDialogues(RowGenerator):
             yield dialogue_row(raw, place)
 
 
-def dialogue_row(raw: Mapping[str, Any], place: str) -> Row:
+def dialogue_row(raw: Mapping[str, Any], place: str) -> DataRow:
     """One dialogue. Its demonstration is everything after the first user message."""
     extra = raw.get("extra_info") or raw
     messages = _parsed(extra.get("messages"), place, "messages")
@@ -64,7 +64,7 @@ def dialogue_row(raw: Mapping[str, Any], place: str) -> Row:
     users = [str(message["content"]) for message in messages[first + 1 :] if message["role"] == "user"]
     if len(lists[0]) != len(users) + 1:
         raise DataError(f"{place}: {len(users) + 1} user messages, but checklists for {len(lists[0])} turns")
-    return Row(
+    return DataRow(
         messages=tuple(messages[: first + 1]),
         place=place,
         answer=content_id(json.dumps(checklists, sort_keys=True)),  # dialogues that begin alike are different tasks

@@ -21,7 +21,7 @@ import numpy as np
 
 from raylign.actors.tools.calls import ToolCall, canonical, read_message
 from raylign.contracts import RewardFunction, RowGenerator, Sampling
-from raylign.data.rows import Row
+from raylign.data.rows import DataRow
 from raylign.errors import JudgeUnavailable
 from raylign.recipes.cm2.records import dialogue_row
 from raylign.recipes.cm2.reward import reference_turns
@@ -54,13 +54,13 @@ class LookUps(RowGenerator):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def rows(self, size: int, seed: int) -> Iterator[Row]:
+    def rows(self, size: int, seed: int) -> Iterator[DataRow]:
         """`size` dialogues, each drawn by itself."""
         rng = np.random.default_rng([seed, 2602, 12268])
         for number in range(size):
             yield self._row(rng, number)
 
-    def _row(self, rng: np.random.Generator, number: int) -> Row:
+    def _row(self, rng: np.random.Generator, number: int) -> DataRow:
         messages: list[dict[str, Any]] = []
         said: list[dict[str, Any]] = []
         lists: list[list[dict[str, Any]]] = []
@@ -78,7 +78,7 @@ class LookUps(RowGenerator):
             said += [*([user] if turn else []), *_exchange(*cell, seen, reply)]
         raw = {"messages": messages, "tools": [_schema(tool) for tool in TOOLS], "checklist_list": [lists]}
         row = dialogue_row(raw, f"lookups {number}")
-        return Row(
+        return DataRow(
             messages=row.messages,
             place=row.place,
             answer=row.answer,

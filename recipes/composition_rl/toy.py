@@ -11,7 +11,7 @@ from itertools import product
 
 from raylign.actors.reward.response import ResponseReward
 from raylign.contracts import RowGenerator
-from raylign.data.rows import Row
+from raylign.data.rows import DataRow
 from raylign.records import Prompt, Value
 
 MODULUS = 10
@@ -28,13 +28,13 @@ class Digits(RowGenerator):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def rows(self, size: int, seed: int) -> Iterator[Row]:
+    def rows(self, size: int, seed: int) -> Iterator[DataRow]:
         """The first `size` problems, all for 0; they do not depend on the seed."""
         every = list(product(range(MODULUS), "+-*", range(MODULUS)))
         for left, op, right in every[: size or None]:
             result = str({"+": left + right, "-": left - right, "*": left * right}[op] % MODULUS)
             question = f"{left}{op}{right}?"
-            yield Row(
+            yield DataRow(
                 messages=({"role": "user", "content": question},),
                 place=f"digits[{question}]",
                 answer=result,

@@ -11,7 +11,7 @@ from raylign.recipes.composition_rl.toy import with_solution
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.recipes.stages.sft import Sft
-from raylign.records import Prompt, Sample
+from raylign.records import Prompt, Row
 
 
 class WarmUp(Sft):
@@ -31,7 +31,7 @@ class WarmUp(Sft):
             if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-6:
                 raise ValueError(f"shares={self.shares} must be shares that add up to 1")
 
-    def rows(self, context: RunContext) -> list[Sample]:
+    def rows(self, context: RunContext) -> list[Row]:
         """Prompts of every depth by their shares, each with its gold response as the target."""
         prompts: list[Prompt] = []
         for depth, share in enumerate(self.config.shares, 1):

@@ -16,7 +16,7 @@ import numpy as np
 
 from raylign.actors.reward.response import ResponseReward
 from raylign.contracts import RowGenerator
-from raylign.data.rows import Row
+from raylign.data.rows import DataRow
 from raylign.errors import DataError
 from raylign.records import Prompt, Value
 
@@ -47,7 +47,7 @@ class ReadOut(RowGenerator):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def rows(self, size: int, seed: int) -> Iterator[Row]:
+    def rows(self, size: int, seed: int) -> Iterator[DataRow]:
         """`size` rows, each drawn by itself."""
         rng = np.random.default_rng([seed, 2602, 12125])
         for number in range(size):
@@ -60,7 +60,7 @@ class ReadOut(RowGenerator):
                 str(rng.choice(list(things)) if rng.random() < self.config.noise else cells[i]) for i in (first, second)
             ]
             fill = ["".join(rng.choice(list(FILLERS), count)) for count in (4, 3, 3)]
-            yield Row(
+            yield DataRow(
                 messages=({"role": "user", "content": f"{content}?{names[first]}{names[second]}"},),
                 place=f"read-out {number}",
                 answer=f"{cells[first]}{cells[second]}",

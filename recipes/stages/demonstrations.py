@@ -18,12 +18,12 @@ from raylign.chat.messages import ASSISTANT, continues, joined, message_of, refu
 from raylign.chat.template import ChatTemplate, chat_template
 from raylign.data.prompts import TARGETS
 from raylign.errors import DataError
-from raylign.records import Message, Prompt, Sample
+from raylign.records import Message, Prompt, Row
 
 DIALOGUE = "demonstration"  # key of Prompt.meta: the messages that follow the prompt, the assistant's first
 
 
-def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, all_turns: bool = False) -> list[Sample]:
+def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, all_turns: bool = False) -> list[Row]:
     """Rows of the prompts that bring ``meta["target"]`` or ``meta["demonstration"]``.
 
     The loss is on the target, or on every assistant turn of the demonstration, end tokens included. all_turns: where
@@ -32,7 +32,7 @@ def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, all_turns: bool = 
 
     Raises DataError when no prompt has either, and with the place of a row that the template cannot render.
     """
-    rows, template = list[Sample](), chat_template(tokenizer)
+    rows, template = list[Row](), chat_template(tokenizer)
     for prompt in prompts:
         with refused_at(_place(prompt)):
             for following in _demonstrated(prompt):
@@ -65,7 +65,7 @@ def following_messages(prompt: Prompt) -> tuple[Message, ...]:
     return tuple(target) if isinstance(target, list | tuple) else (message_of(target),)
 
 
-def _from_the_start(prompt: Prompt, following: Sequence[Message], group: int, template: ChatTemplate) -> list[Sample]:
+def _from_the_start(prompt: Prompt, following: Sequence[Message], group: int, template: ChatTemplate) -> list[Row]:
     """The rows whose prompt ends before the first assistant turn."""
     messages = (*prompt.messages, *following)
     if continues(prompt.messages):
@@ -76,9 +76,9 @@ def _from_the_start(prompt: Prompt, following: Sequence[Message], group: int, te
     return _rows(shorter, messages[first:], group, template)
 
 
-def _rows(prompt: Prompt, following: Sequence[Message], group: int, template: ChatTemplate) -> list[Sample]:
+def _rows(prompt: Prompt, following: Sequence[Message], group: int, template: ChatTemplate) -> list[Row]:
     """One row, or with `rollout.past=fresh` one for each context."""
-    chat, rows = Chat(template, prompt.messages, prompt.tools), list[Sample]()
+    chat, rows = Chat(template, prompt.messages, prompt.tools), list[Row]()
     ids, mask, start = prompt.token_ids.tolist(), [False] * len(prompt.token_ids), len(prompt.token_ids)
     turns = _turns(prompt, following)
     for number, (message, others) in enumerate(turns):
@@ -99,8 +99,8 @@ def _rows(prompt: Prompt, following: Sequence[Message], group: int, template: Ch
     return [*rows, _sample(group + len(rows), ids, mask, start)]
 
 
-def _sample(group: int, ids: list[int], mask: list[bool], prompt_length: int) -> Sample:
-    return Sample(
+def _sample(group: int, ids: list[int], mask: list[bool], prompt_length: int) -> Row:
+    return Row(
         group=group,
         prompt_length=prompt_length,
         token_ids=np.array(ids, np.int32),

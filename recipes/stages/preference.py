@@ -23,8 +23,8 @@ from raylign.config.machine import folder_fault
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, OptimConfig, Schedule, node
 from raylign.contracts import Objective, Stage, StageResult, StageSettings, StreamScorer
-from raylign.data.identity import identity_of_samples
-from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples
+from raylign.data.identity import identity_of_rows
+from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, rows_of_pairs
 from raylign.data.score_cache import ScoreCache, fingerprint
 from raylign.errors import Problem
 from raylign.objectives.loss.margin import ReferenceMargin
@@ -132,7 +132,7 @@ class Preference(Stage):
         pairs = await asyncio.to_thread(load_pairs, context.cfg.data, *settings)
         context.progress.message(str(pairs.report))
         steps = config.steps or max(1, round(config.epochs * -(-len(pairs.train) // config.batch_pairs)))
-        identity = await asyncio.to_thread(identity_of_samples, pair_samples((*pairs.train, *pairs.holdout)))
+        identity = await asyncio.to_thread(identity_of_rows, rows_of_pairs((*pairs.train, *pairs.holdout)))
         training = await asyncio.to_thread(Training, context, self.name, steps, identity)
         context.phase(self.name, 0, "score")
         train, held_out = await self._rows(context, pairs, objective)
@@ -164,7 +164,7 @@ class Preference(Stage):
 
     async def _rows(self, context: RunContext, pairs: PairSet, objective: Objective) -> tuple[Columns, Columns | None]:
         """Training and held-out rows, with the reference's log-probs where the objective needs them."""
-        parts = [Columns.from_samples(pair_samples(part)) if part else None for part in (pairs.train, pairs.holdout)]
+        parts = [Columns.from_rows(rows_of_pairs(part)) if part else None for part in (pairs.train, pairs.holdout)]
         if REFERENCE in objective.needs:
             cache = ScoreCache(Path(self.config.cache or context.folder.path / "scores"), _identity(context))
             parts = [

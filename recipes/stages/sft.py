@@ -12,11 +12,11 @@ import numpy as np
 from raylign.columns import Columns
 from raylign.config.schema import Node, OptimConfig, node
 from raylign.contracts import Objective, Stage, StageResult, StageSettings
-from raylign.data.identity import identity_of_samples
+from raylign.data.identity import identity_of_rows
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.recipes.stages.training import TrainedModel, Training
-from raylign.records import Sample
+from raylign.records import Row
 
 
 class Sft(Stage):
@@ -53,7 +53,7 @@ class Sft(Stage):
         """Train, from the newest checkpoint if there is one; export the model."""
         config, folder = self.config, context.folder.stage(self.name)
         rows = await asyncio.to_thread(self.rows, context)
-        identity = await asyncio.to_thread(identity_of_samples, rows)
+        identity = await asyncio.to_thread(identity_of_rows, rows)
         training = await asyncio.to_thread(Training, context, self.name, config.steps, identity)
         learner = await context.learner(config.optim, config.steps)
         trained = TrainedModel(learner)
@@ -79,7 +79,7 @@ class Sft(Stage):
         context.hand_over(folder / "model", published=published)
         return StageResult(model=str(folder / "model"), steps=done, metrics=training.kept["metrics"])
 
-    def rows(self, context: RunContext) -> list[Sample]:
+    def rows(self, context: RunContext) -> list[Row]:
         """What is imitated: the training prompts that bring a target."""
         return demonstrations(context.prompts.train, context.template, self.config.all_turns)
 
@@ -91,12 +91,12 @@ class Sft(Stage):
         return found.metrics
 
 
-def batches_of(rows: Sequence[Sample], size: int, seed: int, start: int) -> Iterator[Columns]:
+def batches_of(rows: Sequence[Row], size: int, seed: int, start: int) -> Iterator[Columns]:
     """Batches from step `start` on: every epoch is a permutation drawn from (seed, epoch); the last part is kept."""
     per_epoch = max(1, -(-len(rows) // size))
     step = start
     while True:
         epoch, index = divmod(step, per_epoch)
         order = np.random.default_rng([seed, epoch]).permutation(len(rows))
-        yield Columns.from_samples([rows[i] for i in order[index * size : (index + 1) * size]])
+        yield Columns.from_rows([rows[i] for i in order[index * size : (index + 1) * size]])
         step += 1

@@ -20,7 +20,7 @@ from raylign.errors import DataError
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.recipes.stages.sft import Sft
-from raylign.records import Message, Prompt, Sample, derive_seed
+from raylign.records import Message, Prompt, Row, derive_seed
 
 
 class WarmUp(Sft):
@@ -45,7 +45,7 @@ class WarmUp(Sft):
         super().__init__(config, name)
         self.config: WarmUp.Config = config
 
-    def rows(self, context: RunContext) -> list[Sample]:
+    def rows(self, context: RunContext) -> list[Row]:
         """Every turn after what was seen and said before it. Raises DataError in a world that it cannot play."""
         cfg, turns = context.cfg, list[Prompt]()
         for prompt in context.prompts.train:

@@ -16,7 +16,7 @@ from raylign.columns import Columns
 from raylign.config.compose import compose
 from raylign.config.schema import JudgeConfig
 from raylign.contracts import Completion, Sampling
-from raylign.records import Prompt, Sample, StopReason
+from raylign.records import Prompt, Row, StopReason
 
 NONE = np.zeros(0, np.float32)
 
@@ -85,7 +85,7 @@ def test_a_frozen_model_reads_its_own_template_with_its_own_arguments(tokenizers
     tokenizer = tokenizers["qwen3"]
     question = ({"role": "user", "content": "a <|im_end|>"},)
     prompt = Prompt(id="p", messages=question, token_ids=np.array([5, 6], np.int32))
-    row = Sample(
+    row = Row(
         group=0,
         prompt_length=2,
         token_ids=np.array([5, 6, 7], np.int32),
@@ -96,7 +96,7 @@ def test_a_frozen_model_reads_its_own_template_with_its_own_arguments(tokenizers
         weight=np.ones(3, np.float32),
     )
     template = ChatTemplate(tokenizer, {"enable_thinking": False})
-    seen = rendered_anew(Columns.from_samples([row]), [prompt], template)["token_ids"].tolist()
+    seen = rendered_anew(Columns.from_rows([row]), [prompt], template)["token_ids"].tolist()
     assert seen == [*template.prompt_ids(question), 7]
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert seen.count(end) == 1 and tokenizer.decode(seen[:-1]).endswith("</think>\n\n")

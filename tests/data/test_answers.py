@@ -13,7 +13,7 @@ import pytest
 
 from raylign.data.answers import implied
 from raylign.data.readers import load_rows
-from raylign.data.rows import Row
+from raylign.data.rows import DataRow
 from raylign.errors import DataError
 
 MATHS: dict[str, list[str]] = {
@@ -52,7 +52,7 @@ def test_of_other_answers_the_choice_is_asked_for(name: str) -> None:
     assert implied(OTHER[name], [r"Put it in \boxed{}."] * 3).verifier == "boxed_math"
 
 
-def read(path: Path, raw: list[dict[str, Any]], **keys: str) -> list[Row]:
+def read(path: Path, raw: list[dict[str, Any]], **keys: str) -> list[DataRow]:
     path.write_text("".join(json.dumps(row) + "\n" for row in raw))
     return list(load_rows(path, **keys)[1])
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raylign.data.identity import identity_of_samples
-from raylign.data.pairs import Pair, pair_samples
+from raylign.data.identity import identity_of_rows
+from raylign.data.pairs import Pair, rows_of_pairs
 from raylign.errors import CheckpointError
 from raylign.recipes.stages.training import Training
 from raylign.records import Prompt
@@ -23,14 +23,19 @@ def pair(answer: int) -> Pair:
 
 
 def test_other_rows_another_order_and_another_loss_are_other_data() -> None:
-    rows = pair_samples([pair(3), pair(4)])
-    known = identity_of_samples(rows)
+    rows = rows_of_pairs([pair(3), pair(4)])
+    known = identity_of_rows(rows)
     known.check(known.state())
     masked = [*rows]
     masked[0].loss_mask[0] = True
-    for other in (pair_samples([pair(3), pair(5)]), pair_samples([pair(4), pair(3)]), pair_samples([pair(3)]), masked):
+    for other in (
+        rows_of_pairs([pair(3), pair(5)]),
+        rows_of_pairs([pair(4), pair(3)]),
+        rows_of_pairs([pair(3)]),
+        masked,
+    ):
         with pytest.raises(CheckpointError, match="other data"):
-            identity_of_samples(other).check(known.state())
+            identity_of_rows(other).check(known.state())
     with pytest.raises(CheckpointError, match="does not say"):
         known.check(None)
 
@@ -64,7 +69,7 @@ class Nothing:
 
 async def test_a_training_goes_on_with_its_own_data_only(tmp_path: Path) -> None:
     context: Any = Context(tmp_path)
-    mine, other = (identity_of_samples(pair_samples([pair(answer)])) for answer in (3, 4))
+    mine, other = (identity_of_rows(rows_of_pairs([pair(answer)])) for answer in (3, 4))
     training = Training(context, "sft", 2, mine)
     async for step in training.steps(Nothing()):
         training.kept["steps"] = step + 1

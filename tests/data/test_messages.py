@@ -13,7 +13,7 @@ import pytest
 from raylign.data.messages import messages_of, tools_of
 from raylign.data.pair_rows import pair_text
 from raylign.data.readers import load_rows
-from raylign.data.rows import Row
+from raylign.data.rows import DataRow
 from raylign.errors import DataError
 
 USER = {"role": "user", "content": "Weather in Bonn?"}
@@ -23,7 +23,7 @@ SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
 
 
-def rows(path: Path, *raw: dict[str, Any], **keys: str) -> list[Row]:
+def rows(path: Path, *raw: dict[str, Any], **keys: str) -> list[DataRow]:
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(list(raw)), path)
     else:

@@ -20,7 +20,7 @@ from raylign.config.resolve import Run
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import DataConfig
 from raylign.data.pair_rows import pair_text, read_pairs
-from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, pair_samples
+from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, rows_of_pairs
 from raylign.data.score_cache import ScoreCache, fingerprint
 from raylign.errors import DataError
 from raylign.recipes.stages.preference import Preference
@@ -124,7 +124,7 @@ def test_both_answers_follow_the_same_prompt_ids_and_end_with_the_end_token(tmp_
     rendered = tokenizer.apply_chat_template([USER], add_generation_prompt=True, return_dict=True)["input_ids"]
     assert pair.prompt.token_ids.tolist() == rendered
     assert tokenizer.decode(pair.chosen) == "yes" + tokenizer.eos_token
-    chosen, rejected = pair_samples(found.train)
+    chosen, rejected = rows_of_pairs(found.train)
     assert chosen.group == rejected.group == 0
     assert chosen.token_ids[chosen.loss_mask].tolist() == pair.chosen.tolist()
     assert rejected.token_ids[rejected.loss_mask].tolist() == pair.rejected.tolist()
@@ -193,7 +193,7 @@ def rows_of(count: int, seed: int = 0) -> Columns:
         )
         for i in range(count)
     ]
-    return Columns.from_samples(pair_samples(pairs))
+    return Columns.from_rows(rows_of_pairs(pairs))
 
 
 def test_scores_come_back_for_the_same_tokens_in_any_order_and_for_no_others(tmp_path: Path) -> None:

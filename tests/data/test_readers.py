@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylign.data.readers import Format, load_rows
-from raylign.data.rows import Row
+from raylign.data.rows import DataRow
 from raylign.errors import DataError
 
 CHAT = [{"role": "user", "content": "1+1?"}]
@@ -23,7 +23,7 @@ def write_jsonl(path: Path, rows: list[Any]) -> Path:
     return path
 
 
-def read(path: Path, **keys: str) -> tuple[Format, list[Row]]:
+def read(path: Path, **keys: str) -> tuple[Format, list[DataRow]]:
     kind, rows = load_rows(path, **keys)
     return kind, list(rows)
 

@@ -12,7 +12,7 @@ from raylign.config.schema import DataConfig
 from raylign.data.pair_rows import pair_text
 from raylign.data.prompts import load_prompts
 from raylign.data.readers import load_rows
-from raylign.data.rows import Row
+from raylign.data.rows import DataRow
 from raylign.data.templates import filled
 from raylign.errors import DataError
 from raylign.recipes.stages.demonstrations import demonstrations
@@ -22,7 +22,7 @@ NO = {**SAID, "content": "no"}
 REVERSED = {"content": "a" * 300, "role": "user"}
 
 
-def rows(path: Path, *raw: dict[str, Any], **keys: str) -> list[Row]:
+def rows(path: Path, *raw: dict[str, Any], **keys: str) -> list[DataRow]:
     path.write_text("".join(json.dumps(row) + "\n" for row in raw))
     return list(load_rows(path, **keys)[1])
 

@@ -23,7 +23,7 @@ from raylign.recipes.arlcp.shaper import (
     shape_group,
     sigmoid,
 )
-from raylign.records import Sample
+from raylign.records import Row
 
 
 def shaped(
@@ -206,7 +206,7 @@ def test_rloo_with_the_kl_charge_inside_the_reward() -> None:
         returns.append(reward - 0.001 * sum(float(o) - float(r) for o, r in zip(old, ref, strict=True)))
         pad = np.zeros(2)
         samples.append(
-            Sample(
+            Row(
                 group=0,
                 prompt_length=2,
                 token_ids=np.arange(2 + length, dtype=np.int32),
@@ -220,7 +220,7 @@ def test_rloo_with_the_kl_charge_inside_the_reward() -> None:
         )
     credit = RLOO(RLOO.Config(kl_coef=0.001, kl_logprob=LogprobSource.recompute))
     assert credit.needs == {"old_logprob", "ref_logprob"}
-    batch, _ = credit.assign(Columns.from_samples(samples), np.array(rewards, np.float32))
+    batch, _ = credit.assign(Columns.from_rows(samples), np.array(rewards, np.float32))
     for row, advantage in enumerate(rloo(returns)):
         mask = batch.row(row, "loss_mask")
         np.testing.assert_allclose(batch.row(row, "advantage")[mask], advantage, atol=1e-6)

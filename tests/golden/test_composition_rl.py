@@ -36,7 +36,7 @@ from raylign.recipes.composition_rl.compose.operation import side_by_side
 from raylign.recipes.composition_rl.compose.surrogate import Slots, SurrogateSet
 from raylign.recipes.composition_rl.compose.symbolic import Style, link_holds
 from raylign.recipes.composition_rl.compose.values import derive
-from raylign.records import Sample
+from raylign.records import Row
 
 
 @pytest.mark.parametrize("style", list(Style))
@@ -175,7 +175,7 @@ def test_objective_is_the_papers_equation() -> None:
         span = slice(start, start + length)
         zeros = np.zeros(length, np.float32)
         rows.append(
-            Sample(
+            Row(
                 group=0,
                 prompt_length=0,
                 token_ids=np.zeros(length, np.int32),
@@ -187,7 +187,7 @@ def test_objective_is_the_papers_equation() -> None:
                 extras={"old_logprob": old[span].astype(np.float32)},
             )
         )
-    batch, _ = GRPO(GRPO.Config()).assign(Columns.from_samples(rows), passed.astype(np.float32))
+    batch, _ = GRPO(GRPO.Config()).assign(Columns.from_rows(rows), passed.astype(np.float32))
     config = ClippedLoss.Config(
         old_logprob=OldLogprob.recompute, mismatch=MismatchConfig(mode=Mismatch.truncate, high=2.0)
     )

@@ -15,7 +15,7 @@ from raylign.config.build import build
 from raylign.contracts import Part
 from raylign.objectives.loss.base import PolicyLoss
 from raylign.recipes.g_opd import TeacherCredit, token_advantage
-from raylign.records import Sample
+from raylign.records import Row
 
 LAMBDAS = (0.0, 0.25, 0.5, 1.0, 1.25, 1.5, 2.0)
 NO_SCORES = np.full(3, np.nan, np.float32)
@@ -29,7 +29,7 @@ def batch_of(lengths: tuple[int, ...] = (4, 2, 5), seed: int = 0) -> Columns:
         size = 3 + length
         extras = {name: rng.normal(-1, 0.7, size) for name in ("old_logprob", "teacher_logprob", "ref_logprob")}
         samples.append(
-            Sample(
+            Row(
                 group=group,
                 prompt_length=3,
                 token_ids=rng.integers(0, 9, size).astype(np.int32),
@@ -41,7 +41,7 @@ def batch_of(lengths: tuple[int, ...] = (4, 2, 5), seed: int = 0) -> Columns:
                 extras={name: stream.astype(np.float32) for name, stream in extras.items()},
             )
         )
-    return Columns.from_samples(samples)
+    return Columns.from_rows(samples)
 
 
 def credit(**choices: Any) -> TeacherCredit:

@@ -11,7 +11,7 @@ import numpy as np
 
 from raylign.columns import Columns
 from raylign.config.schema import LearnerConfig, OptimConfig
-from raylign.records import Sample
+from raylign.records import Row
 
 VOCAB = 262
 CROSS_ENTROPY = {"_target_": "raylign.objectives.loss.cross_entropy.CrossEntropy"}
@@ -32,14 +32,14 @@ def make_batch(groups: int = 3, size: int = 4, longest: int = 40, seed: int = 0)
             if length > 10:
                 mask[len(prompt) + 4 : len(prompt) + 7] = False  # an observation between two turns
             samples.append(_sample(group, len(prompt), ids, mask, draw))
-    return Columns.from_samples(samples)
+    return Columns.from_rows(samples)
 
 
-def _sample(group: int, prompt: int, ids: np.ndarray, mask: np.ndarray, draw: np.random.Generator) -> Sample:
+def _sample(group: int, prompt: int, ids: np.ndarray, mask: np.ndarray, draw: np.random.Generator) -> Row:
     def stream() -> np.ndarray:
         return draw.normal(size=len(ids)).astype(np.float32)
 
-    return Sample(
+    return Row(
         group=group,
         prompt_length=prompt,
         token_ids=ids,

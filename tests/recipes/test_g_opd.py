@@ -23,7 +23,7 @@ from raylign.config.schema import LearnerConfig
 from raylign.errors import ConfigError, DataError
 from raylign.plan import make_plan
 from raylign.recipes.g_opd.toy import LENGTH, ReadOut, ReadOutReward
-from raylign.records import Float32s, Prompt, Sample
+from raylign.records import Float32s, Prompt, Row
 
 OTHER_TEMPLATE = (
     "{%- for message in messages -%}<|system|>be brief<|end|><|user|>{{ message['content'] }}<|end|>{%- endfor -%}"
@@ -56,7 +56,7 @@ def batch_of(prompts: list[Prompt], responses: list[tuple[int, list[int]]]) -> C
         head = prompts[group].token_ids
         size = len(head) + len(response)
         samples.append(
-            Sample(
+            Row(
                 group=group,
                 prompt_length=len(head),
                 token_ids=np.concatenate([head, response]).astype(np.int32),
@@ -67,7 +67,7 @@ def batch_of(prompts: list[Prompt], responses: list[tuple[int, list[int]]]) -> C
                 weight=np.ones(size, np.float32),
             )
         )
-    return Columns.from_samples(samples)
+    return Columns.from_rows(samples)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from raylign.contracts import Part
 from raylign.errors import ConfigError, DataError
 from raylign.recipes.g_opd import TeacherCredit
 from raylign.recipes.g_opd.context import CritiqueContext, SolutionContext
-from raylign.records import Float32s, Message, Missing, Prompt, Sample
+from raylign.records import Float32s, Message, Missing, Prompt, Row
 
 ANSWERS = ([50, 51, 1], [52, 1], [53, 54, 55, 1])
 
@@ -87,7 +87,7 @@ def batch(asked: list[Prompt]) -> Columns:
         head = asked[group].token_ids
         size = len(head) + len(response)
         samples.append(
-            Sample(
+            Row(
                 group=group,
                 prompt_length=len(head),
                 token_ids=np.concatenate([head, response]).astype(np.int32),
@@ -98,7 +98,7 @@ def batch(asked: list[Prompt]) -> Columns:
                 weight=np.ones(size, np.float32),
             )
         )
-    return Columns.from_samples(samples)
+    return Columns.from_rows(samples)
 
 
 class ByLength:

@@ -11,7 +11,7 @@ import pytest
 from raylign.columns import Columns
 from raylign.config.compose import compose, compose_with_problems, layered
 from raylign.config.schema import Schedule
-from raylign.data.pairs import Pair, pair_samples
+from raylign.data.pairs import Pair, rows_of_pairs
 from raylign.objectives.loss.margin import ReferenceMargin
 from raylign.objectives.loss.pairs import SequenceLogprob
 from raylign.objectives.loss.preference import PreferenceLoss
@@ -118,7 +118,7 @@ def rows_of(count: int) -> Columns:
         )
         for i in range(count)
     ]
-    return Columns.from_samples(pair_samples(pairs))
+    return Columns.from_rows(rows_of_pairs(pairs))
 
 
 def test_an_epoch_hands_out_every_pair_once_chosen_first_and_goes_on_from_any_step() -> None:

@@ -23,7 +23,7 @@ from raylign.config.build import build
 from raylign.contracts import Part, RewardFunction, Scope
 from raylign.data.procedural import procedural_rows
 from raylign.data.readers import load_rows
-from raylign.data.rows import Row
+from raylign.data.rows import DataRow
 from raylign.errors import ConfigError
 from raylign.records import Prompt
 
@@ -121,7 +121,7 @@ def test_all_procedural_tasks_grade_their_own_answers() -> None:
     assert without_gold == NO_GOLD
 
 
-def procedural_prompt(row: Row) -> Prompt:
+def procedural_prompt(row: DataRow) -> Prompt:
     return prompt(row.answer, row.verifier, **row.meta)
 
 

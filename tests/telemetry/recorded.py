@@ -15,7 +15,7 @@ import pytest
 from raylign.columns import Columns
 from raylign.config.schema import TelemetryConfig
 from raylign.loop.rows import row_places
-from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value, sample_from
+from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value, row_from
 from raylign.telemetry.recorder import Recorder
 
 NONE = np.zeros(0, np.int32)
@@ -92,7 +92,7 @@ def dialogue(tokenizer: Any, number: int = 0) -> Group:
 
 def batch_of(group: Group) -> Columns:
     """The learner's rows of a group's valid samples: advantages that vary, a gap, a token without weight."""
-    batch = Columns.from_samples([sample_from(group.trajectories[i], group.prompt, 0) for i in group.valid])
+    batch = Columns.from_rows([row_from(group.trajectories[i], group.prompt, 0) for i in group.valid])
     mask = batch["loss_mask"]
     place = np.arange(batch.tokens)
     weight = np.where(place == np.flatnonzero(mask)[1], 0.0, 1.0)

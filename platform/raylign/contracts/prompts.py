@@ -53,7 +53,7 @@ class RowGenerator(Generator):
 
     @abstractmethod
     def rows(self, size: int, seed: int) -> Iterable[Any]:
-        """`raylign.data.readers.Row`s; as many as `size`, or of its own number where that is 0."""
+        """`raylign.data.rows.DataRow`s; as many as `size`, or of its own number where that is 0."""
 
 
 class PairGenerator(Generator):

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from raylign.errors import CheckpointError
-from raylign.records import Sample, content_id
+from raylign.records import Row, content_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ def identity_of(names: Iterable[str]) -> DataIdentity:
     return DataIdentity(fingerprint=content_id(*known), rows=len(known))
 
 
-def identity_of_samples(samples: Sequence[Sample]) -> DataIdentity:
+def identity_of_rows(samples: Sequence[Row]) -> DataIdentity:
     """The identity of rows for the learner: their tokens, and where the loss is."""
     return identity_of(
         sha256(sample.token_ids.tobytes() + b"|" + sample.loss_mask.tobytes()).hexdigest() for sample in samples

@@ -21,7 +21,7 @@ from raylign.contracts import PairGenerator
 from raylign.data.pair_rows import PairText, read_pairs
 from raylign.data.templates import filled
 from raylign.errors import DataError
-from raylign.records import Int32s, Message, Prompt, Sample, content_id
+from raylign.records import Int32s, Message, Prompt, Row, content_id
 
 
 class Truncation(Enum):
@@ -133,7 +133,7 @@ def load_pairs(config: DataConfig, tokenizer: Any, max_tokens: int, truncation: 
     return PairSet(train=tuple(train), holdout=tuple(held), report=report)
 
 
-def pair_samples(pairs: Sequence[Pair]) -> list[Sample]:
+def rows_of_pairs(pairs: Sequence[Pair]) -> list[Row]:
     """Two rows a pair, chosen first, with the loss on the answers; the pair's number is their group."""
     return [
         _sample(number, pair.prompt.token_ids, answer)
@@ -142,9 +142,9 @@ def pair_samples(pairs: Sequence[Pair]) -> list[Sample]:
     ]
 
 
-def _sample(group: int, prompt: Int32s, answer: Int32s) -> Sample:
+def _sample(group: int, prompt: Int32s, answer: Int32s) -> Row:
     size = len(prompt) + len(answer)
-    return Sample(
+    return Row(
         group=group,
         prompt_length=len(prompt),
         token_ids=np.concatenate([prompt, answer]).astype(np.int32),

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from raylign.data.rows import Row
+from raylign.data.rows import DataRow
 from raylign.errors import DataError
 from raylign.records import derive_seed
 
@@ -28,7 +28,7 @@ def task_names() -> tuple[str, ...]:
     return tuple(sorted({name for text in texts for pair in NAME.findall(text) for name in pair if name}))
 
 
-def procedural_rows(task: str, task_args: Mapping[str, Any], size: int, seed: int) -> Iterator[Row]:
+def procedural_rows(task: str, task_args: Mapping[str, Any], size: int, seed: int) -> Iterator[DataRow]:
     """`size` rows of a reasoning-gym data set with different questions; fewer when the task has no more.
 
     `meta` keeps ``dataset``, ``task_args`` and ``entry`` (question, answer, metadata). `fields` offers the entry to
@@ -46,7 +46,7 @@ def procedural_rows(task: str, task_args: Mapping[str, Any], size: int, seed: in
             continue
         seen.add(question)
         answer = None if entry["answer"] is None else str(entry["answer"])
-        yield Row(
+        yield DataRow(
             messages=({"role": "user", "content": question},),
             place=f"{task}[{index}]",
             answer=answer,

@@ -17,7 +17,7 @@ from raylign.config.schema import DataConfig
 from raylign.contracts import RowGenerator
 from raylign.data.procedural import procedural_rows
 from raylign.data.readers import load_rows
-from raylign.data.rows import Row
+from raylign.data.rows import DataRow
 from raylign.data.templates import filled
 from raylign.errors import DataError
 from raylign.records import Message, Prompt, content_id
@@ -129,7 +129,7 @@ def refuse_doubts(prompts: PromptSet) -> None:
         raise DataError(f"{doubts[0]}{more}")
 
 
-def _rows(config: DataConfig, path: str, seed: int) -> tuple[str, Iterable[Row], str]:
+def _rows(config: DataConfig, path: str, seed: int) -> tuple[str, Iterable[DataRow], str]:
     """Where the rows come from, the rows, and the template that fits them."""
     if config.generator and not path:
         if config.size <= 0 or config.task:
@@ -148,8 +148,8 @@ def _rows(config: DataConfig, path: str, seed: int) -> tuple[str, Iterable[Row],
     return f"{path} ({kind.value})", rows, config.template
 
 
-def _render(rows: Iterable[Row], template: str, config: DataConfig, tokenizer: Any) -> _Rendered:
-    known: dict[str, tuple[Row, tuple[Message, ...]]] = {}
+def _render(rows: Iterable[DataRow], template: str, config: DataConfig, tokenizer: Any) -> _Rendered:
+    known: dict[str, tuple[DataRow, tuple[Message, ...]]] = {}
     targets: dict[str, dict[str, Message | str]] = defaultdict(dict)  # by prompt, what is to be imitated after it
     count = 0
     for row in rows:
@@ -186,7 +186,9 @@ def _batches(tools: Mapping[str, str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _prompt(name: str, row: Row, messages: tuple[Message, ...], token_ids: Sequence[int], config: DataConfig) -> Prompt:
+def _prompt(
+    name: str, row: DataRow, messages: tuple[Message, ...], token_ids: Sequence[int], config: DataConfig
+) -> Prompt:
     meta = {**row.meta, "verifier": config.verifier or row.verifier}
     if row.doubt:
         meta[DOUBT] = row.doubt

@@ -31,7 +31,7 @@ from pathlib import Path
 from raylign.data import answered, conversed
 from raylign.data.answers import GSM8K_MARK, Implied, from_json, implied, plain, whole_numbers
 from raylign.data.files import RawRow, read_rows
-from raylign.data.rows import Columns, Row
+from raylign.data.rows import Columns, DataRow
 from raylign.errors import DataError
 
 JUDGED = ("gsm8k", "boxed_math", "exact")  # verifiers that take a text, a number, or a list of them
@@ -59,7 +59,7 @@ def load_rows(
     domain_key: str = "",
     *,
     verifier: str = "",
-) -> tuple[Format, Iterator[Row]]:
+) -> tuple[Format, Iterator[DataRow]]:
     """The format that was used and the rows of the file. verifier: of every row; empty: what the rows imply.
 
     Raises DataError on an unknown format, and while iterating on anything wrong with the file or a row.
@@ -72,7 +72,7 @@ def load_rows(
     if kind is Format.auto:
         kind = detect(first[1], prompt_key, first[0])
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[DataRow]:
         read = (
             _READERS[kind](Columns(raw, place, prompt_key, answer_key, domain_key)) for place, raw in (first, *source)
         )
@@ -81,7 +81,7 @@ def load_rows(
     return kind, rows()
 
 
-def with_verifiers(rows: Sequence[Row], verifier: str = "") -> Iterator[Row]:
+def with_verifiers(rows: Sequence[DataRow], verifier: str = "") -> Iterator[DataRow]:
     """The rows with plain answers and the verifier that is named, that their format implies, or that the answers of
     their domain imply together."""
     answers = [plain(row.answer) for row in rows]
@@ -146,7 +146,7 @@ def _is_object(value: object) -> bool:
     return isinstance(value, Mapping) or (isinstance(value, str) and value.lstrip()[:1] == "{")
 
 
-_READERS: Mapping[Format, Callable[[Columns], Row]] = {
+_READERS: Mapping[Format, Callable[[Columns], DataRow]] = {
     Format.gsm8k: answered.gsm8k,
     Format.verl: answered.verl,
     Format.trl: conversed.trl,

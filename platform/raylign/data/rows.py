@@ -16,12 +16,12 @@ TEMPLATE_ARGUMENTS = ("chat_template_kwargs", "enable_thinking")  # columns that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class DataRow:
     """One task, before any template or tokenizer.
 
     `fields` are what `data.template` may name. `place` is where the row came from, for messages.
 
-    Example: ``Row(messages=({"role": "user", "content": "1+1?"},), answer="2", verifier="gsm8k", place="a.jsonl:1")``
+    Example: ``DataRow(messages=({"role": "user", "content": "1+1?"},), answer="2", place="a.jsonl:1")``
     """
 
     messages: tuple[Message, ...]
@@ -97,12 +97,12 @@ class Columns:
         return self.need(*names) if required and not found else next(iter(found), None)
 
 
-def row_of(columns: Columns, prompt: Any, *used: str, **values: Any) -> Row:
+def row_of(columns: Columns, prompt: Any, *used: str, **values: Any) -> DataRow:
     """The row of these columns. used: columns that are not left for `meta`; values: the row's other fields."""
     used = (*used, columns.prompt_key, columns.answer_key, "tools", "functions", "system", "system_prompt")
     row, place = columns.row, columns.place
     extra = {str(name): value for name, value in row.items() if name not in used}
-    return Row(
+    return DataRow(
         messages=with_system(messages_of(prompt, place), row, place),
         place=place,
         tools=tools_column(row, place),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from raylign.columns import Columns
-from raylign.records import Float32s, Group, sample_from
+from raylign.records import Float32s, Group, row_from
 
 
 def row_places(groups: Sequence[Group], unscored: bool = False) -> list[tuple[int, int]]:
@@ -37,10 +37,10 @@ def rows_of(groups: Sequence[Group], mask_truncated: bool = False, unscored: boo
         trajectory = group.trajectories[index]
         turn_scores = group.turn_scores[index] if group.turn_scores else None
         finer = by_turn or bool(group.turn_scores)
-        sample = sample_from(trajectory, group.prompt, number, turn_scores, finer, fresh=fresh)
+        sample = row_from(trajectory, group.prompt, number, turn_scores, finer, fresh=fresh)
         if mask_truncated and trajectory.truncated:
             sample = replace(sample, weight=np.zeros_like(sample.weight))
         samples.append(sample)
         score = group.scores[index]
         scores.append(float("nan") if score is None else score)
-    return Columns.from_samples(samples), np.array(scores, np.float32)
+    return Columns.from_rows(samples), np.array(scores, np.float32)
