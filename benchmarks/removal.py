@@ -106,6 +106,8 @@ def main(arguments: Sequence[str]) -> int:
             packages = copy_without(recipe, folder)
             checks = {"compose and plan": [sys.executable, "-c", LEFT, recipe]}
             if not parsed.quick:
+                if (ROOT / ".mypy_cache").exists():  # what did not change is not checked anew
+                    shutil.copytree(ROOT / ".mypy_cache", folder / ".mypy_cache")
                 checks |= {"ruff": ["ruff", "check", "."], "mypy": [sys.executable, "-m", "mypy"]}
             for name, command in checks.items():
                 started = time.monotonic()

@@ -7,6 +7,7 @@ step once; so a weight update can never meet a step half way.
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import itertools
 import os
@@ -147,12 +148,8 @@ class InProcessEngine(Engine):
         self.submitted += 1
         future = self._owner.future()
         request = _Request(prompt=prompt, params=params, order=order, convert=convert, future=future)
-
-        def done(done: asyncio.Future[Any]) -> None:
-            if done.cancelled():
-                self._owner.post(lambda: self._abort(request))
-
-        future.add_done_callback(done)
+        abort = functools.partial(self._owner.post, functools.partial(self._abort, request))
+        future.add_done_callback(lambda done: abort() if done.cancelled() else None)
         if self._holds:
             self._collected.append(request)
         else:
