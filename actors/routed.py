@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from raylign.batch import Batch, offsets_of
 from raylign.chat.template import chat_template
-from raylign.columns import Columns, offsets_of
 from raylign.contracts import ScorerContext
 from raylign.errors import ConfigError, DataError, Problem
 from raylign.records import Float32s, Int32s, Message, Missing, Prompt
@@ -26,7 +26,7 @@ from raylign.tasks import together
 class TokenScorer(Protocol):
     """A frozen model as this module sees it; `raylign.actors.scorer.ScorerGroup` is one."""
 
-    async def logprobs(self, batch: Columns) -> Float32s:
+    async def logprobs(self, batch: Batch) -> Float32s:
         """[N] log-probs of the loss tokens, 0 elsewhere."""
 
 
@@ -68,7 +68,7 @@ class RoutedScorer:
             if unknown:
                 raise self._unknown(unknown)
 
-    async def stream(self, batch: Columns, prompts: Sequence[Prompt]) -> Float32s:
+    async def stream(self, batch: Batch, prompts: Sequence[Prompt]) -> Float32s:
         """[N] log-prob of every loss token, 0 elsewhere, NaN on rows whose context is missing.
 
         Raises DataError on a domain without a model, and when more contexts are missing than allowed.
@@ -88,7 +88,7 @@ class RoutedScorer:
             result[_positions(batch, rows)] = values
         return result
 
-    async def _score(self, model: RoutedModel, part: Columns, prompts: Sequence[Prompt]) -> Float32s:
+    async def _score(self, model: RoutedModel, part: Batch, prompts: Sequence[Prompt]) -> Float32s:
         """[K] log-probs of the loss tokens of the model's own rows, in their order."""
         if model.context is not None:
             return await self._score_in_context(model, model.context, part, prompts)
@@ -98,7 +98,7 @@ class RoutedScorer:
         return values[np.asarray(part["loss_mask"], bool)]
 
     async def _score_in_context(
-        self, model: RoutedModel, context: ScorerContext, part: Columns, prompts: Sequence[Prompt]
+        self, model: RoutedModel, context: ScorerContext, part: Batch, prompts: Sequence[Prompt]
     ) -> Float32s:
         asked = [
             context.messages(prompts[group], _response(part, row, model.tokenizer))
@@ -129,7 +129,7 @@ class RoutedScorer:
         )
 
 
-def rendered_anew(batch: Columns, prompts: Sequence[Prompt], tokenizer: Any) -> Columns:
+def rendered_anew(batch: Batch, prompts: Sequence[Prompt], tokenizer: Any) -> Batch:
     """The rows with their prompts rendered by this tokenizer's chat template; ids after the prompt are unchanged.
 
     Carries token_ids and loss_mask only, which is what a scorer reads. prompts[g] is the prompt of group g.
@@ -141,7 +141,7 @@ def rendered_anew(batch: Columns, prompts: Sequence[Prompt], tokenizer: Any) -> 
     return _after(batch, [rendered[int(group)] for group in batch.groups])
 
 
-def _after(batch: Columns, heads: Sequence[Int32s]) -> Columns:
+def _after(batch: Batch, heads: Sequence[Int32s]) -> Batch:
     """The rows with these ids in the place of their prompts, token_ids and loss_mask only.
 
     Rows of a group whose heads differ become groups of their own: a scorer computes a group's common head once.
@@ -179,13 +179,13 @@ def _ids(messages: Sequence[Message], tokenizer: Any, tools: Sequence[Mapping[st
     return np.asarray(chat_template(tokenizer).prompt_ids(messages, tools), np.int32)
 
 
-def _response(batch: Columns, row: int, tokenizer: Any) -> str:
+def _response(batch: Batch, row: int, tokenizer: Any) -> str:
     """What the row samples, as text."""
     ids = batch.row(row, "token_ids")[int(batch.prompt_lengths[row]) :]
     return chat_template(tokenizer).text_of(ids.tolist())
 
 
-def _positions(batch: Columns, rows: Sequence[int]) -> Int32s:
+def _positions(batch: Batch, rows: Sequence[int]) -> Int32s:
     """Positions in the flat streams of the loss tokens of these rows, row after row."""
     mask = np.asarray(batch["loss_mask"], bool)
     spans = [np.arange(batch.offsets[row], batch.offsets[row + 1]) for row in rows]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from raylign.actors.learner.ranks import RankGroup, node_address, plain_errors, shared
 from raylign.actors.learner.spec import LearnerSpec, RankTokens, scatter
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.errors import LearnerError
 from raylign.packing import pack
 from raylign.records import Float32s
@@ -75,7 +75,7 @@ class ScorerWorker:
             torch.cuda.empty_cache()
 
     @plain_errors
-    def logprobs(self, batch: Columns) -> RankTokens:
+    def logprobs(self, batch: Batch) -> RankTokens:
         """Log-probs of this rank's loss tokens."""
         from raylign.actors.learner.passes import token_values
 
@@ -115,7 +115,7 @@ class ScorerGroup:
         self._group.locate([f"{node[:8]} {address}" for node, address in places])
         self.note = (await self._group.call("load", self._spec, deadline=self._spec.deadline_s))[0]
 
-    async def logprobs(self, batch: Columns) -> Float32s:
+    async def logprobs(self, batch: Batch) -> Float32s:
         """[N] log-probs at the spec's temperature; 0 off the loss mask.
 
         Raises LearnerError when ranks failed more than `learner.max_restarts` times.

@@ -25,7 +25,7 @@ from benchmarks.harness import environment, interleave, median, refuse_under_loa
 from raylign.actors.learner.loading import load_model
 from raylign.actors.learner.model import PackedModel, packed_inputs
 from raylign.actors.learner.spec import LearnerSpec
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.schema import LearnerConfig, TinyModel
 from raylign.models.tiny import build_tiny_model
 from raylign.packing import MicroBatch, computed_tokens, pack
@@ -41,7 +41,7 @@ SETTINGS = {  # groups of 8, mean and greatest response length
 }
 
 
-def rows(groups: int, mean: float, longest: int, seed: int = 0) -> Columns:
+def rows(groups: int, mean: float, longest: int, seed: int = 0) -> Batch:
     """Groups of 8 rows with a 20-token prompt each and log-normal response lengths (sigma 0.7), in arrival order."""
     draw = np.random.default_rng(seed)
     sigma = 0.7
@@ -63,21 +63,21 @@ def rows(groups: int, mean: float, longest: int, seed: int = 0) -> Columns:
                     weight=np.ones(len(ids), np.float32),
                 )
             )
-    return Columns.from_rows(samples)
+    return Batch.from_rows(samples)
 
 
-def useful_tokens(batch: Columns, share_prompts: bool) -> int:
+def useful_tokens(batch: Batch, share_prompts: bool) -> int:
     """The least number of tokens that must be computed: each row's need, a shared prompt once per group."""
     needs = row_needs(batch, share_prompts)
     return sum(needs.tokens(members) for members in needs.by_key())
 
 
-def efficiency(batch: Columns, plan: Sequence[Sequence[MicroBatch]], share_prompts: bool) -> float:
+def efficiency(batch: Batch, plan: Sequence[Sequence[MicroBatch]], share_prompts: bool) -> float:
     """useful tokens / computed tokens, in (0, 1]."""
     return useful_tokens(batch, share_prompts) / max(computed_tokens(plan), 1)
 
 
-def packed(model: PackedModel, batch: Columns, budget: int, share: bool) -> float:
+def packed(model: PackedModel, batch: Batch, budget: int, share: bool) -> float:
     """Seconds of one pass over the batch by the learner's code, packing included."""
     started = time.perf_counter()
     tokens = int(batch["loss_mask"].sum())
@@ -89,7 +89,7 @@ def packed(model: PackedModel, batch: Columns, budget: int, share: bool) -> floa
     return seconds
 
 
-def padded(model: PreTrainedModel, batch: Columns) -> float:
+def padded(model: PreTrainedModel, batch: Batch) -> float:
     """Seconds of one pass in micro-batches of 8 rows, padded on the right."""
     started = time.perf_counter()
     tokens = int(batch["loss_mask"].sum())

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.harness import environment, refuse_under_load, write
 from raylign.actors.rollout.stream import DrawCounters, DrawStream
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.source import DatasetSource
 from raylign.loop import Loop, LoopSettings, Parts, StepSettings
@@ -124,11 +124,11 @@ class Clocks:
         """None of its own."""
         return [{} for _ in trajectories]
 
-    async def logprobs(self, batch: Columns) -> Float32s:
+    async def logprobs(self, batch: Batch) -> Float32s:
         """Unused."""
         return np.zeros(batch.tokens, np.float32)
 
-    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> LearnerUpdate:
+    async def update(self, batch: Batch, objective: Mapping[str, Any]) -> LearnerUpdate:
         """Nothing is learned."""
         return LearnerUpdate(metrics={})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raylign.columns import Columns, offsets_of
+from raylign.batch import Batch, offsets_of
 from raylign.records import Row
 
 
@@ -26,11 +26,11 @@ def sample(group: int, prompt: int, length: int, **extras: float) -> Row:
 
 
 @pytest.fixture
-def batch() -> Columns:
-    return Columns.from_rows([sample(0, 2, 5, tau=1.0), sample(0, 2, 3, tau=2.0), sample(1, 1, 4, tau=3.0)])
+def batch() -> Batch:
+    return Batch.from_rows([sample(0, 2, 5, tau=1.0), sample(0, 2, 3, tau=2.0), sample(1, 1, 4, tau=3.0)])
 
 
-def test_layout(batch: Columns) -> None:
+def test_layout(batch: Batch) -> None:
     assert len(batch) == 3
     assert batch.tokens == 12
     assert batch.offsets.tolist() == [0, 5, 8, 12]
@@ -44,7 +44,7 @@ def test_layout(batch: Columns) -> None:
     assert batch["token_ids"].dtype == np.int32
 
 
-def test_select_keeps_rows_whole_and_in_order(batch: Columns) -> None:
+def test_select_keeps_rows_whole_and_in_order(batch: Batch) -> None:
     chosen = batch.select([2, 0])
     assert chosen.offsets.tolist() == [0, 4, 9]
     assert chosen.groups.tolist() == [1, 0]
@@ -54,13 +54,13 @@ def test_select_keeps_rows_whole_and_in_order(batch: Columns) -> None:
         assert np.array_equal(chosen.row(1, name), batch.row(0, name))
 
 
-def test_select_nothing(batch: Columns) -> None:
+def test_select_nothing(batch: Batch) -> None:
     empty = batch.select([])
     assert len(empty) == empty.tokens == 0
     assert empty["weight"].dtype == np.float32
 
 
-def test_with_streams_adds_replaces_and_leaves_the_original(batch: Columns) -> None:
+def test_with_streams_adds_replaces_and_leaves_the_original(batch: Batch) -> None:
     more = batch.with_streams(value=np.ones(12), weight=np.zeros(12))
     assert more["value"].sum() == 12
     assert not more["weight"].any()
@@ -68,7 +68,7 @@ def test_with_streams_adds_replaces_and_leaves_the_original(batch: Columns) -> N
     assert "value" not in batch
 
 
-def test_with_streams_refuses_a_wrong_length(batch: Columns) -> None:
+def test_with_streams_refuses_a_wrong_length(batch: Batch) -> None:
     with pytest.raises(ValueError, match=r"stream value has shape \(11,\), expected \(12,\)"):
         batch.with_streams(value=np.ones(11))
 
@@ -79,6 +79,6 @@ def test_offsets() -> None:
 
 
 def test_rows_without_tokens() -> None:
-    batch = Columns.from_rows([sample(0, 0, 0), sample(0, 0, 2)])
+    batch = Batch.from_rows([sample(0, 0, 0), sample(0, 0, 2)])
     assert batch.row_of_token.tolist() == [1, 1]
     assert len(batch.row(0, "weight")) == 0

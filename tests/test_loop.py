@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.source import DatasetSource
 from raylign.errors import EngineDeadError, RewardError
@@ -84,12 +84,12 @@ class Student:
     """A learner that keeps what it was given."""
 
     def __init__(self) -> None:
-        self.batches: list[Columns] = []
+        self.batches: list[Batch] = []
 
-    async def logprobs(self, batch: Columns) -> Float32s:
+    async def logprobs(self, batch: Batch) -> Float32s:
         return np.where(batch["loss_mask"], -1.0, 0.0).astype(np.float32)
 
-    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> LearnerUpdate:
+    async def update(self, batch: Batch, objective: Mapping[str, Any]) -> LearnerUpdate:
         self.batches.append(batch)
         count = float(len(self.batches))
         return LearnerUpdate(metrics={"loss/policy": count, "max/gap": count})
@@ -399,7 +399,7 @@ class Unscored(GRPO):
 
     reads_scores = False
 
-    def assign(self, batch: Columns, scores: Float32s) -> Any:
+    def assign(self, batch: Batch, scores: Float32s) -> Any:
         return super().assign(batch, np.arange(len(scores), dtype=np.float32))
 
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylign.columns import Columns, offsets_of
+from raylign.batch import Batch, offsets_of
 from raylign.packing import MicroBatch, balance, computed_tokens, dummy, pack
 from raylign.row_needs import row_needs
 
 
-def make_batch(groups: list[tuple[int, list[list[bool]]]], seed: int = 0) -> Columns:
+def make_batch(groups: list[tuple[int, list[list[bool]]]], seed: int = 0) -> Batch:
     """groups: (prompt length, loss mask of the tokens after the prompt, per row)."""
     rng = np.random.default_rng(seed)
     tokens, masks, prompt_lengths, numbers = [], [], [], []
@@ -26,7 +26,7 @@ def make_batch(groups: list[tuple[int, list[list[bool]]]], seed: int = 0) -> Col
             prompt_lengths.append(length)
             numbers.append(number)
     ids = np.concatenate(tokens).astype(np.int32)
-    return Columns(
+    return Batch(
         offsets=offsets_of([len(row) for row in tokens]),
         prompt_lengths=np.array(prompt_lengths, np.int32),
         groups=np.array(numbers, np.int32),
@@ -34,7 +34,7 @@ def make_batch(groups: list[tuple[int, list[list[bool]]]], seed: int = 0) -> Col
     )
 
 
-def plain(prompts: list[int], responses: list[list[int]], seed: int = 0) -> Columns:
+def plain(prompts: list[int], responses: list[list[int]], seed: int = 0) -> Batch:
     rows = [(p, [[True] * r for r in rs]) for p, rs in zip(prompts, responses, strict=True)]
     return make_batch(rows, seed)
 
@@ -53,7 +53,7 @@ def visible(micro: MicroBatch, position: int) -> list[int]:
     raise AssertionError("position in no segment")
 
 
-def check(batch: Columns, ranks: int, budget: int, share: bool, whole: bool = False) -> list[list[MicroBatch]]:
+def check(batch: Batch, ranks: int, budget: int, share: bool, whole: bool = False) -> list[list[MicroBatch]]:
     plan = pack(batch, ranks, budget, share, whole)
     assert len(plan) == ranks
     assert len({len(rank) for rank in plan}) == 1
@@ -101,7 +101,7 @@ def test_whole_groups_are_never_split(
 
 def test_whole_groups_whose_rows_disagree_on_the_prompt_share_nothing_and_stay_together() -> None:
     batch = plain([4, 2, 6], [[3], [5], [7, 2]])
-    joined = Columns(
+    joined = Batch(
         offsets=batch.offsets,
         prompt_lengths=batch.prompt_lengths,
         groups=np.array([0, 0, 1, 1], np.int32),
@@ -122,7 +122,7 @@ def test_order_of_rows_does_not_change_the_work(
     random.shuffle(order)  # type: ignore[attr-defined]
     shuffled = batch.select(order)
 
-    def contexts(source: Columns) -> list[tuple[int, ...]]:
+    def contexts(source: Batch) -> list[tuple[int, ...]]:
         micros = [micro for rank in pack(source, ranks, budget, True) for micro in rank]
         return sorted(tuple(visible(micro, at)) for micro in micros for at in micro.predict_index)
 
@@ -165,7 +165,7 @@ def test_loss_on_first_token_is_refused() -> None:
 
 def test_prompts_that_differ_within_a_group_are_refused() -> None:
     batch = plain([3, 3], [[2], [2]])
-    lying = Columns(
+    lying = Batch(
         offsets=batch.offsets, prompt_lengths=batch.prompt_lengths, groups=np.zeros(2, np.int32), streams=batch.streams
     )
     with pytest.raises(ValueError, match="rows 0 and 1 of group 0 differ"):

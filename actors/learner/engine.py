@@ -33,7 +33,7 @@ from raylign.actors.learner.passes import Totals, token_values, token_view
 from raylign.actors.learner.probe import first_ids, probe_batch, sample_rows, steadiest
 from raylign.actors.learner.published import Group, published_groups
 from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, RankUpdate, scatter
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.build import build
 from raylign.contracts import Objective, WeightUpdate
 from raylign.errors import LearnerError
@@ -84,7 +84,7 @@ class TrainingEngine:
 
     # ------------------------------------------------------------------------------------------------- passes
 
-    def update(self, batch: Columns, node: Mapping[str, Any]) -> RankUpdate:
+    def update(self, batch: Batch, node: Mapping[str, Any]) -> RankUpdate:
         """One optimiser step on the whole batch.
 
         Raises LearnerError, with nothing applied, when a loss component or the gradient norm is not finite.
@@ -123,28 +123,28 @@ class TrainingEngine:
             tokens=totals.tokens(),
         )
 
-    def logprobs(self, batch: Columns) -> RankTokens:
+    def logprobs(self, batch: Batch) -> RankTokens:
         """Log-probs of this rank's loss tokens at the sampling temperature."""
         self._require(ForwardKind.CAUSAL_LM)
         return self._token_values(batch, self.spec.temperature)
 
-    def values(self, batch: Columns) -> RankTokens:
+    def values(self, batch: Batch) -> RankTokens:
         """Scalar-head outputs for this rank's loss tokens."""
         self._require(ForwardKind.SCALAR_HEAD)
         return self._token_values(batch, 1.0)
 
-    def _token_values(self, batch: Columns, temperature: float) -> RankTokens:
+    def _token_values(self, batch: Batch, temperature: float) -> RankTokens:
         self.engine.eval()
         mine = self._plan(batch)[self.rank]
         return token_values(lambda inputs: self.engine(inputs, temperature), mine, batch, self.device)
 
-    def _plan(self, batch: Columns, whole_groups: bool = False) -> list[list[MicroBatch]]:
+    def _plan(self, batch: Batch, whole_groups: bool = False) -> list[list[MicroBatch]]:
         learner, together = self.spec.learner, self.model.layout is RowLayout.PACKED
         share = learner.share_prompts and together
         plan = pack(batch, self.world, learner.micro_batch_tokens, share, whole_groups)
         return plan if together else with_equal_segments(plan)
 
-    def _loss(self, micro: MicroBatch, batch: Columns, objective: Objective, totals: Totals) -> Tensor:
+    def _loss(self, micro: MicroBatch, batch: Batch, objective: Objective, totals: Totals) -> Tensor:
         inputs = packed_inputs(micro, batch, self.device)
         outputs = self.engine(inputs, self.spec.temperature, objective.needs_entropy)
         if not len(micro.token_index):

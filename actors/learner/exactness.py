@@ -28,7 +28,7 @@ from transformers import PretrainedConfig
 from raylign.actors.learner.layouts import EAGER, RowLayout, attention
 from raylign.actors.learner.model import PackedInputs, PackedModel, packed_inputs
 from raylign.actors.learner.spec import ForwardKind
-from raylign.columns import Columns, offsets_of
+from raylign.batch import Batch, offsets_of
 from raylign.packing import MicroBatch, pack
 
 # (group, prompt length, lengths of the rows): a shared prompt, a row alone, the shortest row that has a loss
@@ -157,7 +157,7 @@ class _Check:
             problem = f"{_worst(leaks)} change by {leak:.2g} {self.unit} with the ids of other rows"
         return problem, gap
 
-    def packed(self, batch: Columns, share: bool) -> NDArray[np.float32]:
+    def packed(self, batch: Batch, share: bool) -> NDArray[np.float32]:
         return self.tokens(pack(batch, 1, batch.tokens, share)[0], batch)
 
     def limit(self, plain: NDArray[np.float32]) -> float:
@@ -173,7 +173,7 @@ class _Check:
         with attention(self.model.hf, implementation):
             return self.tokens([_whole(self.batch, row) for row in range(len(self.batch))], self.batch)
 
-    def tokens(self, plan: list[MicroBatch], batch: Columns) -> NDArray[np.float32]:
+    def tokens(self, plan: list[MicroBatch], batch: Batch) -> NDArray[np.float32]:
         parts: list[NDArray[np.float32]] = []
         for micro in plan:
             inputs: PackedInputs = packed_inputs(micro, batch, self.device)
@@ -206,7 +206,7 @@ class _Check:
         return "nat" if self.model.kind is ForwardKind.CAUSAL_LM else "of their length"
 
 
-def check_rows(config: PretrainedConfig) -> Columns:
+def check_rows(config: PretrainedConfig) -> Batch:
     """The rows of the check: random ids, without those that a config names, and a loss on every token but the first."""
     draw = np.random.default_rng(0)
     named = {value for name, value in vars(config).items() if name.endswith("_token_id") and isinstance(value, int)}
@@ -220,7 +220,7 @@ def check_rows(config: PretrainedConfig) -> Columns:
             lengths.append(length)
             prompts.append(prompt)
             groups.append(group)
-    return Columns(
+    return Batch(
         offsets=offsets_of(lengths),
         prompt_lengths=np.array(prompts, np.int32),
         groups=np.array(groups, np.int32),
@@ -249,7 +249,7 @@ def narrow_windows(module: nn.Module) -> Iterator[None]:
             fields[name] = value
 
 
-def _with_other_ids(batch: Columns) -> Columns:
+def _with_other_ids(batch: Batch) -> Batch:
     ids = batch["token_ids"].copy()
     for row in OTHER:
         rest = slice(int(batch.offsets[row] + batch.prompt_lengths[row]), int(batch.offsets[row + 1]))
@@ -261,7 +261,7 @@ def _worst(gaps: Mapping[str, float]) -> str:
     return max(gaps, key=lambda kind: gaps[kind])
 
 
-def _whole(batch: Columns, row: int) -> MicroBatch:
+def _whole(batch: Batch, row: int) -> MicroBatch:
     """One whole row, made without the packing that is checked."""
     start, length = int(batch.offsets[row]), int(batch.lengths[row])
     return MicroBatch(

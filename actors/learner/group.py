@@ -9,7 +9,7 @@ from typing import Any
 from raylign.actors.learner.ranks import RankGroup, shared
 from raylign.actors.learner.spec import ForwardKind, LearnerSpec, Loaded, RankTokens, RankUpdate, merge_updates, scatter
 from raylign.actors.learner.worker import LearnerWorker
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.schema import LearnerConfig
 from raylign.contracts import LearnerUpdate, WeightUpdate
 from raylign.errors import LearnerError
@@ -71,7 +71,7 @@ class LearnerGroup:
         reports: list[Loaded] = await self._call("load", spec)
         return max(reports, key=lambda report: report.seconds)
 
-    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> LearnerUpdate:
+    async def update(self, batch: Batch, objective: Mapping[str, Any]) -> LearnerUpdate:
         """One optimiser step on the whole batch.
 
         Metrics: ``loss``, ``loss/<component>``, the objective's own, ``grad_norm`` before clipping, ``lr``; and below
@@ -82,12 +82,12 @@ class LearnerGroup:
         logprobs = scatter(parts, batch.tokens) if parts else None
         return LearnerUpdate(metrics=merge_updates(reports), logprobs=logprobs)
 
-    async def logprobs(self, batch: Columns) -> Float32s:
+    async def logprobs(self, batch: Batch) -> Float32s:
         """[N] log-probs at the sampling temperature; 0 off the loss mask."""
         parts: list[RankTokens] = await self._call("logprobs", await shared(batch))
         return scatter(parts, batch.tokens)
 
-    async def values(self, batch: Columns) -> Float32s:
+    async def values(self, batch: Batch) -> Float32s:
         """[N] values of the states before each loss token; 0 elsewhere."""
         parts: list[RankTokens] = await self._call("values", await shared(batch))
         return scatter(parts, batch.tokens)

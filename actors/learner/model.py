@@ -27,7 +27,7 @@ from raylign.actors.learner.layouts import (
     use_attention,
 )
 from raylign.actors.learner.spec import ForwardKind
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.packing import MicroBatch
 
 PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
@@ -46,7 +46,7 @@ class PackedInputs:
     targets: Tensor  # [K] ids of the loss tokens
 
 
-def packed_inputs(micro: MicroBatch, batch: Columns, device: torch.device) -> PackedInputs:
+def packed_inputs(micro: MicroBatch, batch: Batch, device: torch.device) -> PackedInputs:
     """Move a micro-batch to the device. Works with K = 0 (a dummy)."""
     targets = batch["token_ids"][micro.token_index].astype("int64")
     return PackedInputs(

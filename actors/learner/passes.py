@@ -11,7 +11,7 @@ from torch import Tensor
 
 from raylign.actors.learner.model import PackedInputs, packed_inputs
 from raylign.actors.learner.spec import ForwardKind, RankTokens
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import LossTerms, TokenView
 from raylign.errors import LearnerError
 from raylign.packing import MicroBatch
@@ -19,7 +19,7 @@ from raylign.packing import MicroBatch
 Run = Callable[[PackedInputs], tuple[Tensor, ...]]  # the model at a fixed temperature
 
 
-def token_values(run: Run, plan: Iterable[MicroBatch], batch: Columns, device: torch.device) -> RankTokens:
+def token_values(run: Run, plan: Iterable[MicroBatch], batch: Batch, device: torch.device) -> RankTokens:
     """The model's first output (log-probs or values) for every loss token of the plan, without gradient."""
     index: list[np.ndarray] = [np.zeros(0, np.int64)]
     values: list[np.ndarray] = [np.zeros(0, np.float32)]
@@ -32,7 +32,7 @@ def token_values(run: Run, plan: Iterable[MicroBatch], batch: Columns, device: t
 
 
 def token_view(
-    kind: ForwardKind, outputs: tuple[Tensor, ...], micro: MicroBatch, batch: Columns, device: torch.device
+    kind: ForwardKind, outputs: tuple[Tensor, ...], micro: MicroBatch, batch: Batch, device: torch.device
 ) -> TokenView:
     """The loss positions of a micro-batch with all streams of the batch gathered there."""
     streams = {name: torch.from_numpy(stream[micro.token_index]).to(device) for name, stream in batch.streams.items()}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from raylign.actors.learner.model import PackedInputs, load_tokenizer
 from raylign.actors.learner.passes import token_values
-from raylign.columns import Columns, offsets_of
+from raylign.batch import Batch, offsets_of
 from raylign.packing import pack
 from raylign.records import Float32s, Int32s
 
@@ -80,10 +80,10 @@ def _noise(embedding: nn.Module, seed: int) -> Iterator[None]:
         hook.remove()
 
 
-def probe_batch(rows: Int32s, from_token: int = 1) -> Columns:
+def probe_batch(rows: Int32s, from_token: int = 1) -> Batch:
     """Rows of one length [R, L] with a loss on everything from a token on."""
     count, length = rows.shape
-    return Columns(
+    return Batch(
         offsets=offsets_of([length] * count),
         prompt_lengths=np.ones(count, np.int32),
         groups=np.arange(count, dtype=np.int32),

@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from raylign.actors.remote import GONE, cause_of, kill, reply, spawn, unborn
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.errors import LearnerError, LoadError, RaylignError
 
 P = ParamSpec("P")
@@ -53,7 +53,7 @@ def node_address() -> tuple[str, str]:
     return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address()
 
 
-async def shared(batch: Columns) -> Any:
+async def shared(batch: Batch) -> Any:
     """One copy in the object store that all ranks read, a row for every context; copied in a thread."""
     return await asyncio.to_thread(lambda: ray.put(batch.by_context()))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from raylign.actors.learner.ranks import free_port, node_address, plain_errors
 from raylign.actors.learner.spec import LearnerSpec, Loaded, RankTokens, RankUpdate
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import WeightUpdate
 from raylign.errors import LearnerError
 from raylign.telemetry.logs import redirect_output
@@ -89,17 +89,17 @@ class LearnerWorker:
             torch.cuda.empty_cache()
 
     @plain_errors
-    def update(self, batch: Columns, objective: Mapping[str, Any]) -> RankUpdate:
+    def update(self, batch: Batch, objective: Mapping[str, Any]) -> RankUpdate:
         """One optimiser step."""
         return self._loaded().update(batch, objective)
 
     @plain_errors
-    def logprobs(self, batch: Columns) -> RankTokens:
+    def logprobs(self, batch: Batch) -> RankTokens:
         """Log-probs of this rank's loss tokens."""
         return self._loaded().logprobs(batch)
 
     @plain_errors
-    def values(self, batch: Columns) -> RankTokens:
+    def values(self, batch: Batch) -> RankTokens:
         """Values of this rank's loss tokens."""
         return self._loaded().values(batch)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.curriculum import Curriculum
 from raylign.loop import Loop, LoopSettings, Parts, StepSettings
@@ -46,7 +46,7 @@ class _Rewards:
 
 
 class _Learner:
-    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> LearnerUpdate:
+    async def update(self, batch: Batch, objective: Mapping[str, Any]) -> LearnerUpdate:
         return LearnerUpdate(metrics={})
 
     async def publish(self, version: int) -> WeightUpdate:

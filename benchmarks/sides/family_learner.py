@@ -155,7 +155,7 @@ def _plain(folder: Path, batch: Any) -> NDArray[np.float32]:
 
 def _rows() -> Any:
     """Three groups of rows with a common prompt; every token after the prompt counts."""
-    from raylign.columns import Columns, offsets_of
+    from raylign.batch import Batch, offsets_of
 
     draw = np.random.default_rng(7)
     ids, mask, lengths, prompts, groups = [], [], [], [], []
@@ -167,7 +167,7 @@ def _rows() -> Any:
             lengths.append(length)
             prompts.append(prompt)
             groups.append(group)
-    return Columns(
+    return Batch(
         offsets=offsets_of(lengths),
         prompt_lengths=np.array(prompts, np.int32),
         groups=np.array(groups, np.int32),

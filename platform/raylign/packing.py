@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.packing_plan import Chunk, makespan, plan_of
 from raylign.row_needs import PAIR_COST, Int64s, RowNeeds, row_needs
 
@@ -49,7 +49,7 @@ class MicroBatch:
 
 
 def pack(
-    batch: Columns, ranks: int, budget: int, share_prompts: bool, whole_groups: bool = False
+    batch: Batch, ranks: int, budget: int, share_prompts: bool, whole_groups: bool = False
 ) -> list[list[MicroBatch]]:
     """Micro-batches by ``[rank][micro step]``; every rank gets the same number, filled up with one-token dummies.
 

@@ -44,7 +44,7 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class StepArithmetic:
     """Arithmetic of one step of a reinforcement-learning stage."""
 
     stage: str
@@ -61,7 +61,7 @@ class Plan:
     """All roles of a run in the order of their bundles."""
 
     roles: tuple[Role, ...]
-    batches: tuple[Batch, ...] = ()
+    batches: tuple[StepArithmetic, ...] = ()
     strategy: str = "PACK"
     model: str = ""
     nodes: tuple[int, ...] = ()  # node of each bundle, known after `check`
@@ -247,11 +247,11 @@ def _facts_at(path: str, run: Blueprint) -> ModelFacts:
     return model_facts(ModelConfig(path=path)) if path and not path.startswith("@") else run.facts
 
 
-def _batch(stage: ResolvedStage, config: Config) -> Batch:
+def _batch(stage: ResolvedStage, config: Config) -> StepArithmetic:
     shape = stage.batch
     assert shape is not None
     samples = shape.prompts_per_step * shape.group_size
-    return Batch(
+    return StepArithmetic(
         stage=stage.name,
         steps=shape.steps,
         prompts=shape.prompts_per_step,

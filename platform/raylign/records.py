@@ -1,4 +1,4 @@
-"""The one vocabulary of the platform: Prompt -> Turn -> Trajectory -> Group -> Row (-> columns, see `columns.py`).
+"""The one vocabulary of the platform: Prompt -> Turn -> Trajectory -> Group -> Row (-> Batch, see `batch.py`).
 
 Token in, token out: only ids that were sent to or sampled by the engine are stored. Text is derived once, by the worker
 that sampled it, for rewards and logs; it is never encoded again.
@@ -216,7 +216,7 @@ def row_from(
     by_turn: with the extra streams ``call`` (number of the policy's call, -1 where not sampled), ``turn`` (the dialogue
     turn that it belongs to: flag ``turn``, else the call), ``turn_reward`` (what the world gave for it, at its last
     token) and ``turn_score`` (`turn_scores`, [turns], on all tokens of each call; NaN where there is none). fresh: with
-    the stream ``fresh``, 1 at the first token of each context of its own (`Columns.by_context`).
+    the stream ``fresh``, 1 at the first token of each context of its own (`Batch.by_context`).
     """
     ids: list[Int32s] = [prompt.token_ids]
     mask: list[Bools] = [np.zeros(len(prompt.token_ids), bool)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 
 Int64s = NDArray[np.int64]
 
@@ -20,7 +20,7 @@ PAIR_COST = 1.0 / 6144.0
 class RowNeeds:
     """The rows that have a loss, and what each needs. Arrays are indexed by batch row."""
 
-    batch: Columns
+    batch: Batch
     need: Int64s  # [B] computed tokens of the row on its own, 0: leave it out
     shared: Int64s  # [B] length of the part that it may share
     key: Int64s  # [B] rows with the same key share it
@@ -45,7 +45,7 @@ class RowNeeds:
         return prefix + float(rest.sum()) + PAIR_COST * pairs
 
 
-def row_needs(batch: Columns, share_prompts: bool, whole_groups: bool = False) -> RowNeeds:
+def row_needs(batch: Batch, share_prompts: bool, whole_groups: bool = False) -> RowNeeds:
     """Raises ValueError when a row has a loss on its first token, or rows of one group differ inside their first
     prompt_length tokens. whole_groups: rows of a group have one key also where they do not agree on their prompt.
     """
@@ -71,7 +71,7 @@ def row_needs(batch: Columns, share_prompts: bool, whole_groups: bool = False) -
     return RowNeeds(batch=batch, need=need, shared=batch.prompt_lengths.astype(np.int64), key=key)
 
 
-def _group_prompts(batch: Columns) -> Int64s:
+def _group_prompts(batch: Batch) -> Int64s:
     """[B] prompt length of the row's group, 0 where its rows do not agree on it: they then share nothing."""
     group = np.unique(batch.groups, return_inverse=True)[1].reshape(-1)
     shortest = np.full(len(batch), np.iinfo(np.int64).max)
@@ -81,7 +81,7 @@ def _group_prompts(batch: Columns) -> Int64s:
     return np.where(agree[group], batch.prompt_lengths, 0).astype(np.int64)
 
 
-def _check_prompts(batch: Columns, key: Int64s, need: Int64s) -> None:
+def _check_prompts(batch: Batch, key: Int64s, need: Int64s) -> None:
     first: dict[int, int] = {}
     for row in np.flatnonzero(need > 0).tolist():
         leader = first.setdefault(int(key[row]), row)

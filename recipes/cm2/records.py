@@ -22,7 +22,7 @@ from raylign.records import Message, content_id
 class AnnotatedDialogues(RowGenerator):
     """Rows of a .jsonl or .parquet file in CM2's format.
 
-    Columns: ``messages`` (system if any, user, assistant with ``tool_calls``, tool, …), ``tools`` (schemas, as lists or
+    Batch: ``messages`` (system if any, user, assistant with ``tool_calls``, tool, …), ``tools`` (schemas, as lists or
     JSON text), ``checklist_list`` ([variant][turn][item], also within ``interaction_kwargs`` or
     ``extra_info.interaction_kwargs``), and if there ``original_index``. Raises DataError with place, item and field.
     """

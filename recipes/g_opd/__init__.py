@@ -56,7 +56,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.resolve import Run
 from raylign.contracts import Credit
 from raylign.errors import Problem
@@ -118,7 +118,7 @@ class TeacherCredit(Credit):
         reference = {"ref_logprob"} if self.config.reward_weight != 1 else set()
         return frozenset({"teacher_logprob"} | old | reference)
 
-    def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:
+    def assign(self, batch: Batch, scores: Float32s) -> tuple[Batch, dict[str, float]]:
         """Fill `advantage`; 0 off the loss mask. A row that the teacher could not score (NaN throughout: the context of
         its sample is missing) gets weight 0. Raises ValueError when any other log-prob is not finite.
         """
@@ -144,7 +144,7 @@ class TeacherCredit(Credit):
         return batch.with_streams(advantage=advantage.astype(np.float32)), metrics
 
 
-def _unscored(batch: Columns) -> NDArray[np.bool_]:
+def _unscored(batch: Batch) -> NDArray[np.bool_]:
     """[B] rows whose teacher log-prob is NaN on every loss token."""
     mask = np.asarray(batch["loss_mask"], bool)
     tokens, absent = (
@@ -161,7 +161,7 @@ def token_advantage(old: Float64s, teacher: Float64s, ref: Float64s | None, rewa
     return reward_weight * (teacher - ref) - (old - ref)
 
 
-def _discounted(values: Float64s, batch: Columns, discount: float) -> Float64s:
+def _discounted(values: Float64s, batch: Batch, discount: float) -> Float64s:
     """[N] sum over t' >= t of the row of discount^(number of loss tokens between) times the value at t'."""
     result = np.zeros_like(values)
     mask = np.asarray(batch["loss_mask"], bool)

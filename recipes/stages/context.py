@@ -13,8 +13,8 @@ from raylign.actors.reward.pools import RewardPools
 from raylign.actors.reward.router import Verifier
 from raylign.actors.roles import Roles
 from raylign.actors.rollout.pool import VllmRolloutPool
+from raylign.batch import Batch
 from raylign.chat.template import ChatTemplate
-from raylign.columns import Columns
 from raylign.config.resolve import Run
 from raylign.config.sampling import sampling_of
 from raylign.config.schema import Config, OptimConfig, Past, SamplingConfig
@@ -127,7 +127,7 @@ class RunContext:
         step: int,
         metrics: Mapping[str, float],
         groups: Sequence[Group] = (),
-        batch: Columns | None = None,
+        batch: Batch | None = None,
         *,
         rows: Sequence[tuple[int, int]] = (),
     ) -> None:

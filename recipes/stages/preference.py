@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.machine import folder_fault
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, OptimConfig, Schedule, node
@@ -159,12 +159,12 @@ class Preference(Stage):
         warmup = self.config.optim.warmup_steps or round(self.config.warmup_share * steps)
         return replace(self.config.optim, warmup_steps=warmup)
 
-    def _shown(self, batch: Columns) -> Columns:
+    def _shown(self, batch: Batch) -> Batch:
         return batch if self.config.rows is Rows.pair else batch.select(pair_rows(batch)[0])
 
-    async def _rows(self, context: RunContext, pairs: PairSet, objective: Objective) -> tuple[Columns, Columns | None]:
+    async def _rows(self, context: RunContext, pairs: PairSet, objective: Objective) -> tuple[Batch, Batch | None]:
         """Training and held-out rows, with the reference's log-probs where the objective needs them."""
-        parts = [Columns.from_rows(rows_of_pairs(part)) if part else None for part in (pairs.train, pairs.holdout)]
+        parts = [Batch.from_rows(rows_of_pairs(part)) if part else None for part in (pairs.train, pairs.holdout)]
         if REFERENCE in objective.needs:
             cache = ScoreCache(Path(self.config.cache or context.folder.path / "scores"), _identity(context))
             parts = [
@@ -177,7 +177,7 @@ class Preference(Stage):
         return train, held_out
 
 
-def pair_batches(rows: Columns, size: int, seed: int, start: int) -> Iterator[Columns]:
+def pair_batches(rows: Batch, size: int, seed: int, start: int) -> Iterator[Batch]:
     """Batches of `size` pairs from step `start` on: every epoch a permutation drawn from (seed, epoch), in full."""
     chosen, rejected = pair_rows(rows)
     per_epoch = max(1, -(-len(chosen) // size))
@@ -189,7 +189,7 @@ def pair_batches(rows: Columns, size: int, seed: int, start: int) -> Iterator[Co
         step += 1
 
 
-async def _scored(context: RunContext, cache: ScoreCache, rows: Columns, pairs: tuple[Pair, ...]) -> Columns:
+async def _scored(context: RunContext, cache: ScoreCache, rows: Batch, pairs: tuple[Pair, ...]) -> Batch:
     """The rows with the reference's stream. Scorers start only when the cache lacks a row."""
     chosen, rejected = pair_rows(rows)
     prompts = [pair.prompt for pair in pairs]
@@ -220,7 +220,7 @@ def _identity(context: RunContext) -> dict[str, str]:
     return {"models": " ".join(sorted(models)), "dtype": cfg.model.dtype, "temperature": "1"}
 
 
-async def _evaluate(learner: Any, rows: Columns | None, objective: Objective, prefix: str) -> dict[str, float]:
+async def _evaluate(learner: Any, rows: Batch | None, objective: Objective, prefix: str) -> dict[str, float]:
     """Metrics of the held-out pairs as ``<prefix>/<metric>``; none when nothing is held out."""
     if rows is None:
         return {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.schema import Node, OptimConfig, node
 from raylign.contracts import Objective, Stage, StageResult, StageSettings
 from raylign.data.identity import identity_of_rows
@@ -91,12 +91,12 @@ class Sft(Stage):
         return found.metrics
 
 
-def batches_of(rows: Sequence[Row], size: int, seed: int, start: int) -> Iterator[Columns]:
+def batches_of(rows: Sequence[Row], size: int, seed: int, start: int) -> Iterator[Batch]:
     """Batches from step `start` on: every epoch is a permutation drawn from (seed, epoch); the last part is kept."""
     per_epoch = max(1, -(-len(rows) // size))
     step = start
     while True:
         epoch, index = divmod(step, per_epoch)
         order = np.random.default_rng([seed, epoch]).permutation(len(rows))
-        yield Columns.from_rows([rows[i] for i in order[index * size : (index + 1) * size]])
+        yield Batch.from_rows([rows[i] for i in order[index * size : (index + 1) * size]])
         step += 1

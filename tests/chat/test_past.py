@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from raylign.actors.rollout.path import Limits, Path
+from raylign.batch import Batch
 from raylign.chat.template import ChatTemplate
-from raylign.columns import Columns
 from raylign.contracts import Completion, RolloutTask, Sampling
 from raylign.environment import Observation
 from raylign.loop.rows import rows_of
@@ -71,7 +71,7 @@ def contexts(template: ChatTemplate) -> list[list[int]]:
     return found
 
 
-def rows(path: Path, prompt: Prompt) -> Columns:
+def rows(path: Path, prompt: Prompt) -> Batch:
     trajectory = path.trajectory()
     return rows_of([Group(prompt=prompt, trajectories=(trajectory, trajectory), scores=(1.0, 0.0))])[0]
 

@@ -11,8 +11,8 @@ from raylign.actors.judge.group import JudgeGroup
 from raylign.actors.judge.worker import JudgeSpec, JudgeWorker
 from raylign.actors.rollout.engine import EngineSpec
 from raylign.actors.routed import rendered_anew
+from raylign.batch import Batch
 from raylign.chat.template import ChatTemplate
-from raylign.columns import Columns
 from raylign.config.compose import compose
 from raylign.config.schema import JudgeConfig
 from raylign.contracts import Completion, Sampling
@@ -96,7 +96,7 @@ def test_a_frozen_model_reads_its_own_template_with_its_own_arguments(tokenizers
         weight=np.ones(3, np.float32),
     )
     template = ChatTemplate(tokenizer, {"enable_thinking": False})
-    seen = rendered_anew(Columns.from_rows([row]), [prompt], template)["token_ids"].tolist()
+    seen = rendered_anew(Batch.from_rows([row]), [prompt], template)["token_ids"].tolist()
     assert seen == [*template.prompt_ids(question), 7]
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert seen.count(end) == 1 and tokenizer.decode(seen[:-1]).endswith("</think>\n\n")

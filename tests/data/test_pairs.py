@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.resolve import Run
 from raylign.config.schema import Config as RunSettings
 from raylign.config.schema import DataConfig
@@ -183,7 +183,7 @@ def test_real_pairs(shared_data: Callable[[str], Path], tokenizer: Any) -> None:
 # ------------------------------------------------------------------------------------------------- the score cache
 
 
-def rows_of(count: int, seed: int = 0) -> Columns:
+def rows_of(count: int, seed: int = 0) -> Batch:
     rng = np.random.default_rng(seed)
     pairs = [
         Pair(
@@ -193,7 +193,7 @@ def rows_of(count: int, seed: int = 0) -> Columns:
         )
         for i in range(count)
     ]
-    return Columns.from_rows(rows_of_pairs(pairs))
+    return Batch.from_rows(rows_of_pairs(pairs))
 
 
 def test_scores_come_back_for_the_same_tokens_in_any_order_and_for_no_others(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from raylign.columns import Columns, offsets_of
+from raylign.batch import Batch, offsets_of
 from raylign.contracts import Objective, TokenView
 from raylign.packing import MicroBatch, pack
 
 VOCAB = 11
 
 
-def random_batch(seed: int = 0, groups: int = 4, size: int = 3, multi_turn: bool = True) -> Columns:
+def random_batch(seed: int = 0, groups: int = 4, size: int = 3, multi_turn: bool = True) -> Batch:
     """Rows of different lengths; observation spans inside the responses when multi_turn; float64 streams."""
     rng = np.random.default_rng(seed)
     ids, masks, prompts, numbers = [], [], [], []
@@ -38,7 +38,7 @@ def random_batch(seed: int = 0, groups: int = 4, size: int = 3, multi_turn: bool
 
     noise = np.random.default_rng(seed + 1)
     base = -np.abs(noise.standard_normal(total)) - 0.1
-    return Columns(
+    return Batch(
         offsets=offsets_of([len(row) for row in ids]),
         prompt_lengths=np.array(prompts, np.int32),
         groups=np.array(numbers, np.int32),
@@ -57,20 +57,20 @@ def random_batch(seed: int = 0, groups: int = 4, size: int = 3, multi_turn: bool
     )
 
 
-def current_logprobs(batch: Columns, seed: int = 9, scale: float = 0.3) -> torch.Tensor:
+def current_logprobs(batch: Batch, seed: int = 9, scale: float = 0.3) -> torch.Tensor:
     """[N] float64 leaf: the old log-prob plus noise."""
     rng = np.random.default_rng(seed)
     return torch.tensor(batch["old_logprob"] + scale * rng.standard_normal(batch.tokens), requires_grad=True)
 
 
-def ragged(batch: Columns, stream: Any) -> list[list[float]]:
+def ragged(batch: Batch, stream: Any) -> list[list[float]]:
     """The loss tokens of a [N] stream, by row."""
     values = np.asarray(stream, np.float64)
     spans = zip(batch.offsets[:-1], batch.offsets[1:], strict=True)
     return [values[a:b][batch["loss_mask"][a:b]].tolist() for a, b in spans]
 
 
-def view(batch: Columns, micro: MicroBatch, **tensors: torch.Tensor | None) -> TokenView:
+def view(batch: Batch, micro: MicroBatch, **tensors: torch.Tensor | None) -> TokenView:
     """The loss positions of one micro-batch; `tensors` are already of length K."""
     streams = {
         name: torch.from_numpy(np.array(stream[micro.token_index], np.float64))
@@ -82,7 +82,7 @@ def view(batch: Columns, micro: MicroBatch, **tensors: torch.Tensor | None) -> T
 
 
 def evaluate(
-    objective: Objective, batch: Columns, plan: Sequence[Sequence[MicroBatch]] | None = None, **flat: torch.Tensor
+    objective: Objective, batch: Batch, plan: Sequence[Sequence[MicroBatch]] | None = None, **flat: torch.Tensor
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """Components and metrics of a batch, from flat [N] tensors, summed over all micro-batches of all ranks."""
     prepared = objective.prepare(batch)
@@ -117,7 +117,7 @@ class ToyModel(torch.nn.Module):
         self.place = torch.nn.Parameter(torch.randn(64, width, generator=generator, dtype=torch.float64))
         self.head = torch.nn.Parameter(torch.randn(width, VOCAB + 1, generator=generator, dtype=torch.float64))
 
-    def forward(self, batch: Columns, micro: MicroBatch) -> dict[str, torch.Tensor]:
+    def forward(self, batch: Batch, micro: MicroBatch) -> dict[str, torch.Tensor]:
         """[K] log-prob, entropy and value at the loss tokens."""
         tokens, positions = torch.from_numpy(micro.token_ids), torch.from_numpy(micro.position_ids)
         state = self.embed[tokens] + self.place[positions]

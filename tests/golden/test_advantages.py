@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from golden_toy import ragged, random_batch
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.objectives.advantage.base import GroupAdvantage, KlCredit, KlOrder
 from raylign.objectives.advantage.gae import GAE, RewardAt
 from raylign.objectives.advantage.group import GRPO, RLOO, DrGRPO, Std
@@ -18,7 +18,7 @@ from raylign.objectives.whiten import Whiten
 NAN = float("nan")
 
 
-def by_row(batch: Columns) -> list[float]:
+def by_row(batch: Batch) -> list[float]:
     """The advantage of each row, after checking that all of its loss tokens agree and all others are 0."""
     assert not batch["advantage"][~batch["loss_mask"]].any()
     rows = ragged(batch, batch["advantage"])
@@ -26,7 +26,7 @@ def by_row(batch: Columns) -> list[float]:
     return [row[0] for row in rows]
 
 
-def expected_by_group(batch: Columns, scores: np.ndarray, formula) -> list[float]:
+def expected_by_group(batch: Batch, scores: np.ndarray, formula) -> list[float]:
     result = []
     for group in np.unique(batch.groups):
         result += formula(scores[batch.groups == group].astype(float).tolist())
@@ -48,12 +48,12 @@ def estimator(name: str, **fields) -> GroupAdvantage:
 
 
 @pytest.fixture
-def batch() -> Columns:
+def batch() -> Batch:
     return random_batch(seed=3, groups=5, size=4)
 
 
 @pytest.fixture
-def scores(batch: Columns) -> np.ndarray:
+def scores(batch: Batch) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(len(batch)).astype(np.float32)
 
 
@@ -68,13 +68,13 @@ def scores(batch: Columns) -> np.ndarray:
         ("rewards", lambda r: r),
     ],
 )
-def test_group_estimators(batch: Columns, scores: np.ndarray, name: str, formula) -> None:
+def test_group_estimators(batch: Batch, scores: np.ndarray, name: str, formula) -> None:
     credit = estimator(name, epsilon=1e-4)
     done, _ = credit.assign(batch, scores)
     np.testing.assert_allclose(by_row(done), expected_by_group(batch, scores, formula), rtol=2e-6)
 
 
-def test_rloo_equals_scaled_mean_baseline(batch: Columns, scores: np.ndarray) -> None:
+def test_rloo_equals_scaled_mean_baseline(batch: Batch, scores: np.ndarray) -> None:
     one, _ = RLOO(RLOO.Config()).assign(batch, scores)
     two, _ = DrGRPO(DrGRPO.Config()).assign(batch, scores)
     np.testing.assert_allclose(by_row(one), np.array(by_row(two)) * 4 / 3, rtol=1e-6)
@@ -82,14 +82,14 @@ def test_rloo_equals_scaled_mean_baseline(batch: Columns, scores: np.ndarray) ->
 
 @pytest.mark.parametrize("name", COMPARING)
 @pytest.mark.parametrize("score", [0.0, 1.0, 0.1 * 3, 1e9, -7.3])
-def test_equal_rewards_give_exactly_zero(batch: Columns, name: str, score: float) -> None:
+def test_equal_rewards_give_exactly_zero(batch: Batch, name: str, score: float) -> None:
     credit = estimator(name, epsilon=0.0)
     done, metrics = credit.assign(batch, np.full(len(batch), score, np.float32))
     assert not done["advantage"].any()
     assert metrics["credit/flat_groups"] == 1.0
 
 
-def test_equal_up_to_float32_rounding_is_equal(batch: Columns) -> None:
+def test_equal_up_to_float32_rounding_is_equal(batch: Batch) -> None:
     scores = np.where(np.arange(len(batch)) % 2, np.float32(0.3), np.float32(0.1) + np.float32(0.2)).astype(np.float32)
     scores[0] = np.nextafter(scores[0], 1)
     done, _ = GRPO(GRPO.Config(epsilon=0.0)).assign(batch, scores)
@@ -103,7 +103,7 @@ def test_singleton_group_gives_exactly_zero(name: str) -> None:
     assert not done["advantage"].any()
 
 
-def test_invalid_sample_has_no_part_in_anything(batch: Columns, scores: np.ndarray) -> None:
+def test_invalid_sample_has_no_part_in_anything(batch: Batch, scores: np.ndarray) -> None:
     broken = scores.copy()
     broken[[0, 5]] = NAN
     credit = GRPO(GRPO.Config(epsilon=1e-4))
@@ -117,14 +117,14 @@ def test_invalid_sample_has_no_part_in_anything(batch: Columns, scores: np.ndarr
     assert done.row(1, "weight").all()
 
 
-def test_group_with_one_valid_sample_is_zero(batch: Columns, scores: np.ndarray) -> None:
+def test_group_with_one_valid_sample_is_zero(batch: Batch, scores: np.ndarray) -> None:
     broken = scores.copy()
     broken[1:4] = NAN
     done, _ = GRPO(GRPO.Config()).assign(batch, broken)
     assert by_row(done)[:4] == [0, 0, 0, 0]
 
 
-def test_infinite_score_is_refused(batch: Columns, scores: np.ndarray) -> None:
+def test_infinite_score_is_refused(batch: Batch, scores: np.ndarray) -> None:
     broken = scores.copy()
     broken[3] = np.inf
     with pytest.raises(ValueError, match="row 3 is infinite"):
@@ -137,12 +137,12 @@ def test_leave_one_out_std_of_a_lone_success_is_undivided() -> None:
     assert by_row(done)[0] == pytest.approx(0.75)
 
 
-def row_kl(batch: Columns, name: str = "k1", own: str = "sampler_logprob") -> list[list[float]]:
+def row_kl(batch: Batch, name: str = "k1", own: str = "sampler_logprob") -> list[list[float]]:
     pairs = zip(ragged(batch, batch[own]), ragged(batch, batch["ref_logprob"]), strict=True)
     return [[reference.k(name, x, y) for x, y in zip(mine, refs, strict=True)] for mine, refs in pairs]
 
 
-def test_reinforce_pp(batch: Columns, scores: np.ndarray) -> None:
+def test_reinforce_pp(batch: Batch, scores: np.ndarray) -> None:
     """arXiv:2501.03262: A_t = R - beta sum_{i >= t} KL_i, whitened over all action tokens of the batch."""
     config = ReinforcePlusPlus.Config(kl_coef=0.1)
     done, _ = ReinforcePlusPlus(config).assign(batch, scores)
@@ -155,7 +155,7 @@ def test_reinforce_pp(batch: Columns, scores: np.ndarray) -> None:
     assert not done["advantage"][~done["loss_mask"]].any()
 
 
-def test_reinforce_pp_baseline(batch: Columns, scores: np.ndarray) -> None:
+def test_reinforce_pp_baseline(batch: Batch, scores: np.ndarray) -> None:
     config = ReinforcePlusPlusBaseline.Config()
     done, _ = ReinforcePlusPlusBaseline(config).assign(batch, scores)
     centred = expected_by_group(batch, scores, lambda r: [x - sum(r) / len(r) for x in r])
@@ -164,7 +164,7 @@ def test_reinforce_pp_baseline(batch: Columns, scores: np.ndarray) -> None:
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_whitening_leaves_out_invalid_and_observation_tokens(batch: Columns, scores: np.ndarray) -> None:
+def test_whitening_leaves_out_invalid_and_observation_tokens(batch: Batch, scores: np.ndarray) -> None:
     broken = scores.copy()
     broken[2] = NAN
     done, _ = GRPO(GRPO.Config(whiten=Whiten.batch)).assign(batch, broken)
@@ -174,14 +174,14 @@ def test_whitening_leaves_out_invalid_and_observation_tokens(batch: Columns, sco
     assert not done["advantage"][~counted].any()
 
 
-def test_whitening_equal_values_gives_exactly_zero(batch: Columns) -> None:
+def test_whitening_equal_values_gives_exactly_zero(batch: Batch) -> None:
     config = ReinforcePlusPlus.Config()
     done, _ = ReinforcePlusPlus(config).assign(batch, np.full(len(batch), 0.3, np.float32))
     assert not done["advantage"].any()
 
 
 @pytest.mark.parametrize("source", list(LogprobSource))
-def test_kl_before_the_baseline_enters_once(batch: Columns, scores: np.ndarray, source: LogprobSource) -> None:
+def test_kl_before_the_baseline_enters_once(batch: Batch, scores: np.ndarray, source: LogprobSource) -> None:
     """RLOO: the penalised return R - beta sum KL goes through the baseline, and nowhere else."""
     config = RLOO.Config(kl_coef=0.05, kl_logprob=source)
     credit = RLOO(config)
@@ -195,7 +195,7 @@ def test_kl_before_the_baseline_enters_once(batch: Columns, scores: np.ndarray, 
 
 
 @pytest.mark.parametrize("name", ["k1", "k2", "k3"])
-def test_kl_after_the_baseline_enters_once(batch: Columns, scores: np.ndarray, name: str) -> None:
+def test_kl_after_the_baseline_enters_once(batch: Batch, scores: np.ndarray, name: str) -> None:
     config = GRPO.Config(epsilon=1e-4, kl_coef=0.05, kl_estimator=KlEstimator[name], kl_order=KlOrder.after_baseline)
     done, _ = GRPO(config).assign(batch, scores)
     plain = expected_by_group(batch, scores, lambda r: reference.grpo(r, 1e-4))
@@ -208,7 +208,7 @@ def test_kl_to_go_before_a_row_baseline_is_refused() -> None:
         GRPO.Config(kl_coef=0.1, kl_credit=KlCredit.to_go)
 
 
-def test_group_order_does_not_matter(batch: Columns, scores: np.ndarray) -> None:
+def test_group_order_does_not_matter(batch: Batch, scores: np.ndarray) -> None:
     order = np.random.default_rng(1).permutation(len(batch))
     credit = GRPO(GRPO.Config(whiten=Whiten.batch))
     one, _ = credit.assign(batch, scores)
@@ -219,7 +219,7 @@ def test_group_order_does_not_matter(batch: Columns, scores: np.ndarray) -> None
 # ------------------------------------------------------------------------------------------------------------ GAE
 
 
-def gae_rows(batch: Columns, scores: np.ndarray, gamma: float, lam: float, turn=None, kl_coef: float = 0.0):
+def gae_rows(batch: Batch, scores: np.ndarray, gamma: float, lam: float, turn=None, kl_coef: float = 0.0):
     for row, score in enumerate(scores):
         mask = batch.row(row, "loss_mask")
         reward = np.zeros(len(mask)) if turn is None else turn[batch.offsets[row] : batch.offsets[row + 1]].copy()
@@ -229,7 +229,7 @@ def gae_rows(batch: Columns, scores: np.ndarray, gamma: float, lam: float, turn=
 
 
 @pytest.mark.parametrize(("gamma", "lam"), [(1.0, 1.0), (1.0, 0.95), (0.9, 0.95), (0.99, 0.0)])
-def test_gae_carries_through_observations(batch: Columns, scores: np.ndarray, gamma: float, lam: float) -> None:
+def test_gae_carries_through_observations(batch: Batch, scores: np.ndarray, gamma: float, lam: float) -> None:
     """Ours computes on compacted rows; the reference recursion walks over every token."""
     credit = GAE(GAE.Config(gamma=gamma, lam=lam, whiten=Whiten.none))
     done, _ = credit.assign(batch, scores)
@@ -244,7 +244,7 @@ def test_gae_equals_compaction_and_zeroing_does_not() -> None:
     mask = batch["loss_mask"]
     assert any(np.any(np.diff(np.flatnonzero(batch.row(i, "loss_mask"))) > 1) for i in range(len(batch)))
     kept = mask | ~np.array([mask[a:b][: k + 1].any() for a, b, k in _positions(batch)])  # prompt and sampled tokens
-    compact = Columns(
+    compact = Batch(
         offsets=np.concatenate([[0], np.cumsum(np.bincount(batch.row_of_token[kept], minlength=len(batch)))]),
         prompt_lengths=batch.prompt_lengths,
         groups=batch.groups,
@@ -260,12 +260,12 @@ def test_gae_equals_compaction_and_zeroing_does_not() -> None:
     assert abs(right[0] - reference.gae_zeroing(gamma=1.0, lam=0.95, **toy)[0]) > 0.01
 
 
-def _positions(batch: Columns):
+def _positions(batch: Batch):
     for a, b in zip(batch.offsets[:-1], batch.offsets[1:], strict=True):
         yield from ((a, b, k) for k in range(b - a))
 
 
-def test_gae_turn_rewards_and_kl(batch: Columns, scores: np.ndarray) -> None:
+def test_gae_turn_rewards_and_kl(batch: Batch, scores: np.ndarray) -> None:
     turn = np.where(batch["loss_mask"], np.random.default_rng(4).standard_normal(batch.tokens), 0.0)
     turn *= np.random.default_rng(5).random(batch.tokens) < 0.3
     config = GAE.Config(gamma=0.97, lam=0.9, whiten=Whiten.none, kl_coef=0.05, reward_at=RewardAt.both)
@@ -277,7 +277,7 @@ def test_gae_turn_rewards_and_kl(batch: Columns, scores: np.ndarray) -> None:
     assert credit.needs == {"value", "ref_logprob"}
 
 
-def test_gae_whitens_advantages_not_returns(batch: Columns, scores: np.ndarray) -> None:
+def test_gae_whitens_advantages_not_returns(batch: Batch, scores: np.ndarray) -> None:
     plain, _ = GAE(GAE.Config(whiten=Whiten.none)).assign(batch, scores)
     done, _ = GAE(GAE.Config()).assign(batch, scores)
     expected = reference.whitened(ragged(plain, plain["advantage"]))
@@ -286,7 +286,7 @@ def test_gae_whitens_advantages_not_returns(batch: Columns, scores: np.ndarray) 
     np.testing.assert_array_equal(plain["return"], done["return"])
 
 
-def test_gae_invalid_row(batch: Columns, scores: np.ndarray) -> None:
+def test_gae_invalid_row(batch: Batch, scores: np.ndarray) -> None:
     broken = scores.copy()
     broken[1] = NAN
     done, _ = GAE(GAE.Config()).assign(batch, broken)
@@ -295,14 +295,14 @@ def test_gae_invalid_row(batch: Columns, scores: np.ndarray) -> None:
     np.testing.assert_array_equal(done.row(1, "return"), batch.row(1, "value").astype(np.float32))
 
 
-def test_gae_turn_reward_on_an_observation_is_refused(batch: Columns, scores: np.ndarray) -> None:
+def test_gae_turn_reward_on_an_observation_is_refused(batch: Batch, scores: np.ndarray) -> None:
     turn = np.zeros(batch.tokens)
     turn[0] = 1.0
     with pytest.raises(ValueError, match="token 0, which was not sampled"):
         GAE(GAE.Config(reward_at=RewardAt.turns)).assign(batch.with_streams(turn_reward=turn), scores)
 
 
-def test_gae_reward_at_end_or_turns(batch: Columns, scores: np.ndarray) -> None:
+def test_gae_reward_at_end_or_turns(batch: Batch, scores: np.ndarray) -> None:
     """`end` sees the score alone, `turns` the turns alone; together they are `both` (the recursion is linear)."""
     turn = np.where(batch["loss_mask"], np.random.default_rng(4).standard_normal(batch.tokens), 0.0)
     with_turns = batch.with_streams(turn_reward=turn, value=np.zeros(batch.tokens))

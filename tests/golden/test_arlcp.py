@@ -10,7 +10,7 @@ from golden_reference import rloo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.objectives.advantage.group import RLOO
 from raylign.objectives.kl import LogprobSource
 from raylign.recipes.arlcp.shaper import (
@@ -220,7 +220,7 @@ def test_rloo_with_the_kl_charge_inside_the_reward() -> None:
         )
     credit = RLOO(RLOO.Config(kl_coef=0.001, kl_logprob=LogprobSource.recompute))
     assert credit.needs == {"old_logprob", "ref_logprob"}
-    batch, _ = credit.assign(Columns.from_rows(samples), np.array(rewards, np.float32))
+    batch, _ = credit.assign(Batch.from_rows(samples), np.array(rewards, np.float32))
     for row, advantage in enumerate(rloo(returns)):
         mask = batch.row(row, "loss_mask")
         np.testing.assert_allclose(batch.row(row, "advantage")[mask], advantage, atol=1e-6)

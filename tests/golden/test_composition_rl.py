@@ -24,7 +24,7 @@ from benchmarks.experiments._composition_rl_checks import (
 )
 from benchmarks.experiments._composition_rl_reader import solve_formula, solve_sentence
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import TokenView
 from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.loss.base import OldLogprob
@@ -187,7 +187,7 @@ def test_objective_is_the_papers_equation() -> None:
                 extras={"old_logprob": old[span].astype(np.float32)},
             )
         )
-    batch, _ = GRPO(GRPO.Config()).assign(Columns.from_rows(rows), passed.astype(np.float32))
+    batch, _ = GRPO(GRPO.Config()).assign(Batch.from_rows(rows), passed.astype(np.float32))
     config = ClippedLoss.Config(
         old_logprob=OldLogprob.recompute, mismatch=MismatchConfig(mode=Mismatch.truncate, high=2.0)
     )

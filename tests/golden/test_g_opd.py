@@ -10,7 +10,7 @@ import torch
 from benchmarks.experiments import _g_opd_closed_form as closed
 from golden_toy import evaluate
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.build import build
 from raylign.contracts import Part
 from raylign.objectives.loss.base import PolicyLoss
@@ -21,7 +21,7 @@ LAMBDAS = (0.0, 0.25, 0.5, 1.0, 1.25, 1.5, 2.0)
 NO_SCORES = np.full(3, np.nan, np.float32)
 
 
-def batch_of(lengths: tuple[int, ...] = (4, 2, 5), seed: int = 0) -> Columns:
+def batch_of(lengths: tuple[int, ...] = (4, 2, 5), seed: int = 0) -> Batch:
     """Rows of one sample each (group size 1), prompts of 3 tokens whose streams hold rubbish."""
     rng = np.random.default_rng(seed)
     samples = []
@@ -41,7 +41,7 @@ def batch_of(lengths: tuple[int, ...] = (4, 2, 5), seed: int = 0) -> Columns:
                 extras={name: stream.astype(np.float32) for name, stream in extras.items()},
             )
         )
-    return Columns.from_rows(samples)
+    return Batch.from_rows(samples)
 
 
 def credit(**choices: Any) -> TeacherCredit:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from golden_toy import ToyModel, merge, random_batch, view
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import Objective
 from raylign.objectives.aggregate import Aggregation
 from raylign.objectives.loss.base import OldLogprob, PolicyLoss
@@ -43,7 +43,7 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def batch_with_close_logprobs() -> Columns:
+def batch_with_close_logprobs() -> Batch:
     """Old, sampler and reference log-probs near the toy model's, so that ratios straddle the bounds."""
     batch = random_batch(seed=1, groups=5, size=4)
     weight = np.ones(batch.tokens, np.float32)
@@ -63,7 +63,7 @@ BATCH = batch_with_close_logprobs()
 
 
 def step(
-    objective: Objective, batch: Columns, ranks: int, budget: int, share: bool
+    objective: Objective, batch: Batch, ranks: int, budget: int, share: bool
 ) -> tuple[dict[str, float], list[torch.Tensor], dict[str, float]]:
     """Components, gradients and metrics as the learner makes them: each rank its own backward, then a sum."""
     prepared = objective.prepare(batch)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from golden_toy import evaluate
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.objectives.kl import KlEstimator, kl
 from raylign.objectives.loss.base import PolicyLoss
 from raylign.objectives.loss.policy import ClippedLoss, Reinforce
@@ -23,7 +23,7 @@ REFERENCE = torch.log_softmax(torch.randn(ACTIONS, dtype=torch.float64, generato
 class Enumerated(PolicyLoss):
     """Rows re-weighted from 1 / ACTIONS to the probability of their action: the loss becomes an exact expectation."""
 
-    def prepare(self, batch: Columns) -> Columns:
+    def prepare(self, batch: Batch) -> Batch:
         batch = super().prepare(batch)
         scale = ACTIONS * torch.softmax(LOGITS, 0).detach()[ROWS].numpy()
         names = ("policy_weight", "penalty_weight")
@@ -43,8 +43,8 @@ def on_actions(values: torch.Tensor | np.ndarray) -> np.ndarray:
     return stream.reshape(-1)
 
 
-def batch_of(advantage: np.ndarray) -> Columns:
-    return Columns(
+def batch_of(advantage: np.ndarray) -> Batch:
+    return Batch(
         offsets=np.arange(0, 2 * ACTIONS + 1, 2),
         prompt_lengths=np.ones(ACTIONS, np.int32),
         groups=np.zeros(ACTIONS, np.int32),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from golden_toy import current_logprobs, evaluate, ragged, random_batch
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import Objective
 from raylign.objectives.aggregate import Aggregation
 from raylign.objectives.kl import KlEstimator
@@ -45,13 +45,11 @@ def policy(kind: str = "clip", mode: str = "token", length: int = 0, **fields) -
 
 
 @pytest.fixture
-def batch() -> Columns:
+def batch() -> Batch:
     return random_batch(seed=5, groups=6, size=4)
 
 
-def policy_reference(
-    kind: str, mode: str, batch: Columns, lp: torch.Tensor, old: str = "old_logprob", **fields
-) -> float:
+def policy_reference(kind: str, mode: str, batch: Batch, lp: torch.Tensor, old: str = "old_logprob", **fields) -> float:
     made = vars(policy(kind, mode, **fields).config)
     rows = reference.policy_tokens(
         kind,
@@ -67,7 +65,7 @@ def policy_reference(
 
 @pytest.mark.parametrize("kind", LOSSES)
 @pytest.mark.parametrize(("mode", "length"), AGGREGATIONS)
-def test_policy_losses(batch: Columns, kind: str, mode: str, length: int) -> None:
+def test_policy_losses(batch: Batch, kind: str, mode: str, length: int) -> None:
     lp = current_logprobs(batch)
     components, _ = evaluate(policy(kind, mode, length), batch, logprob=lp)
     assert set(components) == {"policy"}
@@ -76,7 +74,7 @@ def test_policy_losses(batch: Columns, kind: str, mode: str, length: int) -> Non
 
 
 @pytest.mark.parametrize("kind", ["clip", "gspo"])
-def test_dual_clip(batch: Columns, kind: str) -> None:
+def test_dual_clip(batch: Batch, kind: str) -> None:
     lp = current_logprobs(batch, scale=1.5)
     components, _ = evaluate(policy(kind, dual_clip=1.5), batch, logprob=lp)
     expected = policy_reference(kind, "token", batch, lp, dual_clip=1.5)
@@ -84,7 +82,7 @@ def test_dual_clip(batch: Columns, kind: str) -> None:
     assert expected != pytest.approx(policy_reference(kind, "token", batch, lp), abs=1e-3)
 
 
-def test_old_logprob_choices(batch: Columns) -> None:
+def test_old_logprob_choices(batch: Batch) -> None:
     lp = current_logprobs(batch)
     components, _ = evaluate(policy(old_logprob=OldLogprob.sampler), batch, logprob=lp)
     expected = policy_reference("clip", "token", batch, lp, old="sampler_logprob")
@@ -94,7 +92,7 @@ def test_old_logprob_choices(batch: Columns) -> None:
     assert metrics["clip_low"] == metrics["clip_high"] == 0.0
 
 
-def test_detach_gradient_is_the_plain_policy_gradient(batch: Columns) -> None:
+def test_detach_gradient_is_the_plain_policy_gradient(batch: Batch) -> None:
     """At ratio 1 clip, gspo, cispo (bounds around 1) and reinforce push in the same direction."""
     gradients = []
     for kind in ("clip", "cispo", "reinforce", "gspo"):
@@ -106,7 +104,7 @@ def test_detach_gradient_is_the_plain_policy_gradient(batch: Columns) -> None:
         torch.testing.assert_close(gradient, gradients[0], rtol=1e-12, atol=1e-12)
 
 
-def test_log_ratio_clamp(batch: Columns) -> None:
+def test_log_ratio_clamp(batch: Batch) -> None:
     lp = current_logprobs(batch, scale=2.0)
     components, _ = evaluate(policy(log_ratio_clamp=0.5, dual_clip=50.0), batch, logprob=lp)
     clamped = batch["old_logprob"] + np.clip(lp.detach().numpy() - batch["old_logprob"], -0.5, 0.5)
@@ -116,7 +114,7 @@ def test_log_ratio_clamp(batch: Columns) -> None:
 
 @pytest.mark.parametrize("name", ["k1", "k2", "k3"])
 @pytest.mark.parametrize(("mode", "length"), AGGREGATIONS)
-def test_kl_and_entropy_components(batch: Columns, name: str, mode: str, length: int) -> None:
+def test_kl_and_entropy_components(batch: Batch, name: str, mode: str, length: int) -> None:
     lp = current_logprobs(batch)
     entropy = torch.rand(batch.tokens, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     made = policy("clip", mode, length, kl_coef=0.07, kl_estimator=KlEstimator[name], entropy_coef=0.01)
@@ -135,7 +133,7 @@ def test_kl_and_entropy_components(batch: Columns, name: str, mode: str, length:
 
 @pytest.mark.parametrize("mode", [mode.name for mode in Mismatch])
 @pytest.mark.parametrize("old", [OldLogprob.recompute, OldLogprob.detach])
-def test_mismatch(batch: Columns, mode: str, old: OldLogprob) -> None:
+def test_mismatch(batch: Batch, mode: str, old: OldLogprob) -> None:
     low, high = 0.6, 1.4
     lp = current_logprobs(batch)
     made = policy(old_logprob=old, mismatch=MismatchConfig(mode=Mismatch[mode], low=low, high=high))
@@ -152,7 +150,7 @@ def test_mismatch(batch: Columns, mode: str, old: OldLogprob) -> None:
         assert 0 < sum(w == 0 for row in weights for w in row) < sum(map(len, weights))
 
 
-def test_mismatch_carries_no_gradient(batch: Columns) -> None:
+def test_mismatch_carries_no_gradient(batch: Batch) -> None:
     """With detach, w depends on the current log-prob by value only: d/dlp of -w A exp(lp - sg lp) is -w A."""
     lp = current_logprobs(batch)
     made = policy(old_logprob=OldLogprob.detach, mismatch=MismatchConfig(mode=Mismatch.truncate, high=1.3))
@@ -163,7 +161,7 @@ def test_mismatch_carries_no_gradient(batch: Columns) -> None:
     np.testing.assert_allclose(gradient, -prepared["policy_weight"] * w * batch["advantage"], atol=1e-12)
 
 
-def test_metrics(batch: Columns) -> None:
+def test_metrics(batch: Batch) -> None:
     lp = current_logprobs(batch)
     _, metrics = evaluate(policy(), batch, logprob=lp)
     mask = batch["loss_mask"]
@@ -189,7 +187,7 @@ def test_metrics(batch: Columns) -> None:
 
 
 @pytest.mark.parametrize(("mode", "length"), AGGREGATIONS)
-def test_weight_stream_and_dropped_rows(batch: Columns, mode: str, length: int) -> None:
+def test_weight_stream_and_dropped_rows(batch: Batch, mode: str, length: int) -> None:
     """A row of zero weight leaves numerators and counts; a factor acts on the policy loss only."""
     weight = np.ones(batch.tokens, np.float32)
     weight[batch.offsets[3] : batch.offsets[4]] = 0.0
@@ -216,7 +214,7 @@ def test_weight_stream_and_dropped_rows(batch: Columns, mode: str, length: int) 
     assert metrics["mismatch_weight"] == pytest.approx(1.0, abs=1e-6)
 
 
-def test_nothing_counts_gives_zero(batch: Columns) -> None:
+def test_nothing_counts_gives_zero(batch: Batch) -> None:
     lp = current_logprobs(batch)
     components, metrics = evaluate(policy(), batch.with_streams(weight=np.zeros(batch.tokens)), logprob=lp)
     assert components["policy"].item() == 0.0
@@ -230,7 +228,7 @@ def test_nothing_counts_gives_zero(batch: Columns) -> None:
 
 @pytest.mark.parametrize("clip", [None, 0.2])
 @pytest.mark.parametrize(("mode", "length"), AGGREGATIONS)
-def test_value_loss(batch: Columns, clip: float | None, mode: str, length: int) -> None:
+def test_value_loss(batch: Batch, clip: float | None, mode: str, length: int) -> None:
     objective = ValueLoss(
         ValueLoss.Config(clip=clip, coefficient=0.3, aggregation=Aggregation[mode], constant_length=length)
     )
@@ -247,19 +245,19 @@ def test_value_loss(batch: Columns, clip: float | None, mode: str, length: int) 
     assert objective.needs == ({"return", "value"} if clip else {"return"})
 
 
-def current_values(batch: Columns) -> torch.Tensor:
+def current_values(batch: Batch) -> torch.Tensor:
     noise = np.random.default_rng(11).standard_normal(batch.tokens)
     return torch.tensor(batch["value"] + 0.5 * noise, requires_grad=True)
 
 
-def test_value_loss_with_constant_returns(batch: Columns) -> None:
+def test_value_loss_with_constant_returns(batch: Batch) -> None:
     flat = batch.with_streams(**{"return": np.ones(batch.tokens, np.float32)})
     _, metrics = evaluate(ValueLoss(ValueLoss.Config()), flat, values=current_values(batch))
     assert metrics["explained_variance"] == 0.0
 
 
 @pytest.mark.parametrize(("mode", "length"), AGGREGATIONS)
-def test_cross_entropy(batch: Columns, mode: str, length: int) -> None:
+def test_cross_entropy(batch: Batch, mode: str, length: int) -> None:
     lp = current_logprobs(batch)
     objective = CrossEntropy(CrossEntropy.Config(aggregation=Aggregation[mode], constant_length=length))
     components, metrics = evaluate(objective, batch, logprob=lp)

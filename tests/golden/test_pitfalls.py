@@ -11,7 +11,7 @@ import pytest
 import torch
 from golden_toy import current_logprobs, evaluate, random_batch
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.aggregate import Aggregation, counted_tokens, mean_weights, token_weights
 from raylign.objectives.loss.base import OldLogprob
@@ -22,7 +22,7 @@ MODES = [(Aggregation.token, 0), (Aggregation.sequence, 0), (Aggregation.constan
 
 
 @pytest.fixture
-def batch() -> Columns:
+def batch() -> Batch:
     return random_batch(seed=12, groups=4, size=3)
 
 
@@ -31,7 +31,7 @@ def objective(mode: Aggregation, length: int, **fields: object) -> ClippedLoss:
     return ClippedLoss(ClippedLoss.Config(**made))
 
 
-def test_first_minibatch_ratio_is_exactly_one(batch: Columns) -> None:
+def test_first_minibatch_ratio_is_exactly_one(batch: Batch) -> None:
     """On-policy with a recomputed old log-prob: ratio 1, nothing clipped, approximate KL 0."""
     lp = torch.tensor(batch["old_logprob"], requires_grad=True)
     for old in (OldLogprob.recompute, OldLogprob.detach):
@@ -40,7 +40,7 @@ def test_first_minibatch_ratio_is_exactly_one(batch: Columns) -> None:
         assert metrics["clip_low"] == metrics["clip_high"] == metrics["approx_kl_k1"] == metrics["approx_kl_k3"] == 0.0
 
 
-def test_decoupled_three_policies(batch: Columns) -> None:
+def test_decoupled_three_policies(batch: Batch) -> None:
     """pi / pi_old is clipped, pi_old / mu is truncated: the correction does not see pi, the clip does not see mu."""
     lp = current_logprobs(batch)
     made = objective(Aggregation.token, 0, mismatch=MismatchConfig(mode=Mismatch.truncate))
@@ -53,7 +53,7 @@ def test_decoupled_three_policies(batch: Columns) -> None:
 
 
 @pytest.mark.parametrize(("mode", "length"), MODES)
-def test_empty_response_adds_nothing(batch: Columns, mode: Aggregation, length: int) -> None:
+def test_empty_response_adds_nothing(batch: Batch, mode: Aggregation, length: int) -> None:
     """A row without loss tokens: no division by 0, no part in the counts."""
     mask = batch["loss_mask"].copy()
     mask[batch.offsets[4] : batch.offsets[5]] = False
@@ -66,7 +66,7 @@ def test_empty_response_adds_nothing(batch: Columns, mode: Aggregation, length: 
 
 
 @pytest.mark.parametrize(("mode", "length"), MODES)
-def test_batch_without_any_loss_token(batch: Columns, mode: Aggregation, length: int) -> None:
+def test_batch_without_any_loss_token(batch: Batch, mode: Aggregation, length: int) -> None:
     empty = batch.with_streams(loss_mask=np.zeros(batch.tokens, bool))
     assert not token_weights(empty, mode, length).any()
     components, metrics = evaluate(objective(mode, length), empty, logprob=current_logprobs(batch))
@@ -75,7 +75,7 @@ def test_batch_without_any_loss_token(batch: Columns, mode: Aggregation, length:
 
 
 @pytest.mark.parametrize(("mode", "length"), MODES)
-def test_invalid_sample_is_as_if_it_were_not_there(batch: Columns, mode: Aggregation, length: int) -> None:
+def test_invalid_sample_is_as_if_it_were_not_there(batch: Batch, mode: Aggregation, length: int) -> None:
     """NaN score -> advantage 0 AND out of N: the loss is that of the batch without the row."""
     scores = np.random.default_rng(0).standard_normal(len(batch)).astype(np.float32)
     scores[4] = np.nan
@@ -91,7 +91,7 @@ def test_invalid_sample_is_as_if_it_were_not_there(batch: Columns, mode: Aggrega
 
 
 @pytest.mark.parametrize(("mode", "length"), MODES)
-def test_masks_made_at_loss_time_leave_the_count_alone(batch: Columns, mode: Aggregation, length: int) -> None:
+def test_masks_made_at_loss_time_leave_the_count_alone(batch: Batch, mode: Aggregation, length: int) -> None:
     lp = current_logprobs(batch)
     strict = MismatchConfig(mode=Mismatch.mask, low=0.95, high=1.05)
     masked = objective(mode, length, mismatch=strict).prepare(batch)
@@ -102,7 +102,7 @@ def test_masks_made_at_loss_time_leave_the_count_alone(batch: Columns, mode: Agg
     assert abs(components["policy"].item()) < 1.0
 
 
-def test_zero_weight_on_one_token_stays_in_the_count(batch: Columns) -> None:
+def test_zero_weight_on_one_token_stays_in_the_count(batch: Batch) -> None:
     weight = batch["weight"].copy()
     first = int(np.flatnonzero(batch["loss_mask"])[0])
     weight[first] = 0.0
@@ -113,7 +113,7 @@ def test_zero_weight_on_one_token_stays_in_the_count(batch: Columns) -> None:
     assert mean_weights(some).sum() == pytest.approx(1.0, abs=1e-6)
 
 
-def test_correction_without_sampler_logprobs_is_refused(batch: Columns) -> None:
+def test_correction_without_sampler_logprobs_is_refused(batch: Batch) -> None:
     silent = batch.with_streams(sampler_logprob=np.zeros(batch.tokens, np.float32))
     for made in (
         ClippedLoss.Config(old_logprob=OldLogprob.sampler),
@@ -124,8 +124,8 @@ def test_correction_without_sampler_logprobs_is_refused(batch: Columns) -> None:
     ClippedLoss(ClippedLoss.Config()).prepare(silent)
 
 
-def test_missing_stream_is_refused_by_name(batch: Columns) -> None:
-    bare = Columns(
+def test_missing_stream_is_refused_by_name(batch: Batch) -> None:
+    bare = Batch(
         offsets=batch.offsets,
         prompt_lengths=batch.prompt_lengths,
         groups=batch.groups,
@@ -135,15 +135,15 @@ def test_missing_stream_is_refused_by_name(batch: Columns) -> None:
         objective(Aggregation.token, 0, kl_coef=0.1).prepare(bare)
 
 
-def test_read_only_streams_are_not_written(batch: Columns) -> None:
-    """Columns out of the object store are read-only."""
+def test_read_only_streams_are_not_written(batch: Batch) -> None:
+    """Batch out of the object store are read-only."""
     for stream in batch.streams.values():
         stream.flags.writeable = False
     done, _ = GRPO(GRPO.Config()).assign(batch, np.arange(len(batch), dtype=np.float32))
     evaluate(objective(Aggregation.token, 0), done, logprob=current_logprobs(batch))
 
 
-def test_streams_stay_float32(batch: Columns) -> None:
+def test_streams_stay_float32(batch: Batch) -> None:
     done, _ = GRPO(GRPO.Config()).assign(batch, np.arange(len(batch), dtype=np.float32))
     prepared = objective(Aggregation.token, 0).prepare(done)
     for name in ("advantage", "weight", "policy_weight", "penalty_weight", "mean_weight"):

@@ -11,7 +11,7 @@ from golden_toy import ToyModel, merge, random_batch, view
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import TokenView
 from raylign.objectives.loss.margin import PairLoss, ReferenceMargin, pair_loss, target_margin
 from raylign.objectives.loss.pairs import SequenceLogprob
@@ -131,7 +131,7 @@ def objective(mode: ReferenceMargin = Mode.hypo, **fields: object) -> Preference
 
 
 def step(
-    part: PreferenceLoss, batch: Columns, ranks: int = 1, budget: int = 10**6, share: bool = True
+    part: PreferenceLoss, batch: Batch, ranks: int = 1, budget: int = 10**6, share: bool = True
 ) -> tuple[float, list[Tensor], dict[str, float]]:
     """Loss, gradients and metrics as the learner makes them."""
     prepared, model = part.prepare(batch), ToyModel()
@@ -147,14 +147,14 @@ def step(
     return loss, [p.grad.clone() for p in model.parameters() if p.grad is not None], metrics
 
 
-def token_logprobs(batch: Columns) -> NDArray[np.float64]:
+def token_logprobs(batch: Batch) -> NDArray[np.float64]:
     [[micro]] = pack(batch, 1, 10**6, True)
     found = np.zeros(batch.tokens)
     found[micro.token_index] = ToyModel()(batch, micro)["logprob"].detach().numpy()
     return found
 
 
-def plain(batch: Columns, mode: SequenceLogprob, stream: NDArray[np.float64]) -> NDArray[np.float64]:
+def plain(batch: Batch, mode: SequenceLogprob, stream: NDArray[np.float64]) -> NDArray[np.float64]:
     """[P, 2] answer log-probs by a loop over rows, as the definitions say."""
     found = []
     for i in range(len(batch)):
@@ -292,7 +292,7 @@ def test_reference_free_without_classes_needs_no_reference() -> None:
     part = objective(Mode.none, classify=False, logprob=SequenceLogprob.mean, gamma=0.3)
     assert part.needs == frozenset()
     bare = {name: stream for name, stream in PAIRS.streams.items() if name != "ref_logprob"}
-    batch = Columns(offsets=PAIRS.offsets, prompt_lengths=PAIRS.prompt_lengths, groups=PAIRS.groups, streams=bare)
+    batch = Batch(offsets=PAIRS.offsets, prompt_lengths=PAIRS.prompt_lengths, groups=PAIRS.groups, streams=bare)
     loss, _, metrics = step(part, batch)
     policy = plain(batch, SequenceLogprob.mean, token_logprobs(batch))
     simpo = np.logaddexp(0, -(0.5 * (policy[:, 0] - policy[:, 1]) - 0.5 * 0.3)).mean()  # β Δ - γ_simpo, γ_simpo = β γ

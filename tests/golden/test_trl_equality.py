@@ -15,7 +15,7 @@ import pytest
 import torch
 from golden_toy import view
 
-from raylign.columns import Columns, offsets_of
+from raylign.batch import Batch, offsets_of
 from raylign.config.schema import TinyModel
 from raylign.models.tiny import build_tiny_model
 from raylign.objectives.advantage.group import GRPO, Std
@@ -76,7 +76,7 @@ def restore(trainer: Any) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def batch(trainer: Any) -> Columns:
+def batch(trainer: Any) -> Batch:
     """Rows of different prompt and response lengths, with log-probs near the model's and group advantages."""
     rng = np.random.default_rng(0)
     rows, masks, prompts, numbers = [], [], [], []
@@ -89,7 +89,7 @@ def batch(trainer: Any) -> Columns:
             prompts.append(len(prompt))
             numbers.append(group)
     mask = np.concatenate(masks)
-    bare = Columns(
+    bare = Batch(
         offsets=offsets_of([len(row) for row in rows]),
         prompt_lengths=np.array(prompts, np.int32),
         groups=np.array(numbers, np.int32),
@@ -115,7 +115,7 @@ def batch(trainer: Any) -> Columns:
     )
 
 
-def forward(model: torch.nn.Module, batch: Columns, micro: Any) -> dict[str, torch.Tensor]:
+def forward(model: torch.nn.Module, batch: Batch, micro: Any) -> dict[str, torch.Tensor]:
     """Log-prob and entropy at the loss tokens: each row on its own, no padding."""
     hidden = []
     for start, length, _, prefix_length in micro.segments:
@@ -128,7 +128,7 @@ def forward(model: torch.nn.Module, batch: Columns, micro: Any) -> dict[str, tor
     return {"logprob": logp.gather(1, chosen[:, None])[:, 0], "entropy": -(logp.exp() * logp).sum(-1)}
 
 
-def padded(batch: Columns, stream: str) -> torch.Tensor:
+def padded(batch: Batch, stream: str) -> torch.Tensor:
     """[B, LENGTH] the responses of a stream, padded on the right."""
     result = torch.zeros(len(batch), LENGTH, dtype=torch.float64)
     for row in range(len(batch)):
@@ -137,7 +137,7 @@ def padded(batch: Columns, stream: str) -> torch.Tensor:
     return result
 
 
-def trl_inputs(batch: Columns) -> dict[str, torch.Tensor]:
+def trl_inputs(batch: Batch) -> dict[str, torch.Tensor]:
     width = int(batch.prompt_lengths.max())
     prompt_ids = torch.zeros(len(batch), width, dtype=torch.int64)
     prompt_mask = torch.zeros(len(batch), width, dtype=torch.int64)
@@ -168,7 +168,7 @@ def theirs(trainer: Any, inputs: dict[str, torch.Tensor]) -> tuple[float, list[t
     return loss.item(), gradients(trainer.model)
 
 
-def ours(trainer: Any, batch: Columns, objective: PolicyLoss) -> tuple[float, list[torch.Tensor]]:
+def ours(trainer: Any, batch: Batch, objective: PolicyLoss) -> tuple[float, list[torch.Tensor]]:
     prepared = objective.prepare(batch)
     trainer.model.zero_grad()
     total = 0.0
@@ -199,7 +199,7 @@ AGGREGATIONS = {
 @pytest.mark.parametrize("loss_type", AGGREGATIONS)
 @pytest.mark.parametrize("beta", [0.0, 0.1])
 @pytest.mark.parametrize("old", [OldLogprob.recompute, OldLogprob.detach])
-def test_grpo_family(trainer: Any, batch: Columns, loss_type: str, beta: float, old: OldLogprob) -> None:
+def test_grpo_family(trainer: Any, batch: Batch, loss_type: str, beta: float, old: OldLogprob) -> None:
     trainer.loss_type, trainer.beta, trainer.epsilon_low, trainer.epsilon_high = loss_type, beta, 0.2, 0.28
     inputs = trl_inputs(batch)
     if old is OldLogprob.detach:
@@ -212,7 +212,7 @@ def test_grpo_family(trainer: Any, batch: Columns, loss_type: str, beta: float, 
 
 
 @pytest.mark.parametrize("old", [OldLogprob.recompute, OldLogprob.detach])
-def test_kl_times_ratio(trainer: Any, batch: Columns, old: OldLogprob) -> None:
+def test_kl_times_ratio(trainer: Any, batch: Batch, old: OldLogprob) -> None:
     trainer.loss_type, trainer.beta, trainer.args.use_bias_correction_kl = "dapo", 0.5, True
     inputs = trl_inputs(batch)
     if old is OldLogprob.detach:
@@ -221,13 +221,13 @@ def test_kl_times_ratio(trainer: Any, batch: Columns, old: OldLogprob) -> None:
     assert_equal(mine, theirs(trainer, inputs))
 
 
-def test_two_sided_clip_is_dual_clip(trainer: Any, batch: Columns) -> None:
+def test_two_sided_clip_is_dual_clip(trainer: Any, batch: Batch) -> None:
     trainer.loss_type, trainer.args.delta = "dapo", 1.3
     objective = ClippedLoss(ClippedLoss.Config(old_logprob=OldLogprob.recompute, dual_clip=1.3))
     assert_equal(ours(trainer, batch, objective), theirs(trainer, trl_inputs(batch)))
 
 
-def test_gspo(trainer: Any, batch: Columns) -> None:
+def test_gspo(trainer: Any, batch: Batch) -> None:
     trainer.loss_type, trainer.importance_sampling_level = "grpo", "sequence"
     trainer.epsilon_low, trainer.epsilon_high = 0.05, 0.06
     objective = GSPO(
@@ -241,7 +241,7 @@ def test_gspo(trainer: Any, batch: Columns) -> None:
     assert_equal(ours(trainer, batch, objective), theirs(trainer, trl_inputs(batch)))
 
 
-def test_cispo(trainer: Any, batch: Columns) -> None:
+def test_cispo(trainer: Any, batch: Batch) -> None:
     trainer.loss_type, trainer.epsilon_high = "cispo", 1.2
     objective = CISPO(
         CISPO.Config(
@@ -263,7 +263,7 @@ def test_cispo(trainer: Any, batch: Columns) -> None:
     ],
 )
 def test_sampler_correction_enters_the_loss_as_theirs(
-    trainer: Any, batch: Columns, mode: Mismatch, low: float, high: float
+    trainer: Any, batch: Batch, mode: Mismatch, low: float, high: float
 ) -> None:
     """TRL makes the weights while generating and hands them to `_compute_loss`; here both get the same ones."""
     trainer.loss_type, trainer.beta, trainer.use_vllm = "dapo", 0.1, True
@@ -284,7 +284,7 @@ def test_sampler_correction_enters_the_loss_as_theirs(
     assert_equal(ours(trainer, batch, objective), theirs(trainer, inputs))
 
 
-def test_masked_tool_tokens(trainer: Any, batch: Columns) -> None:
+def test_masked_tool_tokens(trainer: Any, batch: Batch) -> None:
     """TRL's tool_mask is our loss mask with holes."""
     mask = batch["loss_mask"].copy()
     for row in range(len(batch)):
@@ -312,7 +312,7 @@ def test_group_advantages(scores: list[float]) -> None:
     expected = (grouped - torch.nanmean(grouped, 1, keepdim=True)) / (nanstd(grouped, dim=1)[:, None] + 1e-4)
     expected = torch.nan_to_num(expected, nan=0.0).reshape(-1)
     rows = len(scores)
-    batch = Columns(
+    batch = Batch(
         offsets=np.arange(0, 2 * rows + 1, 2),
         prompt_lengths=np.ones(rows, np.int32),
         groups=np.repeat(np.arange(GROUPS), SIZE).astype(np.int32),

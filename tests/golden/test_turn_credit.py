@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.loop.rows import rows_of
 from raylign.objectives.advantage.turn import Level, TurnAdvantage, TurnStd
 from raylign.objectives.mismatch import Mismatch, MismatchConfig, mismatch_weights
@@ -42,7 +42,7 @@ def trajectory(index: int, turns: list[int]) -> Trajectory:
     return Trajectory(prompt_key="p#0", sample_index=index, turns=tuple(calls), seed=0, stop=StopReason.DONE)
 
 
-def rows(unscored: tuple[int, ...] = (6,)) -> tuple[Columns, Float32s]:
+def rows(unscored: tuple[int, ...] = (6,)) -> tuple[Batch, Float32s]:
     group = Group(
         prompt=Prompt(id="p", messages=(), token_ids=np.zeros(2, np.int32)),
         trajectories=tuple(trajectory(i, turns) for i, (turns, _) in enumerate(ROLLOUTS)),
@@ -120,7 +120,7 @@ def test_equal_turns_get_exactly_nothing() -> None:
 
 def test_absent_streams_and_scores_are_named() -> None:
     batch, scores = rows()
-    bare = Columns(
+    bare = Batch(
         offsets=batch.offsets,
         prompt_lengths=batch.prompt_lengths,
         groups=batch.groups,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.schema import LearnerConfig, OptimConfig
 from raylign.records import Row
 
@@ -19,7 +19,7 @@ POLICY = {"_target_": "raylign.objectives.loss.policy.ClippedLoss", "entropy_coe
 VALUE = {"_target_": "raylign.objectives.loss.value.ValueLoss", "clip": None}
 
 
-def make_batch(groups: int = 3, size: int = 4, longest: int = 40, seed: int = 0) -> Columns:
+def make_batch(groups: int = 3, size: int = 4, longest: int = 40, seed: int = 0) -> Batch:
     """Groups of rows with a common prompt; multi-turn masks, a prompt-only group member, lengths that differ."""
     draw = np.random.default_rng(seed)
     samples = []
@@ -32,7 +32,7 @@ def make_batch(groups: int = 3, size: int = 4, longest: int = 40, seed: int = 0)
             if length > 10:
                 mask[len(prompt) + 4 : len(prompt) + 7] = False  # an observation between two turns
             samples.append(_sample(group, len(prompt), ids, mask, draw))
-    return Columns.from_rows(samples)
+    return Batch.from_rows(samples)
 
 
 def _sample(group: int, prompt: int, ids: np.ndarray, mask: np.ndarray, draw: np.random.Generator) -> Row:
@@ -52,7 +52,7 @@ def _sample(group: int, prompt: int, ids: np.ndarray, mask: np.ndarray, draw: np
     )
 
 
-def row_logprobs(model: Any, batch: Columns, row: int, temperature: float = 1.0) -> Any:
+def row_logprobs(model: Any, batch: Batch, row: int, temperature: float = 1.0) -> Any:
     """[L] log-probs of the row's loss tokens by a plain Hugging Face forward (differentiable)."""
     import torch
 
@@ -62,7 +62,7 @@ def row_logprobs(model: Any, batch: Columns, row: int, temperature: float = 1.0)
     return picked[torch.from_numpy(batch.row(row, "loss_mask")[1:])]
 
 
-def reference_logprobs(folder: Path, batch: Columns, temperature: float = 1.0) -> np.ndarray:
+def reference_logprobs(folder: Path, batch: Batch, temperature: float = 1.0) -> np.ndarray:
     """[N] log-probs of the loss tokens row by row, 0 elsewhere."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -80,7 +80,7 @@ def reference_logprobs(folder: Path, batch: Columns, temperature: float = 1.0) -
 class ReferenceRun:
     """Cross-entropy with plain PyTorch, float32, row by row: the numbers that every learner setting must reproduce."""
 
-    def __init__(self, folder: Path, batches: Sequence[Columns], optim: OptimConfig) -> None:
+    def __init__(self, folder: Path, batches: Sequence[Batch], optim: OptimConfig) -> None:
         import torch
         from transformers import AutoModelForCausalLM
 

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.build import build
 from raylign.config.compose import compose
 from raylign.contracts import Credit
@@ -17,10 +17,10 @@ from raylign.objectives.advantage.max_rl import MaxRL
 NAN = float("nan")
 
 
-def rows(*groups: int) -> Columns:
+def rows(*groups: int) -> Batch:
     """Rows of one prompt token and two sampled ones; group g has groups[g] rows."""
     count = sum(groups)
-    return Columns(
+    return Batch(
         offsets=np.arange(0, 3 * count + 1, 3),
         prompt_lengths=np.ones(count, np.int32),
         groups=np.repeat(np.arange(len(groups)), groups).astype(np.int32),

@@ -17,7 +17,7 @@ from raylign.actors.learner.spec import LearnerSpec
 from raylign.actors.reward.response import trajectory_of
 from raylign.actors.routed import RoutedModel, RoutedScorer, rendered_anew, same_vocabulary
 from raylign.actors.scorer import ScorerGroup
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.compose import compose, recipes
 from raylign.config.schema import LearnerConfig
 from raylign.errors import ConfigError, DataError
@@ -36,9 +36,9 @@ class Constant:
 
     def __init__(self, value: float) -> None:
         self.value = value
-        self.seen: list[Columns] = []
+        self.seen: list[Batch] = []
 
-    async def logprobs(self, batch: Columns) -> Float32s:
+    async def logprobs(self, batch: Batch) -> Float32s:
         self.seen.append(batch)
         return np.where(batch["loss_mask"], self.value, 0).astype(np.float32)
 
@@ -49,7 +49,7 @@ def prompt(tokenizer: Any, content: str, domain: str) -> Prompt:
     return Prompt(id=content, messages=messages, token_ids=np.array(ids, np.int32), domain=domain)
 
 
-def batch_of(prompts: list[Prompt], responses: list[tuple[int, list[int]]]) -> Columns:
+def batch_of(prompts: list[Prompt], responses: list[tuple[int, list[int]]]) -> Batch:
     """Rows (group, response ids)."""
     samples = []
     for group, response in responses:
@@ -67,7 +67,7 @@ def batch_of(prompts: list[Prompt], responses: list[tuple[int, list[int]]]) -> C
                 weight=np.ones(size, np.float32),
             )
         )
-    return Columns.from_rows(samples)
+    return Batch.from_rows(samples)
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +76,14 @@ def tokenizer(tiny_model: Path) -> Any:
 
 
 @pytest.fixture
-def mixed(tokenizer: Any) -> tuple[list[Prompt], Columns]:
+def mixed(tokenizer: Any) -> tuple[list[Prompt], Batch]:
     """Two domains, rows interleaved, lengths different."""
     prompts = [prompt(tokenizer, text, domain) for text, domain in (("1+1?", "math"), ("print", "code"), ("2", "math"))]
     rows = [(0, [40, 41, 1]), (1, [50, 1]), (2, [60, 61, 62, 1]), (0, [42, 1])]
     return prompts, batch_of(prompts, rows)
 
 
-async def test_every_row_is_scored_by_its_domains_teacher(mixed: tuple[list[Prompt], Columns]) -> None:
+async def test_every_row_is_scored_by_its_domains_teacher(mixed: tuple[list[Prompt], Batch]) -> None:
     prompts, batch = mixed
     math, code = Constant(-1.0), Constant(-2.0)
     models = [RoutedModel(name="m", scorer=math, domain="math"), RoutedModel(name="c", scorer=code, domain="code")]
@@ -96,7 +96,7 @@ async def test_every_row_is_scored_by_its_domains_teacher(mixed: tuple[list[Prom
     assert len(math.seen[0]) == 3 and len(code.seen[0]) == 1
 
 
-async def test_an_unknown_domain_is_an_error_and_never_a_fallback(mixed: tuple[list[Prompt], Columns]) -> None:
+async def test_an_unknown_domain_is_an_error_and_never_a_fallback(mixed: tuple[list[Prompt], Batch]) -> None:
     prompts, batch = mixed
     routed = RoutedScorer("teacher_logprob", [RoutedModel(name="m", scorer=Constant(-1.0), domain="math")])
     with pytest.raises(DataError, match="answers for the prompt domains 'code'"):
@@ -114,7 +114,7 @@ def test_scorers_must_divide_the_stream(domains: list[str]) -> None:
         RoutedScorer("teacher_logprob", models)
 
 
-def test_prompts_are_rendered_anew_and_response_ids_kept(mixed: tuple[list[Prompt], Columns], tiny_model: Path) -> None:
+def test_prompts_are_rendered_anew_and_response_ids_kept(mixed: tuple[list[Prompt], Batch], tiny_model: Path) -> None:
     prompts, batch = mixed
     other = AutoTokenizer.from_pretrained(tiny_model)
     other.chat_template = OTHER_TEMPLATE
@@ -138,7 +138,7 @@ def test_another_vocabulary_is_refused(tokenizer: Any, tiny_model: Path) -> None
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
 def test_a_teacher_with_another_template_scores_as_a_plain_forward(
-    mixed: tuple[list[Prompt], Columns], tiny_model: Path, tmp_path: Path
+    mixed: tuple[list[Prompt], Batch], tiny_model: Path, tmp_path: Path
 ) -> None:
     """The real scorer actor against transformers on prompt (the teacher's template) + response, unpadded."""
     prompts, batch = mixed

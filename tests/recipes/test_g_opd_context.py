@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from raylign.actors.learner.spec import LearnerSpec
 from raylign.actors.routed import RoutedModel, RoutedScorer
 from raylign.actors.scorer import ScorerGroup
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.build import build
 from raylign.config.compose import compose
 from raylign.config.schema import LearnerConfig
@@ -80,7 +80,7 @@ def asked(tokenizer: Any) -> list[Prompt]:
 
 
 @pytest.fixture
-def batch(asked: list[Prompt]) -> Columns:
+def batch(asked: list[Prompt]) -> Batch:
     """Two samples of the first prompt and one of the second."""
     samples = []
     for group, response in zip((0, 0, 1), ANSWERS, strict=True):
@@ -98,7 +98,7 @@ def batch(asked: list[Prompt]) -> Columns:
                 weight=np.ones(size, np.float32),
             )
         )
-    return Columns.from_rows(samples)
+    return Batch.from_rows(samples)
 
 
 class ByLength:
@@ -117,9 +117,9 @@ class Heads:
     """A scorer whose log-prob of a row is minus the length of what precedes the response."""
 
     def __init__(self) -> None:
-        self.seen: list[Columns] = []
+        self.seen: list[Batch] = []
 
-    async def logprobs(self, batch: Columns) -> Float32s:
+    async def logprobs(self, batch: Batch) -> Float32s:
         self.seen.append(batch)
         return np.where(batch["loss_mask"], -batch.prompt_lengths[batch.row_of_token], 0).astype(np.float32)
 
@@ -160,7 +160,7 @@ async def test_judge_that_cannot_be_asked_gives_missing_and_never_an_empty_criti
     assert isinstance(found, Missing) and "503" in found.reason
 
 
-async def test_rows_of_a_group_read_contexts_of_their_own(asked: list[Prompt], batch: Columns, tokenizer: Any) -> None:
+async def test_rows_of_a_group_read_contexts_of_their_own(asked: list[Prompt], batch: Batch, tokenizer: Any) -> None:
     scorer = Heads()
     lost = tokenizer.decode(ANSWERS[1], skip_special_tokens=True)
     stream = await routed(scorer, tokenizer, ByLength({lost})).stream(batch, asked)
@@ -183,7 +183,7 @@ async def test_rows_of_a_group_read_contexts_of_their_own(asked: list[Prompt], b
 
 
 async def test_equal_heads_stay_one_group_and_other_heads_do_not(
-    asked: list[Prompt], batch: Columns, tokenizer: Any
+    asked: list[Prompt], batch: Batch, tokenizer: Any
 ) -> None:
     scorer = Heads()
     await routed(scorer, tokenizer, SolutionContext(SolutionContext.Config())).stream(batch, asked)
@@ -192,7 +192,7 @@ async def test_equal_heads_stay_one_group_and_other_heads_do_not(
     assert scorer.seen[1].groups.tolist() == [0, 1, 2], "their common head would be computed once"
 
 
-async def test_too_many_missing_contexts_end_the_run(asked: list[Prompt], batch: Columns, tokenizer: Any) -> None:
+async def test_too_many_missing_contexts_end_the_run(asked: list[Prompt], batch: Batch, tokenizer: Any) -> None:
     every = {tokenizer.decode(ids, skip_special_tokens=True) for ids in ANSWERS}
     with pytest.raises(DataError, match="no context for 3 of 3 rows, first reason: no critique"):
         await routed(Heads(), tokenizer, ByLength(every)).stream(batch, asked)
@@ -200,7 +200,7 @@ async def test_too_many_missing_contexts_end_the_run(asked: list[Prompt], batch:
     assert np.isnan(stream[np.asarray(batch["loss_mask"])]).all()
 
 
-def test_unscored_row_has_no_weight_and_is_counted(batch: Columns) -> None:
+def test_unscored_row_has_no_weight_and_is_counted(batch: Batch) -> None:
     teacher = np.where(batch["loss_mask"], -1.0, 0.0).astype(np.float32)
     lost = batch.row_of_token == 1
     teacher[lost & np.asarray(batch["loss_mask"])] = np.nan
@@ -219,7 +219,7 @@ def test_unscored_row_has_no_weight_and_is_counted(batch: Columns) -> None:
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
 def test_teacher_in_context_scores_as_a_plain_forward(
-    asked: list[Prompt], batch: Columns, tiny_model: Path, tokenizer: Any, tmp_path: Path
+    asked: list[Prompt], batch: Batch, tiny_model: Path, tokenizer: Any, tmp_path: Path
 ) -> None:
     """The real scorer actor, whose shared heads would show, against transformers row by row."""
     spec = LearnerSpec(

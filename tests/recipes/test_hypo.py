@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.compose import compose, compose_with_problems, layered
 from raylign.config.schema import Schedule
 from raylign.data.pairs import Pair, rows_of_pairs
@@ -109,7 +109,7 @@ def test_a_task_that_makes_no_sense_is_refused(fields: dict[str, Any]) -> None:
 # --------------------------------------------------------------------------------------------------------- batches
 
 
-def rows_of(count: int) -> Columns:
+def rows_of(count: int) -> Batch:
     pairs = [
         Pair(
             prompt=Prompt(id=str(i), messages=(), token_ids=np.array([i], np.int32)),
@@ -118,7 +118,7 @@ def rows_of(count: int) -> Columns:
         )
         for i in range(count)
     ]
-    return Columns.from_rows(rows_of_pairs(pairs))
+    return Batch.from_rows(rows_of_pairs(pairs))
 
 
 def test_an_epoch_hands_out_every_pair_once_chosen_first_and_goes_on_from_any_step() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.schema import TelemetryConfig
 from raylign.loop.rows import row_places
 from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value, row_from
@@ -90,9 +90,9 @@ def dialogue(tokenizer: Any, number: int = 0) -> Group:
     )
 
 
-def batch_of(group: Group) -> Columns:
+def batch_of(group: Group) -> Batch:
     """The learner's rows of a group's valid samples: advantages that vary, a gap, a token without weight."""
-    batch = Columns.from_rows([row_from(group.trajectories[i], group.prompt, 0) for i in group.valid])
+    batch = Batch.from_rows([row_from(group.trajectories[i], group.prompt, 0) for i in group.valid])
     mask = batch["loss_mask"]
     place = np.arange(batch.tokens)
     weight = np.where(place == np.flatnonzero(mask)[1], 0.0, 1.0)

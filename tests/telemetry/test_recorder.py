@@ -14,7 +14,7 @@ import orjson
 import pytest
 import yaml
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.schema import TelemetryConfig
 from raylign.loop.rows import row_places, rows_of
 from raylign.records import Group, Value, row_from
@@ -48,7 +48,7 @@ def test_metrics_events_and_settings(tmp_path: Path) -> None:
 def test_rollouts_hold_everything(tmp_path: Path, a_group: Groups) -> None:
     recorder = Recorder(tmp_path, TelemetryConfig())
     group = a_group()
-    batch = Columns.from_rows([row_from(group.trajectories[i], group.prompt, 0) for i in group.valid])
+    batch = Batch.from_rows([row_from(group.trajectories[i], group.prompt, 0) for i in group.valid])
     advantage = np.where(batch["loss_mask"], np.where(batch.row_of_token == 0, 1.0, -1.0), 0).astype(np.float32)
     path = recorder.rollouts(12, [group], batch.with_streams(advantage=advantage), row_places([group]), "rl")
     recorder.flush()
@@ -78,7 +78,7 @@ def test_a_row_without_a_score_keeps_what_a_credit_that_reads_none_gave_it(tmp_p
 def test_varying_advantages_are_kept_per_token(tmp_path: Path, a_group: Groups) -> None:
     recorder = Recorder(tmp_path, TelemetryConfig())
     group = a_group(size=1)
-    batch = Columns.from_rows([row_from(group.trajectories[0], group.prompt, 0)])
+    batch = Batch.from_rows([row_from(group.trajectories[0], group.prompt, 0)])
     advantage = np.array([0, 0, 1, 2, 3], np.float32)
     path = recorder.rollouts(1, [group], batch.with_streams(advantage=advantage), row_places([group]))
     recorder.flush()
@@ -96,7 +96,7 @@ def test_details_channels_turns_gaps_and_weights(tmp_path: Path, a_group: Groups
     )
     trajectory = replace(trajectory, turns=(turn, replace(turn, flags={})), rewards={"judge": told})
     group = replace(group, trajectories=(trajectory,))
-    batch = Columns.from_rows([row_from(trajectory, group.prompt, 0)])
+    batch = Batch.from_rows([row_from(trajectory, group.prompt, 0)])
     mask = batch["loss_mask"]
     learner = np.where(mask, batch["sampler_logprob"] + np.float32(0.0123456), 0).astype(np.float32)
     weight = np.where(np.cumsum(mask) == 1, 0.0, 1.0).astype(np.float32)

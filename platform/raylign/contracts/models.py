@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts.part import Part
 from raylign.records import Float32s, Int32s, Message, Missing, Prompt
 
@@ -31,7 +31,7 @@ class WeightUpdate:
 class StreamScorer(Protocol):
     """Frozen models that fill one named stream of a batch: a reference, or teachers routed by domain."""
 
-    async def stream(self, batch: Columns, prompts: Sequence[Prompt]) -> Float32s:
+    async def stream(self, batch: Batch, prompts: Sequence[Prompt]) -> Float32s:
         """[N] log-prob of every loss token, 0 elsewhere. ``prompts[g]`` is the prompt of the rows of group g.
 
         A row that could not be scored is NaN on all of its loss tokens.
@@ -63,13 +63,13 @@ class LearnerUpdate:
 class Learner(Protocol):
     """A group of ranks that trains one model. Knows no algorithm by name."""
 
-    async def logprobs(self, batch: Columns) -> Float32s:
+    async def logprobs(self, batch: Batch) -> Float32s:
         """[N] log-prob of every token given what precedes it at the sampling temperature; 0 off the loss mask."""
 
-    async def values(self, batch: Columns) -> Float32s:
+    async def values(self, batch: Batch) -> Float32s:
         """[N] scalar-head output for every loss token (the state before the token is sampled)."""
 
-    async def update(self, batch: Columns, objective: Mapping[str, Any]) -> LearnerUpdate:
+    async def update(self, batch: Batch, objective: Mapping[str, Any]) -> LearnerUpdate:
         """One optimiser step on the whole batch. `objective` is a `_target_` node."""
 
     async def publish(self, version: int) -> WeightUpdate:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts.part import Part
 from raylign.records import Float32s
 
@@ -31,7 +31,7 @@ class Credit(Part):
         return frozenset()
 
     @abstractmethod
-    def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:
+    def assign(self, batch: Batch, scores: Float32s) -> tuple[Batch, dict[str, float]]:
         """The batch with its `advantage` stream (and `return`, for a critic) filled in, and metrics.
 
         scores: [B] one scalar per row. Rows of one group have the same number in ``batch.groups``.
@@ -97,7 +97,7 @@ class Objective(Part):
         return False
 
     @abstractmethod
-    def prepare(self, batch: Columns) -> Columns:
+    def prepare(self, batch: Batch) -> Batch:
         """Once per optimiser step on the whole batch: stamp the weight stream of each component.
 
         The weights carry the global normalisation: component loss = sum over all tokens of weight * token loss.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from raylign.data.messages import answer_of, messages_of, said
-from raylign.data.rows import Columns, DataRow, row_of
+from raylign.data.rows import Batch, DataRow, row_of
 from raylign.errors import DataError
 
 CONVERSATIONS = ("messages", "conversations", "conversation")
 
 
-def trl(columns: Columns) -> DataRow:
+def trl(columns: Batch) -> DataRow:
     """A prompt with its completion, or a conversation; a gold answer beside it where a column names one."""
     answer, place = columns.answer("answer", "solution", "ground_truth", required=False), columns.place
     truth = columns.row.get("ground_truth")
@@ -41,7 +41,7 @@ def trl(columns: Columns) -> DataRow:
     return row_of(columns, prompt, "prompt", "completion", answer=answer, target=target)
 
 
-def alpaca(columns: Columns) -> DataRow:
+def alpaca(columns: Batch) -> DataRow:
     """The instruction, and below it the input where there is one."""
     asked, place = str(columns.prompt("instruction")), columns.place
     if columns.row.get("history") or (columns.row.get("input") and columns.row.get("context")):
@@ -52,7 +52,7 @@ def alpaca(columns: Columns) -> DataRow:
     return row_of(columns, f"{asked}\n\n{more}" if more else asked, *used, target=target)
 
 
-def named(columns: Columns) -> DataRow:
+def named(columns: Batch) -> DataRow:
     """The columns that `data.prompt_key` and `data.answer_key` name."""
     if not columns.prompt_key:
         raise DataError("data.format=columns needs data.prompt_key")

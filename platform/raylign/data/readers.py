@@ -13,7 +13,7 @@
 
 What is to be imitated (SFT) is TRL's ``completion`` or the last of its ``messages`` (ShareGPT: ``conversations``),
 OpenRLHF's and Alpaca's ``output``, GSM8K's whole ``answer``, and the named answer column of `columns`. Of every format
-``tools`` (or ``functions``) are the row's tools, and ``system`` is its system message. Columns of pictures, films and
+``tools`` (or ``functions``) are the row's tools, and ``system`` is its system message. Batch of pictures, films and
 sound are refused. How messages are read is told in `messages`, which verifier the answers imply in `answers`.
 
 `data.prompt_key`, `data.answer_key` and `data.domain_key` override a format's own columns; a dot enters an object
@@ -31,7 +31,7 @@ from pathlib import Path
 from raylign.data import answered, conversed
 from raylign.data.answers import GSM8K_MARK, Implied, from_json, implied, plain, whole_numbers
 from raylign.data.files import RawRow, read_rows
-from raylign.data.rows import Columns, DataRow
+from raylign.data.rows import Batch, DataRow
 from raylign.errors import DataError
 
 JUDGED = ("gsm8k", "boxed_math", "exact")  # verifiers that take a text, a number, or a list of them
@@ -74,7 +74,7 @@ def load_rows(
 
     def rows() -> Iterator[DataRow]:
         read = (
-            _READERS[kind](Columns(raw, place, prompt_key, answer_key, domain_key)) for place, raw in (first, *source)
+            _READERS[kind](Batch(raw, place, prompt_key, answer_key, domain_key)) for place, raw in (first, *source)
         )
         yield from with_verifiers(list(read), verifier)
 
@@ -146,7 +146,7 @@ def _is_object(value: object) -> bool:
     return isinstance(value, Mapping) or (isinstance(value, str) and value.lstrip()[:1] == "{")
 
 
-_READERS: Mapping[Format, Callable[[Columns], DataRow]] = {
+_READERS: Mapping[Format, Callable[[Batch], DataRow]] = {
     Format.gsm8k: answered.gsm8k,
     Format.verl: answered.verl,
     Format.trl: conversed.trl,

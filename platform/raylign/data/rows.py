@@ -37,7 +37,7 @@ class DataRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class Batch:
     """The raw row with the columns that were asked for, and errors that say where."""
 
     row: RawRow
@@ -97,7 +97,7 @@ class Columns:
         return self.need(*names) if required and not found else next(iter(found), None)
 
 
-def row_of(columns: Columns, prompt: Any, *used: str, **values: Any) -> DataRow:
+def row_of(columns: Batch, prompt: Any, *used: str, **values: Any) -> DataRow:
     """The row of these columns. used: columns that are not left for `meta`; values: the row's other fields."""
     used = (*used, columns.prompt_key, columns.answer_key, "tools", "functions", "system", "system_prompt")
     row, place = columns.row, columns.place

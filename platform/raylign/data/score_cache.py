@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.errors import DataError
 from raylign.records import Float32s, content_id
 
@@ -39,11 +39,11 @@ class ScoreCache:
         for shard in sorted(self.folder.glob("*.npz")):
             self._read(shard)
 
-    def find(self, batch: Columns) -> list[Float32s | None]:
+    def find(self, batch: Batch) -> list[Float32s | None]:
         """The log-probs of every row's loss tokens, None where they are not known."""
         return [self._known.get(key) for key in row_keys(batch)]
 
-    def store(self, batch: Columns, stream: Float32s) -> None:
+    def store(self, batch: Batch, stream: Float32s) -> None:
         """Keep the log-probs of these rows; `stream`: [N], read at the loss tokens."""
         keys = row_keys(batch)
         mask = np.asarray(batch["loss_mask"], bool)
@@ -61,7 +61,7 @@ class ScoreCache:
         os.replace(file.name, self.folder / f"{name}.npz")
         self._known |= dict(zip(keys, values, strict=True))
 
-    def stream(self, batch: Columns) -> Float32s:
+    def stream(self, batch: Batch) -> Float32s:
         """[N] the log-probs at the loss tokens, 0 elsewhere. Raises KeyError when a row is not known."""
         found = np.zeros(batch.tokens, np.float32)
         rows = self.find(batch)
@@ -82,7 +82,7 @@ class ScoreCache:
         self._known |= {key.tobytes(): part for key, part in zip(keys, parts, strict=True)}
 
 
-def row_keys(batch: Columns) -> list[bytes]:
+def row_keys(batch: Batch) -> list[bytes]:
     """16 bytes a row: the hash of its token ids and loss mask."""
     ids = np.ascontiguousarray(batch["token_ids"], np.int32)
     mask = np.ascontiguousarray(batch["loss_mask"], bool)
@@ -114,7 +114,7 @@ def _checksum(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _spans(batch: Columns) -> Sequence[tuple[int, int]]:
+def _spans(batch: Batch) -> Sequence[tuple[int, int]]:
     return list(zip(batch.offsets[:-1].tolist(), batch.offsets[1:].tolist(), strict=True))
 
 

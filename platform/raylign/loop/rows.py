@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.records import Float32s, Group, row_from
 
 
@@ -20,7 +20,7 @@ def row_places(groups: Sequence[Group], unscored: bool = False) -> list[tuple[in
     ]
 
 
-def rows_of(groups: Sequence[Group], mask_truncated: bool = False, unscored: bool = False) -> tuple[Columns, Float32s]:
+def rows_of(groups: Sequence[Group], mask_truncated: bool = False, unscored: bool = False) -> tuple[Batch, Float32s]:
     """The learner's rows of all trajectories that have a score, in order, and their scores [B].
 
     mask_truncated: rows cut by a length limit get weight 0 (they stay in their group's statistics).
@@ -43,4 +43,4 @@ def rows_of(groups: Sequence[Group], mask_truncated: bool = False, unscored: boo
         samples.append(sample)
         score = group.scores[index]
         scores.append(float("nan") if score is None else score)
-    return Columns.from_rows(samples), np.array(scores, np.float32)
+    return Batch.from_rows(samples), np.array(scores, np.float32)

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import (
     Credit,
     GroupSelector,
@@ -68,7 +68,7 @@ class StepResult:
     """What one step did."""
 
     groups: list[Group]
-    batch: Columns | None  # None when no group was left to learn from
+    batch: Batch | None  # None when no group was left to learn from
     metrics: dict[str, float]
     rows: list[tuple[int, int]] = field(default_factory=list)  # (group, trajectory) of each row of the batch
 
@@ -180,7 +180,7 @@ class Loop:
             found["idle/rollout"] = self._engines.idle(busy, engines, clock.total)
         return found
 
-    async def _annotate(self, batch: Columns, prompts: Sequence[Prompt]) -> tuple[Columns, dict[str, float]]:
+    async def _annotate(self, batch: Batch, prompts: Sequence[Prompt]) -> tuple[Batch, dict[str, float]]:
         """Add the streams that credit and objective need and only a model can give; seconds that each took."""
         parts = self.parts
         needs = parts.credit.needs | parts.objective_needs
@@ -196,7 +196,7 @@ class Loop:
         streams = await together(*(_timed(job, seconds, f"time/score/{name}") for name, job in jobs.items()))
         return batch.with_streams(**dict(zip(jobs, streams, strict=True))), seconds
 
-    async def _learn(self, step: int, batch: Columns) -> tuple[Columns, dict[str, float]]:
+    async def _learn(self, step: int, batch: Batch) -> tuple[Batch, dict[str, float]]:
         """All updates of a step: their metrics, and where one update saw the whole batch, the batch with the log-probs
         that the learner had before it: beside the sampler's they are the gap of every token.
         """
@@ -220,7 +220,7 @@ class Loop:
         return batch, {name: _reduce(name, [metrics[name] for metrics in updates if name in metrics]) for name in names}
 
 
-def minibatches(batch: Columns, count: int, seed: Sequence[int]) -> list[Columns]:
+def minibatches(batch: Batch, count: int, seed: Sequence[int]) -> list[Batch]:
     """Split by whole groups into `count` parts of near-equal group number, in an order drawn from the seed."""
     if count == 1:
         return [batch]
@@ -229,7 +229,7 @@ def minibatches(batch: Columns, count: int, seed: Sequence[int]) -> list[Columns
     return [batch.select(rows) for rows in parts if len(rows)]
 
 
-def _ages(batch: Columns, version: int) -> dict[str, float]:
+def _ages(batch: Batch, version: int) -> dict[str, float]:
     """Versions between the policy that sampled a token and the one that learns from it."""
     ages = version - np.asarray(batch["policy_version"])[np.asarray(batch["loss_mask"], bool)]
     if not ages.size or not ages.any():

@@ -11,7 +11,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.records import Float32s
 
 
@@ -39,7 +39,7 @@ def check_aggregation(mode: Aggregation, constant_length: int) -> None:
         )
 
 
-def counted_tokens(batch: Columns) -> NDArray[np.bool_]:
+def counted_tokens(batch: Batch) -> NDArray[np.bool_]:
     """[N] the loss tokens of rows that count: those whose `weight` is not zero on all of their loss tokens.
 
     A dropped sample or a masked truncated one has zero weight everywhere, so it leaves numerators and counts alike.
@@ -49,7 +49,7 @@ def counted_tokens(batch: Columns) -> NDArray[np.bool_]:
     return mask & live[batch.row_of_token]
 
 
-def mean_weights(batch: Columns, mode: Aggregation = Aggregation.token, constant_length: int = 0) -> Float32s:
+def mean_weights(batch: Batch, mode: Aggregation = Aggregation.token, constant_length: int = 0) -> Float32s:
     """[N] normalisation alone, without the `weight` stream: 0 on tokens that do not count, so all 0 when none does."""
     counted = counted_tokens(batch)
     lengths = np.bincount(batch.row_of_token[counted], minlength=len(batch))
@@ -65,7 +65,7 @@ def mean_weights(batch: Columns, mode: Aggregation = Aggregation.token, constant
     return (share[batch.row_of_token] * counted).astype(np.float32)
 
 
-def token_weights(batch: Columns, mode: Aggregation, constant_length: int = 0) -> Float32s:
+def token_weights(batch: Batch, mode: Aggregation, constant_length: int = 0) -> Float32s:
     """[N] normalisation times the `weight` stream; 0 off the loss mask.
 
     A zero weight on single tokens of a live row acts on the numerator only: these tokens stay in N.

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 
 T = TypeVar("T", NDArray[np.float64], torch.Tensor)
 
@@ -73,7 +73,7 @@ class RewardKl:
             return frozenset()
         return frozenset({"ref_logprob"} | ({"old_logprob"} if self.kl_logprob is LogprobSource.recompute else set()))
 
-    def kl_penalty(self, batch: Columns) -> NDArray[np.float64]:
+    def kl_penalty(self, batch: Batch) -> NDArray[np.float64]:
         """[N] kl_coef times the KL estimate of each loss token, 0 elsewhere."""
         if self.kl_coef == 0:
             return np.zeros(batch.tokens)

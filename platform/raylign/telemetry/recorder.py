@@ -24,7 +24,7 @@ import numpy as np
 import orjson
 import yaml
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.schema import TelemetryConfig
 from raylign.records import Absent, Float32s, Group, Missing, Reward, Trajectory
 from raylign.run_folder import write_atomically
@@ -82,7 +82,7 @@ class Recorder:
         self,
         step: int,
         groups: Sequence[Group],
-        batch: Columns | None = None,
+        batch: Batch | None = None,
         rows: Sequence[tuple[int, int]] = (),
         stage: str = "",
     ) -> Path:
@@ -247,7 +247,7 @@ def _reward(reward: Reward) -> dict[str, Any]:
     }
 
 
-def _streams(batch: Columns, rows: Sequence[tuple[int, int]]) -> dict[tuple[int, int], dict[str, Any]]:
+def _streams(batch: Batch, rows: Sequence[tuple[int, int]]) -> dict[tuple[int, int], dict[str, Any]]:
     """advantage, weight and gap of every row."""
     learner = next((name for name in LEARNER_LOGPROBS if name in batch), None)
     found: dict[tuple[int, int], dict[str, Any]] = {}

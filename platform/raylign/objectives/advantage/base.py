@@ -13,7 +13,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import Credit
 from raylign.objectives.aggregate import counted_tokens
 from raylign.objectives.kl import RewardKl
@@ -79,7 +79,7 @@ class GroupAdvantage(Credit):
         """`ref_logprob` (and `old_logprob`) when KL is in the reward."""
         return self.config.kl_streams
 
-    def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:
+    def assign(self, batch: Batch, scores: Float32s) -> tuple[Batch, dict[str, float]]:
         """Fill `advantage`; zero `weight` on missing rows. scores: [B], NaN where missing; raises on infinity."""
         rows, rewards = batch.row_of_token, checked_scores(scores, len(batch))
         valid = ~np.isnan(rewards)
@@ -132,7 +132,7 @@ def checked_scores(scores: Float32s, rows: int) -> Float64s:
     return rewards
 
 
-def without_missing(batch: Columns, valid: NDArray[np.bool_]) -> Columns:
+def without_missing(batch: Batch, valid: NDArray[np.bool_]) -> Batch:
     """The batch with `weight` 0 on the rows that are not valid."""
     weight = np.where(valid[batch.row_of_token], batch["weight"], 0.0)
     return batch.with_streams(weight=weight.astype(np.float32))
@@ -143,7 +143,7 @@ def rewards_differ(rewards: Float64s) -> bool:
     return bool(np.ptp(rewards) > 4 * np.finfo(np.float32).eps * np.abs(rewards).max())
 
 
-def _to_go(penalty: Float64s, batch: Columns) -> Float64s:
+def _to_go(penalty: Float64s, batch: Batch) -> Float64s:
     """[N] sum of the row's penalty from each token to the row's end."""
     running = np.concatenate([np.zeros(1), np.cumsum(penalty)])
     return running[batch.offsets[1:]][batch.row_of_token] - running[:-1]

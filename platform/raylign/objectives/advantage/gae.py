@@ -8,7 +8,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import Credit
 from raylign.objectives.advantage.base import Float64s, checked_scores, without_missing
 from raylign.objectives.aggregate import counted_tokens
@@ -60,7 +60,7 @@ class GAE(Credit):
         """`value`, and `ref_logprob` (and `old_logprob`) when KL is in the reward."""
         return frozenset({"value"}) | self.config.kl_streams
 
-    def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:
+    def assign(self, batch: Batch, scores: Float32s) -> tuple[Batch, dict[str, float]]:
         """Fill `advantage` and `return`; zero `weight` on missing rows. scores: [B], NaN where missing."""
         config, rows = self.config, batch.row_of_token
         row_reward = checked_scores(scores, len(batch))
@@ -94,7 +94,7 @@ class GAE(Credit):
         return batch.with_streams(**streams), metrics
 
 
-def _turn_rewards(batch: Columns) -> Float64s:
+def _turn_rewards(batch: Batch) -> Float64s:
     """[N]. Raises ValueError when the batch has none, or has one where nothing was sampled."""
     if "turn_reward" not in batch:
         raise ValueError("no turn was rewarded: set credit.reward_at=end, or use an environment that rewards turns")

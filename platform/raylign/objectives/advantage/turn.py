@@ -12,7 +12,7 @@ from enum import Enum
 
 import numpy as np
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import Credit
 from raylign.objectives.advantage.base import Float64s, GroupAdvantage, rewards_differ
 from raylign.objectives.advantage.group import GRPO, DrGRPO, Std
@@ -72,7 +72,7 @@ class TurnAdvantage(Credit):
         else:
             self._compared = GRPO(GRPO.Config(std=Std[config.std.name], epsilon=config.epsilon))
 
-    def assign(self, batch: Columns, scores: Float32s) -> tuple[Columns, dict[str, float]]:
+    def assign(self, batch: Batch, scores: Float32s) -> tuple[Batch, dict[str, float]]:
         """Fill `advantage`; zero `weight` on missing rows. Raises ValueError when the levels' streams are not there."""
         whole, metrics = self._compared.assign(batch, scores)
         if self.config.level is Level.trajectory:
@@ -95,7 +95,7 @@ class TurnAdvantage(Credit):
         metrics["credit/advantage_abs"] = float(np.mean(np.abs(advantage[counted]))) if counted.any() else 0.0
         return whole.with_streams(advantage=advantage.astype(np.float32)), metrics
 
-    def _by_turn(self, batch: Columns, rows: Iterable[int]) -> tuple[Float64s, float]:
+    def _by_turn(self, batch: Batch, rows: Iterable[int]) -> tuple[Float64s, float]:
         """[N] advantages, and the share of (group, turn) that too few rollouts hold."""
         cells: dict[tuple[int, int], list[tuple[int, float]]] = {}
         for row in rows:
@@ -118,7 +118,7 @@ class TurnAdvantage(Credit):
         return self._compared.of_group(scores)
 
 
-def turn_scores(batch: Columns, row: int) -> dict[int, float]:
+def turn_scores(batch: Batch, row: int) -> dict[int, float]:
     """Score of each dialogue turn that a row holds: the sum over its calls, each counted once."""
     call = batch.row(row, "call")
     _, first = np.unique(call, return_index=True)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import LossTerms, Objective, TokenView
 from raylign.objectives.aggregate import Aggregation, check_aggregation, mean_weights, token_weights
 from raylign.objectives.kl import KlEstimator, kl
@@ -107,7 +107,7 @@ class PolicyLoss(Objective):
         """Whether the entropy carries gradient into the loss."""
         return self.config.entropy_coef != 0
 
-    def prepare(self, batch: Columns) -> Columns:
+    def prepare(self, batch: Batch) -> Batch:
         """Stamp `policy_weight`, `penalty_weight` (KL and entropy) and `mean_weight` (metrics).
 
         Raises ValueError when a needed stream is absent, or the sampler's log-probs are (all 0 on the loss tokens).

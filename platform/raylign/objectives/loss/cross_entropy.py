@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import LossTerms, Objective, TokenView
 from raylign.objectives.aggregate import Aggregation, check_aggregation, mean_weights, token_weights
 
@@ -30,7 +30,7 @@ class CrossEntropy(Objective):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def prepare(self, batch: Columns) -> Columns:
+    def prepare(self, batch: Batch) -> Batch:
         """Stamp `ce_weight` and `mean_weight`."""
         return batch.with_streams(
             ce_weight=token_weights(batch, self.config.aggregation, self.config.constant_length),

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import TokenView
 
 Float64s = NDArray[np.float64]
@@ -54,7 +54,7 @@ class Pairs:
         return self.ref_chosen - self.ref_rejected
 
 
-def pair_rows(batch: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def pair_rows(batch: Batch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row numbers of the chosen and of the rejected answers, pair by pair.
 
     Raises ValueError when a group is not exactly two rows, or a row has no loss token (it would leave its pair).
@@ -72,7 +72,7 @@ def pair_rows(batch: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return order[0::2].astype(np.int64), order[1::2].astype(np.int64)
 
 
-def answer_weights(batch: Columns, mode: SequenceLogprob) -> Float64s:
+def answer_weights(batch: Batch, mode: SequenceLogprob) -> Float64s:
     """[N] factor of each token's log-prob in its answer's: 1 for a sum, 1 / length for a mean, 0 off the loss mask."""
     mask = np.array(batch["loss_mask"], bool)
     row = batch.row_of_token

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.config.numbers import unbounded
 from raylign.contracts import LossTerms, Objective, TokenView
 from raylign.objectives.loss.margin import PairLoss, ReferenceMargin, pair_loss, target_margin
@@ -73,7 +73,7 @@ class PreferenceLoss(Objective):
         uses = self.config.reference_margin is not ReferenceMargin.none or self.config.classify
         return frozenset({"ref_logprob"} if uses else ())
 
-    def prepare(self, batch: Columns) -> Columns:
+    def prepare(self, batch: Batch) -> Batch:
         """Stamp what every token must know of its row and of the whole batch.
 
         `answer_weight`: factor of its log-prob in s(y). `pair_side`: 1 chosen, 0 rejected. `pair_share`: 1 / pairs.
@@ -159,7 +159,7 @@ class PreferenceLoss(Objective):
         return metrics
 
 
-def held_out_metrics(objective: PreferenceLoss, batch: Columns, logprob: NDArray[np.float32]) -> dict[str, float]:
+def held_out_metrics(objective: PreferenceLoss, batch: Batch, logprob: NDArray[np.float32]) -> dict[str, float]:
     """The metrics of `PreferenceLoss` over all pairs of a batch, from the policy's token log-probs [N].
 
     Also `loss` and `nll` (mean over the chosen answers' tokens). Class metrics need the stream `ref_logprob`.

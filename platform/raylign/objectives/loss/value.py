@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from raylign.columns import Columns
+from raylign.batch import Batch
 from raylign.contracts import LossTerms, Objective, TokenView
 from raylign.objectives.aggregate import Aggregation, check_aggregation, counted_tokens, mean_weights
 
@@ -42,7 +42,7 @@ class ValueLoss(Objective):
         """`return`, and `value` when clipping."""
         return frozenset({"return"} | ({"value"} if self.config.clip is not None else set()))
 
-    def prepare(self, batch: Columns) -> Columns:
+    def prepare(self, batch: Batch) -> Batch:
         """Stamp `value_weight`, `mean_weight` and `variance_weight` (mean_weight / Var(R) over counted tokens)."""
         missing = sorted(name for name in self.needs if name not in batch)
         if missing:

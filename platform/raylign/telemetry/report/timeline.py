@@ -48,7 +48,7 @@ class Span(NamedTuple):
 
 
 def timeline(run: Records) -> dict[str, Any]:
-    """Columns for the page: spans of stages and phases, measured shares, markers, and the table of busy seconds."""
+    """Batch for the page: spans of stages and phases, measured shares, markers, and the table of busy seconds."""
     phases, bands = spans(run), stage_spans(run)
     measured = shares(run)
     return {

@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
+class Batch:
     """B rows laid end to end in streams of N tokens. Row i is ``stream[offsets[i]:offsets[i + 1]]``.
 
     Streams always present: token_ids (int32), loss_mask (bool), sampler_logprob (float32), policy_version (int32),
@@ -59,26 +59,26 @@ class Columns:
         """One row of one stream (a view)."""
         return self.streams[stream][self.offsets[index] : self.offsets[index + 1]]
 
-    def with_streams(self, **streams: Array) -> Columns:
+    def with_streams(self, **streams: Array) -> Batch:
         """The same rows with streams added or replaced. Raises ValueError on a wrong length."""
         for name, stream in streams.items():
             if stream.shape != (self.tokens,):
                 raise ValueError(f"stream {name} has shape {stream.shape}, expected ({self.tokens},)")
         return replace(self, streams={**self.streams, **streams})
 
-    def select(self, rows: Sequence[int] | Array) -> Columns:
+    def select(self, rows: Sequence[int] | Array) -> Batch:
         """Some rows, in the order given."""
         rows = np.asarray(rows, np.int64)
         spans = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in rows]
         index = np.concatenate(spans) if spans else np.zeros(0, np.int64)
-        return Columns(
+        return Batch(
             offsets=offsets_of(self.lengths[rows]),
             prompt_lengths=self.prompt_lengths[rows],
             groups=self.groups[rows],
             streams={name: stream[index] for name, stream in self.streams.items()},
         )
 
-    def by_context(self) -> Columns:
+    def by_context(self) -> Batch:
         """The same streams in as many rows as there are contexts: a row whose calls begin anew is cut where they do.
 
         Such a row says so by the stream ``fresh``, above 0 at the first token of each context of its own. Every stream
@@ -103,7 +103,7 @@ class Columns:
         return replace(self, offsets=offsets, prompt_lengths=lengths, groups=groups)
 
     @classmethod
-    def from_rows(cls, samples: Sequence[Row]) -> Columns:
+    def from_rows(cls, samples: Sequence[Row]) -> Batch:
         """Lay samples end to end. All must carry the same extra streams."""
         names = ("token_ids", "loss_mask", "sampler_logprob", "policy_version", "advantage", "weight")
         streams: dict[str, Array] = {
