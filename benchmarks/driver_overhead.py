@@ -4,7 +4,7 @@
 
 Synchronous mode, the long-tailed setting of `step_vs_trl.py`. The roles take turns, so the busiest role at a moment is
 the engine while it samples (seconds inside vLLM's step), the learner while it updates, and the engine again while it
-loads and proves new weights. Whatever else passes (rewards after the last token, shaping, credit, packing rows,
+loads and proves new weights. Whatever else passes (rewards after the last token, shaping, advantage, packing rows,
 messages, the learner's side of the publication) is counted as overhead.
 """
 

@@ -3,8 +3,8 @@
     python -m benchmarks.scale_out [--prompts 256] [--force]
 
 A simulated engine samples in real time (a fixed rate, log-normal lengths, at most so many sequences at once) without
-computing anything, so that what is measured is ours: splitting, streaming, the ledger, rewards, rows and credit. The
-loop, the pool's draw streams and the credit are the real ones; engines and learner are clocks within this process.
+computing anything, so that what is measured is ours: splitting, streaming, the ledger, rewards, rows and advantage. The
+loop, the pool's draw streams and the advantage are the real ones; engines and learner are clocks within this process.
 Efficiency of W workers: time of the same step with one worker, over W times its time with W (needs 0.9). A step ends
 with its longest draws, in which most places stand empty: the fewer draws a place makes in a step, the more that weighs.
 """
@@ -150,7 +150,7 @@ def loop_of(workers: int, prompts_per_step: int) -> Loop:
         rewards=clocks,
         shaper=WeightedSum(WeightedSum.Config(), weights={"length": 1.0}, max_tokens=CAP),
         selector=KeepAll(KeepAll.Config(), seed=1),
-        credit=GRPO(GRPO.Config()),
+        advantage=GRPO(GRPO.Config()),
         learner=clocks,
         objective={"_target_": "raylign.objectives.loss.policy.ClippedLoss"},
         objective_needs=ClippedLoss(ClippedLoss.Config()).needs,

@@ -118,7 +118,7 @@ def make(rule: Callable[[Prompt, Trajectory], Reward], count: int = 12, **settin
         rewards=Rule(rule),
         shaper=WeightedSum(WeightedSum.Config(), weights=weights, max_tokens=8),
         selector=settings.pop("selector", KeepAll(KeepAll.Config(), seed=1)),
-        credit=GRPO(GRPO.Config()),
+        advantage=GRPO(GRPO.Config()),
         learner=Student(),  # type: ignore[arg-type]
         objective={"_target_": "raylign.objectives.loss.policy.ClippedLoss"},
         objective_needs=ClippedLoss(ClippedLoss.Config()).needs,
@@ -204,7 +204,7 @@ async def test_dynamic_sampling_refills_and_is_bounded() -> None:
     assert result.metrics["groups/rounds"] == 3 and result.batch is None
 
 
-async def test_a_selector_stands_between_scores_and_credit() -> None:
+async def test_a_selector_stands_between_scores_and_advantage() -> None:
     selector = Chain(
         Chain.Config(
             parts=[
@@ -409,7 +409,7 @@ async def test_one_missing_verdict_costs_no_row_its_record() -> None:
         return Missing(reason="judge unreachable") if lost else Value(score=float(trajectory.sample_index))
 
     loop = make(but_one)
-    loop.parts = replace(loop.parts, credit=Unscored(Unscored.Config()))
+    loop.parts = replace(loop.parts, advantage=Unscored(Unscored.Config()))
     result = await loop.step(0)
     assert result.batch is not None and len(result.rows) == len(result.batch) == 12
     assert list(result.rows) == [(group, draw) for group in range(4) for draw in range(3)]

@@ -1,4 +1,4 @@
-"""CM2's levels of credit on a task that fits into a table: 3 turns of 3 chained items, a judge that errs.
+"""CM2's levels of advantage on a task that fits into a table: 3 turns of 3 chained items, a judge that errs.
 
 A turn has 5 steps; in chain position p exactly one of 6 actions advances the chain and satisfies item p. The judge
 labels every item after every step from the true chain, each label flipped with probability q. The dialogue goes on

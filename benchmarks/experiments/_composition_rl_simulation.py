@@ -73,7 +73,7 @@ def logged_ratio(success: np.ndarray, rng: np.random.Generator) -> float:
         rewards=_Rewards(),
         shaper=WeightedSum(WeightedSum.Config(), weights={"correct": 1.0}, max_tokens=8),
         selector=KeepAll(KeepAll.Config(), seed=1),
-        credit=GRPO(GRPO.Config()),
+        advantage=GRPO(GRPO.Config()),
         learner=_Learner(),  # type: ignore[arg-type]
         objective={},
         objective_needs=frozenset(),

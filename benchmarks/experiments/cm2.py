@@ -1,7 +1,7 @@
 """CM2 (arXiv:2602.12268): what a faithful small-scale experiment must show, with the digest's thresholds.
 
 A  reward algebra: four hand-checkable vectors, 10,000 random label tables, step and turn advantages
-B  levels of credit on a task that fits into a table (numpy, `_cm2_tabular`): finer levels learn sooner
+B  levels of advantage on a task that fits into a table (numpy, `_cm2_tabular`): finer levels learn sooner
 C  a judge that can be bluffed: judged reward and true completion stand side by side, and a gap is flagged.
    The paper's collapse of the finer levels is an observation at scale; it is not claimed here
 D  the gradient of a larger group points nearer to the true one

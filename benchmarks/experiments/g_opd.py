@@ -132,7 +132,7 @@ def beyond_the_teacher(folder: Path) -> list[Claim]:
 def one_teacher(folder: Path, seed: int, weights: tuple[str, ...], **sizes: dict[str, int]) -> FinishedRun:
     """base, teacher, and a student from the base for each lambda, each scored by samples on held-out prompts."""
     stages = [stage("score_base", "evaluate.Evaluate", **SCORE)]
-    stages += [stage("tutor", "rl.Rl", credit=GRPO, **(TEACHER | sizes.get("teacher", {})))]
+    stages += [stage("tutor", "rl.Rl", advantage=GRPO, **(TEACHER | sizes.get("teacher", {})))]
     stages += [stage("score_teacher", "evaluate.Evaluate", **SCORE)]
     for weight in weights:
         stages += [_student(_plain(weight), float(weight), sizes.get("student", {}))]
@@ -192,7 +192,7 @@ def _two_tasks(**teachers: str) -> list[str]:
 def _teachers() -> list[str]:
     stages = [stage("score_base", "evaluate.Evaluate", **SCORE)]
     for task in ("colours", "shapes"):
-        stages += [stage(f"tutor_{task}", "rl.Rl", credit=GRPO, start="@base", domains=[task], **DOMAIN_TEACHER)]
+        stages += [stage(f"tutor_{task}", "rl.Rl", advantage=GRPO, start="@base", domains=[task], **DOMAIN_TEACHER)]
         stages += [stage(f"score_tutor_{task}", "evaluate.Evaluate", **SCORE)]
     return stages + _merged("1", "@base") + _merged("1.25", "@base")
 
@@ -204,8 +204,8 @@ def _merged(weight: str, start: str) -> list[str]:
 
 
 def _student(name: str, weight: float, sizes: dict[str, object]) -> str:
-    credit = {"_target_": "raylign.recipes.g_opd.TeacherCredit", "reward_weight": weight}
-    return stage(f"student_{name}", "rl.Rl", credit=credit, **({"start": "@base"} | STUDENT | sizes))
+    advantage = {"_target_": "raylign.recipes.g_opd.TeacherAdvantage", "reward_weight": weight}
+    return stage(f"student_{name}", "rl.Rl", advantage=advantage, **({"start": "@base"} | STUDENT | sizes))
 
 
 def _score(run: FinishedRun, name: str, task: str = "") -> float:

@@ -48,7 +48,7 @@ ROOMS = [  # as part A's, one move a turn, but at most 4 moves away, so that 6 t
 # eps both arms learn alike, naive .42 and beam .38 on seed 1), and of a batch without any success it makes a whole
 # step along the entropy bonus, away from legal moves. With a large eps and no bonus the gradient's length counts.
 UPDATE = ["learner.optim.eps=1e-3", "learner.optim.lr=3e-3", "stages.rl.epochs=4", "objective.entropy_coef=0"]
-GRPO = "credit={_target_: raylign.objectives.advantage.group.GRPO}"
+GRPO = "advantage={_target_: raylign.objectives.advantage.group.GRPO}"
 SUCCESS = "eval/episode/success"
 
 

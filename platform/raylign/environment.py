@@ -23,8 +23,8 @@ from raylign.records import Message, Prompt
 class Observation:
     """What an environment answers to `reset` and to every action.
 
-    `flags` are facts of the turn for credit, rewards and logs; numbers and booleans of the last turn become metrics of
-    the trajectory. ``turn`` says which dialogue turn the call belonged to where one turn takes several calls.
+    `flags` are facts of the turn for advantages, rewards and logs; numbers and booleans of the last turn become metrics
+    of the trajectory. ``turn`` says which dialogue turn the call belonged to where one turn takes several calls.
 
     Example: ``Observation(messages=({"role": "user", "content": "P_O"},), reward=-0.1, flags={"success": False})``
     """

@@ -147,10 +147,10 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """All trajectories of one draw of a prompt, with the scalar that credit works on.
+    """All trajectories of one draw of a prompt, with the scalar that advantage works on.
 
     `scores[i]` is None when any reward of trajectory i is Missing: it takes no part in the group's statistics.
-    `turn_scores[i]`, where a shaper gives it, has one number per turn of trajectory i, for credit that is finer than a
+    `turn_scores[i]`, where a shaper gives it, has one number per turn of trajectory i, for advantages finer than a
     trajectory.
 
     Example: ``Group(prompt=p, trajectories=(t0, t1), scores=(1.0, None))``

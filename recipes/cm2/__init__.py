@@ -20,7 +20,7 @@ served model), a cheap reward, a frozen reference, learner; no critic.
 Command: ``raylign train recipe=cm2 scale=tiny``; from scale=gpu on also ``model.path=… judges.judge.path=…
 data.generator.path=dialogues.jsonl`` (or ``judges.judge.endpoint=http://… judges.judge.path=NAME``)
 Elsewhere: `ToolDialogue`, `ChecklistExaminer`, `TurnAdvantage` and the judges are parts of the platform
-Levels: ``credit.level=trajectory|turn|step`` with ``shaper.level`` the same. The paper reports finer levels to learn
+Levels: ``advantage.level=trajectory|turn|step`` with ``shaper.level`` the same. The paper reports finer levels to learn
 faster and then to collapse; its final choice, and the default here, is the trajectory.
 Contrasts: ``satisfied=literal`` or ``code`` (three places, see the YAML), ``environment.fn.examiner.gate=false``
 

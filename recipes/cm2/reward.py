@@ -71,21 +71,21 @@ class ChecklistLevels(WeightedSum):
 
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
-        """The places that must agree: level in shaper and credit, satisfied in examiner, reward and shaper."""
+        """The places that must agree: level in shaper and advantage, satisfied in examiner, reward and shaper."""
         wanted: list[tuple[str, type[Part], str, Enum]] = [
-            ("credit", TurnAdvantage, "level", config.level),
+            ("advantage", TurnAdvantage, "level", config.level),
             ("environment.fn.examiner", ChecklistExaminer, "satisfied", config.satisfied),
             (f"rewards.{config.checklist}.fn", ChecklistScore, "satisfied", config.satisfied),
         ]
-        problems, credit = [], run.parts.get("credit")
-        if credit and not issubclass(credit.cls, TurnAdvantage) and config.level is not Level.trajectory:
+        problems, advantage = [], run.parts.get("advantage")
+        if advantage and not issubclass(advantage.cls, TurnAdvantage) and config.level is not Level.trajectory:
             why = f"reads no scores of turns, which {key}.level={config.level.name} makes"
-            fix = f"set credit._target_={named(TurnAdvantage)}, or {key}.level=trajectory"
-            problems.append(Problem(key="credit._target_", value=named(credit.cls), why=why, fix=fix))
+            fix = f"set advantage._target_={named(TurnAdvantage)}, or {key}.level=trajectory"
+            problems.append(Problem(key="advantage._target_", value=named(advantage.cls), why=why, fix=fix))
         for place, kind, name, value in wanted:
             part = run.parts.get(place)
             if part is None or not issubclass(part.cls, kind):
-                continue  # another credit, examiner or reward has rules of its own
+                continue  # another advantage, examiner or reward has rules of its own
             theirs: Enum = vars(part.config)[name]
             if theirs.name != value.name:
                 why, fix = f"is not what {key}.{name} says: {value.name}", f"set {place}.{name}={value.name}"

@@ -27,7 +27,7 @@ Domain teachers: ``recipe=grpo stages.rl.prompts_per_step=128 learner.optim.lr=1
 of 8, 500 steps (mathematics) or 300 (code)
 Strong to weak: ``stages.distill.steps=100``, with reward correction ``scorers.reference.path=<the teacher's own base>``
 A teacher with another chat template: ``scorers.teacher.own_template=true`` (same vocabulary)
-Context distillation: ``credit.reward_weight=1 scorers.teacher.context={_target_: raylign.recipes.g_opd.context.X}``,
+Context distillation: ``advantage.reward_weight=1 scorers.teacher.context={_target_: raylign.recipes.g_opd.context.X}``,
 the teacher being the frozen start of the student that reads a reference solution (X = SolutionContext) or a judge's
 critique of the student's answer (X = CritiqueContext, with url and model) before it scores that answer
 
@@ -40,9 +40,9 @@ Cost: paper 50 to 100 steps of 1024 samples up to 16k tokens; tiny: 48 steps of 
 Deviations and choices:
 
 - A prompt of a domain without a teacher is an error; the released code silently takes the math teacher at lambda = 1.
-- `credit.clamp` bounds |A_t| where a frozen model's probability underflows; off, as in the released code [inferred].
-- `credit.discount` is the paper's discount on what follows a token: 0 (the method) looks at the token alone, 1 is the
-  exact gradient of the sequence-level objective.
+- `advantage.clamp` bounds |A_t| where a frozen model's probability underflows; off, as in the released code [inferred].
+- `advantage.discount` is the paper's discount on what follows a token: 0 (the method) looks at the token alone, 1 is
+  the exact gradient of the sequence-level objective.
 - A sample whose critique is missing is not scored and carries no loss (`distill/unscored`); too many end the run.
 - Gradient clipping 1.0 (the platform's default; the authors' value is not published).
 """
@@ -58,7 +58,7 @@ from numpy.typing import NDArray
 
 from raylign.batch import Batch
 from raylign.config.resolve import Run
-from raylign.contracts import Credit
+from raylign.contracts import Advantage
 from raylign.errors import Problem
 from raylign.objectives.aggregate import counted_tokens
 from raylign.objectives.kl import LogprobSource
@@ -67,7 +67,7 @@ from raylign.records import Float32s
 Float64s = NDArray[np.float64]
 
 
-class TeacherCredit(Credit):
+class TeacherAdvantage(Advantage):
     """Token advantages from the log-probs of student, teacher and reference; scores are not read.
 
     Reads the streams ``teacher_logprob``, ``old_logprob`` (or the sampler's own log-probs) and, unless the reward

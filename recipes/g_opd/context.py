@@ -1,6 +1,6 @@
 """Context distillation: the teacher is the frozen initial student that is told more than the student is.
 
-Give a teacher without a path one of these as `scorers.NAME.context`, with `credit.reward_weight=1` as in the paper.
+Give a teacher without a path one of these as `scorers.NAME.context`, with `advantage.reward_weight=1` as in the paper.
 The released code describes two kinds of context; the wording is this module's own.
 """
 

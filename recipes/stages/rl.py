@@ -12,8 +12,8 @@ from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, SamplingConfig, node
 from raylign.contracts import (
+    Advantage,
     BatchShape,
-    Credit,
     Objective,
     PromptSource,
     RewardShaper,
@@ -48,7 +48,7 @@ class Rl(Stage):
         domains: list[str] = field(default_factory=list)  # train on prompts of these domains only; empty: on all
         source: Node = node(PromptSource)  # empty: the run's
         shaper: Node = node(RewardShaper)  # empty: the run's; evaluations log by the run's in any case
-        credit: Node = node(Credit)  # empty: the run's
+        advantage: Node = node(Advantage)  # empty: the run's
         objective: Node = node(Objective)  # empty: the run's
 
     @classmethod
@@ -140,9 +140,9 @@ class Rl(Stage):
         cfg = context.cfg
         updates = self.config.steps * self.config.updates
         objective_node = self.config.objective or cfg.objective
-        credit = context.run.part("credit", self.name).build()
+        advantage = context.run.part("advantage", self.name).build()
         objective = context.run.part("objective", self.name).build()
-        needs = credit.needs | objective.needs
+        needs = advantage.needs | objective.needs
         prompts = self._prompts(context)  # what is wrong with the data is told before anything starts
         # Engines come first: they take a share of the device as it is, learners and scorers what they need.
         starts = (
@@ -161,7 +161,7 @@ class Rl(Stage):
             rewards=rewards,
             shaper=context.shaper(self.name),
             selector=context.run.parts["selector"].build(seed=cfg.seed),
-            credit=credit,
+            advantage=advantage,
             learner=learner,
             objective=dict(objective_node),
             objective_needs=objective.needs,

@@ -17,7 +17,7 @@ World      world=sokoban | frozen_lake | webshop: environment, limits, scorer an
 Search     search=beam | lookahead | best_of_n | naive, and the forms of the released code, which differ from the paper:
            code_bon (32 -> 16 of a group), code_beam1 (M = 4, B = 1, raw reward, illegal turns out), code_spread (no
            search; after the filter the half of a group farthest from its mean and one more)
-GRPO       'credit={_target_: raylign.objectives.advantage.group.GRPO}'
+GRPO       'advantage={_target_: raylign.objectives.advantage.group.GRPO}'
 Elsewhere  rollout.strategy._target_ and selector._target_ bring a search and a selector to any recipe with a world
 
 Bias       Kept trajectories are no samples of pi and are treated as if they were, deliberately. Old log-probs are the

@@ -42,7 +42,7 @@ def test_a_wrong_configuration_ends_with_2_and_no_traceback(tmp_path: Path) -> N
 def test_plan_prints_and_refuses(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "recipe=grpo", "scale=tiny", "variant=ppo"]) == 0
     out = capsys.readouterr().out
-    for text in ("critic", "rollout", "reward/correct", "samples", "821.4 k parameters", "credit.lam"):
+    for text in ("critic", "rollout", "reward/correct", "samples", "821.4 k parameters", "advantage.lam"):
         assert text in out, text
     assert main(["plan", "recipe=grpo", "scale=tiny", "cluster.num_cpus=1"]) == 2
     captured = capsys.readouterr()

@@ -82,15 +82,15 @@ def test_order_of_layers(mine: Path) -> None:
 
 
 def test_a_new_target_replaces_the_part(mine: Path) -> None:
-    write(mine / "recipe", "mine", {"credit": {"_target_": "raylign.a.A", "k": 1}})
-    write(mine / "variant", "b", {"credit": {"_target_": "raylign.a.B", "j": 2}})
-    write(mine / "variant", "a", {"credit": {"j": 2}})
+    write(mine / "recipe", "mine", {"advantage": {"_target_": "raylign.a.A", "k": 1}})
+    write(mine / "variant", "b", {"advantage": {"_target_": "raylign.a.B", "j": 2}})
+    write(mine / "variant", "a", {"advantage": {"j": 2}})
     config = layered(["recipe=mine", "variant=b"], str(mine)).config
-    assert config.credit == {"_target_": "raylign.a.B", "j": 2}
+    assert config.advantage == {"_target_": "raylign.a.B", "j": 2}
     config = layered(["recipe=mine", "variant=a"], str(mine)).config
-    assert config.credit == {"_target_": "raylign.a.A", "k": 1, "j": 2}
-    overrides = ["recipe=mine", "credit.x=5", "credit._target_=raylign.a.C"]
-    assert layered(overrides, str(mine)).config.credit == {"_target_": "raylign.a.C", "x": 5}
+    assert config.advantage == {"_target_": "raylign.a.A", "k": 1, "j": 2}
+    overrides = ["recipe=mine", "advantage.x=5", "advantage._target_=raylign.a.C"]
+    assert layered(overrides, str(mine)).config.advantage == {"_target_": "raylign.a.C", "x": 5}
 
 
 def test_merge_leaves_its_arguments_alone() -> None:

@@ -17,12 +17,12 @@ from raylign.errors import ConfigError, Problem
 GRPO, HYPO = ("recipe=grpo", "scale=tiny"), ("recipe=hypo", "scale=tiny")
 TRUNCATE, MULTI = "objective.mismatch.mode=truncate", "raylign.actors.rollout.multi_turn.MultiTurn"
 WRONG = [  # overrides, key, value as shown, a word of the reason or the fix
-    (GRPO, ("credit.kl_coef=inf",), "credit.kl_coef", "inf", "infinite"),
-    (GRPO, ("credit.kl_coef=1e400",), "credit.kl_coef", "inf", "infinite"),
-    (GRPO, ("credit.kl_coef='-inf'",), "credit.kl_coef", "-inf", "infinite"),
-    (GRPO, ("credit.epsilon=inf",), "credit.epsilon", "inf", "infinite"),
-    (GRPO, ("credit.epsilon=1e-300",), "credit.epsilon", "1e-300", "is 0 in float32"),
-    (GRPO, ("credit.kl_coef=-1",), "credit.kl_coef", "-1.0", "0 or more"),
+    (GRPO, ("advantage.kl_coef=inf",), "advantage.kl_coef", "inf", "infinite"),
+    (GRPO, ("advantage.kl_coef=1e400",), "advantage.kl_coef", "inf", "infinite"),
+    (GRPO, ("advantage.kl_coef='-inf'",), "advantage.kl_coef", "-inf", "infinite"),
+    (GRPO, ("advantage.epsilon=inf",), "advantage.epsilon", "inf", "infinite"),
+    (GRPO, ("advantage.epsilon=1e-300",), "advantage.epsilon", "1e-300", "is 0 in float32"),
+    (GRPO, ("advantage.kl_coef=-1",), "advantage.kl_coef", "-1.0", "0 or more"),
     (GRPO, ("objective.kl_coef=1e300",), "objective.kl_coef", "1e+300", "too large for float32"),
     (GRPO, (TRUNCATE, "objective.mismatch.high=inf"), "objective.mismatch.high", "inf", "infinite"),
     (GRPO, (TRUNCATE, "objective.mismatch.high=-2"), "objective.mismatch.high", "-2.0", "0 <= low < high"),
@@ -97,7 +97,7 @@ WRONG = [  # overrides, key, value as shown, a word of the reason or the fix
     (GRPO, ("cluster.object_store_mb=99999999",), "cluster.object_store_mb", "99999999", "GB of memory"),
     (GRPO, ("objective.kl_coef=0.1", "scorers.reference.stream=typo"), "scorers", "typo", "ref_logprob"),
     ((*GRPO, "variant=ppo"), ("critic.warmup_steps=60",), "critic.warmup_steps", "60", "below 60"),
-    ((*GRPO, "variant=ppo"), ("credit.lam=2",), "credit.lam", "2.0", "between 0 and 1"),
+    ((*GRPO, "variant=ppo"), ("advantage.lam=2",), "advantage.lam", "2.0", "between 0 and 1"),
     (HYPO, ("stages.preference.epochs=0",), "stages.preference.epochs", "0.0", "above 0"),
     (HYPO, ("stages.preference.objective.beta=inf",), "stages.preference.objective.beta", "inf", "infinite"),
     (HYPO, ("stages.preference.objective.gamma=nan",), "stages.preference.objective.gamma", "nan", "no number"),

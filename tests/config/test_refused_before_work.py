@@ -22,7 +22,7 @@ WRONG = [  # recipe, overrides, key, a word of the reason or the fix
     (GRPO, ("learner.optim.weight_decay=inf",), "learner.optim.weight_decay", "finite"),
     (GRPO, ("run.deadline_s=inf",), "run.deadline_s", "finite"),
     (GRPO, ("run.stall_s=nan",), "run.stall_s", "finite"),
-    (GRPO, ("credit.kl_coef=nan",), "credit.kl_coef", "no number"),
+    (GRPO, ("advantage.kl_coef=nan",), "advantage.kl_coef", "no number"),
     (GRPO, ("objective.clip_low=nan",), "objective.clip_low", "no number"),
     (GRPO, ("stages.rl.eval_every=-1",), "stages.rl.eval_every", "negative"),
     (GRPO, ("=3",), "command line", "key=value"),
@@ -46,7 +46,12 @@ WRONG = [  # recipe, overrides, key, a word of the reason or the fix
     (GRPO, ("stages.rl.start=@after",), "stages.rl.start", "no stage before"),
     (HYPO, ("~stages.sft",), "stages.preference.start", "no stage before"),
     (HYPO, ("~stages.reference",), "scorers.reference.path", "no stage"),
-    (GRPO, ("credit._target_=raylign.objectives.loss.policy.ClippedLoss",), "credit._target_", "is not a credit"),
+    (
+        GRPO,
+        ("advantage._target_=raylign.objectives.loss.policy.ClippedLoss",),
+        "advantage._target_",
+        "is not an advantage",
+    ),
     (
         GRPO,
         ("objective={_target_: raylign.objectives.advantage.group.GRPO}",),

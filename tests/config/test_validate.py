@@ -66,8 +66,8 @@ def test_what_is_shipped_is_valid() -> None:
         ("stages.rl.minibatches=3", "stages.rl.minibatches"),
         ("stages.rl.group_size=1", "stages.rl.group_size"),
         ("stages.rl.stepz=3", "stages.rl.stepz"),
-        ("credit.std=median", "credit.std"),
-        ("credit.stdd=none", "credit.stdd"),
+        ("advantage.std=median", "advantage.std"),
+        ("advantage.stdd=none", "advantage.stdd"),
         ("objective.clip_low=-1", "objective.clip_low"),
         ("objective._target_=os.system", "objective._target_"),
         ("objective._target_=raylign.objectives.loss.policy.Nothing", "objective._target_"),
@@ -87,9 +87,9 @@ def test_data_files(tmp_path: Path) -> None:
 
 
 def test_everything_at_once_from_keys_parts_and_rules() -> None:
-    found = problems_of("sed=1", "credit.stdd=none", "learner.zero_stage=9", "rollout.workers=0")
-    assert {"sed", "credit.stdd", "learner.zero_stage", "rollout.workers"} <= set(found)
-    assert "credit.std" in found["credit.stdd"].fix or "did you mean std" in found["credit.stdd"].fix
+    found = problems_of("sed=1", "advantage.stdd=none", "learner.zero_stage=9", "rollout.workers=0")
+    assert {"sed", "advantage.stdd", "learner.zero_stage", "rollout.workers"} <= set(found)
+    assert "advantage.std" in found["advantage.stdd"].fix or "did you mean std" in found["advantage.stdd"].fix
 
 
 def test_model_folders(tmp_path: Path, tiny_model: Path) -> None:
@@ -154,9 +154,9 @@ def test_parts_bring_their_own_rules() -> None:
 def test_every_hidden_choice_is_shown() -> None:
     shown = choices(compose([*BASE, "variant=grpo"]))
     for key in (
-        "credit.std",
-        "credit.epsilon",
-        "credit.whiten",
+        "advantage.std",
+        "advantage.epsilon",
+        "advantage.whiten",
         "objective",
         "objective.clip_low",
         "objective.clip_high",

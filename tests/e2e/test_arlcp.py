@@ -87,7 +87,7 @@ def test_every_figure_of_the_digest_is_logged(undisturbed: Path) -> None:
         "arlcp/tier_easy",
         "arlcp/tier_medium",
         "arlcp/tier_hard",
-        "credit/kl_penalty",
+        "advantage/kl_penalty",
         "length/truncated",
     }
     assert not wanted - names

@@ -104,7 +104,7 @@ def test_finer_levels_give_calls_of_one_rollout_their_own_advantages(
 ) -> None:
     judged = ["environment.fn.examiner.judge.model.settings={flip:0.2}", "environment.fn.examiner.independent=true"]
     warm = ["~stages.sft", f"model.path={undisturbed / 'stages' / 'sft' / 'model'}"]
-    train(tmp_path / "run", [*SMALL, *warm, *judged, "stages.rl.steps=1", f"credit.level={level}"])
+    train(tmp_path / "run", [*SMALL, *warm, *judged, "stages.rl.steps=1", f"advantage.level={level}"])
     (row,) = steps(tmp_path / "run", "rl")
-    assert row["credit/advantage_abs"] > 0
+    assert row["advantage/abs"] > 0
     assert row["grad_norm"] > 0

@@ -34,7 +34,7 @@ SMALL = [
     "run.save_every=2",
 ]
 PPO = ["world=frozen_lake", "rollout.strategy.simulations=2"]
-GRPO = "credit={_target_: raylign.objectives.advantage.group.GRPO}"
+GRPO = "advantage={_target_: raylign.objectives.advantage.group.GRPO}"
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from golden_toy import ragged, random_batch
 
 from raylign.batch import Batch
-from raylign.objectives.advantage.base import GroupAdvantage, KlCredit, KlOrder
+from raylign.objectives.advantage.base import GroupAdvantage, KlOrder, KlShare
 from raylign.objectives.advantage.gae import GAE, RewardAt
 from raylign.objectives.advantage.group import GRPO, RLOO, DrGRPO, Std
 from raylign.objectives.advantage.reinforce_pp import ReinforcePlusPlus, ReinforcePlusPlusBaseline
@@ -69,8 +69,8 @@ def scores(batch: Batch) -> np.ndarray:
     ],
 )
 def test_group_estimators(batch: Batch, scores: np.ndarray, name: str, formula) -> None:
-    credit = estimator(name, epsilon=1e-4)
-    done, _ = credit.assign(batch, scores)
+    method = estimator(name, epsilon=1e-4)
+    done, _ = method.assign(batch, scores)
     np.testing.assert_allclose(by_row(done), expected_by_group(batch, scores, formula), rtol=2e-6)
 
 
@@ -83,10 +83,10 @@ def test_rloo_equals_scaled_mean_baseline(batch: Batch, scores: np.ndarray) -> N
 @pytest.mark.parametrize("name", COMPARING)
 @pytest.mark.parametrize("score", [0.0, 1.0, 0.1 * 3, 1e9, -7.3])
 def test_equal_rewards_give_exactly_zero(batch: Batch, name: str, score: float) -> None:
-    credit = estimator(name, epsilon=0.0)
-    done, metrics = credit.assign(batch, np.full(len(batch), score, np.float32))
+    method = estimator(name, epsilon=0.0)
+    done, metrics = method.assign(batch, np.full(len(batch), score, np.float32))
     assert not done["advantage"].any()
-    assert metrics["credit/flat_groups"] == 1.0
+    assert metrics["advantage/flat_groups"] == 1.0
 
 
 def test_equal_up_to_float32_rounding_is_equal(batch: Batch) -> None:
@@ -106,14 +106,14 @@ def test_singleton_group_gives_exactly_zero(name: str) -> None:
 def test_invalid_sample_has_no_part_in_anything(batch: Batch, scores: np.ndarray) -> None:
     broken = scores.copy()
     broken[[0, 5]] = NAN
-    credit = GRPO(GRPO.Config(epsilon=1e-4))
-    done, metrics = credit.assign(batch, broken)
+    method = GRPO(GRPO.Config(epsilon=1e-4))
+    done, metrics = method.assign(batch, broken)
     for row in (0, 5):
         assert not done.row(row, "advantage").any()
         assert not done.row(row, "weight").any()
     others = reference.grpo(scores[1:4].astype(float).tolist(), 1e-4)
     np.testing.assert_allclose(by_row(done)[1:4], others, rtol=2e-6)
-    assert metrics["credit/invalid_rows"] == pytest.approx(2 / 20)
+    assert metrics["advantage/invalid_rows"] == pytest.approx(2 / 20)
     assert done.row(1, "weight").all()
 
 
@@ -184,14 +184,14 @@ def test_whitening_equal_values_gives_exactly_zero(batch: Batch) -> None:
 def test_kl_before_the_baseline_enters_once(batch: Batch, scores: np.ndarray, source: LogprobSource) -> None:
     """RLOO: the penalised return R - beta sum KL goes through the baseline, and nowhere else."""
     config = RLOO.Config(kl_coef=0.05, kl_logprob=source)
-    credit = RLOO(config)
-    done, _ = credit.assign(batch, scores)
+    method = RLOO(config)
+    done, _ = method.assign(batch, scores)
     own = "sampler_logprob" if source is LogprobSource.sampler else "old_logprob"
     penalised = np.array(
         [float(s) - 0.05 * sum(kl) for s, kl in zip(scores, row_kl(batch, own=own), strict=True)], np.float64
     )
     np.testing.assert_allclose(by_row(done), expected_by_group(batch, penalised, reference.rloo), rtol=2e-6)
-    assert credit.needs == {"ref_logprob"} | ({"old_logprob"} if source is LogprobSource.recompute else set())
+    assert method.needs == {"ref_logprob"} | ({"old_logprob"} if source is LogprobSource.recompute else set())
 
 
 @pytest.mark.parametrize("name", ["k1", "k2", "k3"])
@@ -205,14 +205,14 @@ def test_kl_after_the_baseline_enters_once(batch: Batch, scores: np.ndarray, nam
 
 def test_kl_to_go_before_a_row_baseline_is_refused() -> None:
     with pytest.raises(ValueError, match="set kl_order=after_baseline"):
-        GRPO.Config(kl_coef=0.1, kl_credit=KlCredit.to_go)
+        GRPO.Config(kl_coef=0.1, kl_share=KlShare.to_go)
 
 
 def test_group_order_does_not_matter(batch: Batch, scores: np.ndarray) -> None:
     order = np.random.default_rng(1).permutation(len(batch))
-    credit = GRPO(GRPO.Config(whiten=Whiten.batch))
-    one, _ = credit.assign(batch, scores)
-    two, _ = credit.assign(batch.select(order), scores[order])
+    method = GRPO(GRPO.Config(whiten=Whiten.batch))
+    one, _ = method.assign(batch, scores)
+    two, _ = method.assign(batch.select(order), scores[order])
     np.testing.assert_allclose(one.select(order)["advantage"], two["advantage"], rtol=1e-6)
 
 
@@ -231,12 +231,12 @@ def gae_rows(batch: Batch, scores: np.ndarray, gamma: float, lam: float, turn=No
 @pytest.mark.parametrize(("gamma", "lam"), [(1.0, 1.0), (1.0, 0.95), (0.9, 0.95), (0.99, 0.0)])
 def test_gae_carries_through_observations(batch: Batch, scores: np.ndarray, gamma: float, lam: float) -> None:
     """Ours computes on compacted rows; the reference recursion walks over every token."""
-    credit = GAE(GAE.Config(gamma=gamma, lam=lam, whiten=Whiten.none))
-    done, _ = credit.assign(batch, scores)
+    method = GAE(GAE.Config(gamma=gamma, lam=lam, whiten=Whiten.none))
+    done, _ = method.assign(batch, scores)
     for row, (advantage, returns) in enumerate(gae_rows(batch, scores, gamma, lam)):
         np.testing.assert_allclose(done.row(row, "advantage"), advantage, rtol=2e-6, atol=1e-6)
         np.testing.assert_allclose(done.row(row, "return"), returns, rtol=2e-6, atol=1e-6)
-    assert credit.needs == {"value"}
+    assert method.needs == {"value"}
 
 
 def test_gae_equals_compaction_and_zeroing_does_not() -> None:
@@ -251,8 +251,8 @@ def test_gae_equals_compaction_and_zeroing_does_not() -> None:
         streams={name: stream[kept] for name, stream in batch.streams.items()},
     )
     scores = np.random.default_rng(2).standard_normal(len(batch)).astype(np.float32)
-    credit = GAE(GAE.Config(lam=0.95))
-    one, two = credit.assign(batch, scores)[0], credit.assign(compact, scores)[0]
+    method = GAE(GAE.Config(lam=0.95))
+    one, two = method.assign(batch, scores)[0], method.assign(compact, scores)[0]
     np.testing.assert_array_equal(one["advantage"][kept], two["advantage"])
     np.testing.assert_array_equal(one["return"][kept], two["return"])
     toy = {"reward": [0, 0, 0, 1.0], "value": [0.5, 0, 0.8, 0.9], "action": [True, False, True, True]}
@@ -269,12 +269,12 @@ def test_gae_turn_rewards_and_kl(batch: Batch, scores: np.ndarray) -> None:
     turn = np.where(batch["loss_mask"], np.random.default_rng(4).standard_normal(batch.tokens), 0.0)
     turn *= np.random.default_rng(5).random(batch.tokens) < 0.3
     config = GAE.Config(gamma=0.97, lam=0.9, whiten=Whiten.none, kl_coef=0.05, reward_at=RewardAt.both)
-    credit = GAE(config)
-    done, _ = credit.assign(batch.with_streams(turn_reward=turn), scores)
+    method = GAE(config)
+    done, _ = method.assign(batch.with_streams(turn_reward=turn), scores)
     for row, (advantage, returns) in enumerate(gae_rows(batch, scores, 0.97, 0.9, turn, 0.05)):
         np.testing.assert_allclose(done.row(row, "advantage"), advantage, rtol=2e-6, atol=1e-6)
         np.testing.assert_allclose(done.row(row, "return"), returns, rtol=2e-6, atol=1e-6)
-    assert credit.needs == {"value", "ref_logprob"}
+    assert method.needs == {"value", "ref_logprob"}
 
 
 def test_gae_whitens_advantages_not_returns(batch: Batch, scores: np.ndarray) -> None:

@@ -218,9 +218,9 @@ def test_rloo_with_the_kl_charge_inside_the_reward() -> None:
                 extras={"old_logprob": np.concatenate([pad, old]), "ref_logprob": np.concatenate([pad, ref])},
             )
         )
-    credit = RLOO(RLOO.Config(kl_coef=0.001, kl_logprob=LogprobSource.recompute))
-    assert credit.needs == {"old_logprob", "ref_logprob"}
-    batch, _ = credit.assign(Batch.from_rows(samples), np.array(rewards, np.float32))
+    method = RLOO(RLOO.Config(kl_coef=0.001, kl_logprob=LogprobSource.recompute))
+    assert method.needs == {"old_logprob", "ref_logprob"}
+    batch, _ = method.assign(Batch.from_rows(samples), np.array(rewards, np.float32))
     for row, advantage in enumerate(rloo(returns)):
         mask = batch.row(row, "loss_mask")
         np.testing.assert_allclose(batch.row(row, "advantage")[mask], advantage, atol=1e-6)

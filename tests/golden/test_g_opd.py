@@ -14,7 +14,7 @@ from raylign.batch import Batch
 from raylign.config.build import build
 from raylign.contracts import Part
 from raylign.objectives.loss.base import PolicyLoss
-from raylign.recipes.g_opd import TeacherCredit, token_advantage
+from raylign.recipes.g_opd import TeacherAdvantage, token_advantage
 from raylign.records import Row
 
 LAMBDAS = (0.0, 0.25, 0.5, 1.0, 1.25, 1.5, 2.0)
@@ -44,15 +44,15 @@ def batch_of(lengths: tuple[int, ...] = (4, 2, 5), seed: int = 0) -> Batch:
     return Batch.from_rows(samples)
 
 
-def credit(**choices: Any) -> TeacherCredit:
-    made: TeacherCredit = build(Part, {"_target_": "raylign.recipes.g_opd.TeacherCredit", **choices}, "credit")
+def method(**choices: Any) -> TeacherAdvantage:
+    made: TeacherAdvantage = build(Part, {"_target_": "raylign.recipes.g_opd.TeacherAdvantage", **choices}, "advantage")
     return made
 
 
 @pytest.mark.parametrize("weight", LAMBDAS)
 def test_token_advantage_as_printed_and_as_regrouped(weight: float) -> None:
     batch = batch_of()
-    found, _ = credit(reward_weight=weight).assign(batch, NO_SCORES)
+    found, _ = method(reward_weight=weight).assign(batch, NO_SCORES)
     for row in range(len(batch)):
         for token, counts in enumerate(batch.row(row, "loss_mask")):
             old, teacher, ref = (float(batch.row(row, f"{name}_logprob")[token]) for name in ("old", "teacher", "ref"))
@@ -65,7 +65,7 @@ def test_token_advantage_as_printed_and_as_regrouped(weight: float) -> None:
 
 def test_last_token_is_scored_and_nothing_is_normalised() -> None:
     batch = batch_of()
-    found, metrics = credit(reward_weight=1.25).assign(batch, NO_SCORES)
+    found, metrics = method(reward_weight=1.25).assign(batch, NO_SCORES)
     ends = batch.offsets[1:] - 1
     assert (found["advantage"][ends] != 0).all(), "EOS is a sampled token like any other"
     mean = float(np.mean(found["advantage"][batch["loss_mask"]]))
@@ -73,15 +73,15 @@ def test_last_token_is_scored_and_nothing_is_normalised() -> None:
 
 
 def test_plain_distillation_needs_no_reference_and_ignores_one() -> None:
-    plain = credit(reward_weight=1.0)
+    plain = method(reward_weight=1.0)
     assert plain.needs == {"teacher_logprob", "old_logprob"}
-    assert credit(reward_weight=1.25).needs == {"teacher_logprob", "old_logprob", "ref_logprob"}
-    assert credit(reward_weight=1.0, old="sampler").needs == {"teacher_logprob"}
+    assert method(reward_weight=1.25).needs == {"teacher_logprob", "old_logprob", "ref_logprob"}
+    assert method(reward_weight=1.0, old="sampler").needs == {"teacher_logprob"}
     batch = batch_of()
     other = batch.with_streams(ref_logprob=batch["ref_logprob"] - 3)
     same = [plain.assign(one, NO_SCORES)[0]["advantage"].tobytes() for one in (batch, other)]
     assert same[0] == same[1]
-    differ = [credit(reward_weight=1.25).assign(one, NO_SCORES)[0]["advantage"] for one in (batch, other)]
+    differ = [method(reward_weight=1.25).assign(one, NO_SCORES)[0]["advantage"] for one in (batch, other)]
     assert not np.allclose(*differ)
     expected = np.where(batch["loss_mask"], batch["teacher_logprob"] - batch["old_logprob"], 0)
     np.testing.assert_allclose(plain.assign(batch, NO_SCORES)[0]["advantage"], expected, atol=1e-6)
@@ -90,7 +90,7 @@ def test_plain_distillation_needs_no_reference_and_ignores_one() -> None:
 def test_weight_zero_leaves_the_student_at_the_reference() -> None:
     batch = batch_of()
     at_reference = batch.with_streams(ref_logprob=batch["old_logprob"])
-    assert not credit(reward_weight=0.0).assign(at_reference, NO_SCORES)[0]["advantage"].any()
+    assert not method(reward_weight=0.0).assign(at_reference, NO_SCORES)[0]["advantage"].any()
 
 
 def test_weight_one_and_a_half_is_linear_in_lambda() -> None:
@@ -104,21 +104,21 @@ def test_clamp_is_off_by_default_and_bounds_underflow() -> None:
     teacher = batch["teacher_logprob"].copy()
     teacher[4] = -80.0
     batch = batch.with_streams(teacher_logprob=teacher)
-    loose, metrics = credit(reward_weight=1.0).assign(batch, NO_SCORES)
-    tight, _ = credit(reward_weight=1.0, clamp=5.0).assign(batch, NO_SCORES)
+    loose, metrics = method(reward_weight=1.0).assign(batch, NO_SCORES)
+    tight, _ = method(reward_weight=1.0, clamp=5.0).assign(batch, NO_SCORES)
     assert loose["advantage"].min() < -70 and tight["advantage"].min() == -5
     assert metrics["max/distill/log_ratio"] > 70
     teacher = teacher.copy()
     teacher[4] = -np.inf
     with pytest.raises(ValueError, match="teacher log-prob"):
-        credit().assign(batch.with_streams(teacher_logprob=teacher), NO_SCORES)
+        method().assign(batch.with_streams(teacher_logprob=teacher), NO_SCORES)
 
 
 def test_discount_one_is_the_sum_of_what_follows() -> None:
     batch = batch_of()
-    near, _ = credit(reward_weight=1.25).assign(batch, NO_SCORES)
-    far, _ = credit(reward_weight=1.25, discount=1.0).assign(batch, NO_SCORES)
-    half, _ = credit(reward_weight=1.25, discount=0.5).assign(batch, NO_SCORES)
+    near, _ = method(reward_weight=1.25).assign(batch, NO_SCORES)
+    far, _ = method(reward_weight=1.25, discount=1.0).assign(batch, NO_SCORES)
+    half, _ = method(reward_weight=1.25, discount=0.5).assign(batch, NO_SCORES)
     for row in range(len(batch)):
         mask = batch.row(row, "loss_mask")
         tokens = near.row(row, "advantage")[mask].astype(np.float64)
@@ -129,7 +129,7 @@ def test_discount_one_is_the_sum_of_what_follows() -> None:
 
 def test_loss_is_token_mean_with_truncated_importance_weights() -> None:
     """- sum_t min(exp(old - rollout), 5) A_t / T, and its gradient pushes log pi up where A_t is positive."""
-    batch, _ = credit(reward_weight=1.25).assign(batch_of(), NO_SCORES)
+    batch, _ = method(reward_weight=1.25).assign(batch_of(), NO_SCORES)
     mask = np.asarray(batch["loss_mask"], bool)
     shifted = np.where(mask, batch["sampler_logprob"] + np.linspace(-3, 3, batch.tokens), 0).astype(np.float32)
     batch = batch.with_streams(sampler_logprob=shifted)
@@ -160,5 +160,5 @@ def test_fixed_point_is_the_tilted_distribution_of_each_prefix(weight: float) ->
 
 @pytest.mark.parametrize("choices", [{"reward_weight": -1}, {"clamp": 0}, {"discount": 2}, {"lamda": 1}])
 def test_impossible_settings(choices: dict[str, float]) -> None:
-    with pytest.raises(Exception, match=r"credit"):
-        credit(**choices)
+    with pytest.raises(Exception, match=r"advantage"):
+        method(**choices)

@@ -1,4 +1,4 @@
-"""The known ways to get policy optimisation wrong, one test each, through credit, objective and packing together.
+"""The known ways to get policy optimisation wrong, one test each, through advantage, objective and packing together.
 
 Others have their tests beside the part they concern: whitening, KL and GAE in test_advantages.py, the estimators'
 gradients in test_kl_gradients.py, truncation in objectives/test_shaping.py, the loss mask in test_records.py.
@@ -79,12 +79,12 @@ def test_invalid_sample_is_as_if_it_were_not_there(batch: Batch, mode: Aggregati
     """NaN score -> advantage 0 AND out of N: the loss is that of the batch without the row."""
     scores = np.random.default_rng(0).standard_normal(len(batch)).astype(np.float32)
     scores[4] = np.nan
-    credit = GRPO(GRPO.Config())
+    advantage = GRPO(GRPO.Config())
     lp = current_logprobs(batch)
     others = [i for i in range(len(batch)) if i != 4]
-    one, _ = evaluate(objective(mode, length, kl_coef=0.1), credit.assign(batch, scores)[0], logprob=lp)
+    one, _ = evaluate(objective(mode, length, kl_coef=0.1), advantage.assign(batch, scores)[0], logprob=lp)
     rest = torch.from_numpy(batch.row_of_token != 4)
-    without = credit.assign(batch.select(others), scores[others])[0]
+    without = advantage.assign(batch.select(others), scores[others])[0]
     two, _ = evaluate(objective(mode, length, kl_coef=0.1), without, logprob=lp.detach()[rest])
     for name in ("policy", "kl"):
         assert one[name].item() == pytest.approx(two[name].item(), abs=1e-7)

@@ -318,6 +318,6 @@ def test_group_advantages(scores: list[float]) -> None:
         groups=np.repeat(np.arange(GROUPS), SIZE).astype(np.int32),
         streams={"loss_mask": np.tile([False, True], rows), "weight": np.ones(2 * rows, np.float32)},
     )
-    credit = GRPO(GRPO.Config(std=Std.sample, epsilon=1e-4))
-    done, _ = credit.assign(batch, np.array(scores, np.float64))
+    method = GRPO(GRPO.Config(std=Std.sample, epsilon=1e-4))
+    done, _ = method.assign(batch, np.array(scores, np.float64))
     np.testing.assert_allclose(done["advantage"][1::2], expected.numpy(), atol=1e-6)

@@ -43,8 +43,8 @@ def test_enums_by_name_and_nested_settings() -> None:
     assert made.mismatch.mode is Mismatch.sequence_mask
     assert made.mismatch.high == 3.0
     assert made.dual_clip == 3.0
-    credit = make(CREDIT, std="leave_one_out", kl_coef=0.05, kl_order="after_baseline").config
-    assert (credit.std, credit.kl_coef, credit.kl_order) == (Std.leave_one_out, 0.05, KlOrder.after_baseline)
+    advantage = make(CREDIT, std="leave_one_out", kl_coef=0.05, kl_order="after_baseline").config
+    assert (advantage.std, advantage.kl_coef, advantage.kl_order) == (Std.leave_one_out, 0.05, KlOrder.after_baseline)
 
 
 def test_defaults_build() -> None:
@@ -76,7 +76,7 @@ def test_defaults_build() -> None:
         (POLICY, {"kl_coeff": 0.1}, "kl_coef"),
         (CREDIT, {"std": "batch"}, "batch"),
         (CREDIT, {"epsilon": -1.0}, "0 or more"),
-        (CREDIT, {"kl_coef": 0.1, "kl_credit": "to_go"}, "after_baseline"),
+        (CREDIT, {"kl_coef": 0.1, "kl_share": "to_go"}, "after_baseline"),
         ("raylign.objectives.advantage.gae.GAE", {"lam": 1.5}, "between 0 and 1"),
         ("raylign.objectives.loss.value.ValueLoss", {"clip": 0.0}, "null for no clipping"),
         ("raylign.objectives.loss.cross_entropy.CrossEntropy", {"aggregation": "mean"}, "mean"),

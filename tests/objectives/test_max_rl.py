@@ -10,7 +10,7 @@ import pytest
 from raylign.batch import Batch
 from raylign.config.build import build
 from raylign.config.compose import compose
-from raylign.contracts import Credit
+from raylign.contracts import Advantage
 from raylign.errors import ConfigError
 from raylign.objectives.advantage.max_rl import MaxRL
 
@@ -50,7 +50,7 @@ def test_by_hand(rewards: list[float], expected: list[float]) -> None:
 def test_groups_do_not_mix_and_one_row_teaches_nothing() -> None:
     batch, metrics = MaxRL(MaxRL.Config()).assign(rows(2, 1, 3), np.array([1, 0, 1, 0, 0, 1], np.float32))
     np.testing.assert_allclose(batch["advantage"].reshape(6, 3)[:, 1], [1, -1, 0, -1, -1, 2])
-    assert metrics["credit/flat_groups"] == pytest.approx(1 / 3)
+    assert metrics["advantage/flat_groups"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.3, 0.9])
@@ -69,10 +69,10 @@ def test_rewards_below_0_are_refused() -> None:
     with pytest.raises(ValueError, match=r"0 or more, not -0\.5"):
         MaxRL(MaxRL.Config()).assign(rows(2), np.array([1, -0.5], np.float32))
     node = {"_target_": f"{MaxRL.__module__}.MaxRL", "kl_coef": 0.1}
-    assert build(Credit, node, "credit").needs == {"ref_logprob"}
+    assert build(Advantage, node, "advantage").needs == {"ref_logprob"}
     with pytest.raises(ConfigError, match="set kl_order=after_baseline"):
-        build(Credit, {**node, "kl_order": "before_baseline"}, "credit")
+        build(Advantage, {**node, "kl_order": "before_baseline"}, "advantage")
 
 
 def test_the_variant_is_found_by_its_target() -> None:
-    assert compose(["recipe=grpo", "scale=tiny", "variant=max_rl"]).parts["credit"].cls is MaxRL
+    assert compose(["recipe=grpo", "scale=tiny", "variant=max_rl"]).parts["advantage"].cls is MaxRL

@@ -212,8 +212,8 @@ def test_the_recipes_own_numbers_are_the_papers() -> None:
     assert (after.sampling.temperature, after.sampling.top_p, after.samples, after.greedy) == (0.6, 0.95, 16, False)
     assert stage.eval_samples == 16 and stage.eval_sampling == after.sampling
     assert config.data.max_prompt_tokens == 1024
-    assert config.credit["kl_coef"] == 0.001 and config.credit["_target_"].endswith(".RLOO")
-    assert config.credit["kl_estimator"] == "k1"
+    assert config.advantage["kl_coef"] == 0.001 and config.advantage["_target_"].endswith(".RLOO")
+    assert config.advantage["kl_estimator"] == "k1"
     objective = part_config(config.objective, "objective")[1]
     assert (objective.clip_low, objective.clip_high, objective.dual_clip) == (0.2, 0.2, 3.0)
     assert (objective.aggregation, objective.kl_coef, objective.entropy_coef) == (Aggregation.token, 0, 0)

@@ -333,7 +333,7 @@ SETTINGS = ["recipe=cm2", "scale=tiny"]
 
 
 def test_level_and_mode_are_said_once() -> None:
-    found = compose([*SETTINGS, "credit.level=step", "environment.fn.examiner.satisfied=literal"])
+    found = compose([*SETTINGS, "advantage.level=step", "environment.fn.examiner.satisfied=literal"])
     assert found.tree["shaper"]["level"] == "step"
     assert found.tree["rewards"]["checklist"]["fn"]["satisfied"] == "literal"
 
@@ -341,7 +341,7 @@ def test_level_and_mode_are_said_once() -> None:
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("shaper.level=step", "credit.level"),
+        ("shaper.level=step", "advantage.level"),
         ("rewards.checklist.fn.satisfied=code", "rewards.checklist.fn.satisfied"),
         ("environment.fn.examiner.judge.tires=3", "did you mean tries"),
         ("environment.fn.tools.simulator.model.functoin=x", "did you mean function"),

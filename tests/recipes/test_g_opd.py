@@ -178,7 +178,7 @@ def test_a_teacher_with_another_template_scores_as_a_plain_forward(
 def test_lambda_one_plans_no_reference() -> None:
     roles: Callable[[Any], set[str]] = lambda run: {role.name for role in make_plan(run).roles}  # noqa: E731
     exopd = compose(["recipe=g_opd", "scale=tiny"])
-    plain = compose(["recipe=g_opd", "scale=tiny", "credit.reward_weight=1"])
+    plain = compose(["recipe=g_opd", "scale=tiny", "advantage.reward_weight=1"])
     assert {"scorer/teacher", "scorer/reference"} <= roles(exopd)
     assert "scorer/reference" not in roles(plain) and "scorer/teacher" in roles(plain)
     assert "ref_logprob" not in plain.streams()

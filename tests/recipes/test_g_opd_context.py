@@ -25,7 +25,7 @@ from raylign.config.compose import compose
 from raylign.config.schema import LearnerConfig
 from raylign.contracts import Part
 from raylign.errors import ConfigError, DataError
-from raylign.recipes.g_opd import TeacherCredit
+from raylign.recipes.g_opd import TeacherAdvantage
 from raylign.recipes.g_opd.context import CritiqueContext, SolutionContext
 from raylign.records import Float32s, Message, Missing, Prompt, Row
 
@@ -204,16 +204,16 @@ def test_unscored_row_has_no_weight_and_is_counted(batch: Batch) -> None:
     teacher = np.where(batch["loss_mask"], -1.0, 0.0).astype(np.float32)
     lost = batch.row_of_token == 1
     teacher[lost & np.asarray(batch["loss_mask"])] = np.nan
-    credit = TeacherCredit(TeacherCredit.Config(reward_weight=1.0))
+    advantage = TeacherAdvantage(TeacherAdvantage.Config(reward_weight=1.0))
     old = np.where(batch["loss_mask"], -3.0, 0.0).astype(np.float32)
     given = batch.with_streams(teacher_logprob=teacher, old_logprob=old)
-    found, metrics = credit.assign(given, np.full(3, np.nan, np.float32))
+    found, metrics = advantage.assign(given, np.full(3, np.nan, np.float32))
     assert (found["weight"][lost] == 0).all() and (found["weight"][~lost] == 1).all()
     assert (found["advantage"][lost] == 0).all()
     assert metrics["distill/unscored"] == pytest.approx(1 / 3) and metrics["distill/advantage"] == pytest.approx(2.0)
     teacher[-1] = np.nan
     with pytest.raises(ValueError, match="teacher log-prob"):
-        credit.assign(batch.with_streams(teacher_logprob=teacher, old_logprob=old), np.full(3, np.nan, np.float32))
+        advantage.assign(batch.with_streams(teacher_logprob=teacher, old_logprob=old), np.full(3, np.nan, np.float32))
 
 
 @pytest.mark.ray
@@ -257,7 +257,7 @@ def test_teacher_in_context_scores_as_a_plain_forward(
 
 
 def test_initial_student_is_a_teacher_when_it_has_a_context() -> None:
-    tiny = ["recipe=g_opd", "scale=tiny", "credit.reward_weight=1", "scorers.teacher.path=''"]
+    tiny = ["recipe=g_opd", "scale=tiny", "advantage.reward_weight=1", "scorers.teacher.path=''"]
     context = "scorers.teacher.context={_target_: raylign.recipes.g_opd.context.SolutionContext, column: target}"
     assert compose([*tiny, context]).config.scorers["teacher"].context["column"] == "target"
     with pytest.raises(ConfigError, match="student itself"):

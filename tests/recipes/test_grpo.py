@@ -18,7 +18,7 @@ from raylign.recipes import grpo
 @pytest.mark.parametrize("overrides", [[], ["variant=grpo"], ["variant=dapo"]])
 def test_the_advantage_and_the_loss_of_the_card_are_those_that_run(overrides: list[str]) -> None:
     parts = compose(["recipe=grpo", "scale=tiny", *overrides]).parts
-    assert parts["credit"].cls is grpo.ADVANTAGE
+    assert parts["advantage"].cls is grpo.ADVANTAGE
     assert parts["objective"].cls is grpo.LOSS
 
 
@@ -26,7 +26,7 @@ def test_the_advantage_and_the_loss_of_the_card_are_those_that_run(overrides: li
 def test_a_method_is_its_formula(variant: str) -> None:
     """At most eight lines with signature and docstring, for the group advantage and policy loss of every variant."""
     parts = compose(["recipe=grpo", "scale=tiny", f"variant={variant}"]).parts
-    advantage, loss = parts["credit"].cls, parts["objective"].cls
+    advantage, loss = parts["advantage"].cls, parts["objective"].cls
     hooks: list[Any] = [advantage.of_group] if issubclass(advantage, GroupAdvantage) else []
     hooks += [loss.token_loss] if issubclass(loss, PolicyLoss) else []
     for hook in hooks:

@@ -94,9 +94,9 @@ def test_the_digests_values_are_the_defaults() -> None:
     assert cfg.objective["old_logprob"] == "recompute"
     assert (cfg.objective["clip_low"], cfg.objective["clip_high"], cfg.objective["entropy_coef"]) == (0.2, 0.28, 0.001)
     assert "kl_coef" not in cfg.objective
-    credit = build(Part, cfg.credit, "credit")
-    assert isinstance(credit, GAE) and (credit.config.gamma, credit.config.lam) == (1.0, 1.0)
-    assert credit.config.reward_at.name == "end"
+    advantage = build(Part, cfg.advantage, "advantage")
+    assert isinstance(advantage, GAE) and (advantage.config.gamma, advantage.config.lam) == (1.0, 1.0)
+    assert advantage.config.reward_at.name == "end"
     raw = layered(["recipe=tsr", "scale=node", "search=code_bon"]).config
     assert raw.stages["rl"]["group_size"] == 32
     assert [part["_target_"].rpartition(".")[2] for part in raw.selector["parts"]] == ["TopK", "VarianceFilter"]
@@ -105,7 +105,7 @@ def test_the_digests_values_are_the_defaults() -> None:
 
 
 def test_grpo_needs_no_critic() -> None:
-    grpo = "credit={_target_: raylign.objectives.advantage.group.GRPO}"
+    grpo = "advantage={_target_: raylign.objectives.advantage.group.GRPO}"
     assert "value" in compose(["recipe=tsr", "scale=tiny"]).streams()
     assert "value" not in compose(["recipe=tsr", "scale=tiny", grpo]).streams()
 

@@ -64,7 +64,7 @@ def test_rollouts_hold_everything(tmp_path: Path, a_group: Groups) -> None:
     recorder.close()
 
 
-def test_a_row_without_a_score_keeps_what_a_credit_that_reads_none_gave_it(tmp_path: Path, a_group: Groups) -> None:
+def test_a_row_without_a_score_keeps_what_an_advantage_that_reads_none_gave_it(tmp_path: Path, a_group: Groups) -> None:
     recorder, group = Recorder(tmp_path, TelemetryConfig()), a_group()
     batch, _ = rows_of([group], unscored=True)
     assert len(group.valid) < len(batch) == len(group.trajectories)

@@ -10,7 +10,7 @@ from typing import Any
 from raylign.config.resolve import Run
 from raylign.telemetry.table import table
 
-TRAINING_PARTS = ("shaper", "selector", "credit", "objective")
+TRAINING_PARTS = ("shaper", "selector", "advantage", "objective")
 
 
 def choices(run: Run) -> dict[str, Any]:

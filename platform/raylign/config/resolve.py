@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from raylign.config.build import OWN, error, named, part_config, target_of
 from raylign.config.schema import CONTRACT, Config
-from raylign.contracts import BatchShape, Credit, Objective, Part, Stage
+from raylign.contracts import Advantage, BatchShape, Objective, Part, Stage
 from raylign.errors import ConfigError, Problem
 
 
@@ -76,9 +76,9 @@ class Run:
         """The part that stage `stage` (a name) brings of a kind, or else the run's. Raises KeyError."""
         return self.parts.get(f"stages.{stage}.{kind}") or self.parts[kind]
 
-    def credit(self, stage: ResolvedStage) -> Credit | None:
-        """The credit of a stage that samples groups and trains on them; None for others, and where it is at fault."""
-        part = self.parts.get(f"{stage.key}.credit") or self.parts.get("credit")
+    def advantage(self, stage: ResolvedStage) -> Advantage | None:
+        """The advantage of a stage that samples groups and trains on them; None for others, and where it is wrong."""
+        part = self.parts.get(f"{stage.key}.advantage") or self.parts.get("advantage")
         return part.build() if part and stage.batch else None
 
     def objective(self, stage: ResolvedStage) -> Objective | None:
@@ -88,13 +88,13 @@ class Run:
         return part.build() if part else None
 
     def reads_scores(self, stage: ResolvedStage) -> bool:
-        """Whether a stage learns from rewards at all; one whose credit is at fault (and told as such) counts too."""
-        credit = self.credit(stage)
-        return credit is None or credit.reads_scores
+        """Whether a stage learns from rewards at all; one whose advantage is at fault (and told as such) counts too."""
+        advantage = self.advantage(stage)
+        return advantage is None or advantage.reads_scores
 
     def streams(self) -> frozenset[str]:
-        """Extra token streams that credits and objectives read, e.g. ``value``, which brings a critic."""
-        asking = [part for stage in self.stages for part in (self.credit(stage), self.objective(stage)) if part]
+        """Extra token streams that advantages and objectives read, e.g. ``value``, which brings a critic."""
+        asking = [part for stage in self.stages for part in (self.advantage(stage), self.objective(stage)) if part]
         return frozenset().union(*(part.needs for part in asking))
 
 

@@ -164,13 +164,13 @@ def _batch(stage: ResolvedStage, run: Run, found: Findings) -> None:
     batch, key = stage.batch, stage.key
     assert batch is not None
     prompts, group = batch.prompts_per_step, batch.group_size
-    credit = run.credit(stage)
+    advantage = run.advantage(stage)
     found.expect(
-        group >= 2 or credit is None or not credit.compares_samples,
+        group >= 2 or advantage is None or not advantage.compares_samples,
         f"{key}.group_size",
         group,
-        "the credit compares the samples of a group, and one sample has nothing to be compared with",
-        f"set {key}.group_size=8, or a credit without a group, as variant=reinforce_pp has",
+        "the advantage compares the samples of a group, and one sample has nothing to be compared with",
+        f"set {key}.group_size=8, or an advantage without a group, as variant=reinforce_pp has",
     )
     found.expect(
         prompts * group <= MOST_SAMPLES,

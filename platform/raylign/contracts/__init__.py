@@ -1,7 +1,7 @@
 """What the parts promise each other. Actors and recipes implement these; the loop knows nothing else."""
 
 from raylign.contracts.models import Learner, LearnerUpdate, ScorerContext, StreamScorer, WeightUpdate
-from raylign.contracts.objective import Credit, LossTerms, Objective, TokenView
+from raylign.contracts.objective import Advantage, LossTerms, Objective, TokenView
 from raylign.contracts.part import Part
 from raylign.contracts.prompts import Generator, PairGenerator, PromptSource, RowGenerator
 from raylign.contracts.reward import GroupSelector, RewardFunction, RewardPools, RewardShaper, Scope, finite
@@ -20,9 +20,9 @@ from raylign.contracts.sweep import Launcher, Sampler
 
 __all__ = [
     "ROLES",
+    "Advantage",
     "BatchShape",
     "Completion",
-    "Credit",
     "Generator",
     "GroupSelector",
     "Launcher",

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import torch
 
 
-class Credit(Part):
+class Advantage(Part):
     """Scores -> per-token advantages."""
 
-    what = "a credit"
+    what = "an advantage"
     # False: works without scores (dense rewards from other models); then a group of one, and a trajectory without a
     # score, are rows like any other (their score is NaN).
     reads_scores: ClassVar[bool] = True

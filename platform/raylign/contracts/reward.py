@@ -54,7 +54,7 @@ class RewardFunction(Part):
 
 
 class RewardShaper(Part):
-    """Turns the rewards of a group into the scores that credit works on; may keep state across steps.
+    """Turns the rewards of a group into the scores that advantage works on; may keep state across steps.
 
     weights: of the rewards, by name; max_tokens: that a response may have.
     """
@@ -75,7 +75,7 @@ class RewardShaper(Part):
 
 
 class GroupSelector(Part):
-    """Chooses what a step learns from, between shaper and credit: trajectories of groups, and groups.
+    """Chooses what a step learns from, between shaper and advantage: trajectories of groups, and groups.
 
     seed: the run's. It remembers nothing: what it draws at random derives from the seed and the prompts' keys.
     """

@@ -1,6 +1,6 @@
-"""The training loop: generate -> reward (streamed) -> shape -> select -> credit -> learn -> publish weights.
+"""The training loop: generate -> reward (streamed) -> shape -> select -> advantage -> learn -> publish weights.
 
-    source --tasks--> rollouts --trajectories--> rewards --groups--> shaper --scores--> selector --> credit
+    source --tasks--> rollouts --trajectories--> rewards --groups--> shaper --scores--> selector --> advantage
      (buffer)            ^                                                                             |
                          +---------- weights, proven by a probe ---------- learner <-- rows, advantages+
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from raylign.batch import Batch
 from raylign.contracts import (
-    Credit,
+    Advantage,
     GroupSelector,
     Learner,
     LearnerUpdate,
@@ -54,7 +54,7 @@ class Parts:
     rewards: RewardPools
     shaper: RewardShaper
     selector: GroupSelector
-    credit: Credit
+    advantage: Advantage
     learner: Learner
     objective: Mapping[str, Any]  # `_target_` node, built in the learner
     objective_needs: frozenset[str]
@@ -134,7 +134,7 @@ class Loop:
         clock = StepClock()
         sampled = await self._sampler.sample(lambda phase: self.on_phase(step, phase))
         clock.lap("generate")
-        scored = self.parts.credit.reads_scores
+        scored = self.parts.advantage.reads_scores
         enough = min(2, self.settings.step.group_size) if scored else 0
         kept = [group for group in sampled.groups if len(group.valid) >= enough]
         metrics = sampled.metrics | {"groups/dropped": float(len(sampled.groups) - len(kept))}
@@ -146,7 +146,7 @@ class Loop:
         batch, seconds = await self._annotate(batch, [group.prompt for group in kept])
         metrics |= seconds
         clock.lap("score")
-        batch, found = self.parts.credit.assign(batch, scores)
+        batch, found = self.parts.advantage.assign(batch, scores)
         metrics |= found
         self.on_phase(step, "learn")
         batch, learned = await self._learn(step, batch)
@@ -181,9 +181,9 @@ class Loop:
         return found
 
     async def _annotate(self, batch: Batch, prompts: Sequence[Prompt]) -> tuple[Batch, dict[str, float]]:
-        """Add the streams that credit and objective need and only a model can give; seconds that each took."""
+        """Add the streams that advantage and objective need and only a model can give; seconds that each took."""
         parts = self.parts
-        needs = parts.credit.needs | parts.objective_needs
+        needs = parts.advantage.needs | parts.objective_needs
         jobs: dict[str, Any] = {}
         seconds: dict[str, float] = {}
         for name in sorted(needs):
@@ -239,7 +239,7 @@ def _ages(batch: Batch, version: int) -> dict[str, float]:
 
 def _required(part: Part | None, what: str) -> Part:
     if part is None:
-        raise RewardError(f"the credit or the objective needs {what}, and the stage was given none")
+        raise RewardError(f"the advantage or the objective needs {what}, and the stage was given none")
     return part
 
 

@@ -1,7 +1,7 @@
 """Which trajectories of a step are learned from: best of a group, most spread of a group, groups that vary most.
 
-Selectors stand between the shaper and the credit. They see scores, never tokens, and remember nothing: what one draws
-at random derives from the run's seed and the group's prompt, so a resumed run selects the same.
+Selectors stand between the shaper and the advantage. They see scores, never tokens, and remember nothing: what one
+draws at random derives from the run's seed and the group's prompt, so a resumed run selects the same.
 
 What is kept is no sample of the policy any more. The policy gradient treats it as one: a deliberate bias of the methods
 that select (TSR, arXiv:2602.11767; RAGEN).

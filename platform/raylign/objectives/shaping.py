@@ -1,4 +1,4 @@
-"""Rewards of a trajectory -> the one score that credit works on."""
+"""Rewards of a trajectory -> the one score that advantage works on."""
 
 from __future__ import annotations
 

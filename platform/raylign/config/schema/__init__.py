@@ -36,7 +36,7 @@ from raylign.config.schema.run import (
     TelemetryConfig,
     TinyModel,
 )
-from raylign.contracts import Credit, GroupSelector, Objective, PromptSource, RewardShaper, Stage
+from raylign.contracts import Advantage, GroupSelector, Objective, PromptSource, RewardShaper, Stage
 
 __all__ = [
     "CONTRACT",
@@ -87,7 +87,7 @@ class Config:
     rewards: dict[str, RewardConfig] = field(default_factory=dict)
     shaper: Node = node(RewardShaper, "raylign.objectives.shaping.WeightedSum")
     selector: Node = node(GroupSelector, "raylign.objectives.selection.KeepAll")
-    credit: Node = node(Credit, "raylign.objectives.advantage.group.GRPO")
+    advantage: Node = node(Advantage, "raylign.objectives.advantage.group.GRPO")
     objective: Node = node(Objective, "raylign.objectives.loss.policy.ClippedLoss")
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)

@@ -203,7 +203,7 @@ class LearnerConfig(Section):
 
 @dataclass
 class CriticConfig(Section):
-    """The value model of PPO; used when the credit needs values."""
+    """The value model of PPO; used when the advantage needs values."""
 
     path: str = ""  # empty: starts from the policy's weights with a new scalar head
     ranks: int = 1
@@ -230,7 +230,7 @@ class FrozenConfig(Section):
 
 @dataclass
 class ScorerConfig(Section):
-    """One frozen model that fills a stream with its log-probs; runs when the credit or the objective needs the stream.
+    """One frozen model that fills a stream with its log-probs; runs when advantage or objective needs the stream.
 
     Several scorers may fill one stream, each for the prompts of its domain (teachers routed by task).
     """

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylign.batch import Batch
-from raylign.contracts import Credit
+from raylign.contracts import Advantage
 from raylign.objectives.aggregate import counted_tokens
 from raylign.objectives.kl import RewardKl
 from raylign.objectives.whiten import Whiten, whiten
@@ -23,7 +23,7 @@ from raylign.records import Float32s
 Float64s = NDArray[np.float64]
 
 
-class KlCredit(Enum):
+class KlShare(Enum):
     """Which share of a row's KL penalty a token answers for: all of it, or what follows (itself included)."""
 
     total = "total"
@@ -41,7 +41,7 @@ class KlOrder(Enum):
     after_baseline = "after_baseline"
 
 
-class GroupAdvantage(Credit):
+class GroupAdvantage(Advantage):
     """One advantage per row from the rewards of its group, on every loss token of the row (KL to go excepted).
 
     A NaN reward is missing: its row gets advantage 0 and weight 0 and enters no statistic. Where a method compares the
@@ -55,16 +55,16 @@ class GroupAdvantage(Credit):
     class Config(RewardKl):
         """What may be done around any formula; KL in the reward is off while kl_coef is 0."""
 
-        kl_credit: KlCredit = KlCredit.total
+        kl_share: KlShare = KlShare.total
         kl_order: KlOrder = KlOrder.before_baseline
         whiten: Whiten = Whiten.none
 
         def __post_init__(self) -> None:
-            to_go = self.kl_credit is KlCredit.to_go and self.kl_order is KlOrder.before_baseline
+            to_go = self.kl_share is KlShare.to_go and self.kl_order is KlOrder.before_baseline
             if self.kl_coef != 0 and to_go:
                 raise ValueError(
-                    "kl_credit=to_go differs per token and a group baseline is one number per row: "
-                    "set kl_order=after_baseline or kl_credit=total"
+                    "kl_share=to_go differs per token and a group baseline is one number per row: "
+                    "set kl_order=after_baseline or kl_share=total"
                 )
 
     def __init__(self, config: Config) -> None:
@@ -89,7 +89,7 @@ class GroupAdvantage(Credit):
         by_row, flat = self._by_row(rewards - total if before else rewards, batch.groups, valid)
         advantage = by_row[rows]
         if not before:
-            to_go = self.config.kl_credit is KlCredit.to_go
+            to_go = self.config.kl_share is KlShare.to_go
             advantage = advantage - (_to_go(penalty, batch) if to_go else total[rows])
         advantage = np.where(np.asarray(batch["loss_mask"], bool) & valid[rows], advantage, 0.0)
         batch = without_missing(batch, valid)
@@ -97,13 +97,13 @@ class GroupAdvantage(Credit):
         if self.config.whiten is Whiten.batch:
             advantage = whiten(advantage, counted)
         metrics = {
-            "credit/flat_groups": flat,
-            "credit/invalid_rows": float(np.mean(~valid)) if len(batch) else 0.0,
-            "credit/score": float(np.mean(rewards[valid])) if valid.any() else 0.0,
-            "credit/advantage_abs": float(np.mean(np.abs(advantage[counted]))) if counted.any() else 0.0,
+            "advantage/flat_groups": flat,
+            "advantage/invalid_rows": float(np.mean(~valid)) if len(batch) else 0.0,
+            "advantage/score": float(np.mean(rewards[valid])) if valid.any() else 0.0,
+            "advantage/abs": float(np.mean(np.abs(advantage[counted]))) if counted.any() else 0.0,
         }
         if self.config.kl_coef != 0:
-            metrics["credit/kl_penalty"] = float(np.mean(total[valid])) if valid.any() else 0.0
+            metrics["advantage/kl_penalty"] = float(np.mean(total[valid])) if valid.any() else 0.0
         return batch.with_streams(advantage=advantage.astype(np.float32)), metrics
 
     def _by_row(self, rewards: Float64s, groups: NDArray[np.int32], valid: NDArray[np.bool_]) -> tuple[Float64s, float]:

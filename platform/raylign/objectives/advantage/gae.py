@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylign.batch import Batch
-from raylign.contracts import Credit
+from raylign.contracts import Advantage
 from raylign.objectives.advantage.base import Float64s, checked_scores, without_missing
 from raylign.objectives.aggregate import counted_tokens
 from raylign.objectives.kl import RewardKl
@@ -27,7 +27,7 @@ class RewardAt(Enum):
     both = "both"
 
 
-class GAE(Credit):
+class GAE(Advantage):
     """delta_k = r_k + gamma V_{k+1} - V_k, A_k = delta_k + gamma lam A_{k+1} (arXiv:1506.02438, eq. 16).
 
     k runs over the *sampled* tokens of a row: the recursion carries through observation tokens, which take no step of
@@ -81,13 +81,13 @@ class GAE(Credit):
         batch = without_missing(batch, valid)
         counted = counted_tokens(batch)
         metrics = {
-            "credit/invalid_rows": float(np.mean(~valid)) if len(batch) else 0.0,
-            "credit/score": float(np.mean(row_reward[valid])) if valid.any() else 0.0,
-            "credit/return": float(np.mean(returns[counted])) if counted.any() else 0.0,
-            "credit/advantage_abs": float(np.mean(np.abs(advantage[counted]))) if counted.any() else 0.0,
+            "advantage/invalid_rows": float(np.mean(~valid)) if len(batch) else 0.0,
+            "advantage/score": float(np.mean(row_reward[valid])) if valid.any() else 0.0,
+            "advantage/return": float(np.mean(returns[counted])) if counted.any() else 0.0,
+            "advantage/abs": float(np.mean(np.abs(advantage[counted]))) if counted.any() else 0.0,
         }
         if config.kl_coef != 0:
-            metrics["credit/kl_penalty"] = float(penalty[counted].sum() / max(np.count_nonzero(valid), 1))
+            metrics["advantage/kl_penalty"] = float(penalty[counted].sum() / max(np.count_nonzero(valid), 1))
         if config.whiten is Whiten.batch:
             advantage = whiten(advantage, counted)
         streams = {"advantage": advantage.astype(np.float32), "return": returns.astype(np.float32)}
@@ -97,7 +97,7 @@ class GAE(Credit):
 def _turn_rewards(batch: Batch) -> Float64s:
     """[N]. Raises ValueError when the batch has none, or has one where nothing was sampled."""
     if "turn_reward" not in batch:
-        raise ValueError("no turn was rewarded: set credit.reward_at=end, or use an environment that rewards turns")
+        raise ValueError("no turn was rewarded: set advantage.reward_at=end, or use an environment that rewards turns")
     reward = np.asarray(batch["turn_reward"], np.float64)
     stray = np.flatnonzero((reward != 0) & ~np.asarray(batch["loss_mask"], bool))
     if len(stray):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raylign.objectives.advantage.base import Float64s, GroupAdvantage, KlCredit, KlOrder
+from raylign.objectives.advantage.base import Float64s, GroupAdvantage, KlOrder, KlShare
 from raylign.objectives.whiten import Whiten
 
 
@@ -20,7 +20,7 @@ class ReinforcePlusPlus(GroupAdvantage):
     class Config(GroupAdvantage.Config):
         """The paper's places for KL and normalisation."""
 
-        kl_credit: KlCredit = KlCredit.to_go
+        kl_share: KlShare = KlShare.to_go
         kl_order: KlOrder = KlOrder.after_baseline
         whiten: Whiten = Whiten.batch
 

@@ -13,7 +13,7 @@ from enum import Enum
 import numpy as np
 
 from raylign.batch import Batch
-from raylign.contracts import Credit
+from raylign.contracts import Advantage
 from raylign.objectives.advantage.base import Float64s, GroupAdvantage, rewards_differ
 from raylign.objectives.advantage.group import GRPO, DrGRPO, Std
 from raylign.records import Float32s
@@ -39,7 +39,7 @@ class TurnStd(Enum):
     population = "population"
 
 
-class TurnAdvantage(Credit):
+class TurnAdvantage(Advantage):
     """Advantages by level; the same on all tokens of a row, a turn or a call.
 
     At levels trajectory and turn they are Dr. GRPO's, or GRPO's where `std` divides. At level turn the group of a score
@@ -91,8 +91,8 @@ class TurnAdvantage(Credit):
             advantage = np.where(counted, batch["turn_score"], 0.0)
         else:
             advantage, few = self._by_turn(batch, np.flatnonzero(valid))
-            metrics["credit/few_holders"] = few
-        metrics["credit/advantage_abs"] = float(np.mean(np.abs(advantage[counted]))) if counted.any() else 0.0
+            metrics["advantage/few_holders"] = few
+        metrics["advantage/abs"] = float(np.mean(np.abs(advantage[counted]))) if counted.any() else 0.0
         return whole.with_streams(advantage=advantage.astype(np.float32)), metrics
 
     def _by_turn(self, batch: Batch, rows: Iterable[int]) -> tuple[Float64s, float]:

@@ -92,7 +92,7 @@ def test_four_holders_teach_nothing_and_five_do() -> None:
     found, metrics = TurnAdvantage(TurnAdvantage.Config(level=Level.turn)).assign(batch, scores)
     second = [found.row(row, "advantage")[batch.row(row, "turn") == 1] for row in (0, 1, 3, 4, 5)]
     assert all(np.abs(part).min() > 0 for part in second)  # five hold turn 1
-    assert metrics["credit/few_holders"] == pytest.approx(1 / 3)  # turn 2 has one
+    assert metrics["advantage/few_holders"] == pytest.approx(1 / 3)  # turn 2 has one
     batch, scores = rows(unscored=(5, 6))
     found, _ = TurnAdvantage(TurnAdvantage.Config(level=Level.turn)).assign(batch, scores)
     assert not any(found.row(row, "advantage")[batch.row(row, "turn") == 1].any() for row in range(7))
@@ -126,12 +126,12 @@ def test_absent_streams_and_scores_are_named() -> None:
         groups=batch.groups,
         streams={name: batch[name] for name in batch.streams if name != "turn_score"},
     )
-    credit = TurnAdvantage(TurnAdvantage.Config(level=Level.turn))
+    method = TurnAdvantage(TurnAdvantage.Config(level=Level.turn))
     with pytest.raises(ValueError, match="turn_score"):
-        credit.assign(bare, scores)
+        method.assign(bare, scores)
     holes = batch.with_streams(turn_score=np.full(batch.tokens, np.nan, np.float32))
     with pytest.raises(ValueError, match="row 0 has a score and calls without a turn score"):
-        credit.assign(holes, scores)
+        method.assign(holes, scores)
 
 
 @pytest.mark.parametrize("mode", [mode for mode in Mismatch if mode is not Mismatch.none])
