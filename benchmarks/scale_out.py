@@ -40,7 +40,7 @@ NEED = 0.9
 
 
 class Engine:
-    """Takes draws in order; each slot of the batch is busy for its length over the rate."""
+    """Takes draws in order; each handle of the batch is busy for its length over the rate."""
 
     def __init__(self) -> None:
         self._places = asyncio.Semaphore(SEQUENCES)
@@ -79,7 +79,7 @@ async def _ready(found: list[Scored]) -> list[Scored]:
 
 
 class Place:
-    """A slot of the pool whose worker never dies."""
+    """A handle of the pool whose worker never dies."""
 
     alive, draws = True, 0
 

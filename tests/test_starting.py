@@ -83,7 +83,7 @@ def test_an_engine_that_shares_takes_the_bytes_of_the_plan() -> None:
         rollout = RolloutConfig(gpus=gpus, kv_cache_gb=2.0)
         pool = VllmRolloutPool(rollout, model, "m", log_dir="logs")
         pool.share_device(7 << 30, Device().start("room"))
-        assert [slot.spec.engine.kv_cache_bytes for slot in pool._slots] == [expected]
+        assert [handle.spec.engine.kv_cache_bytes for handle in pool._handles] == [expected]
     assert EngineSpec.of(RolloutConfig(gpus=1.0), model, "m").kv_cache_bytes == 0, "vLLM measures"
 
 
@@ -100,13 +100,13 @@ def test_room_is_made_before_an_engine_is_rebuilt_and_not_before_its_first_start
             self.start = type("Method", (), {"remote": staticmethod(start)})()
 
     pool = VllmRolloutPool(RolloutConfig(gpus=0.4), ModelConfig(max_context=256), "m", log_dir="logs")
-    slot = pool._slots[0]
+    handle = pool._handles[0]
 
     async def room() -> None:
         log.append("room")
 
     pool.share_device(1, room)
-    slot._create = lambda: Actor(dies="start" not in log)  # type: ignore[method-assign]
-    slot._kill = lambda: None  # type: ignore[method-assign]
-    asyncio.run(slot.ready())
+    handle._create = lambda: Actor(dies="start" not in log)  # type: ignore[method-assign]
+    handle._kill = lambda: None  # type: ignore[method-assign]
+    asyncio.run(handle.ready())
     assert log == ["start", "room", "start"]

@@ -1,8 +1,8 @@
 """One reward's actors behind one queue.
 
 ```
-submit -> [queue] -> slot 0: take a fair share, one RPC, requeue or settle
-                     slot 1: ...                                             (one asyncio task per actor)
+submit -> [queue] -> handle 0: take a fair share, one RPC, requeue or settle
+                     handle 1: ...                                             (one asyncio task per actor)
 ```
 
 Who pays for a failure:
@@ -48,7 +48,7 @@ ISOLATED_GRACE_S = 150.0  # an isolated worker keeps the deadline itself; this c
 
 
 @dataclass(slots=True)
-class _Slot:
+class _WorkerHandle:
     index: int
     actor: Any = None
     child_restarts: int = 0
@@ -69,7 +69,7 @@ class RewardPool:
         self._log_dir, self._options = log_dir, options
         self._isolated = False
         self._waiting = Waiting()
-        self._slots = [_Slot(index) for index in range(config.workers)]
+        self._handles = [_WorkerHandle(index) for index in range(config.workers)]
         self._tasks: list[asyncio.Task[None]] = []
         self._pending: set[Job] = set()
         self._figures = Figures()
@@ -77,10 +77,10 @@ class RewardPool:
 
     async def start(self) -> None:
         """Start the actors. Raises RewardError when the function cannot be made or no actor comes up in time."""
-        reports = await asyncio.gather(*(self._start_actor(slot) for slot in self._slots))
+        reports = await asyncio.gather(*(self._start_actor(handle) for handle in self._handles))
         self.scope, self._isolated = reports[0].scope, reports[0].isolated
         self._end = None
-        self._tasks = [asyncio.create_task(self._serve(slot)) for slot in self._slots]
+        self._tasks = [asyncio.create_task(self._serve(handle)) for handle in self._handles]
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
@@ -98,7 +98,7 @@ class RewardPool:
 
     async def validate(self, prompts: Sequence[Prompt]) -> list[str]:
         """Problems of the function on a sample of prompts (see `validate.py`)."""
-        call = self._slots[0].actor.probes.remote(sample(prompts, SAMPLE))
+        call = self._handles[0].actor.probes.remote(sample(prompts, SAMPLE))
         try:
             found, problems = await reply(call, self.config.timeout_s + GRACE_S)
         except NoAnswer:
@@ -123,49 +123,49 @@ class RewardPool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for slot in self._slots:
-            self._kill(slot)
+        for handle in self._handles:
+            self._kill(handle)
 
     # ------------------------------------------------------------------------------------------------- dispatch
 
-    async def _serve(self, slot: _Slot) -> None:
+    async def _serve(self, handle: _WorkerHandle) -> None:
         while True:
             batch = await self._waiting.take()
-            if slot.actor is None:
+            if handle.actor is None:
                 try:
-                    await self._start_actor(slot)
+                    await self._start_actor(handle)
                 except RewardError as error:
-                    self._kill(slot)
+                    self._kill(handle)
                     for job in batch:
                         self._died(job, f"no worker could be started: {error}")
                     continue
-            await self._score(slot, batch)
+            await self._score(handle, batch)
 
-    async def _score(self, slot: _Slot, batch: list[Job]) -> None:
+    async def _score(self, handle: _WorkerHandle, batch: list[Job]) -> None:
         batch = [job for job in batch if not job.future.done()]  # the caller may have been cancelled
         if not batch:
             return
         self._figures.rpcs += 1
         try:
-            call = slot.actor.score.remote([job.item for job in batch])
+            call = handle.actor.score.remote([job.item for job in batch])
             outcomes, child_restarts = await reply(call, self._deadline(len(batch)))
         except RayTaskError as error:
             for job in batch:
                 self._unsent(job, describe_error(error), len(batch) == 1)
         except NoAnswer:
-            self._replace_later(slot)
+            self._replace_later(handle)
             for job in batch:
                 self._hung(job, len(batch) == 1)
         except RayError as error:  # the actor or its node is gone, not the function's fault
-            self._replace_later(slot)
+            self._replace_later(handle)
             for job in batch:
                 self._died(job, f"its worker died {DEATHS} times: {cause_of(error)}")
         except UNSENDABLE as error:
             for job in batch:
                 self._unsent(job, describe_error(error), len(batch) == 1)
         else:
-            self._figures.children += child_restarts - slot.child_restarts
-            slot.child_restarts = child_restarts
+            self._figures.children += child_restarts - handle.child_restarts
+            handle.child_restarts = child_restarts
             for job, outcome in zip(batch, outcomes, strict=False):
                 self._settle(job, outcome)
             for job in batch[len(outcomes) :]:  # the worker ran out of time for these
@@ -221,35 +221,35 @@ class RewardPool:
 
     # ---------------------------------------------------------------------------------------------------- actors
 
-    async def _start_actor(self, slot: _Slot) -> WorkerReport:
-        self._kill(slot)
-        slot.child_restarts = 0
-        slot.actor = spawn(
+    async def _start_actor(self, handle: _WorkerHandle) -> WorkerReport:
+        self._kill(handle)
+        handle.child_restarts = 0
+        handle.actor = spawn(
             RewardWorker,
             self.config.fn,
             f"rewards.{self.name}.fn",
             self.config.timeout_s,
-            str((self._log_dir / f"reward-{self.name}-{slot.index}.log").absolute()),
-            options=self._options(self.name, slot.index),
+            str((self._log_dir / f"reward-{self.name}-{handle.index}.log").absolute()),
+            options=self._options(self.name, handle.index),
             threads=1,
             gpu=self.config.gpus > 0,
         )
         try:
-            report: WorkerReport = await reply(slot.actor.report.remote(), START_S)
+            report: WorkerReport = await reply(handle.actor.report.remote(), START_S)
         except NoAnswer as error:
             raise RewardError(f"reward {self.name}: no worker after {START_S:.0f} s; are its CPUs free?") from error
         except RayError as error:
-            raise RewardError(f"reward {self.name}: worker {slot.index} did not start: {cause_of(error)}") from error
+            raise RewardError(f"reward {self.name}: worker {handle.index} did not start: {cause_of(error)}") from error
         return report
 
-    def _replace_later(self, slot: _Slot) -> None:
+    def _replace_later(self, handle: _WorkerHandle) -> None:
         self._figures.restarts += 1
-        self._kill(slot)
+        self._kill(handle)
 
-    def _kill(self, slot: _Slot) -> None:
-        if slot.actor is not None:
-            kill(slot.actor)
-            slot.actor = None
+    def _kill(self, handle: _WorkerHandle) -> None:
+        if handle.actor is not None:
+            kill(handle.actor)
+            handle.actor = None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

@@ -18,9 +18,9 @@ from typing import Any
 from raylign.actors.environments.actor import EnvironmentSpec
 from raylign.actors.remote import in_order
 from raylign.actors.rollout.engine import EngineSpec
-from raylign.actors.rollout.slot import Slot, serving
 from raylign.actors.rollout.stream import DrawCounters, DrawStream
 from raylign.actors.rollout.worker import WorkerSpec
+from raylign.actors.rollout.worker_handle import WorkerHandle, serving
 from raylign.config.schema import ModelConfig, RolloutConfig
 from raylign.contracts import RolloutTask, Scored, WeightUpdate
 from raylign.records import Float32s, Int32s
@@ -45,8 +45,8 @@ class VllmRolloutPool:
         deadline_s: float = 1800.0,
     ) -> None:
         self._deadline_s, self._gpus = deadline_s, config.gpus
-        self._slots = [
-            Slot(
+        self._handles = [
+            WorkerHandle(
                 WorkerSpec(
                     index=index,
                     kind=config.engine,
@@ -67,20 +67,21 @@ class VllmRolloutPool:
         """Before the start, where engines share their devices: bytes of keys and values, and what frees memory there
         before an engine is rebuilt.
         """
-        for slot in self._slots:
-            engine = replace(slot.spec.engine, kv_cache_bytes=kv_bytes) if slot.spec.engine.gpu else slot.spec.engine
-            slot.spec, slot.make_room = replace(slot.spec, engine=engine), make_room
+        for handle in self._handles:
+            engine = handle.spec.engine
+            engine = replace(engine, kv_cache_bytes=kv_bytes) if engine.gpu else engine
+            handle.spec, handle.make_room = replace(handle.spec, engine=engine), make_room
 
     async def start(self) -> None:
         """Start all workers, one by one where they may share a device.
 
         Raises EngineDeadError naming the worker, the cause and its log.
         """
-        await in_order([slot.ready for slot in self._slots], 0 < self._gpus < 1)
+        await in_order([handle.ready for handle in self._handles], 0 < self._gpus < 1)
 
     def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
         """See `RolloutPool.stream`. Raises EngineDeadError when a worker's restarts are exhausted."""
-        return DrawStream(self._slots, tasks, self._counters, self._deadline_s).run()
+        return DrawStream(self._handles, tasks, self._counters, self._deadline_s).run()
 
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:
         """Load, commit and prove new weights in all workers at once.
@@ -90,23 +91,23 @@ class VllmRolloutPool:
         its restarts are exhausted.
         """
         started = time.perf_counter()
-        ready = serving(self._slots)
-        for slot in self._slots:
-            slot.weights = weights
-        await asyncio.gather(*(slot.publish() for slot in ready))
-        while not (found := [slot.report for slot in ready if slot.alive]):
-            await asyncio.gather(*(slot.ready() for slot in ready))
+        ready = serving(self._handles)
+        for handle in self._handles:
+            handle.weights = weights
+        await asyncio.gather(*(handle.publish() for handle in ready))
+        while not (found := [handle.report for handle in ready if handle.alive]):
+            await asyncio.gather(*(handle.ready() for handle in ready))
         slowest = {name: max(one[name] for one in found) for name in found[0] if name not in ("seconds", "gap_mean")}
         means = [one["gap_mean"] for one in found]
         return slowest | {"seconds": time.perf_counter() - started, "gap_mean": sum(means) / len(means)}
 
     async def score(self, rows: Sequence[tuple[Int32s, int]]) -> list[Float32s]:
         """Log-probs of ``ids[start:]`` at temperature 1 for every (ids, start), in order; row i by worker i mod W."""
-        ready = serving(self._slots)
+        ready = serving(self._handles)
         width = len(ready)
         shares = [list(rows[number::width]) for number in range(width)]
         parts = await asyncio.gather(
-            *(slot.call("score", share) for slot, share in zip(ready, shares, strict=True) if share)
+            *(handle.call("score", share) for handle, share in zip(ready, shares, strict=True) if share)
         )
         found: list[Any] = [None] * len(rows)
         for number, part in enumerate(parts):
@@ -120,23 +121,23 @@ class VllmRolloutPool:
 
     async def stats(self) -> dict[str, Any]:
         """Counters of the pool and of every worker that serves."""
-        workers = await asyncio.gather(*(slot.call("stats") for slot in serving(self._slots)))
+        workers = await asyncio.gather(*(handle.call("stats") for handle in serving(self._handles)))
         return {**asdict(self._counters), "restarts": self.restarts, "workers": workers}
 
     @property
     def alive(self) -> int:
         """Workers that serve at this moment."""
-        return sum(slot.alive for slot in self._slots)
+        return sum(handle.alive for handle in self._handles)
 
     @property
     def restarts(self) -> int:
         """Workers that were rebuilt so far."""
-        return sum(slot.restarts for slot in self._slots)
+        return sum(handle.restarts for handle in self._handles)
 
     async def pids(self) -> list[int]:
         """Process ids of the workers on their machines."""
-        return [found["pid"] for found in await asyncio.gather(*(slot.call("ping") for slot in self._slots))]
+        return [found["pid"] for found in await asyncio.gather(*(handle.call("ping") for handle in self._handles))]
 
     async def close(self) -> None:
         """Stop all engines and actors."""
-        await asyncio.gather(*(slot.close() for slot in self._slots))
+        await asyncio.gather(*(handle.close() for handle in self._handles))

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import ray
 
 from raylign.actors.remote import NoAnswer, reply
-from raylign.actors.rollout.slot import DEATHS, Slot, serving
+from raylign.actors.rollout.worker_handle import DEATHS, WorkerHandle, serving
 from raylign.contracts import RolloutTask, Scored
 from raylign.errors import EngineDeadError, RaylignError
 
@@ -31,25 +31,25 @@ class DrawStream:
 
     def __init__(
         self,
-        slots: Sequence[Slot],
+        handles: Sequence[WorkerHandle],
         tasks: Sequence[RolloutTask],
         counters: DrawCounters,
         deadline_s: float,
     ) -> None:
-        self._slots, self._tasks, self._counters, self._deadline_s = slots, tasks, counters, deadline_s
+        self._handles, self._tasks, self._counters, self._deadline_s = handles, tasks, counters, deadline_s
         self._open: set[Draw] = {(index, draw) for index, task in enumerate(tasks) for draw in task.draws}
         self._news: asyncio.Queue[list[Scored] | BaseException] = asyncio.Queue()
         self._jobs: set[asyncio.Task[None]] = set()
 
     async def run(self) -> AsyncIterator[list[Scored]]:
         """Lists of finished trajectories as they come. Raises EngineDeadError when restarts are exhausted."""
-        slots = serving(self._slots)
-        if len(self._tasks) < len(slots):
-            slots.sort(key=lambda slot: slot.draws)
-        for number, slot in enumerate(slots):
-            share = [draw for draw in sorted(self._open) if draw[0] % len(slots) == number]
+        handles = serving(self._handles)
+        if len(self._tasks) < len(handles):
+            handles.sort(key=lambda handle: handle.draws)
+        for number, handle in enumerate(handles):
+            share = [draw for draw in sorted(self._open) if draw[0] % len(handles) == number]
             if share:
-                self._dispatch(slot, share)
+                self._dispatch(handle, share)
         try:
             while self._open or not self._news.empty():
                 found = await self._news.get()
@@ -61,23 +61,23 @@ class DrawStream:
                 job.cancel()
             await asyncio.gather(*self._jobs, return_exceptions=True)
 
-    def _dispatch(self, slot: Slot, draws: Sequence[Draw]) -> None:
-        self._jobs.add(asyncio.create_task(self._serve(slot, draws)))
+    def _dispatch(self, handle: WorkerHandle, draws: Sequence[Draw]) -> None:
+        self._jobs.add(asyncio.create_task(self._serve(handle, draws)))
 
-    async def _serve(self, slot: Slot, draws: Sequence[Draw]) -> None:
+    async def _serve(self, handle: WorkerHandle, draws: Sequence[Draw]) -> None:
         """Let one worker make some draws. When it dies, what is still open goes to the survivors, or waits for it."""
-        slot.draws += len(draws)
+        handle.draws += len(draws)
         try:
-            worker = await slot.ready()
+            worker = await handle.ready()
             try:
                 await self._receive(worker, draws)
             except DEATHS as death:
-                slot.died(worker, death)
-                self._redraw(slot, draws)
+                handle.died(worker, death)
+                self._redraw(handle, draws)
         except Exception as error:  # noqa: BLE001 - handed to the consumer of the stream, who raises it
             self._news.put_nowait(error)
         finally:
-            slot.draws -= len(draws)
+            handle.draws -= len(draws)
 
     async def _receive(self, worker: Any, draws: Sequence[Draw]) -> None:
         """One call of a worker; one that says nothing for `deadline_s` counts as dead."""
@@ -115,10 +115,10 @@ class DrawStream:
         if fresh:
             self._news.put_nowait(fresh)
 
-    def _redraw(self, slot: Slot, draws: Sequence[Draw]) -> None:
+    def _redraw(self, handle: WorkerHandle, draws: Sequence[Draw]) -> None:
         left = [draw for draw in draws if draw in self._open]
         self._counters.redrawn += len(left)
-        heirs = [other for other in self._slots if other.alive] or [slot]
+        heirs = [other for other in self._handles if other.alive] or [handle]
         for number, heir in enumerate(heirs):
             if part := left[number :: len(heirs)]:
                 self._dispatch(heir, part)

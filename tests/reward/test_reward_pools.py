@@ -150,7 +150,7 @@ async def test_an_actor_killed_in_mid_call_loses_nothing(tmp_path: Path, fn: dic
     async with running(tmp_path, r=RewardConfig(fn=fn, retries=0, workers=2)) as pools:
         calls = [asyncio.ensure_future(scored(pools, "sleep 0.05")) for _ in range(40)]
         await asyncio.sleep(0.3)
-        actor = pools._pools["r"]._slots[0].actor
+        actor = pools._pools["r"]._handles[0].actor
         ray.kill(actor)
         assert await asyncio.gather(*calls) == [Value(score=1.0)] * 40
         assert pools.metrics()["restarts/reward/r"] == 1

@@ -14,7 +14,7 @@ from raylign.errors import EngineDeadError
 DEATHS = (*GONE, EngineDeadError)  # what a caller sees when a worker is gone
 
 
-class Slot:
+class WorkerHandle:
     """Keeps one worker alive. `ready` gives the actor that serves now, however often its predecessors died."""
 
     def __init__(self, spec: WorkerSpec, options: Mapping[str, Any], max_restarts: int, deadline_s: float) -> None:
@@ -142,12 +142,12 @@ class Slot:
         )
 
 
-def serving(slots: Sequence[Slot]) -> list[Slot]:
+def serving(handles: Sequence[WorkerHandle]) -> list[WorkerHandle]:
     """The workers that are ready; all of them, which is to wait for them, when none is.
 
     One that is being rebuilt may wait for a node that never comes: the others do its share meanwhile. Raises
     EngineDeadError when the restarts of one are exhausted.
     """
-    for slot in slots:
-        slot.check()
-    return [slot for slot in slots if slot.alive] or list(slots)
+    for handle in handles:
+        handle.check()
+    return [handle for handle in handles if handle.alive] or list(handles)
