@@ -1,1 +1,1 @@
-"""Ray actors: rollout engines, reward pools, learner groups, scorers."""
+"""Ray actors: rollout engines, reward pools, learner groups, frozen."""

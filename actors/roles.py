@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from omegaconf import OmegaConf
 
 from raylign.actors.environments.actor import EnvironmentActors, EnvironmentSpec
-from raylign.actors.frozen import FrozenModels
+from raylign.actors.frozen_models import FrozenModels
 from raylign.actors.judge.group import JudgeGroup
 from raylign.actors.learner.group import LearnerGroup, LearnerSpec
 from raylign.actors.remote import in_order
@@ -183,7 +183,12 @@ class Roles:
         return group
 
     def _replaced(self, name: str, cause: LearnerError) -> None:
-        self.told("scorer_restarted", f"scorer {name} died and is replaced: {cause}", scorer=name, cause=str(cause))
+        self.told(
+            "frozen_model_restarted",
+            f"frozen model {name} died and is replaced: {cause}",
+            frozen=name,
+            cause=str(cause),
+        )
 
     async def _make_room(self) -> None:
         """Before an engine is rebuilt the others give back what they only keep; a dead one says so at its next call."""

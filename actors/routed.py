@@ -17,14 +17,14 @@ import numpy as np
 
 from raylign.batch import Batch, offsets_of
 from raylign.chat.template import chat_template
-from raylign.contracts import ScorerContext
+from raylign.contracts import FrozenModelContext
 from raylign.errors import ConfigError, DataError, Problem
 from raylign.records import Float32s, Int32s, Message, Missing, Prompt
 from raylign.tasks import together
 
 
 class TokenScorer(Protocol):
-    """A frozen model as this module sees it; `raylign.actors.scorer.ScorerGroup` is one."""
+    """A frozen model as this module sees it; `raylign.actors.frozen_model.FrozenModelGroup` is one."""
 
     async def logprobs(self, batch: Batch) -> Float32s:
         """[N] log-probs of the loss tokens, 0 elsewhere."""
@@ -34,29 +34,29 @@ class TokenScorer(Protocol):
 class RoutedModel:
     """One frozen model and the prompts that it answers for.
 
-    Example: ``RoutedModel(name="math", scorer=group, domain="math", tokenizer=None)``
+    Example: ``RoutedModel(name="math", frozen=group, domain="math", tokenizer=None)``
     """
 
     name: str
-    scorer: TokenScorer
+    frozen: TokenScorer
     domain: str = ""  # empty: every prompt; then it must be the only model of its stream
     tokenizer: Any = (
         None  # with a chat template, or a ChatTemplate, that renders prompts; None: the policy's prompt ids
     )
-    context: ScorerContext | None = None  # what the model reads in place of the prompt; needs the tokenizer
+    context: FrozenModelContext | None = None  # what the model reads in place of the prompt; needs the tokenizer
 
 
-class RoutedScorer:
-    """Implements `raylign.contracts.StreamScorer`. A prompt of an unknown domain is an error, never a fallback."""
+class RoutedModels:
+    """Implements `raylign.contracts.FrozenStream`. A prompt of an unknown domain is an error, never a fallback."""
 
     def __init__(self, stream: str, models: Sequence[RoutedModel]) -> None:
         domains = [model.domain for model in models]
         clash = len(set(domains)) < len(domains) or ("" in domains and len(domains) > 1)
         if not models or clash:
-            fix = "give every scorer of the stream a domain of its own, or keep a single one without a domain"
+            fix = "give every frozen model of the stream a domain of its own, or keep a single one without a domain"
             names = ", ".join(f"{model.name} ({model.domain or 'all domains'})" for model in models)
             raise ConfigError(
-                [Problem(key="scorers", value=names or "none", why=f"do not divide stream {stream}", fix=fix)]
+                [Problem(key="frozen", value=names or "none", why=f"do not divide stream {stream}", fix=fix)]
             )
         self.name = stream
         self._models = {model.domain: model for model in models}
@@ -94,11 +94,11 @@ class RoutedScorer:
             return await self._score_in_context(model, model.context, part, prompts)
         if model.tokenizer is not None:
             part = rendered_anew(part, prompts, model.tokenizer)
-        values = await model.scorer.logprobs(part)
+        values = await model.frozen.logprobs(part)
         return values[np.asarray(part["loss_mask"], bool)]
 
     async def _score_in_context(
-        self, model: RoutedModel, context: ScorerContext, part: Batch, prompts: Sequence[Prompt]
+        self, model: RoutedModel, context: FrozenModelContext, part: Batch, prompts: Sequence[Prompt]
     ) -> Float32s:
         asked = [
             context.messages(prompts[group], _response(part, row, model.tokenizer))
@@ -108,7 +108,7 @@ class RoutedScorer:
         missing = [found.reason for found in given if isinstance(found, Missing)]
         if len(missing) > context.max_missing * len(given):
             raise DataError(
-                f"scorer {model.name}: no context for {len(missing)} of {len(given)} rows, first reason: {missing[0]}; "
+                f"frozen model {model.name}: no context for {len(missing)} of {len(given)} rows, first: {missing[0]}; "
                 f"at most {context.max_missing:.0%} may be missing"
             )
         rows = [row for row, found in enumerate(given) if not isinstance(found, Missing)]
@@ -116,7 +116,7 @@ class RoutedScorer:
         result = np.full(part.tokens, np.nan, np.float32)
         if rows:
             seen = _after(part.select(rows), heads)
-            values = await model.scorer.logprobs(seen)
+            values = await model.frozen.logprobs(seen)
             result[_positions(part, rows)] = values[np.asarray(seen["loss_mask"], bool)]
         return result[np.asarray(part["loss_mask"], bool)]
 
@@ -124,15 +124,16 @@ class RoutedScorer:
         listed = ", ".join(repr(domain) for domain in domains)
         known = ", ".join(repr(domain) for domain in self._models)
         return DataError(
-            f"no scorer of stream {self.name} answers for the prompt domains {listed}; there are scorers for {known}; "
-            "fix: add scorers.NAME with stream and domain, or correct the domain column of the data"
+            f"no frozen model of stream {self.name} answers for the prompt domains {listed}; there are some for "
+            f"{known}; "
+            "fix: add frozen.NAME with stream and domain, or correct the domain column of the data"
         )
 
 
 def rendered_anew(batch: Batch, prompts: Sequence[Prompt], tokenizer: Any) -> Batch:
     """The rows with their prompts rendered by this tokenizer's chat template; ids after the prompt are unchanged.
 
-    Carries token_ids and loss_mask only, which is what a scorer reads. prompts[g] is the prompt of group g.
+    Carries token_ids and loss_mask only, which is what a frozen model reads. prompts[g] is the prompt of group g.
     """
     rendered: dict[int, Int32s] = {}
     for group in map(int, batch.groups):
@@ -144,7 +145,7 @@ def rendered_anew(batch: Batch, prompts: Sequence[Prompt], tokenizer: Any) -> Ba
 def _after(batch: Batch, heads: Sequence[Int32s]) -> Batch:
     """The rows with these ids in the place of their prompts, token_ids and loss_mask only.
 
-    Rows of a group whose heads differ become groups of their own: a scorer computes a group's common head once.
+    Rows of a group whose heads differ become groups of their own: a frozen model computes a group's common head once.
     """
     ids, masks = [], []
     numbers: dict[tuple[int, bytes], int] = {}

@@ -43,7 +43,7 @@ ROLES = {  # role -> what is run
     "reward": RUN,
     "learner": RUN,
     "driver": RUN,
-    "scorer": [*RUN, *SCORED],
+    "frozen": [*RUN, *SCORED],
     "environment": EPISODES,
     "judge": SERVED,
     "endpoint": AT_ENDPOINT,  # a judge elsewhere, whose connections are cut for seconds

@@ -10,12 +10,12 @@ Switches    stages.preference.objective.reference_margin = dpo | hypo | hypo_smo
             .logprob = sum | mean | mean_without_end   .loss = sigmoid | squared   .gamma, .tau (<= 0: hard), .beta
 Stages      preference; with scale=tiny before it sft (on the chosen answers) and reference (SimPO, a few steps)
 Needs       data.path: pairs in TRL's columns (JSONL, parquet, .gz), each with a prompt or whole conversations;
-            model.path: the policy's start; scorers.reference.path: a reference, in the paper another checkpoint than
-            the start (SimPO of the same architecture); empty: the start itself. Learner and scorer actors only.
+            model.path: the policy's start; frozen.reference.path: a reference, in the paper another checkpoint than
+            the start (SimPO of the same architecture); empty: the start itself. Learner and frozen model actors only.
             Reference log-probs are scored once and kept by content (stages.preference.cache), for later runs too.
 Command     raylign train recipe=hypo scale=tiny
             raylign train recipe=hypo scale=node model.path=mistralai/Mistral-7B-Instruct-v0.2 \\
-                scorers.reference.path=princeton-nlp/Mistral-7B-Instruct-SimPO data.path=pairs.parquet
+                frozen.reference.path=princeton-nlp/Mistral-7B-Instruct-SimPO data.path=pairs.parquet
             Llama-3: stages.preference.optim.lr=1e-6 (the default is Mistral's 5e-7)
 Expect      eval/agreement/pessimistic well above DPO's at equal steps, eval/agreement/optimistic a little below.
             Measured (make experiment RECIPE=hypo), held-out agreement of DPO, HyPO, reference-free: hh-rlhf, a unigram

@@ -248,7 +248,7 @@ def test_a_folder_that_does_not_fit_together(folder: Path, name: str) -> None:
 
 def test_every_model_of_a_run_is_checked(folder: Path) -> None:
     merge("config.json", eos_token_id=262)(folder)
-    keys = ("model.path", "scorers.reference.path", "critic.path", "judges.judge.path")
+    keys = ("model.path", "frozen.reference.path", "critic.path", "judges.judge.path")
     with pytest.raises(ConfigError) as caught:
         compose(["recipe=grpo", "scale=tiny", "+judges.judge.workers=1", *(f"{key}={folder}" for key in keys)])
     problems = {problem.key: problem for problem in caught.value.problems}

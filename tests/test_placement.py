@@ -29,8 +29,8 @@ def test_roles_follow_from_what_the_parts_need() -> None:
     names = [role.name for role in plan_of().roles]
     assert names == ["learner", "rollout", "reward/correct"]
     assert "critic" in [role.name for role in plan_of("variant=ppo").roles]
-    assert "scorer/reference" in [role.name for role in plan_of("variant=grpo").roles]
-    assert "scorer/reference" in [role.name for role in plan_of("advantage.kl_coef=0.1").roles]
+    assert "frozen/reference" in [role.name for role in plan_of("variant=grpo").roles]
+    assert "frozen/reference" in [role.name for role in plan_of("advantage.kl_coef=0.1").roles]
 
 
 def test_bundles_are_in_the_order_of_roles() -> None:

@@ -41,7 +41,7 @@ class Device:
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_who_shares_a_device_waits_for_the_one_before(shared: bool) -> None:
-    device, names = Device(), ["engine", "rank", "scorer"]
+    device, names = Device(), ["engine", "rank", "frozen"]
     found = asyncio.run(in_order([device.start(name) for name in names], shared))
     assert found == device.order == names and device.together == (1 if shared else 3)
 
@@ -52,7 +52,7 @@ class Context:
     def __init__(self, run: Run, device: Device, shared: bool) -> None:
         self.run, self.cfg, self.tokenizer, self.template = run, run.config, None, None
         self.roles = type("Roles", (), {"shared": shared})()
-        for name in ("rollouts", "rewards", "learner", "critic", "scorers"):
+        for name in ("rollouts", "rewards", "learner", "critic", "frozen"):
             setattr(self, name, device.start(name))
         self.prompts = type("Prompts", (), {"train": [Prompt(id="p", messages=(), token_ids=np.zeros(1, np.int32))]})()
 
@@ -61,12 +61,12 @@ class Context:
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_stage_starts_engines_then_ranks_then_scorers(shared: bool) -> None:
+def test_a_stage_starts_engines_then_ranks_then_frozen_models(shared: bool) -> None:
     from raylign.config.compose import compose
 
     device, run = Device(), compose(["recipe=grpo", "scale=tiny", "variant=ppo"])
     asyncio.run(Rl(Rl.Config(), "rl")._parts(Context(run, device, shared)))  # type: ignore[arg-type]
-    assert device.order == ["rollouts", "rewards", "learner", "critic", "scorers"]
+    assert device.order == ["rollouts", "rewards", "learner", "critic", "frozen"]
     assert (device.together == 1) == shared
 
 

@@ -1,4 +1,4 @@
-"""What a learner or a scorer loads, and what its ranks report."""
+"""What a learner or a frozen model loads, and what its ranks report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ForwardKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerSpec:
-    """One model to train, or (by a `ScorerGroup`, which reads only part of it) to take log-probs from.
+    """One model to train, or (by a `FrozenModelGroup`, which reads only part of it) to take log-probs from.
 
     Example: ``LearnerSpec(model_path="models/tiny", dtype="float32", learner=LearnerConfig(gpus=0), total_steps=100)``
     """

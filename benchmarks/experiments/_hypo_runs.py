@@ -1,4 +1,4 @@
-"""The parts of HyPO's experiment that run the recipe itself: the command line, Ray, DeepSpeed ranks, scorer actors.
+"""The parts of HyPO's experiment that run the recipe itself: the command line, Ray, DeepSpeed, frozen models.
 
 One run holds all methods as stages that start from the same model, see the same batches in the same order and are
 judged by the same reference: ``sft`` (on the chosen answers), ``reference`` (SimPO, a few steps), then a `preference`

@@ -137,7 +137,7 @@ def one_teacher(folder: Path, seed: int, weights: tuple[str, ...], **sizes: dict
     for weight in weights:
         stages += [_student(_plain(weight), float(weight), sizes.get("student", {}))]
         stages += [stage(f"score_{_plain(weight)}", "evaluate.Evaluate", **SCORE)]
-    return run_recipe("g_opd", folder, [f"seed={seed}", *WITHOUT, "scorers.teacher.path='@tutor'", *stages])
+    return run_recipe("g_opd", folder, [f"seed={seed}", *WITHOUT, "frozen.teacher.path='@tutor'", *stages])
 
 
 def several_teachers(folder: Path) -> list[Claim]:
@@ -182,10 +182,10 @@ def _two_tasks(**teachers: str) -> list[str]:
     """Data of both tasks, and a teacher for the prompts of each: stages of this run, or these folders."""
     # The rate falls to a tenth: at the full one the weights of a student still wander by more than .03 in accuracy.
     found = ["learner.optim.schedule=linear", "data.generator.domains=[colours,shapes]"]
-    found += ["data.size=16384", "data.holdout=512", "~scorers.teacher"]
+    found += ["data.size=16384", "data.holdout=512", "~frozen.teacher"]
     for task in ("colours", "shapes"):
         path = teachers.get(task, f"@tutor_{task}")
-        found.append(f"scorers.{task}={{stream:teacher_logprob,domain:{task},path:'{path}',gpus:0}}")
+        found.append(f"frozen.{task}={{stream:teacher_logprob,domain:{task},path:'{path}',gpus:0}}")
     return found
 
 

@@ -29,7 +29,7 @@ TITLES = {
     "reward": "ray::RewardWorker",
     "learner": "ray::LearnerWorker",
     "environment": "ray::EnvironmentActor",
-    "scorer": "ray::ScorerWorker",
+    "frozen": "ray::FrozenModelWorker",
     "judge": "ray::JudgeWorker",
     "engine": "VLLM::EngineCore",
 }

@@ -33,7 +33,7 @@ TYPES_GB |= {"H20": 95, "H200": 140, "B200": 178, "B300": 267, "GB200": 185, "GB
 class Load:
     """What the roles on GPUs of one kind take, in GiB, and what such a GPU has for them.
 
-    Example: ``Load(roles=(("learner", 43.1), ("scorer/reference", 33.6)), gpus=1, usable=77.6, device=80.0)``
+    Example: ``Load(roles=(("learner", 43.1), ("frozen/reference", 33.6)), gpus=1, usable=77.6, device=80.0)``
     """
 
     roles: tuple[tuple[str, float], ...]

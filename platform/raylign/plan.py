@@ -11,7 +11,7 @@ from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config, JudgeConfig, ModelConfig, RolloutConfig
 from raylign.errors import PlanError
 from raylign.models.facts import ModelFacts, model_facts
-from raylign.models.memory import GB, Estimate, engine_estimate, learner_estimate, scorer_estimate
+from raylign.models.memory import GB, Estimate, engine_estimate, frozen_model_estimate, learner_estimate
 from raylign.placement_fit import Resources, fit, shortage
 from raylign.remedies import advice
 
@@ -176,9 +176,9 @@ def _roles(run: Blueprint) -> Iterator[Role]:
         yield _trainer("learner", config.learner.ranks, run)
     if "value" in run.streams:
         yield _trainer("critic", config.critic.ranks, run)
-    for name, scorer in config.scorers.items():
-        if scorer.stream in run.streams:
-            yield _scorer(name, run)
+    for name, frozen in config.frozen.items():
+        if frozen.stream in run.streams:
+            yield _frozen_model(name, run)
     if "rollout" in wanted:
         context = config.model.max_context
         yield _engine("rollout", config.rollout, facts, config.model.dtype, context=context)
@@ -206,11 +206,11 @@ def _trainer(name: str, ranks: int, run: Blueprint) -> Role:
     return _sized(Role(name=name, actors=ranks, cpus=learner.cpus, gpus=learner.gpus, setting=f"{name}.ranks"), size)
 
 
-def _scorer(name: str, run: Blueprint) -> Role:
-    scorer = run.config.scorers[name]
-    size = scorer_estimate(run.config, _facts_at(scorer.path, run))
-    setting = f"scorers.{name}.gpus"
-    return _sized(Role(name=f"scorer/{name}", actors=1, cpus=scorer.cpus, gpus=scorer.gpus, setting=setting), size)
+def _frozen_model(name: str, run: Blueprint) -> Role:
+    frozen = run.config.frozen[name]
+    size = frozen_model_estimate(run.config, _facts_at(frozen.path, run))
+    setting = f"frozen.{name}.gpus"
+    return _sized(Role(name=f"frozen/{name}", actors=1, cpus=frozen.cpus, gpus=frozen.gpus, setting=setting), size)
 
 
 def _judge(name: str, run: Blueprint) -> Role:

@@ -135,7 +135,7 @@ def _changes(plan: Plan, config: Config, device_gb: float) -> Iterator[Change]:
     if trains:
         yield from _learner_sizes(config)
     for role in plan.roles:
-        if role.name.startswith("scorer/") and 0 < role.gpus < 1:
+        if role.name.startswith("frozen/") and 0 < role.gpus < 1:
             yield from _paid(config, {role.setting: 1.0}, 1)
     if trains and config.learner.gpus and config.learner.offload is Offload.none and config.learner.zero_stage:
         yield {"learner.offload": Offload.cpu}

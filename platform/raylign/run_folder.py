@@ -29,10 +29,10 @@ UNESSENTIAL = (
     "telemetry",
     "sweep",
     "alarms",
-    "frozen",
+    "default_gpus",
 )  # may differ between a run and its resumption
 SIZES = ("ranks", "workers", "cpus", "gpus", "max_restarts")  # of a role: may grow or shrink with the cluster
-ROLES, NAMED_ROLES = ("rollout", "learner", "critic", "environment"), ("scorers", "rewards", "judges")
+ROLES, NAMED_ROLES = ("rollout", "learner", "critic", "environment"), ("frozen", "rewards", "judges")
 
 
 class RunFolder:

@@ -15,19 +15,19 @@ Stages: distill (scale=tiny: base by sft and teacher by rl first, all in one run
 several routed by domain, a reference unless lambda = 1, learner; a verifier for monitoring only. No critic; a judge
 only for context distillation from critiques.
 
-Command: ``raylign train recipe=g_opd scale=tiny``; gpu and above also ``scorers.teacher.path=… data.path=…``
+Command: ``raylign train recipe=g_opd scale=tiny``; gpu and above also ``frozen.teacher.path=… data.path=…``
 Several teachers (the domain's column is that of the released data)::
 
     raylign train recipe=g_opd scale=node model.path=Qwen/Qwen3-4B data.path=prompts.jsonl \
-        data.domain_key=extra_info.opd_teacher '~scorers.teacher' \
-        '+scorers.math={stream: teacher_logprob, path: Qwen/Qwen3-8B, domain: math}' \
-        '+scorers.code={stream: teacher_logprob, path: Qwen/Qwen3-14B, domain: code}'
+        data.domain_key=extra_info.opd_teacher '~frozen.teacher' \
+        '+frozen.math={stream: teacher_logprob, path: Qwen/Qwen3-8B, domain: math}' \
+        '+frozen.code={stream: teacher_logprob, path: Qwen/Qwen3-14B, domain: code}'
 
 Domain teachers: ``recipe=grpo stages.rl.prompts_per_step=128 learner.optim.lr=1e-6`` from the student's start, groups
 of 8, 500 steps (mathematics) or 300 (code)
-Strong to weak: ``stages.distill.steps=100``, with reward correction ``scorers.reference.path=<the teacher's own base>``
-A teacher with another chat template: ``scorers.teacher.own_template=true`` (same vocabulary)
-Context distillation: ``advantage.reward_weight=1 scorers.teacher.context={_target_: raylign.recipes.g_opd.context.X}``,
+Strong to weak: ``stages.distill.steps=100``, with reward correction ``frozen.reference.path=<the teacher's own base>``
+A teacher with another chat template: ``frozen.teacher.own_template=true`` (same vocabulary)
+Context distillation: ``advantage.reward_weight=1 frozen.teacher.context={_target_: raylign.recipes.g_opd.context.X}``,
 the teacher being the frozen start of the student that reads a reference solution (X = SolutionContext) or a judge's
 critique of the student's answer (X = CritiqueContext, with url and model) before it scores that answer
 
@@ -100,15 +100,22 @@ class TeacherAdvantage(Advantage):
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """A teacher that is the student itself teaches nothing."""
         del key, config
-        teachers = {name: scorer for name, scorer in run.config.scorers.items() if scorer.stream == "teacher_logprob"}
+        teachers = {name: frozen for name, frozen in run.config.frozen.items() if frozen.stream == "teacher_logprob"}
         if not teachers:
-            fix = "add scorers.teacher={stream: teacher_logprob, path: MODEL}"
-            return [Problem(key="scorers", value=", ".join(run.config.scorers), why="no scorer is a teacher", fix=fix)]
+            fix = "add frozen.teacher={stream: teacher_logprob, path: MODEL}"
+            return [
+                Problem(
+                    key="frozen",
+                    value=", ".join(run.config.frozen),
+                    why="no frozen model is a teacher",
+                    fix=fix,
+                )
+            ]
         fix = "name the teacher's folder, or @NAME for what stage NAME made"
         return [
-            Problem(key=f"scorers.{name}.path", value="", why="the teacher would be the student itself", fix=fix)
-            for name, scorer in teachers.items()
-            if not (scorer.path or scorer.context)
+            Problem(key=f"frozen.{name}.path", value="", why="the teacher would be the student itself", fix=fix)
+            for name, frozen in teachers.items()
+            if not (frozen.path or frozen.context)
         ]
 
     @property

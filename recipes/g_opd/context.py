@@ -1,6 +1,6 @@
 """Context distillation: the teacher is the frozen initial student that is told more than the student is.
 
-Give a teacher without a path one of these as `scorers.NAME.context`, with `advantage.reward_weight=1` as in the paper.
+Give a teacher without a path one of these as `frozen.NAME.context`, with `advantage.reward_weight=1` as in the paper.
 The released code describes two kinds of context; the wording is this module's own.
 """
 
@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from raylign.contracts import ScorerContext
+from raylign.contracts import FrozenModelContext
 from raylign.data.questions import last_user, said_instead
 from raylign.errors import DataError
 from raylign.records import Message, Missing, Prompt
@@ -33,7 +33,7 @@ REWRITE = (
 )
 
 
-class SolutionContext(ScorerContext):
+class SolutionContext(FrozenModelContext):
     """The last user turn with a reference solution in it and the request to solve the problem independently."""
 
     max_missing = 0.0
@@ -60,12 +60,12 @@ class SolutionContext(ScorerContext):
         if not isinstance(found, str) or not found.strip():
             raise DataError(
                 f"prompt {prompt.id} has no text in the column {self.config.column!r}; its columns: "
-                f"{', '.join(prompt.meta)}; fix: set scorers.NAME.context.column"
+                f"{', '.join(prompt.meta)}; fix: set frozen.NAME.context.column"
             )
         return said_instead(prompt, SOLVE_YOURSELF.format(question=last_user(prompt), solution=found))
 
 
-class CritiqueContext(ScorerContext):
+class CritiqueContext(FrozenModelContext):
     """The student's own solution, a judge's critique of it, and the request to write it anew.
 
     The judge is a server with the chat completions interface of OpenAI (vLLM and others offer it). It is told the

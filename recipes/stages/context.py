@@ -18,7 +18,7 @@ from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import Run
 from raylign.config.sampling import sampling_of
 from raylign.config.schema import Config, OptimConfig, Past, SamplingConfig
-from raylign.contracts import RewardShaper, Sampling, StreamScorer
+from raylign.contracts import FrozenStream, RewardShaper, Sampling
 from raylign.data.prompts import PromptSet, load_prompts, refuse_doubts
 from raylign.evaluate import Evaluation, Evaluator
 from raylign.loop.reward_metrics import DRAWN
@@ -163,7 +163,7 @@ class RunContext:
         """The value model, started from its own path or the present model."""
         return await self.roles.critic(self.lineage.model, total_steps)
 
-    async def scorers(self, streams: Collection[str], prompts: Sequence[Prompt]) -> dict[str, StreamScorer]:
+    async def frozen(self, streams: Collection[str], prompts: Sequence[Prompt]) -> dict[str, FrozenStream]:
         """Who fills each of these streams, see `FrozenModels.fill`."""
         return await self.roles.frozen.fill(streams, prompts, self.roles.shared)
 

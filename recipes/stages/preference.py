@@ -1,6 +1,6 @@
 """Offline preference learning on pairs: a reference scored once, then one update a batch of pairs, no rollout.
 
-    pairs --rows--> scorers (frozen, once, cached on disk) --ref_logprob--> learner --> model
+    pairs --rows--> frozen models (frozen, once, cached on disk) --ref_logprob--> learner --> model
                                                               held-out pairs --> agreement by class
 
 The same stage makes the models around it: ``rows: chosen`` with a cross-entropy is supervised fine-tuning on the
@@ -22,7 +22,7 @@ from raylign.batch import Batch
 from raylign.config.machine import folder_fault
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, OptimConfig, Schedule, node
-from raylign.contracts import Objective, Stage, StageResult, StageSettings, StreamScorer
+from raylign.contracts import FrozenStream, Objective, Stage, StageResult, StageSettings
 from raylign.data.identity import identity_of_rows
 from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, rows_of_pairs
 from raylign.data.score_cache import ScoreCache, fingerprint
@@ -34,7 +34,7 @@ from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.training import TrainedModel, Training
 
 REFERENCE = "ref_logprob"
-SCORED_PAIRS = 256  # of one call to the scorers, and of one shard of the cache
+SCORED_PAIRS = 256  # of one call to the frozen models, and of one shard of the cache
 
 
 class Rows(Enum):
@@ -80,7 +80,7 @@ class Preference(Stage):
 
     @classmethod
     def roles(cls, config: Config) -> frozenset[str]:
-        """A learner; the scorers follow from what the objective needs."""
+        """A learner; the frozen models follow from what the objective needs."""
         return frozenset({"learner"})
 
     @classmethod
@@ -117,10 +117,15 @@ class Preference(Stage):
             found.append(
                 _problem(f"{key}.rows", "chosen", "a preference objective compares both answers", "set rows: pair")
             )
-        if REFERENCE in objective.needs and all(scorer.stream != REFERENCE for scorer in settings.scorers.values()):
-            why = f"no scorer fills {REFERENCE}"
+        if REFERENCE in objective.needs and all(frozen.stream != REFERENCE for frozen in settings.frozen.values()):
+            why = f"no frozen model fills {REFERENCE}"
             found.append(
-                _problem("scorers", ", ".join(settings.scorers) or "none", why, "add scorers.reference.path=MODEL")
+                _problem(
+                    "frozen",
+                    ", ".join(settings.frozen) or "none",
+                    why,
+                    "add frozen.reference.path=MODEL",
+                )
             )
         return found
 
@@ -194,28 +199,28 @@ async def _scored(context: RunContext, cache: ScoreCache, rows: Batch, pairs: tu
     chosen, rejected = pair_rows(rows)
     prompts = [pair.prompt for pair in pairs]
     known = np.array([row is not None for row in cache.find(rows)])
-    scorer: StreamScorer | None = None
+    frozen: FrozenStream | None = None
     for first in range(0, len(chosen), SCORED_PAIRS):
         block = np.concatenate([side[first : first + SCORED_PAIRS] for side in (chosen, rejected)])
         missing = np.sort(block[~known[block]])
         if not len(missing):
             continue
-        if scorer is None:
+        if frozen is None:
             context.progress.message(f"reference: scoring {int(np.sum(~known))} of {len(rows)} rows")
-            scorer = (await context.scorers({REFERENCE}, prompts))[REFERENCE]
+            frozen = (await context.frozen({REFERENCE}, prompts))[REFERENCE]
         part = rows.select(missing)
-        cache.store(part, await scorer.stream(part, prompts))
+        cache.store(part, await frozen.stream(part, prompts))
     return rows.with_streams(**{REFERENCE: cache.stream(rows)})
 
 
 def _identity(context: RunContext) -> dict[str, str]:
     """Who scores the reference: the content of the models and all that changes their numbers."""
     cfg = context.cfg
-    wanted = [scorer for scorer in cfg.scorers.values() if scorer.stream == REFERENCE]
+    wanted = [frozen for frozen in cfg.frozen.values() if frozen.stream == REFERENCE]
     models = [
-        f"{scorer.domain}|{fingerprint(context.lineage.of(scorer.path))}|own_template={scorer.own_template}"
-        f"|{sorted(scorer.template_args.items())}"
-        for scorer in wanted
+        f"{frozen.domain}|{fingerprint(context.lineage.of(frozen.path))}|own_template={frozen.own_template}"
+        f"|{sorted(frozen.template_args.items())}"
+        for frozen in wanted
     ]
     return {"models": " ".join(sorted(models)), "dtype": cfg.model.dtype, "temperature": "1"}
 

@@ -144,15 +144,15 @@ class Rl(Stage):
         objective = context.run.part("objective", self.name).build()
         needs = advantage.needs | objective.needs
         prompts = self._prompts(context)  # what is wrong with the data is told before anything starts
-        # Engines come first: they take a share of the device as it is, learners and scorers what they need.
+        # Engines come first: they take a share of the device as it is, learners and frozen models what they need.
         starts = (
             partial(context.rollouts, publishes=True),
             context.rewards,
             partial(context.learner, cfg.learner.optim, updates),
             partial(context.critic, updates) if "value" in needs else _nothing,
-            partial(context.scorers, needs, prompts),
+            partial(context.frozen, needs, prompts),
         )
-        rollouts, rewards, learner, critic, scorers = await in_order(starts, context.roles.shared)
+        rollouts, rewards, learner, critic, frozen = await in_order(starts, context.roles.shared)
         return Parts(
             source=context.run.part("source", self.name).build(
                 prompts=prompts, seed=cfg.seed, tokenizer=context.template
@@ -167,7 +167,7 @@ class Rl(Stage):
             objective_needs=objective.needs,
             critic=critic,
             critic_objective=dict(cfg.critic.objective) if critic else None,
-            scorers=scorers,
+            frozen=frozen,
         )
 
     def _prompts(self, context: RunContext) -> list[Prompt]:

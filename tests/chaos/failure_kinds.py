@@ -144,7 +144,7 @@ KINDS = (
     Kind(
         "a frozen model's rank dies",
         "is replaced",
-        "learner/test_learner_group.py::test_scorer_equals_transformers_also_after_a_death",
+        "learner/test_learner_group.py::test_frozen_model_equals_transformers_also_after_a_death",
     ),
     Kind("the disk is full", OSError, "chaos/test_chaos.py::test_a_full_disk"),
     Kind(

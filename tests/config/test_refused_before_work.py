@@ -45,7 +45,7 @@ WRONG = [  # recipe, overrides, key, a word of the reason or the fix
     (GRPO, ("stages.rl.start=@warmup", "~stages.warmup"), "stages.rl.start", "no stage before"),
     (GRPO, ("stages.rl.start=@after",), "stages.rl.start", "no stage before"),
     (HYPO, ("~stages.sft",), "stages.preference.start", "no stage before"),
-    (HYPO, ("~stages.reference",), "scorers.reference.path", "no stage"),
+    (HYPO, ("~stages.reference",), "frozen.reference.path", "no stage"),
     (
         GRPO,
         ("advantage._target_=raylign.objectives.loss.policy.ClippedLoss",),

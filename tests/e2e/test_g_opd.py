@@ -78,14 +78,21 @@ def test_killed_and_resumed_is_bit_equal(undisturbed: Path) -> None:
 def test_two_teachers_are_routed_and_lambda_one_asks_no_reference(undisturbed: Path, tmp_path: Path) -> None:
     """Distill the base towards the teacher where colours are asked and towards itself elsewhere."""
     base, tutor = (str(undisturbed / "stages" / name / "model") for name in ("base", "teacher"))
-    common = [*SMALL, "~stages.base", "~stages.teacher", "~stages.after", "~scorers.teacher", "stages.distill.start=''"]
+    common = [
+        *SMALL,
+        "~stages.base",
+        "~stages.teacher",
+        "~stages.after",
+        "~frozen.teacher",
+        "stages.distill.start=''",
+    ]
     common += ["data.generator.domains=[colours,shapes]", f"model.path={base}", "advantage.reward_weight=1"]
-    common += [f"scorers.a={{stream: teacher_logprob, domain: colours, path: {tutor}, gpus: 0}}"]
-    common += [f"scorers.b={{stream: teacher_logprob, domain: shapes, path: {base}, gpus: 0}}"]
-    train(tmp_path / "run", [*common, "stages.distill.steps=2", f"scorers.reference.path='{tutor}'"])
+    common += [f"frozen.a={{stream: teacher_logprob, domain: colours, path: {tutor}, gpus: 0}}"]
+    common += [f"frozen.b={{stream: teacher_logprob, domain: shapes, path: {base}, gpus: 0}}"]
+    train(tmp_path / "run", [*common, "stages.distill.steps=2", f"frozen.reference.path='{tutor}'"])
     rows = steps(tmp_path / "run", "distill")
     assert {"reward/correct/colours", "reward/correct/shapes"} <= set(rows[0]), "verifiable reward by domain"
-    started = {name for name in ("a", "b", "reference") if list((tmp_path / "run/logs").glob(f"scorer-{name}*"))}
+    started = {name for name in ("a", "b", "reference") if list((tmp_path / "run/logs").glob(f"frozen-{name}*"))}
     assert started == {"a", "b"}, "nobody reads a reference at lambda 1"
 
 
@@ -101,7 +108,7 @@ def test_initial_student_with_the_solution_before_it_is_a_teacher(undisturbed: P
         f"model.path={base}",
     ]
     context = "{_target_: raylign.recipes.g_opd.context.SolutionContext, column: target}"
-    common += ["advantage.reward_weight=1", "scorers.teacher.path=''", f"scorers.teacher.context={context}"]
+    common += ["advantage.reward_weight=1", "frozen.teacher.path=''", f"frozen.teacher.context={context}"]
     train(tmp_path / "run", [*common, "stages.distill.steps=2"])
     rows = steps(tmp_path / "run", "distill")
     assert len(rows) == 2 and all(row["distill/unscored"] == 0 for row in rows)

@@ -64,7 +64,7 @@ KILLED = [
     *RUN,
     "~stages.sft",
     "~stages.reference",
-    "scorers.reference.path=''",
+    "frozen.reference.path=''",
     "stages.preference.start=''",
     "stages.preference.cache=''",
     "stages.preference.steps=6",

@@ -90,7 +90,7 @@ def test_the_border_holds_and_counts_as_no_effect() -> None:
     assert not world.step(say("Up")).flags["effective"]
 
 
-def test_what_a_scorer_needs() -> None:
+def test_what_a_frozen_model_needs() -> None:
     world = make()
     world.reset(prompt(map="___\nOPG\n___"), 0)
     board = world.board

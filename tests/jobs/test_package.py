@@ -58,12 +58,12 @@ def test_the_rule_of_paths(tmp_path: Path) -> None:
         "data": {"path": "rows.jsonl", "eval_path": "/shared/rows.jsonl"},
         "model": {"path": "Qwen/Qwen3-0.6B"},
         "stages": {"a": {"pairs_path": "sub/rows.jsonl"}, "b": {"path": "absent.jsonl"}},
-        "scorers": {"reference": {"path": "@warmup"}, "teacher": {"path": "model"}},
+        "frozen": {"reference": {"path": "@warmup"}, "teacher": {"path": "model"}},
         "run": {"dir": "sub"},
     }
     files, problems = relative_files(resolved, tmp_path)
     assert files == ["rows.jsonl", "sub/rows.jsonl"]
-    assert [problem.key for problem in problems] == ["scorers.teacher.path"] and "is a folder" in problems[0].why
+    assert [problem.key for problem in problems] == ["frozen.teacher.path"] and "is a folder" in problems[0].why
     _, problems = relative_files({"data": {"path": "../rows.jsonl"}}, tmp_path / "sub")
     assert "leads out" in problems[0].why
 

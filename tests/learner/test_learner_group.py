@@ -221,8 +221,10 @@ def test_calls_that_do_not_fit_the_model(start_group: Callable[[int], Any], tiny
         run(group.logprobs(BATCHES[0]))
 
 
-def test_scorer_equals_transformers_also_after_a_death(ray_session: None, tiny_model: Path, tmp_path: Path) -> None:
-    from raylign.actors.scorer import ScorerGroup
+def test_frozen_model_equals_transformers_also_after_a_death(
+    ray_session: None, tiny_model: Path, tmp_path: Path
+) -> None:
+    from raylign.actors.frozen_model import FrozenModelGroup
 
     causes: list[LearnerError] = []
     spec = LearnerSpec(
@@ -232,24 +234,24 @@ def test_scorer_equals_transformers_also_after_a_death(ray_session: None, tiny_m
         temperature=0.9,
         deadline_s=120,
     )
-    group = ScorerGroup(
+    group = FrozenModelGroup(
         spec, name="reference", log_dir=tmp_path, options=lambda rank: {"num_cpus": 0.5}, restarted=causes.append
     )
     expected = reference_logprobs(tiny_model, BATCHES[0], 0.9)
     run(group.start())
     np.testing.assert_allclose(run(group.logprobs(BATCHES[0])), expected, atol=1e-5)
-    assert (tmp_path / "scorer-reference-1.log").exists()
-    kill_a_scorer()
+    assert (tmp_path / "frozen-reference-1.log").exists()
+    kill_a_frozen_model()
     np.testing.assert_allclose(run(group.logprobs(BATCHES[0])), expected, atol=1e-5)
-    assert len(causes) == 1 and "scorer-reference.logprobs failed on rank" in str(causes[0])
-    kill_a_scorer()
+    assert len(causes) == 1 and "frozen-reference.logprobs failed on rank" in str(causes[0])
+    kill_a_frozen_model()
     with pytest.raises(LearnerError, match="the process died"):
         run(group.logprobs(BATCHES[0]))
     run(group.close())
 
 
-def kill_a_scorer() -> None:
+def kill_a_frozen_model() -> None:
     children = psutil.Process().children(recursive=True)
-    victim = next(child for child in children if " ".join(child.cmdline()).startswith("ray::ScorerWorker"))
+    victim = next(child for child in children if " ".join(child.cmdline()).startswith("ray::FrozenModelWorker"))
     victim.kill()
     victim.wait(20)

@@ -13,10 +13,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from raylign.actors.frozen_model import FrozenModelGroup
 from raylign.actors.learner.spec import LearnerSpec
 from raylign.actors.reward.response import trajectory_of
-from raylign.actors.routed import RoutedModel, RoutedScorer, rendered_anew, same_vocabulary
-from raylign.actors.scorer import ScorerGroup
+from raylign.actors.routed import RoutedModel, RoutedModels, rendered_anew, same_vocabulary
 from raylign.batch import Batch
 from raylign.config.compose import compose, recipes
 from raylign.config.schema import LearnerConfig
@@ -86,8 +86,11 @@ def mixed(tokenizer: Any) -> tuple[list[Prompt], Batch]:
 async def test_every_row_is_scored_by_its_domains_teacher(mixed: tuple[list[Prompt], Batch]) -> None:
     prompts, batch = mixed
     math, code = Constant(-1.0), Constant(-2.0)
-    models = [RoutedModel(name="m", scorer=math, domain="math"), RoutedModel(name="c", scorer=code, domain="code")]
-    routed = RoutedScorer("teacher_logprob", models)
+    models = [
+        RoutedModel(name="m", frozen=math, domain="math"),
+        RoutedModel(name="c", frozen=code, domain="code"),
+    ]
+    routed = RoutedModels("teacher_logprob", models)
     routed.check(prompts)
     stream = await routed.stream(batch, prompts)
     for row, domain in enumerate(("math", "code", "math", "math")):
@@ -98,20 +101,20 @@ async def test_every_row_is_scored_by_its_domains_teacher(mixed: tuple[list[Prom
 
 async def test_an_unknown_domain_is_an_error_and_never_a_fallback(mixed: tuple[list[Prompt], Batch]) -> None:
     prompts, batch = mixed
-    routed = RoutedScorer("teacher_logprob", [RoutedModel(name="m", scorer=Constant(-1.0), domain="math")])
+    routed = RoutedModels("teacher_logprob", [RoutedModel(name="m", frozen=Constant(-1.0), domain="math")])
     with pytest.raises(DataError, match="answers for the prompt domains 'code'"):
         routed.check(prompts)
-    with pytest.raises(DataError, match="there are scorers for 'math'"):
+    with pytest.raises(DataError, match="there are some for 'math'"):
         await routed.stream(batch, prompts)
-    everything = RoutedScorer("ref_logprob", [RoutedModel(name="r", scorer=Constant(-3.0))])
+    everything = RoutedModels("ref_logprob", [RoutedModel(name="r", frozen=Constant(-3.0))])
     assert set((await everything.stream(batch, prompts)).tolist()) == {0.0, -3.0}
 
 
 @pytest.mark.parametrize("domains", [["math", "math"], ["", "math"], []])
-def test_scorers_must_divide_the_stream(domains: list[str]) -> None:
-    models = [RoutedModel(name=str(i), scorer=Constant(0), domain=domain) for i, domain in enumerate(domains)]
+def test_frozen_models_must_divide_the_stream(domains: list[str]) -> None:
+    models = [RoutedModel(name=str(i), frozen=Constant(0), domain=domain) for i, domain in enumerate(domains)]
     with pytest.raises(ConfigError, match="domain of its own"):
-        RoutedScorer("teacher_logprob", models)
+        RoutedModels("teacher_logprob", models)
 
 
 def test_prompts_are_rendered_anew_and_response_ids_kept(mixed: tuple[list[Prompt], Batch], tiny_model: Path) -> None:
@@ -128,11 +131,11 @@ def test_prompts_are_rendered_anew_and_response_ids_kept(mixed: tuple[list[Promp
 
 
 def test_another_vocabulary_is_refused(tokenizer: Any, tiny_model: Path) -> None:
-    same_vocabulary(tokenizer, AutoTokenizer.from_pretrained(tiny_model), "scorers.t.path", "x")
+    same_vocabulary(tokenizer, AutoTokenizer.from_pretrained(tiny_model), "frozen.t.path", "x")
     stranger = AutoTokenizer.from_pretrained(tiny_model)
     stranger.add_tokens(["<new>"])
     with pytest.raises(ConfigError, match="another vocabulary"):
-        same_vocabulary(tokenizer, stranger, "scorers.t.path", "x")
+        same_vocabulary(tokenizer, stranger, "frozen.t.path", "x")
 
 
 @pytest.mark.ray
@@ -140,7 +143,7 @@ def test_another_vocabulary_is_refused(tokenizer: Any, tiny_model: Path) -> None
 def test_a_teacher_with_another_template_scores_as_a_plain_forward(
     mixed: tuple[list[Prompt], Batch], tiny_model: Path, tmp_path: Path
 ) -> None:
-    """The real scorer actor against transformers on prompt (the teacher's template) + response, unpadded."""
+    """The real frozen model actor against transformers on prompt (the teacher's template) + response, unpadded."""
     prompts, batch = mixed
     folder = tmp_path / "teacher"
     shutil.copytree(tiny_model, folder)
@@ -153,11 +156,11 @@ def test_a_teacher_with_another_template_scores_as_a_plain_forward(
         return {"num_cpus": 1}
 
     async def score() -> Float32s:
-        group = ScorerGroup(spec, name="teacher", log_dir=tmp_path, options=options)
+        group = FrozenModelGroup(spec, name="teacher", log_dir=tmp_path, options=options)
         await group.start()
         try:
-            models = [RoutedModel(name="t", scorer=group, tokenizer=other)]
-            return await RoutedScorer("teacher_logprob", models).stream(batch, prompts)
+            models = [RoutedModel(name="t", frozen=group, tokenizer=other)]
+            return await RoutedModels("teacher_logprob", models).stream(batch, prompts)
         finally:
             await group.close()
 
@@ -179,23 +182,23 @@ def test_lambda_one_plans_no_reference() -> None:
     roles: Callable[[Any], set[str]] = lambda run: {role.name for role in make_plan(run).roles}  # noqa: E731
     exopd = compose(["recipe=g_opd", "scale=tiny"])
     plain = compose(["recipe=g_opd", "scale=tiny", "advantage.reward_weight=1"])
-    assert {"scorer/teacher", "scorer/reference"} <= roles(exopd)
-    assert "scorer/reference" not in roles(plain) and "scorer/teacher" in roles(plain)
+    assert {"frozen/teacher", "frozen/reference"} <= roles(exopd)
+    assert "frozen/reference" not in roles(plain) and "frozen/teacher" in roles(plain)
     assert "ref_logprob" not in plain.streams()
 
 
 def test_misconfigured_teachers_are_named() -> None:
     with pytest.raises(ConfigError, match="student itself"):
-        compose(["recipe=g_opd", "scale=tiny", "scorers.teacher.path=''"])
-    with pytest.raises(ConfigError, match="no scorer is a teacher"):
-        compose(["recipe=g_opd", "scale=tiny", "~scorers.teacher"])
+        compose(["recipe=g_opd", "scale=tiny", "frozen.teacher.path=''"])
+    with pytest.raises(ConfigError, match="no frozen model is a teacher"):
+        compose(["recipe=g_opd", "scale=tiny", "~frozen.teacher"])
     with pytest.raises(ConfigError, match="@techer: names no stage"):
-        compose(["recipe=g_opd", "scale=tiny", "scorers.teacher.path=@techer"])
+        compose(["recipe=g_opd", "scale=tiny", "frozen.teacher.path=@techer"])
 
 
 def test_it_runs_without_any_reward() -> None:
     tiny = ["recipe=g_opd", "scale=tiny", "~rewards.correct", "~stages.after", "~stages.teacher"]
-    config = compose([*tiny, "scorers.teacher.path=@base"]).config
+    config = compose([*tiny, "frozen.teacher.path=@base"]).config
     assert not config.rewards
 
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from raylign.actors.frozen_model import FrozenModelGroup
 from raylign.actors.learner.spec import LearnerSpec
-from raylign.actors.routed import RoutedModel, RoutedScorer
-from raylign.actors.scorer import ScorerGroup
+from raylign.actors.routed import RoutedModel, RoutedModels
 from raylign.batch import Batch
 from raylign.config.build import build
 from raylign.config.compose import compose
@@ -114,7 +114,7 @@ class ByLength:
 
 
 class Heads:
-    """A scorer whose log-prob of a row is minus the length of what precedes the response."""
+    """A frozen model whose log-prob of a row is minus the length of what precedes the response."""
 
     def __init__(self) -> None:
         self.seen: list[Batch] = []
@@ -124,8 +124,8 @@ class Heads:
         return np.where(batch["loss_mask"], -batch.prompt_lengths[batch.row_of_token], 0).astype(np.float32)
 
 
-def routed(scorer: Any, tokenizer: Any, context: Any) -> RoutedScorer:
-    return RoutedScorer("teacher_logprob", [RoutedModel(name="t", scorer=scorer, tokenizer=tokenizer, context=context)])
+def routed(frozen: Any, tokenizer: Any, context: Any) -> RoutedModels:
+    return RoutedModels("teacher_logprob", [RoutedModel(name="t", frozen=frozen, tokenizer=tokenizer, context=context)])
 
 
 async def test_reference_solution_stands_in_the_last_user_turn(asked: list[Prompt]) -> None:
@@ -161,10 +161,10 @@ async def test_judge_that_cannot_be_asked_gives_missing_and_never_an_empty_criti
 
 
 async def test_rows_of_a_group_read_contexts_of_their_own(asked: list[Prompt], batch: Batch, tokenizer: Any) -> None:
-    scorer = Heads()
+    frozen = Heads()
     lost = tokenizer.decode(ANSWERS[1], skip_special_tokens=True)
-    stream = await routed(scorer, tokenizer, ByLength({lost})).stream(batch, asked)
-    seen = scorer.seen[0]
+    stream = await routed(frozen, tokenizer, ByLength({lost})).stream(batch, asked)
+    seen = frozen.seen[0]
     assert len(seen) == 2 and len(set(seen.groups.tolist())) == 2
     kept = iter(range(2))
     for row, response in enumerate(ANSWERS):
@@ -185,11 +185,11 @@ async def test_rows_of_a_group_read_contexts_of_their_own(asked: list[Prompt], b
 async def test_equal_heads_stay_one_group_and_other_heads_do_not(
     asked: list[Prompt], batch: Batch, tokenizer: Any
 ) -> None:
-    scorer = Heads()
-    await routed(scorer, tokenizer, SolutionContext(SolutionContext.Config())).stream(batch, asked)
-    assert scorer.seen[0].groups.tolist() == [0, 0, 1]
-    await routed(scorer, tokenizer, ByLength(set())).stream(batch, asked)
-    assert scorer.seen[1].groups.tolist() == [0, 1, 2], "their common head would be computed once"
+    frozen = Heads()
+    await routed(frozen, tokenizer, SolutionContext(SolutionContext.Config())).stream(batch, asked)
+    assert frozen.seen[0].groups.tolist() == [0, 0, 1]
+    await routed(frozen, tokenizer, ByLength(set())).stream(batch, asked)
+    assert frozen.seen[1].groups.tolist() == [0, 1, 2], "their common head would be computed once"
 
 
 async def test_too_many_missing_contexts_end_the_run(asked: list[Prompt], batch: Batch, tokenizer: Any) -> None:
@@ -221,7 +221,7 @@ def test_unscored_row_has_no_weight_and_is_counted(batch: Batch) -> None:
 def test_teacher_in_context_scores_as_a_plain_forward(
     asked: list[Prompt], batch: Batch, tiny_model: Path, tokenizer: Any, tmp_path: Path
 ) -> None:
-    """The real scorer actor, whose shared heads would show, against transformers row by row."""
+    """The real frozen model actor, whose shared heads would show, against transformers row by row."""
     spec = LearnerSpec(
         kind="causal_lm",
         model_path=str(tiny_model),
@@ -235,7 +235,7 @@ def test_teacher_in_context_scores_as_a_plain_forward(
     context = ByLength(set())
 
     async def score() -> Float32s:
-        group = ScorerGroup(spec, name="teacher", log_dir=tmp_path, options=lambda _: {"num_cpus": 1})
+        group = FrozenModelGroup(spec, name="teacher", log_dir=tmp_path, options=lambda _: {"num_cpus": 1})
         await group.start()
         try:
             return await routed(group, tokenizer, context).stream(batch, asked)
@@ -257,12 +257,12 @@ def test_teacher_in_context_scores_as_a_plain_forward(
 
 
 def test_initial_student_is_a_teacher_when_it_has_a_context() -> None:
-    tiny = ["recipe=g_opd", "scale=tiny", "advantage.reward_weight=1", "scorers.teacher.path=''"]
-    context = "scorers.teacher.context={_target_: raylign.recipes.g_opd.context.SolutionContext, column: target}"
-    assert compose([*tiny, context]).config.scorers["teacher"].context["column"] == "target"
+    tiny = ["recipe=g_opd", "scale=tiny", "advantage.reward_weight=1", "frozen.teacher.path=''"]
+    context = "frozen.teacher.context={_target_: raylign.recipes.g_opd.context.SolutionContext, column: target}"
+    assert compose([*tiny, context]).config.frozen["teacher"].context["column"] == "target"
     with pytest.raises(ConfigError, match="student itself"):
         compose(tiny)
-    with pytest.raises(ConfigError, match=r"scorers.teacher.context"):
+    with pytest.raises(ConfigError, match=r"frozen.teacher.context"):
         compose([*tiny, context.replace("column", "colunm")])
     with pytest.raises(ConfigError, match="name the judge's /v1 address"):
         compose([*tiny, context.replace("SolutionContext, column: target", "CritiqueContext, url: nowhere")])

@@ -48,10 +48,10 @@ def test_the_defaults_at_scale_are_the_released_recipe(scale: str) -> None:
     assert config.learner.zero_stage == (2 if scale == "gpu" else 3)
 
 
-def test_tiny_runs_without_data_and_needs_a_learner_and_a_scorer_only() -> None:
+def test_tiny_runs_without_data_and_needs_a_learner_and_a_frozen_model_only() -> None:
     run = compose(TINY)
     assert list(run.config.stages) == ["sft", "reference", "preference"]
-    assert {role.name for role in make_plan(run).roles} == {"learner", "scorer/reference"}
+    assert {role.name for role in make_plan(run).roles} == {"learner", "frozen/reference"}
 
 
 def test_every_switch_is_an_override() -> None:
@@ -72,7 +72,7 @@ def test_every_switch_is_an_override() -> None:
         ("stages.preference.max_tokens=128", "stages.preference.max_tokens"),
         ("data.max_prompt_tokens=64", "data.max_prompt_tokens"),
         ("stages.preference.rows=chosen", "stages.preference.rows"),
-        ("scorers.reference.stream=other", "scorers"),
+        ("frozen.reference.stream=other", "frozen"),
         ("stages.preference.objective.beta=0", "stages.preference.objective.beta"),
         ("stages.preference.objective.reference_margin=dop", "stages.preference.objective.reference_margin"),
         ("stages.preference.batch_pairs=0", "stages.preference.batch_pairs"),

@@ -55,9 +55,9 @@ def test_the_end_of_a_block_without_an_error_says_none(tmp_path: Path) -> None:
 def test_an_actors_file_holds_its_log_with_level_and_place(tmp_path: Path) -> None:
     code = (
         "import logging, sys; from raylign.telemetry.logs import redirect_output; redirect_output(sys.argv[1]);"
-        "logging.getLogger('raylign.actors.scorer').warning('slow'); logging.getLogger('other').info('not ours')"
+        "logging.getLogger('raylign.actors.frozen_model').warning('slow'); logging.getLogger('other').info('not ours')"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.log")], capture_output=True, text=True)
     assert done.returncode == 0 and not done.stdout + done.stderr
-    assert " WARNING raylign.actors.scorer: slow\n" in (tmp_path / "a.log").read_text()
+    assert " WARNING raylign.actors.frozen_model: slow\n" in (tmp_path / "a.log").read_text()
     assert "not ours" not in (tmp_path / "a.log").read_text()

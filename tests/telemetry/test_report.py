@@ -98,7 +98,7 @@ def test_spans_and_busy_seconds(run: Path) -> None:
     assert rl["seconds"] == pytest.approx(83) and rl["phases"]["learn"] == pytest.approx(20)
     assert rl["roles"]["rollout"] == pytest.approx(20 * 2.25), "sampling and taking new weights"
     assert rl["roles"]["learner"] == pytest.approx(20 * 1.5), "scoring, learning, publishing"
-    assert rl["roles"]["reward"] == pytest.approx(10) and "scorer" not in rl["roles"]
+    assert rl["roles"]["reward"] == pytest.approx(10) and "frozen" not in rl["roles"]
     assert table[0]["roles"] == {"rollout": pytest.approx(2), "reward": pytest.approx(2)}
 
 

@@ -2,8 +2,8 @@
 
 Layers, later wins: schema defaults, ``config.yaml``, scale, recipe, variant, sweep, the block of the chosen scale below
 the key ``at`` of any of those files, the command line. Two rules differ from a plain merge: a layer that changes the
-``_target_`` of a part replaces the whole part (its old fields belong to another class), and a stage, reward, scorer or
-judge that ends up null is left out. Every problem of every layer is reported at once, with the layer that it is from.
+``_target_`` of a part replaces the whole part (its old fields belong to another class), and a stage, reward, frozen
+model or judge that ends up null is left out. Every problem of every layer is reported at once, with its layer.
 """
 
 from __future__ import annotations
@@ -192,8 +192,8 @@ def _structured() -> Any:
 def _defaults() -> dict[str, Any]:
     tree = OmegaConf.to_container(OmegaConf.structured(Config), enum_to_str=True)
     assert isinstance(tree, dict)
-    for scorer in tree["scorers"].values():
-        del scorer["gpus"]  # what the scale says, see `_give_gpus`
+    for frozen in tree["frozen"].values():
+        del frozen["gpus"]  # what the scale says, see `_give_gpus`
     return {str(key): value for key, value in tree.items()}
 
 
@@ -285,19 +285,19 @@ def _first(origins: Mapping[str, str], name: str) -> str:
 
 
 def _drop_empty(tree: dict[str, Any]) -> None:
-    """A stage, reward, scorer or judge that is null is not there: a file may keep its place in the order by it."""
-    for name in ("stages", "rewards", "scorers", "judges"):
+    """A stage, reward, frozen model or judge that is null is not there: a file may keep its place in order by it."""
+    for name in ("stages", "rewards", "frozen", "judges"):
         if isinstance(tree[name], Mapping):
             tree[name] = {key: value for key, value in tree[name].items() if value is not None}
 
 
 def _give_gpus(tree: dict[str, Any]) -> None:
-    """A scorer or judge that names no GPUs gets the scale's."""
-    for name, setting in (("scorers", "scorer_gpus"), ("judges", "judge_gpus")):
+    """A frozen model or judge that names no GPUs gets the scale's."""
+    for name, setting in (("frozen", "frozen"), ("judges", "judge")):
         models = tree[name] if isinstance(tree[name], Mapping) else {}
         for model in models.values():
             if isinstance(model, dict):
-                model.setdefault("gpus", f"${{frozen.{setting}}}")
+                model.setdefault("gpus", f"${{default_gpus.{setting}}}")
 
 
 def _apply_overrides(layers: _Layers, overrides: Sequence[Override]) -> list[Problem]:

@@ -57,10 +57,10 @@ def _weights(run: Run, found: Findings) -> None:
 
 def _streams(run: Run, found: Findings) -> None:
     """Log-probs that an advantage or an objective reads and no frozen model gives, unless a stage said so itself."""
-    if any(problem.key == "scorers" for problem in found):
+    if any(problem.key == "frozen" for problem in found):
         return
     needed = {name for name in run.streams() if name.endswith("_logprob")} - OWN_LOGPROBS
-    filled = {scorer.stream for scorer in run.config.scorers.values()}
+    filled = {frozen.stream for frozen in run.config.frozen.values()}
     for stream in sorted(needed - filled):
-        why = f"{stream} is read by the advantage or the objective, and no scorer fills it"
-        found.expect(False, "scorers", ", ".join(sorted(filled)) or "none", why, f"set scorers.NAME.stream={stream}")
+        why = f"{stream} is read by the advantage or the objective, and no frozen model fills it"
+        found.expect(False, "frozen", ", ".join(sorted(filled)) or "none", why, f"set frozen.NAME.stream={stream}")

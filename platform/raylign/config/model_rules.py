@@ -60,7 +60,7 @@ def folder_rules(found: Findings, key: str, path: str, trained: bool = True) -> 
 def lacking_rules(config: Config, found: Findings) -> None:
     """The folders of a run's models hold what a plan can do without and a run cannot."""
     paths = {"model.path": config.model.path, "critic.path": config.critic.path}
-    paths |= {f"scorers.{name}.path": scorer.path for name, scorer in config.scorers.items()}
+    paths |= {f"frozen.{name}.path": frozen.path for name, frozen in config.frozen.items()}
     paths |= {f"judges.{name}.path": judge.path for name, judge in config.judges.items() if not judge.endpoint}
     faulty = {problem.key for problem in found}
     for key, path in paths.items():

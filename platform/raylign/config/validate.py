@@ -139,9 +139,9 @@ def _learner(config: Config, found: Findings) -> None:
 
 
 def _frozen(config: Config, found: Findings) -> None:
-    for name, scorer in config.scorers.items():
+    for name, frozen in config.frozen.items():
         otherwise = "leave it empty for the stage's own start"
-        frozen_model_rules(config, f"scorers.{name}.path", scorer.path, otherwise, found)
+        frozen_model_rules(config, f"frozen.{name}.path", frozen.path, otherwise, found)
     for name, judge in config.judges.items():
         if not judge.endpoint:
             otherwise = "leave it empty for the model that the run starts from"
@@ -153,7 +153,7 @@ def _scale(config: Config, found: Findings) -> None:
         return
     asked = {"rollout.gpus": config.rollout.gpus, "learner.gpus": config.learner.gpus}
     asked |= {f"rewards.{name}.gpus": reward.gpus for name, reward in config.rewards.items()}
-    asked |= {f"scorers.{name}.gpus": scorer.gpus for name, scorer in config.scorers.items()}
+    asked |= {f"frozen.{name}.gpus": frozen.gpus for name, frozen in config.frozen.items()}
     asked |= {f"judges.{name}.gpus": judge.gpus for name, judge in config.judges.items()}
     for key, gpus in asked.items():
         found.expect(gpus == 0, key, gpus, "scale=tiny runs on the CPU only", f"set {key}=0 or scale=gpu")

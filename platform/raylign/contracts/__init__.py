@@ -1,6 +1,6 @@
 """What the parts promise each other. Actors and recipes implement these; the loop knows nothing else."""
 
-from raylign.contracts.models import Learner, LearnerUpdate, ScorerContext, StreamScorer, WeightUpdate
+from raylign.contracts.models import FrozenModelContext, FrozenStream, Learner, LearnerUpdate, WeightUpdate
 from raylign.contracts.objective import Advantage, LossTerms, Objective, TokenView
 from raylign.contracts.part import Part
 from raylign.contracts.prompts import Generator, PairGenerator, PromptSource, RowGenerator
@@ -23,6 +23,8 @@ __all__ = [
     "Advantage",
     "BatchShape",
     "Completion",
+    "FrozenModelContext",
+    "FrozenStream",
     "Generator",
     "GroupSelector",
     "Launcher",
@@ -46,11 +48,9 @@ __all__ = [
     "Sampling",
     "Scope",
     "Scored",
-    "ScorerContext",
     "Stage",
     "StageResult",
     "StageSettings",
-    "StreamScorer",
     "TokenView",
     "WeightUpdate",
     "finite",

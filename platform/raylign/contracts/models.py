@@ -28,7 +28,7 @@ class WeightUpdate:
     probe_logprobs: Float32s
 
 
-class StreamScorer(Protocol):
+class FrozenStream(Protocol):
     """Frozen models that fill one named stream of a batch: a reference, or teachers routed by domain."""
 
     async def stream(self, batch: Batch, prompts: Sequence[Prompt]) -> Float32s:
@@ -38,10 +38,10 @@ class StreamScorer(Protocol):
         """
 
 
-class ScorerContext(Part):
+class FrozenModelContext(Part):
     """What a frozen model reads before the sampled tokens, in place of the prompt that the policy read."""
 
-    what = "a scorer's context"
+    what = "a frozen model's context"
     max_missing: float = 0.0  # share of the rows of one step without a context that ends the run
 
     @abstractmethod

@@ -27,7 +27,7 @@ class Advantage(Part):
 
     @property
     def needs(self) -> frozenset[str]:
-        """The extra streams that it reads: ``value``, ``old_logprob``, or one that a scorer fills."""
+        """The extra streams that it reads: ``value``, ``old_logprob``, or one that a frozen model fills."""
         return frozenset()
 
     @abstractmethod

@@ -24,7 +24,7 @@ SUFFIXES = (".safetensors", ".bin", ".json", ".jinja", ".model")
 
 
 class ScoreCache:
-    """One folder of shards for one scorer.
+    """One folder of shards for one frozen model.
 
     Example: ``cache = ScoreCache(Path("~/.cache/raylign/scores"), {"model": fingerprint(path), "dtype": "float32"})``
     """

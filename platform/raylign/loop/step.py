@@ -24,6 +24,7 @@ import numpy as np
 from raylign.batch import Batch
 from raylign.contracts import (
     Advantage,
+    FrozenStream,
     GroupSelector,
     Learner,
     LearnerUpdate,
@@ -31,7 +32,6 @@ from raylign.contracts import (
     RewardPools,
     RewardShaper,
     RolloutPool,
-    StreamScorer,
 )
 from raylign.errors import RewardError
 from raylign.loop.clock import BusyShare, StepClock
@@ -60,7 +60,7 @@ class Parts:
     objective_needs: frozenset[str]
     critic: Learner | None = None
     critic_objective: Mapping[str, Any] | None = None
-    scorers: Mapping[str, StreamScorer] = field(default_factory=dict)  # stream name -> who fills it
+    frozen: Mapping[str, FrozenStream] = field(default_factory=dict)  # stream name -> who fills it
 
 
 @dataclass(slots=True, kw_only=True)
@@ -192,7 +192,7 @@ class Loop:
             elif name == "value":
                 jobs[name] = _required(parts.critic, "a critic").values(batch)
             elif name not in ("advantage", "return") and name not in batch:
-                jobs[name] = _required(parts.scorers.get(name), f"a scorer for {name}").stream(batch, prompts)
+                jobs[name] = _required(parts.frozen.get(name), f"a frozen model for {name}").stream(batch, prompts)
         streams = await together(*(_timed(job, seconds, f"time/score/{name}") for name, job in jobs.items()))
         return batch.with_streams(**dict(zip(jobs, streams, strict=True))), seconds
 

@@ -80,7 +80,7 @@ def learner_sizes(learner: LearnerConfig, ranks: int, dtype: str, facts: ModelFa
     return sizes
 
 
-def scorer_sizes(config: Config, facts: ModelFacts) -> Sizes:
+def frozen_model_sizes(config: Config, facts: ModelFacts) -> Sizes:
     """Bytes of a frozen model that scores."""
     width = 4 if config.model.dtype == "float32" else 2
     return {
@@ -112,9 +112,9 @@ def learner_estimate(
     return Estimate(bytes=sum(sizes.values()), text=_parts(sizes))
 
 
-def scorer_estimate(config: Config, facts: ModelFacts) -> Estimate:
+def frozen_model_estimate(config: Config, facts: ModelFacts) -> Estimate:
     """Of a frozen model that scores."""
-    sizes = scorer_sizes(config, facts)
+    sizes = frozen_model_sizes(config, facts)
     return Estimate(bytes=sum(sizes.values()), text=_parts(sizes))
 
 

@@ -14,9 +14,10 @@ from raylign.config.schema.base import CONTRACT, Node, Section, named_nodes, nod
 from raylign.config.schema.data import DataConfig, SamplingConfig
 from raylign.config.schema.roles import (
     CriticConfig,
+    DefaultGpus,
     EngineKind,
     EnvironmentConfig,
-    FrozenConfig,
+    FrozenModelConfig,
     JudgeConfig,
     LearnerConfig,
     Offload,
@@ -25,7 +26,6 @@ from raylign.config.schema.roles import (
     RewardConfig,
     RolloutConfig,
     Schedule,
-    ScorerConfig,
 )
 from raylign.config.schema.run import (
     ClusterConfig,
@@ -44,9 +44,10 @@ __all__ = [
     "Config",
     "CriticConfig",
     "DataConfig",
+    "DefaultGpus",
     "EngineKind",
     "EnvironmentConfig",
-    "FrozenConfig",
+    "FrozenModelConfig",
     "JudgeConfig",
     "LearnerConfig",
     "ModelConfig",
@@ -60,7 +61,6 @@ __all__ = [
     "RunConfig",
     "SamplingConfig",
     "Schedule",
-    "ScorerConfig",
     "Section",
     "SweepConfig",
     "TelemetryConfig",
@@ -91,8 +91,8 @@ class Config:
     objective: Node = node(Objective, "raylign.objectives.loss.policy.ClippedLoss")
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
-    frozen: FrozenConfig = field(default_factory=FrozenConfig)
-    scorers: dict[str, ScorerConfig] = field(default_factory=lambda: {"reference": ScorerConfig()})
+    default_gpus: DefaultGpus = field(default_factory=DefaultGpus)
+    frozen: dict[str, FrozenModelConfig] = field(default_factory=lambda: {"reference": FrozenModelConfig()})
     judges: dict[str, JudgeConfig] = field(default_factory=dict)
     stages: dict[str, Any] = node(Stage)  # name -> stage node, run in order
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

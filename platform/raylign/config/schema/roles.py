@@ -10,7 +10,7 @@ from typing import Any
 from raylign.config.findings import Findings
 from raylign.config.schema.base import Node, Section, node
 from raylign.config.schema.data import SamplingConfig
-from raylign.contracts import Objective, RewardFunction, RolloutStrategy, ScorerContext
+from raylign.contracts import FrozenModelContext, Objective, RewardFunction, RolloutStrategy
 from raylign.environment import Environment
 from raylign.errors import Problem
 
@@ -221,18 +221,18 @@ class CriticConfig(Section):
 
 
 @dataclass
-class FrozenConfig(Section):
+class DefaultGpus(Section):
     """GPUs of one actor of the frozen models, for those whose own section does not say."""
 
-    scorer_gpus: float = 1.0
-    judge_gpus: float = 1.0
+    frozen: float = 1.0
+    judge: float = 1.0
 
 
 @dataclass
-class ScorerConfig(Section):
+class FrozenModelConfig(Section):
     """One frozen model that fills a stream with its log-probs; runs when advantage or objective needs the stream.
 
-    Several scorers may fill one stream, each for the prompts of its domain (teachers routed by task).
+    Several frozen models may fill one stream, each for the prompts of its domain (teachers routed by task).
     """
 
     stream: str = "ref_logprob"
@@ -242,8 +242,8 @@ class ScorerConfig(Section):
     domain: str = ""  # prompts of this domain only; empty: all
     own_template: bool = False  # render the prompt with this model's own chat template, response ids unchanged
     template_args: dict[str, Any] = field(default_factory=dict)  # of its own chat template
-    context: Node = node(ScorerContext)  # what it reads in place of the prompt; empty: the prompt
-    gpus: float = 1.0  # as composed: frozen.scorer_gpus, unless it is set
+    context: Node = node(FrozenModelContext)  # what it reads in place of the prompt; empty: the prompt
+    gpus: float = 1.0  # as composed: default_gpus.frozen, unless it is set
     cpus: float = 1.0
 
     def problems(self, key: str) -> list[Problem]:
@@ -273,7 +273,7 @@ class JudgeConfig(Section):
     max_context: int = 16384
     max_sequences: int = 256
     template: dict[str, Any] = field(default_factory=dict)  # arguments of the chat template, e.g. enable_thinking
-    gpus: float = 1.0  # as composed: frozen.judge_gpus, unless it is set
+    gpus: float = 1.0  # as composed: default_gpus.judge, unless it is set
     cpus: float = 1.0
     threads: int = 1  # OpenMP threads of one engine on CPU
     tensor_parallel: int = 1

@@ -4,7 +4,7 @@ A phase lasts until the next record of its process. Which roles a phase keeps bu
 
     rollout   engines sample (rewards are streamed meanwhile and not seen here)       -> rollout
     reward    the last token is there, rewards are outstanding                        -> reward
-    score     log-probs under other weights: of the learner, or of frozen models      -> learner or scorer
+    score     log-probs under other weights: of the learner, or of frozen models      -> learner or frozen model
     learn, save                                                                       -> learner
     publish   weights travel                                                          -> learner, rollout
     start     actors of this stage are started                                        -> none
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from raylign.telemetry.report.folder import Records
 
-ROLES = ("rollout", "reward", "scorer", "learner")
+ROLES = ("rollout", "reward", "frozen", "learner")
 BUSY = {
     "rollout": ("rollout",),
     "reward": ("reward",),
@@ -115,7 +115,7 @@ def busy_of(run: Records, stage: str) -> dict[str, tuple[str, ...]]:
     """phase -> the roles that it keeps busy in this stage."""
     names = {name for line in run.metrics if line["stage"] == stage for name in line if name.startswith("time/score/")}
     others = [name for name in names if name.removeprefix("time/score/") not in OWN_STREAMS]
-    return BUSY | ({"score": ("scorer",)} if others else {})
+    return BUSY | ({"score": ("frozen",)} if others else {})
 
 
 def shares(run: Records) -> dict[str, list[list[float]]]:

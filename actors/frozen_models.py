@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from raylign.actors.frozen_model import FrozenModelGroup
 from raylign.actors.learner.spec import LearnerSpec
 from raylign.actors.remote import in_order
-from raylign.actors.routed import RoutedModel, RoutedScorer, same_vocabulary
-from raylign.actors.scorer import ScorerGroup
+from raylign.actors.routed import RoutedModel, RoutedModels, same_vocabulary
 from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import Run
-from raylign.contracts import StreamScorer
+from raylign.contracts import FrozenStream
 from raylign.errors import ConfigError, LearnerError, Problem
 from raylign.models.tokenizer import load_tokenizer
 from raylign.records import Prompt
@@ -36,63 +36,63 @@ class FrozenModels:
     ) -> None:
         self._run, self._template, self._model_of = run, template, model_of
         self._options, self._log_dir, self._replaced = options, log_dir, replaced
-        self._groups: dict[str, tuple[str, ScorerGroup]] = {}  # name -> (loaded path, group)
+        self._groups: dict[str, tuple[str, FrozenModelGroup]] = {}  # name -> (loaded path, group)
 
     @property
-    def groups(self) -> list[ScorerGroup]:
+    def groups(self) -> list[FrozenModelGroup]:
         """Those that run."""
         return [group for _, group in self._groups.values()]
 
-    async def fill(self, streams: Collection[str], prompts: Sequence[Prompt], shared: bool) -> dict[str, StreamScorer]:
+    async def fill(self, streams: Collection[str], prompts: Sequence[Prompt], shared: bool) -> dict[str, FrozenStream]:
         """Who fills each of these streams that any frozen model of the run fills; started, and checked to answer for
         all of these prompts. One without a path is a copy of the model that the stage starts from.
 
         Raises ConfigError on a model with another vocabulary, DataError on a domain without a model.
         """
-        wanted = {name: scorer for name, scorer in self._run.config.scorers.items() if scorer.stream in streams}
+        wanted = {name: frozen for name, frozen in self._run.config.frozen.items() if frozen.stream in streams}
         models = await in_order([partial(self._model, name) for name in wanted], shared)
-        routed: dict[str, StreamScorer] = {}
-        for stream in sorted({scorer.stream for scorer in wanted.values()}):
-            scorer = RoutedScorer(stream, [model for model in models if wanted[model.name].stream == stream])
-            scorer.check(prompts)
-            routed[stream] = scorer
+        routed: dict[str, FrozenStream] = {}
+        for stream in sorted({frozen.stream for frozen in wanted.values()}):
+            frozen = RoutedModels(stream, [model for model in models if wanted[model.name].stream == stream])
+            frozen.check(prompts)
+            routed[stream] = frozen
         return routed
 
     async def _model(self, name: str) -> RoutedModel:
-        cfg, scorer = self._run.config, self._run.config.scorers[name]
-        path = self._model_of(scorer.path)
+        cfg, frozen = self._run.config, self._run.config.frozen[name]
+        path = self._model_of(frozen.path)
         policy = self._template.tokenizer
         tokenizer = policy
-        if scorer.path:
+        if frozen.path:
             tokenizer = await asyncio.to_thread(load_tokenizer, path, cfg.model.trust_remote_code)
-        same_vocabulary(policy, tokenizer, f"scorers.{name}.path", path)
-        if self._template.fresh and (scorer.own_template or scorer.context):
+        same_vocabulary(policy, tokenizer, f"frozen.{name}.path", path)
+        if self._template.fresh and (frozen.own_template or frozen.context):
             why = "the context of a frozen model stands for the first one of an episode only"
             fix = "set rollout.past=keep, or leave own_template and context out"
-            raise ConfigError([Problem(key="rollout.past", value="fresh", why=f"{why} (scorers.{name})", fix=fix)])
-        own = ChatTemplate(tokenizer, scorer.template_args) if scorer.own_template else None
-        context = self._run.parts[f"scorers.{name}.context"].build() if scorer.context else None
+            raise ConfigError([Problem(key="rollout.past", value="fresh", why=f"{why} (frozen.{name})", fix=fix)])
+        own = ChatTemplate(tokenizer, frozen.template_args) if frozen.own_template else None
+        context = self._run.parts[f"frozen.{name}.context"].build() if frozen.context else None
         return RoutedModel(
             name=name,
-            scorer=await self._group(name, path),
-            domain=scorer.domain,
+            frozen=await self._group(name, path),
+            domain=frozen.domain,
             tokenizer=self._template if own is None and context is not None else own,
             context=context,
         )
 
-    async def _group(self, name: str, path: str) -> ScorerGroup:
+    async def _group(self, name: str, path: str) -> FrozenModelGroup:
         """The actor of a model, holding the weights at `path`."""
-        cfg, scorer = self._run.config, self._run.config.scorers[name]
+        cfg, frozen = self._run.config, self._run.config.frozen[name]
         loaded, group = self._groups.get(name, ("", None))
         if group is None or loaded != path:
             if group is not None:
                 await group.close()
-            learner = replace(cfg.learner, ranks=1, gpus=scorer.gpus, cpus=scorer.cpus)
-            group = ScorerGroup(
+            learner = replace(cfg.learner, ranks=1, gpus=frozen.gpus, cpus=frozen.cpus)
+            group = FrozenModelGroup(
                 LearnerSpec.of(cfg, "causal_lm", path, learner, 0),
                 name=name,
                 log_dir=self._log_dir,
-                options=self._options(f"scorer/{name}"),
+                options=self._options(f"frozen/{name}"),
                 restarted=lambda cause: self._replaced(name, cause),
             )
             self._groups[name] = (path, group)

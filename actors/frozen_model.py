@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from raylign.actors.learner.model import PackedModel
 
 
-class ScorerWorker:
+class FrozenModelWorker:
     """One rank: a model without optimiser or gradients.
 
     log_path: the file that receives everything this process prints.
@@ -84,7 +84,7 @@ class ScorerWorker:
         return token_values(lambda inputs: self._model(inputs, temperature), mine, batch, self._device)
 
 
-class ScorerGroup:
+class FrozenModelGroup:
     """A frozen model on `spec.learner.ranks` actors. Dead ranks are replaced: there is nothing that they could lose.
 
     spec: model_path, dtype, temperature, deadline_s, and of `learner` the ranks, threads, gpus, micro_batch_tokens,
@@ -102,7 +102,9 @@ class ScorerGroup:
         restarted: Callable[[LearnerError], None] = lambda cause: None,
     ) -> None:
         self._spec = spec
-        self._ranks = partial(RankGroup, ScorerWorker, f"scorer-{name}", spec.learner.ranks, log_dir, options)
+        self._ranks = partial(
+            RankGroup, FrozenModelWorker, f"frozen_model-{name}", spec.learner.ranks, log_dir, options
+        )
         self._group = self._ranks()
         self._restarted, self._restarts = restarted, 0
         self._one_at_a_time = asyncio.Lock()
