@@ -102,9 +102,7 @@ class FrozenModelGroup:
         restarted: Callable[[LearnerError], None] = lambda cause: None,
     ) -> None:
         self._spec = spec
-        self._ranks = partial(
-            RankGroup, FrozenModelWorker, f"frozen_model-{name}", spec.learner.ranks, log_dir, options
-        )
+        self._ranks = partial(RankGroup, FrozenModelWorker, f"frozen-{name}", spec.learner.ranks, log_dir, options)
         self._group = self._ranks()
         self._restarted, self._restarts = restarted, 0
         self._one_at_a_time = asyncio.Lock()

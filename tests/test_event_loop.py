@@ -22,15 +22,15 @@ from raylign.loop.collect import collect
 from raylign.loop.rollout_buffer import FILE, RolloutBuffer
 from raylign.loop.settings import LoopSettings, StepSettings
 from raylign.loop_lag import LoopLag
-from raylign.records import Group, Prompt, StopReason, Trajectory, Turn, Value
+from raylign.records import Call, Group, Prompt, StopReason, Trajectory, Value
 from raylign.tasks import owned, together
 from raylign.telemetry.recorder import Recorder
 
 MEGABYTE = 1 << 20
 
 
-def turn() -> Turn:
-    return Turn(
+def turn() -> Call:
+    return Call(
         context_ids=np.zeros(0, np.int32),
         token_ids=np.array([1, 2], np.int32),
         logprobs=np.zeros(2, np.float32),
@@ -40,7 +40,7 @@ def turn() -> Turn:
 
 
 def trajectory(key: str, index: int = 0) -> Trajectory:
-    return Trajectory(prompt_key=key, sample_index=index, turns=(turn(),), seed=0, stop=StopReason.EOS)
+    return Trajectory(prompt_key=key, sample_index=index, calls=(turn(),), seed=0, stop=StopReason.EOS)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from raylign.data.source import DatasetSource
 from raylign.errors import CheckpointError, EngineDeadError
 from raylign.loop import LoopSettings, StepSettings
 from raylign.loop.rollout_buffer import FILE, RolloutBuffer
-from raylign.records import Prompt, Reward, StopReason, Trajectory, Turn, Value
+from raylign.records import Call, Prompt, Reward, StopReason, Trajectory, Value
 
 
 class Clocked:
@@ -41,7 +41,7 @@ class Clocked:
                     await asyncio.sleep(0)
             finally:
                 self.running.discard(key)
-            turn = Turn(
+            turn = Call(
                 context_ids=np.zeros(0, np.int32),
                 token_ids=np.array([1, 2], np.int32),
                 logprobs=np.zeros(2, np.float32),
@@ -49,7 +49,7 @@ class Clocked:
                 stop=StopReason.EOS,
             )
             for index in range(task.n):
-                one = Trajectory(prompt_key=key, sample_index=index, turns=(turn,), seed=0, stop=StopReason.EOS)
+                one = Trajectory(prompt_key=key, sample_index=index, calls=(turn,), seed=0, stop=StopReason.EOS)
                 yield [Scored(task=number, trajectory=one)]
 
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:

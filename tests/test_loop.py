@@ -25,7 +25,7 @@ from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.loss.policy import ClippedLoss
 from raylign.objectives.selection import Chain, KeepAll, TopK
 from raylign.objectives.shaping import WeightedSum
-from raylign.records import Float32s, Missing, Prompt, Reward, StopReason, Trajectory, Turn, Value, derive_seed
+from raylign.records import Call, Float32s, Missing, Prompt, Reward, StopReason, Trajectory, Value, derive_seed
 
 
 def prompt(number: int) -> Prompt:
@@ -45,7 +45,7 @@ class Scripted:
             self.drawn.append(task.prompt.key)
             for index in reversed(range(task.n)):
                 seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
-                turn = Turn(
+                turn = Call(
                     context_ids=np.zeros(0, np.int32),
                     token_ids=np.array([seed % 7 + 1, 9], np.int32),
                     logprobs=np.array([-0.5, -0.25], np.float32),
@@ -53,7 +53,7 @@ class Scripted:
                     stop=StopReason.EOS,
                 )
                 trajectory = Trajectory(
-                    prompt_key=task.prompt.key, sample_index=index, turns=(turn,), seed=seed, stop=StopReason.EOS
+                    prompt_key=task.prompt.key, sample_index=index, calls=(turn,), seed=seed, stop=StopReason.EOS
                 )
                 yield [Scored(task=number, trajectory=trajectory)]
                 await asyncio.sleep(0)
@@ -132,7 +132,7 @@ def make(rule: Callable[[Prompt, Trajectory], Reward], count: int = 12, **settin
 
 
 def first_token(_: Prompt, trajectory: Trajectory) -> Reward:
-    return Value(score=float(trajectory.turns[0].token_ids[0]))
+    return Value(score=float(trajectory.calls[0].token_ids[0]))
 
 
 async def test_groups_come_in_task_order_whatever_the_order_of_arrival() -> None:
@@ -330,7 +330,7 @@ async def test_draw_refused_by_the_engine_has_no_reward_and_no_loss() -> None:
     async def refusing(tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
         async for (item,) in whole(tasks):
             if item.task == 0 and item.trajectory.sample_index == 1:
-                empty = replace(item.trajectory, turns=(), stop=StopReason.ABORT)
+                empty = replace(item.trajectory, calls=(), stop=StopReason.ABORT)
                 item = replace(item, trajectory=empty, error="prompt of 900 tokens exceeds the context of 512")
             yield [item]
 
@@ -386,7 +386,7 @@ async def test_an_evaluation_scores_by_the_rewards_alone_and_logs_what_the_shape
     )
     prompts = [replace(prompt(i), domain=("even", "odd")[i % 2]) for i in range(4)]
     found = await evaluator.run(prompts, samples=3, greedy=False)
-    tokens = [[t.turns[0].token_ids[0] for t in group.trajectories] for group in found.groups]
+    tokens = [[t.calls[0].token_ids[0] for t in group.trajectories] for group in found.groups]
     assert found.score == pytest.approx(0.5 * np.mean(tokens))
     assert found.metrics["eval/best"] == pytest.approx(0.5 * np.mean(np.max(tokens, axis=1)))
     assert found.metrics["eval/reward/overlong"] == -1.25

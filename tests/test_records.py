@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from raylign.records import (
+    Call,
     Group,
     Missing,
     Prompt,
     StopReason,
     Trajectory,
-    Turn,
     content_id,
     derive_seed,
     row_from,
@@ -24,8 +24,8 @@ EOS = 2
 PROMPT = Prompt(id="p", messages=({"role": "user", "content": "hi"},), token_ids=np.array([5, 6, 7], np.int32), visit=4)
 
 
-def turn(context: list[int], sampled: list[int], stop: StopReason = StopReason.EOS, text: str = "") -> Turn:
-    return Turn(
+def turn(context: list[int], sampled: list[int], stop: StopReason = StopReason.EOS, text: str = "") -> Call:
+    return Call(
         context_ids=np.array(context, np.int32),
         token_ids=np.array(sampled, np.int32),
         logprobs=-np.arange(1, len(sampled) + 1, dtype=np.float32),
@@ -35,8 +35,8 @@ def turn(context: list[int], sampled: list[int], stop: StopReason = StopReason.E
     )
 
 
-def trajectory(*turns: Turn, stop: StopReason = StopReason.EOS) -> Trajectory:
-    return Trajectory(prompt_key=PROMPT.key, sample_index=1, turns=turns, seed=3, stop=stop)
+def trajectory(*turns: Call, stop: StopReason = StopReason.EOS) -> Trajectory:
+    return Trajectory(prompt_key=PROMPT.key, sample_index=1, calls=turns, seed=3, stop=stop)
 
 
 def test_multi_turn_sample_has_loss_on_sampled_ids_only() -> None:
@@ -80,7 +80,7 @@ def test_records_are_frozen_and_pickle() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.seed = 4  # type: ignore[misc]
     again = pickle.loads(pickle.dumps(made))
-    assert again.turns[0].token_ids.tolist() == [EOS]
+    assert again.calls[0].token_ids.tolist() == [EOS]
     assert pickle.loads(pickle.dumps(Missing(reason="x"))) == Missing(reason="x")
 
 

@@ -123,7 +123,7 @@ def judged_turns(prompt: Prompt, trajectory: Trajectory) -> tuple[tuple[JudgedTu
     Turns beyond the annotated ones are left out. Raises ValueError when a call carries no labels.
     """
     rows: dict[int, list[tuple[dict[str, bool], ...]]] = {}
-    for number, turn in enumerate(trajectory.turns):
+    for number, turn in enumerate(trajectory.calls):
         if LABELS not in turn.flags:
             raise ValueError(f"call {number} of {trajectory.prompt_key} carries no labels; set environment.fn.examiner")
         rows.setdefault(int(turn.flags["turn"]), []).append(turn.flags[LABELS])

@@ -21,7 +21,7 @@ class Earned(Enum):
 
 
 class EpisodeReturn(RewardFunction):
-    """The rewards that the environment gave, turn by turn (``Turn.reward``), or a flag that it left on the last turn.
+    """The rewards that the environment gave, turn by turn (``Call.reward``), or a flag that it left on the last turn.
 
     Channel ``turns``: [turns] the reward of each turn. Raises where the environment gave none: absent is not zero.
     """
@@ -43,14 +43,14 @@ class EpisodeReturn(RewardFunction):
         return [self._value(trajectory) for trajectory in trajectories]
 
     def _value(self, trajectory: Trajectory) -> Value:
-        if not trajectory.turns:
+        if not trajectory.calls:
             raise ValueError("the episode has no turn")
         if self.config.earned is Earned.flag:
-            flags = trajectory.turns[-1].flags
+            flags = trajectory.calls[-1].flags
             if self.config.flag not in flags:
                 raise ValueError(f"the last turn has no flag {self.config.flag}; it has {', '.join(flags) or 'none'}")
             return Value(score=float(flags[self.config.flag]))
-        rewards = [turn.reward for turn in trajectory.turns]
+        rewards = [call.reward for call in trajectory.calls]
         given = [reward for reward in rewards if reward is not None]
         if not given or (self.config.earned is Earned.last and rewards[-1] is None):
             raise ValueError("the environment gave no reward")

@@ -170,7 +170,7 @@ def _trl(
     given: dict[str, Any] = {
         "prompts": [asked] * count,
         "completions": [[{"role": "assistant", "content": text}] for text in texts] if conversational else texts,
-        "completion_ids": [[int(i) for turn in t.turns for i in turn.token_ids] for t in trajectories],
+        "completion_ids": [[int(i) for call in t.calls for i in call.token_ids] for t in trajectories],
         "trainer_state": None,
     }
     columns = {**{name: prompt.answer for name in ANSWERS if prompt.answer is not None}, **prompt.meta}

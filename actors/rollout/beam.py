@@ -125,7 +125,7 @@ class Beam(Search):
         fork = await ledger.opening(path.fork(self._noise(path, branch[2])))
         score = await ledger.act(fork, said)
         if not branch[2]:
-            ledger.invalid.append(not fork.turns[-1].flags.get("valid", True))
+            ledger.invalid.append(not fork.calls[-1].flags.get("valid", True))
         ahead = await self.ahead(ledger, fork, branch)
         await ledger.close(fork)
         return score, ahead
@@ -134,7 +134,7 @@ class Beam(Search):
         """Seed of the chance that simulation `run` of the next turn meets; None: the episode's own."""
         if self.config.noise is Noise.live:
             return None
-        return derive_seed(path.task.run_seed, path.task.prompt.key, path.index, len(path.turns), "simulation", run)
+        return derive_seed(path.task.run_seed, path.task.prompt.key, path.index, len(path.calls), "simulation", run)
 
     def _best(self, pool: list[Prefix | Candidate], path: Path, ledger: Ledger) -> list[Prefix | Candidate]:
         """The `width` best of finished prefixes and candidates, ties by lot."""

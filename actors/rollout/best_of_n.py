@@ -37,10 +37,10 @@ class BestOfN(Search):
         """See `Search.search`."""
         numbers = range(self.config.attempts)
         paths = await together(self._attempt(task, policy, index, number, ledger) for number in numbers)
-        totals = [sum(self.scorer.score(turn) for turn in path.turns) for path in paths]
+        totals = [sum(self.scorer.score(call) for call in path.calls) for path in paths]
         order = sorted(lot(paths[0], len(paths), "best of n"), key=lambda number: -totals[number])
         ledger.decided(totals, [totals[order[0]]], [totals[number] for number in order[1:]])
-        ledger.invalid += [not turn.flags.get("valid", True) for path in paths for turn in path.turns]
+        ledger.invalid += [not call.flags.get("valid", True) for path in paths for call in path.calls]
         return [paths[order[0]]]
 
     async def _attempt(self, task: RolloutTask, policy: Policy, index: int, number: int, ledger: Ledger) -> Path:

@@ -43,7 +43,7 @@ class Lookahead(Beam):
 
     async def _continue(self, ledger: Ledger, after: Path, branch: tuple[int, ...]) -> float:
         path, total = await ledger.opening(after.fork()), 0.0
-        origin = len(path.turns)
+        origin = len(path.calls)
         for _ in range(self.config.depth):
             if path.stop is not None:
                 break

@@ -13,7 +13,7 @@ from raylign.actors.environments.episode import Episode
 from raylign.actors.rollout.chat import Chat
 from raylign.contracts import Completion, Policy, RolloutTask
 from raylign.environment import Observation
-from raylign.records import Int32s, StopReason, Trajectory, Turn, derive_seed
+from raylign.records import Call, Int32s, StopReason, Trajectory, derive_seed
 
 NOTHING = np.zeros(0, np.int32)
 
@@ -37,7 +37,7 @@ class Path:
 
     def __init__(self, task: RolloutTask, index: int, policy: Policy, limits: Limits, episode: Episode) -> None:
         self.task, self.index, self.limits, self.episode = task, index, limits, episode
-        self.turns: list[Turn] = []
+        self.calls: list[Call] = []
         self.stop: StopReason | None = None
         self._policy = policy
         self._chat = Chat(policy.template, task.prompt.messages, task.prompt.tools)
@@ -57,16 +57,16 @@ class Path:
     @property
     def sampled(self) -> int:
         """Tokens sampled so far."""
-        return sum(len(turn.token_ids) for turn in self.turns)
+        return sum(len(call.token_ids) for call in self.calls)
 
     @property
     def score(self) -> float:
         """Rewards of all turns so far."""
-        return sum(turn.reward or 0.0 for turn in self.turns)
+        return sum(call.reward or 0.0 for call in self.calls)
 
     def seed(self, *branch: int | str) -> int:
         """Of the next turn's sampling; a search adds what tells its candidates apart (nothing for the first)."""
-        return derive_seed(self.task.run_seed, self.task.prompt.key, self.index, len(self.turns), *branch)
+        return derive_seed(self.task.run_seed, self.task.prompt.key, self.index, len(self.calls), *branch)
 
     async def sample(self, seed: int) -> Completion:
         """What the policy would say next; nothing changes. Only while ``stop`` is None."""
@@ -79,8 +79,8 @@ class Path:
         """Say it: the world answers, and the turn is part of the path."""
         seen = await self.episode.step(said.text)
         flags = dict(seen.flags)
-        self.turns.append(
-            Turn(
+        self.calls.append(
+            Call(
                 context_ids=self._context,
                 fresh=self._fresh,
                 token_ids=said.token_ids,
@@ -109,22 +109,22 @@ class Path:
     async def fork(self, noise: int | None = None) -> Path:
         """The same prefix in a world of its own. noise: seed of what chance brings from here on; None: the same."""
         twin = Path(self.task, self.index, self._policy, self.limits, await self.episode.branch(noise))
-        twin.turns, twin.stop = list(self.turns), self.stop
+        twin.calls, twin.stop = list(self.calls), self.stop
         twin._chat, twin._ids = self._chat.fork(), list(self._ids)
         twin._context, twin._fresh = self._context, self._fresh
         return twin
 
     def trajectory(self, metrics: Mapping[str, float] | None = None) -> Trajectory:
         """What was said and seen, as the learner wants it. Final flags that are numbers become metrics."""
-        final: dict[str, Any] = dict(self.turns[-1].flags) if self.turns else {}
+        final: dict[str, Any] = dict(self.calls[-1].flags) if self.calls else {}
         facts = {f"episode/{name}": float(value) for name, value in final.items() if isinstance(value, Real)}
-        facts |= {"episode/turns": float(len(self.turns)), "episode/chat_mismatch": float(self._chat.mismatches)}
-        if any(turn.reward is not None for turn in self.turns):
+        facts |= {"episode/turns": float(len(self.calls)), "episode/chat_mismatch": float(self._chat.mismatches)}
+        if any(call.reward is not None for call in self.calls):
             facts["episode/return"] = self.score
         return Trajectory(
             prompt_key=self.task.prompt.key,
             sample_index=self.index,
-            turns=tuple(self.turns),
+            calls=tuple(self.calls),
             seed=derive_seed(self.task.run_seed, self.task.prompt.key, self.index, 0),
             stop=self.stop or StopReason.ABORT,
             metrics={**facts, **(metrics or {})},
@@ -135,7 +135,7 @@ class Path:
             return StopReason.DONE
         if said.stop is StopReason.LENGTH and len(said.token_ids) < self.task.sampling.max_tokens:
             return StopReason.LENGTH  # cut by the context or the episode's own limit, not by the turn's
-        if len(self.turns) >= self.limits.turns:
+        if len(self.calls) >= self.limits.turns:
             return StopReason.TURNS
         return StopReason.LENGTH if self.limits.tokens and self.sampled >= self.limits.tokens else None
 

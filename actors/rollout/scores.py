@@ -11,7 +11,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 from raylign.contracts import Part
-from raylign.records import Turn
+from raylign.records import Call
 
 
 class TurnScorer(Part):
@@ -20,7 +20,7 @@ class TurnScorer(Part):
     what = "a score of turns"
 
     @abstractmethod
-    def score(self, turn: Turn) -> float:
+    def score(self, turn: Call) -> float:
         """How well a turn went. Raises ValueError where the world does not say what is needed."""
 
 
@@ -42,7 +42,7 @@ class TurnReward(TurnScorer):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def score(self, turn: Turn) -> float:
+    def score(self, turn: Call) -> float:
         """See `TurnScorer.score`."""
         config = self.config
         actions = int(_flag(turn, "actions")) if config.per_action or config.invalid is not None else 1
@@ -69,7 +69,7 @@ class RiskAware(TurnScorer):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def score(self, turn: Turn) -> float:
+    def score(self, turn: Call) -> float:
         """See `TurnScorer.score`."""
         if turn.flags.get("distance_after", 0) is None:
             return _reward(turn) - self.config.risk
@@ -90,19 +90,19 @@ class ShopProgress(TurnScorer):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def score(self, turn: Turn) -> float:
+    def score(self, turn: Call) -> float:
         """See `TurnScorer.score`."""
         progress = self.config.overlap * _flag(turn, "goal_overlap") + self.config.option * _flag(turn, "new_option")
         return _reward(turn) + progress
 
 
-def _reward(turn: Turn) -> float:
+def _reward(turn: Call) -> float:
     if turn.reward is None:
         raise ValueError("the world gave the turn no reward, so there is nothing to score it by")
     return turn.reward
 
 
-def _flag(turn: Turn, name: str) -> float:
+def _flag(turn: Call, name: str) -> float:
     if turn.flags.get(name) is None:
         known = ", ".join(turn.flags) or "none"
         raise ValueError(f"the turn has no flag {name} to score it by, choose another scorer; flags: {known}")

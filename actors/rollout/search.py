@@ -119,7 +119,7 @@ class Ledger:
         """See `Path.act`; the score of the turn."""
         await path.act(said)
         self.calls += 1
-        return self.scorer.score(path.turns[-1])
+        return self.scorer.score(path.calls[-1])
 
     async def play(self, path: Path, *branch: int | str) -> Path:
         """The path, plainly to its end. branch: see `Path.seed`."""
@@ -142,9 +142,9 @@ class Ledger:
 
     def metrics(self, path: Path, kept: Sequence[Path]) -> dict[str, float]:
         """Of one of the paths that are kept: its own cost, its share of what was discarded, and what was decided."""
-        turns = {id(turn): len(turn.token_ids) for one in kept for turn in one.turns}
+        turns = {id(call): len(call.token_ids) for one in kept for call in one.calls}
         found = {
-            "search/env_calls_kept": float(len(path.turns)),
+            "search/env_calls_kept": float(len(path.calls)),
             "search/env_calls_discarded": (self.calls - len(turns)) / len(kept),
             "search/tokens_kept": float(path.sampled),
             "search/tokens_discarded": (self.tokens - sum(turns.values())) / len(kept),
@@ -164,7 +164,7 @@ class Ledger:
 
 def lot(path: Path, count: int, purpose: str) -> list[int]:
     """0 .. `count` - 1 in a random order that the path's draw and turn fix."""
-    seed = derive_seed(path.task.run_seed, path.task.prompt.key, path.index, len(path.turns), purpose)
+    seed = derive_seed(path.task.run_seed, path.task.prompt.key, path.index, len(path.calls), purpose)
     return [int(number) for number in np.random.default_rng(seed).permutation(count)]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from raylign.contracts import Completion, Policy, RolloutStrategy, RolloutTask
 from raylign.environment import Environments
-from raylign.records import Int32s, Trajectory, Turn, derive_seed
+from raylign.records import Call, Int32s, Trajectory, derive_seed
 
 
 class SingleTurn(RolloutStrategy):
@@ -42,12 +42,12 @@ class SingleTurn(RolloutStrategy):
         sampling = replace(task.sampling, temperature=0.0, top_p=1.0, top_k=0) if task.greedy else task.sampling
         said = await policy.generate(task.prompt.token_ids, sampling, seed)
         turn = turn_of(said, np.zeros(0, np.int32))
-        return Trajectory(prompt_key=task.prompt.key, sample_index=index, turns=(turn,), seed=seed, stop=said.stop)
+        return Trajectory(prompt_key=task.prompt.key, sample_index=index, calls=(turn,), seed=seed, stop=said.stop)
 
 
-def turn_of(said: Completion, context_ids: Int32s) -> Turn:
+def turn_of(said: Completion, context_ids: Int32s) -> Call:
     """What was sampled as a turn; `context_ids` [C] stand between it and the turn before."""
-    return Turn(
+    return Call(
         context_ids=context_ids,
         token_ids=said.token_ids,
         logprobs=said.logprobs,

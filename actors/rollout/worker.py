@@ -184,4 +184,4 @@ async def _fetch(buffer: Any) -> np.ndarray:
 
 def _refused(task: RolloutTask, draw: int) -> Trajectory:
     seed = derive_seed(task.run_seed, task.prompt.key, draw, 0)
-    return Trajectory(prompt_key=task.prompt.key, sample_index=draw, turns=(), seed=seed, stop=StopReason.ABORT)
+    return Trajectory(prompt_key=task.prompt.key, sample_index=draw, calls=(), seed=seed, stop=StopReason.ABORT)

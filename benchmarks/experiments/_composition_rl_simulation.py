@@ -16,7 +16,7 @@ from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.selection import KeepAll
 from raylign.objectives.shaping import WeightedSum
 from raylign.recipes.composition_rl import CompositionSource
-from raylign.records import Prompt, Reward, StopReason, Trajectory, Turn, Value
+from raylign.records import Call, Prompt, Reward, StopReason, Trajectory, Value
 
 
 class _Rollouts:
@@ -39,7 +39,7 @@ class _Rollouts:
 
 class _Rewards:
     async def score(self, prompt: Prompt, trajectory: Trajectory) -> Mapping[str, Reward]:
-        return {"correct": Value(score=float(trajectory.turns[0].text))}
+        return {"correct": Value(score=float(trajectory.calls[0].text))}
 
     async def score_group(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Mapping[str, Reward]]:
         return [{} for _ in trajectories]
@@ -85,7 +85,7 @@ def logged_ratio(success: np.ndarray, rng: np.random.Generator) -> float:
 
 
 def _trajectory(prompt: Prompt, index: int, win: bool) -> Trajectory:
-    turn = Turn(
+    turn = Call(
         context_ids=np.zeros(0, np.int32),
         token_ids=np.array([3], np.int32),
         logprobs=np.zeros(1, np.float32),
@@ -93,4 +93,4 @@ def _trajectory(prompt: Prompt, index: int, win: bool) -> Trajectory:
         stop=StopReason.EOS,
         text=str(int(win)),
     )
-    return Trajectory(prompt_key=prompt.key, sample_index=index, turns=(turn,), seed=0, stop=StopReason.EOS)
+    return Trajectory(prompt_key=prompt.key, sample_index=index, calls=(turn,), seed=0, stop=StopReason.EOS)

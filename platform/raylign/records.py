@@ -1,4 +1,4 @@
-"""The one vocabulary of the platform: Prompt -> Turn -> Trajectory -> Group -> Row (-> Batch, see `batch.py`).
+"""The one vocabulary of the platform: Prompt -> Call -> Trajectory -> Group -> Row (-> Batch, see `batch.py`).
 
 Token in, token out: only ids that were sent to or sampled by the engine are stored. Text is derived once, by the worker
 that sampled it, for rewards and logs; it is never encoded again.
@@ -94,10 +94,10 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Call:
     """One call of the policy: the tokens that preceded it since the last turn, and the tokens that it sampled.
 
-    Example: ``Turn(context_ids=[], token_ids=[52, 53, 2], logprobs=[-.1, -.2, -.0], versions=[3, 3, 3], stop="eos")``
+    Example: ``Call(context_ids=[], token_ids=[52, 53, 2], logprobs=[-.1, -.2, -.0], versions=[3, 3, 3], stop="eos")``
     """
 
     context_ids: Int32s  # [C] observation tokens appended since the previous turn (empty for the first turn)
@@ -117,12 +117,12 @@ class Trajectory:
 
     `rewards` is filled by the reward pools, one entry per reward name.
 
-    Example: ``Trajectory(prompt_key="gsm8k-0001#0", sample_index=3, turns=(turn,), seed=77)``
+    Example: ``Trajectory(prompt_key="gsm8k-0001#0", sample_index=3, calls=(turn,), seed=77)``
     """
 
     prompt_key: str
     sample_index: int
-    turns: tuple[Turn, ...]
+    calls: tuple[Call, ...]
     seed: int
     stop: StopReason
     rewards: Mapping[str, Reward] = field(default_factory=dict)
@@ -132,12 +132,12 @@ class Trajectory:
     @property
     def text(self) -> str:
         """All sampled text, turns joined by newlines."""
-        return "\n".join(turn.text for turn in self.turns)
+        return "\n".join(call.text for call in self.calls)
 
     @property
     def response_length(self) -> int:
         """Number of sampled tokens."""
-        return sum(len(turn.token_ids) for turn in self.turns)
+        return sum(len(call.token_ids) for call in self.calls)
 
     @property
     def truncated(self) -> bool:
@@ -150,7 +150,7 @@ class Group:
     """All trajectories of one draw of a prompt, with the scalar that advantage works on.
 
     `scores[i]` is None when any reward of trajectory i is Missing: it takes no part in the group's statistics.
-    `turn_scores[i]`, where a shaper gives it, has one number per turn of trajectory i, for advantages finer than a
+    `call_scores[i]`, where a shaper gives it, has one number per turn of trajectory i, for advantages finer than a
     trajectory.
 
     Example: ``Group(prompt=p, trajectories=(t0, t1), scores=(1.0, None))``
@@ -159,7 +159,7 @@ class Group:
     prompt: Prompt
     trajectories: tuple[Trajectory, ...]
     scores: tuple[float | None, ...] = ()
-    turn_scores: tuple[Float32s | None, ...] = ()
+    call_scores: tuple[Float32s | None, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -206,7 +206,7 @@ def row_from(
     trajectory: Trajectory,
     prompt: Prompt,
     group: int,
-    turn_scores: Float32s | None = None,
+    call_scores: Float32s | None = None,
     by_turn: bool = False,
     *,
     fresh: bool = False,
@@ -215,19 +215,19 @@ def row_from(
 
     by_turn: with the extra streams ``call`` (number of the policy's call, -1 where not sampled), ``turn`` (the dialogue
     turn that it belongs to: flag ``turn``, else the call), ``turn_reward`` (what the world gave for it, at its last
-    token) and ``turn_score`` (`turn_scores`, [turns], on all tokens of each call; NaN where there is none). fresh: with
+    token) and ``turn_score`` (`call_scores`, [turns], on all tokens of each call; NaN where there is none). fresh: with
     the stream ``fresh``, 1 at the first token of each context of its own (`Batch.by_context`).
     """
     ids: list[Int32s] = [prompt.token_ids]
     mask: list[Bools] = [np.zeros(len(prompt.token_ids), bool)]
     logprobs: list[Float32s] = [np.zeros(len(prompt.token_ids), np.float32)]
     versions: list[Int32s] = [np.full(len(prompt.token_ids), -1, np.int32)]
-    for turn in trajectory.turns:
-        context = len(turn.context_ids)
-        ids += [turn.context_ids, turn.token_ids]
-        mask += [np.zeros(context, bool), np.ones(len(turn.token_ids), bool)]
-        logprobs += [np.zeros(context, np.float32), turn.logprobs]
-        versions += [np.full(context, -1, np.int32), turn.versions]
+    for call in trajectory.calls:
+        context = len(call.context_ids)
+        ids += [call.context_ids, call.token_ids]
+        mask += [np.zeros(context, bool), np.ones(len(call.token_ids), bool)]
+        logprobs += [np.zeros(context, np.float32), call.logprobs]
+        versions += [np.full(context, -1, np.int32), call.versions]
     token_ids = np.concatenate(ids).astype(np.int32)
     return Row(
         group=group,
@@ -238,7 +238,7 @@ def row_from(
         policy_version=np.concatenate(versions).astype(np.int32),
         advantage=np.zeros(len(token_ids), np.float32),
         weight=np.ones(len(token_ids), np.float32),
-        extras=(_turn_streams(trajectory, len(prompt.token_ids), turn_scores) if by_turn else {})
+        extras=(_turn_streams(trajectory, len(prompt.token_ids), call_scores) if by_turn else {})
         | ({"fresh": _contexts(trajectory, len(prompt.token_ids), len(token_ids))} if fresh else {}),
     )
 
@@ -246,19 +246,19 @@ def row_from(
 def _contexts(trajectory: Trajectory, start: int, total: int) -> Float32s:
     """See `row_from`; start: where the first turn's context begins."""
     found = np.zeros(total, np.float32)
-    for turn in trajectory.turns:
-        if turn.fresh:
+    for call in trajectory.calls:
+        if call.fresh:
             found[start] = 1.0
-        start += len(turn.context_ids) + len(turn.token_ids)
+        start += len(call.context_ids) + len(call.token_ids)
     return found
 
 
 def _turn_streams(trajectory: Trajectory, start: int, scores: Float32s | None) -> dict[str, Float32s]:
     """See `row_from`; start: where the first turn's context begins."""
-    total = start + sum(len(turn.context_ids) + len(turn.token_ids) for turn in trajectory.turns)
+    total = start + sum(len(call.context_ids) + len(call.token_ids) for call in trajectory.calls)
     streams = {name: np.full(total, -1, np.float32) for name in ("call", "turn")}
     streams |= {"turn_reward": np.zeros(total, np.float32), "turn_score": np.zeros(total, np.float32)}
-    for number, turn in enumerate(trajectory.turns):
+    for number, turn in enumerate(trajectory.calls):
         start += len(turn.context_ids)
         end = start + len(turn.token_ids)
         streams["call"][start:end] = number

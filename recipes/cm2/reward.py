@@ -42,7 +42,7 @@ class ChecklistScore(RewardFunction):
         return [self._value(prompt, trajectory) for trajectory in trajectories]
 
     def _value(self, prompt: Prompt, trajectory: Trajectory) -> Value:
-        lost = [turn.flags["lost"] for turn in trajectory.turns if turn.flags.get("lost")]
+        lost = [call.flags["lost"] for call in trajectory.calls if call.flags.get("lost")]
         if lost:
             raise ValueError(str(lost[0]))
         shares = call_scores(prompt, trajectory, self.config.satisfied) / reference_turns(prompt)
@@ -110,12 +110,12 @@ class ChecklistLevels(WeightedSum):
         metrics["cm2/dropped"] = 1.0 - len(valid) / max(len(group.trajectories), 1)
         if config.truth:
             metrics |= gap_metrics(*_pairs(found, config.checklist, config.truth))
-        return replace(found, turn_scores=tuple(scores), metrics=metrics)
+        return replace(found, call_scores=tuple(scores), metrics=metrics)
 
     def _steps(self, group: Group, judged: Mapping[int, Any]) -> dict[int, Float64s]:
         """Ready advantages of every call: eq. 8-10 for each turn and checklist, averaged over the checklists."""
         config, rollouts = self.config, list(judged)
-        found = {i: np.zeros(len(group.trajectories[i].turns)) for i in rollouts}
+        found = {i: np.zeros(len(group.trajectories[i].calls)) for i in rollouts}
         lists = checklists_of(group.prompt)
         for variant, turns in enumerate(lists):
             for turn in range(len(turns)):
@@ -129,7 +129,7 @@ class ChecklistLevels(WeightedSum):
 
 def call_scores(prompt: Prompt, trajectory: Trajectory, mode: Satisfied) -> Float64s:
     """[calls] sum_c w_c r_c of every call, averaged over the checklists of its turn; not divided by L_ref."""
-    found = np.zeros(len(trajectory.turns))
+    found = np.zeros(len(trajectory.calls))
     variants = judged_turns(prompt, trajectory)
     for turns in variants:
         for turn, judged in enumerate(turns):
@@ -155,7 +155,7 @@ def _at(turns: Sequence[JudgedTurn], turn: int) -> JudgedTurn | None:
 
 
 def _calls_of(trajectory: Trajectory, turn: int) -> list[int]:
-    return [number for number, call in enumerate(trajectory.turns) if call.flags["turn"] == turn]
+    return [number for number, call in enumerate(trajectory.calls) if call.flags["turn"] == turn]
 
 
 def _pass_rates(group: Group, judged: Mapping[int, Any], mode: Satisfied) -> dict[str, float]:
@@ -178,7 +178,7 @@ def _pass_rates(group: Group, judged: Mapping[int, Any], mode: Satisfied) -> dic
 
 def _episode_figures(group: Group) -> dict[str, float]:
     """What the calls of all rollouts cost, from the figures that each left on its last call."""
-    last = [trajectory.turns[-1].flags for trajectory in group.trajectories if trajectory.turns]
+    last = [trajectory.calls[-1].flags for trajectory in group.trajectories if trajectory.calls]
     if not last:
         return {}
 

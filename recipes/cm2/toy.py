@@ -115,7 +115,7 @@ class TrueCompletion(RewardFunction):
         total = 0.0
         recorded = prompt.meta["recorded"]
         for turn in range(reference_turns(prompt)):
-            texts = [read_message(call.text) for call in trajectory.turns if call.flags["turn"] == turn]
+            texts = [read_message(call.text) for call in trajectory.calls if call.flags["turn"] == turn]
             wanted, value = recorded[turn], json.loads(recorded[turn]["result"])["v"]
             key = canonical(wanted["name"], wanted["arguments"])
             at = next((i for i, text in enumerate(texts) if key in [call.key for call in text.good]), None)

@@ -20,7 +20,7 @@ from raylign.recipes.composition_rl.compose.llm import LlmComposer
 from raylign.recipes.composition_rl.compose.operation import spc_async
 from raylign.recipes.composition_rl.compose.programs import FAILED, REFUSED, refusal
 from raylign.recipes.composition_rl.compose.rows import payload_of
-from raylign.records import StopReason, Trajectory, Turn, derive_seed
+from raylign.records import Call, StopReason, Trajectory, derive_seed
 
 LONGEST = 4000  # characters of a program's output
 
@@ -74,7 +74,7 @@ class ComposeRollout(RolloutStrategy):
         self._sandbox.close()
 
     async def _draw(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
-        turns: list[Turn] = []
+        turns: list[Call] = []
         seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
 
         async def complete(ask: Ask) -> str:
@@ -93,7 +93,7 @@ class ComposeRollout(RolloutStrategy):
         return Trajectory(
             prompt_key=task.prompt.key,
             sample_index=index,
-            turns=tuple(turns),
+            calls=tuple(turns),
             seed=seed,
             stop=StopReason.DONE,
             payload=payload_of(chain),

@@ -91,13 +91,13 @@ async def test_a_fresh_context_is_what_the_template_renders_and_a_row_of_its_own
     template = ChatTemplate(tokenizers["qwen3"], fresh=True)
     prompt, path, policy = await episode(template)
     assert policy.read == contexts(template)
-    assert [turn.fresh for turn in path.trajectory().turns] == [False, True, True]
+    assert [call.fresh for call in path.trajectory().calls] == [False, True, True]
     batch = rows(path, prompt)
     assert len(batch) == 2, "advantages belong to trajectories"
     cut = batch.by_context()
     assert len(cut) == 6 and cut.streams is batch.streams
     for row in range(6):
-        said = path.turns[row % 3].token_ids
+        said = path.calls[row % 3].token_ids
         assert cut.row(row, "token_ids").tolist() == [*policy.read[row % 3], *said]
         assert cut.row(row, "loss_mask").tolist() == [False] * len(policy.read[row % 3]) + [True] * len(said)
         assert cut.prompt_lengths[row] == len(policy.read[row % 3])
@@ -107,7 +107,7 @@ async def test_a_fresh_context_is_what_the_template_renders_and_a_row_of_its_own
 async def test_a_past_that_the_template_does_not_rewrite_goes_on_in_its_context(tokenizers: Any) -> None:
     template = ChatTemplate(tokenizers["llama3"], fresh=True)
     _, path, policy = await episode(template)
-    assert not any(turn.fresh for turn in path.trajectory().turns)
+    assert not any(call.fresh for call in path.trajectory().calls)
     assert policy.read[2][: len(policy.read[1])] == policy.read[1]
 
 
@@ -153,4 +153,4 @@ async def test_a_fork_keeps_its_context(tokenizers: Any) -> None:
         policy.read = policy.read[:1]
         await one.act(await one.sample(0))
         assert policy.read[1] == contexts(template)[1]
-    assert [replace(turn, text="").fresh for turn in twin.turns] == [False, True]
+    assert [replace(call, text="").fresh for call in twin.calls] == [False, True]

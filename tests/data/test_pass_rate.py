@@ -10,12 +10,12 @@ import pytest
 from raylign.data.pass_rate import by_grade, passes, solve_ratios, solved
 from raylign.errors import ConfigError
 from raylign.objectives.shaping import correctness_reward
-from raylign.records import Absent, Group, Missing, Prompt, Reward, StopReason, Trajectory, Turn, Value
+from raylign.records import Absent, Call, Group, Missing, Prompt, Reward, StopReason, Trajectory, Value
 
 
 def group(rewards: Sequence[Mapping[str, Reward]], scores: Sequence[float | None] = ()) -> Group:
     nothing = np.zeros(0, np.int32)
-    turn = Turn(
+    turn = Call(
         context_ids=nothing,
         token_ids=np.array([1, 2, 3], np.int32),
         logprobs=np.zeros(3, np.float32),
@@ -24,7 +24,7 @@ def group(rewards: Sequence[Mapping[str, Reward]], scores: Sequence[float | None
         text="",
     )
     trajectories = tuple(
-        Trajectory(prompt_key="p", sample_index=i, turns=(turn,), seed=0, stop=StopReason.EOS, rewards=own)
+        Trajectory(prompt_key="p", sample_index=i, calls=(turn,), seed=0, stop=StopReason.EOS, rewards=own)
         for i, own in enumerate(rewards)
     )
     prompt = Prompt(id="p", messages=(), token_ids=np.zeros(1, np.int32))

@@ -1,4 +1,4 @@
-"""Turn and step advantages against the equations in plain loops, and the veto of the mismatch weight."""
+"""Call and step advantages against the equations in plain loops, and the veto of the mismatch weight."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from raylign.batch import Batch
 from raylign.loop.rows import rows_of
 from raylign.objectives.advantage.turn import Level, TurnAdvantage, TurnStd
 from raylign.objectives.mismatch import Mismatch, MismatchConfig, mismatch_weights
-from raylign.records import Float32s, Group, Prompt, StopReason, Trajectory, Turn
+from raylign.records import Call, Float32s, Group, Prompt, StopReason, Trajectory
 
 # (dialogue turn of each call, score of each call) of six rollouts; the last has no verdict
 ROLLOUTS = [
@@ -30,7 +30,7 @@ def trajectory(index: int, turns: list[int]) -> Trajectory:
     for number, turn in enumerate(turns):
         length, context = int(rng.integers(1, 4)), int(rng.integers(1, 3)) if number else 0
         calls.append(
-            Turn(
+            Call(
                 context_ids=np.zeros(context, np.int32),
                 token_ids=np.ones(length, np.int32),
                 logprobs=np.full(length, -1, np.float32),
@@ -39,7 +39,7 @@ def trajectory(index: int, turns: list[int]) -> Trajectory:
                 flags={"turn": turn},
             )
         )
-    return Trajectory(prompt_key="p#0", sample_index=index, turns=tuple(calls), seed=0, stop=StopReason.DONE)
+    return Trajectory(prompt_key="p#0", sample_index=index, calls=tuple(calls), seed=0, stop=StopReason.DONE)
 
 
 def rows(unscored: tuple[int, ...] = (6,)) -> tuple[Batch, Float32s]:
@@ -47,7 +47,7 @@ def rows(unscored: tuple[int, ...] = (6,)) -> tuple[Batch, Float32s]:
         prompt=Prompt(id="p", messages=(), token_ids=np.zeros(2, np.int32)),
         trajectories=tuple(trajectory(i, turns) for i, (turns, _) in enumerate(ROLLOUTS)),
         scores=tuple(None if i in unscored else sum(scores) for i, (_, scores) in enumerate(ROLLOUTS)),
-        turn_scores=tuple(np.array(scores, np.float32) for _, scores in ROLLOUTS),
+        call_scores=tuple(np.array(scores, np.float32) for _, scores in ROLLOUTS),
     )
     return rows_of([group], unscored=True)
 

@@ -12,19 +12,19 @@ from raylign.config.build import build
 from raylign.contracts import Part
 from raylign.errors import ConfigError
 from raylign.objectives.selection import Chain, KeepAll, Spread, TopK, VarianceFilter, selection_metrics
-from raylign.records import Group, Prompt, StopReason, Trajectory, Turn
+from raylign.records import Call, Group, Prompt, StopReason, Trajectory
 
 HERE = "raylign.objectives.selection"
 
 
-def group(scores: Sequence[float | None], name: str = "p", turn_scores: bool = False) -> Group:
+def group(scores: Sequence[float | None], name: str = "p", call_scores: bool = False) -> Group:
     none = np.zeros(0, np.int32)
     trajectories = tuple(
         Trajectory(
             prompt_key=f"{name}#0",
             sample_index=index,
-            turns=(
-                Turn(
+            calls=(
+                Call(
                     context_ids=none,
                     token_ids=np.zeros(index + 1, np.int32),
                     logprobs=np.zeros(index + 1, np.float32),
@@ -41,7 +41,7 @@ def group(scores: Sequence[float | None], name: str = "p", turn_scores: bool = F
         prompt=Prompt(id=name, messages=(), token_ids=none),
         trajectories=trajectories,
         scores=tuple(scores),
-        turn_scores=tuple(np.full(1, index, np.float32) for index in range(len(scores))) if turn_scores else (),
+        call_scores=tuple(np.full(1, index, np.float32) for index in range(len(scores))) if call_scores else (),
     )
 
 
@@ -142,8 +142,8 @@ def test_a_chain_goes_in_order() -> None:
 
 
 def test_turn_scores_go_with_their_trajectories() -> None:
-    (found,) = TopK(TopK.Config(keep=2), seed=1).select([group([0.0, 5.0, 1.0], turn_scores=True)])
-    assert [int(one[0]) for one in found.turn_scores if one is not None] == kept(found) == [1, 2]
+    (found,) = TopK(TopK.Config(keep=2), seed=1).select([group([0.0, 5.0, 1.0], call_scores=True)])
+    assert [int(one[0]) for one in found.call_scores if one is not None] == kept(found) == [1, 2]
 
 
 def test_what_was_discarded_is_counted_apart() -> None:

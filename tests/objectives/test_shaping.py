@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 from raylign.objectives.shaping import WeightedSum
-from raylign.records import Group, Missing, Prompt, Reward, StopReason, Trajectory, Turn, Value
+from raylign.records import Call, Group, Missing, Prompt, Reward, StopReason, Trajectory, Value
 
 PROMPT = Prompt(id="p", messages=(), token_ids=np.zeros(2, np.int32))
 
 
 def trajectory(length: int = 3, stop: StopReason = StopReason.EOS, **rewards: Reward) -> Trajectory:
-    turn = Turn(
+    turn = Call(
         context_ids=np.zeros(0, np.int32),
         token_ids=np.zeros(length, np.int32),
         logprobs=np.zeros(length, np.float32),
         versions=np.zeros(length, np.int32),
         stop=stop,
     )
-    return Trajectory(prompt_key="p#0", sample_index=0, turns=(turn,), seed=0, stop=stop, rewards=rewards)
+    return Trajectory(prompt_key="p#0", sample_index=0, calls=(turn,), seed=0, stop=stop, rewards=rewards)
 
 
 def shape(shaper: WeightedSum, *trajectories: Trajectory) -> Group:

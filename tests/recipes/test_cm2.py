@@ -25,7 +25,7 @@ from raylign.recipes.cm2.records import dialogue_row, recorded_calls
 from raylign.recipes.cm2.reward import ChecklistLevels, ChecklistScore, call_scores, gap_metrics
 from raylign.recipes.cm2.toy import LookUps, TrueCompletion
 from raylign.recipes.stages.demonstrations import demonstrations
-from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn
+from raylign.records import Call, Group, Missing, Prompt, StopReason, Trajectory
 
 TOY = "raylign.recipes.cm2.toy"
 
@@ -76,12 +76,12 @@ async def play(asked: Prompt, said: list[str], index: int = 0, **settings: Any) 
     env = world(**settings)
     env.reset(asked, seed=index)
     seen: list[Observation] = []
-    turns: list[Turn] = []
+    turns: list[Call] = []
     for text in said:
         seen.append(await env.step(text))
         ids = np.ones(2, np.int32)
         turns.append(
-            Turn(
+            Call(
                 context_ids=np.zeros(1, np.int32),
                 token_ids=ids,
                 logprobs=-ids.astype(np.float32),
@@ -93,20 +93,20 @@ async def play(asked: Prompt, said: list[str], index: int = 0, **settings: Any) 
         )
         if seen[-1].done:
             break
-    found = Trajectory(prompt_key=asked.key, sample_index=index, turns=tuple(turns), seed=0, stop=StopReason.DONE)
+    found = Trajectory(prompt_key=asked.key, sample_index=index, calls=tuple(turns), seed=0, stop=StopReason.DONE)
     return found, seen
 
 
 async def test_a_right_dialogue_goes_to_its_end() -> None:
     asked = prompt()
     played, seen = await play(asked, [*right(asked, 0), *right(asked, 1)])
-    assert [turn.flags["turn"] for turn in played.turns] == [0, 0, 1, 1]
-    assert [turn.flags["step"] for turn in played.turns] == [0, 1, 0, 1]
+    assert [call.flags["turn"] for call in played.calls] == [0, 0, 1, 1]
+    assert [call.flags["step"] for call in played.calls] == [0, 1, 0, 1]
     assert seen[0].messages == ({"role": "tool", "content": asked.meta["recorded"][0]["result"]},)
     assert seen[1].messages == ({"role": "user", "content": asked.meta["users"][0]},)
     assert seen[3].done and seen[3].flags["stop"] == "completed" and seen[3].flags["reached"] == 2
-    assert played.turns[0].flags["labels"] == ({"asked": True, "found": True},)  # "said" could not count yet
-    assert played.turns[1].flags["labels"] == ({"said": True},)  # satisfied items are not asked again
+    assert played.calls[0].flags["labels"] == ({"asked": True, "found": True},)  # "said" could not count yet
+    assert played.calls[1].flags["labels"] == ({"said": True},)  # satisfied items are not asked again
     assert ChecklistScore(ChecklistScore.Config()).score(asked, [played])[0].score == pytest.approx(1.0)
     np.testing.assert_allclose(call_scores(asked, played, Satisfied.gated), [0.6, 0.4, 0.6, 0.4])
     assert seen[3].flags["tool_recorded"] == 2 and seen[3].flags["tool_simulated"] == 0
@@ -116,12 +116,12 @@ async def test_a_failed_must_pass_item_ends_the_dialogue_and_the_missing_turn_pa
     asked = prompt()
     call, reply = right(asked, 0)
     played, seen = await play(asked, [call, str((int(reply) + 1) % 10), *right(asked, 1)])
-    assert seen[-1].flags["stop"] == "gate" and len(played.turns) == 2
+    assert seen[-1].flags["stop"] == "gate" and len(played.calls) == 2
     value = ChecklistScore(ChecklistScore.Config()).score(asked, [played])[0]
     assert value.score == pytest.approx(0.6 / 2)
     np.testing.assert_allclose(value.channels["calls"], [0.3, 0.0])
     free, seen = await play(asked, [call, "x", *right(asked, 1)], examiner={"gate": False})
-    assert seen[-1].flags["stop"] == "completed" and len(free.turns) == 4
+    assert seen[-1].flags["stop"] == "completed" and len(free.calls) == 4
 
 
 async def test_vector_4_one_of_three_turns() -> None:
@@ -175,7 +175,7 @@ async def test_unrecorded_calls_are_simulated_and_parallel_calls_are_one_step() 
     played, seen = await play(asked, [text])
     assert [message["content"] for message in seen[0].messages] == [asked.meta["recorded"][0]["result"], '{"v": 0}']
     assert seen[0].flags["tool_simulated"] == 1 and seen[0].flags["tool_recorded"] == 1
-    assert played.turns[0].flags["labels"] == ({"asked": True, "found": True},)
+    assert played.calls[0].flags["labels"] == ({"asked": True, "found": True},)
 
 
 async def test_a_judge_that_fails_leaves_the_reward_missing() -> None:
@@ -209,7 +209,7 @@ async def test_flips_are_of_the_episode_only_where_wanted() -> None:
 
     async def labels(independent: bool) -> set[str]:
         played = [await play(asked, [call], i, judge=judge, examiner={"independent": independent}) for i in range(12)]
-        return {str(one.turns[0].flags["labels"]) for one, _ in played}
+        return {str(one.calls[0].flags["labels"]) for one, _ in played}
 
     assert len(await labels(False)) == 1
     assert len(await labels(True)) > 1
@@ -219,7 +219,7 @@ async def test_flips_are_of_the_episode_only_where_wanted() -> None:
 async def test_other_modes_ask_about_everything_open(mode: str) -> None:
     asked = prompt()
     played, _ = await play(asked, [right(asked, 0)[0]], examiner={"satisfied": Satisfied[mode]})
-    assert set(played.turns[0].flags["labels"][0]) == {"asked", "found", "said"}
+    assert set(played.calls[0].flags["labels"][0]) == {"asked", "found", "said"}
 
 
 # ------------------------------------------------------------------------------------------------------- shaping
@@ -259,8 +259,8 @@ def shaper(level: Level, **settings: Any) -> ChecklistLevels:
 async def test_shaping_by_trajectory_and_turn() -> None:
     found = shaper(Level.trajectory, truth="truth").shape([await group("r", "g", "G", "w", "l")])[0]
     assert found.scores[:4] == pytest.approx((1.0, 0.3, 0.8, 0.0)) and found.scores[4] is None
-    assert found.turn_scores[4] is None
-    np.testing.assert_allclose(found.turn_scores[2], [0.6, 0.4, 0.6, 0.0], atol=1e-6)
+    assert found.call_scores[4] is None
+    np.testing.assert_allclose(found.call_scores[2], [0.6, 0.4, 0.6, 0.0], atol=1e-6)
     metrics = found.metrics
     assert metrics["cm2/dropped"] == pytest.approx(0.2)
     assert metrics["cm2/reached"] == pytest.approx((2 + 1 + 2 + 1) / 8)
@@ -273,16 +273,16 @@ async def test_shaping_by_trajectory_and_turn() -> None:
 
 
 async def test_shaping_by_step_gives_ready_advantages() -> None:
-    """Turn 1 has five holders with a verdict, turn 2 has two: only the first teaches."""
+    """Call 1 has five holders with a verdict, turn 2 has two: only the first teaches."""
     found = shaper(Level.step).shape([await group("r", "g", "G", "w", "w", "l")])[0]
     asked, obtained, said = 3 / 5, 3 / 5, 2 / 5  # shares of rollouts that ever satisfied each item in turn 1
     first = (0.3 * (1 - asked) + 0.3 * (1 - obtained)) / 0.6
-    np.testing.assert_allclose(found.turn_scores[0], [first, 1 - said, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(found.turn_scores[1], [first, 0 - said], atol=1e-6)
+    np.testing.assert_allclose(found.call_scores[0], [first, 1 - said, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(found.call_scores[1], [first, 0 - said], atol=1e-6)
     second = (-0.3 * asked - 0.3 * obtained) / 0.6  # "said" cannot be earned without "found"
-    np.testing.assert_allclose(found.turn_scores[3], [second, second], atol=1e-6)
+    np.testing.assert_allclose(found.call_scores[3], [second, second], atol=1e-6)
     none = shaper(Level.step, min_holders=6).shape([await group("r", "g", "G", "w", "w", "l")])[0]
-    assert not any(scores.any() for scores in none.turn_scores if scores is not None)
+    assert not any(scores.any() for scores in none.call_scores if scores is not None)
 
 
 def test_a_judge_who_sees_more_than_there_is_raises_the_alarm() -> None:

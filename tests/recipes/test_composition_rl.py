@@ -22,7 +22,7 @@ from raylign.recipes.composition_rl.compose.rows import write_rows
 from raylign.recipes.composition_rl.measures import step_metrics
 from raylign.recipes.composition_rl.source import Mode
 from raylign.recipes.composition_rl.toy import Digits, MarkedAnswer, solution
-from raylign.records import Group, Prompt, StopReason, Trajectory, Turn, Value, content_id
+from raylign.records import Call, Group, Prompt, StopReason, Trajectory, Value, content_id
 
 FORMULA = {"_target_": "raylign.recipes.composition_rl.SymbolicComposer", "style": "formula", "modulus": 10}
 
@@ -66,7 +66,7 @@ def make(prompts: Sequence[Prompt], tokenizer: Any, seed: int = 1, **config: Any
 
 def group(asked: Prompt, scores: Sequence[float], text: str = "") -> Group:
     none = np.zeros(0, np.int32)
-    turn = Turn(
+    turn = Call(
         context_ids=none,
         token_ids=np.array([7, 8], np.int32),
         logprobs=np.zeros(2, np.float32),
@@ -78,7 +78,7 @@ def group(asked: Prompt, scores: Sequence[float], text: str = "") -> Group:
         Trajectory(
             prompt_key=asked.key,
             sample_index=index,
-            turns=(turn,),
+            calls=(turn,),
             seed=0,
             stop=StopReason.EOS,
             rewards={"correct": Value(score=score)},

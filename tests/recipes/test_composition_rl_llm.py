@@ -161,7 +161,7 @@ async def test_composing_is_an_episode_of_a_policy(strategy: ComposeRollout, tok
     )
     task = RolloutTask(prompt=asked, n=1, sampling=Sampling(max_tokens=9), run_seed=1)
     (trajectory,) = [one async for one in strategy.run(task, Scripted(tokenizer))]  # type: ignore[arg-type]
-    assert len(trajectory.turns) == 8
+    assert len(trajectory.calls) == 8
     assert Chain.from_record(trajectory.payload["chain"]).answer == "60"
 
 
@@ -192,7 +192,7 @@ class Run:
                 async for made in self._strategy.run(task, self._policy):  # type: ignore[arg-type]
                     yield [Scored(task=index, trajectory=made)]
             except ValueError as error:
-                lost = Trajectory(prompt_key=task.prompt.key, sample_index=0, turns=(), seed=0, stop=StopReason.ABORT)
+                lost = Trajectory(prompt_key=task.prompt.key, sample_index=0, calls=(), seed=0, stop=StopReason.ABORT)
                 yield [Scored(task=index, trajectory=lost, error=f"ValueError: {error}")]
 
 

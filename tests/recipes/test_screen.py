@@ -30,7 +30,7 @@ def groups() -> list[Group]:
             Trajectory(
                 prompt_key=prompt.key,
                 sample_index=index,
-                turns=(),
+                calls=(),
                 seed=0,
                 stop=StopReason.DONE,
                 rewards={"correct": Value(score=float(score))},

@@ -23,7 +23,7 @@ from raylign.contracts import Part
 from raylign.errors import ConfigError, DataError
 from raylign.objectives.advantage.gae import GAE
 from raylign.recipes.tsr.warm_up import random_block, random_turns
-from raylign.records import Prompt, StopReason, Turn
+from raylign.records import Call, Prompt, StopReason
 
 SEARCHES = ("naive", "best_of_n", "beam", "lookahead", "code_bon", "code_beam1", "code_spread")
 WORLDS = ("sokoban", "frozen_lake", "webshop")
@@ -180,7 +180,7 @@ def test_raw_reward_cannot_tell_the_moves_of_a_frozen_lake_apart_and_the_risk_aw
             world = FrozenLake(FrozenLake.Config(format=AgentFormat.letters))
             world.reset(prompt(seed), seed)
             seen = world.step(block)
-            turn = Turn(
+            turn = Call(
                 context_ids=NOTHING,
                 token_ids=NOTHING,
                 logprobs=NOTHING.astype(np.float32),

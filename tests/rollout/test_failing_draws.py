@@ -18,14 +18,14 @@ from raylign.evaluate import Evaluator
 from raylign.loop.collect import collect
 from raylign.loop.reward_metrics import most_common_reason, refuse_missing, reward_metrics
 from raylign.objectives.shaping import WeightedSum
-from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value
+from raylign.records import Call, Group, Missing, Prompt, StopReason, Trajectory, Value
 
 PROMPT = Prompt(id="p", messages=(), token_ids=np.array([1], np.int32))
 TASK = RolloutTask(prompt=PROMPT, n=4, sampling=Sampling(max_tokens=4), run_seed=1)
 
 
 def drawn(index: int) -> Trajectory:
-    turn = Turn(
+    turn = Call(
         context_ids=np.array([1], np.int32),
         token_ids=np.array([2], np.int32),
         logprobs=np.zeros(1, np.float32),
@@ -33,7 +33,7 @@ def drawn(index: int) -> Trajectory:
         stop=StopReason.EOS,
         text="x",
     )
-    return Trajectory(prompt_key=PROMPT.key, sample_index=index, turns=(turn,), seed=1, stop=StopReason.EOS)
+    return Trajectory(prompt_key=PROMPT.key, sample_index=index, calls=(turn,), seed=1, stop=StopReason.EOS)
 
 
 class Raising:

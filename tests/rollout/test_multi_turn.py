@@ -49,8 +49,8 @@ def play(engine: Engine, run: Callable[..., Any]) -> Callable[..., list[Any]]:
 
 def ids_of(trajectory: Trajectory, prompt: Prompt) -> np.ndarray:
     parts = [prompt.token_ids]
-    for turn in trajectory.turns:
-        parts += [turn.context_ids, turn.token_ids]
+    for call in trajectory.calls:
+        parts += [call.context_ids, call.token_ids]
     return np.concatenate(parts)
 
 
@@ -59,11 +59,11 @@ def test_an_episode_from_start_to_end(task: RolloutTask, play: Callable[..., Any
     assert [one.sample_index for one in found] == list(range(6))
     for one in found:
         assert one.stop is StopReason.DONE
-        assert len(one.turns) == 4
-        assert one.metrics["episode/total"] == 10 + sum(turn.reward for turn in one.turns)
-        assert one.metrics["episode/return"] == sum(turn.reward for turn in one.turns)
-        assert one.turns[0].context_ids.size == 0
-        for before, turn in zip(one.turns, one.turns[1:], strict=False):
+        assert len(one.calls) == 4
+        assert one.metrics["episode/total"] == 10 + sum(call.reward for call in one.calls)
+        assert one.metrics["episode/return"] == sum(call.reward for call in one.calls)
+        assert one.calls[0].context_ids.size == 0
+        for before, turn in zip(one.calls, one.calls[1:], strict=False):
             told = f"<|user|>{before.flags['total']}:{len(before.text)}<|end|><|assistant|>"
             expected = told if before.stop is StopReason.EOS else f"<|end|>{told}"
             assert engine.tokenizer.decode(turn.context_ids) == expected
@@ -82,15 +82,15 @@ def test_the_same_episodes_again_and_whichever_draws_are_made(task: RolloutTask,
     for one in again:
         other = found[one.sample_index]
         np.testing.assert_array_equal(ids_of(one, task.prompt), ids_of(other, task.prompt))
-        assert [turn.reward for turn in one.turns] == [turn.reward for turn in other.turns]
-    assert len({tuple(turn.reward for turn in one.turns) for one in found}) > 1
+        assert [call.reward for call in one.calls] == [call.reward for call in other.calls]
+    assert len({tuple(call.reward for call in one.calls) for one in found}) > 1
     shared = play(task, MultiTurn.Config(shared_noise=True))
-    assert len({tuple(turn.reward for turn in one.turns) for one in shared}) == 1
+    assert len({tuple(call.reward for call in one.calls) for one in shared}) == 1
 
 
 def test_limits_and_typed_stop_reasons(task: RolloutTask, play: Callable[..., Any]) -> None:
     for one in play(task, MultiTurn.Config(max_turns=2)):
-        assert (one.stop, len(one.turns)) == (StopReason.TURNS, 2)
+        assert (one.stop, len(one.calls)) == (StopReason.TURNS, 2)
     for one in play(task, MultiTurn.Config(max_turns=50, max_episode_tokens=16), length=50):
         assert one.stop is StopReason.LENGTH
         assert one.response_length == 16
@@ -121,13 +121,13 @@ def test_a_world_that_cannot_live_refuses_its_draw(task: RolloutTask, play: Call
 def test_turn_streams_of_the_learners_rows(task: RolloutTask, play: Callable[..., Any]) -> None:
     found = play(task, length=3)
     scores = tuple(float(index) for index in range(6))
-    turn_scores = tuple(np.arange(len(one.turns), dtype=np.float32) + 10 * one.sample_index for one in found)
-    group = Group(prompt=task.prompt, trajectories=tuple(found), scores=scores, turn_scores=turn_scores)
+    call_scores = tuple(np.arange(len(one.calls), dtype=np.float32) + 10 * one.sample_index for one in found)
+    group = Group(prompt=task.prompt, trajectories=tuple(found), scores=scores, call_scores=call_scores)
     batch, _ = rows_of([group])
     for index, one in enumerate(found):
         mask, call = batch.row(index, "loss_mask"), batch.row(index, "call")
         assert set(call[~mask]) <= {-1.0}
-        for number, turn in enumerate(one.turns):
+        for number, turn in enumerate(one.calls):
             here = call == number
             assert here.sum() == len(turn.token_ids)
             assert (batch.row(index, "turn_score")[here] == 10 * index + number).all()
@@ -140,13 +140,13 @@ def test_turn_streams_of_the_learners_rows(task: RolloutTask, play: Callable[...
 def test_the_episodes_own_return_as_a_reward(task: RolloutTask, play: Callable[..., Any]) -> None:
     one = play(task, length=3)[0]
     value = EpisodeReturn(EpisodeReturn.Config()).score(task.prompt, [one])[0]
-    assert value.score == sum(turn.reward for turn in one.turns)
-    np.testing.assert_array_equal(value.channels["turns"], [turn.reward for turn in one.turns])
+    assert value.score == sum(call.reward for call in one.calls)
+    np.testing.assert_array_equal(value.channels["turns"], [call.reward for call in one.calls])
     total = EpisodeReturn(EpisodeReturn.Config(earned=Earned.flag, flag="total")).score(task.prompt, [one])[0]
-    assert total.score == one.turns[-1].flags["total"]
+    assert total.score == one.calls[-1].flags["total"]
     with pytest.raises(ValueError, match="has no flag success; it has total, roll"):
         EpisodeReturn(EpisodeReturn.Config(earned=Earned.flag)).score(task.prompt, [one])
-    silent = replace(one, turns=tuple(replace(turn, reward=None) for turn in one.turns))
+    silent = replace(one, calls=tuple(replace(call, reward=None) for call in one.calls))
     with pytest.raises(ValueError, match="gave no reward"):
         EpisodeReturn(EpisodeReturn.Config()).score(task.prompt, [silent])
 

@@ -85,7 +85,7 @@ async def gather(
 
 
 def tokens(found: dict[tuple[int, int], Scored]) -> dict[tuple[int, int], list[int]]:
-    return {draw: item.trajectory.turns[0].token_ids.tolist() for draw, item in found.items()}
+    return {draw: item.trajectory.calls[0].token_ids.tolist() for draw, item in found.items()}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_publish_reaches_every_worker_and_score_agrees(pool, run, reference, ran
     for row, found in zip(rows, scores, strict=True):
         assert np.abs(found - changed.logprobs(row)[1:]).max() <= 1e-5
     for item in run(gather(pool, tasks_of(rows, n=2, max_tokens=8))).values():
-        assert (item.trajectory.turns[0].versions == 5).all()
+        assert (item.trajectory.calls[0].versions == 5).all()
     assert [worker["version"] for worker in run(pool.stats())["workers"]] == [5, 5]
     run(pool.publish(reference.update(0, put=ray.put)))
 
@@ -120,7 +120,7 @@ def test_a_refused_prompt_does_not_harm_its_neighbours(pool, run, random_prompts
     tasks = tasks_of([*random_prompts(3, seed=22), list(range(6, 200)) * 2], n=2, max_tokens=5)
     found = run(gather(pool, tasks))
     assert {draw for draw, item in found.items() if item.error} == {(3, 0), (3, 1)}
-    assert "388 tokens" in found[3, 0].error and found[3, 0].trajectory.turns == ()
+    assert "388 tokens" in found[3, 0].error and found[3, 0].trajectory.calls == ()
 
 
 def test_a_worker_killed_in_mid_generation_costs_no_draw(pool, undisturbed, run):
@@ -152,7 +152,7 @@ def test_a_rebuilt_worker_has_the_last_weights(lonely, run, reference, random_pr
     os.kill(run(lonely.pids())[0], signal.SIGKILL)
     found = run(gather(lonely, tasks))
     assert tokens(found) == expected
-    assert all((item.trajectory.turns[0].versions == 9).all() for item in found.values())
+    assert all((item.trajectory.calls[0].versions == 9).all() for item in found.values())
 
     os.kill(run(lonely.pids())[0], signal.SIGKILL)
     with pytest.raises(EngineDeadError, match=r"rollout worker 0 is dead after 1 restarts .*rollout-0\.log"):

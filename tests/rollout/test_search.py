@@ -18,7 +18,7 @@ from raylign.actors.rollout.multi_turn import MultiTurn
 from raylign.actors.rollout.scores import RiskAware, ShopProgress, TurnReward
 from raylign.actors.rollout.search import Noise, Search
 from raylign.contracts import Refused, RolloutTask, Sampling
-from raylign.records import Prompt, StopReason, Trajectory, Turn, derive_seed
+from raylign.records import Call, Prompt, StopReason, Trajectory, derive_seed
 
 WAYS = (Search, BestOfN, Beam, Lookahead)
 
@@ -53,7 +53,7 @@ async def play(way: type, config: Any, task: RolloutTask, policy: Alphabet, **wo
 
 
 def path_of(one: Trajectory) -> str:
-    return str(one.turns[-1].flags["path"])
+    return str(one.calls[-1].flags["path"])
 
 
 @pytest.mark.parametrize("short", ["", "b", "c"])
@@ -109,7 +109,7 @@ async def test_costs_of_a_beam_that_hands_on_all(task: RolloutTask, policy: Alph
     found = await play(Beam, config, replace(task, n=4), policy)
     assert len(found) == 4
     calls = sum(one.metrics["search/env_calls_discarded"] for one in found[:2])
-    lived = len({id(turn) for one in found[:2] for turn in one.turns})
+    lived = len({id(call) for one in found[:2] for call in one.calls})
     assert calls + lived == 4 + 8 + 8 + 2 + 2 + 2
 
 
@@ -154,7 +154,7 @@ async def test_a_draw_is_the_same_whoever_makes_it_and_what_else_is_drawn(task: 
     part = await play(Beam, config, replace(task, n=4, indices=(3,)), Alphabet(tokenizer), noise=0.5)
     assert [one.sample_index for one in part] == [3]
     assert path_of(part[0]) == path_of(whole[3])
-    assert [turn.reward for turn in part[0].turns] == [turn.reward for turn in whole[3].turns]
+    assert [call.reward for call in part[0].calls] == [call.reward for call in whole[3].calls]
 
 
 async def test_live_noise_sees_the_future_and_fresh_noise_does_not(task: RolloutTask, policy: Alphabet) -> None:
@@ -184,9 +184,9 @@ async def test_simulations_leave_the_live_world_alone(task: RolloutTask, tokeniz
         way = Lookahead if isinstance(config, Lookahead.Config) else Beam
         (found,) = await play(way, config, task, Alphabet(tokenizer), noise=1.0)
         again = Replayed(tokenizer)
-        again.letters = [turn.text for turn in found.turns]
+        again.letters = [call.text for call in found.calls]
         (plain,) = await play(MultiTurn, MultiTurn.Config(), task, again, noise=1.0)
-        assert [turn.reward for turn in plain.turns] == [turn.reward for turn in found.turns]
+        assert [call.reward for call in plain.calls] == [call.reward for call in found.calls]
 
 
 async def test_a_released_form_never_takes_an_illegal_turn(task: RolloutTask, policy: Alphabet) -> None:
@@ -210,9 +210,9 @@ async def test_a_search_whose_prompt_does_not_fit_refuses_all_its_draws(task: Ro
     assert [(type(one), one.sample_index) for one in found] == [(Refused, index) for index in range(4)]
 
 
-def turn(reward: float | None, **flags: Any) -> Turn:
+def turn(reward: float | None, **flags: Any) -> Call:
     none = np.zeros(0, np.int32)
-    return Turn(
+    return Call(
         context_ids=none,
         token_ids=none,
         logprobs=none.astype(np.float32),

@@ -49,8 +49,8 @@ def play(engine: Engine, run: Callable[..., Any]) -> Callable[..., list[Trajecto
 
 def same(one: Trajectory, other: Trajectory) -> None:
     assert (one.sample_index, one.seed, one.stop) == (other.sample_index, other.seed, other.stop)
-    assert len(one.turns) == len(other.turns)
-    for mine, yours in zip(one.turns, other.turns, strict=True):
+    assert len(one.calls) == len(other.calls)
+    for mine, yours in zip(one.calls, other.calls, strict=True):
         for field in ("context_ids", "token_ids", "logprobs", "versions"):
             np.testing.assert_array_equal(getattr(mine, field), getattr(yours, field))
         assert (mine.text, mine.reward, mine.flags, mine.stop) == (yours.text, yours.reward, yours.flags, yours.stop)
@@ -82,14 +82,14 @@ def test_an_evaluation_is_the_plain_rollout(task: RolloutTask, play: Any) -> Non
 def test_kept_turns_carry_the_policys_own_log_probs(task: RolloutTask, play: Any, engine: Engine, run: Any) -> None:
     for one in play(Beam, Beam.Config(candidates=3, width=2), task):
         ids = [task.prompt.token_ids]
-        for turn in one.turns:
-            ids += [turn.context_ids, turn.token_ids]
+        for call in one.calls:
+            ids += [call.context_ids, call.token_ids]
         whole, at = np.concatenate(ids), len(task.prompt.token_ids)
         scored = run(engine.score(whole, 1))
-        for turn in one.turns:
-            at += len(turn.context_ids)
-            np.testing.assert_allclose(scored[at - 1 : at - 1 + len(turn.token_ids)], turn.logprobs, atol=2e-4)
-            at += len(turn.token_ids)
+        for call in one.calls:
+            at += len(call.context_ids)
+            np.testing.assert_allclose(scored[at - 1 : at - 1 + len(call.token_ids)], call.logprobs, atol=2e-4)
+            at += len(call.token_ids)
 
 
 def test_a_search_is_the_same_whoever_makes_which_draw(task: RolloutTask, play: Any) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value
+from raylign.records import Call, Group, Missing, Prompt, StopReason, Trajectory, Value
 
 
 def trajectory(prompt: Prompt, index: int, reward: Value | Missing, tokens: int = 3) -> Trajectory:
-    turn = Turn(
+    turn = Call(
         context_ids=np.zeros(0, np.int32),
         token_ids=np.arange(tokens, dtype=np.int32),
         logprobs=np.full(tokens, -0.5, np.float32),
@@ -23,7 +23,7 @@ def trajectory(prompt: Prompt, index: int, reward: Value | Missing, tokens: int 
     return Trajectory(
         prompt_key=prompt.key,
         sample_index=index,
-        turns=(turn,),
+        calls=(turn,),
         seed=index,
         stop=StopReason.EOS,
         rewards={"correct": reward},

@@ -15,7 +15,7 @@ import pytest
 from raylign.batch import Batch
 from raylign.config.schema import TelemetryConfig
 from raylign.loop.rows import row_places
-from raylign.records import Group, Missing, Prompt, StopReason, Trajectory, Turn, Value, row_from
+from raylign.records import Call, Group, Missing, Prompt, StopReason, Trajectory, Value, row_from
 from raylign.telemetry.recorder import Recorder
 
 NONE = np.zeros(0, np.int32)
@@ -40,9 +40,9 @@ def ids_of(text: str, tokenizer: Any) -> np.ndarray:
     return np.array(tokenizer.encode(text).ids, np.int32)
 
 
-def a_turn(text: str, tokenizer: Any, context: str = "", **fields: Any) -> Turn:
+def a_turn(text: str, tokenizer: Any, context: str = "", **fields: Any) -> Call:
     ids = ids_of(text, tokenizer)
-    return Turn(
+    return Call(
         context_ids=ids_of(context, tokenizer) if context else NONE,
         token_ids=ids,
         logprobs=np.linspace(-0.1, -2, len(ids)).astype(np.float32),
@@ -75,12 +75,12 @@ def dialogue(tokenizer: Any, number: int = 0) -> Group:
         prompt=prompt,
         trajectories=(
             Trajectory(
-                prompt_key=prompt.key, sample_index=0, turns=turns, seed=2**60, stop=StopReason.DONE, rewards=judged
+                prompt_key=prompt.key, sample_index=0, calls=turns, seed=2**60, stop=StopReason.DONE, rewards=judged
             ),
             Trajectory(
                 prompt_key=prompt.key,
                 sample_index=1,
-                turns=(a_turn("no idea", tokenizer),),
+                calls=(a_turn("no idea", tokenizer),),
                 seed=1,
                 stop=StopReason.LENGTH,
                 rewards=unjudged,
@@ -119,7 +119,7 @@ def plain_group(step: int, size: int, tokenizer: Any) -> Group:
             Trajectory(
                 prompt_key=prompt.key,
                 sample_index=index,
-                turns=(a_turn(text, tokenizer, stop=stop),),
+                calls=(a_turn(text, tokenizer, stop=stop),),
                 seed=index,
                 stop=stop,
                 rewards={"correct": Value(score=float(index % 3 == 0), details={"parsed": text})},

@@ -29,15 +29,15 @@ def rows_of(groups: Sequence[Group], mask_truncated: bool = False, unscored: boo
     samples, scores = [], []
     places = row_places(groups, unscored)
     by_turn = any(
-        turn.reward is not None or len(t.turns) > 1 for g in groups for t in g.trajectories for turn in t.turns
+        call.reward is not None or len(t.calls) > 1 for g in groups for t in g.trajectories for call in t.calls
     )
-    fresh = any(turn.fresh for group in groups for t in group.trajectories for turn in t.turns)
+    fresh = any(call.fresh for group in groups for t in group.trajectories for call in t.calls)
     for number, index in places:
         group = groups[number]
         trajectory = group.trajectories[index]
-        turn_scores = group.turn_scores[index] if group.turn_scores else None
-        finer = by_turn or bool(group.turn_scores)
-        sample = row_from(trajectory, group.prompt, number, turn_scores, finer, fresh=fresh)
+        call_scores = group.call_scores[index] if group.call_scores else None
+        finer = by_turn or bool(group.call_scores)
+        sample = row_from(trajectory, group.prompt, number, call_scores, finer, fresh=fresh)
         if mask_truncated and trajectory.truncated:
             sample = replace(sample, weight=np.zeros_like(sample.weight))
         samples.append(sample)

@@ -177,7 +177,7 @@ def subgroup(group: Group, indices: Indices) -> Group:
         group,
         trajectories=tuple(group.trajectories[index] for index in chosen),
         scores=tuple(group.scores[index] for index in chosen),
-        turn_scores=tuple(group.turn_scores[index] for index in chosen) if group.turn_scores else (),
+        call_scores=tuple(group.call_scores[index] for index in chosen) if group.call_scores else (),
     )
 
 

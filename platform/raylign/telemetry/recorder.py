@@ -221,16 +221,16 @@ def _row(group: Group, trajectory: Trajectory) -> dict[str, Any]:
         "metrics": dict(trajectory.metrics),
         "turns": [
             {
-                "context_ids": turn.context_ids,
-                "token_ids": turn.token_ids,
-                "logprobs": turn.logprobs,
-                "versions": turn.versions,
-                "stop": turn.stop.value,
-                **({"text": turn.text} if len(trajectory.turns) > 1 else {}),
-                **({"reward": turn.reward} if turn.reward is not None else {}),
-                **({"flags": dict(turn.flags)} if turn.flags else {}),
+                "context_ids": call.context_ids,
+                "token_ids": call.token_ids,
+                "logprobs": call.logprobs,
+                "versions": call.versions,
+                "stop": call.stop.value,
+                **({"text": call.text} if len(trajectory.calls) > 1 else {}),
+                **({"reward": call.reward} if call.reward is not None else {}),
+                **({"flags": dict(call.flags)} if call.flags else {}),
             }
-            for turn in trajectory.turns
+            for call in trajectory.calls
         ],
     }
 

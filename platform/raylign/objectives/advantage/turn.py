@@ -99,7 +99,7 @@ class TurnAdvantage(Advantage):
         """[N] advantages, and the share of (group, turn) that too few rollouts hold."""
         cells: dict[tuple[int, int], list[tuple[int, float]]] = {}
         for row in rows:
-            for turn, score in turn_scores(batch, row).items():
+            for turn, score in call_scores(batch, row).items():
                 cells.setdefault((int(batch.groups[row]), turn), []).append((row, score))
         advantage = np.zeros(batch.tokens)
         few = 0
@@ -118,7 +118,7 @@ class TurnAdvantage(Advantage):
         return self._compared.of_group(scores)
 
 
-def turn_scores(batch: Batch, row: int) -> dict[int, float]:
+def call_scores(batch: Batch, row: int) -> dict[int, float]:
     """Score of each dialogue turn that a row holds: the sum over its calls, each counted once."""
     call = batch.row(row, "call")
     _, first = np.unique(call, return_index=True)
