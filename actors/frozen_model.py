@@ -34,9 +34,9 @@ class FrozenModelWorker:
     log_path: the file that receives everything this process prints.
     """
 
-    def __init__(self, rank: int, world: int, log_path: str) -> None:
+    def __init__(self, rank: int, environment: int, log_path: str) -> None:
         redirect_output(log_path)
-        self._rank, self._world = rank, world
+        self._rank, self._environment = rank, environment
         self._spec: LearnerSpec
         self._model: PackedModel
         self._device: torch.device
@@ -80,7 +80,7 @@ class FrozenModelWorker:
         from raylign.actors.learner.passes import token_values
 
         learner, temperature = self._spec.learner, self._spec.temperature
-        mine = pack(batch, self._world, learner.micro_batch_tokens, self._share)[self._rank]
+        mine = pack(batch, self._environment, learner.micro_batch_tokens, self._share)[self._rank]
         return token_values(lambda inputs: self._model(inputs, temperature), mine, batch, self._device)
 
 

@@ -89,7 +89,7 @@ class Roles:
             if self.pool is not None and self.weights != model and not publishes:
                 await self.pool.close()
                 self.pool = None
-            environment = await self._worlds()
+            environment = await self._environment()
             if self.pool is None:
                 cfg = self.run.config
                 pool = VllmRolloutPool(
@@ -108,7 +108,7 @@ class Roles:
             self.weights = model
             return self.pool
 
-    async def _worlds(self) -> EnvironmentSpec | None:
+    async def _environment(self) -> EnvironmentSpec | None:
         """Where episodes live, if the run has any; actors of their own are started."""
         environment = EnvironmentSpec.of(self.run.config.environment)
         if environment is not None and environment.actors and self._environments is None:

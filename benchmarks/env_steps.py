@@ -47,17 +47,17 @@ def our_lake(actions: list[int]) -> float:
 
 def their_lake(actions: list[int], unwrapped: bool) -> float:
     """Steps per second of gymnasium's, with or without the wrappers of `gymnasium.make`."""
-    world: Any = gymnasium.make("FrozenLake-v1", disable_env_checker=True, max_episode_steps=10**9)
-    world = world.unwrapped if unwrapped else world
-    world.reset(seed=0)
+    env: Any = gymnasium.make("FrozenLake-v1", disable_env_checker=True, max_episode_steps=10**9)
+    env = env.unwrapped if unwrapped else env
+    env.reset(seed=0)
     start = time.process_time()
     for action in actions:
-        _, _, terminated, truncated, _ = world.step(action)
+        _, _, terminated, truncated, _ = env.step(action)
         if terminated or truncated:
             if unwrapped:
-                world.s = 0  # what our side does: back to the start, without drawing or building anything
+                env.s = 0  # what our side does: back to the start, without drawing or building anything
             else:
-                world.reset()
+                env.reset()
     return len(actions) / (time.process_time() - start)
 
 
@@ -79,9 +79,9 @@ def turns_per_second(make: Callable[[], BoardGame], turns: int) -> float:
     start = time.process_time()
     for turn in range(turns):
         if done:
-            world = make()
-            world.reset(prompt, turn)
-        done = world.step(TURN).done
+            env = make()
+            env.reset(prompt, turn)
+        done = env.step(TURN).done
     return turns / (time.process_time() - start)
 
 

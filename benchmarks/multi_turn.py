@@ -2,10 +2,10 @@
 
     python -m benchmarks.multi_turn [--episodes 64] [--repeats 5] [--force]
 
-One engine in this process, Sokoban in it, plain episodes: sampling, parsing, the world's step, the template's suffix
-and the next request share two cores with the engine's own thread. Busy is the time inside the engine's step. Turns have
-lengths of their own (up to 96 tokens), so episodes drift apart: with a barrier all open requests would stand at the
-same turn. Interleaved is the share of moments at which they stand at three turns or more.
+One engine in this process, Sokoban in it, plain episodes: sampling, parsing, the environment's step, the template's
+suffix and the next request share two cores with the engine's own thread. Busy is the time inside the engine's step.
+Turns have lengths of their own (up to 96 tokens), so episodes drift apart: with a barrier all open requests would stand
+at the same turn. Interleaved is the share of moments at which they stand at three turns or more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from raylign.models.tiny import build_tiny_model
 from raylign.records import Int32s, Trajectory
 
 SHAPE = TinyModel(hidden_size=192, layers=6, heads=6, kv_heads=2, head_dim=32, intermediate_size=512, context=1024)
-WORLD = {
+ENVIRONMENT = {
     "_target_": "raylign.actors.environments.games.sokoban.Sokoban",
     "levels": "open",
     "format": "letters",
@@ -93,7 +93,7 @@ class Watch:
 
 async def rollout(engine: Engine, tasks: Sequence[RolloutTask]) -> dict[str, float]:
     """All episodes at once: busy share of the wall time, and what was under way."""
-    host, watch = EnvironmentHost(WORLD), Watch(engine)
+    host, watch = EnvironmentHost(ENVIRONMENT), Watch(engine)
     strategy = MultiTurn(MultiTurn.Config(max_turns=TURNS), host)
 
     async def run(task: RolloutTask) -> int:
@@ -119,7 +119,7 @@ async def rollout(engine: Engine, tasks: Sequence[RolloutTask]) -> dict[str, flo
 
 def tasks_of(engine: Engine, episodes: int, run_seed: int) -> list[RolloutTask]:
     """One episode each of as many rooms."""
-    rows = {"_target_": "raylign.actors.environments.rows.EnvironmentRows", "environment": WORLD, "first_seed": 0}
+    rows = {"_target_": "raylign.actors.environments.rows.EnvironmentRows", "environment": ENVIRONMENT, "first_seed": 0}
     data = DataConfig(generator=rows, size=2 * episodes, holdout=0)  # rooms that look alike are one prompt
     prompts = load_prompts(data, engine.tokenizer, 0).train[:episodes]
     sampling = Sampling(max_tokens=MAX_TOKENS)

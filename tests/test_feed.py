@@ -70,74 +70,74 @@ def source(count: int = 40) -> DatasetSource:
     return DatasetSource(DatasetSource.Config(shuffle=False), prompts=prompts, seed=1)
 
 
-def make(world: Clocked, staleness: int, prompts: Any = None, **settings: Any) -> RolloutBuffer:
+def make(environment: Clocked, staleness: int, prompts: Any = None, **settings: Any) -> RolloutBuffer:
     stall_s = settings.pop("stall_s", 5.0)
     step = StepSettings(**{"steps": 0, "prompts_per_step": 4, "group_size": 2, "staleness": staleness, **settings})
     numbers = LoopSettings(step=step, seed=1, sampling=Sampling(max_tokens=4), stall_s=stall_s)
-    return RolloutBuffer(prompts or source(), world, world, numbers)  # type: ignore[arg-type]
+    return RolloutBuffer(prompts or source(), environment, environment, numbers)  # type: ignore[arg-type]
 
 
-async def run(world: Clocked, feed: RolloutBuffer, steps: int, first: int = 0) -> list[list[str]]:
+async def run(environment: Clocked, feed: RolloutBuffer, steps: int, first: int = 0) -> list[list[str]]:
     """Steps of a learner that needs three ticks for an update."""
     taken = []
-    world.version = first
+    environment.version = first
     feed.published(first)
     for version in range(first, first + steps):
         found = asyncio.ensure_future(feed.take(4))
         while not found.done():
-            await _pass(world)
+            await _pass(environment)
         taken.append([group.prompt.id for group in found.result().groups])
         for _ in range(3):
-            await _pass(world)
-        world.version = version + 1
+            await _pass(environment)
+        environment.version = version + 1
         feed.published(version + 1)
     return taken
 
 
-async def _pass(world: Clocked) -> None:
-    world.now += 1
+async def _pass(environment: Clocked) -> None:
+    environment.now += 1
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("staleness", [0, 1, 3])
 async def test_no_prompt_is_lost_or_used_twice(staleness: int) -> None:
-    world = Clocked(lambda i: 1 + (7 * i) % 5)
-    feed = make(world, staleness)
-    taken = await run(world, feed, 6)
+    environment = Clocked(lambda i: 1 + (7 * i) % 5)
+    feed = make(environment, staleness)
+    taken = await run(environment, feed, 6)
     flat = [name for step in taken for name in step]
     assert len(flat) == 24
     assert max(Counter(flat).values()) == 1
     assert all(step == sorted(step, key=int) for step in taken)
     await feed.close()
-    assert not world.running
+    assert not environment.running
 
 
 @pytest.mark.parametrize("staleness", [0, 1, 2])
 async def test_never_more_begun_than_the_capacity(staleness: int) -> None:
-    world = Clocked(lambda i: 2)
-    feed = make(world, staleness)
+    environment = Clocked(lambda i: 2)
+    feed = make(environment, staleness)
     feed.published(0)
-    world.version = 0
+    environment.version = 0
     for version in range(4):
-        await _pass(world)
+        await _pass(environment)
         limit = (version + staleness + 1) * 4
         taking = asyncio.ensure_future(feed.take(4))
         while not taking.done():
-            await _pass(world)
-        assert len(world.begun) <= limit
-        assert staleness == 0 or len(world.begun) == limit, "rollouts run ahead as far as they may"
-        world.version = version + 1
+            await _pass(environment)
+        assert len(environment.begun) <= limit
+        assert staleness == 0 or len(environment.begun) == limit, "rollouts run ahead as far as they may"
+        environment.version = version + 1
         feed.published(version + 1)
     await feed.close()
 
 
 async def test_staleness_zero_begins_nothing_before_it_is_asked() -> None:
-    world = Clocked(lambda i: 1)
-    feed = make(world, 0)
+    environment = Clocked(lambda i: 1)
+    feed = make(environment, 0)
     feed.published(0)
-    await _pass(world)
-    assert world.begun == []
+    await _pass(environment)
+    assert environment.begun == []
     assert feed.metrics() == {}
 
 
@@ -150,23 +150,23 @@ async def test_a_straggler_is_cancelled_counted_and_begun_again() -> None:
             return 10_000
         return 2
 
-    world = Clocked(ticks)
-    feed = make(world, 1)
+    environment = Clocked(ticks)
+    feed = make(environment, 1)
     stale, taken, ages = 0.0, [], []
-    world.version = 0
+    environment.version = 0
     feed.published(0)
     for version in range(5):
         found = asyncio.ensure_future(feed.take(4))
         while not found.done():
-            await _pass(world)
+            await _pass(environment)
         taken += [group.prompt.id for group in found.result().groups]
-        world.version = version + 1
+        environment.version = version + 1
         feed.published(version + 1)
         metrics = feed.metrics()
         stale += metrics["async/stale_groups"]
         ages.append(metrics["async/staleness_max"])
     assert stale == 1.0
-    assert world.begun.count("2#0") == 2
+    assert environment.begun.count("2#0") == 2
     assert taken.count("2") == 1
     assert max(ages) <= 1, "nothing older than the staleness is learned from"
     await feed.close()
@@ -174,47 +174,47 @@ async def test_a_straggler_is_cancelled_counted_and_begun_again() -> None:
 
 async def test_groups_given_back_make_room_within_the_same_version() -> None:
     """Dynamic sampling may refill more often than the staleness alone has room for."""
-    world = Clocked(lambda i: 1)
-    feed = make(world, 1)
+    environment = Clocked(lambda i: 1)
+    feed = make(environment, 1)
     feed.published(0)
     for _ in range(5):  # five rounds of which nothing is kept, all under version 0
         found = asyncio.ensure_future(feed.take(4))
         while not found.done():
-            await _pass(world)
+            await _pass(environment)
         feed.replace(4)
     await feed.close()
 
 
 async def test_nothing_runs_ahead_of_the_last_step() -> None:
-    world = Clocked(lambda i: 1)
-    feed = make(world, 3, steps=5)
-    await run(world, feed, 5)
-    assert len(world.begun) == 20
+    environment = Clocked(lambda i: 1)
+    feed = make(environment, 3, steps=5)
+    await run(environment, feed, 5)
+    assert len(environment.begun) == 20
     await feed.close()
 
 
 async def test_a_restart_keeps_what_was_finished_and_begins_the_rest_again(tmp_path: Path) -> None:
-    world = Clocked(lambda i: 1 if i % 3 else 6)
+    environment = Clocked(lambda i: 1 if i % 3 else 6)
     prompts = source()
-    feed = make(world, 2, prompts)
-    before = await run(world, feed, 2)
+    feed = make(environment, 2, prompts)
+    before = await run(environment, feed, 2)
     await feed.save(tmp_path)
     state = prompts.state_dict()
     await feed.close()
 
     again = source()
     again.load_state_dict(state)
-    world = Clocked(lambda i: 1)
-    feed = make(world, 2, again)
+    environment = Clocked(lambda i: 1)
+    feed = make(environment, 2, again)
     feed.restore(tmp_path, 2)
-    after = await run(world, feed, 4, first=2)
+    after = await run(environment, feed, 4, first=2)
     flat = [name for step in before + after for name in step]
     assert len(flat) == len(set(flat)) == 24
     assert set(map(str, range(18))) <= set(flat), "prompts in flight are first in line"
     await feed.close()
 
     with pytest.raises(CheckpointError, match="groups in flight"):
-        make(world, 0).restore(tmp_path, 2)
+        make(environment, 0).restore(tmp_path, 2)
 
 
 class Payload:

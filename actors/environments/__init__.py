@@ -1,1 +1,3 @@
-"""Worlds for multi-turn rollouts: how they are hosted, taken up again after a crash, and the worlds themselves."""
+"""Environments for multi-turn rollouts: how they are hosted, taken up again after a crash, and the environments
+themselves.
+"""

@@ -1,4 +1,4 @@
-"""Worlds in actors of their own: started by the run, restarted by Ray, reached by name from the rollout workers.
+"""Environments in actors of their own: started by the run, restarted by Ray, reached by name from the rollout workers.
 
 An env actor holds nothing that cannot be made again: an episode whose actor died is taken up on whichever actor serves.
 """
@@ -26,7 +26,8 @@ RESTARTS = 1000  # Ray's own; a worker that dies at every call is stopped by the
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentSpec:
-    """What a rollout worker needs to reach its worlds; `actors` are names, none of them: worlds live in the worker.
+    """What a rollout worker needs to reach its environments; `actors` are names, none of them: environments live in the
+    worker.
 
     Example: ``EnvironmentSpec(node={"_target_": "my.Maze"}, timeout_s=60.0, actors=("environment/0",))``
     """
@@ -37,7 +38,7 @@ class EnvironmentSpec:
 
     @classmethod
     def of(cls, config: EnvironmentConfig) -> EnvironmentSpec | None:
-        """The worlds of a run under this configuration, or None when it has none."""
+        """The environments of a run under this configuration, or None when it has none."""
         if not config.fn:
             return None
         names = tuple(f"environment/{index}" for index in range(config.workers))

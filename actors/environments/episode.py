@@ -1,8 +1,8 @@
-"""One episode as a strategy holds it: it survives the loss of its world, and can be branched for a search.
+"""One episode as a strategy holds it: it survives the loss of its environment, and can be branched for a search.
 
-A lost world is opened anew, on whatever actor serves then, from its last snapshot where it has them and else by
-replaying the actions; observations that come out differently mean that the world is not replayable, and the episode
-starts over.
+A lost environment is opened anew, on whatever actor serves then, from its last snapshot where it has them and else by
+replaying the actions; observations that come out differently mean that the environment is not replayable, and the
+episode starts over.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class EpisodeDiverged(RaylignError):
 
 @dataclass(slots=True)
 class EnvironmentCounters:
-    """Calls to worlds, over all episodes of a worker."""
+    """Calls to environments, over all episodes of a worker."""
 
     steps: int = 0
     branches: int = 0
-    revived: int = 0  # episodes taken up again after their world was lost
+    revived: int = 0  # episodes taken up again after their environment was lost
     restarted: int = 0  # episodes begun again from their start
 
 
@@ -38,32 +38,32 @@ class Episode:
     """
 
     def __init__(
-        self, worlds: Environments, prompt: Prompt, seed: int, retries: int, counters: EnvironmentCounters
+        self, environments: Environments, prompt: Prompt, seed: int, retries: int, counters: EnvironmentCounters
     ) -> None:
-        self._worlds, self._prompt, self._seed = worlds, prompt, seed
+        self._environments, self._prompt, self._seed = environments, prompt, seed
         self._retries, self._counters = retries, counters
         self._number: int | None = None
         self._log: list[tuple[str, Observation]] = []  # actions and their outcomes since the start
         self._noise: list[tuple[int, int]] = []  # (actions taken before, seed) of every change of noise
-        self._state: Any = None  # last snapshot, of worlds that cannot be replayed
+        self._state: Any = None  # last snapshot, of environments that cannot be replayed
 
     @classmethod
     async def open(
-        cls, worlds: Environments, prompt: Prompt, seed: int, retries: int, counters: EnvironmentCounters
+        cls, environments: Environments, prompt: Prompt, seed: int, retries: int, counters: EnvironmentCounters
     ) -> Episode:
         """Begin."""
-        episode = cls(worlds, prompt, seed, retries, counters)
+        episode = cls(environments, prompt, seed, retries, counters)
         await episode._persist(episode._begin)
         return episode
 
     async def step(self, action: str) -> Observation:
-        """Act; the outcome is the same whether or not the world was lost meanwhile."""
+        """Act; the outcome is the same whether or not the environment was lost meanwhile."""
 
         async def act() -> Observation:
             assert self._number is not None
-            found = await self._worlds.step(self._number, action)
-            if not self._worlds.replayable:
-                self._state = await self._worlds.snapshot(self._number)
+            found = await self._environments.step(self._number, action)
+            if not self._environments.replayable:
+                self._state = await self._environments.snapshot(self._number)
             return found
 
         found = await self._persist(act)
@@ -74,18 +74,18 @@ class Episode:
     async def branch(self, seed: int | None = None) -> Episode:
         """Another episode in the same state. seed: its further noise; None: the same noise as this one would meet.
 
-        Raises EnvironmentLost where the world has neither snapshots nor replay.
+        Raises EnvironmentLost where the environment has neither snapshots nor replay.
         """
-        twin = Episode(self._worlds, self._prompt, self._seed, self._retries, self._counters)
+        twin = Episode(self._environments, self._prompt, self._seed, self._retries, self._counters)
         twin._log, twin._noise = list(self._log), list(self._noise)
 
         async def copy() -> None:
             assert self._number is not None
-            twin._state = await self._worlds.snapshot(self._number)
+            twin._state = await self._environments.snapshot(self._number)
 
         await self._persist(copy)
         await twin._persist(twin._revive)
-        if self._worlds.replayable:
+        if self._environments.replayable:
             twin._state = None  # a snapshot of the past: it would be taken for the present after the next step
         self._counters.branches += 1
         if seed is not None:
@@ -97,17 +97,17 @@ class Episode:
 
         async def change() -> None:
             assert self._number is not None
-            await self._worlds.reseed(self._number, seed)
+            await self._environments.reseed(self._number, seed)
 
         await self._persist(change)
         self._noise.append((len(self._log), seed))
 
     async def close(self) -> None:
-        """End it; a world that is gone already needs no end."""
+        """End it; an environment that is gone already needs no end."""
         if self._number is not None:
             number, self._number = self._number, None
             try:
-                await self._worlds.close([number])
+                await self._environments.close([number])
             except EnvironmentLost:
                 self._number = None
 
@@ -126,19 +126,19 @@ class Episode:
                     raise
 
     async def _begin(self) -> None:
-        self._number, _ = await self._worlds.open(self._prompt, self._seed)
+        self._number, _ = await self._environments.open(self._prompt, self._seed)
 
     async def _revive(self) -> None:
         if self._state is not None:
-            self._number = await self._worlds.revive(self._prompt, self._seed, self._state)
+            self._number = await self._environments.revive(self._prompt, self._seed, self._state)
             return
-        if not self._worlds.replayable and self._log:
-            raise EpisodeDiverged("a world that cannot be replayed left no snapshot")
+        if not self._environments.replayable and self._log:
+            raise EpisodeDiverged("an environment that cannot be replayed left no snapshot")
         await self._begin()
         assert self._number is not None
         for taken, (action, before) in enumerate(self._log):
             await self._renoise(taken)
-            found = await self._worlds.step(self._number, action)
+            found = await self._environments.step(self._number, action)
             if found != before:
                 raise EpisodeDiverged(f"action {taken} of a replayed episode led to another observation")
         await self._renoise(len(self._log))
@@ -147,4 +147,4 @@ class Episode:
         assert self._number is not None
         for at, seed in self._noise:
             if at == taken:
-                await self._worlds.reseed(self._number, seed)
+                await self._environments.reseed(self._number, seed)

@@ -30,7 +30,7 @@ def _whole(text: str) -> bool:
 
 
 class EnvironmentHost:
-    """`Environments` in this process. A world that raises or takes too long is closed and reported as lost."""
+    """`Environments` in this process. An environment that raises or takes too long is closed and reported as lost."""
 
     def __init__(self, node: Mapping[str, Any], timeout_s: float = 60.0) -> None:
         """Raises ConfigError when the node names no environment."""
@@ -39,7 +39,7 @@ class EnvironmentHost:
         self._numbers = itertools.count()
         first = build(Environment, node, "environment.fn")
         self._class, self._replayable = type(first), first.replayable
-        _, self._config = part_config(node, "environment.fn")  # of every world: none may change it
+        _, self._config = part_config(node, "environment.fn")  # of every environment: none may change it
 
     @property
     def replayable(self) -> bool:
@@ -54,11 +54,11 @@ class EnvironmentHost:
     async def open(self, prompt: Prompt, seed: int) -> tuple[int, Observation]:
         """See `Environments.open`."""
         number = self._enter()
-        return number, await self._call(number, lambda world: world.reset(prompt, seed), "reset")
+        return number, await self._call(number, lambda environment: environment.reset(prompt, seed), "reset")
 
     async def step(self, episode: int, action: str) -> Observation:
         """See `Environments.step`."""
-        found = await self._call(episode, lambda world: world.step(action), "step")
+        found = await self._call(episode, lambda environment: environment.step(action), "step")
         if not isinstance(found, Observation):
             raise EnvironmentLost(f"{self._name}.step returned {type(found).__name__}, expected an Observation")
         return found
@@ -74,23 +74,23 @@ class EnvironmentHost:
 
     async def snapshot(self, episode: int) -> Any:
         """See `Environments.snapshot`."""
-        return await self._call(episode, lambda world: world.snapshot(), "snapshot")
+        return await self._call(episode, lambda environment: environment.snapshot(), "snapshot")
 
     async def revive(self, prompt: Prompt, seed: int, state: Any) -> int:
         """See `Environments.revive`."""
         number = self._enter()
-        await self._call(number, lambda world: world.restore(state), "restore")
+        await self._call(number, lambda environment: environment.restore(state), "restore")
         return number
 
     async def reseed(self, episode: int, seed: int) -> None:
         """See `Environments.reseed`."""
-        await self._call(episode, lambda world: world.reseed(seed), "reseed")
+        await self._call(episode, lambda environment: environment.reseed(seed), "reseed")
 
     async def close(self, episodes: Sequence[int]) -> None:
         """See `Environments.close`."""
         for episode in episodes:
             if episode in self._open:
-                await self._call(episode, lambda world: world.close(), "close")
+                await self._call(episode, lambda environment: environment.close(), "close")
                 self._open.pop(episode, None)
 
     def _enter(self) -> int:
@@ -100,11 +100,11 @@ class EnvironmentHost:
         return number
 
     async def _call(self, episode: int, method: Callable[[Environment], Any], what: str) -> Any:
-        world = self._open.get(episode)
-        if world is None:
+        environment = self._open.get(episode)
+        if environment is None:
             raise EnvironmentLost(f"{self._name}: episode {episode} is not open here")
         try:
-            found = method(world)
+            found = method(environment)
             found = await asyncio.wait_for(found, self._timeout_s) if inspect.isawaitable(found) else found
             return replace(found, messages=encodable(found.messages)) if isinstance(found, Observation) else found
         except TimeoutError:

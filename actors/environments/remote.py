@@ -19,7 +19,7 @@ from raylign.environment import Environments, Observation
 from raylign.errors import EnvironmentLost
 from raylign.records import Prompt
 
-GRACE_S = 10.0  # for the call itself, on top of the world's own deadline
+GRACE_S = 10.0  # for the call itself, on top of the environment's own deadline
 PAUSE_S = 0.1  # between two looks at an actor that is being restarted
 RESTART_S = 60.0
 
@@ -138,7 +138,7 @@ class RemoteEnvironments:
 
 
 def environments_of(spec: EnvironmentSpec | None) -> Environments | None:
-    """The worlds of a rollout worker: in its own process, or behind the actors that the spec names."""
+    """The environments of a rollout worker: in its own process, or behind the actors that the spec names."""
     if spec is None:
         return None
     host = EnvironmentHost(spec.node, spec.timeout_s)

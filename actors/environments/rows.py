@@ -28,7 +28,7 @@ class EnvironmentRows(RowGenerator):
 
     @dataclass
     class Config:
-        """Which world, and which of its instances."""
+        """Which environment, and which of its instances."""
 
         environment: Node = node(Environment)
         first_seed: int | None = None  # None: drawn from the run's seed
@@ -59,10 +59,10 @@ class EnvironmentRows(RowGenerator):
 
     def _first(self, env_seed: int) -> Observation:
         """What an instance shows first."""
-        world = build(Environment, self.config.environment, "data.generator.environment")
+        environment = build(Environment, self.config.environment, "data.generator.environment")
         prompt = Prompt(id="", messages=(), token_ids=np.zeros(0, np.int32), meta={"env_seed": env_seed})
-        seen = _awaited(world.reset(prompt, 0))
-        _awaited(world.close())
+        seen = _awaited(environment.reset(prompt, 0))
+        _awaited(environment.close())
         assert isinstance(seen, Observation)
         return seen
 

@@ -1,4 +1,6 @@
-"""The bookkeeping of an episode that every text world shares: limits, the format penalty, and the flags of a turn."""
+"""The bookkeeping of an episode that every text environment shares: limits, the format penalty, and the flags of a
+turn.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,12 @@ class AgentLimits:
 class Played:
     """What a turn came to."""
 
-    reward: float  # the world's own, summed over the turn's actions
+    reward: float  # the environment's own, summed over the turn's actions
     actions: int  # taken, legal ones only
     dropped: int  # written within the turn's cap, but unknown or illegal
     effective: bool  # the state changed
     success: bool  # the task is solved as things stand
-    over: bool  # the world itself has ended, not a limit
+    over: bool  # the environment itself has ended, not a limit
 
     @property
     def valid(self) -> bool:

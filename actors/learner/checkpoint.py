@@ -59,7 +59,7 @@ def restore(engine: TrainingEngine, folder: str) -> None:
     ]
     if wrong:
         raise CheckpointError(f"checkpoint {folder} does not fit this learner: {', '.join(wrong)}")
-    if stored["ranks"] == engine.world or engine.stage == 0:  # without ZeRO every rank holds everything
+    if stored["ranks"] == engine.environment or engine.stage == 0:  # without ZeRO every rank holds everything
         loaded, _ = engine.engine.load_checkpoint(folder, tag=TAG)
     else:
         loaded = _load_universal(engine, path)
@@ -78,7 +78,7 @@ def _load_universal(engine: TrainingEngine, path: Path) -> str | None:
         failure[0] = _make_universal(path)
     torch.distributed.broadcast_object_list(failure, src=0)
     if failure[0]:
-        raise CheckpointError(f"the checkpoint {path} cannot be cut for {engine.world} ranks: {failure[0]}")
+        raise CheckpointError(f"the checkpoint {path} cannot be cut for {engine.environment} ranks: {failure[0]}")
     config = engine.engine._config  # DeepSpeed reads it at load, and has no other way to say it for one load
     config.load_universal_checkpoint = True
     try:
@@ -104,7 +104,7 @@ def _make_universal(path: Path) -> str:
 
 def _fit(engine: TrainingEngine) -> dict[str, Any]:
     return {
-        "ranks": engine.world,
+        "ranks": engine.environment,
         "zero_stage": engine.stage,
         "dtype": engine.spec.dtype,
         "kind": str(engine.spec.kind),

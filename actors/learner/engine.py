@@ -48,8 +48,8 @@ class TrainingEngine:
     Every method is collective: all ranks call it, in the same order, with the same arguments.
     """
 
-    def __init__(self, spec: LearnerSpec, rank: int, world: int, device: torch.device) -> None:
-        self.spec, self.rank, self.world, self.device = spec, rank, world, device
+    def __init__(self, spec: LearnerSpec, rank: int, environment: int, device: torch.device) -> None:
+        self.spec, self.rank, self.environment, self.device = spec, rank, environment, device
         self.stage = effective_stage(spec.learner, spec.dtype)
         self.kind = ForwardKind(spec.kind)
         self.step = 0
@@ -100,7 +100,7 @@ class TrainingEngine:
         self.engine.train()
         for index, micro in enumerate(mine):
             self.engine.set_gradient_accumulation_boundary(index == len(mine) - 1)
-            self.engine.backward(self._loss(micro, batch, objective, totals) * self.world)
+            self.engine.backward(self._loss(micro, batch, objective, totals) * self.environment)
         sums = totals.sums(self.step)
         norm = self._apply()
         self.step += 1
@@ -141,7 +141,7 @@ class TrainingEngine:
     def _plan(self, batch: Batch, whole_groups: bool = False) -> list[list[MicroBatch]]:
         learner, together = self.spec.learner, self.model.layout is RowLayout.PACKED
         share = learner.share_prompts and together
-        plan = pack(batch, self.world, learner.micro_batch_tokens, share, whole_groups)
+        plan = pack(batch, self.environment, learner.micro_batch_tokens, share, whole_groups)
         return plan if together else with_equal_segments(plan)
 
     def _loss(self, micro: MicroBatch, batch: Batch, objective: Objective, totals: Totals) -> Tensor:

@@ -1,4 +1,4 @@
-"""What an episode earned from its own world, as a reward."""
+"""What an episode earned from its own environment, as a reward."""
 
 from __future__ import annotations
 

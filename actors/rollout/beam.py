@@ -48,9 +48,10 @@ class Candidate:
 class Beam(Search):
     """B_{t+1} = Top_B { tau_t + a : tau_t in B_t, a in A_t } by cumulative score (TSR, arXiv:2602.11767).
 
-    Every turn, `candidates` (M) turns are sampled after each live prefix and tried out in forks of its world; together
-    with the finished prefixes they are put in random order and sorted by score, and the best `width` (B) stand. Those
-    that are new are then lived through in the episode's own world. An episode ends when all prefixes are finished.
+    Every turn, `candidates` (M) turns are sampled after each live prefix and tried out in forks of its environment;
+    together with the finished prefixes they are put in random order and sorted by score, and the best `width` (B)
+    stand. Those that are new are then lived through in the episode's own environment. An episode ends when all prefixes
+    are finished.
 
     The first candidate of the first prefix has the seed of the plain rollout, so M = B = 1 is the plain rollout.
     ``width=1`` with `released_score` is the form of the released code.
@@ -121,7 +122,7 @@ class Beam(Search):
     async def _simulate(
         self, ledger: Ledger, path: Path, said: Completion, branch: tuple[int, int, int]
     ) -> tuple[float, float]:
-        """Score of a turn in a fork of its world, and what may follow. All candidates meet the same chances."""
+        """Score of a turn in a fork of its environment, and what may follow. All candidates meet the same chances."""
         fork = await ledger.opening(path.fork(self._noise(path, branch[2])))
         score = await ledger.act(fork, said)
         if not branch[2]:
@@ -147,7 +148,7 @@ class Beam(Search):
         return [pool[number] for number in kept]
 
     async def _live_through(self, ledger: Ledger, chosen: Sequence[Prefix | Candidate]) -> list[Prefix]:
-        """The next beam: what was chosen is said in the world of its prefix, or in a twin of it for every further
+        """The next beam: what was chosen is said in the environment of its prefix, or in a twin of it for every further
         child of the same prefix.
         """
         paths, taken = [], set[int]()

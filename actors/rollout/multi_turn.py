@@ -1,6 +1,7 @@
-"""Episodes of several turns against an environment: the policy speaks, the world answers, until one of them is done.
+"""Episodes of several turns against an environment: the policy speaks, the environment answers, until one of them is
+done.
 
-    prompt ids --generate--> turn --text--> world --messages--> template's suffix --ids--> generate ...
+    prompt ids --generate--> turn --text--> environment --messages--> template's suffix --ids--> generate ...
 
 Episodes do not wait for one another: each goes on the moment its own turn is there.
 """
@@ -22,9 +23,9 @@ from raylign.records import Trajectory, derive_seed
 class MultiTurn(RolloutStrategy):
     """One episode per draw.
 
-    The seed of turn t of draw i is ``derive_seed(run_seed, prompt.key, i, t)``, that of its world's chance
+    The seed of turn t of draw i is ``derive_seed(run_seed, prompt.key, i, t)``, that of its environment's chance
     ``derive_seed(run_seed, prompt.key, i, "world")``, so that an episode is the same whoever rolls it out, and however
-    often. A prompt whose world cannot be kept alive is refused: its reward is Missing.
+    often. A prompt whose environment cannot be kept alive is refused: its reward is Missing.
     """
 
     @dataclass
@@ -34,7 +35,7 @@ class MultiTurn(RolloutStrategy):
         max_turns: int = 8
         max_episode_tokens: int = 0  # sampled tokens, 0: what the context holds
         shared_noise: bool = False  # all draws of a prompt meet the same chance
-        retries: int = 2  # times that a lost world is taken up again, and that an episode starts over
+        retries: int = 2  # times that a lost environment is taken up again, and that an episode starts over
 
         def __post_init__(self) -> None:
             if self.max_turns < 1:
@@ -44,13 +45,13 @@ class MultiTurn(RolloutStrategy):
 
     def __init__(self, config: Config, environments: Environments | None = None) -> None:
         if environments is None:
-            raise ValueError("a multi-turn strategy needs a world: set environment.fn._target_")
+            raise ValueError("a multi-turn strategy needs an environment: set environment.fn._target_")
         self.config = config
-        self.worlds = environments
+        self.environments = environments
         self.counters = EnvironmentCounters()
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory | Refused]:
-        """Each trajectory as it finishes; a draw whose prompt does not fit or whose world is lost is refused."""
+        """Each trajectory as it finishes; a draw whose prompt does not fit or whose environment is lost is refused."""
         draws = [asyncio.ensure_future(self._draw(task, policy, index)) for index in self.starts(task)]
         try:
             for finished in asyncio.as_completed(draws):
@@ -85,7 +86,7 @@ class MultiTurn(RolloutStrategy):
         limits = Limits(turns=self.config.max_turns, tokens=self.config.max_episode_tokens)
         draw = 0 if self.config.shared_noise else index
         noise = derive_seed(task.run_seed, task.prompt.key, draw, "world")
-        episode = await Episode.open(self.worlds, task.prompt, noise, self.config.retries, self.counters)
+        episode = await Episode.open(self.environments, task.prompt, noise, self.config.retries, self.counters)
         return Path(task, index, policy, limits, episode)
 
     def made_by(self, task: RolloutTask, index: int) -> Sequence[int]:
@@ -98,7 +99,7 @@ class MultiTurn(RolloutStrategy):
                 return await self.episodes(task, policy, index)
             except (EnvironmentLost, EpisodeDiverged) as error:
                 if not left:
-                    return self._refused(task, index, f"no world to live in: {error}")
+                    return self._refused(task, index, f"no environment to live in: {error}")
                 self.counters.restarted += 1
             except RequestError as error:
                 return self._refused(task, index, str(error))

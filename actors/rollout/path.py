@@ -1,4 +1,4 @@
-"""One episode under way: the ids as the engine reads them, the turns taken, and the world that answers."""
+"""One episode under way: the ids as the engine reads them, the turns taken, and the environment that answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOTHING = np.zeros(0, np.int32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Where an episode ends whatever its world says.
+    """Where an episode ends whatever its environment says.
 
     Example: ``Limits(turns=5, tokens=2000)``
     """
@@ -32,7 +32,8 @@ class Limits:
 class Path:
     """A prefix of an episode that `sample` and `act` extend turn by turn, and `fork` splits.
 
-    ``stop`` is None while it may go on. ``messages`` of the world reach the ids through the chat template's own text.
+    ``stop`` is None while it may go on. ``messages`` of the environment reach the ids through the chat template's own
+    text.
     """
 
     def __init__(self, task: RolloutTask, index: int, policy: Policy, limits: Limits, episode: Episode) -> None:
@@ -76,7 +77,7 @@ class Path:
         return await self._policy.generate(np.concatenate(self._ids), sampling, seed)
 
     async def act(self, said: Completion) -> Observation:
-        """Say it: the world answers, and the turn is part of the path."""
+        """Say it: the environment answers, and the turn is part of the path."""
         seen = await self.episode.step(said.text)
         flags = dict(seen.flags)
         self.calls.append(
@@ -107,7 +108,8 @@ class Path:
         return seen
 
     async def fork(self, noise: int | None = None) -> Path:
-        """The same prefix in a world of its own. noise: seed of what chance brings from here on; None: the same."""
+        """The same prefix in an environment of its own. noise: seed of what chance brings from here on; None: the same.
+        """
         twin = Path(self.task, self.index, self._policy, self.limits, await self.episode.branch(noise))
         twin.calls, twin.stop = list(self.calls), self.stop
         twin._chat, twin._ids = self._chat.fork(), list(self._ids)
@@ -141,6 +143,6 @@ class Path:
 
 
 async def close_all(paths: Sequence[Path]) -> None:
-    """End the worlds of some paths."""
+    """End the environments of some paths."""
     for path in paths:
         await path.episode.close()

@@ -1,8 +1,9 @@
-"""What a search strives for: the score of one turn, from what its world said of it. Scores of a path's turns add up.
+"""What a search strives for: the score of one turn, from what its environment said of it. Scores of a path's turns add
+up.
 
-Raw rewards tie nearly everywhere in a world that pays only at its end, and a search that cannot tell its candidates
-apart samples plainly; such a world needs a score of its own. The scores of FrozenLake and WebShop that TSR
-(arXiv:2602.11767) used are not published: their formulas here are inferred.
+Raw rewards tie nearly everywhere in an environment that pays only at its end, and a search that cannot tell its
+candidates apart samples plainly; such an environment needs a score of its own. The scores of FrozenLake and WebShop
+that TSR (arXiv:2602.11767) used are not published: their formulas here are inferred.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ class TurnScorer(Part):
 
     @abstractmethod
     def score(self, turn: Call) -> float:
-        """How well a turn went. Raises ValueError where the world does not say what is needed."""
+        """How well a turn went. Raises ValueError where the environment does not say what is needed."""
 
 
 class TurnReward(TurnScorer):
     """The turn's own reward; with `per_action` divided by the number of actions.
 
-    A world that charges for every action makes a sum favour short blocks; the mean does not. `invalid` is the score of
-    a turn without any legal action (flag ``actions`` 0), None: its reward as it is. TSR's released code: -1e6.
+    An environment that charges for every action makes a sum favour short blocks; the mean does not. `invalid` is the
+    score of a turn without any legal action (flag ``actions`` 0), None: its reward as it is. TSR's released code: -1e6.
     """
 
     @dataclass
@@ -98,7 +99,7 @@ class ShopProgress(TurnScorer):
 
 def _reward(turn: Call) -> float:
     if turn.reward is None:
-        raise ValueError("the world gave the turn no reward, so there is nothing to score it by")
+        raise ValueError("the environment gave the turn no reward, so there is nothing to score it by")
     return turn.reward
 
 

@@ -1,11 +1,11 @@
 """Searching while training data are collected: what every strategy of it shares (TSR, arXiv:2602.11767).
 
-A search samples more than it keeps, scores what its world says of each try, and hands on what it kept as ordinary
+A search samples more than it keeps, scores what its environment says of each try, and hands on what it kept as ordinary
 trajectories with the policy's own log-probs; what it discarded gives no gradient. Evaluations never search.
 
 Simulations are forks of the live episode. With ``noise=live`` they meet the very chance that the episode will meet, so
-that in a world with chance the search is clairvoyant and its returns are flattered; with ``noise=fresh`` they meet
-other chance and scores are means over `simulations` of them. Without chance the two are the same.
+that in an environment with chance the search is clairvoyant and its returns are flattered; with ``noise=fresh`` they
+meet other chance and scores are means over `simulations` of them. Without chance the two are the same.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Search(MultiTurn):
 
 @dataclass(slots=True)
 class Ledger:
-    """What one search has sampled, simulated and decided so far, and the worlds that it has opened."""
+    """What one search has sampled, simulated and decided so far, and the environments that it has opened."""
 
     scorer: TurnScorer
     opened: list[Path] = field(default_factory=list)
@@ -169,7 +169,7 @@ def lot(path: Path, count: int, purpose: str) -> list[int]:
 
 
 async def together(calls: Iterable[Awaitable[T]]) -> list[T]:
-    """All results. The first error is raised once every call has ended, so that none opens a world behind it."""
+    """All results. The first error is raised once every call has ended, so that none opens an environment behind it."""
     found = await asyncio.gather(*calls, return_exceptions=True)
     for one in found:
         if isinstance(one, BaseException):

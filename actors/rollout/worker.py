@@ -154,7 +154,7 @@ class RolloutWorker:
                     deliver(Scored(task=index, trajectory=found))
         except EngineDeadError:
             raise
-        except Exception as error:  # noqa: BLE001 - a strategy, world or template may raise anything: it costs this task
+        except Exception as error:  # noqa: BLE001 - a strategy, environment or template may raise anything: it costs this task
             known = isinstance(error, RequestError)
             if not known:
                 traceback.print_exception(error)

@@ -19,7 +19,7 @@ LAMBDAS = (0.0, 0.5, 1.0, 1.25, 1.5, 2.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class Environment:
     """Log-probs [states, actions] of base and teacher, and the right action of each state."""
 
     base: Float64s
@@ -27,7 +27,7 @@ class World:
     right: NDArray[np.int64]
 
     @classmethod
-    def draw(cls, states: int = 64, actions: int = 12, seed: int = 0) -> World:
+    def draw(cls, states: int = 64, actions: int = 12, seed: int = 0) -> Environment:
         """Base logits N(0, 1); the teacher has 1.5 more on the right action and N(0, 0.3) on all."""
         rng = np.random.default_rng(seed)
         base = rng.normal(size=(states, actions))
@@ -46,19 +46,25 @@ class World:
 
 
 def train(
-    world: World, reward_weight: float, reference: Float64s, *, seed: int = 0, steps: int = 3000, samples: int = 32
+    environment: Environment,
+    reward_weight: float,
+    reference: Float64s,
+    *,
+    seed: int = 0,
+    steps: int = 3000,
+    samples: int = 32,
 ) -> Float64s:
     """Log-probs of a student that starts at the base and follows sampled actions and their A_t alone.
 
     SGD at rate 0.5, in the last third at 0.05.
     """
     rng = np.random.default_rng(seed)
-    logits = world.base.copy()
+    logits = environment.base.copy()
     states = np.arange(len(logits))[:, None]
     for step in range(steps):
         policy = log_softmax(logits)
         chosen = (policy[:, None, :] + rng.gumbel(size=(len(logits), samples, logits.shape[1]))).argmax(axis=2)
-        taken = [table[states, chosen] for table in (policy, world.teacher, reference)]
+        taken = [table[states, chosen] for table in (policy, environment.teacher, reference)]
         advantage = token_advantage(taken[0], taken[1], taken[2], reward_weight)
         gradient = -np.exp(policy) * advantage.mean(axis=1, keepdims=True)
         np.add.at(gradient, (np.broadcast_to(states, chosen.shape), chosen), advantage / samples)
@@ -73,11 +79,11 @@ def divergence(student: Float64s, target: Float64s) -> float:
 
 def reward_correction(reward_weight: float, states: int = 4000, actions: int = 20, seed: int = 0) -> dict[str, float]:
     """Accuracy of the optimum when the reference is the teacher's own base, and when it is a weaker student's."""
-    world = World.draw(states, actions, seed)
-    noise = np.random.default_rng(seed + 1).normal(scale=0.5, size=world.base.shape)
-    student = log_softmax(0.4 * world.base + noise)
-    references = {"teacher base": world.base, "student base": student}
-    return {name: world.accuracy(world.target(reward_weight, ref)) for name, ref in references.items()}
+    environment = Environment.draw(states, actions, seed)
+    noise = np.random.default_rng(seed + 1).normal(scale=0.5, size=environment.base.shape)
+    student = log_softmax(0.4 * environment.base + noise)
+    references = {"teacher base": environment.base, "student base": student}
+    return {name: environment.accuracy(environment.target(reward_weight, ref)) for name, ref in references.items()}
 
 
 def log_softmax(logits: Float64s) -> Float64s:

@@ -46,12 +46,12 @@ def longest_first(parts: Mapping[str, Part], folder: Path) -> list[Claim]:
 
 def fixed_point(_: Path, steps: int = 3000) -> list[Claim]:
     """KL(student || target) < 1e-3 for every lambda, and accuracies that rise with lambda."""
-    world = closed.World.draw()
+    environment = closed.Environment.draw()
     claims, accuracies = [], []
     for weight in closed.LAMBDAS:
-        student = closed.train(world, weight, world.base, steps=steps)
-        kl = closed.divergence(student, world.target(weight, world.base))
-        accuracies.append(world.accuracy(student))
+        student = closed.train(environment, weight, environment.base, steps=steps)
+        kl = closed.divergence(student, environment.target(weight, environment.base))
+        accuracies.append(environment.accuracy(student))
         claims.append(Claim(name=f"A/KL at lambda {weight:g}", value=kl, threshold=1e-3, relation="<"))
     rise = float(np.diff(accuracies).min())
     figures = ", ".join(f"{value:.3f}" for value in accuracies)
@@ -64,12 +64,13 @@ def fixed_point(_: Path, steps: int = 3000) -> list[Claim]:
 
 def invariance(_: Path, steps: int = 300) -> list[Claim]:
     """Two references, equal seeds: the same parameters at lambda 1, other ones at 1.25; and the algebra of A_t."""
-    world = closed.World.draw()
-    other = closed.World.draw(seed=1).base
+    environment = closed.Environment.draw()
+    other = closed.Environment.draw(seed=1).base
     moved = {
         weight: float(
             np.abs(
-                closed.train(world, weight, world.base, steps=steps) - closed.train(world, weight, other, steps=steps)
+                closed.train(environment, weight, environment.base, steps=steps)
+                - closed.train(environment, weight, other, steps=steps)
             ).max()
         )
         for weight in (1.0, 1.25)

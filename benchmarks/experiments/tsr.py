@@ -146,7 +146,14 @@ def _sampled(run: FinishedRun) -> float:
 
 def fairness(folder: Path) -> list[Claim]:
     """Forecast minus outcome of every turn taken on the ice, under the live chance and under chance of its own."""
-    common = ["seed=1", "world=frozen_lake", GRPO, "rollout.strategy.width=1", "stages.rl.steps=12", "~stages.after"]
+    common = [
+        "seed=1",
+        "environment=frozen_lake",
+        GRPO,
+        "rollout.strategy.width=1",
+        "stages.rl.steps=12",
+        "~stages.after",
+    ]
     common += ["stages.rl.eval_every=12", "telemetry.rollouts_per_step=0"]
     noises = {"live": ["rollout.strategy.noise=live", "rollout.strategy.simulations=1"], "fresh": []}
     jobs = [partial(run_recipe, "tsr", folder / f"D-{name}", [*common, *extra]) for name, extra in noises.items()]

@@ -89,10 +89,10 @@ NODES = [  # of a head's 2 CPUs learner, reward and one rollout worker take 1.9;
     "rollout.cpus=0.6",
     "rollout.workers=2",
 ]
-EPISODES = [  # a world in env actors
+EPISODES = [  # an environment in env actors
     "recipe=tsr",
     "scale=tiny",
-    "world=frozen_lake",
+    "environment=frozen_lake",
     "search=naive",
     "seed=3",
     "~stages.warmup",

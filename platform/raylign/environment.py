@@ -1,4 +1,4 @@
-"""Worlds that episodes live in: what an environment promises, and what a rollout strategy sees of it.
+"""Environments that episodes live in: what an environment promises, and what a rollout strategy sees of it.
 
     strategy --action text--> Environments --> one Environment per episode
              <-- Observation: messages, reward, done --
@@ -36,10 +36,10 @@ class Observation:
 
 
 class Environment(Part):
-    """One world for one episode. Methods may be plain or ``async``; a plain one must not block for long.
+    """One environment for one episode. Methods may be plain or ``async``; a plain one must not block for long.
 
-    An exception means that the world broke, never that the policy acted badly: the episode is taken up again from its
-    snapshot or its start, and when that fails too its reward is Missing.
+    An exception means that the environment broke, never that the policy acted badly: the episode is taken up again from
+    its snapshot or its start, and when that fails too its reward is Missing.
     """
 
     what = "an environment"
@@ -72,7 +72,9 @@ class Environment(Part):
 
 
 class Environments(Protocol):
-    """All open episodes, by number. Every call may raise EnvironmentLost when the world behind it broke or is gone."""
+    """All open episodes, by number. Every call may raise EnvironmentLost when the environment behind it broke or is
+    gone.
+    """
 
     async def open(self, prompt: Prompt, seed: int) -> tuple[int, Observation]:
         """Begin an episode; its number and first observation."""
@@ -81,7 +83,7 @@ class Environments(Protocol):
         """Act in an episode."""
 
     async def snapshot(self, episode: int) -> Any:
-        """The state of an episode, or None when its world has no snapshots."""
+        """The state of an episode, or None when its environment has no snapshots."""
 
     async def revive(self, prompt: Prompt, seed: int, state: Any) -> int:
         """Begin an episode in a state that `snapshot` gave."""

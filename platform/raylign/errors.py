@@ -105,7 +105,7 @@ class RequestError(RaylignError):
 
 
 class EnvironmentLost(RaylignError):
-    """An episode's world raised, hung, or died with its process; the episode is taken up again elsewhere."""
+    """An episode's environment raised, hung, or died with its process; the episode is taken up again elsewhere."""
 
 
 class SandboxError(RaylignError):

@@ -214,9 +214,9 @@ def row_from(
     """The learner's row of a trajectory: loss only on sampled ids, streams laid out token by token.
 
     by_turn: with the extra streams ``call`` (number of the policy's call, -1 where not sampled), ``turn`` (the dialogue
-    turn that it belongs to: flag ``turn``, else the call), ``turn_reward`` (what the world gave for it, at its last
-    token) and ``turn_score`` (`call_scores`, [turns], on all tokens of each call; NaN where there is none). fresh: with
-    the stream ``fresh``, 1 at the first token of each context of its own (`Batch.by_context`).
+    turn that it belongs to: flag ``turn``, else the call), ``turn_reward`` (what the environment gave for it, at its
+    last token) and ``turn_score`` (`call_scores`, [turns], on all tokens of each call; NaN where there is none). fresh:
+    with the stream ``fresh``, 1 at the first token of each context of its own (`Batch.by_context`).
     """
     ids: list[Int32s] = [prompt.token_ids]
     mask: list[Bools] = [np.zeros(len(prompt.token_ids), bool)]

@@ -1,4 +1,5 @@
-r"""CM2: multi-turn tool use, judged item by item against per-turn checklists, in a simulated world (arXiv:2602.12268).
+r"""CM2: multi-turn tool use, judged item by item against per-turn checklists, in a simulated environment
+(arXiv:2602.12268).
 
 Turn t of a dialogue has yes/no items c with weights w_c (sum 1) and dependencies Dep_c. A judge labels every open item
 after every step s; Sat_c(x_s) is whether item c is satisfied before step s::

@@ -1,4 +1,4 @@
-"""An annotated dialogue -> the row of a run: the first user message, and what the world of the dialogue knows."""
+"""An annotated dialogue -> the row of a run: the first user message, and what its environment knows."""
 
 from __future__ import annotations
 

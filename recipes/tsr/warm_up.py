@@ -24,7 +24,7 @@ from raylign.records import Message, Prompt, Row, derive_seed
 
 
 class WarmUp(Sft):
-    """Fine-tune on random play in the run's own world: every turn of `episodes` episodes per training prompt.
+    """Fine-tune on random play in the run's own environment: every turn of `episodes` episodes per training prompt.
 
     Blocks are of 1 .. `actions_per_turn` actions, all lengths and all actions that are legal equally likely, so what is
     learned is the format and nothing about the game.
@@ -46,40 +46,42 @@ class WarmUp(Sft):
         self.config: WarmUp.Config = config
 
     def rows(self, context: RunContext) -> list[Row]:
-        """Every turn after what was seen and said before it. Raises DataError in a world that it cannot play."""
+        """Every turn after what was seen and said before it. Raises DataError in an environment that it cannot play."""
         cfg, turns = context.cfg, list[Prompt]()
         for prompt in context.prompts.train:
             for episode in range(self.config.episodes):
-                world = build(Environment, cfg.environment.fn, "environment.fn")
+                environment = build(Environment, cfg.environment.fn, "environment.fn")
                 seed = derive_seed(cfg.seed, prompt.id, "random play", episode)
-                turns += _rendered(random_turns(world, prompt, seed), context.template)
+                turns += _rendered(random_turns(environment, prompt, seed), context.template)
         return demonstrations(turns, context.template)
 
 
-def random_turns(world: Environment, prompt: Prompt, seed: int) -> Iterator[tuple[tuple[Message, ...], str]]:
-    """Play an episode at random; (messages before, text) of each turn. Raises DataError in an unknown kind of world."""
+def random_turns(environment: Environment, prompt: Prompt, seed: int) -> Iterator[tuple[tuple[Message, ...], str]]:
+    """Play an episode at random; (messages before, text) of each turn. Raises DataError in an unknown kind of
+    environment.
+    """
     rng = random.Random(seed)
-    seen: Any = world.reset(prompt, seed)
+    seen: Any = environment.reset(prompt, seed)
     messages = tuple(prompt.messages)
     while not seen.done:
-        text = random_block(world, rng)
+        text = random_block(environment, rng)
         yield messages, text
-        seen = world.step(text)
+        seen = environment.step(text)
         messages = (*messages, {"role": "assistant", "content": text}, *seen.messages)
 
 
-def random_block(world: Environment, rng: random.Random) -> str:
-    """One legal turn in the format of the world."""
-    if isinstance(world, BoardGame):
-        limits: AgentLimits = world.limits
-        names = list(world.names)
+def random_block(environment: Environment, rng: random.Random) -> str:
+    """One legal turn in the format of the environment."""
+    if isinstance(environment, BoardGame):
+        limits: AgentLimits = environment.limits
+        names = list(environment.names)
         letters = [name[0] for name in names]
-    elif isinstance(world, WebShop):
-        limits = world.config
-        names = [name.replace("search[words]", f"search[{world.goal.query}]") for name in world.actions()]
+    elif isinstance(environment, WebShop):
+        limits = environment.config
+        names = [name.replace("search[words]", f"search[{environment.goal.query}]") for name in environment.actions()]
         letters = list(LETTERS[: len(names)])
     else:
-        raise DataError(f"nobody knows the legal actions of {type(world).__name__}; leave the warm-up out")
+        raise DataError(f"nobody knows the legal actions of {type(environment).__name__}; leave the warm-up out")
     compact = limits.format is AgentFormat.letters
     block = rng.choices(letters if compact else names, k=rng.randint(1, limits.actions_per_turn))
     return "".join(block) if compact else f"<think></think><answer>{f' {SEPARATOR} '.join(block)}</answer>"

@@ -134,7 +134,7 @@ KINDS = (
     Kind(
         "an environment is lost for good",
         SHOWN,
-        "rollout/test_multi_turn.py::test_a_world_that_cannot_live_refuses_its_draw",
+        "rollout/test_multi_turn.py::test_an_environment_that_cannot_live_refuses_its_draw",
     ),
     Kind(
         "a frozen model has no context for most rows",

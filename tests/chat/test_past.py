@@ -18,7 +18,7 @@ from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.records import Group, Prompt, StopReason
 
 THOUGHTS = ("<think>\nt\n</think>\n\nb", "<think>\nu\n</think>\n\nd", "<think>\nv\n</think>\n\nf")
-WORLD = ("c", "e", "")
+ENVIRONMENT = ("c", "e", "")
 
 
 class Scripted:
@@ -40,7 +40,7 @@ class Scripted:
         return Completion(token_ids=ids, logprobs=zeros - 1, versions=ids * 0, stop=StopReason.EOS, text=said)
 
 
-class World:
+class Environment:
     """Answers with the next line, and is done after the last."""
 
     def __init__(self) -> None:
@@ -48,15 +48,15 @@ class World:
 
     async def step(self, action: str) -> Observation:
         self.turn += 1
-        messages = ({"role": "user", "content": WORLD[self.turn - 1]},)
-        return Observation(messages=messages, reward=1.0, done=self.turn == len(WORLD))
+        messages = ({"role": "user", "content": ENVIRONMENT[self.turn - 1]},)
+        return Observation(messages=messages, reward=1.0, done=self.turn == len(ENVIRONMENT))
 
 
 async def episode(template: ChatTemplate) -> tuple[Prompt, Path, Scripted]:
     question = ({"role": "user", "content": "a"},)
     prompt = Prompt(id="p", messages=question, token_ids=np.array(template.prompt_ids(question), np.int32))
     task, policy = RolloutTask(prompt=prompt, n=1, sampling=Sampling(max_tokens=50), run_seed=1), Scripted(template)
-    path = Path(task, 0, policy, Limits(turns=5, tokens=0), World())  # type: ignore[arg-type]
+    path = Path(task, 0, policy, Limits(turns=5, tokens=0), Environment())  # type: ignore[arg-type]
     while path.stop is None:
         await path.act(await path.sample(0))
     return prompt, path, policy
@@ -65,7 +65,7 @@ async def episode(template: ChatTemplate) -> tuple[Prompt, Path, Scripted]:
 def contexts(template: ChatTemplate) -> list[list[int]]:
     """What the template renders before each turn."""
     messages, found = [{"role": "user", "content": "a"}], []
-    for said, answer in zip(THOUGHTS, WORLD, strict=True):
+    for said, answer in zip(THOUGHTS, ENVIRONMENT, strict=True):
         found.append(template.prompt_ids(messages))
         messages += [{"role": "assistant", "content": said}, {"role": "user", "content": answer}]
     return found
@@ -139,8 +139,8 @@ async def test_a_fork_keeps_its_context(tokenizers: Any) -> None:
     prompt, _, _ = await episode(template)
     task = RolloutTask(prompt=prompt, n=1, sampling=Sampling(max_tokens=50), run_seed=1)
 
-    class Branching(World):
-        async def branch(self, noise: int | None) -> World:
+    class Branching(Environment):
+        async def branch(self, noise: int | None) -> Environment:
             twin = Branching()
             twin.turn = self.turn
             return twin

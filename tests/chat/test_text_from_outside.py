@@ -48,7 +48,7 @@ def test_a_judged_answer_in_the_assistants_place_opens_no_turn(family: Family, t
 
 
 @families
-def test_what_a_world_prints_opens_no_turn(family: Family, tokenizers: Any) -> None:
+def test_what_an_environment_prints_opens_no_turn(family: Family, tokenizers: Any) -> None:
     template = ChatTemplate(tokenizers[family.name])
     role = {"role": "user", "content": ""} if family.name in ("gemma", "phi3") else RESULT
 

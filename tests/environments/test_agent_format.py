@@ -67,7 +67,7 @@ def test_the_penalty_is_a_named_part_of_the_turns_reward() -> None:
     assert (reward, flags["format_penalty"], flags["valid"], flags["actions_total"]) == (1.0, 0.0, True, 3)
 
 
-def test_an_episode_ends_at_either_limit_or_when_the_world_does() -> None:
+def test_an_episode_ends_at_either_limit_or_when_the_environment_does() -> None:
     by_actions = Turns(AgentLimits(actions=3))
     by_actions.end(played())
     assert (by_actions.done, by_actions.cap) == (False, 1)

@@ -1,4 +1,4 @@
-"""Worlds in actors on real Ray: a killed or hanging actor loses no episode."""
+"""Environments in actors on real Ray: a killed or hanging actor loses no episode."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def serve(ray_session: None, tmp_path: Path) -> Iterator[Callable[..., Environme
     started: list[EnvironmentActors] = []
 
     def start(workers: int, timeout_s: float = 20.0, **config: Any) -> Environments:
-        fn = {"_target_": "worlds.Dice", "length": 9, **config}
-        spec = EnvironmentSpec.of(EnvironmentConfig(fn=fn, workers=workers, timeout_s=timeout_s), ["worlds."])
+        fn = {"_target_": "environments.Dice", "length": 9, **config}
+        spec = EnvironmentSpec.of(EnvironmentConfig(fn=fn, workers=workers, timeout_s=timeout_s), ["environments."])
         assert spec is not None
         actors = EnvironmentActors(spec, tmp_path, lambda index: {"num_cpus": 0, "runtime_env": HERE})
         started.append(actors)
@@ -47,11 +47,13 @@ def serve(ray_session: None, tmp_path: Path) -> Iterator[Callable[..., Environme
         asyncio.run(actors.close())
 
 
-async def play(worlds: Environments, disturb: Callable[[int], None] = lambda step: None) -> list[list[Observation]]:
+async def play(
+    environments: Environments, disturb: Callable[[int], None] = lambda step: None
+) -> list[list[Observation]]:
     """Six episodes of five steps, side by side."""
 
     async def one(seed: int) -> list[Observation]:
-        episode = await Episode.open(worlds, PROMPT, seed, 3, EnvironmentCounters())
+        episode = await Episode.open(environments, PROMPT, seed, 3, EnvironmentCounters())
         found = []
         for step in range(5):
             if seed == SEEDS[0]:
@@ -64,7 +66,7 @@ async def play(worlds: Environments, disturb: Callable[[int], None] = lambda ste
 
 
 def expected() -> list[list[Observation]]:
-    return asyncio.run(play(EnvironmentHost({"_target_": "worlds.Dice", "length": 9})))
+    return asyncio.run(play(EnvironmentHost({"_target_": "environments.Dice", "length": 9})))
 
 
 def test_actors_give_what_the_worker_itself_would(serve: Callable[..., Environments]) -> None:
@@ -72,22 +74,22 @@ def test_actors_give_what_the_worker_itself_would(serve: Callable[..., Environme
 
 
 def test_a_killed_actor_loses_no_episode(serve: Callable[..., Environments]) -> None:
-    worlds = serve(2)
+    environments = serve(2)
 
     def disturb(step: int) -> None:
         if step in (1, 3):
             ray.kill(ray.get_actor(f"environment/{step % 2}"), no_restart=False)
 
-    assert asyncio.run(play(worlds, disturb)) == expected()
+    assert asyncio.run(play(environments, disturb)) == expected()
 
 
 @pytest.mark.parametrize("how", ["exit", "hang"])
-def test_a_world_that_takes_its_actor_down(serve: Callable[..., Environments], tmp_path: Path, how: str) -> None:
+def test_an_environment_that_takes_its_actor_down(serve: Callable[..., Environments], tmp_path: Path, how: str) -> None:
     switch = tmp_path / "breaks"
-    worlds = serve(1, timeout_s=1.0, breaks=str(switch), how=how)
+    environments = serve(1, timeout_s=1.0, breaks=str(switch), how=how)
 
     def disturb(step: int) -> None:
         if step == 2:
             switch.write_text("1")
 
-    assert asyncio.run(play(worlds, disturb)) == expected()
+    assert asyncio.run(play(environments, disturb)) == expected()

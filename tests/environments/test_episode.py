@@ -1,4 +1,5 @@
-"""An episode survives its world, is the same whether it had to, and branches without touching what it came from."""
+"""An episode survives its environment, is the same whether it had to, and branches without touching what it came from.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +23,14 @@ PROMPT = Prompt(id="p", messages=(), token_ids=np.zeros(1, np.int32), meta={"env
 
 
 def host(target: str = "Dice", **config: Any) -> EnvironmentHost:
-    return EnvironmentHost({"_target_": f"worlds.{target}", **config}, timeout_s=0.5)
+    return EnvironmentHost({"_target_": f"environments.{target}", **config}, timeout_s=0.5)
 
 
-async def play(worlds: EnvironmentHost, steps: int = 4, retries: int = 2, seed: int = 7) -> list[Observation]:
-    episode = await Episode.open(worlds, PROMPT, seed, retries, EnvironmentCounters())
+async def play(environments: EnvironmentHost, steps: int = 4, retries: int = 2, seed: int = 7) -> list[Observation]:
+    episode = await Episode.open(environments, PROMPT, seed, retries, EnvironmentCounters())
     found = [await episode.step("x" * index) for index in range(steps)]
     await episode.close()
-    assert worlds.episodes == 0
+    assert environments.episodes == 0
     return found
 
 
@@ -43,13 +44,13 @@ def test_the_same_seed_is_the_same_episode(target: str) -> None:
 
 @pytest.mark.parametrize("broken", [1, 2])
 @pytest.mark.parametrize("snapshots", [True, False])
-def test_a_broken_world_is_taken_up_where_it_was(tmp_path: Path, broken: int, snapshots: bool) -> None:
+def test_a_broken_environment_is_taken_up_where_it_was(tmp_path: Path, broken: int, snapshots: bool) -> None:
     switch = tmp_path / "breaks"
-    worlds = host(breaks=str(switch), snapshots=snapshots)
+    environments = host(breaks=str(switch), snapshots=snapshots)
 
     async def interrupted() -> list[Observation]:
         counters = EnvironmentCounters()
-        episode = await Episode.open(worlds, PROMPT, 7, 2, counters)
+        episode = await Episode.open(environments, PROMPT, 7, 2, counters)
         found = [await episode.step("") for _ in range(2)]
         switch.write_text(str(broken))
         found += [await episode.step("") for _ in range(2)]
@@ -64,27 +65,27 @@ def test_a_broken_world_is_taken_up_where_it_was(tmp_path: Path, broken: int, sn
     assert asyncio.run(interrupted()) == asyncio.run(undisturbed())
 
 
-def test_a_world_that_stays_broken_is_lost(tmp_path: Path) -> None:
+def test_an_environment_that_stays_broken_is_lost(tmp_path: Path) -> None:
     switch = tmp_path / "breaks"
     switch.write_text("99")
     with pytest.raises(EnvironmentLost, match=r"Dice\.step raised RuntimeError: the die rolled off the table"):
         asyncio.run(play(host(breaks=str(switch))))
 
 
-def test_a_world_that_takes_too_long_is_lost() -> None:
+def test_an_environment_that_takes_too_long_is_lost() -> None:
     async def forever() -> None:
-        worlds = host("Slow")
-        number, _ = await worlds.open(PROMPT, 1)
-        worlds._timeout_s = 0.001
+        environments = host("Slow")
+        number, _ = await environments.open(PROMPT, 1)
+        environments._timeout_s = 0.001
         with pytest.raises(EnvironmentLost, match=r"more than 0\.001 s"):
-            await worlds.step(number, "")
+            await environments.step(number, "")
         with pytest.raises(EnvironmentLost, match="not open here"):
-            await worlds.step(number, "")
+            await environments.step(number, "")
 
     asyncio.run(forever())
 
 
-def test_an_unreplayable_world_is_taken_up_from_its_snapshot_or_not_at_all(tmp_path: Path) -> None:
+def test_an_unreplayable_environment_is_taken_up_from_its_snapshot_or_not_at_all(tmp_path: Path) -> None:
     async def interrupted(snapshots: bool) -> list[Observation]:
         switch = tmp_path / f"breaks-{snapshots}"
         episode = await Episode.open(
@@ -104,8 +105,8 @@ def test_an_unreplayable_world_is_taken_up_from_its_snapshot_or_not_at_all(tmp_p
 @given(before=st.integers(0, 3), after=st.integers(1, 4), noise=st.sampled_from([None, 3, 4]), snapshots=st.booleans())
 def test_a_branch_foresees_and_disturbs_nothing(before: int, after: int, noise: int | None, snapshots: bool) -> None:
     async def branched() -> tuple[list[Observation], list[Observation], list[Observation]]:
-        worlds = host(length=9, snapshots=snapshots)
-        episode = await Episode.open(worlds, PROMPT, 7, 0, EnvironmentCounters())
+        environments = host(length=9, snapshots=snapshots)
+        episode = await Episode.open(environments, PROMPT, 7, 0, EnvironmentCounters())
         past = [await episode.step("") for _ in range(before)]
         twin = await episode.branch(noise)
         imagined = [await twin.step("") for _ in range(after)]
@@ -126,13 +127,13 @@ def test_a_branch_foresees_and_disturbs_nothing(before: int, after: int, noise: 
         assert [one.flags["roll"] for one in imagined] != [one.flags["roll"] for one in real]
 
 
-def test_a_branch_with_other_noise_survives_its_world(tmp_path: Path) -> None:
+def test_a_branch_with_other_noise_survives_its_environment(tmp_path: Path) -> None:
     """The replay of a branch meets the old noise up to the branch, and its own from there on."""
 
     async def branched(broken: bool, snapshots: bool) -> list[Observation]:
         switch = tmp_path / f"{broken}{snapshots}"
-        worlds = host(length=9, breaks=str(switch), snapshots=snapshots)
-        episode = await Episode.open(worlds, PROMPT, 7, 1, EnvironmentCounters())
+        environments = host(length=9, breaks=str(switch), snapshots=snapshots)
+        episode = await Episode.open(environments, PROMPT, 7, 1, EnvironmentCounters())
         await episode.step("")
         twin = await episode.branch(5)
         found = [await twin.step("")]
@@ -153,7 +154,7 @@ def test_what_is_no_environment_is_refused() -> None:
 
 
 def test_rows_are_the_first_observations() -> None:
-    config = EnvironmentRows.Config(environment={"_target_": "worlds.Dice"}, first_seed=5, system="Roll.")
+    config = EnvironmentRows.Config(environment={"_target_": "environments.Dice"}, first_seed=5, system="Roll.")
 
     async def inside_a_loop() -> list[Any]:
         return list(EnvironmentRows(config).rows(3, seed=1))

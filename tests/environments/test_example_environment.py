@@ -54,13 +54,13 @@ def test_the_command_of_the_readme_finds_its_instances(tiny_model: Path) -> None
 def test_halving_finds_every_number() -> None:
     seen = set()
     for seed in range(40):
-        world = game()
-        first = world.reset(instance(seed), 0)
+        environment = game()
+        first = environment.reset(instance(seed), 0)
         assert first.messages[0]["role"] == "user" and not first.done and first.reward is None
         low, high = 1, 9
         while True:
             guess = (low + high) // 2
-            answer = world.step(f"I say {guess}.")
+            answer = environment.step(f"I say {guess}.")
             if answer.done:
                 break
             larger = answer.messages[0]["content"] == "larger"
@@ -71,20 +71,20 @@ def test_halving_finds_every_number() -> None:
 
 
 def test_nonsense_is_answered_and_turns_run_out() -> None:
-    world = game(turns=2)
-    world.reset(instance(0), 0)
-    answer = world.step("what?")
+    environment = game(turns=2)
+    environment.reset(instance(0), 0)
+    answer = environment.step("what?")
     assert answer.messages[0]["content"] == "Name a number." and not answer.flags["valid"]
-    last = world.step("99")
+    last = environment.step("99")
     assert last.done and last.reward == 0.0 and not last.flags["success"]
 
 
 def test_a_snapshot_goes_on_as_the_game_does() -> None:
-    world, twin = game(), game()
-    world.reset(instance(5), 0)
-    world.step("1")
-    twin.restore(pickle.loads(pickle.dumps(world.snapshot())))
-    assert [twin.step(text) for text in ("9", "5")] == [world.step(text) for text in ("9", "5")]
+    environment, twin = game(), game()
+    environment.reset(instance(5), 0)
+    environment.step("1")
+    twin.restore(pickle.loads(pickle.dumps(environment.snapshot())))
+    assert [twin.step(text) for text in ("9", "5")] == [environment.step(text) for text in ("9", "5")]
 
 
 def test_a_bad_setting_is_refused() -> None:

@@ -7,9 +7,9 @@ import random
 from collections import Counter
 
 import pytest
+from environment_cases import check_simulation, prompt, say, text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world_cases import check_simulation, prompt, say, text_of
 
 from raylign.actors.environments.agent_format import AgentFormat
 from raylign.actors.environments.games.frozen_lake import FrozenLake
@@ -26,7 +26,7 @@ def make(**fields: object) -> FrozenLake:
     return FrozenLake(FrozenLake.Config(**fields))  # type: ignore[arg-type]
 
 
-def turns(world: Environment, draw: random.Random) -> str:
+def turns(environment: Environment, draw: random.Random) -> str:
     return say(*draw.choices((*NAMES, "Jump"), (3, 3, 3, 3, 1), k=draw.randint(1, 3)))
 
 
@@ -84,19 +84,19 @@ def test_the_goal_gives_one_and_a_hole_nothing() -> None:
 
 
 def test_the_border_holds_and_counts_as_no_effect() -> None:
-    world = make(intended=1.0)
-    world.reset(prompt(map=OPEN), 0)
-    assert world.step(say("Up")).flags["effective"]
-    assert not world.step(say("Up")).flags["effective"]
+    environment = make(intended=1.0)
+    environment.reset(prompt(map=OPEN), 0)
+    assert environment.step(say("Up")).flags["effective"]
+    assert not environment.step(say("Up")).flags["effective"]
 
 
 def test_what_a_frozen_model_needs() -> None:
-    world = make()
-    world.reset(prompt(map="___\nOPG\n___"), 0)
-    board = world.board
+    environment = make()
+    environment.reset(prompt(map="___\nOPG\n___"), 0)
+    board = environment.board
     assert isinstance(board, FrozenLakeBoard)
     assert [board.fall_probability(action) for action in (1, 2, 3, 4)] == pytest.approx([0.8, 0.1, 0.0, 0.1])
-    flags = world.step(say("Right")).flags
+    flags = environment.step(say("Right")).flags
     assert flags["distance_before"] == 1 and flags["fall_probability"] == pytest.approx(0.0)
     flat = make(intended=1.0)
     flat.reset(prompt(map="_O_\nP_G"), 0)
@@ -125,9 +125,9 @@ def test_the_instance_is_the_prompts_and_the_noise_the_seeds() -> None:
 
 def test_fresh_noise_on_a_snapshot_is_fair() -> None:
     """Simulations with noise of their own have the true mean: 0.8 of reaching the goal in one move."""
-    world, twin = make(), make()
-    world.reset(prompt(map="___\n_PG\n___"), 3)
-    state, won, n = world.snapshot(), 0, 2000
+    environment, twin = make(), make()
+    environment.reset(prompt(map="___\n_PG\n___"), 3)
+    state, won, n = environment.snapshot(), 0, 2000
     for seed in range(n):
         twin.restore(state)
         twin.reseed(seed)
@@ -136,9 +136,9 @@ def test_fresh_noise_on_a_snapshot_is_fair() -> None:
 
 
 def test_nonsense_is_answered() -> None:
-    world = make()
-    world.reset(prompt(env_seed=1), 0)
-    assert [world.step(text).reward for text in ("", "Left", say("Jump"), say())] == [-0.1] * 4
+    environment = make()
+    environment.reset(prompt(env_seed=1), 0)
+    assert [environment.step(text).reward for text in ("", "Left", say("Jump"), say())] == [-0.1] * 4
 
 
 def test_simulated_outcomes_are_the_real_ones_for_1000_prefixes() -> None:
@@ -149,20 +149,20 @@ def test_simulated_outcomes_are_the_real_ones_for_1000_prefixes() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**40), st.integers(0, 2**62), st.lists(st.text("udlrx", max_size=3), max_size=4))
 def test_a_restored_game_goes_on_as_the_first_would(instance: int, noise: int, texts: list[str]) -> None:
-    world, twin = make(format=AgentFormat.letters), make(format=AgentFormat.letters)
-    world.reset(prompt(env_seed=instance), noise)
+    environment, twin = make(format=AgentFormat.letters), make(format=AgentFormat.letters)
+    environment.reset(prompt(env_seed=instance), noise)
     for text in texts:
-        twin.restore(world.snapshot())
-        seen = world.step(text)
-        assert twin.step(text) == seen and twin.snapshot() == world.snapshot()
+        twin.restore(environment.snapshot())
+        seen = environment.step(text)
+        assert twin.step(text) == seen and twin.snapshot() == environment.snapshot()
         if seen.done:
             return
 
 
 def test_it_is_a_part() -> None:
     node = {"_target_": "raylign.actors.environments.games.frozen_lake.FrozenLake", "format": "letters"}
-    world = build(Part, node, "environment.fn")
-    assert text_of(world.reset(prompt(env_seed=3), 0)).count("\n") == 4
+    environment = build(Part, node, "environment.fn")
+    assert text_of(environment.reset(prompt(env_seed=3), 0)).count("\n") == 4
     for fields in ({"size": 1}, {"frozen": 0.0}, {"intended": 1.5}):
         with pytest.raises(ValueError, match=next(iter(fields))):
             make(**fields)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from environment_cases import check_simulation, prompt, say, text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world_cases import check_simulation, prompt, say, text_of
 
 from raylign.actors.environments.agent_format import AgentFormat
 from raylign.actors.environments.games.sokoban import Levels, Sokoban
@@ -24,7 +24,7 @@ def make(**fields: object) -> Sokoban:
     return Sokoban(Sokoban.Config(**fields))  # type: ignore[arg-type]
 
 
-def turns(world: Environment, draw: random.Random) -> str:
+def turns(environment: Environment, draw: random.Random) -> str:
     return say(*draw.choices(("Up", "Down", "Left", "Right", "Jump"), (3, 3, 3, 3, 1), k=draw.randint(1, 3)))
 
 
@@ -108,41 +108,41 @@ def test_open_levels_are_those_of_the_tabular_experiment() -> None:
 
 
 def test_a_turn_stops_at_the_solution_and_tells_everything() -> None:
-    world = make()
-    first = world.reset(prompt(map=ROW), 0)
+    environment = make()
+    first = environment.reset(prompt(map=ROW), 0)
     assert first.messages[0]["role"] == "user" and first.flags["domain"] == "sokoban"
     for part in ("player: (1, 1)", "boxes: (1, 2)", "targets: (1, 3)", ROW, "Actions left: 10."):
         assert part in text_of(first)
-    last = world.step(say("Right", "Left"))
+    last = environment.step(say("Right", "Left"))
     assert last.done and last.messages == () and last.reward == pytest.approx(10.9)
     expected = {"success": True, "valid": True, "effective": True, "actions": 1, "turn": 0, "over": True}
     assert {name: last.flags[name] for name in expected} == expected
     assert last.flags["boxes_on_target"] == last.flags["boxes"] == 1
     with pytest.raises(RuntimeError, match="over"):
-        world.step(say("Left"))
+        environment.step(say("Left"))
 
 
 def test_nonsense_is_answered_and_costs_the_penalty() -> None:
-    world = make()
-    world.reset(prompt(env_seed=1), 0)
+    environment = make()
+    environment.reset(prompt(env_seed=1), 0)
     for turn, text in enumerate(("hello", say(), say("Jump"), "<answer>Up</answer>", "")):
-        seen = world.step(text)
+        seen = environment.step(text)
         assert seen.reward == -0.1 and not seen.flags["valid"] and not seen.flags["effective"]
         assert seen.done == (turn == 4) and (seen.done or "could be read" in text_of(seen))
 
 
 def test_the_action_limit_cuts_the_last_block() -> None:
-    world = make(actions=3)
-    world.reset(prompt(map="######\n#P_XO#\n######"), 0)
-    assert "Actions left: 1." in text_of(world.step(say("Left", "Left")))
-    last = world.step(say("Left", "Right"))
+    environment = make(actions=3)
+    environment.reset(prompt(map="######\n#P_XO#\n######"), 0)
+    assert "Actions left: 1." in text_of(environment.step(say("Left", "Left")))
+    last = environment.step(say("Left", "Right"))
     assert last.done and last.flags["actions"] == 1 and last.flags["valid"] and not last.flags["over"]
 
 
 def test_the_compact_format_is_short() -> None:
-    world = make(format=AgentFormat.letters)
-    assert text_of(world.reset(prompt(map=ROW), 0)) == "PXO_\n10"
-    assert world.step("r").flags["success"]
+    environment = make(format=AgentFormat.letters)
+    assert text_of(environment.reset(prompt(map=ROW), 0)) == "PXO_\n10"
+    assert environment.step("r").flags["success"]
     size = len(text_of(make(format=AgentFormat.letters).reset(prompt(env_seed=5), 0)).encode())
     assert size <= 22
 
@@ -154,20 +154,20 @@ def test_simulated_outcomes_are_the_real_ones_for_1000_prefixes() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**40), st.lists(st.text("udlrx ", max_size=3), max_size=4), st.text("udlrx", max_size=3))
 def test_a_restored_game_goes_on_as_the_first_would(seed: int, before: list[str], after: str) -> None:
-    world, twin = make(format=AgentFormat.letters), make(format=AgentFormat.letters)
-    world.reset(prompt(env_seed=seed), 0)
-    if any(world.step(text).done for text in before):
+    environment, twin = make(format=AgentFormat.letters), make(format=AgentFormat.letters)
+    environment.reset(prompt(env_seed=seed), 0)
+    if any(environment.step(text).done for text in before):
         return
-    twin.restore(world.snapshot())
-    world.reseed(seed + 1)  # without effect: there is no chance in it
-    assert world.step(after) == twin.step(after)
-    assert world.snapshot() == twin.snapshot()
+    twin.restore(environment.snapshot())
+    environment.reseed(seed + 1)  # without effect: there is no chance in it
+    assert environment.step(after) == twin.step(after)
+    assert environment.snapshot() == twin.snapshot()
 
 
 def test_it_is_a_part() -> None:
     node = {"_target_": "raylign.actors.environments.games.sokoban.Sokoban", "format": "letters", "levels": "open"}
-    world = build(Part, node, "environment.fn")
-    assert isinstance(world, Sokoban) and world.config.levels is Levels.open
+    environment = build(Part, node, "environment.fn")
+    assert isinstance(environment, Sokoban) and environment.config.levels is Levels.open
     for fields in ({"height": 3}, {"levels": Levels.open, "boxes": 2}, {"shortest_min": 9}, {"inner_walls": 14}):
         with pytest.raises(ValueError, match=next(reversed(fields))):
             make(**fields)

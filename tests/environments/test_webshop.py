@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from environment_cases import check_simulation, prompt, say, text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world_cases import check_simulation, prompt, say, text_of
 
 from raylign.actors.environments.agent_format import AgentFormat
 from raylign.actors.environments.webshop.fuzzy import common_subsequence, plain_colour, ratio, token_set_ratio
@@ -199,18 +199,18 @@ def test_buttons_stand_where_they_should() -> None:
         shop.click(page, BUY)
 
 
-def target_of(world: WebShop) -> Product:
-    return next(one for one in world.shop.products if one.title == world.goal.title)
+def target_of(environment: WebShop) -> Product:
+    return next(one for one in environment.shop.products if one.title == environment.goal.title)
 
 
-def buy_perfectly(world: WebShop, instance: int) -> Any:
-    world.reset(prompt(env_seed=instance), 0)
-    wanted = target_of(world)
-    world.step(say(f"search[{wanted.title}]"))
-    world.step(say(f"click[{wanted.asin.upper()}]"))
-    for value in world.goal.options:
-        assert world.step(say(f"click[{value}]")).flags["new_option"]
-    return world.step(say("click[Buy Now]"))
+def buy_perfectly(environment: WebShop, instance: int) -> Any:
+    environment.reset(prompt(env_seed=instance), 0)
+    wanted = target_of(environment)
+    environment.step(say(f"search[{wanted.title}]"))
+    environment.step(say(f"click[{wanted.asin.upper()}]"))
+    for value in environment.goal.options:
+        assert environment.step(say(f"click[{value}]")).flags["new_option"]
+    return environment.step(say("click[Buy Now]"))
 
 
 def test_who_buys_what_was_asked_for_earns_one() -> None:
@@ -221,64 +221,66 @@ def test_who_buys_what_was_asked_for_earns_one() -> None:
 
 
 def test_a_purchase_that_misses_an_option_is_no_success() -> None:
-    world = make()
-    world.reset(prompt(env_seed=3), 0)
-    wanted = target_of(world)
-    world.step(say(f"search[{wanted.title}]"))
-    world.step(say(f"click[{wanted.asin}]"))
-    last = world.step(say("click[buy now]"))
-    parts = len(world.goal.attributes) + len(world.goal.options) + 1
-    assert last.reward == pytest.approx((parts - len(world.goal.options)) / parts)
+    environment = make()
+    environment.reset(prompt(env_seed=3), 0)
+    wanted = target_of(environment)
+    environment.step(say(f"search[{wanted.title}]"))
+    environment.step(say(f"click[{wanted.asin}]"))
+    last = environment.step(say("click[buy now]"))
+    parts = len(environment.goal.attributes) + len(environment.goal.options) + 1
+    assert last.reward == pytest.approx((parts - len(environment.goal.options)) / parts)
     assert last.done and last.flags["over"] and not last.flags["success"]
 
 
 def test_illegal_actions_are_answered() -> None:
-    world = make()
-    world.reset(prompt(env_seed=1), 0)
+    environment = make()
+    environment.reset(prompt(env_seed=1), 0)
     for text in ("", "search[tea]", say("click[buy now]"), say("search[]"), say("wander"), say("click[tea")):
-        seen = world.step(text)
-        assert seen.reward == -0.1 and not seen.flags["valid"] and world.page == Page() and "legal" in text_of(seen)
+        seen = environment.step(text)
+        assert (
+            seen.reward == -0.1 and not seen.flags["valid"] and environment.page == Page() and "legal" in text_of(seen)
+        )
     assert "type" not in seen.flags  # nothing was bought
-    assert world.step(say("SEARCH[Tea]")).flags["page"] == "results"
-    assert world.step(say("search[tea]")).reward == -0.1  # no search bar here
-    assert world.step(say("click[back to search]")).done  # nine turns
+    assert environment.step(say("SEARCH[Tea]")).flags["page"] == "results"
+    assert environment.step(say("search[tea]")).reward == -0.1  # no search bar here
+    assert environment.step(say("click[back to search]")).done  # nine turns
 
 
 def test_every_listed_action_is_legal() -> None:
     draw = random.Random(0)
     for instance in range(30):
-        world = make(turns=30, actions=30)
-        seen = world.reset(prompt(env_seed=instance), 0)
+        environment = make(turns=30, actions=30)
+        seen = environment.reset(prompt(env_seed=instance), 0)
         while not seen.done:
-            action = draw.choice(world.actions())
+            action = draw.choice(environment.actions())
             assert action in text_of(seen)
-            seen = world.step(say(action.replace("search[words]", f"search[{world.goal.query}]")))
+            seen = environment.step(say(action.replace("search[words]", f"search[{environment.goal.query}]")))
             assert seen.flags["valid"] and (seen.flags["effective"] or seen.flags["page"] == "item")
 
 
 def test_the_pages_share_of_the_goals_words() -> None:
-    world = make()
-    world.reset(prompt(env_seed=3), 0)
-    wanted = target_of(world)
-    low = world.step(say("search[zzz]")).flags["goal_overlap"]
-    world.step(say("click[back to search]"))
-    world.step(say(f"search[{wanted.title}]"))
-    high = world.step(say(f"click[{wanted.asin}]")).flags["goal_overlap"]
+    environment = make()
+    environment.reset(prompt(env_seed=3), 0)
+    wanted = target_of(environment)
+    low = environment.step(say("search[zzz]")).flags["goal_overlap"]
+    environment.step(say("click[back to search]"))
+    environment.step(say(f"search[{wanted.title}]"))
+    high = environment.step(say(f"click[{wanted.asin}]")).flags["goal_overlap"]
     assert 0 == low < high <= 1
 
 
 def test_letters_name_the_legal_actions() -> None:
-    world = make(format=AgentFormat.letters, results_per_page=3)
-    seen = world.reset(prompt(env_seed=3), 0)
-    assert text_of(seen).splitlines() == [world.goal.instruction, "a search"]
-    seen = world.step("a")
+    environment = make(format=AgentFormat.letters, results_per_page=3)
+    seen = environment.reset(prompt(env_seed=3), 0)
+    assert text_of(seen).splitlines() == [environment.goal.instruction, "a search"]
+    seen = environment.step("a")
     assert seen.flags["page"] == "results" and len(text_of(seen)) < 300
     lines = text_of(seen).splitlines()
     assert [line[0] for line in lines] == list("abcdefgh"[: len(lines)]) and lines[1] == "b next >"
-    assert world.step("c").flags["page"] == "item"
-    assert world.step("zz").reward == -0.1
-    assert world.step("c").flags["new_option"]
-    assert world.step("abc").flags["page"] == "search"  # cut to one action
+    assert environment.step("c").flags["page"] == "item"
+    assert environment.step("zz").reward == -0.1
+    assert environment.step("c").flags["new_option"]
+    assert environment.step("abc").flags["page"] == "search"  # cut to one action
 
 
 def test_goal_indices_follow_the_rule() -> None:
@@ -298,12 +300,12 @@ def test_goal_indices_follow_the_rule() -> None:
 
 
 def test_the_mode_may_come_with_the_prompt() -> None:
-    world = make()
-    train = world.reset(prompt(env_seed=5), 0)
-    assert world.reset(prompt(env_seed=5, mode="val"), 0) != train
-    assert make(mode="val").reset(prompt(env_seed=5), 0) == world.reset(prompt(env_seed=5, mode="val"), 0)
+    environment = make()
+    train = environment.reset(prompt(env_seed=5), 0)
+    assert environment.reset(prompt(env_seed=5, mode="val"), 0) != train
+    assert make(mode="val").reset(prompt(env_seed=5), 0) == environment.reset(prompt(env_seed=5, mode="val"), 0)
     with pytest.raises(ValueError, match="env_seed"):
-        world.reset(prompt(), 0)
+        environment.reset(prompt(), 0)
 
 
 def attainable(products: tuple[Product, ...], one: Goal) -> bool:
@@ -329,9 +331,9 @@ def test_real_instructions_become_goals_that_can_be_reached() -> None:
     assert len(goals) > 500 and all(attainable(products, one) for one in goals)
     texts = json.loads(REAL_GOALS.read_text())
     assert all(one.instruction.partition(", and price lower")[0] in " ".join(texts) for one in goals[:20])
-    world = make(goals_file=str(REAL_GOALS), test_goals=100, validation_goals=100)
-    assert world.goals == tuple(goals)
-    assert buy_perfectly(world, 11).flags["success"]
+    environment = make(goals_file=str(REAL_GOALS), test_goals=100, validation_goals=100)
+    assert environment.goals == tuple(goals)
+    assert buy_perfectly(environment, 11).flags["success"]
     with pytest.raises(ValueError, match="too few"):
         make(goals_file=str(REAL_GOALS)).reset(prompt(env_seed=0), 0)
 
@@ -359,10 +361,10 @@ def test_an_instruction_is_read_by_the_rule(tmp_path: Path) -> None:
             read_goals(str(path), products, 0)
 
 
-def choose(world: Environment, draw: random.Random) -> str:
-    assert isinstance(world, WebShop)
-    action = draw.choice((*world.actions(), "click[nothing]"))
-    return say(action.replace("search[words]", f"search[{world.goal.query if draw.random() < 0.7 else 'free'}]"))
+def choose(environment: Environment, draw: random.Random) -> str:
+    assert isinstance(environment, WebShop)
+    action = draw.choice((*environment.actions(), "click[nothing]"))
+    return say(action.replace("search[words]", f"search[{environment.goal.query if draw.random() < 0.7 else 'free'}]"))
 
 
 def test_simulated_outcomes_are_the_real_ones_for_1000_prefixes() -> None:
@@ -372,12 +374,12 @@ def test_simulated_outcomes_are_the_real_ones_for_1000_prefixes() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**40), st.lists(st.sampled_from("abcdefgz"), max_size=8))
 def test_a_restored_shop_goes_on_as_the_first_would(instance: int, letters: list[str]) -> None:
-    world, twin = make(format=AgentFormat.letters), make(format=AgentFormat.letters)
-    world.reset(prompt(env_seed=instance), 0)
+    environment, twin = make(format=AgentFormat.letters), make(format=AgentFormat.letters)
+    environment.reset(prompt(env_seed=instance), 0)
     for letter in letters:
-        twin.restore(world.snapshot())
-        seen = world.step(letter)
-        assert twin.step(letter) == seen and twin.snapshot() == world.snapshot()
+        twin.restore(environment.snapshot())
+        seen = environment.step(letter)
+        assert twin.step(letter) == seen and twin.snapshot() == environment.snapshot()
         if seen.done:
             return
 

@@ -152,10 +152,10 @@ def test_loss_is_token_mean_with_truncated_importance_weights() -> None:
 @pytest.mark.parametrize("weight", [0.0, 1.0, 1.5])
 def test_fixed_point_is_the_tilted_distribution_of_each_prefix(weight: float) -> None:
     """Discount 0 converges to pi*^lambda pi_ref^(1 - lambda) normalised per state, and to no other lambda's."""
-    world = closed.World.draw(states=16)
-    student = closed.train(world, weight, world.base, steps=1200)
-    assert closed.divergence(student, world.target(weight, world.base)) < 1e-3
-    assert closed.divergence(student, world.target(weight + 0.25, world.base)) > 3e-3
+    environment = closed.Environment.draw(states=16)
+    student = closed.train(environment, weight, environment.base, steps=1200)
+    assert closed.divergence(student, environment.target(weight, environment.base)) < 1e-3
+    assert closed.divergence(student, environment.target(weight + 0.25, environment.base)) > 3e-3
 
 
 @pytest.mark.parametrize("choices", [{"reward_weight": -1}, {"clamp": 0}, {"discount": 2}, {"lamda": 1}])

@@ -27,7 +27,7 @@ def test_a_rank_reports_the_note_of_its_model(monkeypatch: pytest.MonkeyPatch) -
     made = SimpleNamespace(exactness=SimpleNamespace(note=NOTE), parameters=7)
     monkeypatch.setattr(engine, "TrainingEngine", lambda *args: made)
     worker: Any = LearnerWorker.__new__(LearnerWorker)  # without its process
-    worker._engine, worker._rank, worker._world, worker._device = None, 0, 1, None
+    worker._engine, worker._rank, worker._environment, worker._device = None, 0, 1, None
     loaded = worker.load(SPEC)
     assert (loaded.note, loaded.parameters) == (NOTE, 7)
 

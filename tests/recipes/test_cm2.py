@@ -1,4 +1,6 @@
-"""CM2's world, reward and shaper on dialogues that are played out: real environment, rules as judge and simulator."""
+"""CM2's environment, reward and shaper on dialogues that are played out: real environment, rules as judge and
+simulator.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def scripted(function: str, **settings: Any) -> dict[str, Any]:
     return {"model": {**model, "settings": settings}}
 
 
-def world(judge: dict[str, Any] | None = None, examiner: dict[str, Any] | None = None, **limits: Any) -> ToolDialogue:
+def environment(
+    judge: dict[str, Any] | None = None, examiner: dict[str, Any] | None = None, **limits: Any
+) -> ToolDialogue:
     return ToolDialogue(
         ToolDialogue.Config(
             tools={
@@ -72,8 +76,8 @@ def right(asked: Prompt, turn: int) -> tuple[str, str]:
 
 
 async def play(asked: Prompt, said: list[str], index: int = 0, **settings: Any) -> tuple[Trajectory, list[Observation]]:
-    """A rollout of these messages, as far as the world lets it go."""
-    env = world(**settings)
+    """A rollout of these messages, as far as the environment lets it go."""
+    env = environment(**settings)
     env.reset(asked, seed=index)
     seen: list[Observation] = []
     turns: list[Call] = []
@@ -189,13 +193,13 @@ async def test_a_judge_that_fails_leaves_the_reward_missing() -> None:
 
 async def test_an_episode_goes_on_from_its_snapshot() -> None:
     asked = prompt()
-    env = world()
+    env = environment()
     env.reset(asked, 0)
     call, reply = right(asked, 0)
     await env.step(call)
     state = env.snapshot()
     first = await env.step("wrong")
-    other = world()
+    other = environment()
     other.restore(state)
     second = await other.step(reply)
     assert first.flags["stop"] == "gate" and second.flags["stop"] == ""

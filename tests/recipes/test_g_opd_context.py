@@ -194,7 +194,7 @@ async def test_equal_heads_stay_one_group_and_other_heads_do_not(
 
 async def test_too_many_missing_contexts_end_the_run(asked: list[Prompt], batch: Batch, tokenizer: Any) -> None:
     every = {tokenizer.decode(ids, skip_special_tokens=True) for ids in ANSWERS}
-    with pytest.raises(DataError, match="no context for 3 of 3 rows, first reason: no critique"):
+    with pytest.raises(DataError, match="no context for 3 of 3 rows, first: no critique"):
         await routed(Heads(), tokenizer, ByLength(every)).stream(batch, asked)
     stream = await routed(Heads(), tokenizer, ByLength(every, max_missing=1.0)).stream(batch, asked)
     assert np.isnan(stream[np.asarray(batch["loss_mask"])]).all()

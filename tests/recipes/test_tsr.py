@@ -1,4 +1,6 @@
-"""TSR's parts in its worlds: simulation and reality, the warm start's texts, and every combination of its settings."""
+"""TSR's parts in its environments: simulation and reality, the warm start's texts, and every combination of its
+settings.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ from raylign.recipes.tsr.warm_up import random_block, random_turns
 from raylign.records import Call, Prompt, StopReason
 
 SEARCHES = ("naive", "best_of_n", "beam", "lookahead", "code_bon", "code_beam1", "code_spread")
-WORLDS = ("sokoban", "frozen_lake", "webshop")
+ENVIRONMENTS = ("sokoban", "frozen_lake", "webshop")
 NOTHING = np.zeros(0, np.int32)
 
 
@@ -57,24 +59,24 @@ async def test_simulated_outcomes_are_the_real_ones_and_change_nothing() -> None
     assert host.episodes == 0
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
 @pytest.mark.parametrize("search", SEARCHES)
-def test_every_search_goes_with_every_world(world: str, search: str) -> None:
-    cfg = compose(["recipe=tsr", "scale=tiny", f"world={world}", f"search={search}"]).config
+def test_every_search_goes_with_every_environment(environment: str, search: str) -> None:
+    cfg = compose(["recipe=tsr", "scale=tiny", f"environment={environment}", f"search={search}"]).config
     host = EnvironmentHost(cfg.environment.fn)
     strategy = build(Part, cfg.rollout.strategy, "rollout.strategy", environments=host)
-    assert strategy.config.max_turns == {"sokoban": 5, "frozen_lake": 5, "webshop": 9}[world]
+    assert strategy.config.max_turns == {"sokoban": 5, "frozen_lake": 5, "webshop": 9}[environment]
     scorers = {"frozen_lake": RiskAware, "webshop": ShopProgress}
     if search == "code_beam1":
-        assert strategy.scorer.config.invalid == -1e6, "the released code scores by raw reward in every world"
-    elif world in scorers:
-        assert isinstance(strategy.scorer, scorers[world])
+        assert strategy.scorer.config.invalid == -1e6, "the released code scores by raw reward in every environment"
+    elif environment in scorers:
+        assert isinstance(strategy.scorer, scorers[environment])
     selectors = {"code_bon": "TopK", "code_spread": "Chain"}
     assert cfg.selector["_target_"].endswith(selectors.get(search, "KeepAll")), (
         "the toy keeps all, a released form does not"
     )
     if isinstance(strategy, Beam):
-        assert strategy.config.simulations == (8 if world == "frozen_lake" else 1)
+        assert strategy.config.simulations == (8 if environment == "frozen_lake" else 1)
 
 
 def test_the_digests_values_are_the_defaults() -> None:
@@ -130,8 +132,8 @@ def test_random_play_is_legal_in_the_grid_games(kind: Any, form: AgentFormat) ->
     numbers = {(name[0] if form is AgentFormat.letters else name).lower(): i for i, name in enumerate(kind.names)}
     lengths = set()
     for seed in range(20):
-        world = kind(kind.Config(format=form))
-        for messages, text in random_turns(world, prompt(seed), seed):
+        environment = kind(kind.Config(format=form))
+        for messages, text in random_turns(environment, prompt(seed), seed):
             block = read_block(text, numbers, 2, form)
             assert block.actions and not block.dropped, text
             lengths.add(len(block.actions))
@@ -143,22 +145,22 @@ def test_random_play_is_legal_in_the_grid_games(kind: Any, form: AgentFormat) ->
 def test_random_play_is_legal_in_the_shop(form: AgentFormat) -> None:
     places = set()
     for seed in range(20):
-        world = WebShop(WebShop.Config(format=form, products=20, goals=100, test_goals=10, validation_goals=10))
-        for _, text in random_turns(world, prompt(seed), seed):
+        environment = WebShop(WebShop.Config(format=form, products=20, goals=100, test_goals=10, validation_goals=10))
+        for _, text in random_turns(environment, prompt(seed), seed):
             assert text
-            places.add(world.page.place.value)
+            places.add(environment.page.place.value)
     assert len(places) > 2
     rng = random.Random(0)
-    world = WebShop(WebShop.Config(format=form, products=20, goals=100, test_goals=10, validation_goals=10))
-    world.reset(prompt(0), 0)
+    environment = WebShop(WebShop.Config(format=form, products=20, goals=100, test_goals=10, validation_goals=10))
+    environment.reset(prompt(0), 0)
     for _ in range(9):
-        seen = world.step(random_block(world, rng))
+        seen = environment.step(random_block(environment, rng))
         assert seen.flags["valid"]
         if seen.done:
             break
 
 
-def test_random_play_of_an_unknown_world_is_refused() -> None:
+def test_random_play_of_an_unknown_environment_is_refused() -> None:
     class Other(Sokoban.__mro__[2]):  # type: ignore[misc]  # Environment
         def reset(self, prompt: Prompt, seed: int) -> Any:
             raise AssertionError
@@ -177,9 +179,9 @@ def test_raw_reward_cannot_tell_the_moves_of_a_frozen_lake_apart_and_the_risk_aw
     for seed in range(30):
         scores: list[tuple[float, float]] = []
         for block in ("LL", "DD", "RR", "UU"):
-            world = FrozenLake(FrozenLake.Config(format=AgentFormat.letters))
-            world.reset(prompt(seed), seed)
-            seen = world.step(block)
+            environment = FrozenLake(FrozenLake.Config(format=AgentFormat.letters))
+            environment.reset(prompt(seed), seed)
+            seen = environment.step(block)
             turn = Call(
                 context_ids=NOTHING,
                 token_ids=NOTHING,

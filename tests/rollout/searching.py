@@ -1,4 +1,4 @@
-"""A world and a policy whose whole game tree can be written down, for tests of searches."""
+"""An environment and a policy whose whole game tree can be written down, for tests of searches."""
 
 from __future__ import annotations
 

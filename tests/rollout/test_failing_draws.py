@@ -142,7 +142,7 @@ async def test_an_evaluation_of_nothing_is_no_result(failing: int, readable: boo
 
 
 class Broken(Environment):
-    """A world that speaks in half surrogates."""
+    """An environment that speaks in half surrogates."""
 
     @dataclass
     class Config:
@@ -158,7 +158,7 @@ class Broken(Environment):
         return Observation(messages=({"role": "tool", "content": [{"text": "\udc00", "n": 1}]},), done=True)
 
 
-async def test_half_surrogates_of_a_world_become_replacement_characters() -> None:
+async def test_half_surrogates_of_an_environment_become_replacement_characters() -> None:
     host = EnvironmentHost({"_target_": f"{__name__}.Broken"})
     number, first = await host.open(PROMPT, 1)
     assert first.messages[0]["content"] == "hi \ufffd there"

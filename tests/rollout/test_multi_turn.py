@@ -34,9 +34,9 @@ def task(engine: Engine) -> RolloutTask:
 
 @pytest.fixture
 def play(engine: Engine, run: Callable[..., Any]) -> Callable[..., list[Any]]:
-    def rollout(task: RolloutTask, config: MultiTurn.Config | None = None, **world: Any) -> list[Any]:
+    def rollout(task: RolloutTask, config: MultiTurn.Config | None = None, **environment: Any) -> list[Any]:
         async def all_of_them() -> list[Any]:
-            host = EnvironmentHost({"_target_": "worlds.Dice", **world})
+            host = EnvironmentHost({"_target_": "environments.Dice", **environment})
             strategy = MultiTurn(config or MultiTurn.Config(), host)
             found = [one async for one in strategy.run(task, engine)]
             assert host.episodes == 0
@@ -100,7 +100,7 @@ def test_limits_and_typed_stop_reasons(task: RolloutTask, play: Callable[..., An
         assert len(ids_of(one, task.prompt)) <= 256  # the context of the engine
 
 
-def test_a_broken_world_changes_nothing(task: RolloutTask, play: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_broken_environment_changes_nothing(task: RolloutTask, play: Callable[..., Any], tmp_path: Path) -> None:
     switch = tmp_path / "breaks"
     switch.write_text("3")
     expected = play(task)
@@ -110,7 +110,9 @@ def test_a_broken_world_changes_nothing(task: RolloutTask, play: Callable[..., A
         np.testing.assert_array_equal(ids_of(one, task.prompt), ids_of(other, task.prompt))
 
 
-def test_a_world_that_cannot_live_refuses_its_draw(task: RolloutTask, play: Callable[..., Any], tmp_path: Path) -> None:
+def test_an_environment_that_cannot_live_refuses_its_draw(
+    task: RolloutTask, play: Callable[..., Any], tmp_path: Path
+) -> None:
     switch = tmp_path / "breaks"
     switch.write_text("10000")
     found = play(task, MultiTurn.Config(retries=1), breaks=str(switch))
@@ -152,10 +154,10 @@ def test_the_episodes_own_return_as_a_reward(task: RolloutTask, play: Callable[.
 
 
 def test_episodes_do_not_wait_for_one_another(task: RolloutTask, engine: Engine, run: Callable[..., Any]) -> None:
-    """One episode's world is stuck until all others are over."""
+    """One episode's environment is stuck until all others are over."""
 
     async def stuck() -> list[int]:
-        host = EnvironmentHost({"_target_": "worlds.Dice"})
+        host = EnvironmentHost({"_target_": "environments.Dice"})
         released, order, step = asyncio.Event(), [], host.step
 
         async def slow(episode: int, action: str) -> Any:

@@ -45,10 +45,10 @@ def task(tokenizer: Any) -> RolloutTask:
     return RolloutTask(prompt=prompt, n=1, sampling=Sampling(max_tokens=4), run_seed=5)
 
 
-async def play(way: type, config: Any, task: RolloutTask, policy: Alphabet, **world: Any) -> list[Any]:
-    host = EnvironmentHost({"_target_": "searching.Tree", **world})
+async def play(way: type, config: Any, task: RolloutTask, policy: Alphabet, **environment: Any) -> list[Any]:
+    host = EnvironmentHost({"_target_": "searching.Tree", **environment})
     found = [one async for one in way(config, host).run(task, policy)]
-    assert host.episodes == 0, "a search left worlds open"
+    assert host.episodes == 0, "a search left environments open"
     return sorted(found, key=lambda one: one.sample_index)
 
 
@@ -170,7 +170,7 @@ async def test_live_noise_sees_the_future_and_fresh_noise_does_not(task: Rollout
     assert 0 < optimism.var() < gaps.var(), "a mean of eight errs less than one"
 
 
-async def test_simulations_leave_the_live_world_alone(task: RolloutTask, tokenizer: Any) -> None:
+async def test_simulations_leave_the_live_environment_alone(task: RolloutTask, tokenizer: Any) -> None:
     """What a search kept, played again without any, meets the same rewards: its forks used none of its chance."""
 
     class Replayed(Alphabet):

@@ -20,7 +20,7 @@ from raylign.contracts import RolloutTask, Sampling
 from raylign.records import Prompt, Trajectory
 
 pytestmark = pytest.mark.vllm
-DICE = {"_target_": "worlds.Dice", "length": 3}
+DICE = {"_target_": "environments.Dice", "length": 3}
 
 
 @pytest.fixture(scope="module")

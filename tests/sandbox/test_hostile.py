@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hostile_environment import AS_A_USER, TESTED, TOLD, Environment, an_environment, gone, nothing_stays
 from hostile_escapes import ATTEMPTS, LIBRARY, TRY
 from hostile_forgeries import FORGERIES
 from hostile_hogs import HOGS
 from hostile_patches import PATCHES
 from hostile_stayers import STAYERS
-from hostile_world import AS_A_USER, TESTED, TOLD, World, a_world, gone, nothing_stays
 
 from raylign.actors.reward.unit_tests import code_of, verdicts
 from raylign.actors.sandbox import local
@@ -49,68 +49,68 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module", params=["namespaces", "none", "ordinary user"])
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
+def environment(request: pytest.FixtureRequest) -> Iterator[Environment]:
     """The ordinary user is uid 61000 without a capability; it is shown an interpreter that lies under /root."""
     if request.param != "namespaces" and os.geteuid() != 0:
         pytest.skip("the other modes are made by root")
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "ordinary user":
             patch.setattr(local, "command", lambda *words: [*AS_A_USER, *command(*words)])
-        yield from a_world(Namespaces.never if request.param == "none" else Namespaces.auto)
+        yield from an_environment(Namespaces.never if request.param == "none" else Namespaces.auto)
 
 
-def test_nothing_escapes(world: World) -> None:
+def test_nothing_escapes(environment: Environment) -> None:
     attempts = {
         name: f"{LIBRARY}{TRY}\nattempt(lambda: {act})"
         for name, act in ATTEMPTS.items()
         if "syscall(" not in act or platform.machine() == "x86_64"  # the numbers are that machine's
     }
-    for name, ran in world.all(attempts).items():
+    for name, ran in environment.all(attempts).items():
         said = ran.stdout + ran.stderr
         assert "ESCAPED" not in said and TOLD not in said, (name, said)
         refused = said.partition("refused ")[2].strip()
         assert refused in REFUSALS, f"{name} failed for a reason of its own: {ran}"
         assert not any(verdicts(ran, TESTED)), name
-    nothing_stays(world)
+    nothing_stays(environment)
 
 
-def test_nothing_stays(world: World) -> None:
+def test_nothing_stays(environment: Environment) -> None:
     """Nor lasts: its own time ends within a second of the deadline, and the folder goes whatever is in it."""
-    lasts_nowhere(world, STAYERS)
+    lasts_nowhere(environment, STAYERS)
 
 
-def test_nothing_is_used_up(world: World) -> None:
+def test_nothing_is_used_up(environment: Environment) -> None:
     """Neither memory, nor the disk, nor the patience of whoever reads the answers."""
-    if "private root" in world.sandbox.layers and not ALL_MODES:
+    if "private root" in environment.sandbox.layers and not ALL_MODES:
         pytest.skip("with namespaces, by RAYLIGN_ALL_MODES=1")
-    lasts_nowhere(world, HOGS)
+    lasts_nowhere(environment, HOGS)
 
 
-def lasts_nowhere(world: World, programs: dict[str, str]) -> None:
+def lasts_nowhere(environment: Environment, programs: dict[str, str]) -> None:
     where = "import os\nos.write(2, ('FOLDER ' + os.getcwd() + '\\n').encode())\n"
     started = time.process_time()
-    for name, ran in world.all({name: where + code for name, code in programs.items()}, TIMEOUT_S).items():
+    for name, ran in environment.all({name: where + code for name, code in programs.items()}, TIMEOUT_S).items():
         assert not any(verdicts(ran, TESTED)), name
         assert "ESCAPED" not in ran.stdout and TOLD not in ran.stdout, name
-        assert len(ran.stdout) + len(ran.stderr) <= world.sandbox.config.limits.output_kb * 1024, name
+        assert len(ran.stdout) + len(ran.stderr) <= environment.sandbox.config.limits.output_kb * 1024, name
         assert ran.seconds < TIMEOUT_S + 1.0, (name, ran)
         # The kill waits for a processor like anything else beside three bombs: what took long is tried alone.
-        assert ran.cleanup_s < 1.0 or world.run(programs[name], TIMEOUT_S).cleanup_s < 1.0, (name, ran)
+        assert ran.cleanup_s < 1.0 or environment.run(programs[name], TIMEOUT_S).cleanup_s < 1.0, (name, ran)
         starved = ran.reason is Ending.STARVED  # by the others, and never by itself
-        assert not starved or world.run(programs[name], TIMEOUT_S).reason is not Ending.STARVED, name
+        assert not starved or environment.run(programs[name], TIMEOUT_S).reason is not Ending.STARVED, name
         folder = ran.stderr.partition("FOLDER ")[2].partition("\n")[0]
         assert gone(folder) if folder else ran.reason in (Ending.ERROR, Ending.MEMORY), (name, folder)
     assert time.process_time() - started < 0.1 * len(programs), "the grader's own time"
-    nothing_stays(world)
+    nothing_stays(environment)
 
 
-def test_nothing_scores(world: World) -> None:
+def test_nothing_scores(environment: Environment) -> None:
     started = time.process_time()
-    for name, ran in world.all({**FORGERIES, **PATCHES}, 1.0).items():
+    for name, ran in environment.all({**FORGERIES, **PATCHES}, 1.0).items():
         assert not any(verdicts(ran, TESTED)), (name, ran)
         assert ran.seconds < 2.0, (name, ran)
     assert time.process_time() - started < 0.1 * len({**FORGERIES, **PATCHES}), "the grader's own time"
-    nothing_stays(world)
+    nothing_stays(environment)
 
 
 @pytest.mark.parametrize("blanks", [" " * 60_000, " \t" * 30_000, "```" * 20_000, "``` " * 20_000, "```py " * 20_000])
@@ -120,28 +120,28 @@ def test_finding_the_code_costs_no_more_than_reading(blanks: str) -> None:
     assert time.process_time() - started < 0.5
 
 
-def test_a_full_folder_ends_the_program(world: World) -> None:
+def test_a_full_folder_ends_the_program(environment: Environment) -> None:
     """In memory it gets an error; on a disk it is ended before the disk is full, or slow to empty."""
     for code in ("os.mkdir(str(n))", "open(str(n), 'w').write('x' * (1 << 18))"):
-        ran = world.run(f"import os\nfor n in range(10**6): {code}\nprint('ESCAPED')", timeout_s=20.0)
+        ran = environment.run(f"import os\nfor n in range(10**6): {code}\nprint('ESCAPED')", timeout_s=20.0)
         assert ran.reason in (Ending.ERROR, Ending.OUTPUT_LIMIT) and "ESCAPED" not in ran.stdout, ran
         assert ran.reason is Ending.OUTPUT_LIMIT or "No space left" in ran.stderr, ran
-    nothing_stays(world)
+    nothing_stays(environment)
 
 
-def test_the_limit_on_processes_is_each_programs_own(world: World) -> None:
+def test_the_limit_on_processes_is_each_programs_own(environment: Environment) -> None:
     code = "import threading, time\nfor _ in range(6): threading.Thread(target=time.sleep, args=(0.4,)).start()"
-    for ran in world.all({str(number): code for number in range(4)}).values():
+    for ran in environment.all({str(number): code for number in range(4)}).values():
         assert ran.stderr == "", ran
 
 
-def test_file_times_of_others_stay(world: World) -> None:
+def test_file_times_of_others_stay(environment: Environment) -> None:
     """A copy inside the scratch folder works, and nothing outside is touched."""
-    before = (world.folder / "outside").stat()
+    before = (environment.folder / "outside").stat()
     code = "import os, shutil\nopen('a', 'w').write('x')\nprint(shutil.copy2('a', 'b'))\nos.utime('OUTSIDE')"
-    ran = world.run(code)
+    ran = environment.run(code)
     assert ran.stdout == "b\n", ran
-    assert (world.folder / "outside").stat() == before
+    assert (environment.folder / "outside").stat() == before
 
 
 @pytest.mark.parametrize(
@@ -157,20 +157,22 @@ def test_file_times_of_others_stay(world: World) -> None:
         ("import sys\nsys.exit()", Ending.OK),
     ],
 )
-def test_the_reason_is_told(world: World, code: str, reason: Ending) -> None:
-    ran = world.sandbox.run(Program(code=code, timeout_s=0.7 if reason is Ending.TIMEOUT else 20.0))
+def test_the_reason_is_told(environment: Environment, code: str, reason: Ending) -> None:
+    ran = environment.sandbox.run(Program(code=code, timeout_s=0.7 if reason is Ending.TIMEOUT else 20.0))
     assert ran.reason is reason, ran
 
 
-def test_one_program_cannot_see_another(world: World) -> None:
+def test_one_program_cannot_see_another(environment: Environment) -> None:
     """Two at once: scratch folders, processes and signals are their own."""
     watcher = "import os, time\nopen('mine', 'w').write('1')\ntime.sleep(1)\nprint(os.listdir('.'))\nprint('alive')"
     killer = (
         "import os\nfor pid in range(2, 40000):\n    try: os.kill(pid, 9)\n    except OSError: pass\nos.kill(-1, 9)"
     )
     results: list[Ran] = []
-    thread = threading.Thread(target=lambda: results.append(world.sandbox.run(Program(code=watcher, timeout_s=30.0))))
+    thread = threading.Thread(
+        target=lambda: results.append(environment.sandbox.run(Program(code=watcher, timeout_s=30.0)))
+    )
     thread.start()
-    world.sandbox.run(Program(code=killer, timeout_s=20.0))
+    environment.sandbox.run(Program(code=killer, timeout_s=20.0))
     thread.join()
     assert results[0].stdout == "['mine']\nalive\n", results

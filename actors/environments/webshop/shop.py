@@ -36,10 +36,11 @@ HINTS = (
 class WebShop(Environment):
     """An instance is a goal: ``meta["env_seed"]`` by the rule of `goal_index`; ``meta["mode"]`` overrides the mode.
 
-    Flags of a turn: those of every text world (see `raylign.actors.environments.turns`), ``goal_overlap`` (share of the
-    instruction's words, function words aside, that the page shows), ``new_option`` (a legal option was chosen that was
-    not chosen before), ``page``; and after a purchase ``type``, ``attribute_hits``, ``option_hits``, ``price_hit``.
-    In the format `letters` every legal action has a letter, and searching uses the instruction's own words.
+    Flags of a turn: those of every text environment (see `raylign.actors.environments.turns`), ``goal_overlap`` (share
+    of the instruction's words, function words aside, that the page shows), ``new_option`` (a legal option was chosen
+    that was not chosen before), ``page``; and after a purchase ``type``, ``attribute_hits``, ``option_hits``,
+    ``price_hit``. In the format `letters` every legal action has a letter, and searching uses the instruction's own
+    words.
     """
 
     @dataclass

@@ -84,7 +84,8 @@ class RolloutTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A draw that could not be made (prompt longer than the context, lost world); its rewards are Missing, never 0.
+    """A draw that could not be made (prompt longer than the context, lost environment); its rewards are Missing, never
+    0.
 
     Example: ``Refused(sample_index=3, reason="the prompt has 900 tokens; with a context of 512 at most 511 fit")``
     """

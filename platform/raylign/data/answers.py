@@ -46,7 +46,7 @@ class Kind(Enum):
     """What one answer looks like."""
 
     mathematics = "mathematics"
-    neutral = "neutral"  # yes, B, 12 hours: stands in both worlds
+    neutral = "neutral"  # yes, B, 12 hours: stands in both environments
     words = "words"
 
 

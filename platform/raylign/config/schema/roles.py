@@ -1,4 +1,4 @@
-"""The actors of a run: engines, worlds, rewards, learners, frozen and served models."""
+"""The actors of a run: engines, environments, rewards, learners, frozen and served models."""
 
 from __future__ import annotations
 
@@ -92,10 +92,10 @@ class RolloutConfig(Section):
 
 @dataclass
 class EnvironmentConfig(Section):
-    """The world of multi-turn rollouts, and who hosts its episodes."""
+    """The environment of multi-turn rollouts, and who hosts its episodes."""
 
     fn: Node = node(Environment)  # empty: the run has none
-    workers: int = 0  # actors that host episodes; 0: the rollout workers do (cheap worlds)
+    workers: int = 0  # actors that host episodes; 0: the rollout workers do (cheap environments)
     cpus: float = 1.0  # of one actor
     timeout_s: float = 60.0  # of one step
 

@@ -18,7 +18,7 @@ from raylign.records import Float32s
 
 
 class RewardAt(Enum):
-    """Where a row's reward lies: its score at the last sampled token, what the world gave at the end of each turn
+    """Where a row's reward lies: its score at the last sampled token, what the environment gave at the end of each turn
     (stream `turn_reward`), or both.
     """
 

@@ -1,4 +1,4 @@
-"""Worlds for tests: small, with chance, and able to break on demand."""
+"""Environments for tests: small, with chance, and able to break on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the worlds share: prompts, turns in the agent format, and the exactness test of snapshots."""
+"""What the tests of the environments share: prompts, turns in the agent format, and the exactness test of snapshots."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ def text_of(seen: Observation) -> str:
 Choose = Callable[[Environment, random.Random], str]
 
 
-def walk(world: Environment, choose: Choose, turns: int, draw: random.Random) -> bool:
+def walk(environment: Environment, choose: Choose, turns: int, draw: random.Random) -> bool:
     """Random turns; False when the episode ended."""
-    return not any(world.step(choose(world, draw)).done for _ in range(turns))
+    return not any(environment.step(choose(environment, draw)).done for _ in range(turns))
 
 
 def check_simulation(make: Callable[[], Environment], choose: Choose, instance: int, noise: int) -> bool:
-    """After a random prefix: what is simulated on a restored snapshot is what really comes, and the world is untouched.
+    """After a random prefix: what is simulated on a restored snapshot is what really comes, and the environment is
+    untouched.
 
     False when the prefix ended the episode, so that nothing was compared.
     """

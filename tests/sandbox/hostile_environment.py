@@ -43,7 +43,7 @@ SHARED = ("/dev/shm/raylign-hostile", "/tmp/raylign-hostile")  # where hostile p
 
 
 @dataclass
-class World:
+class Environment:
     """What a program must not reach."""
 
     sandbox: LocalSandbox
@@ -109,7 +109,7 @@ exec setpriv --reuid=61000 --regid=61000 --clear-groups "$@"
 AS_A_USER = ["unshare", "--mount", "--propagation=private", "sh", "-c", OPEN_HOME, "sh"]
 
 
-def a_world(namespaces: Namespaces) -> Iterator[World]:
+def an_environment(namespaces: Namespaces) -> Iterator[Environment]:
     os.environ["RAYLIGN_TEST_PASSWORD"] = TOLD
     for path in SHARED:
         Path(path).unlink(missing_ok=True)
@@ -139,7 +139,7 @@ def a_world(namespaces: Namespaces) -> Iterator[World]:
     limits = Limits(processes=8, memory_mb=256, scratch_mb=16)
     sandbox = LocalSandbox(SandboxConfig(namespaces=namespaces, limits=limits, concurrency=4))
     shared = LIBC.shmget(0, 4096, 0o1666)
-    yield World(sandbox, folder, sockets, shared)
+    yield Environment(sandbox, folder, sockets, shared)
     sandbox.close()
     assert LIBC.shmctl(shared, 0, None) == 0, "somebody removed it"
     del os.environ["RAYLIGN_TEST_PASSWORD"]
@@ -167,14 +167,14 @@ def anothers(warden: int, zygote: int) -> bool:
         return False
 
 
-def nothing_stays(world: World) -> None:
+def nothing_stays(environment: Environment) -> None:
     """No process of a program's user, and no child of the zygote but wardens that are about to end."""
-    assert world.sandbox.pid and psutil.pid_exists(world.sandbox.pid)
-    assert not left_over(world.sandbox.pid)
-    _, alive = psutil.wait_procs(psutil.Process(world.sandbox.pid).children(recursive=True), timeout=REMOVED_S)
+    assert environment.sandbox.pid and psutil.pid_exists(environment.sandbox.pid)
+    assert not left_over(environment.sandbox.pid)
+    _, alive = psutil.wait_procs(psutil.Process(environment.sandbox.pid).children(recursive=True), timeout=REMOVED_S)
     assert not alive
-    world.untouched()
-    ran = world.run(GOOD)
+    environment.untouched()
+    ran = environment.run(GOOD)
     assert ran.reason is Ending.OK and verdicts(ran, TESTED) == [True] * 3, ran
 
 

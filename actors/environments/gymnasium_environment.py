@@ -33,14 +33,14 @@ class Shown(Enum):
     ansi = "ansi"  # its own text rendering
 
 
-class GymnasiumWorld(Environment):
+class GymnasiumEnvironment(Environment):
     """Discrete actions are named by `names`, else by their numbers; in the format `letters` by a, b, c, ...
 
     A box action is its numbers, separated by commas or spaces, one action a turn; numbers outside the box are clipped
-    and make the turn invalid. Flags: those of every text world (see `raylign.actors.environments.turns`; ``effective``:
-    the observation differs from the turn's first), ``terminated``, ``truncated``. ``success`` is the environment's own
-    ``info["is_success"]`` or ``info["success"]`` where it says so, else termination with `success_reward` or more on
-    the last action.
+    and make the turn invalid. Flags: those of every text environment (see `raylign.actors.environments.turns`;
+    ``effective``: the observation differs from the turn's first), ``terminated``, ``truncated``. ``success`` is the
+    environment's own ``info["is_success"]`` or ``info["success"]`` where it says so, else termination with
+    `success_reward` or more on the last action.
 
     The snapshot is the pickled environment, or None where it does not pickle: then its actions are replayed.
     """
