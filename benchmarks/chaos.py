@@ -1,11 +1,11 @@
-"""Random kills of every role: the run goes on by itself and ends with the weights and draws of one left in peace.
+"""Random kills of every role: the run goes on by itself and ends with the weights and samples of one left in peace.
 
     python -m benchmarks.chaos [--roles rollout,judge,...] [--kills 20] [--mode sync|async]
 
 All strikes of a role hit one run, each in a step of its own; step, phase, delay and victim are drawn from its number.
 What a strike ends (a killed driver, a full disk) is started again by the same command.
-sync: final weights and draws are equal, bit for bit.
-async: every step learned from its full number of draws, none twice, and no token older than the staleness.
+sync: final weights and samples are equal, bit for bit.
+async: every step learned from its full number of samples, none twice, and no token older than the staleness.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from benchmarks.sides.chaos import (
     Disturbed,
     Schedule,
     disturbed,
-    draws_of,
     events_of,
+    samples_of,
     steps_of,
     weights_of,
 )
@@ -52,7 +52,7 @@ ROLES = {  # role -> what is run
     "node": NODES,  # a raylet with the second rollout worker; another one joins
     "disk": RUN,  # filled to the last byte; emptied before the same command is given again
 }
-WELL = {"sync": "as if left in peace", "async": "every draw learned from once, none too old"}
+WELL = {"sync": "as if left in peace", "async": "every sample learned from once, none too old"}
 SPACING = 2  # steps for each kill: the next one meets a run that has recovered
 
 
@@ -81,13 +81,13 @@ def faults(folder: Path, run: Disturbed, steps: int, whole: Path | None) -> list
     """What is wrong with a run after its kills; nothing, as a rule."""
     if run.code:
         return [f"ended with status {run.code}: {run.output[-1500:]}"]
-    wrong, draws = [], draws_of(folder)
+    wrong, draws = [], samples_of(folder)
     if [row["step"] for row in steps_of(folder)] != list(range(1, steps + 1)):
         wrong.append("a step is missing or doubled")
     if any(len(step) != len(set(step)) for step in draws) or len({len(step) for step in draws}) != 1:
-        wrong.append("a draw is missing or doubled within a step")
-    if whole is not None and draws != draws_of(whole):
-        wrong.append("other draws than those of the undisturbed run")
+        wrong.append("a sample is missing or doubled within a step")
+    if whole is not None and draws != samples_of(whole):
+        wrong.append("other samples than those of the undisturbed run")
     if whole is not None and weights_of(folder) != weights_of(whole):
         wrong.append("other weights than those of the undisturbed run")
     if whole is None and max(row.get("async/staleness_max", 0.0) for row in steps_of(folder)) > 1:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import environment, refuse_under_load, write
-from raylign.actors.rollout.stream import DrawCounters, DrawStream
+from raylign.actors.rollout.stream import SampleCounters, SampleStream
 from raylign.batch import Batch
 from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.source import DatasetSource
@@ -68,7 +68,7 @@ class Engine:
         jobs = [
             asyncio.ensure_future(self.draw(number, task, index))
             for number, task in enumerate(tasks)
-            for index in task.draws
+            for index in task.samples
         ]
         for job in asyncio.as_completed(jobs):
             yield _ready([await job])
@@ -102,7 +102,7 @@ class Pool:
 
     def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
         """See `RolloutPool.stream`."""
-        return DrawStream(self._places, tasks, DrawCounters(), 60.0).run()  # type: ignore[arg-type]
+        return SampleStream(self._places, tasks, SampleCounters(), 60.0).run()  # type: ignore[arg-type]
 
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:
         """Nothing to load."""

@@ -33,7 +33,7 @@ def prompt(number: int) -> Prompt:
 
 
 class Scripted:
-    """Rollout pool whose draw i of prompt p is the token list [seed % 7 + 1, 9], delivered last draw first."""
+    """Rollout pool whose sample i of prompt p is the token list [seed % 7 + 1, 9], delivered last draw first."""
 
     def __init__(self) -> None:
         self.published: list[int] = []

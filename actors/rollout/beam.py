@@ -18,7 +18,7 @@ from raylign.records import derive_seed
 class Keep(Enum):
     """Which of the finished prefixes become trajectories."""
 
-    best = "best"  # the best one; every draw is a search of its own
+    best = "best"  # the best one; every sample is a search of its own
     all = "all"  # all of them, as the trajectories of `width` draws
 
 
@@ -82,8 +82,8 @@ class Beam(Search):
     def starts(self, task: RolloutTask) -> Sequence[int]:
         """See `MultiTurn.starts`."""
         if not task.training or self.config.keep is Keep.best:
-            return task.draws
-        return sorted({draw - draw % self.config.width for draw in task.draws})
+            return task.samples
+        return sorted({draw - draw % self.config.width for draw in task.samples})
 
     def made_by(self, task: RolloutTask, index: int) -> Sequence[int]:
         """See `MultiTurn.made_by`."""

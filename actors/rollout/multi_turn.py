@@ -23,7 +23,7 @@ from raylign.records import Trajectory, derive_seed
 class MultiTurn(RolloutStrategy):
     """One episode per draw.
 
-    The seed of turn t of draw i is ``derive_seed(run_seed, prompt.key, i, t)``, that of its environment's chance
+    The seed of turn t of sample i is ``derive_seed(run_seed, prompt.key, i, t)``, that of its environment's chance
     ``derive_seed(run_seed, prompt.key, i, "world")``, so that an episode is the same whoever rolls it out, and however
     often. A prompt whose environment cannot be kept alive is refused: its reward is Missing.
     """
@@ -34,7 +34,7 @@ class MultiTurn(RolloutStrategy):
 
         max_turns: int = 8
         max_episode_tokens: int = 0  # sampled tokens, 0: what the context holds
-        shared_noise: bool = False  # all draws of a prompt meet the same chance
+        shared_noise: bool = False  # all samples of a prompt meet the same chance
         retries: int = 2  # times that a lost environment is taken up again, and that an episode starts over
 
         def __post_init__(self) -> None:
@@ -51,12 +51,12 @@ class MultiTurn(RolloutStrategy):
         self.counters = EnvironmentCounters()
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory | Refused]:
-        """Each trajectory as it finishes; a draw whose prompt does not fit or whose environment is lost is refused."""
+        """Each trajectory as it finishes; a sample whose prompt does not fit or whose environment is lost is refused."""
         draws = [asyncio.ensure_future(self._draw(task, policy, index)) for index in self.starts(task)]
         try:
             for finished in asyncio.as_completed(draws):
                 for one in await finished:
-                    if one.sample_index in task.draws:
+                    if one.sample_index in task.samples:
                         yield one
         finally:
             for draw in draws:
@@ -64,8 +64,8 @@ class MultiTurn(RolloutStrategy):
             await asyncio.gather(*draws, return_exceptions=True)
 
     def starts(self, task: RolloutTask) -> Sequence[int]:
-        """The draws to begin with; each brings itself, and those that it makes along with itself (`episodes`)."""
-        return task.draws
+        """The samples to begin with; each brings itself, and those that it makes along with itself (`episodes`)."""
+        return task.samples
 
     async def episodes(self, task: RolloutTask, policy: Policy, index: int) -> list[Trajectory]:
         """What comes of one start."""
@@ -82,7 +82,7 @@ class MultiTurn(RolloutStrategy):
             await close_all([path])
 
     async def begin(self, task: RolloutTask, policy: Policy, index: int) -> Path:
-        """The episode of a draw, nothing said yet."""
+        """The episode of a sample, nothing said yet."""
         limits = Limits(turns=self.config.max_turns, tokens=self.config.max_episode_tokens)
         draw = 0 if self.config.shared_noise else index
         noise = derive_seed(task.run_seed, task.prompt.key, draw, "world")
@@ -90,7 +90,7 @@ class MultiTurn(RolloutStrategy):
         return Path(task, index, policy, limits, episode)
 
     def made_by(self, task: RolloutTask, index: int) -> Sequence[int]:
-        """The draws that come of one start."""
+        """The samples that come of one start."""
         return (index,)
 
     async def _draw(self, task: RolloutTask, policy: Policy, index: int) -> Sequence[Trajectory | Refused]:

@@ -1,4 +1,4 @@
-"""All rollout workers behind one door: work is split, deaths are mended, and every draw arrives exactly once.
+"""All rollout workers behind one door: work is split, deaths are mended, and every sample arrives exactly once.
 
 tasks ──task i to worker i mod W──► workers ──lists of Scored──► ledger ──new draws only──► loop
                                       │ dies
@@ -18,7 +18,7 @@ from typing import Any
 from raylign.actors.environments.actor import EnvironmentSpec
 from raylign.actors.remote import in_order
 from raylign.actors.rollout.engine import EngineSpec
-from raylign.actors.rollout.stream import DrawCounters, DrawStream
+from raylign.actors.rollout.stream import SampleCounters, SampleStream
 from raylign.actors.rollout.worker import WorkerSpec
 from raylign.actors.rollout.worker_handle import WorkerHandle, serving
 from raylign.config.schema import ModelConfig, RolloutConfig
@@ -61,7 +61,7 @@ class VllmRolloutPool:
             )
             for index in range(config.workers)
         ]
-        self._counters = DrawCounters()
+        self._counters = SampleCounters()
 
     def share_device(self, kv_bytes: int, make_room: Callable[[], Awaitable[None]]) -> None:
         """Before the start, where engines share their devices: bytes of keys and values, and what frees memory there
@@ -81,7 +81,7 @@ class VllmRolloutPool:
 
     def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
         """See `RolloutPool.stream`. Raises EngineDeadError when a worker's restarts are exhausted."""
-        return DrawStream(self._handles, tasks, self._counters, self._deadline_s).run()
+        return SampleStream(self._handles, tasks, self._counters, self._deadline_s).run()
 
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:
         """Load, commit and prove new weights in all workers at once.

@@ -78,7 +78,7 @@ class Search(MultiTurn):
             await close_all(ledger.opened)
 
     async def search(self, task: RolloutTask, policy: Policy, index: int, ledger: Ledger) -> list[Path]:
-        """The finished paths to hand on, for the draws `index`, `index` + 1, ..."""
+        """The finished paths to hand on, for the samples `index`, `index` + 1, ..."""
         path = await ledger.opening(self.begin(task, policy, index))
         return [await ledger.play(path)]
 

@@ -16,7 +16,7 @@ from raylign.records import Call, Int32s, Trajectory, derive_seed
 class SingleTurn(RolloutStrategy):
     """One completion per draw: the prompt in, one turn out.
 
-    The seed of draw i is ``derive_seed(run_seed, prompt.key, i, 0)``, whatever worker makes it and whenever.
+    The seed of sample i is ``derive_seed(run_seed, prompt.key, i, 0)``, whatever worker makes it and whenever.
     """
 
     @dataclass
@@ -28,7 +28,7 @@ class SingleTurn(RolloutStrategy):
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory]:
         """Each trajectory as it finishes. Raises RequestError when the prompt does not fit the context."""
-        draws = [asyncio.ensure_future(self._draw(task, policy, index)) for index in task.draws]
+        draws = [asyncio.ensure_future(self._draw(task, policy, index)) for index in task.samples]
         try:
             for finished in asyncio.as_completed(draws):
                 yield await finished

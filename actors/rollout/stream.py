@@ -1,4 +1,4 @@
-"""One pass over a list of tasks: who makes which draw, what has arrived, and what to do when a worker dies."""
+"""One pass over a list of tasks: who makes which sample, what has arrived, and what to do when a worker dies."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ Draw: TypeAlias = tuple[int, int]  # task, sample index
 
 
 @dataclass(slots=True)
-class DrawCounters:
+class SampleCounters:
     """Over all passes of a pool."""
 
     redrawn: int = 0  # draws made again because their worker died
-    duplicates: int = 0  # draws that arrived twice; the second is dropped
-    refused: int = 0  # draws that the engine refused
+    duplicates: int = 0  # samples that arrived twice; the second is dropped
+    refused: int = 0  # samples that the engine refused
 
 
-class DrawStream:
-    """Every draw of `tasks`, exactly once. A draw made twice has the same tokens, so either may be kept."""
+class SampleStream:
+    """Every sample of `tasks`, exactly once. A sample made twice has the same tokens, so either may be kept."""
 
     def __init__(
         self,
         handles: Sequence[WorkerHandle],
         tasks: Sequence[RolloutTask],
-        counters: DrawCounters,
+        counters: SampleCounters,
         deadline_s: float,
     ) -> None:
         self._handles, self._tasks, self._counters, self._deadline_s = handles, tasks, counters, deadline_s
-        self._open: set[Draw] = {(index, draw) for index, task in enumerate(tasks) for draw in task.draws}
+        self._open: set[Draw] = {(index, draw) for index, task in enumerate(tasks) for draw in task.samples}
         self._news: asyncio.Queue[list[Scored] | BaseException] = asyncio.Queue()
         self._jobs: set[asyncio.Task[None]] = set()
 
@@ -45,7 +45,7 @@ class DrawStream:
         """Lists of finished trajectories as they come. Raises EngineDeadError when restarts are exhausted."""
         handles = serving(self._handles)
         if len(self._tasks) < len(handles):
-            handles.sort(key=lambda handle: handle.draws)
+            handles.sort(key=lambda handle: handle.samples)
         for number, handle in enumerate(handles):
             share = [draw for draw in sorted(self._open) if draw[0] % len(handles) == number]
             if share:
@@ -66,18 +66,18 @@ class DrawStream:
 
     async def _serve(self, handle: WorkerHandle, draws: Sequence[Draw]) -> None:
         """Let one worker make some draws. When it dies, what is still open goes to the survivors, or waits for it."""
-        handle.draws += len(draws)
+        handle.samples += len(draws)
         try:
             worker = await handle.ready()
             try:
                 await self._receive(worker, draws)
             except DEATHS as death:
                 handle.died(worker, death)
-                self._redraw(handle, draws)
+                self._sample_again(handle, draws)
         except Exception as error:  # noqa: BLE001 - handed to the consumer of the stream, who raises it
             self._news.put_nowait(error)
         finally:
-            handle.draws -= len(draws)
+            handle.samples -= len(draws)
 
     async def _receive(self, worker: Any, draws: Sequence[Draw]) -> None:
         """One call of a worker; one that says nothing for `deadline_s` counts as dead."""
@@ -99,7 +99,7 @@ class DrawStream:
             if not ended:
                 ray.cancel(stream, recursive=False)
         if lost := [draw for draw in draws if draw in self._open]:
-            raise RaylignError(f"the strategy ended without {len(lost)} of its draws, the first is {lost[0]}")
+            raise RaylignError(f"the strategy ended without {len(lost)} of its samples, the first is {lost[0]}")
 
     def _enter(self, items: Sequence[Scored]) -> None:
         """The ledger: what was still open, now closed and on its way to the consumer."""
@@ -115,7 +115,7 @@ class DrawStream:
         if fresh:
             self._news.put_nowait(fresh)
 
-    def _redraw(self, handle: WorkerHandle, draws: Sequence[Draw]) -> None:
+    def _sample_again(self, handle: WorkerHandle, draws: Sequence[Draw]) -> None:
         left = [draw for draw in draws if draw in self._open]
         self._counters.redrawn += len(left)
         heirs = [other for other in self._handles if other.alive] or [handle]

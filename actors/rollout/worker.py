@@ -71,7 +71,8 @@ class RolloutWorker:
     async def rollout(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
         """Run the strategy on every task; yields what has finished since the last list. `Scored.task` indexes `tasks`.
 
-        A draw that the engine refuses comes as a Scored with an `error`. All first requests enter the engine together.
+        A sample that the engine refuses comes as a Scored with an `error`. All first requests enter the engine
+        together.
         """
         finished: list[Scored] = []
         news = asyncio.Event()
@@ -144,7 +145,7 @@ class RolloutWorker:
         await self._engine.close()
 
     async def _run(self, index: int, task: RolloutTask, deliver: Callable[[Scored], None]) -> None:
-        left = set(task.draws)
+        left = set(task.samples)
         try:
             async for found in self._strategy.run(task, self._engine):
                 left.discard(found.sample_index)

@@ -20,7 +20,7 @@ class WorkerHandle:
     def __init__(self, spec: WorkerSpec, options: Mapping[str, Any], max_restarts: int, deadline_s: float) -> None:
         self.spec = spec
         self.restarts = 0
-        self.draws = 0  # under way on this worker
+        self.samples = 0  # under way on this worker
         self.weights: WeightUpdate | None = None  # what it must hold, and every successor
         self.report: dict[str, float] = {}  # `RolloutWorker.update`'s, of the last one
         self.make_room: Callable[[], Awaitable[None]] | None = None  # on its device, for a successor

@@ -62,8 +62,8 @@ RUN = [
     "telemetry.rollouts_per_step=0",
 ]
 ASYNC = ["stages.rl.staleness=1", "objective.mismatch.mode=truncate"]
-SCORED = ["objective.kl_coef=0.01"]  # a reference model scores every draw
-JUDGED = [  # every draw is shown to a judge
+SCORED = ["objective.kl_coef=0.01"]  # a reference model scores every sample
+JUDGED = [  # every sample is shown to a judge
     *(item for item in RUN if not item.startswith("rewards.correct.fn=")),
     "stages.rl.prompts_per_step=4",
     "rewards.correct.timeout_s=300",
@@ -250,7 +250,7 @@ def steps_of(folder: Path) -> list[dict[str, Any]]:
     return [row for row in _rows(folder / "metrics.jsonl") if row["stage"] == "rl"]
 
 
-def draws_of(folder: Path) -> list[list[tuple[str, int]]]:
+def samples_of(folder: Path) -> list[list[tuple[str, int]]]:
     """(prompt, sample) of everything that each step learned from."""
     steps = [_rows(path) for path in sorted((folder / "rollouts").glob("step_*.jsonl"))]
     return [[(row["prompt"], row["sample"]) for row in rows] for rows in steps]

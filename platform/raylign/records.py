@@ -89,7 +89,7 @@ class Prompt:
 
     @property
     def key(self) -> str:
-        """Identity of one draw of this prompt."""
+        """Identity of one visit of this prompt."""
         return f"{self.id}#{self.visit}"
 
 
@@ -147,7 +147,7 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """All trajectories of one draw of a prompt, with the scalar that advantage works on.
+    """All trajectories of one visit of a prompt, with the scalar that advantage works on.
 
     `scores[i]` is None when any reward of trajectory i is Missing: it takes no part in the group's statistics.
     `call_scores[i]`, where a shaper gives it, has one number per turn of trajectory i, for advantages finer than a

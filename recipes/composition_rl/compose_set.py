@@ -59,7 +59,7 @@ class ComposeSet(Stage):
         context.begin(self.name, len(starts), 0)
         made: list[Chain] = []
         counts = CompositionCounts()
-        errors: Counter[str] = Counter()  # of draws that failed, in words
+        errors: Counter[str] = Counter()  # of samples that failed, in words
         for step, start in enumerate(starts, 1):
             batch = [chains.chain(number) for number in range(start, min(start + BATCH, len(chains)))]
             async for finished in rollouts.stream([_task(context, seeds, chain) for chain in batch]):

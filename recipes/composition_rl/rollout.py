@@ -48,7 +48,7 @@ class ComposeRollout(RolloutStrategy):
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory]:
         """One trajectory per draw; its turns are the composer's replies."""
-        for index in task.draws:
+        for index in task.samples:
             yield await self._draw(task, policy, index)
 
     async def printed(self, program: RunProgram) -> str:

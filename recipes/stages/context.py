@@ -21,7 +21,7 @@ from raylign.config.schema import Config, OptimConfig, Past, SamplingConfig
 from raylign.contracts import FrozenStream, RewardShaper, Sampling
 from raylign.data.prompts import PromptSet, load_prompts, refuse_doubts
 from raylign.evaluate import Evaluation, Evaluator
-from raylign.loop.reward_metrics import DRAWN
+from raylign.loop.reward_metrics import SAMPLED
 from raylign.models.tiny import build_tiny_model, model_cache
 from raylign.models.tokenizer import load_tokenizer
 from raylign.placement import Placement
@@ -92,9 +92,9 @@ class RunContext:
 
     @property
     def missing_limits(self) -> dict[str, float]:
-        """Share of failed draws, and of missing values of each reward, that a step or an evaluation may have."""
+        """Share of failed samples, and of missing values of each reward, that a step or an evaluation may have."""
         limits = {name: reward.max_missing for name, reward in self.cfg.rewards.items()}
-        return {DRAWN: self.cfg.rollout.max_missing, **limits}
+        return {SAMPLED: self.cfg.rollout.max_missing, **limits}
 
     def shaper(self, stage: str = "") -> RewardShaper:
         """A fresh shaper: the one that a stage brings, or the run's."""

@@ -105,7 +105,7 @@ KINDS = (
         "rollout/test_pool.py::test_weights_that_do_not_match_their_probe_end_the_run_with_the_cause",
     ),
     Kind("an engine is silent", errors.EngineDeadError, "test_loop.py::test_silence_is_an_error"),
-    Kind("an engine loses a draw", errors.EngineDeadError, "test_loop.py::test_lost_draw_is_an_error"),
+    Kind("an engine loses a sample", errors.EngineDeadError, "test_loop.py::test_lost_draw_is_an_error"),
     Kind(
         "a learner rank dies too often",
         errors.LearnerError,

@@ -19,8 +19,8 @@ from benchmarks.sides.chaos import (
     Disturbed,
     Schedule,
     disturbed,
-    draws_of,
     events_of,
+    samples_of,
     steps_of,
     weights_of,
 )
@@ -65,7 +65,7 @@ def test_killed_roles_change_nothing(tmp_path: Path, whole: Path) -> None:
     assert run.struck == kills
     assert weights_of(folder) == weights_of(whole)
     assert [row["step"] for row in steps_of(folder)] == list(range(1, STEPS + 1))
-    assert draws_of(folder) == draws_of(whole)
+    assert samples_of(folder) == samples_of(whole)
     assert [row["kind"] for row in events_of(folder)].count("learner_restarted") == 1
 
 
@@ -80,8 +80,8 @@ def test_an_asynchronous_run_survives_its_roles_and_its_driver(tmp_path: Path) -
     rows = steps_of(folder)
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     assert max(row.get("async/staleness_max", 0.0) for row in rows) == 1.0, "rollouts ran ahead, and no further"
-    draws = [draw for step in draws_of(folder) for draw in step]
-    assert len(draws) == len(set(draws)) == STEPS * 8 * 4, "a draw is missing or was learned from twice"
+    draws = [draw for step in samples_of(folder) for draw in step]
+    assert len(draws) == len(set(draws)) == STEPS * 8 * 4, "a sample is missing or was learned from twice"
 
 
 def test_a_full_disk(small_disk: Path, whole: Path) -> None:

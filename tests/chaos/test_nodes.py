@@ -15,8 +15,8 @@ from benchmarks.sides.chaos import (
     TITLES,
     Schedule,
     disturbed,
-    draws_of,
     processes,
+    samples_of,
     steps_of,
     weights_of,
 )
@@ -79,4 +79,4 @@ def test_a_node_leaves_and_another_joins(cluster: Cluster, tmp_path: Path) -> No
     assert serving[STEPS] == 2, "a worker on the new node serves again"
     whole = tmp_path / "whole"
     train(whole, [*PLAN, "rollout.workers=1"])
-    assert draws_of(shaken) == draws_of(whole) and weights_of(shaken) == weights_of(whole)
+    assert samples_of(shaken) == samples_of(whole) and weights_of(shaken) == weights_of(whole)

@@ -186,7 +186,7 @@ class Run:
         return self
 
     async def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
-        """As a worker does it: what the strategy raises costs the draw."""
+        """As a worker does it: what the strategy raises costs the sample."""
         for index, task in enumerate(tasks):
             try:
                 async for made in self._strategy.run(task, self._policy):  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from ray.exceptions import OutOfMemoryError
 
 from raylign.config.compose import compose
 from raylign.errors import OUT_OF_MEMORY, RunError
-from raylign.loop.reward_metrics import DRAWN
+from raylign.loop.reward_metrics import SAMPLED
 from raylign.plan import make_plan
 from raylign.recipes import run
 from raylign.recipes.stages.context import RunContext
@@ -86,4 +86,4 @@ def test_a_tiny_model_is_built_in_the_runs_cache(tmp_path: Path, monkeypatch: py
 def test_failed_draws_have_a_limit_beside_every_rewards() -> None:
     cfg = compose(["recipe=grpo", "scale=tiny", "rollout.max_missing=0.25"]).config
     limits = RunContext.missing_limits.fget(cast(Any, SimpleNamespace(cfg=cfg)))  # type: ignore[attr-defined]
-    assert limits[DRAWN] == 0.25 and set(cfg.rewards) < set(limits)
+    assert limits[SAMPLED] == 0.25 and set(cfg.rewards) < set(limits)

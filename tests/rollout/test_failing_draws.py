@@ -1,4 +1,4 @@
-"""What comes from outside costs a draw, not the run; too many failed draws end it with their own reason."""
+"""What comes from outside costs a sample, not the run; too many failed samples end it with their own reason."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def drawn(index: int) -> Trajectory:
 
 
 class Raising:
-    """A strategy whose second draw meets an error."""
+    """A strategy whose second sample meets an error."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -82,7 +82,7 @@ class Rollouts:
 
     async def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
         for number, task in enumerate(tasks):
-            for index in task.draws:
+            for index in task.samples:
                 failed = index < self.failing
                 yield [Scored(task=number, trajectory=drawn(index), error="no chat template" if failed else "")]
 

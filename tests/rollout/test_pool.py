@@ -1,4 +1,4 @@
-"""The pool on real Ray: split, streamed, killed, mended; every draw once and the same."""
+"""The pool on real Ray: split, streamed, killed, mended; every sample once and the same."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ async def gather(
     async for items in pool.stream(tasks):
         for item in items:
             draw = (item.task, item.trajectory.sample_index)
-            assert draw not in found, "a draw arrived twice"
+            assert draw not in found, "a sample arrived twice"
             found[draw] = item
         if meanwhile is not None:
             await meanwhile()
-    assert set(found) == {(i, k) for i, task in enumerate(tasks) for k in task.draws}
+    assert set(found) == {(i, k) for i, task in enumerate(tasks) for k in task.samples}
     return found
 
 
@@ -142,7 +142,7 @@ def test_a_worker_killed_in_mid_generation_costs_no_draw(pool, undisturbed, run)
 
 
 def test_a_rebuilt_worker_has_the_last_weights(lonely, run, reference, random_prompts):
-    """Alone, so that its draws must wait for it."""
+    """Alone, so that its samples must wait for it."""
     import ray
 
     changed = reference.perturbed(60)

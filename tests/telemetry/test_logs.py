@@ -20,7 +20,7 @@ def test_the_drivers_file_holds_what_is_shown_and_what_ended_the_run(tmp_path: P
     progress = LoggedProgress(make_progress("plain", screen))
 
     def fails() -> None:
-        raise RewardError("every draw failed")
+        raise RewardError("every sample failed")
 
     with pytest.raises(RewardError), driver_log(tmp_path / "logs"):
         progress.start("rl", 2, 0)
@@ -37,7 +37,7 @@ def test_the_drivers_file_holds_what_is_shown_and_what_ended_the_run(tmp_path: P
         " WARNING raylign.data: a doubt",
         " ERROR raylign: the run ended by an error",
         "in fails",
-        "RewardError: every draw failed",
+        "RewardError: every sample failed",
     ):
         assert expected in text
     assert "after the run" not in text and "doubt" not in screen.getvalue()

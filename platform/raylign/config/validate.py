@@ -124,7 +124,7 @@ def _rewards(run: Run, found: Findings) -> None:
     )
     for name in run.config.rewards:
         fix = "give the reward another name"
-        found.expect(name not in OWN_NAMES, f"rewards.{name}", name, "is what failed draws are counted by", fix)
+        found.expect(name not in OWN_NAMES, f"rewards.{name}", name, "is what failed samples are counted by", fix)
 
 
 def _learner(config: Config, found: Findings) -> None:

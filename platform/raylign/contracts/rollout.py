@@ -65,7 +65,7 @@ class Policy(Protocol):
 class RolloutTask:
     """One prompt to be rolled out n times, with the sampling to use. Seeds derive from `run_seed` and the prompt.
 
-    `indices` restricts the task to some of its n draws: what is left to do after a worker died.
+    `indices` restricts the task to some of its n samples: what is left to do after a worker died.
     """
 
     prompt: Prompt
@@ -77,15 +77,15 @@ class RolloutTask:
     indices: tuple[int, ...] | None = None  # None: all of 0 .. n - 1
 
     @property
-    def draws(self) -> tuple[int, ...]:
+    def samples(self) -> tuple[int, ...]:
         """The sample indices to draw."""
         return tuple(range(self.n)) if self.indices is None else self.indices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A draw that could not be made (prompt longer than the context, lost environment); its rewards are Missing, never
-    0.
+    """A sample that could not be made (prompt longer than the context, lost environment); its rewards are Missing,
+    never 0.
 
     Example: ``Refused(sample_index=3, reason="the prompt has 900 tokens; with a context of 512 at most 511 fit")``
     """
@@ -107,7 +107,7 @@ class RolloutStrategy(Part):
     def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory | Refused]:
         """Yield each trajectory the moment it is finished, in any order.
 
-        A RequestError refuses all draws that are still outstanding, a `Refused` only its own.
+        A RequestError refuses all samples that are still outstanding, a `Refused` only its own.
         """
 
 
@@ -115,8 +115,8 @@ class RolloutStrategy(Part):
 class Scored:
     """A finished trajectory and the index of the task that it belongs to.
 
-    `error` tells why the engine refused the draw (prompt longer than the context); the trajectory then has no turns and
-    its rewards are Missing, never 0.
+    `error` tells why the engine refused the sample (prompt longer than the context); the trajectory then has no turns
+    and its rewards are Missing, never 0.
     """
 
     task: int
@@ -131,7 +131,7 @@ class RolloutPool(Protocol):
         """Finished trajectories, in small lists, as they come. Survives the death of workers."""
 
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:
-        """Load new weights everywhere, prove it by the probe; returns seconds and gaps. Draws in flight go on."""
+        """Load new weights everywhere, prove it by the probe; returns seconds and gaps. Samples in flight go on."""
 
     async def busy(self) -> tuple[float, int]:
         """Seconds that all engines have computed so far, and how many engines can tell."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from raylign.contracts import RewardPools, RolloutPool, RolloutTask, Scored
 from raylign.errors import EngineDeadError
-from raylign.loop.reward_metrics import DRAWN, NEIGHBOUR
+from raylign.loop.reward_metrics import NEIGHBOUR, SAMPLED
 from raylign.records import Group, Missing, Reward, Trajectory
 from raylign.tasks import owned
 
@@ -32,7 +32,7 @@ async def collect(
     stall_s: float,
     generated: Callable[[], None] = lambda: None,
 ) -> Collected:
-    """Roll out all tasks and reward every trajectory. No task is lost and no draw counted twice.
+    """Roll out all tasks and reward every trajectory. No task is lost and no sample counted twice.
 
     `generated` is called when the last trajectory has arrived and only rewards are outstanding.
 
@@ -46,7 +46,7 @@ async def collect(
             for item in scored:
                 draws = arrived[item.task]
                 if item.trajectory.sample_index in draws:
-                    raise EngineDeadError(f"draw {item.trajectory.sample_index} of task {item.task} arrived twice")
+                    raise EngineDeadError(f"sample {item.trajectory.sample_index} of task {item.task} arrived twice")
                 draws[item.trajectory.sample_index] = item.trajectory
                 jobs.refuse(item) if item.error else jobs.one(item)
                 if len(draws) == tasks[item.task].n:
@@ -97,9 +97,9 @@ class _RewardJobs:
         self._single[item.task, item.trajectory.sample_index] = self._owner.create_task(call)
 
     def refuse(self, item: Scored) -> None:
-        """The engine would not sample this draw: no text to judge, so its reward is missing, not 0."""
+        """The engine refused this sample: no text to judge, so its reward is missing, not 0."""
         self._refused.add(item.task)
-        self._single[item.task, item.trajectory.sample_index] = _done({DRAWN: Missing(reason=item.error)})
+        self._single[item.task, item.trajectory.sample_index] = _done({SAMPLED: Missing(reason=item.error)})
 
     def whole(self, task: int, trajectories: Sequence[Trajectory]) -> None:
         if task in self._refused:

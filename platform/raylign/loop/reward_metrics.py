@@ -10,20 +10,20 @@ import numpy as np
 from raylign.errors import RewardError
 from raylign.records import Absent, Group, Missing, Reward, Trajectory, Value
 
-DRAWN, NEIGHBOUR = "rollout", "neighbour"  # under these names a failed draw and the rest of its group are missing
+SAMPLED, NEIGHBOUR = "rollout", "neighbour"  # under these names a failed sample and the rest of its group are missing
 
 
 def refuse_missing(groups: Sequence[Group], limits: Mapping[str, float]) -> None:
-    """Raise RewardError when a reward is missing, or a draw has failed (the name `DRAWN`), more often than allowed."""
+    """Raise RewardError when a reward is missing, or a sample has failed (`SAMPLED`), more often than allowed."""
     trajectories = [t for group in groups for t in group.trajectories]
     for name, limit in limits.items():
         asked = _asked(trajectories, name)
         reasons = [reward.reason for reward in asked if isinstance(reward, Missing)]
         if reasons and len(reasons) > limit * len(asked):
             common, count = Counter(reasons).most_common(1)[0]
-            what = "the draw failed" if name == DRAWN else f"reward {name} is missing"
-            fix = "rollout.max_missing" if name == DRAWN else f"mend the reward, or raise rewards.{name}.max_missing"
-            fix = f"mend the cause, or raise {fix}" if name == DRAWN else fix
+            what = "the sample failed" if name == SAMPLED else f"reward {name} is missing"
+            fix = "rollout.max_missing" if name == SAMPLED else f"mend the reward, or raise rewards.{name}.max_missing"
+            fix = f"mend the cause, or raise {fix}" if name == SAMPLED else fix
             raise RewardError(
                 f"{what} for {len(reasons)} of {len(asked)} trajectories (limit {limit:.0%}); "
                 f"{count} times: {common}; fix: {fix}"
@@ -31,7 +31,7 @@ def refuse_missing(groups: Sequence[Group], limits: Mapping[str, float]) -> None
 
 
 def most_common_reason(groups: Sequence[Group]) -> str:
-    """``NAME: REASON (N times)`` of what is missing most often; a neighbour's failed draw is no reason of its own."""
+    """``NAME: REASON (N times)`` of what is missing most often; a neighbour's failed sample is no reason of its own."""
     counted = _missing(groups)
     own = Counter({text: count for text, count in counted.items() if not text.startswith(f"{NEIGHBOUR}: ")})
     if not counted:
@@ -54,7 +54,7 @@ def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
             of_domain = [group for group in groups if group.prompt.domain == domain]
             found = _rewards_of(of_domain) | _mean_length(of_domain)
             metrics |= {f"{name}/{domain}": value for name, value in found.items()}
-    for name in sorted({DRAWN, *(name for t in trajectories for name in t.rewards)}):
+    for name in sorted({SAMPLED, *(name for t in trajectories for name in t.rewards)}):
         rewards = _asked(trajectories, name)
         if rewards:
             metrics[f"missing/{name}"] = float(np.mean([isinstance(reward, Missing) for reward in rewards]))
@@ -76,8 +76,8 @@ def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def _asked(trajectories: Sequence[Trajectory], name: str) -> list[Reward | None]:
-    """A reward of those trajectories to which it applies; under the names of failed draws, of all trajectories."""
-    rewards = [t.rewards.get(name) for t in trajectories if name in (DRAWN, NEIGHBOUR) or name in t.rewards]
+    """A reward of those trajectories to which it applies; under the names of failed samples, of all trajectories."""
+    rewards = [t.rewards.get(name) for t in trajectories if name in (SAMPLED, NEIGHBOUR) or name in t.rewards]
     return [reward for reward in rewards if not isinstance(reward, Absent)]
 
 

@@ -57,7 +57,7 @@ class SurrogateSet:
         self._candidates = min(candidates, (len(first) - 1) // before) if before else 1
         self._width = self._candidates ** (before if slots is Slots.product else min(before, 1))
         self._slots = slots
-        self._draw = lru_cache(maxsize=4096)(self._draw_candidates)
+        self._draw = lru_cache(maxsize=4096)(self._sample_candidates)
 
     def __len__(self) -> int:
         return len(self._last) * self._width
@@ -74,7 +74,7 @@ class SurrogateSet:
             seeds.insert(slot, self._first[drawn[pick]])
         return seeds
 
-    def _draw_candidates(self, last: int) -> tuple[tuple[int, ...], ...]:
+    def _sample_candidates(self, last: int) -> tuple[tuple[int, ...], ...]:
         """D_1..D_{K-1} of one last seed: disjoint, without that seed."""
         before = self.depth - 1
         name = self._last[last].id

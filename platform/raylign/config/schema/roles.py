@@ -65,7 +65,7 @@ class RolloutConfig(Section):
     gpu_memory: float = 0.85  # share of one GPU
     max_restarts: int = 3  # of one worker, in a run
     max_publish_gap: float = 0.05  # mean |log-prob difference| of the probe at an engine's first update; above: refused
-    max_missing: float = 0.5  # share of failed draws in one step that ends the run
+    max_missing: float = 0.5  # share of failed samples in one step that ends the run
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
