@@ -78,7 +78,7 @@ class Roles:
             self._ahead = asyncio.create_task(self._rollouts(model, publishes=False))
 
     async def rollouts(self, model: str, publishes: bool = False) -> VllmRolloutPool:
-        """The rollout pool; its engines hold `model`. publishes: other weights will do, new ones come before a sample."""
+        """The rollout pool; its engines hold `model`. publishes: other weights will do, for new ones come first."""
         if self._ahead is not None:
             await asyncio.shield(self._ahead)
         return await self._rollouts(model, publishes)

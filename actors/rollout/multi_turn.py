@@ -51,7 +51,7 @@ class MultiTurn(RolloutStrategy):
         self.counters = EnvironmentCounters()
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory | Refused]:
-        """Each trajectory as it finishes; a sample whose prompt does not fit or whose environment is lost is refused."""
+        """Each trajectory as it finishes; one whose prompt does not fit or whose environment is lost is refused."""
         draws = [asyncio.ensure_future(self._draw(task, policy, index)) for index in self.starts(task)]
         try:
             for finished in asyncio.as_completed(draws):

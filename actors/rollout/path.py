@@ -108,7 +108,7 @@ class Path:
         return seen
 
     async def fork(self, noise: int | None = None) -> Path:
-        """The same prefix in an environment of its own. noise: seed of what chance brings from here on; None: the same."""
+        """The same prefix in an environment of its own. noise: seed of chance from here on; None: the same."""
         twin = Path(self.task, self.index, self._policy, self.limits, await self.episode.branch(noise))
         twin.calls, twin.stop = list(self.calls), self.stop
         twin._chat, twin._ids = self._chat.fork(), list(self._ids)

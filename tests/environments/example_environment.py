@@ -12,7 +12,7 @@ from raylign.records import Prompt
 
 
 class GuessNumber(Environment):
-    """The policy names numbers; the environment says whether the hidden one is larger or smaller. 1 for a hit, else 0."""
+    """The policy names numbers; it is told whether the hidden one is larger or smaller. 1 for a hit, else 0."""
 
     @dataclass
     class Config:

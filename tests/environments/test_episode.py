@@ -1,4 +1,4 @@
-"""An episode survives its environment, is the same whether it had to, and branches without touching what it came from."""
+"""An episode survives its environment, is the same whether it had to, and branches without touching its origin."""
 
 from __future__ import annotations
 
