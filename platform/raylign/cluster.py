@@ -98,8 +98,8 @@ def nodes_without(file: Path, nodes: Sequence[Mapping[str, Any]]) -> list[str]:
         .remote(str(file), text)
         for node in nodes
     ]
-    seen = ray.get(answers, timeout=SHARED_TIMEOUT_S)
-    return [node["NodeManagerHostname"] for node, sees in zip(nodes, seen, strict=True) if not sees]
+    held = ray.get(answers, timeout=SHARED_TIMEOUT_S)
+    return [node["NodeManagerHostname"] for node, sees in zip(nodes, held, strict=True) if not sees]
 
 
 def _holds(file: str, text: str) -> bool:

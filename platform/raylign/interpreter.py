@@ -19,8 +19,8 @@ BOOT = (
 def standard_path() -> list[str]:
     """The entries of ``sys.path`` that are the standard library's own."""
     folders = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
-    own = [f"{folder}/{part}".rstrip("/") for folder in folders for part in ("", "lib-dynload")]
-    return [entry for entry in sys.path if entry in own]
+    standard = [f"{folder}/{below}".rstrip("/") for folder in folders for below in ("", "lib-dynload")]
+    return [entry for entry in sys.path if entry in standard]
 
 
 def command(module: str, *arguments: str) -> list[str]:

@@ -63,18 +63,18 @@ def drop_capabilities() -> None:
 
 def landlock_abi() -> int:
     """The version of Landlock that the kernel offers; 0 when it has none or a filter hides it."""
-    found = _libc.syscall(
+    version = _libc.syscall(
         ctypes.c_long(LANDLOCK_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint32(LANDLOCK_VERSION_FLAG)
     )
-    return max(0, int(found))
+    return max(0, int(version))
 
 
 def landlock_ruleset(attributes: bytes) -> int:
     """A descriptor of a new ruleset. Raises OSError."""
-    found = _libc.syscall(
+    descriptor = _libc.syscall(
         ctypes.c_long(LANDLOCK_CREATE), attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0)
     )
-    return _checked(found, "landlock_create_ruleset")
+    return _checked(descriptor, "landlock_create_ruleset")
 
 
 def landlock_allow(ruleset: int, access: int, parent: int) -> None:

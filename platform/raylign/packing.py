@@ -167,5 +167,5 @@ def _build(rows: RowNeeds, chunk: tuple[Chunk, float]) -> MicroBatch:
         segments=np.array(segments, np.int64),
         predict_index=np.concatenate(predict).astype(np.int64),
         token_index=np.concatenate(loss).astype(np.int64),
-        segment=np.repeat(np.arange(len(owner)), [len(part) for part in loss]).astype(np.int64),
+        segment=np.repeat(np.arange(len(owner)), [len(indices) for indices in loss]).astype(np.int64),
     )

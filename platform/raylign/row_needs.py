@@ -30,7 +30,7 @@ class RowNeeds:
         used = np.flatnonzero(self.need > 0)
         used = used[np.argsort(self.key[used], kind="stable")]
         cuts = np.flatnonzero(np.diff(self.key[used])) + 1
-        return [part.tolist() for part in np.split(used, cuts) if len(part)]
+        return [rows.tolist() for rows in np.split(used, cuts) if len(rows)]
 
     def tokens(self, rows: list[int]) -> int:
         """Computed tokens of some rows of one key."""

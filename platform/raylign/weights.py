@@ -33,13 +33,13 @@ def layout_of(shapes: Iterable[tuple[str, str, tuple[int, ...]]]) -> Layout:
     Example: ``layout_of([("a", "float32", (2, 3)), ("b", "float32", (4,))])`` puts a at 0 and b at 64.
     """
     entries: list[tuple[str, str, tuple[int, ...], int]] = []
-    offset, seen = 0, set()
+    offset, names = 0, set()
     for name, dtype, shape in shapes:
         if dtype not in ITEM_SIZES:
             raise ValueError(f"weight {name} has dtype {dtype}; known: {', '.join(ITEM_SIZES)}")
-        if name in seen:
+        if name in names:
             raise ValueError(f"weight {name} is listed twice")
-        seen.add(name)
+        names.add(name)
         entries.append((name, dtype, tuple(shape), offset))
         offset += -(-math.prod(shape) * ITEM_SIZES[dtype] // ALIGNMENT) * ALIGNMENT
     return tuple(entries)

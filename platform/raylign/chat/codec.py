@@ -56,7 +56,7 @@ class Codec:
             return text
         longest_first = sorted(spellings, key=len, reverse=True)
         pattern = "|".join(map(re.escape, longest_first))
-        return re.sub(pattern, lambda found: f"{mark}n{spellings[found[0]]}e", text)
+        return re.sub(pattern, lambda hit: f"{mark}n{spellings[hit[0]]}e", text)
 
     def show(self, text: str, mark: str) -> str:
         """The text with its placeholders put back."""
@@ -111,8 +111,8 @@ class Codec:
     def _encode(self, text: str, mark: str) -> list[int]:
         if not mark or mark not in text:
             return list(self._call(text)["input_ids"])
-        found = self._call(text, return_offsets_mapping=self._plain is not None)
-        ids, spans = list(found["input_ids"]), found.get("offset_mapping", ())
+        encoding = self._call(text, return_offsets_mapping=self._plain is not None)
+        ids, spans = list(encoding["input_ids"]), encoding.get("offset_mapping", ())
         result: list[int] = []
         first, begin = 0, 0  # of the run of plain text under way: index among the ids, and character
         for index in range(len(ids) + 1):
@@ -139,8 +139,8 @@ class Codec:
         raise RequestError(f"this tokenizer turns a plain text into a special token: {self.show(run, mark)[:80]!r}")
 
     def _back(self, text: str, mark: str, gap: str) -> str:
-        def spelled(found: re.Match[str]) -> str:
-            whole = self.spelling[int(found[1])]
+        def spelled(hit: re.Match[str]) -> str:
+            whole = self.spelling[int(hit[1])]
             return f"{whole[0]}{gap}{whole[1:]}"
 
         return re.sub(rf"{mark}n(\d+)e", spelled, text) if mark and mark in text else text

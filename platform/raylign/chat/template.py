@@ -75,8 +75,8 @@ class ChatTemplate:
             raise RequestError("the conversation ends with a call that no tool has answered, which is not gone on with")
         said = f"{mark}said"
         last = {**messages[-1], "content": f"{messages[-1].get('content') or ''}{said}"}
-        text, found, _ = self.turns([*messages[:-1], last], tools, mark).rpartition(said)
-        if not found:
+        text, mark_there, _ = self.turns([*messages[:-1], last], tools, mark).rpartition(said)
+        if not mark_there:
             raise RequestError("the chat template hides the open message of the assistant that ends the prompt")
         return text
 
@@ -139,7 +139,7 @@ class ChatTemplate:
         last = whole[-1] if calls else {"role": ASSISTANT, "content": said}
         for following in ((), (then,), (ANSWERED if calls else QUESTION,)):
             try:
-                text = self.turns([*whole[:-1], last, *[one for one in following if one]], tools, mark)
+                text = self.turns([*whole[:-1], last, *[message for message in following if message]], tools, mark)
                 before = self.turns(whole, tools, mark) if calls else text.rpartition(said)[0] + said
             except RequestError:
                 continue
@@ -156,9 +156,9 @@ class ChatTemplate:
     @cached_property
     def ends(self) -> frozenset[int]:
         """Ids that end a turn of the assistant: by the template, the generation config and the tokenizer."""
-        own = self._probes.ends()
+        by_template = self._probes.ends()
         eos = self.tokenizer.eos_token_id
-        return frozenset(own | set(generation_ends(self.tokenizer)) | (set() if eos is None else {int(eos)}))
+        return frozenset(by_template | set(generation_ends(self.tokenizer)) | (set() if eos is None else {int(eos)}))
 
     @cached_property
     def _silent(self) -> frozenset[int]:

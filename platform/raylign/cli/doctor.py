@@ -91,12 +91,12 @@ def examine() -> list[Finding]:
 
 def pinned() -> dict[str, str]:
     """Package -> version that raylign asks for exactly (its ``==`` requirements, extras included)."""
-    found = {}
+    versions = {}
     for requirement in metadata.requires("raylign") or []:
         match = re.match(r"([\w.-]+)(?:\[[^]]*\])?\s*==\s*([\w.+]+)", requirement)
         if match:
-            found[match[1]] = match[2]
-    return found
+            versions[match[1]] = match[2]
+    return versions
 
 
 def driver_present() -> bool:
@@ -198,19 +198,19 @@ def check_open_files(limit: int) -> Finding:
     return Finding(check="open files", level=Level.WARNING, says=f"the limit is {limit}", fix=fix)
 
 
-def check_isolation(found: Isolation | None) -> Finding:
+def check_isolation(isolation: Isolation | None) -> Finding:
     """What a sandbox can put between this machine and code that a model wrote."""
-    if found is None:
+    if isolation is None:
         says = "could not be tried out: no sandbox here"
         return Finding(check="sandbox", level=Level.WARNING, says=says, fix="run on Linux 5.13 or newer")
     layers = {
-        "user id": found.uid,
-        f"landlock {found.landlock}": found.landlock > 0,
-        "seccomp": found.seccomp,
-        "namespaces": found.namespaces,
+        "user id": isolation.uid,
+        f"landlock {isolation.landlock}": isolation.landlock > 0,
+        "seccomp": isolation.seccomp,
+        "namespaces": isolation.namespaces,
     }
     says = "layers: " + (", ".join(name for name, there in layers.items() if there) or "none")
-    lacking = [name for name in REQUIRED if found.lacks(name)]
+    lacking = [name for name in REQUIRED if isolation.lacks(name)]
     if lacking:
         fix = "; ".join(f"{name}: {FIXES[name]}" for name in lacking)
         says = f"{says}; a sandbox refuses to start without {', '.join(lacking)}"
@@ -244,13 +244,13 @@ def check_token(environment: Mapping[str, str], file: Path) -> Finding:
 
 def _processes() -> dict[int, str]:
     """Process id -> command line, of every process that can be read."""
-    found = {}
+    commands = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            commands[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:  # it ended meanwhile, or belongs to somebody else
             continue
-    return found
+    return commands
 
 
 def _ok(check: str, says: str) -> Finding:

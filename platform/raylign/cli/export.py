@@ -47,14 +47,14 @@ def newest_model(folder: Path) -> Path:
     """The Hugging Face folder that a stage of the run finished last. Raises CheckpointError when there is none."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is no folder; name a run folder, e.g. one below outputs/")
-    found = [
+    models = [
         path.parent
         for path in folder.rglob("config.json")
         if "checkpoints" not in path.parts and any(path.parent.glob("*.safetensors"))
     ]
-    if not found:
+    if not models:
         raise CheckpointError(f"{folder} holds no finished model: no stage has exported one yet")
-    return max(found, key=lambda path: (path / "config.json").stat().st_mtime_ns)
+    return max(models, key=lambda path: (path / "config.json").stat().st_mtime_ns)
 
 
 def check_loads(folder: Path) -> int:

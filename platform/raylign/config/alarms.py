@@ -141,17 +141,17 @@ def _of_the_machinery() -> dict[str, AlarmConfig]:
 
 def alarm_problems(alarms: Mapping[str, AlarmConfig]) -> list[Problem]:
     """What is wrong with a run's alarms."""
-    found = []
+    problems = []
     for name, alarm in alarms.items():
         key, pair = f"alarms.{name}", alarm.rule is AlarmRule.diverges
         if alarm.window < 1:
             fix = f"set {key}.window=5"
-            found.append(Problem(key=f"{key}.window", value=str(alarm.window), why="must be at least 1", fix=fix))
+            problems.append(Problem(key=f"{key}.window", value=str(alarm.window), why="must be at least 1", fix=fix))
         if not math.isfinite(alarm.threshold):
             fix = "set it to a number"
-            found.append(Problem(key=f"{key}.threshold", value=str(alarm.threshold), why="is no number", fix=fix))
+            problems.append(Problem(key=f"{key}.threshold", value=str(alarm.threshold), why="is no number", fix=fix))
         if len(alarm.metrics) != 2 if pair else not alarm.metrics:
             why = f"the rule {alarm.rule.name} needs {'exactly two metrics' if pair else 'a metric'}"
             fix = f"set {key}.metrics=[{'reward/mean,eval/score' if pair else 'entropy'}]"
-            found.append(Problem(key=f"{key}.metrics", value=str(alarm.metrics), why=why, fix=fix))
-    return found
+            problems.append(Problem(key=f"{key}.metrics", value=str(alarm.metrics), why=why, fix=fix))
+    return problems

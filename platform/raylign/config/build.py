@@ -11,7 +11,7 @@ import difflib
 import functools
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,7 +25,7 @@ P = TypeVar("P", bound=Part)
 OWN = "raylign."  # packages that every run may name
 
 
-def target_class(node: Mapping[str, Any], key: str) -> type[Part]:
+def target_class(node: Mapping[str, object], key: str) -> type[Part]:
     """The class that a node names. Raises ConfigError when it is absent, cannot be imported or is no part."""
     path = target_of(node, key)
     module, _, name = path.rpartition(".")
@@ -38,7 +38,7 @@ def target_class(node: Mapping[str, Any], key: str) -> type[Part]:
     return cls
 
 
-def target_of(node: Mapping[str, Any], key: str) -> str:
+def target_of(node: Mapping[str, object], key: str) -> str:
     """The import path that a node names. Raises ConfigError when there is none."""
     path = str(node.get("_target_", ""))
     if "." not in path:
@@ -46,7 +46,7 @@ def target_of(node: Mapping[str, Any], key: str) -> str:
     return path
 
 
-def part_config(node: Mapping[str, Any], key: str) -> tuple[type[Part], Any]:
+def part_config(node: Mapping[str, object], key: str) -> tuple[type[Part], object]:
     """The class of a part and its typed Config, filled from the node. Unknown or ill-typed keys raise ConfigError."""
     cls = target_class(node, key)
     fields = {name: value for name, value in _plain(node).items() if name != "_target_"}
@@ -72,7 +72,7 @@ def part_config(node: Mapping[str, Any], key: str) -> tuple[type[Part], Any]:
         raise error(f"{key}.{name}" if name else key, value, str(cause), "correct the value") from cause
 
 
-def build(base: type[P], node: Mapping[str, Any], key: str, **made_with: Any) -> P:
+def build(base: type[P], node: Mapping[str, object], key: str, **made_with: object) -> P:
     """Make the part, which must be a `base`; `made_with` is passed on to its constructor after the config."""
     cls, config = part_config(node, key)
     if not issubclass(cls, base):
@@ -97,21 +97,21 @@ def error(key: str, value: str, why: str, fix: str) -> ConfigError:
     return ConfigError([Problem(key=key, value=value, why=why, fix=fix)])
 
 
-def _inherited(cls: type) -> Any:
+def _inherited(cls: type) -> object:
     return next((vars(base)["Config"] for base in cls.__mro__ if "Config" in vars(base)), None)
 
 
 @functools.cache
-def _schema(config: type) -> Any:
+def _schema(config: type) -> object:
     """The typed node of a Config; a merge copies it."""
     return OmegaConf.structured(config)
 
 
-def _plain(node: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(node: Mapping[str, object]) -> dict[str, object]:
     if isinstance(node, DictConfig):
         node = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
     return dict(node)
 
 
-def _unknown(key: str, value: Any, name: str, known: Sequence[str]) -> Problem:
+def _unknown(key: str, value: object, name: str, known: Sequence[str]) -> Problem:
     return Problem(key=key, value=str(value), why="is no setting of this part", fix=nearest(name, known))

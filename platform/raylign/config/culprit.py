@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 LONGEST = 80  # characters of a value in a message
 
 
-def culprit(complaint: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[str, str]:
+def culprit(complaint: str, settings: Mapping[str, object], defaults: Mapping[str, object]) -> tuple[str, str]:
     """(dotted field, value) that a text is most likely about: one that it names, rather than one that is as it was by
     default; ("", what is not as by default) when it names none.
     """
@@ -23,18 +22,18 @@ def culprit(complaint: str, settings: Mapping[str, Any], defaults: Mapping[str, 
     return "", short(", ".join(f"{path}={text_of(values[path])}" for path in changed) or "as by default")
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """A value as one line of a message."""
     text = " ".join(text_of(value).split())
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
-def text_of(value: Any) -> str:
+def text_of(value: object) -> str:
     """A value as YAML has it: the name of an enumeration's member."""
     return str(getattr(value, "name", value))
 
 
-def within(tree: Any, path: str) -> Any:
+def within(tree: object, path: str) -> object:
     """What stands at a dotted path, as far down as there is something: the whole below it else."""
     for name in path.split("."):
         if not isinstance(tree, Mapping) or name not in tree:
@@ -43,7 +42,7 @@ def within(tree: Any, path: str) -> Any:
     return tree
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in tree.items():
         if isinstance(value, Mapping) and value and "_target_" not in value:
             yield from _leaves(value, f"{prefix}{name}.")

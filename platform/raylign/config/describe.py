@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raylign.config.resolve import Run
 from raylign.telemetry.table import table
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 TRAINING_PARTS = ("shaper", "selector", "advantage", "objective")
 
 
-def choices(run: Run) -> dict[str, Any]:
+def choices(run: Run) -> dict[str, object]:
     """Dotted key -> value of everything that changes the numbers of this run, defaults included."""
     config, stages = run.config, run.stages
     rl = any(stage.batch for stage in stages)
-    shown: dict[str, Any] = {}
+    shown: dict[str, object] = {}
     for stage in stages:
         shown |= _flat(stage.key, _fields(stage.config))
     keys: list[str] = []
@@ -47,12 +50,12 @@ def describe(run: Run) -> str:
     return table(["choice", "value"], rows)
 
 
-def _fields(config: Any) -> dict[str, Any]:
+def _fields(config: DataclassInstance) -> dict[str, object]:
     return {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
 
 
-def _flat(prefix: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(prefix: str, fields: Mapping[str, object]) -> dict[str, object]:
+    flat: dict[str, object] = {}
     for name, value in fields.items():
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             flat |= _flat(f"{prefix}.{name}", dataclasses.asdict(value))
@@ -63,7 +66,7 @@ def _flat(prefix: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, enum.Enum):
         return value.name
     if isinstance(value, float):

@@ -13,14 +13,14 @@ def device_problems(config: Config) -> list[Problem]:
     memory = config.cluster.gpu_memory_gb
     engines: dict[str, RolloutConfig | JudgeConfig] = {"rollout": config.rollout}
     engines |= {f"judges.{name}": judge for name, judge in config.judges.items() if not judge.endpoint}
-    found = [problem for key, engine in engines.items() for problem in _engine(key, engine)]
+    problems = [problem for key, engine in engines.items() for problem in _engine(key, engine)]
     if not 0 <= memory < math.inf:
         fix = "set it to GiB, or to 0 to have the device asked"
-        found.append(Problem(key="cluster.gpu_memory_gb", value=f"{memory:g}", why="is no size of memory", fix=fix))
+        problems.append(Problem(key="cluster.gpu_memory_gb", value=f"{memory:g}", why="is no size of memory", fix=fix))
     for key, ranks in (("learner.ranks", config.learner.ranks), ("critic.ranks", config.critic.ranks)):
         if ranks > 1 and 0 < config.learner.gpus <= 0.5:
             why = f"with {key}={ranks} two ranks of one group may meet on one GPU, where NCCL does not connect them"
-            found.append(
+            problems.append(
                 Problem(
                     key="learner.gpus",
                     value=f"{config.learner.gpus:g}",
@@ -28,16 +28,16 @@ def device_problems(config: Config) -> list[Problem]:
                     fix=f"set learner.gpus above 0.5, or {key}=1",
                 )
             )
-    return found
+    return problems
 
 
 def _engine(key: str, engine: RolloutConfig | JudgeConfig) -> list[Problem]:
     """Tensor parallelism: as many whole GPUs as ranks, and a front end whose workers are processes."""
-    ranks, found = engine.tensor_parallel, []
+    ranks, problems = engine.tensor_parallel, []
     if ranks > 1 and engine.gpus not in (0, ranks):
         why = f"one engine with {key}.tensor_parallel={ranks} takes that many GPUs"
-        found.append(Problem(key=f"{key}.gpus", value=f"{engine.gpus:g}", why=why, fix=f"set {key}.gpus={ranks}"))
+        problems.append(Problem(key=f"{key}.gpus", value=f"{engine.gpus:g}", why=why, fix=f"set {key}.gpus={ranks}"))
     if ranks > 1 and engine.engine is EngineKind.in_process:
         why = f"{key}.tensor_parallel={ranks} needs a process for every rank"
-        found.append(Problem(key=f"{key}.engine", value="in_process", why=why, fix=f"set {key}.engine=async_llm"))
-    return found
+        problems.append(Problem(key=f"{key}.engine", value="in_process", why=why, fix=f"set {key}.engine=async_llm"))
+    return problems

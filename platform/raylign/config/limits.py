@@ -11,56 +11,56 @@ LONGEST_WARMUP = 100  # times a stage's updates: the rate then stays below a hun
 OWN_LOGPROBS = frozenset({"old_logprob", "sampler_logprob"})  # the learner's and the engine's
 
 
-def limits(run: Run, found: Findings) -> None:
+def limits(run: Run, problems: Findings) -> None:
     """All limits that hold between a run's sections and stages."""
-    _rows(run, found)
+    _rows(run, problems)
     for stage in run.stages:
-        _warmup(stage, run, found)
+        _warmup(stage, run, problems)
     if any(stage.batch for stage in run.stages):
-        _weights(run, found)
-    _streams(run, found)
+        _weights(run, problems)
+    _streams(run, problems)
 
 
-def _rows(run: Run, found: Findings) -> None:
+def _rows(run: Run, problems: Findings) -> None:
     data = run.config.data
     if (data.task or data.generator) and not data.path:
         why = "is no number of rows, and a task or a generator makes as many as it is told"
-        found.expect(data.size > 0, "data.size", data.size, why, "set data.size=4096")
+        problems.expect(data.size > 0, "data.size", data.size, why, "set data.size=4096")
 
 
-def _warmup(stage: ResolvedStage, run: Run, found: Findings) -> None:
+def _warmup(stage: ResolvedStage, run: Run, problems: Findings) -> None:
     """A warm-up that is never over: the run would end well, and have learned nothing."""
-    own, batch = vars(stage.config).get("optim"), stage.batch
+    stage_optim, batch = vars(stage.config).get("optim"), stage.batch
     steps = batch.steps if batch else vars(stage.config).get("steps", 0)
-    if not steps or not (batch or isinstance(own, OptimConfig)):
+    if not steps or not (batch or isinstance(stage_optim, OptimConfig)):
         return
-    optim, key = (
-        (own, f"{stage.key}.optim") if isinstance(own, OptimConfig) else (run.config.learner.optim, "learner.optim")
-    )
+    optim, key = run.config.learner.optim, "learner.optim"
+    if isinstance(stage_optim, OptimConfig):
+        optim, key = stage_optim, f"{stage.key}.optim"
     updates = steps * (batch.minibatches * batch.epochs if batch else 1)
     why = f"is over long after the {updates} updates of {stage.key}, whose rate would stay below 1% of {key}.lr"
-    found.at_most(f"{key}.warmup_steps", optim.warmup_steps, LONGEST_WARMUP * max(1, updates), why)
+    problems.at_most(f"{key}.warmup_steps", optim.warmup_steps, LONGEST_WARMUP * max(1, updates), why)
     if batch:
         waits = run.config.critic.warmup_steps
         why = f"leaves the policy none of the {steps} steps of {stage.key} to learn in"
-        found.expect(waits == 0 or waits < steps, "critic.warmup_steps", waits, why, f"set it below {steps}")
+        problems.expect(waits == 0 or waits < steps, "critic.warmup_steps", waits, why, f"set it below {steps}")
 
 
-def _weights(run: Run, found: Findings) -> None:
+def _weights(run: Run, problems: Findings) -> None:
     """Rewards that all count nothing: every score is 0, and nothing is learned."""
     weights, shaper = [reward.weight for reward in run.config.rewards.values()], run.parts.get("shaper")
     if weights and not any(weights) and shaper and shaper.cls is WeightedSum:
         name = next(iter(run.config.rewards))
         why = "is 0, as that of every reward: all scores would be 0 and nothing would be learned"
-        found.expect(False, f"rewards.{name}.weight", 0, why, f"set rewards.{name}.weight=1")
+        problems.expect(False, f"rewards.{name}.weight", 0, why, f"set rewards.{name}.weight=1")
 
 
-def _streams(run: Run, found: Findings) -> None:
+def _streams(run: Run, problems: Findings) -> None:
     """Log-probs that an advantage or an objective reads and no frozen model gives, unless a stage said so itself."""
-    if any(problem.key == "frozen" for problem in found):
+    if any(problem.key == "frozen" for problem in problems):
         return
     needed = {name for name in run.streams() if name.endswith("_logprob")} - OWN_LOGPROBS
     filled = {frozen.stream for frozen in run.config.frozen.values()}
     for stream in sorted(needed - filled):
         why = f"{stream} is read by the advantage or the objective, and no frozen model fills it"
-        found.expect(False, "frozen", ", ".join(sorted(filled)) or "none", why, f"set frozen.NAME.stream={stream}")
+        problems.expect(False, "frozen", ", ".join(sorted(filled)) or "none", why, f"set frozen.NAME.stream={stream}")

@@ -12,11 +12,11 @@ from raylign.models.facts import model_facts, model_folder
 from raylign.models.folder_check import folder_fault, folder_lacks
 
 
-def model_rules(config: Config, found: Findings) -> None:
+def model_rules(config: Config, problems: Findings) -> None:
     """The policy's start: its folder or tiny shape, and the room that prompts and responses take."""
     model, data = config.model, config.data
     tokens = data.max_prompt_tokens + config.rollout.sampling.max_tokens
-    found.expect(
+    problems.expect(
         tokens <= model.max_context,
         "model.max_context",
         model.max_context,
@@ -27,21 +27,21 @@ def model_rules(config: Config, found: Findings) -> None:
         facts = model_facts(model)
     except ValueError as cause:
         fix = "name a folder with config.json and safetensors, or leave it empty for the tiny model"
-        found.expect(False, "model.path", model.path, str(cause), fix)
+        problems.expect(False, "model.path", model.path, str(cause), fix)
         return
-    folder_rules(found, "model.path", model.path)
+    folder_rules(problems, "model.path", model.path)
     if config.critic.path:
         otherwise = "leave it empty for the policy's weights"
-        frozen_model_rules(config, "critic.path", config.critic.path, otherwise, found)
+        frozen_model_rules(config, "critic.path", config.critic.path, otherwise, problems)
     ranks = config.rollout.tensor_parallel
-    found.expect(
+    problems.expect(
         ranks < 1 or facts.heads % ranks == 0,
         "rollout.tensor_parallel",
         ranks,
         f"does not divide the {facts.heads} attention heads of {facts.name}",
         f"set rollout.tensor_parallel={math.gcd(facts.heads, max(1, ranks))}",
     )
-    found.expect(
+    problems.expect(
         not facts.context or model.max_context <= facts.context,
         "model.max_context",
         model.max_context,
@@ -50,42 +50,42 @@ def model_rules(config: Config, found: Findings) -> None:
     )
 
 
-def folder_rules(found: Findings, key: str, path: str, trained: bool = True) -> None:
+def folder_rules(problems: Findings, key: str, path: str, trained: bool = True) -> None:
     """The files of a model's folder belong together. trained: the learner loads it, not an engine alone."""
     fault = folder_fault(model_folder(path), trained) if path else None
     if fault:
-        found.expect(False, key, path, *fault)
+        problems.expect(False, key, path, *fault)
 
 
-def lacking_rules(config: Config, found: Findings) -> None:
+def lacking_rules(config: Config, problems: Findings) -> None:
     """The folders of a run's models hold what a plan can do without and a run cannot."""
     paths = {"model.path": config.model.path, "critic.path": config.critic.path}
     paths |= {f"frozen.{name}.path": frozen.path for name, frozen in config.frozen.items()}
     paths |= {f"judges.{name}.path": judge.path for name, judge in config.judges.items() if not judge.endpoint}
-    faulty = {problem.key for problem in found}
+    faulty = {problem.key for problem in problems}
     for key, path in paths.items():
         folder = Path(path).expanduser()
         if path and key not in faulty and folder.is_dir() and (lack := folder_lacks(folder)):
-            found.expect(False, key, path, *lack)
+            problems.expect(False, key, path, *lack)
 
 
 def frozen_model_rules(
-    config: Config, key: str, path: str, otherwise: str, found: Findings, *, trained: bool = True
+    config: Config, key: str, path: str, otherwise: str, problems: Findings, *, trained: bool = True
 ) -> None:
     """A path that is empty, ``@STAGE`` or a model's. trained: the learner's code loads it, not an engine alone."""
     if path.startswith("@"):
         fix = f"name one of {', '.join(f'@{stage}' for stage in config.stages)}"
-        found.expect(path[1:] in config.stages, key, path, "names no stage", fix)
+        problems.expect(path[1:] in config.stages, key, path, "names no stage", fix)
     elif path:
         try:
             model_facts(ModelConfig(path=path))
         except ValueError as cause:
-            found.expect(False, key, path, str(cause), f"name a model's folder, or {otherwise}")
+            problems.expect(False, key, path, str(cause), f"name a model's folder, or {otherwise}")
         else:
-            folder_rules(found, key, path, trained)
+            folder_rules(problems, key, path, trained)
 
 
-def lineage_rules(run: Run, found: Findings) -> None:
+def lineage_rules(run: Run, problems: Findings) -> None:
     """``start: @NAME`` of a stage names one that runs before it."""
     before: list[str] = []
     for stage in run.stages:
@@ -93,5 +93,5 @@ def lineage_rules(run: Run, found: Findings) -> None:
         if start.startswith("@"):
             known = ", ".join(f"@{name}" for name in before)
             fix = f"name {'one of ' if len(before) > 1 else ''}{known}" if before else f"set {stage.key}.start="
-            found.expect(start[1:] in before, f"{stage.key}.start", start, "names no stage before this one", fix)
+            problems.expect(start[1:] in before, f"{stage.key}.start", start, "names no stage before this one", fix)
         before.append(stage.name)

@@ -12,7 +12,10 @@ import functools
 import math
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 WHOLE = 2**53  # a whole number beyond it is no longer exact as a float, which metrics and JSON make of it
 LARGEST, SMALLEST = 3.4e38, 1.2e-38  # of float32, in which models compute
@@ -24,17 +27,19 @@ class NumberFault(NamedTuple):
     """A number that cannot be meant; `path` is dotted and below the part."""
 
     path: str
-    value: Any
+    value: object
     why: str
     fix: str
 
 
-def unbounded(default: float) -> Any:
+def unbounded(default: float) -> float:
     """A dataclass field that may also be infinite."""
     return dataclasses.field(default=default, metadata={"unbounded": True})
 
 
-def number_faults(schema: Any, tree: Mapping[str, Any], prefix: str = "") -> Iterator[NumberFault]:
+def number_faults(
+    schema: type[DataclassInstance], tree: Mapping[str, object], prefix: str = ""
+) -> Iterator[NumberFault]:
     """Every number of a typed tree that cannot be meant. A node with a ``_target_`` within is a part of its own."""
     fields, hints = _fields(schema)
     for name, value in tree.items():
@@ -46,7 +51,7 @@ def number_faults(schema: Any, tree: Mapping[str, Any], prefix: str = "") -> Ite
             yield from field_faults(schema, name, value, prefix)
 
 
-def field_faults(schema: Any, name: str, value: Any, prefix: str = "") -> Iterator[NumberFault]:
+def field_faults(schema: type[DataclassInstance], name: str, value: object, prefix: str = "") -> Iterator[NumberFault]:
     """As `number_faults`, of one field that holds no dataclass."""
     fields, _ = _fields(schema)
     if fields[name].metadata.get("unbounded") and not _is_nan(value):
@@ -73,7 +78,7 @@ def _fault(number: int | float, path: str, counts: bool, seconds: bool) -> tuple
     return next(((why, fix) for broken, why, fix in rules if broken), None)
 
 
-def _numbers(value: Any, path: str) -> Iterator[tuple[str, int | float]]:
+def _numbers(value: object, path: str) -> Iterator[tuple[str, int | float]]:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         yield path, value
     elif isinstance(value, Mapping) and "_target_" not in value:
@@ -84,7 +89,7 @@ def _numbers(value: Any, path: str) -> Iterator[tuple[str, int | float]]:
             yield from ((path, number) for _, number in _numbers(item, path))
 
 
-def _is_nan(value: Any) -> bool:
+def _is_nan(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
@@ -93,5 +98,5 @@ def _negative(item: dataclasses.Field[Any]) -> bool:
 
 
 @functools.cache
-def _fields(schema: Any) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
+def _fields(schema: type[DataclassInstance]) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, object]]:
     return {item.name: item for item in dataclasses.fields(schema)}, typing.get_type_hints(schema)

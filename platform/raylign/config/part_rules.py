@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raylign.config.findings import Findings
 from raylign.config.resolve import ResolvedPart
 from raylign.config.schema import Config, SamplingConfig, Section
 from raylign.errors import Problem
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 def part_rules(part: ResolvedPart, config: Config) -> list[Problem]:
@@ -16,19 +19,19 @@ def part_rules(part: ResolvedPart, config: Config) -> list[Problem]:
     return _rules(part.key, part.config, config)
 
 
-def _rules(key: str, settings: Any, config: Config) -> list[Problem]:
-    found = Findings(key)
+def _rules(key: str, settings: DataclassInstance, config: Config) -> list[Problem]:
+    problems = Findings(key)
     for item in dataclasses.fields(settings):
         value, below = getattr(settings, item.name), f"{key}.{item.name}"
         if isinstance(value, Section):
-            found += value.problems(below)
+            problems += value.problems(below)
         if isinstance(value, SamplingConfig):
             room = config.model.max_context - config.data.max_prompt_tokens
             why = f"leaves no room for the prompt's {config.data.max_prompt_tokens} tokens in model.max_context"
-            found.at_most(f"{item.name}.max_tokens", value.max_tokens, room, why)
+            problems.at_most(f"{item.name}.max_tokens", value.max_tokens, room, why)
         elif item.name == "kl_coef":
             why = "pays for running away from the reference; a penalty is positive"
-            found.expect(value >= 0, item.name, value, why, f"set {below}=0 or more")
+            problems.expect(value >= 0, item.name, value, why, f"set {below}=0 or more")
         elif dataclasses.is_dataclass(value) and not isinstance(value, (Section, type)):
-            found += _rules(below, value, config)
-    return found
+            problems += _rules(below, value, config)
+    return problems

@@ -12,9 +12,9 @@ def override(key: str, value: object) -> str:
 
     Example: ``override("run.dir", "/data/my proj (v2)")`` is ``run.dir='/data/my proj (v2)'``
     """
-    text = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", str(value))
+    text = re.sub(r"(\\*)\$\{", lambda hit: hit[1] * 2 + "\\${", str(value))
     if PLAIN.fullmatch(text):
         return f"{key}={text}"
     # Within quotes Hydra takes backslashes for what they are, unless a quote follows them.
-    text = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
+    text = re.sub(r"(\\*)('|$)", lambda hit: hit[1] * 2 + ("\\'" if hit[2] else ""), text)
     return f"{key}='{text}'"

@@ -12,12 +12,15 @@ import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raylign.config.build import OWN, error, named, part_config, target_of
 from raylign.config.schema import CONTRACT, Config
 from raylign.contracts import Advantage, BatchShape, Objective, Part, Stage
 from raylign.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +28,11 @@ class ResolvedPart:
     """A part of the configuration: its place, what was written there, its class, its typed ``Config``."""
 
     key: str
-    node: Mapping[str, Any]
+    node: Mapping[str, object]
     cls: type[Part]
     config: Any
 
-    def build(self, **made_with: Any) -> Any:
+    def build(self, **made_with: object) -> Any:
         """Make it, of the type that its contract promises; its config is its own."""
         return self.cls(copy.deepcopy(self.config), **made_with)
 
@@ -63,7 +66,7 @@ class Run:
 
     config: Config
     parts: Mapping[str, ResolvedPart] = field(default_factory=dict)
-    tree: Mapping[str, Any] = field(default_factory=dict)
+    tree: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def stages(self) -> list[ResolvedStage]:
@@ -98,7 +101,7 @@ class Run:
         return frozenset().union(*(part.needs for part in asking))
 
 
-def resolve(config: Config, tree: Mapping[str, Any] | None = None) -> tuple[Run, list[Problem]]:
+def resolve(config: Config, tree: Mapping[str, object] | None = None) -> tuple[Run, list[Problem]]:
     """All parts that can be resolved, and what is wrong with the others."""
     resolver = _Resolver(config)
     for key, node, contract in _declared(config, ""):
@@ -114,7 +117,7 @@ class _Resolver:
         self.parts: dict[str, ResolvedPart] = {}
         self.problems: list[Problem] = []
 
-    def add(self, key: str, node: Any, contract: type[Part]) -> None:
+    def add(self, key: str, node: object, contract: type[Part]) -> None:
         """A part and the parts within it, or what is wrong with it."""
         try:
             if not isinstance(node, Mapping):
@@ -141,7 +144,7 @@ def foreign_problems(key: str, path: str, settings: Config) -> list[Problem]:
     return [Problem(key=key, value=path, why="is outside the packages that may be run", fix=fix)]
 
 
-def _declared(section: Any, prefix: str) -> Iterator[tuple[str, Any, type[Part]]]:
+def _declared(section: DataclassInstance, prefix: str) -> Iterator[tuple[str, object, type[Part]]]:
     """(key, node, contract) of every part that the settings of a run hold."""
     for item in dataclasses.fields(section):
         key, value = f"{prefix}{item.name}", getattr(section, item.name)
@@ -159,18 +162,18 @@ def _declared(section: Any, prefix: str) -> Iterator[tuple[str, Any, type[Part]]
                     yield from _declared(entry, f"{key}.{name}.")
 
 
-def _default(item: dataclasses.Field[Any]) -> Any:
+def _default(item: dataclasses.Field[Any]) -> object:
     return item.default_factory() if item.default_factory is not dataclasses.MISSING else None
 
 
-def _within(key: str, config: Any) -> Iterator[tuple[str, Any, type[Part]]]:
+def _within(key: str, config: DataclassInstance) -> Iterator[tuple[str, object, type[Part]]]:
     """(key, node, contract) of the outermost parts within a part's settings."""
     for item in dataclasses.fields(config):
         contract = item.metadata.get(CONTRACT, Part)
         yield from _nodes(f"{key}.{item.name}", getattr(config, item.name), contract)
 
 
-def _nodes(key: str, value: Any, contract: type[Part]) -> Iterator[tuple[str, Any, type[Part]]]:
+def _nodes(key: str, value: object, contract: type[Part]) -> Iterator[tuple[str, object, type[Part]]]:
     if isinstance(value, Mapping):
         if "_target_" in value:
             yield key, value, contract

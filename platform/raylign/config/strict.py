@@ -9,15 +9,22 @@ import functools
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from raylign.config.build import OWN, target_class
 from raylign.config.culprit import short
 from raylign.config.numbers import field_faults
 from raylign.errors import ConfigError
+
+TYPE_NAMES: dict[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    dict: "a mapping",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +38,12 @@ class Fault:
     siblings: tuple[str, ...] = ()
 
 
-def check(schema: type, tree: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], list[Fault]]:
+def check(schema: type, tree: Mapping[str, object], prefix: str = "") -> tuple[dict[str, object], list[Fault]]:
     """The part of `tree` that fits the schema, and what does not fit."""
     hints = typing.get_type_hints(schema)
     names = tuple(item.name for item in dataclasses.fields(schema))
     scratch = _scratch(schema)
-    clean: dict[str, Any] = {}
+    clean: dict[str, object] = {}
     faults: list[Fault] = []
     for name, value in tree.items():
         key = f"{prefix}{name}"
@@ -79,7 +86,7 @@ def leaf_keys(schema: type, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{item.name}"
 
 
-def part_keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def part_keys(tree: Mapping[str, object], prefix: str = "") -> Iterator[str]:
     """Dotted keys of the settings of all parts in a tree whose class can be imported."""
     for name, value in tree.items():
         if not isinstance(value, Mapping):
@@ -114,27 +121,33 @@ def nearest_keys(key: str, known: Sequence[str], siblings: Sequence[str] = ()) -
     return f"known: {', '.join(siblings or known) or 'none'}"
 
 
-def type_name(hint: Any) -> str:
+def type_name(hint: object) -> str:
     """A type as a reader of YAML would say it."""
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return f"one of {', '.join(item.name for item in hint)}"
     origin = typing.get_origin(hint)
     if origin is list:
         return f"a list of {type_name(typing.get_args(hint)[0])}"
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a mapping"}
+    names: dict[object, str] = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        bool: "true or false",
+        dict: "a mapping",
+    }
     return names.get(origin or hint, str(hint))
 
 
 @functools.cache
-def _scratch(schema: type) -> Any:
+def _scratch(schema: type) -> DictConfig:
     """A node to try values on: OmegaConf's own conversion decides what fits."""
     return OmegaConf.structured(schema)
 
 
-def _check_items(item: Any, value: Mapping[str, Any], key: str) -> tuple[dict[str, Any], list[Fault]]:
+def _check_items(item: object, value: Mapping[str, object], key: str) -> tuple[dict[str, object], list[Fault]]:
     if not dataclasses.is_dataclass(item):
         return dict(value), []
-    clean: dict[str, Any] = {}
+    clean: dict[str, object] = {}
     faults: list[Fault] = []
     for name, entry in value.items():
         if isinstance(entry, Mapping):
@@ -145,16 +158,16 @@ def _check_items(item: Any, value: Mapping[str, Any], key: str) -> tuple[dict[st
     return clean, faults
 
 
-def _wrong_numbers(schema: type, name: str, value: Any, prefix: str) -> list[Fault]:
+def _wrong_numbers(schema: type, name: str, value: object, prefix: str) -> list[Fault]:
     plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-    found = field_faults(schema, name, plain, prefix)
-    return [Fault(key=path, value=short(number), why=why, fix=fix) for path, number, why, fix in found]
+    faults = field_faults(schema, name, plain, prefix)
+    return [Fault(key=path, value=short(number), why=why, fix=fix) for path, number, why, fix in faults]
 
 
-def _mapping_item(hint: Any) -> Any:
+def _mapping_item(hint: object) -> object:
     return typing.get_args(hint)[1] if typing.get_origin(hint) is dict else None
 
 
-def _wrong_type(key: str, value: Any, expected: str) -> Fault:
+def _wrong_type(key: str, value: object, expected: str) -> Fault:
     why = f"has the wrong type {type(value).__name__}, expected {expected}"
     return Fault(key=key, value=short(value), why=why, fix=f"set {key} to {expected}")

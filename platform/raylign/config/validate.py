@@ -33,32 +33,32 @@ def validate(run: Run, to_run: bool = True) -> list[Problem]:
     """Every problem of a resolved run between its sections; an empty list means that it can be planned, and with
     `to_run` also that its models' folders hold what a run loads.
     """
-    config, found = run.config, Findings()
+    config, problems = run.config, Findings()
     for part in run.parts.values():
-        found += part_rules(part, config)
-        found += part.cls.problems(part.key, part.config, run)
-    found.expect(bool(config.stages), "stages", "{}", "there is nothing to run", "name at least one stage")
-    found.not_negative(seed=config.seed)
+        problems += part_rules(part, config)
+        problems += part.cls.problems(part.key, part.config, run)
+    problems.expect(bool(config.stages), "stages", "{}", "there is nothing to run", "name at least one stage")
+    problems.not_negative(seed=config.seed)
     for key, section in _sections(config, ""):
-        found += section.problems(key)
-    model_rules(config, found)
-    _data(run, found)
-    _sampling(run, found)
-    _rewards(run, found)
-    _learner(config, found)
-    _frozen(config, found)
-    _scale(config, found)
+        problems += section.problems(key)
+    model_rules(config, problems)
+    _data(run, problems)
+    _sampling(run, problems)
+    _rewards(run, problems)
+    _learner(config, problems)
+    _frozen(config, problems)
+    _scale(config, problems)
     if to_run:
-        lacking_rules(config, found)
-    limits(run, found)
-    found += machine_problems(config)
-    lineage_rules(run, found)
-    found += device_problems(config)
-    found += alarm_problems(config.alarms)
+        lacking_rules(config, problems)
+    limits(run, problems)
+    problems += machine_problems(config)
+    lineage_rules(run, problems)
+    problems += device_problems(config)
+    problems += alarm_problems(config.alarms)
     for stage in run.stages:
-        if stage.batch and not any(problem.key.startswith(f"{stage.key}.") for problem in found):
-            _batch(stage, run, found)
-    return list({(problem.key, problem.why): problem for problem in found}.values())
+        if stage.batch and not any(problem.key.startswith(f"{stage.key}.") for problem in problems):
+            _batch(stage, run, problems)
+    return list({(problem.key, problem.why): problem for problem in problems}.values())
 
 
 def _sections(section: Config, prefix: str) -> Iterator[tuple[str, Section]]:
@@ -71,14 +71,14 @@ def _sections(section: Config, prefix: str) -> Iterator[tuple[str, Section]]:
                 yield f"{prefix}{item.name}{f'.{name}' if name else ''}", entry
 
 
-def _data(run: Run, found: Findings) -> None:
+def _data(run: Run, problems: Findings) -> None:
     data = run.config.data
-    found.one_of("data.format", data.format, tuple(item.value for item in Format))
+    problems.one_of("data.format", data.format, tuple(item.value for item in Format))
     for key, path in (("data.path", data.path), ("data.eval_path", data.eval_path)):
         if path:
-            _data_file(found, key, Path(path).expanduser())
+            _data_file(problems, key, Path(path).expanduser())
     own_source = not str(run.config.source.get("_target_", "")).startswith("raylign.data.")
-    found.expect(
+    problems.expect(
         bool(data.path or data.task or data.generator or own_source),
         "data.path",
         "empty",
@@ -88,34 +88,34 @@ def _data(run: Run, found: Findings) -> None:
     if data.task and not data.path and not data.generator:
         known = task_names()
         fix = f"{nearest(data.task, known)}" if known else "name a reasoning-gym data set"
-        found.expect(not known or data.task in known, "data.task", data.task, "is no reasoning-gym data set", fix)
+        problems.expect(not known or data.task in known, "data.task", data.task, "is no reasoning-gym data set", fix)
 
 
-def _data_file(found: Findings, key: str, path: Path) -> None:
+def _data_file(problems: Findings, key: str, path: Path) -> None:
     fix = "name a .jsonl or .parquet file"
     if not path.exists():
-        found.expect(False, key, path, f"does not exist (looked in {path.parent.absolute()})", fix)
+        problems.expect(False, key, path, f"does not exist (looked in {path.parent.absolute()})", fix)
     elif (path.with_suffix("") if path.suffix == ".gz" else path).suffix not in DATA_SUFFIXES:
-        found.expect(False, key, path, f"has the suffix {path.suffix or 'none'!r}, which no reader knows", fix)
+        problems.expect(False, key, path, f"has the suffix {path.suffix or 'none'!r}, which no reader knows", fix)
     else:
-        found.expect(path.is_file() and path.stat().st_size > 0, key, path, "is empty or no file", fix)
+        problems.expect(path.is_file() and path.stat().st_size > 0, key, path, "is empty or no file", fix)
 
 
-def _sampling(run: Run, found: Findings) -> None:
+def _sampling(run: Run, problems: Findings) -> None:
     """What is learned from must be drawn from the distribution that the learner computes."""
     if not any(stage.batch for stage in run.stages):
         return
     sampling, key = run.config.rollout.sampling, "rollout.sampling"
-    why = "reinforcement learning needs to sample"
-    found.expect(sampling.temperature > 0, f"{key}.temperature", sampling.temperature, why, f"set {key}.temperature=1")
+    why, temperature = "reinforcement learning needs to sample", sampling.temperature
+    problems.expect(temperature > 0, f"{key}.temperature", temperature, why, f"set {key}.temperature=1")
     why = "cuts the distribution that is sampled from, and the learner does not: its ratios would be wrong"
-    found.expect(sampling.top_p == 1, f"{key}.top_p", sampling.top_p, why, f"set {key}.top_p=1")
-    found.expect(sampling.top_k == 0, f"{key}.top_k", sampling.top_k, why, f"set {key}.top_k=0")
+    problems.expect(sampling.top_p == 1, f"{key}.top_p", sampling.top_p, why, f"set {key}.top_p=1")
+    problems.expect(sampling.top_k == 0, f"{key}.top_k", sampling.top_k, why, f"set {key}.top_k=0")
 
 
-def _rewards(run: Run, found: Findings) -> None:
+def _rewards(run: Run, problems: Findings) -> None:
     needing = [stage for stage in run.stages if stage.batch and "rewards" in stage.roles and run.reads_scores(stage)]
-    found.expect(
+    problems.expect(
         bool(run.config.rewards or not needing),
         "rewards",
         "{}",
@@ -124,12 +124,12 @@ def _rewards(run: Run, found: Findings) -> None:
     )
     for name in run.config.rewards:
         fix = "give the reward another name"
-        found.expect(name not in OWN_NAMES, f"rewards.{name}", name, "is what failed samples are counted by", fix)
+        problems.expect(name not in OWN_NAMES, f"rewards.{name}", name, "is what failed samples are counted by", fix)
 
 
-def _learner(config: Config, found: Findings) -> None:
+def _learner(config: Config, problems: Findings) -> None:
     size, tokens = config.learner.micro_batch_tokens, config.data.max_prompt_tokens + config.rollout.sampling.max_tokens
-    found.expect(
+    problems.expect(
         size >= tokens,
         "learner.micro_batch_tokens",
         size,
@@ -138,17 +138,17 @@ def _learner(config: Config, found: Findings) -> None:
     )
 
 
-def _frozen(config: Config, found: Findings) -> None:
+def _frozen(config: Config, problems: Findings) -> None:
     for name, frozen in config.frozen.items():
         otherwise = "leave it empty for the stage's own start"
-        frozen_model_rules(config, f"frozen.{name}.path", frozen.path, otherwise, found)
+        frozen_model_rules(config, f"frozen.{name}.path", frozen.path, otherwise, problems)
     for name, judge in config.judges.items():
         if not judge.endpoint:
             otherwise = "leave it empty for the model that the run starts from"
-            frozen_model_rules(config, f"judges.{name}.path", judge.path, otherwise, found, trained=False)
+            frozen_model_rules(config, f"judges.{name}.path", judge.path, otherwise, problems, trained=False)
 
 
-def _scale(config: Config, found: Findings) -> None:
+def _scale(config: Config, problems: Findings) -> None:
     if config.scale != "tiny":
         return
     asked = {"rollout.gpus": config.rollout.gpus, "learner.gpus": config.learner.gpus}
@@ -156,23 +156,23 @@ def _scale(config: Config, found: Findings) -> None:
     asked |= {f"frozen.{name}.gpus": frozen.gpus for name, frozen in config.frozen.items()}
     asked |= {f"judges.{name}.gpus": judge.gpus for name, judge in config.judges.items()}
     for key, gpus in asked.items():
-        found.expect(gpus == 0, key, gpus, "scale=tiny runs on the CPU only", f"set {key}=0 or scale=gpu")
+        problems.expect(gpus == 0, key, gpus, "scale=tiny runs on the CPU only", f"set {key}=0 or scale=gpu")
 
 
-def _batch(stage: ResolvedStage, run: Run, found: Findings) -> None:
+def _batch(stage: ResolvedStage, run: Run, problems: Findings) -> None:
     """The arithmetic of a step, whose numbers are each at least 1 (the stage's own rule)."""
     batch, key = stage.batch, stage.key
     assert batch is not None
     prompts, group = batch.prompts_per_step, batch.group_size
     advantage = run.advantage(stage)
-    found.expect(
+    problems.expect(
         group >= 2 or advantage is None or not advantage.compares_samples,
         f"{key}.group_size",
         group,
         "the advantage compares the samples of a group, and one sample has nothing to be compared with",
         f"set {key}.group_size=8, or an advantage without a group, as variant=reinforce_pp has",
     )
-    found.expect(
+    problems.expect(
         prompts * group <= MOST_SAMPLES,
         f"{key}.prompts_per_step",
         prompts,
@@ -180,7 +180,7 @@ def _batch(stage: ResolvedStage, run: Run, found: Findings) -> None:
         f"set {key}.prompts_per_step={max(1, MOST_SAMPLES // group)} or less",
     )
     samples, ranks = prompts * group // batch.minibatches, run.config.learner.ranks
-    found.expect(
+    problems.expect(
         samples >= ranks,
         f"{key}.prompts_per_step",
         prompts,

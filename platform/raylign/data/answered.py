@@ -58,7 +58,7 @@ def verifiers(columns: Batch) -> DataRow:
         if columns.row.get("context"):
             prompt = f"{columns.row['context']}\n{prompt}"
     if columns.row.get("is_multiple_answer") and isinstance(answer, list | tuple):  # all of them, in any order
-        answer = ", ".join(str(one).strip().strip("$").strip() for one in answer)
+        answer = ", ".join(str(choice).strip().strip("$").strip() for choice in answer)
     return row_of(
         columns,
         prompt,

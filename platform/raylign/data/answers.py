@@ -93,10 +93,10 @@ def _object(text: str) -> str:
     if text.lstrip()[:1] != "{" or JSON_ANSWER.match(text):
         return ""
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return ""  # a set, or LaTeX
-    return f"the JSON text of an object with {', '.join(found)}" if isinstance(found, dict) else ""
+    return f"the JSON text of an object with {', '.join(value)}" if isinstance(value, dict) else ""
 
 
 def from_json(answer: Any, lists: bool = True) -> Any:
@@ -105,11 +105,11 @@ def from_json(answer: Any, lists: bool = True) -> Any:
     if not isinstance(answer, str) or not JSON_ANSWER.match(answer) or (not lists and answer.lstrip()[0] == "["):
         return answer
     try:
-        found = json.loads(answer)
+        value = json.loads(answer)
     except (ValueError, RecursionError):
         return answer
-    read, why = plain(found)
-    return answer if why or (isinstance(found, list) and not all(isinstance(one, str) for one in found)) else read
+    read, why = plain(value)
+    return answer if why or (isinstance(value, list) and not all(isinstance(item, str) for item in value)) else read
 
 
 def whole_numbers(answers: Sequence[Any]) -> bool:
@@ -120,7 +120,7 @@ def whole_numbers(answers: Sequence[Any]) -> bool:
 
 def implied(answers: Iterable[Any], texts: Iterable[str] = ()) -> Implied:
     r"""What all answers of one data set imply. texts: their prompts; where each asks for ``\boxed``, so be it."""
-    flat = [str(inner) for one in answers for inner in (one if isinstance(one, list) else [one])]
+    flat = [str(choice) for answer in answers for choice in (answer if isinstance(answer, list) else [answer])]
     if not flat:
         return Implied()
     if all(GSM8K_MARK in text for text in flat):
@@ -128,13 +128,13 @@ def implied(answers: Iterable[Any], texts: Iterable[str] = ()) -> Implied:
     if all(asked := ["\\boxed" in text for text in texts]) and asked:
         return Implied("boxed_math")
     kinds = [kind(text) for text in flat]
-    share = {one: kinds.count(one) / len(kinds) for one in Kind}
-    few = len(set(flat)) <= LABELS and len(flat) >= LABELLED and all(re.fullmatch(r"\d(?:\.0)?", one) for one in flat)
+    share = {member: kinds.count(member) / len(kinds) for member in Kind}
+    few = len(set(flat)) <= LABELS and len(flat) >= LABELLED and all(re.fullmatch(r"\d(?:\.0)?", text) for text in flat)
     if share[Kind.mathematics] >= 0.5 and share[Kind.words] <= MOST_WORDS and not few:
         return Implied("boxed_math")
-    seen = ", ".join(repr(text[:30]) for text in dict.fromkeys(flat[:3]))
+    examples = ", ".join(repr(text[:30]) for text in dict.fromkeys(flat[:3]))
     return Implied(
-        doubt=f"answers like {seen} do not say how they are to be compared; set data.verifier=exact (the whole "
+        doubt=f"answers like {examples} do not say how they are to be compared; set data.verifier=exact (the whole "
         "response is the answer), boxed_math (an answer in \\boxed{} or as the prompt asks) or gsm8k (the last number)"
     )
 

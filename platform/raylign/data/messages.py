@@ -62,9 +62,9 @@ def messages_of(value: Any, place: str, what: str = "the prompt") -> tuple[Messa
             return ({"role": "user", "content": value},)
     if isinstance(value, Mapping):
         value = [value]
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(one, Mapping) for one in value):
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(entry, Mapping) for entry in value):
         raise DataError(f"{place}: {what} must be a text or a list of {{role, content}}, not {str(value)[:80]!r}")
-    return tuple(message_of(one, f"{place}: message {number} of {what}") for number, one in enumerate(value, 1))
+    return tuple(message_of(entry, f"{place}: message {number} of {what}") for number, entry in enumerate(value, 1))
 
 
 def message_of(raw: Mapping[str, Any], place: str) -> Message:
@@ -108,15 +108,16 @@ def from_text(text: str, place: str) -> Any:
     if not LISTED.match(text):
         return text
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         if re.match(r"\s*\[\s*\{\s*'(?:role|content|from|value)'\s*:", text):
             raise DataError(f"{place} is a Python list written as text; save it as a list, or as JSON") from None
         if re.match(r'\s*\[\s*\{\s*"role"\s*:', text):
             return parse(text, f"{place} as JSON text")
         return text
-    named = isinstance(found, list) and all(isinstance(one, Mapping) and {"role", "from"} & one.keys() for one in found)
-    return parse(text, f"{place} as JSON text") if named else text
+    if isinstance(value, list) and all(isinstance(item, Mapping) and {"role", "from"} & item.keys() for item in value):
+        return parse(text, f"{place} as JSON text")
+    return text
 
 
 def said(message: Message) -> Message | str:
@@ -132,7 +133,7 @@ def tools_of(value: Any, place: str) -> tuple[Mapping[str, Any], ...]:
         return ()
     if not isinstance(value, list | tuple):
         raise DataError(f"{place}: tools must be a list of schemas or the JSON text of one, not {str(value)[:80]!r}")
-    return tuple(_tool(one, f"{place}: tool {number}") for number, one in enumerate(value, 1))
+    return tuple(_tool(entry, f"{place}: tool {number}") for number, entry in enumerate(value, 1))
 
 
 def refuse_media(row: Mapping[str, Any], place: str) -> None:
@@ -181,15 +182,15 @@ def _content(value: Any, place: str) -> tuple[str | None, str]:
 
 
 def _reasoning(message: dict[str, Any], thought: str, place: str) -> str:
-    found = {thought} if thought else set()
+    thoughts = {thought} if thought else set()
     for name in REASONING:
         text = message.pop(name, "")
         if not isinstance(text, str):
             raise DataError(f"{place} has {name} that is no text: {str(text)[:60]!r}")
-        found |= {text} if text else set()
-    if len(found) > 1:
+        thoughts |= {text} if text else set()
+    if len(thoughts) > 1:
         raise DataError(f"{place} gives its reasoning twice and differently ({', '.join(REASONING)}, thinking parts)")
-    return found.pop() if found else ""
+    return thoughts.pop() if thoughts else ""
 
 
 def _calls(message: dict[str, Any], place: str) -> list[dict[str, Any]]:

@@ -157,17 +157,17 @@ def _sample(group: int, prompt: Int32s, answer: Int32s) -> Row:
 
 
 def _texts(config: DataConfig, path: str, seed: int, counts: _Counts) -> Iterator[PairText]:
-    found: Iterable[PairText | None]
+    texts: Iterable[PairText | None]
     if path:
-        found = read_pairs(path, config.prompt_key)
+        texts = read_pairs(path, config.prompt_key)
     elif config.generator:
         if not config.size:
             raise DataError("data.generator needs data.size, the number of pairs to make")
-        found = build(PairGenerator, config.generator, "data.generator").pairs(config.size, seed)
+        texts = build(PairGenerator, config.generator, "data.generator").pairs(config.size, seed)
     else:
         raise DataError("no pairs: set data.path to a file with columns chosen and rejected, or data.generator")
     limit = config.size if path == config.path else 0
-    for text in found:
+    for text in texts:
         if limit and counts.rows >= limit:
             return
         counts.rows += 1
@@ -180,7 +180,7 @@ def _texts(config: DataConfig, path: str, seed: int, counts: _Counts) -> Iterato
 
 def _tokenize(texts: Iterator[PairText], rules: _Rules, counts: _Counts) -> list[Pair]:
     template = rules.template
-    found: dict[str, Pair] = {}
+    pairs: dict[str, Pair] = {}
     for text in texts:
         messages = text.messages
         with refused_at(text.place):
@@ -191,15 +191,15 @@ def _tokenize(texts: Iterator[PairText], rules: _Rules, counts: _Counts) -> list
                 for answer in (text.chosen, text.rejected)
             ]
         name = content_id(str(ids), *(str(answer.tolist()) for answer in answers))
-        if np.array_equal(answers[0], answers[1]) or name in found:
+        if np.array_equal(answers[0], answers[1]) or name in pairs:
             counts.same += 1
             continue
         pair = _pair(messages, np.asarray(ids, np.int32), answers, rules, counts)
         if pair is not None:
-            found[name] = pair
-    if not found:
+            pairs[name] = pair
+    if not pairs:
         raise DataError(f"none of {counts.rows} rows makes a pair: {counts}")
-    return list(found.values())
+    return list(pairs.values())
 
 
 def _pair(

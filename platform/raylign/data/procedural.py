@@ -38,13 +38,13 @@ def procedural_rows(task: str, task_args: Mapping[str, Any], size: int, seed: in
     if size <= 0:
         raise DataError(f"data.task={task} needs data.size, the number of rows to generate")
     dataset = _dataset(task, task_args, size * DRAWS_PER_ROW, seed)
-    seen: set[str] = set()
+    questions: set[str] = set()
     for index in range(size * DRAWS_PER_ROW):
         entry = dataset[index]
         question = str(entry["question"])
-        if question in seen:
+        if question in questions:
             continue
-        seen.add(question)
+        questions.add(question)
         answer = None if entry["answer"] is None else str(entry["answer"])
         yield DataRow(
             messages=({"role": "user", "content": question},),
@@ -56,7 +56,7 @@ def procedural_rows(task: str, task_args: Mapping[str, Any], size: int, seed: in
             meta={"dataset": task, "task_args": dict(task_args), "entry": dict(entry)},
             fields=entry,
         )
-        if len(seen) == size:
+        if len(questions) == size:
             return
 
 

@@ -93,10 +93,11 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
     Raises DataError on anything that is wrong with the data.
     """
     source, rows, template = _rows(config, config.path, seed)
-    found = _render(rows, template, config, tokenizer)
-    prompts, leaked = found.prompts, 0
+    rendered = _render(rows, template, config, tokenizer)
+    prompts, leaked = rendered.prompts, 0
     if not prompts:
-        raise DataError(f"{source}: all {found.rows} rows are longer than max_prompt_tokens={config.max_prompt_tokens}")
+        limit = f"max_prompt_tokens={config.max_prompt_tokens}"
+        raise DataError(f"{source}: all {rendered.rows} rows are longer than {limit}")
     if config.eval_path:
         _, rows, template = _rows(config, config.eval_path, seed)
         held = _render(rows, template, config, tokenizer).prompts
@@ -109,9 +110,9 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
         raise DataError(f"{source}: {len(prompts)} prompts and data.holdout={config.holdout} leave none to train on")
     report = LoadReport(
         source=source,
-        rows=found.rows,
-        duplicates=found.duplicates,
-        too_long=found.too_long,
+        rows=rendered.rows,
+        duplicates=rendered.duplicates,
+        too_long=rendered.too_long,
         leaked=leaked,
         train=len(train),
         holdout=len(held),
@@ -169,7 +170,7 @@ def _render(rows: Iterable[DataRow], template: str, config: DataConfig, tokenize
             if len(token_ids) <= config.max_prompt_tokens:
                 prompt = _prompt(name, *known[name], token_ids, config)
                 prompts.append(_imitated(prompt, tuple(targets[name].values())))
-    more = sum(len(own) - 1 for own in targets.values() if own)
+    more = sum(len(answers) - 1 for answers in targets.values() if answers)
     duplicates = count - len(known) - more
     return _Rendered(prompts=prompts, rows=count, duplicates=duplicates, too_long=len(known) - len(prompts))
 
@@ -177,8 +178,8 @@ def _render(rows: Iterable[DataRow], template: str, config: DataConfig, tokenize
 def _batches(tools: Mapping[str, str]) -> Iterator[list[str]]:
     """Names in their order, at most `CHUNK` neighbours at a time, all of which have the same tools."""
     batch: list[str] = []
-    for name, own in tools.items():
-        if batch and (len(batch) == CHUNK or tools[batch[0]] != own):
+    for name, its_tools in tools.items():
+        if batch and (len(batch) == CHUNK or tools[batch[0]] != its_tools):
             yield batch
             batch = []
         batch.append(name)

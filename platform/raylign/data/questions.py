@@ -18,8 +18,8 @@ def last_user(prompt: Prompt) -> str:
 
 def asked_instead(prompt: Prompt, question: str) -> tuple[Message, ...]:
     """The messages with another question, in the template that stands around the prompt's own."""
-    own, content = str(prompt.meta.get("question", "")), last_user(prompt)
-    return said_instead(prompt, content.replace(own, question, 1) if own and own in content else question)
+    old, content = str(prompt.meta.get("question", "")), last_user(prompt)
+    return said_instead(prompt, content.replace(old, question, 1) if old and old in content else question)
 
 
 def said_instead(prompt: Prompt, content: str) -> tuple[Message, ...]:

@@ -91,8 +91,8 @@ def with_verifiers(rows: Sequence[DataRow], verifier: str = "") -> Iterator[Data
         if answer is not None and not why and not rows[index].verifier:
             domains[rows[index].domain].append(index)
     guesses = {
-        domain: implied((answers[i][0] for i in own), (str(rows[i].messages) for i in own))
-        for domain, own in domains.items()
+        domain: implied((answers[i][0] for i in indices), (str(rows[i].messages) for i in indices))
+        for domain, indices in domains.items()
     }
     some = any(answer is not None for answer, _ in answers)
     for row, (given, why) in zip(rows, answers, strict=True):

@@ -46,14 +46,14 @@ class Batch:
     answer_key: str
     domain_key: str = ""
 
-    def domain(self, own: str) -> str:
+    def domain(self, default: str) -> str:
         """What stands at the named place (a dot enters a nested column), or the format's own domain without a name."""
         if not self.domain_key:
-            return own
-        found = self.at(self.domain_key)
-        if not isinstance(found, str) or not found:
+            return default
+        text = self.at(self.domain_key)
+        if not isinstance(text, str) or not text:
             raise DataError(f"{self.place}: no text at data.domain_key={self.domain_key}")
-        return found
+        return text
 
     def need(self, *names: str, what: str = "") -> Any:
         """The first of these columns that is present and not null."""
@@ -73,11 +73,11 @@ class Batch:
         """
         if path in self.row or "." not in path:
             return self.row.get(path)
-        found: Any = self.row
+        value: Any = self.row
         for number, name in enumerate(path.split(".")):
-            found = self.object_at(found, path) if number else found
-            found = found.get(name) if isinstance(found, Mapping) else None
-        return found
+            value = self.object_at(value, path) if number else value
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
 
     def object_at(self, value: Any, name: str) -> Any:
         """An object that a column holds as JSON text, read; anything else as it is. Raises DataError on broken JSON."""
@@ -93,8 +93,8 @@ class Batch:
         """The gold answer: at the place that the settings name, else the first of these columns, else None."""
         if self.answer_key:
             return self.need(self.answer_key)
-        found = [self.row[name] for name in names if self.row.get(name) is not None]
-        return self.need(*names) if required and not found else next(iter(found), None)
+        answers = [self.row[name] for name in names if self.row.get(name) is not None]
+        return self.need(*names) if required and not answers else next(iter(answers), None)
 
 
 def row_of(columns: Batch, prompt: Any, *used: str, **values: Any) -> DataRow:
@@ -121,10 +121,10 @@ def with_system(messages: Sequence[Message], row: RawRow, place: str) -> tuple[M
             continue
         if not isinstance(system, str):
             raise DataError(f"{place}: column {name!r} must be a text, not {str(system)[:60]!r}")
-        own = [message["content"] for message in messages if message["role"] == "system"]
-        if own and own != [system]:
+        system_texts = [message["content"] for message in messages if message["role"] == "system"]
+        if system_texts and system_texts != [system]:
             raise DataError(f"{place}: column {name!r} and the conversation's own system message differ; keep one")
-        return tuple(messages) if own else ({"role": "system", "content": system}, *messages)
+        return tuple(messages) if system_texts else ({"role": "system", "content": system}, *messages)
     return tuple(messages)
 
 

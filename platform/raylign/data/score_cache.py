@@ -63,12 +63,12 @@ class ScoreCache:
 
     def stream(self, batch: Batch) -> Float32s:
         """[N] the log-probs at the loss tokens, 0 elsewhere. Raises KeyError when a row is not known."""
-        found = np.zeros(batch.tokens, np.float32)
+        logprobs = np.zeros(batch.tokens, np.float32)
         rows = self.find(batch)
         if any(row is None for row in rows):
             raise KeyError(f"{sum(row is None for row in rows)} of {len(rows)} rows are not in {self.folder}")
-        found[np.asarray(batch["loss_mask"], bool)] = np.concatenate([row for row in rows if row is not None])
-        return found
+        logprobs[np.asarray(batch["loss_mask"], bool)] = np.concatenate([row for row in rows if row is not None])
+        return logprobs
 
     def _read(self, shard: Path) -> None:
         try:
@@ -78,8 +78,8 @@ class ScoreCache:
             raise DataError(
                 f"{shard}: not a readable shard of scores ({error}); delete it, it is made again"
             ) from error
-        parts = np.split(values, np.cumsum(lengths)[:-1])
-        self._known |= {key.tobytes(): part for key, part in zip(keys, parts, strict=True)}
+        rows = np.split(values, np.cumsum(lengths)[:-1])
+        self._known |= {key.tobytes(): row for key, row in zip(keys, rows, strict=True)}
 
 
 def row_keys(batch: Batch) -> list[bytes]:

@@ -83,15 +83,15 @@ def _walk(value: Any, place: str, texts: bool) -> None:
     level = [value]
     for _ in range(DEPTH + 1):
         below: list[Any] = []
-        for one in level:
-            if isinstance(one, Mapping):
-                below += [*one.keys(), *one.values()] if texts else one.values()
-            elif isinstance(one, str):
-                if texts and any("\ud800" <= letter <= "\udfff" for letter in one):
-                    shown = one[:60].encode("ascii", "backslashreplace").decode()
+        for entry in level:
+            if isinstance(entry, Mapping):
+                below += [*entry.keys(), *entry.values()] if texts else entry.values()
+            elif isinstance(entry, str):
+                if texts and any("\ud800" <= letter <= "\udfff" for letter in entry):
+                    shown = entry[:60].encode("ascii", "backslashreplace").decode()
                     raise DataError(f"{place}: half a surrogate pair in {shown!r}: no text; mend or drop the row")
-            elif isinstance(one, Sequence):
-                below += one
+            elif isinstance(entry, Sequence):
+                below += entry
         if not below:
             return
         level = below

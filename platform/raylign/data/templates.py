@@ -46,7 +46,7 @@ def filled(
             ) from error
         asked[users[-1]] = {**asked[users[-1]], "content": text}
     if system:
-        asked = [{"role": "system", "content": system}, *(one for one in asked if one["role"] != "system")]
+        asked = [{"role": "system", "content": system}, *(message for message in asked if message["role"] != "system")]
     _refuse_hidden(asked, fields, place)
     return tuple(asked)
 

@@ -55,15 +55,15 @@ def pod_groups(plan: Plan, shape: NodeShape) -> list[PodGroup]:
 
 
 def _group(name: str, plan: Plan, roles: Sequence[Role], shape: NodeShape) -> PodGroup:
-    part = replace(plan, roles=tuple(roles), nodes=(), blueprint=None)
+    share = replace(plan, roles=tuple(roles), nodes=(), blueprint=None)
     most = {"CPU": float(shape.cpus), "GPU": float(shape.gpus if name == "gpu" else 0)}
-    bundles = len(part.bundles)
+    bundles = len(share.bundles)
     counts = range(1, bundles + 1) if plan.strategy != "STRICT_PACK" else (1,)
-    pods = next((pods for pods in counts if _fits(part, pods, most["CPU"], most["GPU"])), 0)
+    pods = next((pods for pods in counts if _fits(share, pods, most["CPU"], most["GPU"])), 0)
     if pods:
-        gpus = _smallest(lambda value: _fits(part, pods, most["CPU"], value), int(most["GPU"]))
-        cpus = _smallest(lambda value: _fits(part, pods, value, gpus), shape.cpus)
-        memory = shape.memory_gb or _memory_gb(part.check([{"CPU": float(cpus), "GPU": float(gpus)}] * pods))
+        gpus = _smallest(lambda value: _fits(share, pods, most["CPU"], value), int(most["GPU"]))
+        cpus = _smallest(lambda value: _fits(share, pods, value, gpus), shape.cpus)
+        memory = shape.memory_gb or _memory_gb(share.check([{"CPU": float(cpus), "GPU": float(gpus)}] * pods))
         return PodGroup(name=name, pods=pods, cpus=max(1, cpus), gpus=gpus, memory_gb=memory)
     raise PlanError(
         f"no number of machines with {shape.cpus} CPU and {shape.gpus} GPU holds the {name} roles "

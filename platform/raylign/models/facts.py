@@ -171,11 +171,11 @@ def _mlp(fields: Mapping[str, Any], layers: int) -> int:
     experts = max(_number(fields, name) for name in EXPERTS)
     if not experts:
         return layers * wide
-    one = 3 * hidden * (_number(fields, "moe_intermediate_size") or _number(fields, "intermediate_size"))
-    shared = one * _number(fields, "n_shared_experts")
+    expert = 3 * hidden * (_number(fields, "moe_intermediate_size") or _number(fields, "intermediate_size"))
+    shared = expert * _number(fields, "n_shared_experts")
     shared = shared or 3 * hidden * _number(fields, "shared_expert_intermediate_size")
     plain = min(layers, _number(fields, "first_k_dense_replace") + len(fields.get("mlp_only_layers") or ()))
-    return plain * wide + (layers - plain) * (experts * (one + hidden) + shared)
+    return plain * wide + (layers - plain) * (experts * (expert + hidden) + shared)
 
 
 def _number(fields: Mapping[str, Any], name: str) -> int:

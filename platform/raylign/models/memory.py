@@ -71,8 +71,8 @@ def learner_sizes(learner: LearnerConfig, ranks: int, dtype: str, facts: ModelFa
         sizes["optimizer"] += 4 * min(facts.parameters / ranks, SUBGROUP)
     if stage > 1 and learner.gpus:
         sizes["buckets"] = BUCKETS
-    kept = 2 if learner.gradient_checkpointing else 30
-    sizes["activations"] = learner.micro_batch_tokens * facts.hidden * facts.layers * kept * float(width)
+    numbers = 2 if learner.gradient_checkpointing else 30
+    sizes["activations"] = learner.micro_batch_tokens * facts.hidden * facts.layers * numbers * float(width)
     if head:
         copies = 4 + (4 if learner.fp32_head else width)
         sizes["head"] = facts.vocab * (copies * facts.hidden + 3 * 4.0 * learner.logprob_chunk)
@@ -122,13 +122,13 @@ def engine_estimate(engine: RolloutConfig | JudgeConfig, facts: ModelFacts, dtyp
     """Of one rank of an engine. context: tokens of the longest sequence."""
     sizes, besides = engine_sizes(engine, facts, dtype, context)
     least = sum(sizes.values()) + besides
-    kept = max(1.0, context * facts.kv_bytes(4 if dtype == "float32" else 2) / engine.tensor_parallel)
+    bytes_of_context = max(1.0, context * facts.kv_bytes(4 if dtype == "float32" else 2) / engine.tensor_parallel)
     if engine.gpus:
         note = f", at least {least / GB:.2f} with a full context; the engine takes {engine.gpu_memory:.0%} of the GPU"
     else:
         sizes["KV cache"] = engine.kv_cache_gb * GB
-        note = f" ({int(sizes['KV cache'] // kept):,} full contexts)"
-    return Estimate(bytes=sum(sizes.values()), text=_parts(sizes) + note, least=least, context=kept)
+        note = f" ({int(sizes['KV cache'] // bytes_of_context):,} full contexts)"
+    return Estimate(bytes=sum(sizes.values()), text=_parts(sizes) + note, least=least, context=bytes_of_context)
 
 
 def _parts(sizes: Mapping[str, float]) -> str:

@@ -45,11 +45,11 @@ def template_fault(text: str, tokens: dict[str, str], default: bool) -> str:
 
 def _templates(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """(file, text, whether it is the one that is used) of each template. A file of its own goes before a setting."""
-    own = folder / FILE
-    for file in (own, *sorted(folder.glob("additional_chat_templates/*.jinja"))):
+    main = folder / FILE
+    for file in (main, *sorted(folder.glob("additional_chat_templates/*.jinja"))):
         if file.exists():
             try:
-                yield file.name, file.read_text(), file == own
+                yield file.name, file.read_text(), file == main
             except (OSError, UnicodeDecodeError) as cause:
                 raise ValueError(f"its {file.name} cannot be read ({cause})") from None
     file = folder / "chat_template.json"
@@ -59,7 +59,7 @@ def _templates(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, st
         for entry in named:
             text = entry.get("template") if isinstance(entry, dict) else None
             if isinstance(text, str):
-                yield name, text, not own.exists() and entry.get("name") == "default"
+                yield name, text, not main.exists() and entry.get("name") == "default"
             elif template is not None:
                 raise ValueError(f"its {name} holds a chat_template that is no text")
 

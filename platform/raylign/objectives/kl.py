@@ -77,6 +77,6 @@ class RewardKl:
         """[N] kl_coef times the KL estimate of each loss token, 0 elsewhere."""
         if self.kl_coef == 0:
             return np.zeros(batch.tokens)
-        own = batch["sampler_logprob" if self.kl_logprob is LogprobSource.sampler else "old_logprob"]
-        value = kl(self.kl_estimator, np.asarray(own, np.float64), np.asarray(batch["ref_logprob"], np.float64))
+        policy = batch["sampler_logprob" if self.kl_logprob is LogprobSource.sampler else "old_logprob"]
+        value = kl(self.kl_estimator, np.asarray(policy, np.float64), np.asarray(batch["ref_logprob"], np.float64))
         return self.kl_coef * np.where(batch["loss_mask"], value, 0.0)

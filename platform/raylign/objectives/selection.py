@@ -31,6 +31,8 @@ class KeepAll(GroupSelector):
     class Config:
         """No setting."""
 
+    config: Config
+
     def __init__(self, config: Config, seed: int) -> None:
         self.config = config
 
@@ -154,20 +156,22 @@ class Chain(GroupSelector):
             if not self.parts:
                 raise ValueError("parts is empty: name selectors, or use KeepAll")
 
+    config: Config
+
     def __init__(self, config: Config, seed: int) -> None:
         """Raises ConfigError on a part that is none."""
         self.config = config
         self.parts: list[GroupSelector] = [
-            build(GroupSelector, part, f"selector.parts.{number}", seed=seed)
-            for number, part in enumerate(config.parts)
+            build(GroupSelector, node, f"selector.parts.{number}", seed=seed)
+            for number, node in enumerate(config.parts)
         ]
 
     def select(self, groups: Sequence[Group]) -> list[Group]:
         """What the last one keeps of what the others kept."""
-        kept = list(groups)
-        for part in self.parts:
-            kept = part.select(kept)
-        return kept
+        selected = list(groups)
+        for selector in self.parts:
+            selected = selector.select(selected)
+        return selected
 
 
 def subgroup(group: Group, indices: Indices) -> Group:
@@ -197,8 +201,8 @@ def selection_metrics(before: Sequence[Group], after: Sequence[Group]) -> dict[s
         "trajectories": (_trajectories(before), _trajectories(after)),
         "tokens": (_tokens(before), _tokens(after)),
     }
-    for name, (all_of_them, kept) in counts.items():
-        metrics |= {f"select/{name}_kept": float(kept), f"select/{name}_discarded": float(all_of_them - kept)}
+    for name, (all_of_them, selected) in counts.items():
+        metrics |= {f"select/{name}_kept": float(selected), f"select/{name}_discarded": float(all_of_them - selected)}
     for name, groups in (("before", before), ("after", after)):
         deviations = [std for group in groups if not math.isnan(std := score_std(group))]
         if deviations:

@@ -143,14 +143,14 @@ def _settings(space: Space, config_dir: str) -> Run:
 
 def _problems(points: Sequence[Sequence[str]], config_dir: str, known: Sequence[Problem] = ()) -> list[Problem]:
     """What is wrong with any of the points, each problem once."""
-    seen = {(problem.key, problem.value) for problem in known}
-    found: dict[tuple[str, str], Problem] = {}
+    told = {(problem.key, problem.value) for problem in known}
+    by_key: dict[tuple[str, str], Problem] = {}
     for overrides in points:
         _, problems = compose_with_problems(overrides, config_dir)
-        found |= {
-            (problem.key, problem.value): problem for problem in problems if (problem.key, problem.value) not in seen
+        by_key |= {
+            (problem.key, problem.value): problem for problem in problems if (problem.key, problem.value) not in told
         }
-    return list(found.values())
+    return list(by_key.values())
 
 
 def _identity(config: Config, space: Space) -> str:

@@ -42,7 +42,7 @@ class Results:
     def write(self) -> None:
         """results.csv (a column a varied setting) and results.json."""
         best = best_of(self.points, self.direction)
-        kept: list[dict[str, Any]] = [
+        points: list[dict[str, Any]] = [
             {
                 "point": point.name,
                 "settings": dict(text.split("=", 1) for text in point.varied),
@@ -55,13 +55,13 @@ class Results:
         ]
         summary = {"metric": self.metric, "direction": self.direction, "best": best.name if best else None}
         write_atomically(
-            self.folder / "results.json", orjson.dumps(summary | {"points": kept}, option=orjson.OPT_INDENT_2)
+            self.folder / "results.json", orjson.dumps(summary | {"points": points}, option=orjson.OPT_INDENT_2)
         )
-        keys = list(dict.fromkeys(key for entry in kept for key in entry["settings"]))
+        keys = list(dict.fromkeys(key for entry in points for key in entry["settings"]))
         stream = io.StringIO()
         writer = csv.writer(stream)
         writer.writerow(["point", *keys, "status", "seconds", self.metric])
-        for entry in kept:
+        for entry in points:
             settings = [entry["settings"].get(key, "") for key in keys]
             writer.writerow([entry["point"], *settings, entry["status"], entry["seconds"], entry["value"]])
         write_atomically(self.folder / "results.csv", stream.getvalue().encode())

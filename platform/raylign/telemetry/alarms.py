@@ -66,8 +66,8 @@ class Alarms:
 
     def step(self, metrics: Mapping[str, Any]) -> list[Alarm]:
         """The alarms that this step raises."""
-        found = [watch.step(metrics) for watch in self._watches]
-        return [alarm for alarm in found if alarm is not None]
+        alarms = [watch.step(metrics) for watch in self._watches]
+        return [alarm for alarm in alarms if alarm is not None]
 
 
 @dataclass(slots=True)
@@ -77,12 +77,12 @@ class _History:
     window: int
     first: list[float] = field(default_factory=list)
     recent: deque[float] = field(default_factory=deque)
-    seen: int = 0
+    count: int = 0
     between: list[float] = field(default_factory=list)  # training values since the last evaluation
     evaluations: list[tuple[float, float]] = field(default_factory=list)  # (held-out, mean training value before it)
 
     def add(self, value: float) -> None:
-        self.seen += 1
+        self.count += 1
         if len(self.first) < self.window:
             self.first.append(value)
         self.recent.append(value)
@@ -96,7 +96,7 @@ class _History:
     @property
     def apart(self) -> bool:
         """Whether the last values share none with the first."""
-        return self.seen >= 2 * self.window
+        return self.count >= 2 * self.window
 
     @property
     def now(self) -> float:
@@ -125,11 +125,11 @@ class _Watch:
             if not self._evaluated(metrics):
                 return None
         else:
-            found = _matching(config.metrics, metrics)
-            if not found:
+            values = _matching(config.metrics, metrics)
+            if not values:
                 return None
-            self._metric, value = max(found, key=lambda pair: pair[1])
-            self._history.add(sum(value for _, value in found) if config.rule is AlarmRule.total else value)
+            self._metric, value = max(values, key=lambda pair: pair[1])
+            self._history.add(sum(value for _, value in values) if config.rule is AlarmRule.total else value)
         finding = RULES[config.rule](self._history, config)
         news = finding is not None and not self._raised
         self._raised = finding is not None
@@ -199,8 +199,8 @@ def _falls(history: _History, config: AlarmConfig) -> Finding | None:
 
 
 def _total(history: _History, config: AlarmConfig) -> Finding | None:
-    found = sum(history.recent)
-    return (found, f"sums up to {found:g} within {config.window} steps") if found > config.threshold else None
+    total = sum(history.recent)
+    return (total, f"sums up to {total:g} within {config.window} steps") if total > config.threshold else None
 
 
 def _diverges(history: _History, config: AlarmConfig) -> Finding | None:

@@ -47,8 +47,8 @@ def environment() -> dict[str, Any]:
 
 def _isolation() -> dict[str, Any]:
     """The layers that a sandbox can have here; empty where they cannot be tried out."""
-    found = examine()
-    return {} if found is None else asdict(found)
+    isolation = examine()
+    return {} if isolation is None else asdict(isolation)
 
 
 def package_version(name: str) -> str:

@@ -197,8 +197,8 @@ def _heal(path: Path) -> None:
 
 
 def _rewrite(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
-    kept = [line for line in read_lines(path) if keep(line)]
-    write_atomically(path, b"".join(orjson.dumps(line) + b"\n" for line in kept))
+    lines = [line for line in read_lines(path) if keep(line)]
+    write_atomically(path, b"".join(orjson.dumps(line) + b"\n" for line in lines))
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,14 +250,14 @@ def _reward(reward: Reward) -> dict[str, Any]:
 def _streams(batch: Batch, rows: Sequence[tuple[int, int]]) -> dict[tuple[int, int], dict[str, Any]]:
     """advantage, weight and gap of every row."""
     learner = next((name for name in LEARNER_LOGPROBS if name in batch), None)
-    found: dict[tuple[int, int], dict[str, Any]] = {}
+    by_place: dict[tuple[int, int], dict[str, Any]] = {}
     for index, place in zip(range(len(batch)), rows, strict=True):
         mask = batch.row(index, "loss_mask")
         streams = {name: batch.row(index, name)[mask] for name in ("advantage", "weight")}
         if learner:
             streams["gap"] = _rounded(batch.row(index, learner)[mask] - batch.row(index, "sampler_logprob")[mask])
-        found[place] = {name: _compact(values) for name, values in streams.items()}
-    return found
+        by_place[place] = {name: _compact(values) for name, values in streams.items()}
+    return by_place
 
 
 def _compact(values: Float32s) -> float | Float32s:

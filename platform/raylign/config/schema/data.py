@@ -39,8 +39,8 @@ class DataConfig(Section):
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.expect(
+        problems = Findings(key)
+        problems.expect(
             self.format != "columns" or bool(self.prompt_key),
             "prompt_key",
             "empty",
@@ -48,20 +48,21 @@ class DataConfig(Section):
             f"set {key}.prompt_key=COLUMN (and {key}.answer_key=COLUMN)",
         )
         why = "has no place for the prompt, so that all prompts would be the same"
-        found.expect(not self.template or "{" in self.template, "template", self.template, why, "put {prompt} into it")
-        found.not_negative(size=self.size, holdout=self.holdout)
+        filled = not self.template or "{" in self.template
+        problems.expect(filled, "template", self.template, why, "put {prompt} into it")
+        problems.not_negative(size=self.size, holdout=self.holdout)
         why = f"is less than the {SHORTEST_PROMPT} tokens of a letter in a chat template: every prompt would be dropped"
         enough = self.max_prompt_tokens >= SHORTEST_PROMPT
-        found.expect(enough, "max_prompt_tokens", self.max_prompt_tokens, why, f"set {key}.max_prompt_tokens=128")
+        problems.expect(enough, "max_prompt_tokens", self.max_prompt_tokens, why, f"set {key}.max_prompt_tokens=128")
         why = "has no place for the question, so that all prompts would be the same"
         fits = not self.task_template or "{" in self.task_template
-        found.expect(fits, "task_template", self.task_template, why, "put {question} into it")
+        problems.expect(fits, "task_template", self.task_template, why, "put {question} into it")
         if not self.path:
-            found.at_most("size", self.size, MOST_ROWS, "is more rows than can be made before a run")
+            problems.at_most("size", self.size, MOST_ROWS, "is more rows than can be made before a run")
         why = f"leaves nothing to train on of {key}.size={self.size} rows"
         enough = not self.size or bool(self.eval_path) or self.holdout < self.size
-        found.expect(enough, "holdout", self.holdout, why, f"set {key}.holdout below {self.size}")
-        return found
+        problems.expect(enough, "holdout", self.holdout, why, f"set {key}.holdout below {self.size}")
+        return problems
 
 
 @dataclass
@@ -76,13 +77,13 @@ class SamplingConfig(Section):
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.positive(max_tokens=self.max_tokens)
-        found.not_negative(top_k=self.top_k)
+        problems = Findings(key)
+        problems.positive(max_tokens=self.max_tokens)
+        problems.not_negative(top_k=self.top_k)
         fits = self.temperature == 0 or COLDEST <= self.temperature <= HOTTEST
         why = f"is not between {COLDEST} and {HOTTEST:g}, which is what engines sample at"
-        found.expect(fits, "temperature", self.temperature, why, f"set {key}.temperature=1, or 0 for greedy")
+        problems.expect(fits, "temperature", self.temperature, why, f"set {key}.temperature=1, or 0 for greedy")
         why = "holds an empty text, at which an answer would stop before it begins"
-        found.expect(all(self.stop), "stop", self.stop, why, "leave the empty text out")
-        found.expect(0 < self.top_p <= 1, "top_p", self.top_p, "is no share", "choose 0 < top_p <= 1")
-        return found
+        problems.expect(all(self.stop), "stop", self.stop, why, "leave the empty text out")
+        problems.expect(0 < self.top_p <= 1, "top_p", self.top_p, "is no share", "choose 0 < top_p <= 1")
+        return problems

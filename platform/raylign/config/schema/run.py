@@ -40,13 +40,13 @@ class RunConfig(Section):
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.positive(keep_checkpoints=self.keep_checkpoints, deadline_s=self.deadline_s, stall_s=self.stall_s)
-        found.not_negative(save_every=self.save_every)
+        problems = Findings(key)
+        problems.positive(keep_checkpoints=self.keep_checkpoints, deadline_s=self.deadline_s, stall_s=self.stall_s)
+        problems.not_negative(save_every=self.save_every)
         for name, seconds in (("deadline_s", self.deadline_s), ("stall_s", self.stall_s)):
             why, fix = "ends every run before its engines have started", f"set {key}.{name}=1800"
-            found.expect(not 0 < seconds < SHORTEST_DEADLINE_S, name, seconds, why, fix)
-        return found
+            problems.expect(not 0 < seconds < SHORTEST_DEADLINE_S, name, seconds, why, fix)
+        return problems
 
 
 @dataclass
@@ -66,22 +66,22 @@ class TinyModel(Section):
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
+        problems = Findings(key)
         numbers = {
             item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("seed", "tie_embeddings")
         }
-        found.positive(**numbers)
-        if found:
-            return found
+        problems.positive(**numbers)
+        if problems:
+            return problems
         why = f"does not divide heads={self.heads}: each key is shared by as many queries"
-        found.expect(
+        problems.expect(
             self.heads % self.kv_heads == 0, "kv_heads", self.kv_heads, why, f"set {key}.kv_heads=1 or {self.heads}"
         )
         why = "gives a model whose first logits are already beyond use"
-        found.at_most("init_std", self.init_std, WIDEST_START, why)
+        problems.at_most("init_std", self.init_std, WIDEST_START, why)
         why = "is odd, and rotary positions turn pairs of numbers"
-        found.expect(self.head_dim % 2 == 0, "head_dim", self.head_dim, why, f"set {key}.head_dim=32")
-        return found
+        problems.expect(self.head_dim % 2 == 0, "head_dim", self.head_dim, why, f"set {key}.head_dim=32")
+        return problems
 
 
 @dataclass
@@ -97,12 +97,12 @@ class ModelConfig(Section):
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.one_of("dtype", self.dtype, ("float32", "bfloat16"))
-        found.positive(max_context=self.max_context)
+        problems = Findings(key)
+        problems.one_of("dtype", self.dtype, ("float32", "bfloat16"))
+        problems.positive(max_context=self.max_context)
         if not self.path:
-            found += self.tiny.problems(f"{key}.tiny")
-        return found
+            problems += self.tiny.problems(f"{key}.tiny")
+        return problems
 
 
 @dataclass
@@ -120,13 +120,13 @@ class ClusterConfig(Section):
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.one_of("strategy", self.strategy, PLACEMENTS)
-        found.positive(ready_timeout_s=self.ready_timeout_s)
-        found.not_negative(num_cpus=self.num_cpus)
+        problems = Findings(key)
+        problems.one_of("strategy", self.strategy, PLACEMENTS)
+        problems.positive(ready_timeout_s=self.ready_timeout_s)
+        problems.not_negative(num_cpus=self.num_cpus)
         why = "Ray's object store needs at least 80 MB"
-        found.expect(self.object_store_mb >= 80, "object_store_mb", self.object_store_mb, why, "set 256")
-        return found
+        problems.expect(self.object_store_mb >= 80, "object_store_mb", self.object_store_mb, why, "set 256")
+        return problems
 
 
 @dataclass
@@ -143,11 +143,11 @@ class TelemetryConfig(Section):
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.one_of("progress", self.progress, ("auto", "rich", "plain", "none"))
-        found.one_of("wandb_mode", self.wandb_mode, ("offline", "online"))
-        found.not_negative(rollouts_per_step=self.rollouts_per_step)
-        return found
+        problems = Findings(key)
+        problems.one_of("progress", self.progress, ("auto", "rich", "plain", "none"))
+        problems.one_of("wandb_mode", self.wandb_mode, ("offline", "online"))
+        problems.not_negative(rollouts_per_step=self.rollouts_per_step)
+        return problems
 
 
 @dataclass
@@ -162,6 +162,6 @@ class SweepConfig(Section):
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.one_of("direction", self.direction, ("maximize", "minimize"))
-        return found
+        problems = Findings(key)
+        problems.one_of("direction", self.direction, ("maximize", "minimize"))
+        return problems

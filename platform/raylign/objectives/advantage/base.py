@@ -67,6 +67,8 @@ class GroupAdvantage(Advantage):
                     "set kl_order=after_baseline or kl_share=total"
                 )
 
+    config: Config
+
     def __init__(self, config: Config) -> None:
         self.config = config
 
@@ -112,13 +114,13 @@ class GroupAdvantage(Advantage):
         order = np.flatnonzero(valid)
         order = order[np.argsort(groups[order], kind="stable")]
         cuts = np.flatnonzero(np.diff(groups[order])) + 1
-        members = [part for part in np.split(order, cuts) if len(part)]
+        members = [rows for rows in np.split(order, cuts) if len(rows)]
         flat = 0
-        for part in members:
-            differ = rewards_differ(rewards[part])
+        for rows in members:
+            differ = rewards_differ(rewards[rows])
             flat += not differ
             if differ or not self.compares_samples:
-                result[part] = self.of_group(rewards[part])
+                result[rows] = self.of_group(rewards[rows])
         return result, flat / max(len(members), 1)
 
 
@@ -138,6 +140,11 @@ def without_missing(batch: Batch, valid: NDArray[np.bool_]) -> Batch:
     return batch.with_streams(weight=weight.astype(np.float32))
 
 
+def mean(rewards: Float64s) -> float:
+    """Of the rewards of one group."""
+    return float(rewards.mean())
+
+
 def rewards_differ(rewards: Float64s) -> bool:
     """Whether rewards differ by more than the rounding of float32, in which they travel."""
     return bool(np.ptp(rewards) > 4 * np.finfo(np.float32).eps * np.abs(rewards).max())
@@ -146,4 +153,5 @@ def rewards_differ(rewards: Float64s) -> bool:
 def _to_go(penalty: Float64s, batch: Batch) -> Float64s:
     """[N] sum of the row's penalty from each token to the row's end."""
     running = np.concatenate([np.zeros(1), np.cumsum(penalty)])
-    return running[batch.offsets[1:]][batch.row_of_token] - running[:-1]
+    remaining: Float64s = running[batch.offsets[1:]][batch.row_of_token] - running[:-1]
+    return remaining

@@ -52,6 +52,8 @@ class GAE(Advantage):
                 if not 0 <= getattr(self, name) <= 1:
                     raise ValueError(f"{name} is {getattr(self, name)}, set it between 0 and 1")
 
+    config: Config
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

@@ -7,7 +7,7 @@ from enum import Enum
 
 import numpy as np
 
-from raylign.objectives.advantage.base import Float64s, GroupAdvantage, rewards_differ
+from raylign.objectives.advantage.base import Float64s, GroupAdvantage, mean, rewards_differ
 
 
 class Std(Enum):
@@ -45,8 +45,8 @@ class GRPO(GroupAdvantage):
         """(r - mean) / (std + epsilon)."""
         std, epsilon = self.config.std, self.config.epsilon
         if std is Std.leave_one_out:
-            return (rewards - rewards.mean()) / _scale_of_others(rewards, epsilon)
-        return (rewards - rewards.mean()) / (rewards.std(ddof=1 if std is Std.sample else 0) + epsilon)
+            return (rewards - mean(rewards)) / _scale_of_others(rewards, epsilon)
+        return (rewards - mean(rewards)) / (float(rewards.std(ddof=1 if std is Std.sample else 0)) + epsilon)
 
 
 class DrGRPO(GroupAdvantage):
@@ -54,7 +54,7 @@ class DrGRPO(GroupAdvantage):
 
     def of_group(self, rewards: Float64s) -> Float64s:
         """r - mean."""
-        return rewards - rewards.mean()
+        return rewards - mean(rewards)
 
 
 class RLOO(GroupAdvantage):
@@ -62,7 +62,7 @@ class RLOO(GroupAdvantage):
 
     def of_group(self, rewards: Float64s) -> Float64s:
         """r minus the mean of the others, which is (r - mean) G / (G - 1)."""
-        return (rewards - rewards.mean()) * (len(rewards) / (len(rewards) - 1))
+        return (rewards - mean(rewards)) * (len(rewards) / (len(rewards) - 1))
 
 
 def _scale_of_others(rewards: Float64s, epsilon: float) -> Float64s:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raylign.objectives.advantage.base import Float64s, GroupAdvantage, KlOrder, KlShare
+from raylign.objectives.advantage.base import Float64s, GroupAdvantage, KlOrder, KlShare, mean
 from raylign.objectives.whiten import Whiten
 
 
@@ -40,4 +40,4 @@ class ReinforcePlusPlusBaseline(GroupAdvantage):
 
     def of_group(self, rewards: Float64s) -> Float64s:
         """r - mean."""
-        return rewards - rewards.mean()
+        return rewards - mean(rewards)

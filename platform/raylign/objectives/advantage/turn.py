@@ -64,6 +64,8 @@ class TurnAdvantage(Advantage):
             if self.level is Level.step and self.std is not TurnStd.none:
                 raise ValueError("level=step takes advantages as they are: normalise them in the shaper, set std=none")
 
+    config: Config
+
     def __init__(self, config: Config) -> None:
         self.config = config
         self._compared: GroupAdvantage

@@ -71,6 +71,8 @@ class PolicyLoss(Objective):
                     "twice: set mismatch.mode=none or old_logprob=recompute"
                 )
 
+    config: Config
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

@@ -27,6 +27,8 @@ class CrossEntropy(Objective):
         def __post_init__(self) -> None:
             check_aggregation(self.aggregation, self.constant_length)
 
+    config: Config
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

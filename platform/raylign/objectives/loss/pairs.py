@@ -83,7 +83,8 @@ def answer_weights(batch: Batch, mode: SequenceLogprob) -> Float64s:
         mask[last[lengths > 1]] = False  # an answer of one token keeps it
     if mode is SequenceLogprob.sum:
         return mask.astype(np.float64)
-    return mask / np.maximum(np.bincount(row, mask, minlength=len(batch)), 1)[row]
+    lengths = np.maximum(np.bincount(row, mask, minlength=len(batch)), 1)
+    return np.asarray(mask / lengths[row], np.float64)
 
 
 def by_row(view: TokenView, name: str) -> Tensor:

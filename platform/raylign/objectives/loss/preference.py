@@ -64,6 +64,8 @@ class PreferenceLoss(Objective):
             if self.reference_margin is ReferenceMargin.none and math.isinf(self.gamma):
                 raise ValueError("gamma is the target margin of reference_margin=none and must be finite")
 
+    config: Config
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

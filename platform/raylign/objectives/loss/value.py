@@ -34,6 +34,8 @@ class ValueLoss(Objective):
             if self.clip is not None and self.clip <= 0:
                 raise ValueError(f"clip={self.clip} must be positive, or null for no clipping")
 
+    config: Config
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

@@ -71,11 +71,11 @@ class Records:
 
     def machine(self) -> dict[str, str]:
         """Versions, commit and machine."""
-        found = {key: str(value) for key, value in self.environment.items() if not isinstance(value, Mapping)}
+        facts = {key: str(value) for key, value in self.environment.items() if not isinstance(value, Mapping)}
         git = self.environment.get("git") or {}
         if git.get("sha"):
-            found["git"] = git["sha"] + (" with changes" if git.get("changed") else "")
-        return found | {key: str(value) for key, value in self.environment.get("packages", {}).items()}
+            facts["git"] = git["sha"] + (" with changes" if git.get("changed") else "")
+        return facts | {key: str(value) for key, value in self.environment.get("packages", {}).items()}
 
 
 def _plain(value: Any) -> str:

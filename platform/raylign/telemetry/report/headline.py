@@ -40,23 +40,23 @@ def score(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
     Stages that do nothing but evaluate (one line) say it best; else the first and the last evaluation do.
     """
-    found = [(str(line["stage"]), line["step"], line[SCORE]) for line in lines if _is_number(line.get(SCORE))]
-    if len(found) > 1:
+    scores = [(str(line["stage"]), line["step"], line[SCORE]) for line in lines if _is_number(line.get(SCORE))]
+    if len(scores) > 1:
         written = Counter(str(line["stage"]) for line in lines)
-        alone = [entry for entry in found if written[entry[0]] == 1]
-        first, last = (alone[0], alone[-1]) if len(alone) > 1 else (found[0], found[-1])
-        return {"what": "held-out score", "before": first[2], "after": last[2], "all": found}
+        alone = [entry for entry in scores if written[entry[0]] == 1]
+        first, last = (alone[0], alone[-1]) if len(alone) > 1 else (scores[0], scores[-1])
+        return {"what": "held-out score", "before": first[2], "after": last[2], "all": scores}
     rewards = [(str(line["stage"]), line["step"], line[REWARD]) for line in lines if _is_number(line.get(REWARD))]
     if not rewards:
-        return {"what": "held-out score", "before": None, "after": found[0][2], "all": found} if found else None
+        return {"what": "held-out score", "before": None, "after": scores[0][2], "all": scores} if scores else None
     few = max(1, round(ENDS * len(rewards)))
     before, after = _mean([r[2] for r in rewards[:few]]), _mean([r[2] for r in rewards[-few:]])
-    return {"what": "training reward", "before": before if len(rewards) > 1 else None, "after": after, "all": found}
+    return {"what": "training reward", "before": before if len(rewards) > 1 else None, "after": after, "all": scores}
 
 
 def stages(run: Records) -> list[dict[str, Any]]:
     """Per stage: name, recorded steps, first and last step number, seconds from its first record to its last."""
-    found = []
+    stages_of_run = []
     for name in run.stages:
         lines = [line for line in run.metrics if line["stage"] == name]
         times = [line["time"] for line in lines]
@@ -67,17 +67,17 @@ def stages(run: Records) -> list[dict[str, Any]]:
         ]
         seconds = max(times) - min(times) if times else 0.0
         edges = {"first": lines[0]["step"], "last": lines[-1]["step"]} if lines else {"first": None, "last": None}
-        found.append({"name": name, "steps": len(lines), "seconds": round(seconds, 1), **edges})
-    return found
+        stages_of_run.append({"name": name, "steps": len(lines), "seconds": round(seconds, 1), **edges})
+    return stages_of_run
 
 
 def fired(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The alarms, each once: a step that a resumption did again may have raised its alarm again."""
-    found: dict[tuple[int, str], dict[str, Any]] = {}
+    alarms: dict[tuple[int, str], dict[str, Any]] = {}
     for event in events:
         if event["kind"] == "alarm":
-            found[event["step"], event["alarm"]] = dict(event)
-    return list(found.values())
+            alarms[event["step"], event["alarm"]] = dict(event)
+    return list(alarms.values())
 
 
 def _facts(run: Records) -> list[tuple[str, str]]:

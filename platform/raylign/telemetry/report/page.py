@@ -61,12 +61,12 @@ def page(run: Records, others: Sequence[Records], rollouts: int) -> str:
 
 def tables(run: Records, others: Sequence[Records]) -> dict[str, Any]:
     """Settings of this run, those in which the runs differ, environment, and the last events without phases."""
-    own, theirs = run.settings(), [other.settings() for other in others]
-    every = sorted({key for settings in (own, *theirs) for key in settings})
-    columns = [[settings.get(key, "absent") for settings in (own, *theirs)] for key in every]
+    settings_here, theirs = run.settings(), [other.settings() for other in others]
+    every = sorted({key for settings in (settings_here, *theirs) for key in settings})
+    columns = [[settings.get(key, "absent") for settings in (settings_here, *theirs)] for key in every]
     return {
         "runs": [run.name, *(other.name for other in others)],
-        "settings": list(own.items()),
+        "settings": list(settings_here.items()),
         "differing": [[key, *values] for key, values in zip(every, columns, strict=True) if len(set(values)) > 1],
         "overrides": run.overrides,
         "environment": list(run.machine().items()),
@@ -82,7 +82,7 @@ def _data(run: Records, others: Sequence[Records], limit: int) -> Iterator[str]:
         "rollouts": len(recorded),
     }
     yield f'<script type="application/json" id="run">{_plain_json(summary)}</script>'
-    yield _packed("curves", [curves(one) for one in (run, *others)])
+    yield _packed("curves", [curves(records) for records in (run, *others)])
     yield _packed("timeline", timeline(run))
     yield _packed("tables", tables(run, others))
     if len(recorded):

@@ -129,11 +129,11 @@ def _body(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _short(values: Sequence[float]) -> np.ndarray:
     """Rounded to a few digits; as float32, which is written in its shortest form."""
-    found = np.asarray(values, np.float64)
-    if not len(found):
-        return found.astype(np.float32)
-    scale = 10.0 ** (DIGITS - 1 - np.floor(np.log10(np.maximum(np.abs(found), 1e-12))))
-    return (np.round(found * scale) / scale).astype(np.float32)
+    numbers = np.asarray(values, np.float64)
+    if not len(numbers):
+        return numbers.astype(np.float32)
+    scale = 10.0 ** (DIGITS - 1 - np.floor(np.log10(np.maximum(np.abs(numbers), 1e-12))))
+    return (np.round(numbers * scale) / scale).astype(np.float32)
 
 
 def _score(reward: Mapping[str, Any] | None) -> float | None:

@@ -75,14 +75,14 @@ def timeline(run: Records) -> dict[str, Any]:
 def spans(run: Records) -> list[Span]:
     """One span per recorded phase. What ran when a process was killed has no known end and is left out."""
     marks = [event for event in run.events if event["kind"] in ("phase", "stage_finished", *NEW_PROCESS)]
-    found, current = [], None
+    phases, current = [], None
     for mark in marks:
         if current is not None and mark["kind"] not in NEW_PROCESS:
-            found.append(_span(run, current, mark["time"]))
+            phases.append(_span(run, current, mark["time"]))
         current = mark if mark["kind"] == "phase" else None
     if current is not None and run.ended > current["time"]:
-        found.append(_span(run, current, run.ended))
-    return found
+        phases.append(_span(run, current, run.ended))
+    return phases
 
 
 def _span(run: Records, mark: Mapping[str, Any], end: float) -> Span:
@@ -92,7 +92,7 @@ def _span(run: Records, mark: Mapping[str, Any], end: float) -> Span:
 
 def stage_spans(run: Records) -> list[Span]:
     """When each stage ran, in one piece for every process that worked on it."""
-    found: list[Span] = []
+    stages: list[Span] = []
     name, start, last = "", 0.0, 0.0
     marks = [*({"kind": "step", **line} for line in run.metrics), *run.events]  # a step is told before its stage ends
     for mark in sorted(marks, key=lambda mark: float(mark["time"])):
@@ -100,15 +100,15 @@ def stage_spans(run: Records) -> list[Span]:
         stage = mark.get("stage")
         if stage and (stage != name or mark["kind"] == "stage_started"):
             if name and last > start:
-                found.append(Span(name, "stage", 0, start, last))
+                stages.append(Span(name, "stage", 0, start, last))
             name, start = str(stage), now
         last = now
         if mark["kind"] == "stage_finished" and name:
-            found.append(Span(name, "stage", 0, start, now))
+            stages.append(Span(name, "stage", 0, start, now))
             name = ""
     if name and last > start:
-        found.append(Span(name, "stage", 0, start, last))
-    return found
+        stages.append(Span(name, "stage", 0, start, last))
+    return stages
 
 
 def busy_of(run: Records, stage: str) -> dict[str, tuple[str, ...]]:
@@ -120,7 +120,7 @@ def busy_of(run: Records, stage: str) -> dict[str, tuple[str, ...]]:
 
 def shares(run: Records) -> dict[str, list[list[float]]]:
     """Role -> [start, end, busy share] of every step that measured it."""
-    found: dict[str, list[list[float]]] = {}
+    shares_of: dict[str, list[list[float]]] = {}
     for line in run.metrics:
         seconds = line.get("time/step")
         for role in ROLES:
@@ -128,8 +128,8 @@ def shares(run: Records) -> dict[str, list[list[float]]]:
             if isinstance(idle, (int, float)) and isinstance(seconds, (int, float)):
                 end = float(line["time"]) - run.started
                 busy = min(1.0, max(0.0, 1.0 - idle))
-                found.setdefault(role, []).append([round(end - seconds, 3), round(end, 3), round(busy, 4)])
-    return found
+                shares_of.setdefault(role, []).append([round(end - seconds, 3), round(end, 3), round(busy, 4)])
+    return shares_of
 
 
 def table(
@@ -140,12 +140,12 @@ def table(
     """
     rows = []
     for stage in run.stages:
-        own = [span for span in phases if span.stage == stage]
+        stage_phases = [span for span in phases if span.stage == stage]
         inside = [(band.start, band.end) for band in bands if band.stage == stage]
         total = sum(end - start for start, end in inside)
         roles_of = busy_of(run, stage)
         by_phase: dict[str, float] = {}
-        for span in own:
+        for span in stage_phases:
             by_phase[span.phase] = by_phase.get(span.phase, 0.0) + span.end - span.start
         roles: dict[str, float] = {}
         for phase, seconds in by_phase.items():

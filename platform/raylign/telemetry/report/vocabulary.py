@@ -16,10 +16,10 @@ REPLACED = "�"
 
 def tokenizers_of(run: Records) -> list[Path]:
     """Where the run's tokenizer may lie, best first: its own models, then the model that a stage started from."""
-    own = sorted((run.folder / "stages").glob("*/model/tokenizer.json"))
+    trained = sorted((run.folder / "stages").glob("*/model/tokenizer.json"))
     started = [event.get("model", "") for event in run.events if event["kind"] == "stage_started"]
     outside = [*reversed(started), str(flatten(run.resolved).get("model.path", ""))]
-    return [*own, *(Path(path).expanduser() / "tokenizer.json" for path in outside if path)]
+    return [*trained, *(Path(path).expanduser() / "tokenizer.json" for path in outside if path)]
 
 
 def vocabulary(ids: Iterable[int], places: Sequence[Path]) -> dict[str, list[Any]] | None:
