@@ -9,17 +9,68 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from raylign.config.build import part_config
+from raylign.config.compose import compose
+from raylign.config.describe import describe
+from raylign.contracts import Part
+from raylign.plan import make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAPPING = PROJECT["tool"]["setuptools"]["package-dir"]
 AREAS = ("platform/raylign", "actors", "recipes")
 MEASURED = (*AREAS, "benchmarks")
-FILE_LINES, FUNCTION_LINES, ARGUMENTS = 400, 60, 8
+FILE_LINES, FUNCTION_LINES, ARGUMENTS = 300, 60, 8
+LONG_FILES = {  # file -> why it is one idea that is longer than the others
+    "benchmarks/experiments/_composition_rl_checks.py": "one paper's claims, each a check with its table",
+    "benchmarks/experiments/arlcp.py": "one experiment, from its data to its verdict",
+    "benchmarks/experiments/hypo.py": "one experiment, from its data to its verdict",
+    "platform/raylign/config/schema/roles.py": "one section per role, each with its rules beside its fields",
+}
+FAN_OUT = 12  # modules of raylign outside its own package that a module of recipes may import
+WIDE_MODULES = {  # module -> its modules today: no more, and out of this list once they are at most FAN_OUT
+    "recipes/composition_rl/rollout.py": 14,
+    "recipes/composition_rl/source.py": 20,
+    "recipes/run.py": 18,
+    "recipes/stages/context.py": 22,
+}
+PROBED = {  # file -> the objects of other libraries that it asks for what they may lack
+    "actors/environments/gymnasium_environment.py": "environments of gymnasium",
+    "actors/judge/endpoint.py": "answers of a server, JSON of any shape",
+    "actors/learner/engine.py": "parameters, which DeepSpeed may have partitioned",
+    "actors/learner/exactness.py": "modules and parameters of transformers and DeepSpeed",
+    "actors/learner/head.py": "configs of transformers",
+    "actors/learner/layouts.py": "modules and configs of transformers",
+    "actors/learner/loading.py": "configs of transformers",
+    "actors/learner/published.py": "models of transformers, parameters of DeepSpeed",
+    "actors/reward/alternatives.py": "NumPy values, as parquet gives them",
+    "actors/reward/cost.py": "nodes of sympy",
+    "actors/reward/expressions.py": "results of sympy",
+    "actors/reward/python.py": "a user's module, which may lack the function that a setting names",
+    "actors/reward/returned.py": "what a user's function returns",
+    "actors/rollout/cpu_patches.py": "layers of vLLM",
+    "actors/rollout/held.py": "layers of vLLM",
+    "actors/rollout/vllm_io.py": "configs of transformers",
+    "actors/sandbox/values.py": "NumPy values",
+    "platform/raylign/chat/codec.py": "tokenizers, fast and slow",
+    "platform/raylign/config/build.py": "a module that may lack the class that a setting names",
+    "platform/raylign/config/machine.py": "errors of the operating system",
+    "platform/raylign/data/templates.py": "values of a row that a template's field looks into",
+    "platform/raylign/models/facts.py": "configs of transformers",
+    "platform/raylign/models/headers.py": "JSON files of any shape",
+    "platform/raylign/models/template_check.py": "errors of jinja",
+    "platform/raylign/plain.py": "a module that may lack the class that a file names",
+    "platform/raylign/telemetry/recorder.py": "NumPy scalars",
+}
+STRICT = ("platform/raylign/contracts", "platform/raylign/objectives", "platform/raylign/config")
+ANY_PER_1000_LINES = 8
+ALLOW_FILES = 3  # that know which packages a _target_ may name
 DATA = (".yaml", ".jinja", ".html", ".css", ".js", ".json", ".typed")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -92,12 +143,81 @@ def test_dependencies_point_downwards() -> None:
 
 
 def test_no_file_is_long() -> None:
-    long = [
-        f"{path}: {lines} lines"
-        for path, _ in sources(*MEASURED)
-        if (lines := len((ROOT / path).read_text().splitlines())) > FILE_LINES
-    ]
+    lines = {str(path): len((ROOT / path).read_text().splitlines()) for path, _ in sources(*MEASURED)}
+    long = [f"{path}: {count} lines" for path, count in lines.items() if count > FILE_LINES and path not in LONG_FILES]
     assert not long, "\n".join(long)
+    short = [path for path in LONG_FILES if lines.get(path, 0) <= FILE_LINES]
+    assert not short, f"no longer long, take them from LONG_FILES: {short}"
+
+
+def fan_out(path: Path, tree: ast.Module) -> int:
+    """Modules of raylign, outside its own package, that a module imports from."""
+    package = package_of(path.parent)
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    outside = {name for name in modules if name != package and name.rpartition(".")[0] != package}
+    return len([name for name in outside if name == "raylign" or name.startswith("raylign.")])
+
+
+def test_modules_of_recipes_lean_on_few_others() -> None:
+    counts = {str(path): fan_out(path, tree) for path, tree in sources("recipes")}
+    wide = [f"{path}: {n}" for path, n in counts.items() if n > WIDE_MODULES.get(path, FAN_OUT)]
+    assert not wide, "\n".join(wide)
+    narrow = [path for path in WIDE_MODULES if counts.get(path, 0) <= FAN_OUT]
+    assert not narrow, f"no longer wide, take them from WIDE_MODULES: {narrow}"
+
+
+def probes(tree: ast.Module) -> Iterator[int]:
+    """Lines that find out by trying whether an object has an attribute."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id == "hasattr" or (node.func.id == "getattr" and len(node.args) == 3):
+                yield node.lineno
+        elif isinstance(node, ast.ExceptHandler):
+            caught = ast.walk(node.type) if node.type else ()
+            if any(isinstance(name, ast.Name) and name.id == "AttributeError" for name in caught):
+                yield node.lineno
+
+
+def test_our_own_classes_are_not_probed() -> None:
+    probing = {str(path): list(probes(tree)) for path, tree in sources(*AREAS)}
+    wrong = [f"{path}:{line}" for path, lines in probing.items() for line in lines if path not in PROBED]
+    assert not wrong, "a class attribute of the contract says it:\n" + "\n".join(wrong)
+    idle = [path for path in PROBED if not probing.get(path)]
+    assert not idle, f"probe nothing, take them from PROBED: {idle}"
+
+
+def test_few_files_know_what_may_be_named() -> None:
+    knowing = [str(path) for path, tree in sources(*AREAS) if "allow_targets" in ast.unparse(tree)]
+    assert 0 < len(knowing) <= ALLOW_FILES, knowing
+
+
+def test_strict_rooms_are_typed() -> None:
+    trees = list(sources(*STRICT))
+    lines = sum(len((ROOT / path).read_text().splitlines()) for path, _ in trees)
+    loose = Counter(
+        str(path) for path, tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "Any"
+    )
+    assert loose.total() * 1000 <= ANY_PER_1000_LINES * lines, f"{loose.total()} in {lines} lines: {loose}"
+    (rules,) = [rules for rules in PROJECT["tool"]["mypy"]["overrides"] if "raylign.contracts.*" in rules["module"]]
+    assert rules["module"] == [f"{package_of(Path(folder))}.*" for folder in STRICT]
+    assert all(rules[flag] for flag in ("disallow_any_generics", "warn_return_any", "strict_equality"))
+
+
+def test_a_part_is_resolved_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[str] = []
+
+    def counted(node: Mapping[str, object], key: str) -> tuple[type[Part], object]:
+        keys.append(key)
+        return part_config(node, key)
+
+    for module in [module for name, module in sys.modules.items() if name.startswith("raylign.")]:
+        if vars(module).get("part_config") is part_config:
+            monkeypatch.setattr(module, "part_config", counted)
+    run = compose(["recipe=tsr", "scale=tiny"])
+    make_plan(run)
+    describe(run)
+    assert {"objective", "advantage", "rollout.strategy"} <= set(keys)
+    assert Counter(keys) == dict.fromkeys(run.parts, 1)
 
 
 def test_no_function_is_long_or_wide() -> None:
@@ -150,12 +270,12 @@ def test_names_say_what_things_are() -> None:
 def pins_of_project() -> dict[str, str]:
     extras = PROJECT["project"]["optional-dependencies"]
     requirements = [*PROJECT["project"]["dependencies"], *extras["cpu"], *extras["track"], *extras["dev"]]
-    found = {}
+    versions = {}
     for requirement in requirements:
         match = re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?==([\w.]+)", requirement)
         if match:
-            found[match[1]] = match[2]
-    return found
+            versions[match[1]] = match[2]
+    return versions
 
 
 @pytest.mark.parametrize("lock", sorted(path.name for path in (ROOT / "requirements").glob("*.lock")))
@@ -218,4 +338,4 @@ def test_the_wheel_holds_the_package_tree(tmp_path: Path) -> None:
         for path in (ROOT / folder).iterdir()
         if path.suffix in (".py", *DATA)
     }
-    assert inside == expected
+    assert inside == expected and "raylign/py.typed" in inside

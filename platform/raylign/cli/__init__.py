@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in COMMANDS:
         command.add_to(commands)
     parsed, rest = parser.parse_known_args(arguments)
-    if rest and hasattr(parsed, "overrides") and not any(text.startswith("-") for text in rest):
+    if rest and "overrides" in parsed and not any(text.startswith("-") for text in rest):
         parsed.overrides = [*parsed.overrides, *rest]  # argparse takes no settings after an option
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")

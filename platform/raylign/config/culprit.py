@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Iterator, Mapping
 
@@ -30,7 +31,7 @@ def short(value: object) -> str:
 
 def text_of(value: object) -> str:
     """A value as YAML has it: the name of an enumeration's member."""
-    return str(getattr(value, "name", value))
+    return str(value.name if isinstance(value, enum.Enum) else value)
 
 
 def within(tree: object, path: str) -> object:

@@ -194,7 +194,7 @@ def _misfit(key: str, cls: type[Part], contract: type[Part]) -> Problem | None:
     elif not issubclass(cls.Config, contract.settings):
         why = f"is {contract.what} whose Config is not derived from {contract.settings.__name__}"
         fix = f"write `class Config({contract.settings.__name__})`, from {named(contract.settings).rpartition('.')[0]}"
-    elif absent := sorted(getattr(cls, "__abstractmethods__", ())):
+    elif absent := sorted(cls.__abstractmethods__):
         why, fix = f"is {contract.what} without {', '.join(absent)}", "give the class these methods"
     elif contract is Part:  # nobody declared what it is for, or what it is made with
         return None
