@@ -1,4 +1,4 @@
-"""Errors that name what is wrong and how to mend it. All of them pickle, so they survive the way between actors."""
+"""Errors that name what is wrong and how to fix it. All can be pickled: they cross from actor to actor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OUT_OF_MEMORY = (
 
 
 def no_space(place: object, free: int | None = None) -> str:
-    """What is said of a full disk, wherever it is met. free: bytes that are left."""
+    """The message about a full disk. free: bytes that are left."""
     left = "" if free is None else f" ({free / 1e6:.1f} MB free)"
     again = "the same command continues from the newest whole checkpoint"
     return f"no space left on the disk of {place}{left}; fix: make room, and {again}"

@@ -1,4 +1,4 @@
-"""How long the driver's event loop stood still: what blocks it keeps trajectories waiting, and rewards undispatched."""
+"""Blocked time of the driver's event loop, during which no trajectory is read and no reward is dispatched."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from raylign.row_needs import PAIR_COST, Int64s, RowNeeds, row_needs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicroBatch:
-    """What one forward and backward computes.
+    """Input of one forward and backward pass.
 
     A segment ``(start, length, prefix_start, prefix_length)`` says: queries ``start : start + length`` attend causally
     to themselves and fully to the prefix span (none when prefix_length is 0). Segments cover 0..M without gaps.

@@ -1,4 +1,4 @@
-"""One placement group per run: every actor is born in its own bundle, and all of them end with the driver."""
+"""One placement group per run: one bundle per actor, removed when the driver ends."""
 
 from __future__ import annotations
 

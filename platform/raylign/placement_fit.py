@@ -12,7 +12,7 @@ Resources = Mapping[str, float]  # of one node: {"CPU": 8, "GPU": 1}
 
 
 class Fit(NamedTuple):
-    """Where the bundles of a plan are: by the number of a bundle its node, and the (node, device) of what it takes."""
+    """Placement of the bundles of a plan: bundle number -> node, and -> the (node, device) pairs it takes."""
 
     nodes: dict[int, int]
     devices: dict[int, tuple[tuple[int, int], ...]]

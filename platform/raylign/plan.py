@@ -1,4 +1,4 @@
-"""What would run where: roles, bundles, batch arithmetic and memory, worked out before any actor starts."""
+"""Plan of a run: roles, bundles, batch arithmetic and memory, worked out before any actor starts."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blueprint:
-    """What plans of one run are made from: its configuration, its model, and what its stages and streams ask for."""
+    """Inputs of the plans of one run: its configuration, its model, and what its stages and streams ask for."""
 
     config: Config
     facts: ModelFacts

@@ -54,7 +54,7 @@ def advice(plan: Plan, nodes: Sequence[Resources], device_gb: float) -> str:
 
 
 def written(change: Change) -> str:
-    """As it is written on a command line."""
+    """The setting as a command-line override."""
     return " ".join(f"{key}={_text(value)}" for key, value in change.items())
 
 

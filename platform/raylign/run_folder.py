@@ -81,7 +81,7 @@ class RunFolder:
         return folder
 
     def stage_result(self, name: str) -> StageResult | None:
-        """What a finished stage left behind; None while it is unfinished."""
+        """The result of a stage; None while it is unfinished."""
         path = self.stage(name) / DONE
         if not path.exists():
             return None

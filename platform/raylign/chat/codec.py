@@ -22,7 +22,7 @@ BREAK = "\n"  # merges with no text in vocabularies that insert spaces
 
 
 class Before(Enum):
-    """What stands before a text that is encoded."""
+    """The text before the one that is encoded."""
 
     NOTHING = "nothing"
     TOKEN = "token"  # a special token

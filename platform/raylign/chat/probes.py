@@ -1,4 +1,4 @@
-"""What a chat template tells of itself when it renders some made-up messages."""
+"""Properties of a chat template, measured by rendering made-up messages."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Probes:
         return [number for number in self._codec.encode(text, after=Before.TEXT) if number in self._codec.spelling]
 
     def _text(self, *messages: Message) -> str:
-        """What the template makes of messages; empty where it refuses them."""
+        """The rendered messages; empty where the template refuses them."""
         try:
             return self._rendered(messages)
         except RequestError:

@@ -29,7 +29,7 @@ CHECKED = ("torch", "transformers", "deepspeed", "ray", "hydra-core", "omegaconf
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """Severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"  # runs, with a limit
@@ -199,7 +199,7 @@ def check_open_files(limit: int) -> Finding:
 
 
 def check_isolation(isolation: Isolation | None) -> Finding:
-    """What a sandbox can put between this machine and code that a model wrote."""
+    """The isolation layers that a sandbox can use on this machine."""
     if isolation is None:
         says = "could not be tried out: no sandbox here"
         return Finding(check="sandbox", level=Level.WARNING, says=says, fix="run on Linux 5.13 or newer")

@@ -98,7 +98,7 @@ def _on_described(config: Config, plan: Plan) -> tuple[Plan, str]:
 
 
 def _notes(config: Config, plan: Plan, against: str) -> list[str]:
-    """What a reader of the plan should know besides: a line each."""
+    """Notes below the plan, one per line."""
     lacks = Findings()
     lacking_rules(config, lacks)
     notes = [f"{problem.key} {problem.why}: planned from its config.json; a run needs them" for problem in lacks]

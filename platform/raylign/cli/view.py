@@ -97,7 +97,7 @@ def pages_of(folders: list[Path], out: str, rollouts: int) -> dict[str, Page]:
 
 
 def _addresses(folder: Path) -> list[str]:
-    """What the page of a run may be called: runs in different places may have one name."""
+    """URL name of each run; runs in different folders may share a folder name."""
     return [f"{folder.name}.html", *(f"{folder.name}-{number}.html" for number in range(2, 1000))]
 
 

@@ -35,7 +35,7 @@ def text_of(value: object) -> str:
 
 
 def within(tree: object, path: str) -> object:
-    """What stands at a dotted path, as far down as there is something: the whole below it else."""
+    """The value at a dotted path; where the path ends early, the deepest value that exists on it."""
     for name in path.split("."):
         if not isinstance(tree, Mapping) or name not in tree:
             break

@@ -113,7 +113,7 @@ def _process_problems(config: Config, memory: float) -> Iterator[Problem]:
 
 
 def _relative(config: Config, name: str) -> float:
-    """How many times its default a field of the tiny shape is."""
+    """A field of the tiny shape, divided by its default."""
     return float(getattr(config.model.tiny, name) / getattr(TinyModel(), name))
 
 

@@ -37,7 +37,7 @@ def to_config(
 
 
 def _literal(value: object) -> object:
-    """What is resolved stays as it reads: a text that holds ``${`` is no reference any more."""
+    """A resolved tree with every ``${`` escaped, so that it is not interpolated again."""
     if isinstance(value, Mapping):
         return {key: _literal(item) for key, item in value.items()}
     if isinstance(value, list):

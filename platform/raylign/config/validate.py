@@ -102,7 +102,7 @@ def _data_file(problems: Findings, key: str, path: Path) -> None:
 
 
 def _sampling(run: Run, problems: Findings) -> None:
-    """What is learned from must be drawn from the distribution that the learner computes."""
+    """Training samples must come from the distribution that the learner computes."""
     if not any(stage.batch for stage in run.stages):
         return
     sampling, key = run.config.rollout.sampling, "rollout.sampling"

@@ -1,4 +1,4 @@
-"""What the parts promise each other. Actors and recipes implement these; the loop knows nothing else."""
+"""The contracts of all parts. Actors and recipes implement them; the loop uses nothing else."""
 
 from raylign.contracts.models import FrozenModelContext, FrozenStream, Learner, LearnerUpdate, WeightUpdate
 from raylign.contracts.objective import Advantage, LossTerms, Objective, TokenView

@@ -14,7 +14,7 @@ ROLES = frozenset({"rollout", "rewards", "learner"})
 
 @dataclass
 class StageSettings:
-    """What every stage can be told; the ``Config`` of a stage derives from it."""
+    """Settings of every stage; the ``Config`` of a stage derives from it."""
 
     start: str = ""  # model to start from: a path, @NAME for what stage NAME made; empty: the stage before's
 
@@ -32,7 +32,7 @@ class BatchShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageResult:
-    """What a stage leaves; written down when it has finished, and read when a run is continued.
+    """Result of a finished stage, stored in the run folder and read when the run is continued.
 
     Example: ``StageResult(model="outputs/run/stages/sft/model", steps=600, metrics={"eval/score": 0.41})``
     """

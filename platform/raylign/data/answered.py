@@ -92,7 +92,7 @@ def mbpp_plus(columns: Batch) -> DataRow:
 
 
 def gsm8k_answer(text: str, place: str) -> str:
-    """What stands after the last ``####``, thousands separators removed. Raises DataError when nothing does."""
+    """The text after the last ``####``, thousands separators removed. Raises DataError when nothing does."""
     _, mark, answer = str(text).rpartition(GSM8K_MARK)
     if not mark or not answer.strip():
         raise DataError(f"{place}: the answer has no '#### N' at its end: {str(text)[-60:]!r}")

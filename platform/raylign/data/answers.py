@@ -43,7 +43,7 @@ ORDINAL_OR_UNIT = re.compile(r"\d(?:st|nd|rd|th|am|pm|km|cm|mm|kg|lb|oz|ft|hr|hz
 
 
 class Kind(Enum):
-    """What one answer looks like."""
+    """Kind of one answer."""
 
     mathematics = "mathematics"
     neutral = "neutral"  # yes, B, 12 hours: stands in both environments
@@ -119,7 +119,10 @@ def whole_numbers(answers: Sequence[Any]) -> bool:
 
 
 def implied(answers: Iterable[Any], texts: Iterable[str] = ()) -> Implied:
-    r"""What all answers of one data set imply. texts: their prompts; where each asks for ``\boxed``, so be it."""
+    r"""The verifier that all answers of one data set imply together.
+
+    texts: their prompts; where each asks for ``\boxed``, the verifier is boxed_math.
+    """
     flat = [str(choice) for answer in answers for choice in (answer if isinstance(answer, list) else [answer])]
     if not flat:
         return Implied()
@@ -140,7 +143,7 @@ def implied(answers: Iterable[Any], texts: Iterable[str] = ()) -> Implied:
 
 
 def kind(answer: str) -> Kind:
-    """What an answer looks like by itself."""
+    """Kind of an answer, judged alone."""
     text = answer.strip()
     if len(text) > LONG and "\\boxed" not in text:
         return Kind.words

@@ -103,7 +103,7 @@ class Curriculum:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Undo a restart. Raises CheckpointError when the state is of other depths."""
+        """Restore what `state_dict` gave. Raises CheckpointError when the state is of other depths."""
         if state["depths"] != self.config.depths:
             raise CheckpointError(
                 f"the checkpoint was made with curriculum.depths={state['depths']}, now {self.config.depths}; "

@@ -19,7 +19,7 @@ class DataIdentity:
     rows: int
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state for the checkpoint."""
         return {"fingerprint": self.fingerprint, "rows": self.rows}
 
     def check(self, state: Mapping[str, Any] | None) -> None:

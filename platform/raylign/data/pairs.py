@@ -25,7 +25,7 @@ from raylign.records import Int32s, Message, Prompt, Row, content_id
 
 
 class Truncation(Enum):
-    """What becomes of a pair that is longer than allowed.
+    """Treatment of a pair that is longer than allowed.
 
     `left`: the prompt keeps its end, as HyPO's recipes have it; an answer that is still too long loses its own end.
     `drop`: the pair is left out and counted.
@@ -49,7 +49,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairReport:
-    """What became of the rows, for the start of a run."""
+    """Counts of rows kept and dropped, printed at the start of a run."""
 
     source: str
     rows: int

@@ -28,7 +28,7 @@ TARGETS = "targets"  # key of Prompt.meta: all targets, where rows with the same
 
 
 class Split(Enum):
-    """Which prompts of a run."""
+    """Training or held-out prompts."""
 
     holdout = "holdout"
     train = "train"  # to be asked how well fixed instances were learned, not how far that carries
@@ -36,7 +36,7 @@ class Split(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
-    """What became of the rows, for the start of a run.
+    """Counts of rows kept and dropped, printed at the start of a run.
 
     Example: ``LoadReport(source="a.jsonl (gsm8k)", rows=10, duplicates=1, too_long=2, train=5, holdout=2)``
     """

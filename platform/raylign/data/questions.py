@@ -7,7 +7,7 @@ from raylign.records import Message, Prompt
 
 
 def question_of(prompt: Prompt) -> str:
-    """What is asked, without `data.template` around it."""
+    """The question, without `data.template` around it."""
     return str(prompt.meta.get("question") or last_user(prompt))
 
 

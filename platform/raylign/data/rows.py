@@ -47,7 +47,7 @@ class Batch:
     domain_key: str = ""
 
     def domain(self, default: str) -> str:
-        """What stands at the named place (a dot enters a nested column), or the format's own domain without a name."""
+        """The text at the named place (a dot enters a nested column), or the format's own domain without a name."""
         if not self.domain_key:
             return default
         text = self.at(self.domain_key)
@@ -67,7 +67,7 @@ class Batch:
         raise DataError(f"{self.place}: no column {wanted}; columns present: {', '.join(map(str, self.row))}")
 
     def at(self, path: str) -> Any:
-        """What stands at a named place: a column, or one inside an object, written out or as JSON text; None: nothing.
+        """The value at a named place: a column, or a key inside an object or its JSON text; None if absent.
 
         Example: ``reward_model.ground_truth``
         """

@@ -89,7 +89,7 @@ def _walk(value: Any, place: str, texts: bool) -> None:
             elif isinstance(entry, str):
                 if texts and any("\ud800" <= letter <= "\udfff" for letter in entry):
                     shown = entry[:60].encode("ascii", "backslashreplace").decode()
-                    raise DataError(f"{place}: half a surrogate pair in {shown!r}: no text; mend or drop the row")
+                    raise DataError(f"{place}: half a surrogate pair in {shown!r}: no text; fix or drop the row")
             elif isinstance(entry, Sequence):
                 below += entry
         if not below:

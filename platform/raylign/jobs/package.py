@@ -1,4 +1,4 @@
-"""What travels with a job: the package as a folder (Ray names it by its content), and a small working directory.
+"""The files sent with a job: the package as a folder (Ray names it by its content), and a small working directory.
 
 A wheel is never sent: Ray keeps it by its file name, and a changed wheel of the same version silently runs old code.
 The repository root is never sent either: its `platform/` folder would be on every worker's path.

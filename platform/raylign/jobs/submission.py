@@ -31,7 +31,7 @@ CODE = ("ship", "image")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baggage:
-    """What a job takes along besides its settings.
+    """Files and variables that a job needs besides its settings.
 
     Example: ``Baggage(files=("my_rewards.py",), environment={"HF_HOME": "/shared/hf"})``
     """

@@ -24,7 +24,7 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """How a run lives on Kubernetes: everything that its plan does not say.
+    """Settings of a run on Kubernetes that are not part of its plan.
 
     Example: ``Deployment(name="grpo", image="raylign:gpu", claim="runs", queue="research")``
     """

@@ -14,7 +14,7 @@ import torch
 
 
 class Mismatch(Enum):
-    """What is done with w. P is the product of w over the row's loss tokens.
+    """Treatment of w. P is the product of w over the row's loss tokens.
 
     `truncate`: min(w, high) per token (truncated importance sampling, Yao et al. 2025).
     `mask`: w where low <= w <= high, else 0, per token (IcePop, Ling team 2025; TRL `token_mask`).

@@ -49,7 +49,7 @@ class TopK(GroupSelector):
 
     @dataclass
     class Config:
-        """How many."""
+        """Number of trajectories."""
 
         keep: int = 16
 
@@ -81,7 +81,7 @@ class Spread(GroupSelector):
 
     @dataclass
     class Config:
-        """How many, and what counts as equal scores."""
+        """Number of trajectories, and the tolerance of equal scores."""
 
         share: float = 0.5
         extra: int = 1
@@ -119,7 +119,7 @@ class VarianceFilter(GroupSelector):
 
     @dataclass
     class Config:
-        """Which share of the groups."""
+        """Share of the groups that stay."""
 
         ratio: float = 0.25
 
@@ -167,7 +167,7 @@ class Chain(GroupSelector):
         ]
 
     def select(self, groups: Sequence[Group]) -> list[Group]:
-        """What the last one keeps of what the others kept."""
+        """Apply the selectors one after the other."""
         selected = list(groups)
         for selector in self.parts:
             selected = selector.select(selected)

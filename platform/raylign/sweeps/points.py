@@ -37,7 +37,7 @@ class Point:
 
     @property
     def finished(self) -> bool:
-        """Whether its run came to its end, in this sweep or before."""
+        """Whether its run has finished, in this sweep or an earlier one."""
         return (self.folder / FINISHED).exists()
 
 

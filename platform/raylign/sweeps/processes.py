@@ -17,7 +17,7 @@ class Processes(Launcher):
 
     @dataclass
     class Config:
-        """How many at a time."""
+        """Number of runs at a time."""
 
         parallel: int = 1
 

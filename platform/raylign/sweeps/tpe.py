@@ -27,7 +27,7 @@ class Tpe(Sampler):
 
     @dataclass
     class Config:
-        """How many points, and how many of them at random before the estimator begins."""
+        """Number of points, and of random ones before the estimator starts."""
 
         trials: int = 20
         startup: int = 8
@@ -52,7 +52,7 @@ class Tpe(Sampler):
         return self._space.ends()
 
     def ask(self) -> Point | None:
-        """A trial of an earlier call, or a new one. An earlier one without a verdict goes on where it was."""
+        """Resume an unfinished trial of an earlier call, else ask Optuna for a new one."""
         if self._next == self.total:
             return None
         states, number = self._optuna.trial.TrialState, self._next

@@ -36,7 +36,7 @@ class Alarm:
         return f"alarm {self.name}: {self.text}{end}" + (f"; {self.hint}" if self.hint else "")
 
     def fields(self) -> dict[str, Any]:
-        """What the event of this alarm says."""
+        """Fields of the event that this alarm writes."""
         return {
             "alarm": self.name,
             "metric": self.metric,

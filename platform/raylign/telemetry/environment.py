@@ -1,4 +1,4 @@
-"""What a run ran on: interpreter, packages, source revision, machine."""
+"""Environment of a run: interpreter, packages, source revision, machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees while a run works: a live panel on a terminal, one plain line a step elsewhere."""
+"""Progress display: a live panel on a terminal, one plain line a step elsewhere."""
 
 from __future__ import annotations
 

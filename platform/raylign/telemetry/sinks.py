@@ -104,7 +104,7 @@ class RayMetricsSink:
 def open_sinks(
     config: TelemetryConfig, folder: Path, run_id: str, failed: Callable[[str, Exception], None]
 ) -> list[Sink]:
-    """The sinks that are switched on and could be opened; `failed(name, error)` hears of the others."""
+    """Open the sinks that are switched on; `failed(name, error)` is called for each that cannot be opened."""
     wanted: dict[str, Callable[[], Sink]] = {}
     if config.wandb:
         wanted["wandb"] = lambda: WandbSink(config, folder, run_id)

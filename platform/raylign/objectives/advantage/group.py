@@ -11,7 +11,7 @@ from raylign.objectives.advantage.base import Float64s, GroupAdvantage, mean, re
 
 
 class Std(Enum):
-    """Which standard deviation divides.
+    """The standard deviation to divide by.
 
     `sample`: of the group with G - 1 (TRL, verl). `population`: with G. `leave_one_out`: sample std of the other G - 1
     rewards; where the others do not vary the deviation is left undivided, as there is no scale to be had from them.
@@ -29,7 +29,7 @@ class GRPO(GroupAdvantage):
 
     @dataclass
     class Config(GroupAdvantage.Config):
-        """Which std, and what keeps it from 0."""
+        """The standard deviation, and epsilon added to it."""
 
         std: Std = Std.sample
         epsilon: float = 1e-6  # TRL 1e-4, verl 1e-6

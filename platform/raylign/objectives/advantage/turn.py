@@ -20,7 +20,7 @@ from raylign.records import Float32s
 
 
 class Level(Enum):
-    """What gets an advantage of its own.
+    """Unit that gets one advantage.
 
     `trajectory`: the row, from its score. `turn`: each dialogue turn, from the scores of its calls.
     `step`: each call of the policy; its turn score *is* its advantage, made by a shaper that knew the group.

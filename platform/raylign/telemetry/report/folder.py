@@ -1,4 +1,4 @@
-"""What a run folder holds, read once for its report."""
+"""Contents of a run folder, read once for its report."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ REPLACED = "�"
 
 
 def tokenizers_of(run: Records) -> list[Path]:
-    """Where the run's tokenizer may lie, best first: its own models, then the model that a stage started from."""
+    """Candidate paths of the run's tokenizer, best first: its own models, then the model that a stage started from."""
     trained = sorted((run.folder / "stages").glob("*/model/tokenizer.json"))
     started = [event.get("model", "") for event in run.events if event["kind"] == "stage_started"]
     outside = [*reversed(started), str(flatten(run.resolved).get("model.path", ""))]
