@@ -11,7 +11,7 @@ import difflib
 import functools
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -46,7 +46,7 @@ def target_of(node: Mapping[str, object], key: str) -> str:
     return path
 
 
-def part_config(node: Mapping[str, object], key: str) -> tuple[type[Part], object]:
+def part_config(node: Mapping[str, object], key: str) -> tuple[type[Part], Any]:
     """The class of a part and its typed Config, filled from the node. Unknown or ill-typed keys raise ConfigError."""
     cls = target_class(node, key)
     fields = {name: value for name, value in _plain(node).items() if name != "_target_"}

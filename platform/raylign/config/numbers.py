@@ -45,8 +45,9 @@ def number_faults(
     for name, value in tree.items():
         if name not in fields:
             continue
-        if dataclasses.is_dataclass(hints[name]) and isinstance(value, Mapping):
-            yield from number_faults(hints[name], value, f"{prefix}{name}.")
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
+            yield from number_faults(hint, value, f"{prefix}{name}.")
         else:
             yield from field_faults(schema, name, value, prefix)
 

@@ -154,11 +154,11 @@ def _declared(section: DataclassInstance, prefix: str) -> Iterator[tuple[str, ob
         elif contract is not None:
             if value or _default(item):
                 yield key, value or {}, contract
-        elif dataclasses.is_dataclass(value):
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             yield from _declared(value, f"{key}.")
         elif isinstance(value, Mapping):
             for name, entry in value.items():
-                if dataclasses.is_dataclass(entry):
+                if dataclasses.is_dataclass(entry) and not isinstance(entry, type):
                     yield from _declared(entry, f"{key}.{name}.")
 
 

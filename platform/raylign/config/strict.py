@@ -141,7 +141,8 @@ def type_name(hint: object) -> str:
 @functools.cache
 def _scratch(schema: type) -> DictConfig:
     """A node to try values on: OmegaConf's own conversion decides what fits."""
-    return OmegaConf.structured(schema)
+    node: DictConfig = OmegaConf.structured(schema)
+    return node
 
 
 def _check_items(item: object, value: Mapping[str, object], key: str) -> tuple[dict[str, object], list[Fault]]:

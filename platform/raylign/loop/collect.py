@@ -48,7 +48,7 @@ async def collect(
                 if item.trajectory.sample_index in draws:
                     raise EngineDeadError(f"sample {item.trajectory.sample_index} of task {item.task} arrived twice")
                 draws[item.trajectory.sample_index] = item.trajectory
-                jobs.refuse(item) if item.error else jobs.one(item)
+                jobs.refuse(item) if item.error else jobs.score(item)
                 if len(draws) == tasks[item.task].n:
                     jobs.whole(item.task, [draws[index] for index in sorted(draws)])
         last_token = time.perf_counter()
@@ -92,7 +92,7 @@ class _RewardJobs:
         self._group: dict[int, asyncio.Future[list[Mapping[str, Reward]]]] = {}
         self._refused: set[int] = set()
 
-    def one(self, item: Scored) -> None:
+    def score(self, item: Scored) -> None:
         call = self._rewards.score(self._tasks[item.task].prompt, item.trajectory)
         self._single[item.task, item.trajectory.sample_index] = self._owner.create_task(call)
 
@@ -110,13 +110,13 @@ class _RewardJobs:
         self._group[task] = self._owner.create_task(call)
 
     async def finish(self, arrived: Sequence[Mapping[int, Trajectory]]) -> list[dict[int, dict[str, Reward]]]:
-        parts: list[dict[int, dict[str, Reward]]] = [{index: {} for index in draws} for draws in arrived]
+        rewards: list[dict[int, dict[str, Reward]]] = [{index: {} for index in draws} for draws in arrived]
         for (task, index), single in self._single.items():
-            parts[task][index] |= await single
+            rewards[task][index] |= await single
         for task, group in self._group.items():
-            for index, found in zip(sorted(arrived[task]), await group, strict=True):
-                parts[task][index] |= found
-        return parts
+            for index, of_sample in zip(sorted(arrived[task]), await group, strict=True):
+                rewards[task][index] |= of_sample
+        return rewards
 
 
 def _done(result: Any) -> asyncio.Future[Any]:

@@ -22,8 +22,8 @@ def refuse_missing(groups: Sequence[Group], limits: Mapping[str, float]) -> None
         if reasons and len(reasons) > limit * len(asked):
             common, count = Counter(reasons).most_common(1)[0]
             what = "the sample failed" if name == SAMPLED else f"reward {name} is missing"
-            fix = "rollout.max_missing" if name == SAMPLED else f"mend the reward, or raise rewards.{name}.max_missing"
-            fix = f"mend the cause, or raise {fix}" if name == SAMPLED else fix
+            fix = "rollout.max_missing" if name == SAMPLED else f"fix the reward, or raise rewards.{name}.max_missing"
+            fix = f"fix the cause, or raise {fix}" if name == SAMPLED else fix
             raise RewardError(
                 f"{what} for {len(reasons)} of {len(asked)} trajectories (limit {limit:.0%}); "
                 f"{count} times: {common}; fix: {fix}"
@@ -33,10 +33,10 @@ def refuse_missing(groups: Sequence[Group], limits: Mapping[str, float]) -> None
 def most_common_reason(groups: Sequence[Group]) -> str:
     """``NAME: REASON (N times)`` of what is missing most often; a neighbour's failed sample is no reason of its own."""
     counted = _missing(groups)
-    own = Counter({text: count for text, count in counted.items() if not text.startswith(f"{NEIGHBOUR}: ")})
+    own_reasons = Counter({text: count for text, count in counted.items() if not text.startswith(f"{NEIGHBOUR}: ")})
     if not counted:
         return "nothing is missing"
-    text, count = (own or counted).most_common(1)[0]
+    text, count = (own_reasons or counted).most_common(1)[0]
     return f"{text} ({count} times)"
 
 
@@ -52,8 +52,8 @@ def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
     if len(domains) > 1:
         for domain in domains:
             of_domain = [group for group in groups if group.prompt.domain == domain]
-            found = _rewards_of(of_domain) | _mean_length(of_domain)
-            metrics |= {f"{name}/{domain}": value for name, value in found.items()}
+            means = _rewards_of(of_domain) | _mean_length(of_domain)
+            metrics |= {f"{name}/{domain}": value for name, value in means.items()}
     for name in sorted({SAMPLED, *(name for t in trajectories for name in t.rewards)}):
         rewards = _asked(trajectories, name)
         if rewards:
@@ -87,20 +87,20 @@ def _mean_length(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def _rewards_of(groups: Sequence[Group]) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
+    scores: dict[str, list[float]] = {}
     for trajectory in (t for group in groups for t in group.trajectories):
         for name, reward in trajectory.rewards.items():
             if isinstance(reward, Value):
-                found.setdefault(f"reward/{name}", []).append(reward.score)
-    return {name: float(np.mean(values)) for name, values in sorted(found.items())}
+                scores.setdefault(f"reward/{name}", []).append(reward.score)
+    return {name: float(np.mean(values)) for name, values in sorted(scores.items())}
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
+    columns: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row.items():
-            found.setdefault(name, []).append(value)
-    return {name: float(np.mean(values)) for name, values in sorted(found.items())}
+            columns.setdefault(name, []).append(value)
+    return {name: float(np.mean(values)) for name, values in sorted(columns.items())}
 
 
 def _missing(groups: Sequence[Group]) -> Counter[str]:

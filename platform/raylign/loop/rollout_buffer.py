@@ -45,7 +45,7 @@ class _Flight:
 class _Finished:
     number: int
     version: int
-    found: Collected
+    collected: Collected
 
 
 @dataclass(slots=True)
@@ -92,9 +92,9 @@ class RolloutBuffer:
                 break
             await self._wait()
         generated()
-        taken = sorted((self._finished.popleft() for _ in range(n)), key=lambda one: one.number)
-        self._counts.ages += [self._version - one.version for one in taken]
-        return _joined([one.found for one in taken])
+        taken = sorted((self._finished.popleft() for _ in range(n)), key=lambda entry: entry.number)
+        self._counts.ages += [self._version - entry.version for entry in taken]
+        return _joined([entry.collected for entry in taken])
 
     def replace(self, groups: int) -> None:
         """So many of the groups taken will not be learned from: others may be begun in their place."""
@@ -112,15 +112,15 @@ class RolloutBuffer:
         if not self.ahead:
             return {}
         counts, ages = self._counts, self._counts.ages
-        found = {
+        metrics = {
             "async/in_flight": float(len(self._flights)),
             "async/finished": float(len(self._finished)),
             "async/stale_groups": float(counts.stale),
         }
         if ages:
-            found |= {"async/staleness": float(np.mean(ages)), "async/staleness_max": float(np.max(ages))}
+            metrics |= {"async/staleness": float(np.mean(ages)), "async/staleness_max": float(np.max(ages))}
         counts.stale, counts.ages = 0, []
-        return found
+        return metrics
 
     async def close(self) -> None:
         """Cancel what is in flight."""
@@ -135,7 +135,7 @@ class RolloutBuffer:
         if self.ahead:
             flights = sorted(self._flights, key=lambda flight: flight.number)
             again = [*self._again, *(flight.prompt for flight in flights)]
-            finished = [(one.number, one.version, one.found) for one in self._finished]
+            finished = [(entry.number, entry.version, entry.collected) for entry in self._finished]
             state = {"numbers": self._numbers, "again": again, "finished": finished}
             await asyncio.to_thread(_write, folder / FILE, state)
 
@@ -157,7 +157,7 @@ class RolloutBuffer:
         state: dict[str, Any] = plain.loads((folder / FILE).read_bytes())
         self._numbers = state["numbers"]
         self._again = deque(state["again"])
-        self._finished = deque(_Finished(*one) for one in state["finished"])
+        self._finished = deque(_Finished(*entry) for entry in state["finished"])
         self._counts.begun = version * self.settings.step.prompts_per_step + len(self._finished)
 
     # ---------------------------------------------------------------------------------------------- within the buffer
@@ -208,11 +208,11 @@ class RolloutBuffer:
             self._flights.remove(flight)
             self._cancel(flight)
             self._redo(flight.prompt)
-        kept = deque(one for one in self._finished if one.version >= oldest)
-        for one in self._finished:
-            if one.version < oldest:
-                self._redo(one.found.groups[0].prompt)
-        self._finished = kept
+        fresh = deque(entry for entry in self._finished if entry.version >= oldest)
+        for entry in self._finished:
+            if entry.version < oldest:
+                self._redo(entry.collected.groups[0].prompt)
+        self._finished = fresh
 
     def _cancel(self, flight: _Flight) -> None:
         flight.job.cancel()
@@ -244,11 +244,11 @@ def _write(path: Path, state: dict[str, Any]) -> None:
     path.write_bytes(content)
 
 
-def _joined(parts: Sequence[Collected]) -> Collected:
-    groups: list[Group] = [group for part in parts for group in part.groups]
+def _joined(batches: Sequence[Collected]) -> Collected:
+    groups: list[Group] = [group for collected in batches for group in collected.groups]
     return Collected(
         groups=groups,
-        generate_s=max((part.generate_s for part in parts), default=0.0),
-        reward_tail_s=max((part.reward_tail_s for part in parts), default=0.0),
-        tokens=sum(part.tokens for part in parts),
+        generate_s=max((collected.generate_s for collected in batches), default=0.0),
+        reward_tail_s=max((collected.reward_tail_s for collected in batches), default=0.0),
+        tokens=sum(collected.tokens for collected in batches),
     )

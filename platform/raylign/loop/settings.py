@@ -31,8 +31,8 @@ class StepSettings:
 
     def step_problems(self, key: str) -> list[Problem]:
         """Numbers that no step can have. key: of the stage."""
-        found = Findings(key)
-        found.positive(
+        problems = Findings(key)
+        problems.positive(
             steps=self.steps,
             prompts_per_step=self.prompts_per_step,
             group_size=self.group_size,
@@ -40,13 +40,13 @@ class StepSettings:
             epochs=self.epochs,
             sampling_rounds=self.sampling_rounds,
         )
-        found.not_negative(staleness=self.staleness)
-        found.at_most("sampling_rounds", self.sampling_rounds, 1000, "would look for prompts that differ for ever")
+        problems.not_negative(staleness=self.staleness)
+        problems.at_most("sampling_rounds", self.sampling_rounds, 1000, "would look for prompts that differ for ever")
         if self.minibatches > 0 and self.prompts_per_step % self.minibatches:
             fits = [n for n in range(1, min(self.prompts_per_step, 64) + 1) if self.prompts_per_step % n == 0]
             why = f"does not divide prompts_per_step={self.prompts_per_step}; a group is never split"
-            found.expect(False, "minibatches", self.minibatches, why, f"choose one of {', '.join(map(str, fits))}")
-        return found
+            problems.expect(False, "minibatches", self.minibatches, why, f"choose one of {', '.join(map(str, fits))}")
+        return problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

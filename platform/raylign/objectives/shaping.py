@@ -89,7 +89,8 @@ class WeightedSum(RewardShaper):
         if not buffer:
             return 0.0
         excess = trajectory.response_length - (self.max_tokens - buffer)
-        return -self.config.overlong_penalty * min(max(excess / buffer, 0.0), 1.0)
+        penalty: float = self.config.overlong_penalty * min(max(excess / buffer, 0.0), 1.0)
+        return -penalty
 
 
 def correctness(group: Group, reward: str = "") -> list[Value | None]:

@@ -49,8 +49,8 @@ function planCharts() {
   const moving = wanted.filter((name) => !steady.includes(name));
   const charts = RUNS.length > 1 ? moving.map(chartOfMetric) : chartsOfFamilies(moving);
   const place = (title) => {
-    const found = FIRST.indexOf(familyOf(title)) >= 0 ? FIRST.indexOf(familyOf(title)) : FIRST.indexOf(title);
-    return found >= 0 ? found : FIRST.length;
+    const index = FIRST.indexOf(familyOf(title)) >= 0 ? FIRST.indexOf(familyOf(title)) : FIRST.indexOf(title);
+    return index >= 0 ? index : FIRST.length;
   };
   charts.sort((a, b) => place(a.title) - place(b.title) || a.title.localeCompare(b.title));
   const main = charts.filter((chart) => chart.main).slice(0, 12);

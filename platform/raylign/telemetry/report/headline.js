@@ -20,9 +20,9 @@ function scoreText(value, all) {
 }
 
 function scoreTile() {
-  const found = RUN.score;
-  if (!found) return RUN.steps ? null : tile("nothing recorded yet", "–", null, "hero");
-  const { before, after, all, what } = found;
+  const score = RUN.score;
+  if (!score) return RUN.steps ? null : tile("nothing recorded yet", "–", null, "hero");
+  const { before, after, all, what } = score;
   if (before === null) return tile(what, scoreText(after, all), null, "hero");
   const share = all.every((entry) => entry[2] >= 0 && entry[2] <= 1);
   const change = after - before;
@@ -53,10 +53,10 @@ function alarmsTile() {
 }
 
 function besideTile(other, number) {
-  const found = other.score;
+  const score = other.score;
   const mark = el("i", { style: `display:inline-block;width:14px;height:4px;border-radius:2px;margin:0 6px 3px 0;background:${series(number + 1)}` });
-  const value = found ? scoreText(found.after, found.all) : "–";
-  return tile(el("span", {}, mark, other.name), value, `${found ? found.what : "no score"}, ${count(other.steps)} steps, ${other.time}`);
+  const value = score ? scoreText(score.after, score.all) : "–";
+  return tile(el("span", {}, mark, other.name), value, `${score ? score.what : "no score"}, ${count(other.steps)} steps, ${other.time}`);
 }
 
 function showAlarms() {

@@ -55,16 +55,16 @@ function passing() {
   const wantedStage = INDEX.stages.indexOf(filters.stage);
   const wantedStop = INDEX.stops.indexOf(filters.stop);
   const bounded = filters.low !== null || filters.high !== null;
-  const found = [];
+  const matches = [];
   for (let i = 0; i < step.length; i++) {
     if (filters.stage && stage[i] !== wantedStage) continue;
     if (filters.stop && stop[i] !== wantedStop) continue;
     if (filters.from !== null && step[i] < filters.from) continue;
     if (filters.to !== null && step[i] > filters.to) continue;
     if (bounded && (column[i] === null || (filters.low !== null && column[i] < filters.low) || (filters.high !== null && column[i] > filters.high))) continue;
-    found.push(i);
+    matches.push(i);
   }
-  return found;
+  return matches;
 }
 
 function sorted(rows) {
@@ -91,7 +91,7 @@ async function applyFilters() {
 }
 
 async function searched(rows, mine) {
-  const found = [];
+  const matches = [];
   let chunk = -1;
   let texts = [];
   for (const row of rows) {
@@ -99,13 +99,13 @@ async function searched(rows, mine) {
     if (wanted !== chunk) {
       chunk = wanted;
       texts = await loweredTexts(chunk);
-      byId("found").textContent = `searching, ${found.length} so far`;
+      byId("found").textContent = `searching, ${matches.length} so far`;
       await breathe();
       if (mine !== searching) return [];
     }
-    if (texts[row % INDEX.texts].includes(filters.text) || loweredPrompts[INDEX.columns.prompt[row]].includes(filters.text)) found.push(row);
+    if (texts[row % INDEX.texts].includes(filters.text) || loweredPrompts[INDEX.columns.prompt[row]].includes(filters.text)) matches.push(row);
   }
-  return found;
+  return matches;
 }
 
 const lowered = new Map(); // chunk -> its texts in lower case

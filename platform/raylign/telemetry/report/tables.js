@@ -1,21 +1,21 @@
 // Settings, what differs between runs, the environment, and the events.
 
 async function showSettings() {
-  const found = await data("tables");
+  const tables = await data("tables");
   const panel = byId("panel-settings");
   const keep = (event) => {
     const wanted = event.target.value.toLowerCase();
     for (const row of panel.querySelectorAll("#settings tbody tr")) row.hidden = !row.textContent.toLowerCase().includes(wanted);
   };
-  const differing = found.runs.length > 1 ? [el("h2", {}, "Settings that differ"), el("div", { class: "card", id: "differing" },
-    found.differing.length ? tableOf(["setting", ...found.runs], found.differing) : "none")] : [];
+  const differing = tables.runs.length > 1 ? [el("h2", {}, "Settings that differ"), el("div", { class: "card", id: "differing" },
+    tables.differing.length ? tableOf(["setting", ...tables.runs], tables.differing) : "none")] : [];
   panel.replaceChildren(
-    found.overrides.length ? el("p", {}, el("span", { class: "dim" }, "command line "), el("code", {}, found.overrides.join(" "))) : "",
+    tables.overrides.length ? el("p", {}, el("span", { class: "dim" }, "command line "), el("code", {}, tables.overrides.join(" "))) : "",
     ...differing,
     el("div", { class: "tables" },
       el("div", { class: "card", id: "settings" }, el("div", { class: "bar" }, el("h2", { style: "margin:0" }, "Settings"), el("input", { type: "search", placeholder: "part of a name or value", "aria-label": "part of a name or value", oninput: keep })),
-        tableOf(null, found.settings)),
-      el("div", { class: "card" }, el("h2", {}, "Environment"), tableOf(null, found.environment))),
+        tableOf(null, tables.settings)),
+      el("div", { class: "card" }, el("h2", {}, "Environment"), tableOf(null, tables.environment))),
     el("p", { class: "dim" }, `Made ${RUN.made} by raylign from the files of the run folder.`));
 }
 

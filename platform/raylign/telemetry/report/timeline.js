@@ -72,11 +72,11 @@ function timelineKey(event) {
 function spansOf(role) {
   if (TIME.measured[role]) return TIME.measured[role].filter(([s, e]) => e > view.start && s < view.end).map(([s, e, share]) => [s, e, "measured", share]);
   const { start, end, name, stage, step } = TIME.phase;
-  const found = [];
+  const phases = [];
   for (let i = 0; i < start.length; i++) {
-    if (end[i] > view.start && start[i] < view.end && (TIME.busy[stage[i]]?.[name[i]] ?? []).includes(role)) found.push([start[i], end[i], name[i], 1, step[i]]);
+    if (end[i] > view.start && start[i] < view.end && (TIME.busy[stage[i]]?.[name[i]] ?? []).includes(role)) phases.push([start[i], end[i], name[i], 1, step[i]]);
   }
-  return found;
+  return phases;
 }
 
 function rolesSeen() {
