@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,18 @@ def test_every_reward_can_be_recomputed_from_the_logged_rows() -> None:
         assert score == row["arlcp/reward"] == pytest.approx(row["arlcp/correct"] * (1 - penalty))
     assert [row["arlcp/reflections"] for row in logged] == [1, 4, 2, 0]
     assert [row["arlcp/length"] for row in logged] == [10, 40, 20, 15]
+
+
+def test_an_evaluation_logs_what_training_would_and_scores_by_verdicts() -> None:
+    trained = shaper()
+    shaped = shape(trained, [group(ROWS)])[0]
+    plain = replace(group(ROWS), scores=(1.0, 1.0, 0.0, 1.0))
+    evaluated = logged(shaper(), [plain])[0]
+    assert evaluated.scores == plain.scores != shaped.scores
+    assert reward_metrics([evaluated]).items() >= {**evaluated.metrics, **shaped.metrics}.items()
+    assert [t.metrics for t in evaluated.trajectories] == [t.metrics for t in shaped.trajectories]
+    others = shape(trained, [group([("wait wait", 9, 1)])]) + logged(trained, [plain])
+    assert others[1].trajectories[0].metrics == shaped.trajectories[0].metrics, "texts that were not scored last"
 
 
 def test_step_metrics_are_split_by_verdict_and_tier() -> None:
