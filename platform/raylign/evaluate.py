@@ -62,16 +62,16 @@ class Evaluator:
         ]
         if not tasks:
             raise DataError("there is no prompt to evaluate on; fix: set data.holdout, data.eval_path or the split")
-        found = await collect(tasks, self.rollouts, self.rewards, self.stall_s)
-        refuse_missing(found.groups, self.missing_limits)
+        collected = await collect(tasks, self.rollouts, self.rewards, self.stall_s)
+        refuse_missing(collected.groups, self.missing_limits)
         plain = WeightedSum(WeightedSum.Config(), self.weights, self.sampling.max_tokens)
-        groups = logged(self.shaper, scored(plain, found.groups))
+        groups = logged(self.shaper, scored(plain, collected.groups))
         by_group = [[score for score in group.scores if score is not None] for group in groups]
         measured = [scores for scores in by_group if scores]
         if not measured:
             raise RewardError(
                 f"none of {len(tasks) * samples} answers could be scored: {most_common_reason(groups)}; "
-                "fix: mend the cause"
+                "fix: remove the cause"
             )
         metrics = {f"eval/{name}": value for name, value in reward_metrics(groups).items()}
         metrics |= {

@@ -245,12 +245,12 @@ def row_from(
 
 def _contexts(trajectory: Trajectory, start: int, total: int) -> Float32s:
     """See `row_from`; start: where the first turn's context begins."""
-    found = np.zeros(total, np.float32)
+    fresh = np.zeros(total, np.float32)
     for call in trajectory.calls:
         if call.fresh:
-            found[start] = 1.0
+            fresh[start] = 1.0
         start += len(call.context_ids) + len(call.token_ids)
-    return found
+    return fresh
 
 
 def _turn_streams(trajectory: Trajectory, start: int, scores: Float32s | None) -> dict[str, Float32s]:

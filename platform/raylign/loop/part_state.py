@@ -12,11 +12,11 @@ from raylign.errors import CheckpointError
 def save_parts(folder: Path, parts: Mapping[str, StatefulPart]) -> None:
     """Let each part write into ``folder/<name>``."""
     for name, part in parts.items():
-        own = folder / name
-        own.mkdir()
-        part.save(own)
-        if not any(own.iterdir()):
-            own.rmdir()
+        part_folder = folder / name
+        part_folder.mkdir()
+        part.save(part_folder)
+        if not any(part_folder.iterdir()):
+            part_folder.rmdir()
 
 
 def restore_parts(folder: Path, parts: Mapping[str, StatefulPart]) -> None:

@@ -44,9 +44,9 @@ class StepSampler:
             collected = await self._buffer.take(numbers.prompts_per_step, lambda: on_phase("reward"))
             collected.groups = logged(self._shaper, scored(self._shaper, collected.groups))
             rounds.append(collected)
-            kept = [group for group in collected.groups if not numbers.dynamic_sampling or differs(group)]
-            useful += kept
-            self._buffer.replace(len(collected.groups) - len(kept))
+            differing = [group for group in collected.groups if not numbers.dynamic_sampling or differs(group)]
+            useful += differing
+            self._buffer.replace(len(collected.groups) - len(differing))
             if len(useful) >= numbers.prompts_per_step:
                 break
         self._buffer.replace(len(useful) - numbers.prompts_per_step)  # a step is worth its prompts, filled or not

@@ -127,9 +127,9 @@ class Loop:
     async def publish(self) -> dict[str, float]:
         """Put the learner's weights into every rollout engine and prove that they are live."""
         update = await self.parts.learner.publish(self.version)
-        found = await self.parts.rollouts.publish(update)
+        metrics = await self.parts.rollouts.publish(update)
         self._buffer.published(self.version)
-        return {f"publish/{name}": value for name, value in found.items()}
+        return {f"publish/{name}": value for name, value in metrics.items()}
 
     async def step(self, step: int) -> StepResult:
         """One synchronous step. Step k samples with version k's weights and ends with version k + 1 published."""
@@ -138,18 +138,18 @@ class Loop:
         clock.lap("generate")
         scored = self.parts.advantage.reads_scores
         enough = min(2, self.settings.step.group_size) if scored else 0
-        kept = [group for group in sampled.groups if len(group.valid) >= enough]
-        metrics = sampled.metrics | {"groups/dropped": float(len(sampled.groups) - len(kept))}
-        if not kept:
+        usable = [group for group in sampled.groups if len(group.valid) >= enough]
+        metrics = sampled.metrics | {"groups/dropped": float(len(sampled.groups) - len(usable))}
+        if not usable:
             metrics |= self._observe(sampled)
             return StepResult(groups=sampled.groups, batch=None, metrics=metrics | clock.laps)
         self.on_phase(step, "score")
-        batch, scores = rows_of(kept, self.settings.step.mask_truncated, unscored=not scored)
-        batch, seconds = await self._annotate(batch, [group.prompt for group in kept])
+        batch, scores = rows_of(usable, self.settings.step.mask_truncated, unscored=not scored)
+        batch, seconds = await self._annotate(batch, [group.prompt for group in usable])
         metrics |= seconds
         clock.lap("score")
-        batch, found = self.parts.advantage.assign(batch, scores)
-        metrics |= found
+        batch, of_advantage = self.parts.advantage.assign(batch, scores)
+        metrics |= of_advantage
         self.on_phase(step, "learn")
         batch, learned = await self._learn(step, batch)
         metrics |= learned
@@ -165,7 +165,7 @@ class Loop:
             "tokens/sampled": float(sampled.tokens),
             "tokens/per_second": sampled.tokens / max(clock.total, 1e-9),
         }
-        return StepResult(groups=kept, batch=batch, metrics=metrics, rows=row_places(kept, unscored=not scored))
+        return StepResult(groups=usable, batch=batch, metrics=metrics, rows=row_places(usable, unscored=not scored))
 
     def _observe(self, sampled: SampledStep) -> dict[str, float]:
         """Show the source every group that was sampled, before any was dropped; what it has to say about them."""
@@ -176,11 +176,11 @@ class Loop:
     async def _idle(self, clock: StepClock) -> dict[str, float]:
         """Shares of the step in which engines and learner stood still, as far as they can tell."""
         worked = sum(clock.laps.get(f"time/{name}", 0.0) for name in ("score", "learn", "publish"))
-        found = {"idle/learner": 1.0 - worked / max(clock.total, 1e-9)}
+        shares = {"idle/learner": 1.0 - worked / max(clock.total, 1e-9)}
         busy, engines = await self.parts.rollouts.busy()
         if engines:
-            found["idle/rollout"] = self._engines.idle(busy, engines, clock.total)
-        return found
+            shares["idle/rollout"] = self._engines.idle(busy, engines, clock.total)
+        return shares
 
     async def _annotate(self, batch: Batch, prompts: Sequence[Prompt]) -> tuple[Batch, dict[str, float]]:
         """Add the streams that advantage and objective need and only a model can give; seconds that each took."""
@@ -205,15 +205,15 @@ class Loop:
         settings, parts = self.settings, self.parts
         updates: list[dict[str, float]] = []
         for epoch in range(settings.step.epochs):
-            for part in minibatches(batch, settings.step.minibatches, seed=(settings.seed, step, epoch)):
+            for minibatch in minibatches(batch, settings.step.minibatches, seed=(settings.seed, step, epoch)):
                 jobs: dict[str, Coroutine[Any, Any, LearnerUpdate]] = {}
                 if step >= settings.critic_warmup:
-                    jobs[""] = parts.learner.update(part, parts.objective)
+                    jobs[""] = parts.learner.update(minibatch, parts.objective)
                 if parts.critic is not None:
-                    jobs["critic/"] = parts.critic.update(part, parts.critic_objective or {})
+                    jobs["critic/"] = parts.critic.update(minibatch, parts.critic_objective or {})
                 done = dict(zip(jobs, await together(*jobs.values()), strict=True))
                 updates.append(
-                    {f"{of}{name}": value for of, one in done.items() for name, value in one.metrics.items()}
+                    {f"{of}{name}": value for of, update in done.items() for name, value in update.metrics.items()}
                 )
                 policy = done.get("")
                 if policy and policy.logprobs is not None and settings.step.updates == 1:
@@ -227,8 +227,8 @@ def minibatches(batch: Batch, count: int, seed: Sequence[int]) -> list[Batch]:
     if count == 1:
         return [batch]
     order = np.random.default_rng(list(seed)).permutation(np.unique(batch.groups))
-    parts = [np.flatnonzero(np.isin(batch.groups, part)) for part in np.array_split(order, count)]
-    return [batch.select(rows) for rows in parts if len(rows)]
+    shares = [np.flatnonzero(np.isin(batch.groups, groups)) for groups in np.array_split(order, count)]
+    return [batch.select(rows) for rows in shares if len(rows)]
 
 
 def _ages(batch: Batch, version: int) -> dict[str, float]:
