@@ -99,19 +99,19 @@ class ChecklistExaminer(Examiner):
         present += [step_view(number, step) for number, step in enumerate(dialogue.steps)]
         salt = str(dialogue.seed) if self.config.independent else ""
         calls = (judge.ask(item_question(item, before, present), read_answer, SCHEMA, salt) for item in items)
-        found = await asyncio.gather(*calls, return_exceptions=True)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
         verdicts, failures = [], []
-        for one in found:
-            if isinstance(one, Answer):
-                dialogue.counts.add(one.counts)
-                verdicts.append(one.value)
-            elif isinstance(one, JudgeError):
+        for outcome in outcomes:
+            if isinstance(outcome, Answer):
+                dialogue.counts.add(outcome.counts)
+                verdicts.append(outcome.value)
+            elif isinstance(outcome, JudgeError):
                 dialogue.counts.asked += 1
-                dialogue.counts.unavailable += isinstance(one, JudgeUnavailable)
-                dialogue.counts.unreadable += isinstance(one, JudgeUnreadable)
-                failures.append(one)
+                dialogue.counts.unavailable += isinstance(outcome, JudgeUnavailable)
+                dialogue.counts.unreadable += isinstance(outcome, JudgeUnreadable)
+                failures.append(outcome)
             else:
-                raise one
+                raise outcome
         if failures:
             raise failures[0]
         return verdicts

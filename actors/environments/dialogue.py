@@ -179,12 +179,12 @@ class ToolDialogue(Environment):
         flags: dict[str, Any] = {"turn": turn, "step": step, "lost": ""}
         following: tuple[Message, ...] = ()
         try:
-            found = await answers(said.calls, self._tools, dialogue.prompt, config.parallel_calls, config.at_once)
-            self._count(found)
-            dialogue.steps.append(Step(said=said, answers=tuple(found)))
+            results = await answers(said.calls, self._tools, dialogue.prompt, config.parallel_calls, config.at_once)
+            self._count(results)
+            dialogue.steps.append(Step(said=said, answers=tuple(results)))
             if self._examiner is not None:
                 flags |= await self._examiner.look(dialogue)
-            following, stop = await self._go_on(said, found)
+            following, stop = await self._go_on(said, results)
         except (JudgeError, ToolFailure) as error:
             stop = Stop.LOST
             flags["lost"] = f"{type(error).__name__}: {error}"
@@ -202,10 +202,10 @@ class ToolDialogue(Environment):
         """Let a simulated user draw its further messages anew."""
         self._dialogue.seed = seed
 
-    async def _go_on(self, said: AssistantTurn, found: list[ToolAnswer]) -> tuple[tuple[Message, ...], Stop | None]:
+    async def _go_on(self, said: AssistantTurn, results: list[ToolAnswer]) -> tuple[tuple[Message, ...], Stop | None]:
         """What the policy reads next, or why there is nothing more."""
         config, dialogue = self.config, self._dialogue
-        stops = [FAULT_STOPS[answer.fault] for answer in found if answer.fault in FAULT_STOPS]
+        stops = [FAULT_STOPS[answer.fault] for answer in results if answer.fault in FAULT_STOPS]
         if stops and config.stop_on_fault:
             return (), stops[0]
         message = None if said.calls else await self._next_turn()
@@ -214,7 +214,7 @@ class ToolDialogue(Environment):
         if sum(len(turn.steps) for turn in dialogue.turns) >= config.max_steps:
             return (), Stop.STEPS
         if message is None:
-            return tuple({"role": "tool", "content": answer.text} for answer in found), None
+            return tuple({"role": "tool", "content": answer.text} for answer in results), None
         dialogue.turns.append(DialogueTurn(user=message))
         return ({"role": "user", "content": message},), None
 
@@ -228,8 +228,8 @@ class ToolDialogue(Environment):
             return Stop.COMPLETED
         return Stop.TURNS if len(dialogue.turns) >= self.config.max_turns else message
 
-    def _count(self, found: list[ToolAnswer]) -> None:
-        for answer in found:
+    def _count(self, results: list[ToolAnswer]) -> None:
+        for answer in results:
             kind = answer.fault.value if answer.fault else answer.source.value
             self._dialogue.sources[kind] = self._dialogue.sources.get(kind, 0) + 1
             if answer.counts is not None:

@@ -165,8 +165,8 @@ class GymnasiumEnvironment(Environment):
         start = int(self._env.action_space.start)
         numbers = {name.lower(): start + index for index, name in enumerate(self._names)}
         words = words_of(text, self.config.format)[: self.config.actions_per_turn]
-        found = [numbers[word.lower()] for word in words if word.lower() in numbers]
-        return found[:cap], len(words) - len(found)
+        actions = [numbers[word.lower()] for word in words if word.lower() in numbers]
+        return actions[:cap], len(words) - len(actions)
 
     def _box_action(self, text: str) -> tuple[list[Any], int]:
         """One action of the box's shape, or none; 1 when it was unreadable or had to be clipped."""

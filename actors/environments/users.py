@@ -68,9 +68,9 @@ class SimulatedUser(User):
     async def next(self, dialogue: Dialogue) -> str | None:
         """What the model says. Raises JudgeError when it says nothing in form."""
         judge = shared_judge(self.config.model)
-        found = await judge.ask(self._messages(dialogue), _read, SCHEMA, salt=str(dialogue.seed))
-        dialogue.counts.add(found.counts)
-        return found.value
+        answer = await judge.ask(self._messages(dialogue), _read, SCHEMA, salt=str(dialogue.seed))
+        dialogue.counts.add(answer.counts)
+        return answer.value
 
     def _messages(self, dialogue: Dialogue) -> list[Message]:
         """The dialogue from the user's side: what the model wrote is its own, visible replies are the other's."""

@@ -69,16 +69,16 @@ class Endpoint(ChatModel):
         for attempt in range(config.retries + 1):
             pause = min(config.longest_pause_s, config.pause_s * 2**attempt)
             try:
-                found = await self._client.post(f"{config.url.rstrip('/')}/chat/completions", json=body)
+                response = await self._client.post(f"{config.url.rstrip('/')}/chat/completions", json=body)
             except httpx.HTTPError as error:
                 why = f"{type(error).__name__}: {error}"
             else:
-                if found.status_code == httpx.codes.OK:
-                    return self._reply(found, time.perf_counter() - started)
-                why = f"HTTP {found.status_code}: {found.text[:SHOWN]}"
-                if found.status_code not in BUSY and found.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+                if response.status_code == httpx.codes.OK:
+                    return self._reply(response, time.perf_counter() - started)
+                why = f"HTTP {response.status_code}: {response.text[:SHOWN]}"
+                if response.status_code not in BUSY and response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
                     break
-                pause = min(config.longest_pause_s, max(pause, _retry_after(found.headers)))
+                pause = min(config.longest_pause_s, max(pause, _retry_after(response.headers)))
             if attempt < config.retries:
                 self.retried += 1
                 await asyncio.sleep(pause)
@@ -88,14 +88,14 @@ class Endpoint(ChatModel):
         """Close the connections."""
         await self._client.aclose()
 
-    def _reply(self, found: httpx.Response, seconds: float) -> Reply:
+    def _reply(self, response: httpx.Response, seconds: float) -> Reply:
         try:
-            body = found.json()
+            body = response.json()
             text = body["choices"][0]["message"]["content"]
             tokens = int((body.get("usage") or {}).get("completion_tokens") or 0)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise JudgeUnavailable(
-                f"{self.config.url}: no chat completion ({error!r}): {found.text[:SHOWN]}"
+                f"{self.config.url}: no chat completion ({error!r}): {response.text[:SHOWN]}"
             ) from error
         return Reply(text=str(text or ""), tokens=tokens, seconds=seconds)
 

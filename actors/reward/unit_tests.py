@@ -88,12 +88,12 @@ class UnitTests(ResponseReward):
 
     def reference(self, prompt: Prompt) -> Reference:
         """The prompt's calls and the reference's answers to them, from memory or by running it."""
-        found = self._references.get(prompt.id)
-        if found is None:
-            found = self._references[prompt.id] = self._run_reference(prompt)
+        reference = self._references.get(prompt.id)
+        if reference is None:
+            reference = self._references[prompt.id] = self._run_reference(prompt)
             if len(self._references) > REMEMBERED:
                 self._references.popitem(last=False)
-        return found
+        return reference
 
     def gold(self, prompt: Prompt) -> str | None:
         """The reference solution in a code block."""

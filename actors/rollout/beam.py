@@ -83,7 +83,7 @@ class Beam(Search):
         """See `MultiTurn.starts`."""
         if not task.training or self.config.keep is Keep.best:
             return task.samples
-        return sorted({draw - draw % self.config.width for draw in task.samples})
+        return sorted({index - index % self.config.width for index in task.samples})
 
     def made_by(self, task: RolloutTask, index: int) -> Sequence[int]:
         """See `MultiTurn.made_by`."""
@@ -101,7 +101,7 @@ class Beam(Search):
             chosen = self._best([*finished, *candidates], live[0].path, ledger)
             beam = await self._live_through(ledger, chosen)
             for prefix in (*live, *finished):
-                if all(prefix.path is not one.path for one in beam):
+                if all(prefix.path is not survivor.path for survivor in beam):
                     await ledger.close(prefix.path)
         beam.sort(key=lambda prefix: -prefix.value)
         return [prefix.path for prefix in beam][: None if self.config.keep is Keep.all else 1]
@@ -115,8 +115,8 @@ class Beam(Search):
         branch = (rank, number) if rank or number else ()
         said = await ledger.sample(prefix.path, prefix.path.seed(*branch))
         numbers = range(self.config.simulations)
-        found = await together(self._simulate(ledger, prefix.path, said, (rank, number, run)) for run in numbers)
-        score, ahead = np.mean(found, axis=0)
+        scores = await together(self._simulate(ledger, prefix.path, said, (rank, number, run)) for run in numbers)
+        score, ahead = np.mean(scores, axis=0)
         return Candidate(prefix, said, float(score), float(ahead))
 
     async def _simulate(
@@ -139,36 +139,36 @@ class Beam(Search):
 
     def _best(self, pool: list[Prefix | Candidate], path: Path, ledger: Ledger) -> list[Prefix | Candidate]:
         """The `width` best of finished prefixes and candidates, ties by lot."""
-        worth = [one.worth if isinstance(one, Candidate) else one.value for one in pool]
+        worth = [entry.worth if isinstance(entry, Candidate) else entry.value for entry in pool]
         order = sorted(lot(path, len(pool), "beam"), key=lambda number: -worth[number])
-        kept, left = order[: self.config.width], order[self.config.width :]
-        fresh = [number for number in kept if isinstance(pool[number], Candidate)]
-        scores = [one.worth for one in pool if isinstance(one, Candidate)]
+        best, left = order[: self.config.width], order[self.config.width :]
+        fresh = [number for number in best if isinstance(pool[number], Candidate)]
+        scores = [entry.worth for entry in pool if isinstance(entry, Candidate)]
         ledger.decided(scores, [worth[number] for number in fresh], [worth[number] for number in left])
-        return [pool[number] for number in kept]
+        return [pool[number] for number in best]
 
     async def _live_through(self, ledger: Ledger, chosen: Sequence[Prefix | Candidate]) -> list[Prefix]:
         """The next beam: what was chosen is said in the environment of its prefix, or in a twin of it for every further
         child of the same prefix.
         """
         paths, taken = [], set[int]()
-        for one in chosen:
-            path = one.path if isinstance(one, Prefix) else one.prefix.path
+        for choice in chosen:
+            path = choice.path if isinstance(choice, Prefix) else choice.prefix.path
             if id(path) in taken:
                 path = await ledger.opening(path.fork())
             taken.add(id(path))
             paths.append(path)
-        return await together(self._live(ledger, one, path) for one, path in zip(chosen, paths, strict=True))
+        return await together(self._live(ledger, choice, path) for choice, path in zip(chosen, paths, strict=True))
 
-    async def _live(self, ledger: Ledger, one: Prefix | Candidate, path: Path) -> Prefix:
-        if isinstance(one, Prefix):
-            return one
-        probe = one.score
+    async def _live(self, ledger: Ledger, choice: Prefix | Candidate, path: Path) -> Prefix:
+        if isinstance(choice, Prefix):
+            return choice
+        probe = choice.score
         if self.config.noise is Noise.fresh:  # the score it was chosen for is the best of several: not a fair forecast
             fork = await ledger.opening(path.fork(self._noise(path, "probe")))
-            probe = await ledger.act(fork, one.said)
+            probe = await ledger.act(fork, choice.said)
             await ledger.close(fork)
-        score = await ledger.act(path, one.said)
+        score = await ledger.act(path, choice.said)
         ledger.gaps.append(probe - score)
-        ledger.optimism.append(one.score - score)
-        return Prefix(path, one.prefix.value + score)
+        ledger.optimism.append(choice.score - score)
+        return Prefix(path, choice.prefix.value + score)

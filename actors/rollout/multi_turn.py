@@ -52,16 +52,16 @@ class MultiTurn(RolloutStrategy):
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory | Refused]:
         """Each trajectory as it finishes; one whose prompt does not fit or whose environment is lost is refused."""
-        draws = [asyncio.ensure_future(self._draw(task, policy, index)) for index in self.starts(task)]
+        jobs = [asyncio.ensure_future(self._draw(task, policy, index)) for index in self.starts(task)]
         try:
-            for finished in asyncio.as_completed(draws):
-                for one in await finished:
-                    if one.sample_index in task.samples:
-                        yield one
+            for finished in asyncio.as_completed(jobs):
+                for result in await finished:
+                    if result.sample_index in task.samples:
+                        yield result
         finally:
-            for draw in draws:
-                draw.cancel()
-            await asyncio.gather(*draws, return_exceptions=True)
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
 
     def starts(self, task: RolloutTask) -> Sequence[int]:
         """The samples to begin with; each brings itself, and those that it makes along with itself (`episodes`)."""
@@ -84,8 +84,8 @@ class MultiTurn(RolloutStrategy):
     async def begin(self, task: RolloutTask, policy: Policy, index: int) -> Path:
         """The episode of a sample, nothing said yet."""
         limits = Limits(turns=self.config.max_turns, tokens=self.config.max_episode_tokens)
-        draw = 0 if self.config.shared_noise else index
-        noise = derive_seed(task.run_seed, task.prompt.key, draw, "world")
+        noise_index = 0 if self.config.shared_noise else index
+        noise = derive_seed(task.run_seed, task.prompt.key, noise_index, "world")
         episode = await Episode.open(self.environments, task.prompt, noise, self.config.retries, self.counters)
         return Path(task, index, policy, limits, episode)
 
@@ -106,4 +106,4 @@ class MultiTurn(RolloutStrategy):
         raise AssertionError("the last try returns or raises")
 
     def _refused(self, task: RolloutTask, index: int, reason: str) -> list[Refused]:
-        return [Refused(sample_index=draw, reason=reason) for draw in self.made_by(task, index)]
+        return [Refused(sample_index=sample, reason=reason) for sample in self.made_by(task, index)]

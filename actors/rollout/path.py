@@ -78,8 +78,8 @@ class Path:
 
     async def act(self, said: Completion) -> Observation:
         """Say it: the environment answers, and the turn is part of the path."""
-        seen = await self.episode.step(said.text)
-        flags = dict(seen.flags)
+        observation = await self.episode.step(said.text)
+        flags = dict(observation.flags)
         self.calls.append(
             Call(
                 context_ids=self._context,
@@ -89,15 +89,15 @@ class Path:
                 versions=said.versions,
                 stop=said.stop,
                 text=said.text,
-                reward=seen.reward,
+                reward=observation.reward,
                 flags=flags,
             )
         )
         self._ids.append(np.asarray(said.token_ids, np.int32))
-        self.stop = self._ended(said, seen)
+        self.stop = self._ended(said, observation)
         if self.stop is None:
             end = int(said.token_ids[-1]) if said.stop is StopReason.EOS else None
-            self._context = self._chat.answered(said.text, end, seen.messages)
+            self._context = self._chat.answered(said.text, end, observation.messages)
             anew = self._chat.anew()
             self._fresh = anew is not None
             if anew is not None:
@@ -105,7 +105,7 @@ class Path:
             self._ids.append(self._context)
             if self.room == 0:
                 self.stop = StopReason.LENGTH
-        return seen
+        return observation
 
     async def fork(self, noise: int | None = None) -> Path:
         """The same prefix in an environment of its own. noise: seed of chance from here on; None: the same."""
@@ -131,8 +131,8 @@ class Path:
             metrics={**facts, **(metrics or {})},
         )
 
-    def _ended(self, said: Completion, seen: Observation) -> StopReason | None:
-        if seen.done:
+    def _ended(self, said: Completion, observation: Observation) -> StopReason | None:
+        if observation.done:
             return StopReason.DONE
         if said.stop is StopReason.LENGTH and len(said.token_ids) < self.task.sampling.max_tokens:
             return StopReason.LENGTH  # cut by the context or the episode's own limit, not by the turn's

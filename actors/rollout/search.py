@@ -100,9 +100,9 @@ class Ledger:
 
     async def opening(self, path: Awaitable[Path]) -> Path:
         """A new path, to be closed with the others whatever happens."""
-        found = await path
-        self.opened.append(found)
-        return found
+        opened = await path
+        self.opened.append(opened)
+        return opened
 
     async def close(self, path: Path) -> None:
         """End a path that leads nowhere."""
@@ -140,14 +140,14 @@ class Ledger:
         if chosen and left:
             self.undecided.append(min(chosen) == max(left))
 
-    def metrics(self, path: Path, kept: Sequence[Path]) -> dict[str, float]:
+    def metrics(self, path: Path, returned: Sequence[Path]) -> dict[str, float]:
         """Of one of the paths that are kept: its own cost, its share of what was discarded, and what was decided."""
-        turns = {id(call): len(call.token_ids) for one in kept for call in one.calls}
-        found = {
+        tokens = {id(call): len(call.token_ids) for other in returned for call in other.calls}
+        figures = {
             "search/env_calls_kept": float(len(path.calls)),
-            "search/env_calls_discarded": (self.calls - len(turns)) / len(kept),
+            "search/env_calls_discarded": (self.calls - len(tokens)) / len(returned),
             "search/tokens_kept": float(path.sampled),
-            "search/tokens_discarded": (self.tokens - sum(turns.values())) / len(kept),
+            "search/tokens_discarded": (self.tokens - sum(tokens.values())) / len(returned),
         }
         noted: dict[str, Sequence[float]] = {
             "gain": self.gains,
@@ -156,10 +156,10 @@ class Ledger:
             "optimism": self.optimism,
         }
         noted |= {"undecided": self.undecided, "invalid": self.invalid}
-        found |= {f"search/{name}": float(np.mean(values)) for name, values in noted.items() if values}
+        figures |= {f"search/{name}": float(np.mean(values)) for name, values in noted.items() if values}
         if self.gaps:
-            found["search/gap_squared"] = float(np.mean(np.square(self.gaps)))
-        return found
+            figures["search/gap_squared"] = float(np.mean(np.square(self.gaps)))
+        return figures
 
 
 def lot(path: Path, count: int, purpose: str) -> list[int]:
@@ -170,8 +170,8 @@ def lot(path: Path, count: int, purpose: str) -> list[int]:
 
 async def together(calls: Iterable[Awaitable[T]]) -> list[T]:
     """All results. The first error is raised once every call has ended, so that none opens an environment behind it."""
-    found = await asyncio.gather(*calls, return_exceptions=True)
-    for one in found:
-        if isinstance(one, BaseException):
-            raise one
-    return found  # type: ignore[return-value]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results  # type: ignore[return-value]

@@ -28,21 +28,21 @@ class SingleTurn(RolloutStrategy):
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory]:
         """Each trajectory as it finishes. Raises RequestError when the prompt does not fit the context."""
-        draws = [asyncio.ensure_future(self._draw(task, policy, index)) for index in task.samples]
+        jobs = [asyncio.ensure_future(self._draw(task, policy, index)) for index in task.samples]
         try:
-            for finished in asyncio.as_completed(draws):
+            for finished in asyncio.as_completed(jobs):
                 yield await finished
         finally:
-            for draw in draws:
-                draw.cancel()
-            await asyncio.gather(*draws, return_exceptions=True)
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
 
     async def _draw(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
         seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
         sampling = replace(task.sampling, temperature=0.0, top_p=1.0, top_k=0) if task.greedy else task.sampling
         said = await policy.generate(task.prompt.token_ids, sampling, seed)
-        turn = turn_of(said, np.zeros(0, np.int32))
-        return Trajectory(prompt_key=task.prompt.key, sample_index=index, calls=(turn,), seed=seed, stop=said.stop)
+        call = turn_of(said, np.zeros(0, np.int32))
+        return Trajectory(prompt_key=task.prompt.key, sample_index=index, calls=(call,), seed=seed, stop=said.stop)
 
 
 def turn_of(said: Completion, context_ids: Int32s) -> Call:

@@ -79,7 +79,7 @@ async def answers(
     """
     gate = asyncio.Semaphore(at_once)
 
-    async def one(number: int, call: ToolCall | BadCall) -> ToolAnswer:
+    async def answer(number: int, call: ToolCall | BadCall) -> ToolAnswer:
         if isinstance(call, BadCall):
             return faulty(call.fault, f"{call.why}: {call.text}")
         if number >= limit:
@@ -87,7 +87,7 @@ async def answers(
         async with gate:
             return await toolbox.answer(call, prompt)
 
-    jobs = [asyncio.ensure_future(one(number, call)) for number, call in enumerate(calls)]
+    jobs = [asyncio.ensure_future(answer(number, call)) for number, call in enumerate(calls)]
     try:
         return list(await asyncio.gather(*jobs))
     finally:

@@ -80,8 +80,8 @@ def read_message(text: str, thought: tuple[str, str] = ("<think>", "</think>"), 
     if blocks:
         calls = tuple(read_call(block) for block in blocks)
         return AssistantTurn(thinking=thinking, reply=BLOCK.sub("", visible).strip(), calls=calls)
-    found = _bare(visible.strip()) if bare else ()
-    return AssistantTurn(thinking=thinking, reply="" if found else visible.strip(), calls=found)
+    bare_calls = _bare(visible.strip()) if bare else ()
+    return AssistantTurn(thinking=thinking, reply="" if bare_calls else visible.strip(), calls=bare_calls)
 
 
 def read_call(text: str) -> ToolCall | BadCall:

@@ -126,8 +126,8 @@ class WebShop(Environment):
         )
         reward, flags = self._turns.end(played)
         messages = () if self._turns.done else ({"role": "user", "content": self._view(not played.valid)},)
-        found = {**flags, **self._facts(before), **_parts(verdict)}
-        return Observation(messages=messages, reward=reward, done=self._turns.done, flags=found)
+        facts = {**flags, **self._facts(before), **_parts(verdict)}
+        return Observation(messages=messages, reward=reward, done=self._turns.done, flags=facts)
 
     def snapshot(self) -> Any:
         """See `Environment.snapshot`."""
@@ -181,7 +181,7 @@ class WebShop(Environment):
 
     def _short(self) -> list[str]:
         """The legal actions in few words: products by title and price, choices with a mark."""
-        lines = {self.shop.products[n].asin.lower(): self.shop.line(n).partition("  ")[2] for n in self._page.found}
+        lines = {self.shop.products[n].asin.lower(): self.shop.line(n).partition("  ")[2] for n in self._page.results}
         chosen = {value for _, value in self._page.chosen}
         search = ["search"] if self._page.place is Place.search else []
         labels = [lines.get(label, label) for label in self.shop.labels(self._page)]
@@ -209,5 +209,5 @@ def _parts(verdict: Verdict | None) -> dict[str, Any]:
 def _furnished(count: int, seed: int, per_page: int, goals_file: str, goals: int) -> tuple[Shop, tuple[Goal, ...]]:
     """Episodes are single-use, shops are not: one per setting and process."""
     products = catalogue(count, seed)
-    found = read_goals(goals_file, products, seed) if goals_file else generated_goals(products, goals, seed)
-    return Shop(products, per_page), tuple(found)
+    tasks = read_goals(goals_file, products, seed) if goals_file else generated_goals(products, goals, seed)
+    return Shop(products, per_page), tuple(tasks)
