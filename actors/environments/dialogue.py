@@ -144,15 +144,12 @@ class ToolDialogue(Environment):
         examiner: Node = node(Examiner)  # empty: nobody watches
         max_steps: int = 30  # messages of the policy in the whole dialogue
         max_turns: int = 30
-        parallel_calls: int = 20  # in one message; further ones are answered with an error
-        at_once: int = 8  # calls carried out at a time
         stop_on_fault: bool = True  # a call that cannot be carried out ends the dialogue; else its error is answered
-        bare_calls: bool = True  # a message that is JSON of calls and nothing else is one, without tags
         open_tag: str = "<think>"
         close_tag: str = "</think>"
 
         def __post_init__(self) -> None:
-            for name in ("max_steps", "max_turns", "parallel_calls", "at_once"):
+            for name in ("max_steps", "max_turns"):
                 if getattr(self, name) < 1:
                     raise ValueError(f"{name} is {getattr(self, name)}, set it to 1 or more")
 
@@ -175,11 +172,11 @@ class ToolDialogue(Environment):
         """Carry out the calls of a message, or pass a reply on to examiner and user."""
         config, dialogue = self.config, self._dialogue
         turn, step = dialogue.turn, len(dialogue.steps)
-        said = read_message(action, (config.open_tag, config.close_tag), config.bare_calls)
+        said = read_message(action, (config.open_tag, config.close_tag))
         flags: dict[str, Any] = {"turn": turn, "step": step, "lost": ""}
         following: tuple[Message, ...] = ()
         try:
-            results = await answers(said.calls, self._tools, dialogue.prompt, config.parallel_calls, config.at_once)
+            results = await answers(said.calls, self._tools, dialogue.prompt)
             self._count(results)
             dialogue.steps.append(Step(said=said, answers=tuple(results)))
             if self._examiner is not None:
@@ -199,7 +196,7 @@ class ToolDialogue(Environment):
         self._dialogue = state.copy()
 
     def reseed(self, seed: int) -> None:
-        """Let a simulated user draw its further messages anew."""
+        """Let a simulated user sample its further messages anew."""
         self._dialogue.seed = seed
 
     async def _go_on(self, said: AssistantTurn, results: list[ToolAnswer]) -> tuple[tuple[Message, ...], Stop | None]:

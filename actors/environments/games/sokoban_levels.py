@@ -25,6 +25,7 @@ MASKS = (
 )
 HEADINGS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 SEEDS_TO_TRY = 1000  # re-hashed seeds before a shape counts as impossible
+TURN_PROBABILITY = 0.35  # of one step of the carving walk
 EXPLORED = 300_000  # states of one reverse play
 
 
@@ -35,7 +36,6 @@ class Carving:
     height: int = 6
     width: int = 6
     boxes: int = 1
-    turn_probability: float = 0.35
     search_depth: int = 300
     tries: int = 4
 
@@ -58,7 +58,7 @@ def open_level(size: int, inner_walls: int, shortest: tuple[int, int], seed: int
     """A square room with 0 .. `inner_walls` walls inside, one box, and a shortest solution within `shortest` moves.
 
     The instances of the digest's tabular experiment (6 x 6, at most 3 inner walls, 2 to 8 moves). Raises ValueError
-    when 1,000 draws give none.
+    when 1,000 tries give none.
     """
     rng = random.Random(seed)
     inner = [row * size + column for row in range(1, size - 1) for column in range(1, size - 1)]
@@ -105,7 +105,7 @@ def _carve(shape: Carving, rng: random.Random) -> frozenset[int]:
     heading = rng.choice(HEADINGS)
     floor: set[int] = set()
     for _ in range(int(1.7 * (shape.height + shape.width))):
-        if rng.random() < shape.turn_probability:
+        if rng.random() < TURN_PROBABILITY:
             heading = rng.choice(HEADINGS)
         row = min(max(row + heading[0], 1), shape.height - 2)
         column = min(max(column + heading[1], 1), shape.width - 2)
