@@ -64,7 +64,7 @@ class EnvironmentHost:
         return observation
 
     async def steps(self, actions: Sequence[tuple[int, str]]) -> list[Observation | EnvironmentLost]:
-        """One step in each of many episodes, in one call; what befell each."""
+        """One step in each of many episodes, in one call; the observation or EnvironmentLost of each."""
         calls = (self.step(episode, action) for episode, action in actions)
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         for outcome in outcomes:

@@ -68,7 +68,7 @@ class EnvironmentRows(RowGenerator):
 
 
 def _awaited(result: Any) -> Any:
-    """The result of a method that may be ``async``, from a caller that is not and may stand within a running loop."""
+    """The result of a method that may be ``async``, for a synchronous caller (also inside a running event loop)."""
     if not inspect.isawaitable(result):
         return result
 

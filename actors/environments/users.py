@@ -32,7 +32,7 @@ class FixedUser(User):
 
     @dataclass
     class Config:
-        """Nothing to choose."""
+        """No settings."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -44,7 +44,7 @@ class FixedUser(User):
 
 
 class SimulatedUser(User):
-    """A chat model that plays the user of ``prompt.meta["goal"]``; each episode hears a draw of its own."""
+    """A chat model that plays the user of ``prompt.meta["goal"]``; each episode samples its own messages."""
 
     @dataclass
     class Config:

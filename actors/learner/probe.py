@@ -40,7 +40,7 @@ def first_ids(model_path: str, vocab_size: int, seed: int) -> Int32s:
 def sample_rows(
     first: Int32s, sample: Callable[[PackedInputs, int], tuple[Tensor, ...]], device: torch.device
 ) -> Int32s:
-    """[R, 1 + SAMPLED] ids; `draw` is given the number of the pass, and samples one id for each predicting position."""
+    """[R, 1 + SAMPLED] ids; `sample` takes the number of the pass, and gives one id for each predicting position."""
     rows = first[:, None]
     for step in range(SAMPLED):
         rows = np.concatenate([rows, np.zeros_like(first)[:, None]], 1)

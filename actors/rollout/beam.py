@@ -9,7 +9,7 @@ from enum import Enum
 import numpy as np
 
 from raylign.actors.rollout.path import Path
-from raylign.actors.rollout.search import Ledger, Noise, Search, lot, together
+from raylign.actors.rollout.search import Ledger, Noise, Search, shuffled, together
 from raylign.contracts import Completion, Policy, RolloutTask
 from raylign.environment import Environments
 from raylign.records import derive_seed
@@ -19,7 +19,7 @@ class Keep(Enum):
     """Which of the finished prefixes become trajectories."""
 
     best = "best"  # the best one; every sample is a search of its own
-    all = "all"  # all of them, as the trajectories of `width` draws
+    all = "all"  # all of them, as the trajectories of `width` samples
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class Beam(Search):
             calls = ((rank, number) for rank in range(len(live)) for number in range(self.config.candidates))
             candidates = await together(self._candidate(ledger, live[rank], rank, number) for rank, number in calls)
             chosen = self._best([*finished, *candidates], live[0].path, ledger)
-            beam = await self._live_through(ledger, chosen)
+            beam = await self._advance(ledger, chosen)
             for prefix in (*live, *finished):
                 if all(prefix.path is not survivor.path for survivor in beam):
                     await ledger.close(prefix.path)
@@ -138,18 +138,18 @@ class Beam(Search):
         return derive_seed(path.task.run_seed, path.task.prompt.key, path.index, len(path.calls), "simulation", run)
 
     def _best(self, pool: list[Prefix | Candidate], path: Path, ledger: Ledger) -> list[Prefix | Candidate]:
-        """The `width` best of finished prefixes and candidates, ties by lot."""
+        """The `width` best of finished prefixes and candidates, ties broken at random (seeded)."""
         worth = [entry.worth if isinstance(entry, Candidate) else entry.value for entry in pool]
-        order = sorted(lot(path, len(pool), "beam"), key=lambda number: -worth[number])
+        order = sorted(shuffled(path, len(pool), "beam"), key=lambda number: -worth[number])
         best, left = order[: self.config.width], order[self.config.width :]
         fresh = [number for number in best if isinstance(pool[number], Candidate)]
         scores = [entry.worth for entry in pool if isinstance(entry, Candidate)]
         ledger.decided(scores, [worth[number] for number in fresh], [worth[number] for number in left])
         return [pool[number] for number in best]
 
-    async def _live_through(self, ledger: Ledger, chosen: Sequence[Prefix | Candidate]) -> list[Prefix]:
-        """The next beam: what was chosen is said in the environment of its prefix, or in a twin of it for every further
-        child of the same prefix.
+    async def _advance(self, ledger: Ledger, chosen: Sequence[Prefix | Candidate]) -> list[Prefix]:
+        """The next beam: each chosen completion steps its prefix's environment, or a fork of it where the prefix has
+        another child already.
         """
         paths, taken = [], set[int]()
         for choice in chosen:
@@ -158,9 +158,9 @@ class Beam(Search):
                 path = await ledger.opening(path.fork())
             taken.add(id(path))
             paths.append(path)
-        return await together(self._live(ledger, choice, path) for choice, path in zip(chosen, paths, strict=True))
+        return await together(self._step(ledger, choice, path) for choice, path in zip(chosen, paths, strict=True))
 
-    async def _live(self, ledger: Ledger, choice: Prefix | Candidate, path: Path) -> Prefix:
+    async def _step(self, ledger: Ledger, choice: Prefix | Candidate, path: Path) -> Prefix:
         if isinstance(choice, Prefix):
             return choice
         probe = choice.score

@@ -21,7 +21,7 @@ from raylign.records import Trajectory, derive_seed
 
 
 class MultiTurn(RolloutStrategy):
-    """One episode per draw.
+    """One episode per sample.
 
     The seed of turn t of sample i is ``derive_seed(run_seed, prompt.key, i, t)``, that of its environment's chance
     ``derive_seed(run_seed, prompt.key, i, "world")``, so that an episode is the same whoever rolls it out, and however
@@ -52,7 +52,7 @@ class MultiTurn(RolloutStrategy):
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory | Refused]:
         """Each trajectory as it finishes; one whose prompt does not fit or whose environment is lost is refused."""
-        jobs = [asyncio.ensure_future(self._draw(task, policy, index)) for index in self.starts(task)]
+        jobs = [asyncio.ensure_future(self._sample(task, policy, index)) for index in self.starts(task)]
         try:
             for finished in asyncio.as_completed(jobs):
                 for result in await finished:
@@ -64,11 +64,11 @@ class MultiTurn(RolloutStrategy):
             await asyncio.gather(*jobs, return_exceptions=True)
 
     def starts(self, task: RolloutTask) -> Sequence[int]:
-        """The samples to begin with; each brings itself, and those that it makes along with itself (`episodes`)."""
+        """Sample indices to run; a search may fill several indices from one of them (`made_by`)."""
         return task.samples
 
     async def episodes(self, task: RolloutTask, policy: Policy, index: int) -> list[Trajectory]:
-        """What comes of one start."""
+        """The trajectories of one index of `starts`."""
         return [await self.episode(task, policy, index)]
 
     async def episode(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
@@ -90,16 +90,16 @@ class MultiTurn(RolloutStrategy):
         return Path(task, index, policy, limits, episode)
 
     def made_by(self, task: RolloutTask, index: int) -> Sequence[int]:
-        """The samples that come of one start."""
+        """The sample indices that one index of `starts` fills."""
         return (index,)
 
-    async def _draw(self, task: RolloutTask, policy: Policy, index: int) -> Sequence[Trajectory | Refused]:
+    async def _sample(self, task: RolloutTask, policy: Policy, index: int) -> Sequence[Trajectory | Refused]:
         for left in reversed(range(self.config.retries + 1)):
             try:
                 return await self.episodes(task, policy, index)
             except (EnvironmentLost, EpisodeDiverged) as error:
                 if not left:
-                    return self._refused(task, index, f"no environment to live in: {error}")
+                    return self._refused(task, index, f"no environment: {error}")
                 self.counters.restarted += 1
             except RequestError as error:
                 return self._refused(task, index, str(error))

@@ -77,7 +77,7 @@ class Path:
         return await self._policy.generate(np.concatenate(self._ids), sampling, seed)
 
     async def act(self, said: Completion) -> Observation:
-        """Say it: the environment answers, and the turn is part of the path."""
+        """Step the environment with this completion, and append the call to the path."""
         observation = await self.episode.step(said.text)
         flags = dict(observation.flags)
         self.calls.append(

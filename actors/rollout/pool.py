@@ -1,9 +1,9 @@
-"""All rollout workers behind one door: work is split, deaths are mended, and every sample arrives exactly once.
+"""All rollout workers behind one door: work is split, dead workers are replaced, and every sample arrives exactly once.
 
-tasks ──task i to worker i mod W──► workers ──lists of Scored──► ledger ──new draws only──► loop
+tasks ──task i to worker i mod W──► workers ──lists of Scored──► ledger ──new samples only► loop
                                       │ dies
                                       └─► rebuilt in the background with the last published weights;
-                                          its open draws go to the survivors, or wait for it
+                                          its open samples go to the survivors, or wait for it
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class VllmRolloutPool:
         """Load, commit and prove new weights in all workers at once.
 
         Returns seconds of the whole and of the slowest worker in each phase, and the gaps of the probe (nat). A worker
-        that fails is rebuilt with these weights, and one that is being rebuilt is born with them; EngineDeadError when
+        that fails is rebuilt with these weights, and one that is being rebuilt starts with them; EngineDeadError when
         its restarts are exhausted.
         """
         started = time.perf_counter()

@@ -1,5 +1,4 @@
-"""What a search strives for: the score of one turn, from what its environment said of it. Scores of a path's turns add
-up.
+"""Scores of one turn for searches, from the reward and flags of its environment. A path's score is their sum.
 
 Raw rewards tie nearly everywhere in an environment that pays only at its end, and a search that cannot tell its
 candidates apart samples plainly; such an environment needs a score of its own. The scores of FrozenLake and WebShop

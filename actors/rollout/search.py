@@ -31,18 +31,18 @@ T = TypeVar("T")
 
 
 class Noise(Enum):
-    """Which chance simulations meet."""
+    """Random stream of simulated steps."""
 
-    fresh = "fresh"  # chance of their own
-    live = "live"  # what the episode itself will meet
+    fresh = "fresh"  # one of their own
+    live = "live"  # the episode's own
 
 
 class Search(MultiTurn):
-    """No search: plain episodes, measured as those of the searches are."""
+    """The base of all searches; used directly it runs plain episodes, with the same metrics."""
 
     @dataclass
     class Config(MultiTurn.Config):
-        """What to strive for and how candidates are tried out."""
+        """How turns are scored and how candidates are simulated."""
 
         scorer: Node = node(TurnScorer, "raylign.actors.rollout.scores.TurnReward")
         released_score: bool = False  # the game's raw reward whatever `scorer` says, illegal turns out (released code)
@@ -65,7 +65,7 @@ class Search(MultiTurn):
             self.scorer = TurnReward(TurnReward.Config(flag="game_reward", invalid=-1e6))
 
     async def episodes(self, task: RolloutTask, policy: Policy, index: int) -> list[Trajectory]:
-        """What comes of one start; in an evaluation a plain episode."""
+        """The trajectories of one index of `starts`; in an evaluation a plain episode."""
         if not task.training:
             return await super().episodes(task, policy, index)
         ledger = Ledger(self.scorer)
@@ -162,8 +162,8 @@ class Ledger:
         return figures
 
 
-def lot(path: Path, count: int, purpose: str) -> list[int]:
-    """0 .. `count` - 1 in a random order that the path's draw and turn fix."""
+def shuffled(path: Path, count: int, purpose: str) -> list[int]:
+    """0 .. `count` - 1 in a random order, seeded by the path's sample and turn."""
     seed = derive_seed(path.task.run_seed, path.task.prompt.key, path.index, len(path.calls), purpose)
     return [int(number) for number in np.random.default_rng(seed).permutation(count)]
 

@@ -14,21 +14,21 @@ from raylign.records import Call, Int32s, Trajectory, derive_seed
 
 
 class SingleTurn(RolloutStrategy):
-    """One completion per draw: the prompt in, one turn out.
+    """One completion per sample: the prompt in, one turn out.
 
     The seed of sample i is ``derive_seed(run_seed, prompt.key, i, 0)``, whatever worker makes it and whenever.
     """
 
     @dataclass
     class Config:
-        """Nothing to choose."""
+        """No settings."""
 
     def __init__(self, config: Config, environments: Environments | None = None) -> None:
         self.config = config  # environments: offered to every strategy; one turn needs none
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory]:
         """Each trajectory as it finishes. Raises RequestError when the prompt does not fit the context."""
-        jobs = [asyncio.ensure_future(self._draw(task, policy, index)) for index in task.samples]
+        jobs = [asyncio.ensure_future(self._sample(task, policy, index)) for index in task.samples]
         try:
             for finished in asyncio.as_completed(jobs):
                 yield await finished
@@ -37,7 +37,7 @@ class SingleTurn(RolloutStrategy):
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
 
-    async def _draw(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
+    async def _sample(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
         seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
         sampling = replace(task.sampling, temperature=0.0, top_p=1.0, top_k=0) if task.greedy else task.sampling
         said = await policy.generate(task.prompt.token_ids, sampling, seed)

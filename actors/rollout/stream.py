@@ -118,10 +118,10 @@ class SampleStream:
     def _sample_again(self, handle: WorkerHandle, samples: Sequence[Sample]) -> None:
         left = [sample for sample in samples if sample in self._open]
         self._counters.redrawn += len(left)
-        heirs = [other for other in self._handles if other.alive] or [handle]
-        for number, heir in enumerate(heirs):
-            if part := left[number :: len(heirs)]:
-                self._dispatch(heir, part)
+        survivors = [other for other in self._handles if other.alive] or [handle]
+        for number, survivor in enumerate(survivors):
+            if part := left[number :: len(survivors)]:
+                self._dispatch(survivor, part)
 
 
 async def _next(stream: Any) -> list[Scored]:

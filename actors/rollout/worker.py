@@ -45,7 +45,7 @@ class WorkerSpec:
 
 
 class RolloutWorker:
-    """Runs in a Ray actor with an event loop. A dead engine ends the process: nothing is retried on a corpse.
+    """Runs in a Ray actor with an event loop. When the engine dies the process exits, and the pool rebuilds it.
 
     Every exception that leaves it is a RaylignError of plain text.
     """
