@@ -19,7 +19,7 @@ SEPARATOR = "||"
 
 
 class AgentFormat(Enum):
-    """How a turn is written, and how much an observation says."""
+    """The format of actions, and how detailed an observation is."""
 
     answer = "answer"  # <think>...</think><answer>Up || Left</answer>
     letters = "letters"  # the whole turn is letters, one an action: UL
@@ -48,7 +48,7 @@ def words_of(text: str, form: AgentFormat) -> list[str]:
 
 
 def answer_of(text: str) -> str | None:
-    """What stands in the answer span after a thinking span, stripped, or None."""
+    """The text of the answer span after a thinking span, stripped; None without one."""
     span = TURN.search(text)
     return span[1].strip() if span else None
 

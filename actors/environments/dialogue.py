@@ -90,7 +90,7 @@ class Dialogue:
         return self.turns[-1].steps
 
     def copy(self) -> Dialogue:
-        """Another one that goes its own way. What is said is never changed, so it is shared."""
+        """An independent copy. Messages are never changed, so they are shared."""
         return Dialogue(
             prompt=self.prompt,
             seed=self.seed,

@@ -93,7 +93,7 @@ class Episode:
         return twin
 
     async def reseed(self, seed: int) -> None:
-        """Meet other noise from here on."""
+        """Change the seed of the noise from here on."""
 
         async def change() -> None:
             assert self._number is not None

@@ -49,7 +49,7 @@ class GymnasiumEnvironment(Environment):
 
     @dataclass
     class Config(AgentLimits):
-        """Which environment, and how it is read and told."""
+        """Which environment, its action names, and what is shown of its state."""
 
         id: str = ""  # as registered; "module:Name-v0" imports the module first
         kwargs: dict[str, Any] = field(default_factory=dict)  # for gymnasium.make

@@ -1,4 +1,4 @@
-"""Users of dialogues: one who says what a record says, and one whom a chat model plays."""
+"""Users of dialogues: recorded messages, and a chat model in the role of the user."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROLE = (
 
 
 class FixedUser(User):
-    """Says ``prompt.meta["users"]`` one after the other, whatever the policy replied."""
+    """Sends ``prompt.meta["users"]`` in order, whatever the policy replied."""
 
     @dataclass
     class Config:
@@ -66,7 +66,7 @@ class SimulatedUser(User):
         self.config = config
 
     async def next(self, dialogue: Dialogue) -> str | None:
-        """What the model says. Raises JudgeError when it says nothing in form."""
+        """The model's message. Raises JudgeError when none can be read."""
         judge = shared_judge(self.config.model)
         answer = await judge.ask(self._messages(dialogue), _read, SCHEMA, salt=str(dialogue.seed))
         dialogue.counts.add(answer.counts)

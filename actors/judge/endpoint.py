@@ -30,7 +30,7 @@ class Endpoint(ChatModel):
 
     @dataclass
     class Config:
-        """Which server and model, and how patient to be."""
+        """Which server and model, timeouts and retries."""
 
         url: str = ""  # e.g. http://judge:8000/v1
         model: str = ""

@@ -88,7 +88,7 @@ class JudgedTurn:
 
 
 def proceeds(votes: Sequence[bool]) -> bool:
-    """Whether the dialogue goes on when several checklists judge a turn: unless more than half want it ended."""
+    """Whether the dialogue continues after a turn with several checklists: unless more than half vote to end it."""
     return 2 * sum(not vote for vote in votes) <= len(votes)
 
 

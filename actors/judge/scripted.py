@@ -63,5 +63,5 @@ class Scripted(ChatModel):
 
 
 def echo(messages: Sequence[Message], sampling: Sampling, seed: int) -> str:
-    """The last message: for trying out whatever stands around a model."""
+    """The last message; for trying out everything but the model."""
     return str(messages[-1]["content"])

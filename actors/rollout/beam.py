@@ -32,7 +32,7 @@ class Prefix:
 
 @dataclass(slots=True)
 class Candidate:
-    """What may be said next after a prefix, and how well that went in simulations."""
+    """A completion after a prefix, and its mean score in simulations."""
 
     prefix: Prefix
     said: Completion
@@ -107,11 +107,11 @@ class Beam(Search):
         return [prefix.path for prefix in beam][: None if self.config.keep is Keep.all else 1]
 
     async def ahead(self, ledger: Ledger, after: Path, branch: tuple[int, ...]) -> float:
-        """What a path that a simulation led to promises. branch: tells the simulation apart."""
+        """Estimated further score of the path that a simulation reached. branch: seeds its sampling."""
         return 0.0
 
     async def _candidate(self, ledger: Ledger, prefix: Prefix, rank: int, number: int) -> Candidate:
-        """Sample one and try it out. rank: of its prefix among the live ones."""
+        """Sample a candidate and simulate it. rank: of its prefix among the live ones."""
         branch = (rank, number) if rank or number else ()
         said = await ledger.sample(prefix.path, prefix.path.seed(*branch))
         numbers = range(self.config.simulations)
@@ -122,7 +122,7 @@ class Beam(Search):
     async def _simulate(
         self, ledger: Ledger, path: Path, said: Completion, branch: tuple[int, int, int]
     ) -> tuple[float, float]:
-        """Score of a turn in a fork of its environment, and what may follow. All candidates meet the same chances."""
+        """Score of a turn in a fork of its environment, and `ahead` of it. All candidates share the noise of run i."""
         fork = await ledger.opening(path.fork(self._noise(path, branch[2])))
         score = await ledger.act(fork, said)
         if not branch[2]:
@@ -132,7 +132,7 @@ class Beam(Search):
         return score, ahead
 
     def _noise(self, path: Path, run: int | str) -> int | None:
-        """Seed of the chance that simulation `run` of the next turn meets; None: the episode's own."""
+        """Seed of the noise of simulation `run` of the next turn; None: the episode's own."""
         if self.config.noise is Noise.live:
             return None
         return derive_seed(path.task.run_seed, path.task.prompt.key, path.index, len(path.calls), "simulation", run)

@@ -82,7 +82,7 @@ class MultiTurn(RolloutStrategy):
             await close_all([path])
 
     async def begin(self, task: RolloutTask, policy: Policy, index: int) -> Path:
-        """The episode of a sample, nothing said yet."""
+        """A new episode of a sample."""
         limits = Limits(turns=self.config.max_turns, tokens=self.config.max_episode_tokens)
         noise_index = 0 if self.config.shared_noise else index
         noise = derive_seed(task.run_seed, task.prompt.key, noise_index, "world")

@@ -70,7 +70,7 @@ class Path:
         return derive_seed(self.task.run_seed, self.task.prompt.key, self.index, len(self.calls), *branch)
 
     async def sample(self, seed: int) -> Completion:
-        """What the policy would say next; nothing changes. Only while ``stop`` is None."""
+        """Sample the next completion; the path is unchanged. Only while ``stop`` is None."""
         sampling = replace(self.task.sampling, max_tokens=self.room)
         if self.task.greedy:
             sampling = replace(sampling, temperature=0.0, top_p=1.0, top_k=0)
@@ -108,7 +108,7 @@ class Path:
         return observation
 
     async def fork(self, noise: int | None = None) -> Path:
-        """The same prefix in an environment of its own. noise: seed of chance from here on; None: the same."""
+        """The same prefix in an environment of its own. noise: seed of the noise from here on; None: the same."""
         twin = Path(self.task, self.index, self._policy, self.limits, await self.episode.branch(noise))
         twin.calls, twin.stop = list(self.calls), self.stop
         twin._chat, twin._ids = self._chat.fork(), list(self._ids)
@@ -116,7 +116,7 @@ class Path:
         return twin
 
     def trajectory(self, metrics: Mapping[str, float] | None = None) -> Trajectory:
-        """What was said and seen, as the learner wants it. Final flags that are numbers become metrics."""
+        """The calls and their observations as a trajectory. Final flags that are numbers become metrics."""
         final: dict[str, Any] = dict(self.calls[-1].flags) if self.calls else {}
         facts = {f"episode/{name}": float(value) for name, value in final.items() if isinstance(value, Real)}
         facts |= {"episode/turns": float(len(self.calls)), "episode/chat_mismatch": float(self._chat.mismatches)}

@@ -1,4 +1,4 @@
-"""All rollout workers behind one door: work is split, dead workers are replaced, and every sample arrives exactly once.
+"""All rollout workers as one: work is split, dead workers are replaced, and every sample arrives exactly once.
 
 tasks ──task i to worker i mod W──► workers ──lists of Scored──► ledger ──new samples only► loop
                                       │ dies

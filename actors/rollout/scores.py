@@ -33,7 +33,7 @@ class TurnReward(TurnScorer):
 
     @dataclass
     class Config:
-        """Where the reward stands and what is made of it."""
+        """Where the reward is read and how it is scaled."""
 
         flag: str = ""  # a flag that holds it instead of the turn's reward, e.g. game_reward: without format penalty
         per_action: bool = False

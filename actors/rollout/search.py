@@ -78,7 +78,7 @@ class Search(MultiTurn):
             await close_all(ledger.opened)
 
     async def search(self, task: RolloutTask, policy: Policy, index: int, ledger: Ledger) -> list[Path]:
-        """The finished paths to hand on, for the samples `index`, `index` + 1, ..."""
+        """The finished paths that are kept, for the samples `index`, `index` + 1, ..."""
         path = await ledger.opening(self.begin(task, policy, index))
         return [await ledger.play(path)]
 
@@ -105,7 +105,7 @@ class Ledger:
         return opened
 
     async def close(self, path: Path) -> None:
-        """End a path that leads nowhere."""
+        """Close a path that was discarded."""
         self.opened.remove(path)
         await close_all([path])
 
@@ -122,7 +122,7 @@ class Ledger:
         return self.scorer.score(path.calls[-1])
 
     async def play(self, path: Path, *branch: int | str) -> Path:
-        """The path, plainly to its end. branch: see `Path.seed`."""
+        """The path, played to its end without search. branch: see `Path.seed`."""
         while path.stop is None:
             await self.act(path, await self.sample(path, path.seed(*branch)))
         return path

@@ -41,12 +41,12 @@ class SingleTurn(RolloutStrategy):
         seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
         sampling = replace(task.sampling, temperature=0.0, top_p=1.0, top_k=0) if task.greedy else task.sampling
         said = await policy.generate(task.prompt.token_ids, sampling, seed)
-        call = turn_of(said, np.zeros(0, np.int32))
+        call = call_of(said, np.zeros(0, np.int32))
         return Trajectory(prompt_key=task.prompt.key, sample_index=index, calls=(call,), seed=seed, stop=said.stop)
 
 
-def turn_of(said: Completion, context_ids: Int32s) -> Call:
-    """What was sampled as a turn; `context_ids` [C] stand between it and the turn before."""
+def call_of(said: Completion, context_ids: Int32s) -> Call:
+    """A completion as a call of the policy; `context_ids` [C] stand between it and the call before."""
     return Call(
         context_ids=context_ids,
         token_ids=said.token_ids,

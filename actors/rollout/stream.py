@@ -65,7 +65,7 @@ class SampleStream:
         self._jobs.add(asyncio.create_task(self._serve(handle, samples)))
 
     async def _serve(self, handle: WorkerHandle, samples: Sequence[Sample]) -> None:
-        """Let one worker make some samples. When it dies, what is still open goes to the survivors, or waits for it."""
+        """Let one worker make some samples. When it dies, its open samples go to the other workers, or wait for it."""
         handle.samples += len(samples)
         try:
             worker = await handle.ready()

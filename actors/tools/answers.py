@@ -60,7 +60,7 @@ class LiveTools:
         return tuple(tool.schema for tool in self._tools.values())
 
     async def answer(self, call: ToolCall, prompt: Prompt) -> ToolAnswer:
-        """What the tool says; a call that does not fit it is answered by its faults."""
+        """The tool's answer; a call that does not fit its schema is answered by the violations."""
         tool = self._tools.get(call.name)
         if tool is None:
             return faulty(CallFault.UNKNOWN, f"no tool {call.name}; there are {', '.join(self._tools)}")

@@ -70,7 +70,8 @@ class AssistantTurn:
 
 
 def read_message(text: str, thought: tuple[str, str] = ("<think>", "</think>")) -> AssistantTurn:
-    """Take a message apart. What stands in the thought is never a call; an unclosed thought swallows the message.
+    """Split a message into thought, reply and calls. Nothing in the thought is a call; an unclosed thought takes the
+    whole message.
 
     thought: the tags around it; the opening one may be missing, as chat templates write it. A visible part that is
     JSON of calls and nothing else counts as calls without tags.
