@@ -55,7 +55,7 @@ def read(text: str) -> Any | None:
 
 
 def same(gold: str, answer: str, factor: Fraction = Fraction(1)) -> bool:
-    """Whether gold = found * factor. Raises TooCostly when the gold cannot be evaluated; a costly answer is wrong."""
+    """Whether gold = answer * factor. Raises TooCostly when the gold cannot be evaluated; a costly answer is wrong."""
     import sympy
 
     expected = read(gold)

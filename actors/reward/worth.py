@@ -115,7 +115,7 @@ def _same_amount(gold: str, answer: str) -> bool:
 
 
 def _same_value(gold: str, answer: str, factor: Fraction) -> bool:
-    """gold = found * factor."""
+    """gold = answer * factor."""
     expected, given = decimal(gold), decimal(answer)
     exact, value = rational(gold), rational(answer)
     if exact is not None and value is not None:
