@@ -85,7 +85,7 @@ class FrozenModelWorker:
 
 
 class FrozenModelGroup:
-    """A frozen model on `spec.learner.ranks` actors. Dead ranks are replaced: there is nothing that they could lose.
+    """A frozen model on `spec.learner.ranks` actors. Dead ranks are replaced: they hold no state.
 
     spec: model_path, dtype, temperature, deadline_s, and of `learner` the ranks, threads, gpus, micro_batch_tokens,
     share_prompts, logprob_chunk and max_restarts. options: placement of a rank, as Ray actor options.

@@ -1,4 +1,4 @@
-"""The one place that makes Ray actors, awaits what they answer, and tells why they failed."""
+"""The one place that starts Ray actors, awaits their replies, and names the cause of a failure."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ Options = Callable[[int], dict[str, Any]]
 
 
 class Told(Protocol):
-    """Who hears what happens to actors."""
+    """Who is notified of what happens to actors."""
 
     def __call__(self, name: str, message: str = "", **facts: Any) -> None:
         """Record an event; a message is shown as well."""

@@ -105,19 +105,19 @@ class RoutedModels:
             for row, group in enumerate(part.groups)
         ]
         given = await together(*asked)
-        missing = [found.reason for found in given if isinstance(found, Missing)]
+        missing = [head.reason for head in given if isinstance(head, Missing)]
         if len(missing) > context.max_missing * len(given):
             raise DataError(
                 f"frozen model {model.name}: no context for {len(missing)} of {len(given)} rows, first: {missing[0]}; "
                 f"at most {context.max_missing:.0%} may be missing"
             )
-        rows = [row for row, found in enumerate(given) if not isinstance(found, Missing)]
-        heads = [_ids(found, model.tokenizer) for found in given if not isinstance(found, Missing)]
+        rows = [row for row, head in enumerate(given) if not isinstance(head, Missing)]
+        heads = [_ids(head, model.tokenizer) for head in given if not isinstance(head, Missing)]
         result = np.full(part.tokens, np.nan, np.float32)
         if rows:
-            seen = _after(part.select(rows), heads)
-            values = await model.frozen.logprobs(seen)
-            result[_positions(part, rows)] = values[np.asarray(seen["loss_mask"], bool)]
+            rescored = _after(part.select(rows), heads)
+            values = await model.frozen.logprobs(rescored)
+            result[_positions(part, rows)] = values[np.asarray(rescored["loss_mask"], bool)]
         return result[np.asarray(part["loss_mask"], bool)]
 
     def _unknown(self, domains: Sequence[str]) -> DataError:

@@ -19,7 +19,7 @@ SEPARATOR = "||"
 
 
 class AgentFormat(Enum):
-    """How a turn is written, and how much an observation says."""
+    """The format of actions, and how detailed an observation is."""
 
     answer = "answer"  # <think>...</think><answer>Up || Left</answer>
     letters = "letters"  # the whole turn is letters, one an action: UL
@@ -48,16 +48,16 @@ def words_of(text: str, form: AgentFormat) -> list[str]:
 
 
 def answer_of(text: str) -> str | None:
-    """What stands in the answer span after a thinking span, stripped, or None."""
-    found = TURN.search(text)
-    return found[1].strip() if found else None
+    """The text of the answer span after a thinking span, stripped; None without one."""
+    span = TURN.search(text)
+    return span[1].strip() if span else None
 
 
 def read_block(text: str, numbers: Mapping[str, int], cap: int, form: AgentFormat) -> Block:
     """The actions of a turn. `numbers` maps lower-case names (or letters) to actions; case does not matter."""
     words = words_of(text, form)[:cap]
-    found = tuple(numbers[word.lower()] for word in words if word.lower() in numbers)
-    return Block(actions=found, dropped=len(words) - len(found))
+    actions = tuple(numbers[word.lower()] for word in words if word.lower() in numbers)
+    return Block(actions=actions, dropped=len(words) - len(actions))
 
 
 def how_to_answer(names: Sequence[str], cap: int, example: str = "") -> str:

@@ -99,34 +99,34 @@ class ChecklistExaminer(Examiner):
         present += [step_view(number, step) for number, step in enumerate(dialogue.steps)]
         salt = str(dialogue.seed) if self.config.independent else ""
         calls = (judge.ask(item_question(item, before, present), read_answer, SCHEMA, salt) for item in items)
-        found = await asyncio.gather(*calls, return_exceptions=True)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
         verdicts, failures = [], []
-        for one in found:
-            if isinstance(one, Answer):
-                dialogue.counts.add(one.counts)
-                verdicts.append(one.value)
-            elif isinstance(one, JudgeError):
+        for outcome in outcomes:
+            if isinstance(outcome, Answer):
+                dialogue.counts.add(outcome.counts)
+                verdicts.append(outcome.value)
+            elif isinstance(outcome, JudgeError):
                 dialogue.counts.asked += 1
-                dialogue.counts.unavailable += isinstance(one, JudgeUnavailable)
-                dialogue.counts.unreadable += isinstance(one, JudgeUnreadable)
-                failures.append(one)
+                dialogue.counts.unavailable += isinstance(outcome, JudgeUnavailable)
+                dialogue.counts.unreadable += isinstance(outcome, JudgeUnreadable)
+                failures.append(outcome)
             else:
-                raise one
+                raise outcome
         if failures:
             raise failures[0]
         return verdicts
 
 
 def judged_turns(prompt: Prompt, trajectory: Trajectory) -> tuple[tuple[JudgedTurn, ...], ...]:
-    """[variant][reached turn] what the judge said of a finished trajectory, from the flags of its calls.
+    """[variant][reached turn] the judge's labels of a finished trajectory, from the flags of its calls.
 
     Turns beyond the annotated ones are left out. Raises ValueError when a call carries no labels.
     """
     rows: dict[int, list[tuple[dict[str, bool], ...]]] = {}
-    for number, turn in enumerate(trajectory.calls):
-        if LABELS not in turn.flags:
+    for number, call in enumerate(trajectory.calls):
+        if LABELS not in call.flags:
             raise ValueError(f"call {number} of {trajectory.prompt_key} carries no labels; set environment.fn.examiner")
-        rows.setdefault(int(turn.flags["turn"]), []).append(turn.flags[LABELS])
+        rows.setdefault(int(call.flags["turn"]), []).append(call.flags[LABELS])
     return tuple(
         tuple(
             JudgedTurn(
@@ -162,5 +162,5 @@ def _of_turn(dialogue: Dialogue) -> list[Checklist]:
 
 
 def _judged(item: Item, steps: Sequence[Step]) -> bool:
-    """Whether the item is worth a call: a failed step says no to everything about calls and results."""
+    """Whether the judge is asked about the item: at a failed step items about calls and results count as no."""
     return not (steps[-1].failed and item.focus in ABOUT_TOOLS)

@@ -90,7 +90,7 @@ class Dialogue:
         return self.turns[-1].steps
 
     def copy(self) -> Dialogue:
-        """Another one that goes its own way. What is said is never changed, so it is shared."""
+        """An independent copy. Messages are never changed, so they are shared."""
         return Dialogue(
             prompt=self.prompt,
             seed=self.seed,
@@ -144,15 +144,12 @@ class ToolDialogue(Environment):
         examiner: Node = node(Examiner)  # empty: nobody watches
         max_steps: int = 30  # messages of the policy in the whole dialogue
         max_turns: int = 30
-        parallel_calls: int = 20  # in one message; further ones are answered with an error
-        at_once: int = 8  # calls carried out at a time
         stop_on_fault: bool = True  # a call that cannot be carried out ends the dialogue; else its error is answered
-        bare_calls: bool = True  # a message that is JSON of calls and nothing else is one, without tags
         open_tag: str = "<think>"
         close_tag: str = "</think>"
 
         def __post_init__(self) -> None:
-            for name in ("max_steps", "max_turns", "parallel_calls", "at_once"):
+            for name in ("max_steps", "max_turns"):
                 if getattr(self, name) < 1:
                     raise ValueError(f"{name} is {getattr(self, name)}, set it to 1 or more")
 
@@ -175,16 +172,16 @@ class ToolDialogue(Environment):
         """Carry out the calls of a message, or pass a reply on to examiner and user."""
         config, dialogue = self.config, self._dialogue
         turn, step = dialogue.turn, len(dialogue.steps)
-        said = read_message(action, (config.open_tag, config.close_tag), config.bare_calls)
+        said = read_message(action, (config.open_tag, config.close_tag))
         flags: dict[str, Any] = {"turn": turn, "step": step, "lost": ""}
         following: tuple[Message, ...] = ()
         try:
-            found = await answers(said.calls, self._tools, dialogue.prompt, config.parallel_calls, config.at_once)
-            self._count(found)
-            dialogue.steps.append(Step(said=said, answers=tuple(found)))
+            results = await answers(said.calls, self._tools, dialogue.prompt)
+            self._count(results)
+            dialogue.steps.append(Step(said=said, answers=tuple(results)))
             if self._examiner is not None:
                 flags |= await self._examiner.look(dialogue)
-            following, stop = await self._go_on(said, found)
+            following, stop = await self._go_on(said, results)
         except (JudgeError, ToolFailure) as error:
             stop = Stop.LOST
             flags["lost"] = f"{type(error).__name__}: {error}"
@@ -199,13 +196,13 @@ class ToolDialogue(Environment):
         self._dialogue = state.copy()
 
     def reseed(self, seed: int) -> None:
-        """Let a simulated user draw its further messages anew."""
+        """Let a simulated user sample its further messages anew."""
         self._dialogue.seed = seed
 
-    async def _go_on(self, said: AssistantTurn, found: list[ToolAnswer]) -> tuple[tuple[Message, ...], Stop | None]:
+    async def _go_on(self, said: AssistantTurn, results: list[ToolAnswer]) -> tuple[tuple[Message, ...], Stop | None]:
         """What the policy reads next, or why there is nothing more."""
         config, dialogue = self.config, self._dialogue
-        stops = [FAULT_STOPS[answer.fault] for answer in found if answer.fault in FAULT_STOPS]
+        stops = [FAULT_STOPS[answer.fault] for answer in results if answer.fault in FAULT_STOPS]
         if stops and config.stop_on_fault:
             return (), stops[0]
         message = None if said.calls else await self._next_turn()
@@ -214,7 +211,7 @@ class ToolDialogue(Environment):
         if sum(len(turn.steps) for turn in dialogue.turns) >= config.max_steps:
             return (), Stop.STEPS
         if message is None:
-            return tuple({"role": "tool", "content": answer.text} for answer in found), None
+            return tuple({"role": "tool", "content": answer.text} for answer in results), None
         dialogue.turns.append(DialogueTurn(user=message))
         return ({"role": "user", "content": message},), None
 
@@ -228,8 +225,8 @@ class ToolDialogue(Environment):
             return Stop.COMPLETED
         return Stop.TURNS if len(dialogue.turns) >= self.config.max_turns else message
 
-    def _count(self, found: list[ToolAnswer]) -> None:
-        for answer in found:
+    def _count(self, results: list[ToolAnswer]) -> None:
+        for answer in results:
             kind = answer.fault.value if answer.fault else answer.source.value
             self._dialogue.sources[kind] = self._dialogue.sources.get(kind, 0) + 1
             if answer.counts is not None:

@@ -61,15 +61,15 @@ class Episode:
 
         async def act() -> Observation:
             assert self._number is not None
-            found = await self._environments.step(self._number, action)
+            observation = await self._environments.step(self._number, action)
             if not self._environments.replayable:
                 self._state = await self._environments.snapshot(self._number)
-            return found
+            return observation
 
-        found = await self._persist(act)
+        observation = await self._persist(act)
         self._counters.steps += 1
-        self._log.append((action, found))
-        return found
+        self._log.append((action, observation))
+        return observation
 
     async def branch(self, seed: int | None = None) -> Episode:
         """Another episode in the same state. seed: its further noise; None: the same noise as this one would meet.
@@ -93,7 +93,7 @@ class Episode:
         return twin
 
     async def reseed(self, seed: int) -> None:
-        """Meet other noise from here on."""
+        """Change the seed of the noise from here on."""
 
         async def change() -> None:
             assert self._number is not None
@@ -138,8 +138,8 @@ class Episode:
         assert self._number is not None
         for taken, (action, before) in enumerate(self._log):
             await self._renoise(taken)
-            found = await self._environments.step(self._number, action)
-            if found != before:
+            after = await self._environments.step(self._number, action)
+            if after != before:
                 raise EpisodeDiverged(f"action {taken} of a replayed episode led to another observation")
         await self._renoise(len(self._log))
 

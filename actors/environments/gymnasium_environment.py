@@ -23,6 +23,8 @@ from raylign.records import Prompt
 
 COLOURED = re.compile(r"\x1b\[[0-9;]*m(.*?)\x1b\[0m", re.DOTALL)  # how text renderings mark the agent's cell
 EXACT = 15  # decimals that tell two observations apart
+SHOWN = 3  # decimals that the policy reads
+SUCCESS = 1.0  # reward on the last action
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -40,22 +42,20 @@ class GymnasiumEnvironment(Environment):
     and make the turn invalid. Flags: those of every text environment (see `raylign.actors.environments.turns`;
     ``effective``: the observation differs from the turn's first), ``terminated``, ``truncated``. ``success`` is the
     environment's own ``info["is_success"]`` or ``info["success"]`` where it says so, else termination with
-    `success_reward` or more on the last action.
+    a reward of 1 or more on the last action.
 
     The snapshot is the pickled environment, or None where it does not pickle: then its actions are replayed.
     """
 
     @dataclass
     class Config(AgentLimits):
-        """Which environment, and how it is read and told."""
+        """Which environment, its action names, and what is shown of its state."""
 
         id: str = ""  # as registered; "module:Name-v0" imports the module first
         kwargs: dict[str, Any] = field(default_factory=dict)  # for gymnasium.make
         names: list[str] = field(default_factory=list)  # of discrete actions, from the space's first
         rules: str = ""  # what the first message says before the state
         show: Shown = Shown.observation
-        decimals: int = 3
-        success_reward: float = 1.0
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -107,7 +107,7 @@ class GymnasiumEnvironment(Environment):
             self._seen, reward, terminated, truncated, info = self._env.step(taken)
             total, made = total + float(reward), made + 1
             says = info.get("is_success", info.get("success"))
-            success = bool(terminated and reward >= self.config.success_reward) if says is None else bool(says)
+            success = bool(terminated and reward >= SUCCESS) if says is None else bool(says)
             if terminated or truncated:
                 break
         played = Played(
@@ -165,8 +165,8 @@ class GymnasiumEnvironment(Environment):
         start = int(self._env.action_space.start)
         numbers = {name.lower(): start + index for index, name in enumerate(self._names)}
         words = words_of(text, self.config.format)[: self.config.actions_per_turn]
-        found = [numbers[word.lower()] for word in words if word.lower() in numbers]
-        return found[:cap], len(words) - len(found)
+        actions = [numbers[word.lower()] for word in words if word.lower() in numbers]
+        return actions[:cap], len(words) - len(actions)
 
     def _box_action(self, text: str) -> tuple[list[Any], int]:
         """One action of the box's shape, or none; 1 when it was unreadable or had to be clipped."""
@@ -186,7 +186,7 @@ class GymnasiumEnvironment(Environment):
         if self.config.show is Shown.ansi:
             state = COLOURED.sub(r"[\1]", str(self._env.render())).strip("\n")
         else:
-            state = _numbers(self._seen, self.config.decimals)
+            state = _numbers(self._seen, SHOWN)
         return state if self.config.format is AgentFormat.letters else f"{state}\nActions left: {self._turns.left}."
 
     def _how(self) -> str:
@@ -195,7 +195,7 @@ class GymnasiumEnvironment(Environment):
         if self._discrete:
             return how_to_answer(self._names, self.config.actions_per_turn)
         space = self._env.action_space
-        low, high = (_numbers(bound, self.config.decimals) for bound in (space.low, space.high))
+        low, high = (_numbers(bound, SHOWN) for bound in (space.low, space.high))
         count = int(np.prod(space.shape))
         words = f"{count} number{'s, separated by commas,' if count > 1 else ''} from {low} to {high}"
         return how_to_answer((words,), 1, ", ".join(["0.0"] * count))

@@ -58,19 +58,19 @@ class EnvironmentHost:
 
     async def step(self, episode: int, action: str) -> Observation:
         """See `Environments.step`."""
-        found = await self._call(episode, lambda environment: environment.step(action), "step")
-        if not isinstance(found, Observation):
-            raise EnvironmentLost(f"{self._name}.step returned {type(found).__name__}, expected an Observation")
-        return found
+        observation = await self._call(episode, lambda environment: environment.step(action), "step")
+        if not isinstance(observation, Observation):
+            raise EnvironmentLost(f"{self._name}.step returned {type(observation).__name__}, expected an Observation")
+        return observation
 
     async def steps(self, actions: Sequence[tuple[int, str]]) -> list[Observation | EnvironmentLost]:
-        """One step in each of many episodes, in one call; what befell each."""
+        """One step in each of many episodes, in one call; the observation or EnvironmentLost of each."""
         calls = (self.step(episode, action) for episode, action in actions)
-        found = await asyncio.gather(*calls, return_exceptions=True)
-        for one in found:
-            if isinstance(one, BaseException) and not isinstance(one, EnvironmentLost):
-                raise one
-        return list(found)  # type: ignore[arg-type]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, EnvironmentLost):
+                raise outcome
+        return list(outcomes)  # type: ignore[arg-type]
 
     async def snapshot(self, episode: int) -> Any:
         """See `Environments.snapshot`."""
@@ -104,9 +104,9 @@ class EnvironmentHost:
         if environment is None:
             raise EnvironmentLost(f"{self._name}: episode {episode} is not open here")
         try:
-            found = method(environment)
-            found = await asyncio.wait_for(found, self._timeout_s) if inspect.isawaitable(found) else found
-            return replace(found, messages=encodable(found.messages)) if isinstance(found, Observation) else found
+            result = method(environment)
+            result = await asyncio.wait_for(result, self._timeout_s) if inspect.isawaitable(result) else result
+            return replace(result, messages=encodable(result.messages)) if isinstance(result, Observation) else result
         except TimeoutError:
             self._open.pop(episode, None)
             raise EnvironmentLost(f"{self._name}.{what} took more than {self._timeout_s:g} s") from None

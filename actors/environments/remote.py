@@ -44,9 +44,9 @@ class RemoteEnvironments:
     async def open(self, prompt: Prompt, seed: int) -> tuple[int, Observation]:
         """See `Environments.open`; the actor with the fewest episodes of this worker."""
         actor = self._idlest()
-        number, seen = await self._call(actor, "open", prompt, seed)
+        number, observation = await self._call(actor, "open", prompt, seed)
         self._load[actor] += 1
-        return number * self._width + actor, seen
+        return number * self._width + actor, observation
 
     async def step(self, episode: int, action: str) -> Observation:
         """See `Environments.step`."""
@@ -91,16 +91,16 @@ class RemoteEnvironments:
         """Everything that waits for one actor, in one call."""
         batch = self._waiting.pop(actor, [])
         try:
-            found = await self._call(actor, "steps", [(number, action) for number, action, _ in batch])
+            outcomes = await self._call(actor, "steps", [(number, action) for number, action, _ in batch])
         except EnvironmentLost as lost:
-            found = [lost] * len(batch)
-        for (_, _, future), one in zip(batch, found, strict=True):
+            outcomes = [lost] * len(batch)
+        for (_, _, future), outcome in zip(batch, outcomes, strict=True):
             if future.done():
                 continue
-            if isinstance(one, EnvironmentLost):
-                future.set_exception(EnvironmentLost(str(one)))
+            if isinstance(outcome, EnvironmentLost):
+                future.set_exception(EnvironmentLost(str(outcome)))
             else:
-                future.set_result(one)
+                future.set_result(outcome)
 
     async def _call(self, actor: int, method: str, *arguments: Any) -> Any:
         handle = await self._handle(actor)

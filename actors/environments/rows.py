@@ -48,37 +48,37 @@ class EnvironmentRows(RowGenerator):
         first = derive_seed(seed, "instances") % 2**31 if config.first_seed is None else config.first_seed
         system = ({"role": "system", "content": config.system},) if config.system else ()
         for env_seed in range(first, first + size):
-            seen = self._first(env_seed)
+            observation = self._first(env_seed)
             yield DataRow(
-                messages=(*system, *seen.messages),
+                messages=(*system, *observation.messages),
                 place=f"instance {env_seed}",
                 verifier=config.verifier,
-                domain=str(seen.flags.get("domain", "")),
-                meta={"env_seed": env_seed, **_facts(seen)},
+                domain=str(observation.flags.get("domain", "")),
+                meta={"env_seed": env_seed, **_facts(observation)},
             )
 
     def _first(self, env_seed: int) -> Observation:
         """What an instance shows first."""
         environment = build(Environment, self.config.environment, "data.generator.environment")
         prompt = Prompt(id="", messages=(), token_ids=np.zeros(0, np.int32), meta={"env_seed": env_seed})
-        seen = _awaited(environment.reset(prompt, 0))
+        observation = _awaited(environment.reset(prompt, 0))
         _awaited(environment.close())
-        assert isinstance(seen, Observation)
-        return seen
+        assert isinstance(observation, Observation)
+        return observation
 
 
-def _awaited(found: Any) -> Any:
-    """The result of a method that may be ``async``, from a caller that is not and may stand within a running loop."""
-    if not inspect.isawaitable(found):
-        return found
+def _awaited(result: Any) -> Any:
+    """The result of a method that may be ``async``, for a synchronous caller (also inside a running event loop)."""
+    if not inspect.isawaitable(result):
+        return result
 
     async def wait() -> Any:
-        return await found
+        return await result
 
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, wait()).result()
 
 
-def _facts(seen: Observation) -> dict[str, Any]:
+def _facts(observation: Observation) -> dict[str, Any]:
     """Facts of the instance that rewards and reports may want."""
-    return {name: value for name, value in seen.flags.items() if name != "domain"}
+    return {name: value for name, value in observation.flags.items() if name != "domain"}

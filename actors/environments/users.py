@@ -1,4 +1,4 @@
-"""Users of dialogues: one who says what a record says, and one whom a chat model plays."""
+"""Users of dialogues: recorded messages, and a chat model in the role of the user."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ ROLE = (
 
 
 class FixedUser(User):
-    """Says ``prompt.meta["users"]`` one after the other, whatever the policy replied."""
+    """Sends ``prompt.meta["users"]`` in order, whatever the policy replied."""
 
     @dataclass
     class Config:
-        """Nothing to choose."""
+        """No settings."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -44,7 +44,7 @@ class FixedUser(User):
 
 
 class SimulatedUser(User):
-    """A chat model that plays the user of ``prompt.meta["goal"]``; each episode hears a draw of its own."""
+    """A chat model that plays the user of ``prompt.meta["goal"]``; each episode samples its own messages."""
 
     @dataclass
     class Config:
@@ -66,11 +66,11 @@ class SimulatedUser(User):
         self.config = config
 
     async def next(self, dialogue: Dialogue) -> str | None:
-        """What the model says. Raises JudgeError when it says nothing in form."""
+        """The model's message. Raises JudgeError when none can be read."""
         judge = shared_judge(self.config.model)
-        found = await judge.ask(self._messages(dialogue), _read, SCHEMA, salt=str(dialogue.seed))
-        dialogue.counts.add(found.counts)
-        return found.value
+        answer = await judge.ask(self._messages(dialogue), _read, SCHEMA, salt=str(dialogue.seed))
+        dialogue.counts.add(answer.counts)
+        return answer.value
 
     def _messages(self, dialogue: Dialogue) -> list[Message]:
         """The dialogue from the user's side: what the model wrote is its own, visible replies are the other's."""

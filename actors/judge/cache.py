@@ -46,10 +46,10 @@ class ReplyCache:
 
     def find(self, key: str) -> str | None:
         """The answer of this key, or None."""
-        found = self._known.get(key)
-        if found is not None:
+        text = self._known.get(key)
+        if text is not None:
             self._known.move_to_end(key)
-        return found
+        return text
 
     def store(self, key: str, text: str) -> None:
         """Keep an answer."""

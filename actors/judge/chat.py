@@ -33,7 +33,7 @@ class ChatModel(Part):
     @property
     @abstractmethod
     def name(self) -> str:
-        """Who answers: part of the key of everything that is cached of it."""
+        """Name of the model; part of the key of cached answers."""
 
     @abstractmethod
     async def complete(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:

@@ -118,17 +118,17 @@ def read_checklists(annotation: Any, place: str) -> tuple[tuple[Checklist, ...],
     variants = _sequence(raw, place, "checklist_list")
     if not variants:
         raise DataError(f"{place}: checklist_list is empty; fix: annotate the dialogue, or drop it")
-    found = tuple(
+    checklists = tuple(
         tuple(
             read_checklist(items, f"{place}, variant {number}, turn {turn}")
             for turn, items in enumerate(_sequence(turns, f"{place}, variant {number}", "turns"))
         )
         for number, turns in enumerate(variants)
     )
-    lengths = sorted({len(turns) for turns in found})
+    lengths = sorted({len(turns) for turns in checklists})
     if len(lengths) != 1 or lengths[0] == 0:
         raise DataError(f"{place}: the variants of the checklist cover {lengths} turns; all must cover the same, not 0")
-    return found
+    return checklists
 
 
 def read_checklist(raw: Any, place: str) -> Checklist:
@@ -214,10 +214,10 @@ def _sequence(raw: Any, place: str, name: str) -> Sequence[Any]:
 
 
 def _texts(raw: Any, place: str, name: str) -> tuple[str, ...]:
-    found = _sequence(raw, place, name)
-    if not all(isinstance(entry, str | int) for entry in found):
+    entries = _sequence(raw, place, name)
+    if not all(isinstance(entry, str | int) for entry in entries):
         raise DataError(f"{place}: field {name}: {raw!r} holds something other than texts")
-    return tuple(str(entry) for entry in found)
+    return tuple(str(entry) for entry in entries)
 
 
 def _refuse_cycles(items: Sequence[Item], place: str) -> None:

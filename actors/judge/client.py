@@ -72,7 +72,6 @@ class Judge(Part):
         temperature: float = 0.6
         top_p: float = 0.8
         max_tokens: int = 6000
-        structured: bool = True  # constrain the output to the schema; off for servers that cannot
         concurrency: int = 64  # completions in flight, per process
         tries: int = 2  # completions until one is in form
         cache_entries: int = 100_000  # answers kept in memory, the least recently used leave first; 0: none
@@ -188,7 +187,7 @@ class _Question:
             max_tokens=config.max_tokens,
             temperature=config.temperature,
             top_p=config.top_p,
-            structure={"json": dict(schema)} if schema is not None and config.structured else None,
+            structure={"json": dict(schema)} if schema is not None else None,
         )
         self.key = key_of(judge.model.name, self.messages, schema, self.sampling, salt)
         # By the key and not by chance: the same questions are repeated whoever asks them, and in a resumed run.

@@ -18,18 +18,19 @@ from raylign.records import Message
 
 BUSY = frozenset({408, 409, 425, 429})  # besides 5xx: worth another try
 SHOWN = 300  # letters of an error's body
+LONGEST_PAUSE_S = 30.0  # before a retry
 
 
 class Endpoint(ChatModel):
     """POSTs to ``<url>/chat/completions``, with a `response_format` where `Sampling.structure` holds a JSON schema.
 
     Transport errors, timeouts, 429 and 5xx are tried again with doubling pauses (a server's Retry-After is heeded up to
-    `longest_pause_s`); any other status is final. Both end as JudgeUnavailable with the reason.
+    `LONGEST_PAUSE_S`); any other status is final. Both end as JudgeUnavailable with the reason.
     """
 
     @dataclass
     class Config:
-        """Which server and model, and how patient to be."""
+        """Which server and model, timeouts and retries."""
 
         url: str = ""  # e.g. http://judge:8000/v1
         model: str = ""
@@ -37,7 +38,6 @@ class Endpoint(ChatModel):
         timeout_s: float = 120.0  # of one request
         retries: int = 4
         pause_s: float = 0.5  # before the first retry, doubled each time
-        longest_pause_s: float = 30.0
         connections: int = 256
         extra: dict[str, Any] = field(default_factory=dict)  # further fields of every request's body
 
@@ -67,18 +67,18 @@ class Endpoint(ChatModel):
         config, started, why = self.config, time.perf_counter(), ""
         body = request_body(config.model, messages, sampling, seed) | config.extra
         for attempt in range(config.retries + 1):
-            pause = min(config.longest_pause_s, config.pause_s * 2**attempt)
+            pause = min(LONGEST_PAUSE_S, config.pause_s * 2**attempt)
             try:
-                found = await self._client.post(f"{config.url.rstrip('/')}/chat/completions", json=body)
+                response = await self._client.post(f"{config.url.rstrip('/')}/chat/completions", json=body)
             except httpx.HTTPError as error:
                 why = f"{type(error).__name__}: {error}"
             else:
-                if found.status_code == httpx.codes.OK:
-                    return self._reply(found, time.perf_counter() - started)
-                why = f"HTTP {found.status_code}: {found.text[:SHOWN]}"
-                if found.status_code not in BUSY and found.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+                if response.status_code == httpx.codes.OK:
+                    return self._reply(response, time.perf_counter() - started)
+                why = f"HTTP {response.status_code}: {response.text[:SHOWN]}"
+                if response.status_code not in BUSY and response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
                     break
-                pause = min(config.longest_pause_s, max(pause, _retry_after(found.headers)))
+                pause = min(LONGEST_PAUSE_S, max(pause, _retry_after(response.headers)))
             if attempt < config.retries:
                 self.retried += 1
                 await asyncio.sleep(pause)
@@ -88,14 +88,14 @@ class Endpoint(ChatModel):
         """Close the connections."""
         await self._client.aclose()
 
-    def _reply(self, found: httpx.Response, seconds: float) -> Reply:
+    def _reply(self, response: httpx.Response, seconds: float) -> Reply:
         try:
-            body = found.json()
+            body = response.json()
             text = body["choices"][0]["message"]["content"]
             tokens = int((body.get("usage") or {}).get("completion_tokens") or 0)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise JudgeUnavailable(
-                f"{self.config.url}: no chat completion ({error!r}): {found.text[:SHOWN]}"
+                f"{self.config.url}: no chat completion ({error!r}): {response.text[:SHOWN]}"
             ) from error
         return Reply(text=str(text or ""), tokens=tokens, seconds=seconds)
 

@@ -31,11 +31,11 @@ class Satisfied(Enum):
 
 def states(labels: Flags, dependencies: Flags, mode: Satisfied) -> Flags:
     """[S + 1, C] whether each item is satisfied in state x_0 .. x_S. labels: [S, C], dependencies: [C, C]."""
-    found = np.zeros((len(labels) + 1, labels.shape[1]), bool)
+    satisfied = np.zeros((len(labels) + 1, labels.shape[1]), bool)
     for step, said in enumerate(labels):
-        counts = said & holds(found[step], dependencies) if mode is Satisfied.gated else said
-        found[step + 1] = found[step] | counts
-    return found
+        counts = said & holds(satisfied[step], dependencies) if mode is Satisfied.gated else said
+        satisfied[step + 1] = satisfied[step] | counts
+    return satisfied
 
 
 def holds(state: Flags, dependencies: Flags) -> Flags:
@@ -45,10 +45,10 @@ def holds(state: Flags, dependencies: Flags) -> Flags:
 
 def eligible(labels: Flags, dependencies: Flags, mode: Satisfied = Satisfied.gated) -> Flags:
     """[S, C] items that a step could still earn: dependencies held before it, not yet satisfied (E_{t,s} of eq. 10)."""
-    found = states(labels, dependencies, mode)[:-1]
+    satisfied = states(labels, dependencies, mode)[:-1]
     if mode is Satisfied.code:
-        return ~found
-    return np.array([holds(state, dependencies) & ~state for state in found], bool).reshape(labels.shape)
+        return ~satisfied
+    return np.array([holds(state, dependencies) & ~state for state in satisfied], bool).reshape(labels.shape)
 
 
 def flips(labels: Flags, dependencies: Flags, mode: Satisfied = Satisfied.gated) -> Float64s:
@@ -88,7 +88,7 @@ class JudgedTurn:
 
 
 def proceeds(votes: Sequence[bool]) -> bool:
-    """Whether the dialogue goes on when several checklists judge a turn: unless more than half want it ended."""
+    """Whether the dialogue continues after a turn with several checklists: unless more than half vote to end it."""
     return 2 * sum(not vote for vote in votes) <= len(votes)
 
 

@@ -54,8 +54,8 @@ class Scripted(ChatModel):
     async def complete(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
         """What the function returns."""
         started = time.perf_counter()
-        found = self._function(messages, sampling, seed, **self._settings)
-        text = str(await found if inspect.isawaitable(found) else found)
+        answer = self._function(messages, sampling, seed, **self._settings)
+        text = str(await answer if inspect.isawaitable(answer) else answer)
         return Reply(text=text, tokens=0, seconds=time.perf_counter() - started)
 
     async def close(self) -> None:
@@ -63,5 +63,5 @@ class Scripted(ChatModel):
 
 
 def echo(messages: Sequence[Message], sampling: Sampling, seed: int) -> str:
-    """The last message: for trying out whatever stands around a model."""
+    """The last message; for trying out everything but the model."""
     return str(messages[-1]["content"])

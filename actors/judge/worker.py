@@ -71,12 +71,12 @@ class JudgeWorker:
         assert self._engine is not None
         started = time.perf_counter()
         try:
-            found = await self._engine.generate(self._template.prompt_ids(messages), sampling, seed)
+            completion = await self._engine.generate(self._template.prompt_ids(messages), sampling, seed)
         except EngineDeadError as error:
             traceback.print_exception(error)
             asyncio.get_running_loop().call_later(EXIT_DELAY_S, os._exit, 1)
             raise EngineDeadError(str(error)) from error
-        return Reply(text=found.text, tokens=len(found.token_ids), seconds=time.perf_counter() - started)
+        return Reply(text=completion.text, tokens=len(completion.token_ids), seconds=time.perf_counter() - started)
 
     @ray.method(concurrency_group="health")
     async def ping(self) -> int:

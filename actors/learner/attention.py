@@ -217,7 +217,7 @@ class _CpuSegments(torch.autograd.Function):
     ) -> Tensor:
         out = q.new_empty(q.shape)
         repeat = q.shape[1] // k.shape[1]
-        kept: list[tuple[Tensor, ...]] = []
+        saved: list[tuple[Tensor, ...]] = []
         for start, length, prefix_start, prefix in table.rows:
             keys, values = (
                 _heads_first(_with_prefix(states, start, length, prefix_start, prefix), repeat) for states in (k, v)
@@ -226,18 +226,18 @@ class _CpuSegments(torch.autograd.Function):
             queries = q[start : start + length].transpose(0, 1)[None]
             part, lse = _flash(queries, keys, values, 0.0, mask is None, attn_mask=mask, scale=rule.scale)
             out[start : start + length] = part[0].transpose(0, 1)
-            kept.append((keys, values, part, lse))
-        ctx.save_for_backward(q, *(tensor for group in kept for tensor in group))
+            saved.append((keys, values, part, lse))
+        ctx.save_for_backward(q, *(tensor for group in saved for tensor in group))
         ctx.table, ctx.rule, ctx.shape = table, rule, k.shape
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        q, *kept = ctx.saved_tensors
+        q, *saved = ctx.saved_tensors
         grad_q, grad_k, grad_v = q.new_empty(q.shape), q.new_zeros(ctx.shape), q.new_zeros(ctx.shape)
         kv_heads = ctx.shape[1]
         for index, (start, length, prefix_start, prefix) in enumerate(ctx.table.rows):
-            keys, values, part, lse = kept[4 * index : 4 * index + 4]
+            keys, values, part, lse = saved[4 * index : 4 * index + 4]
             mask = ctx.table.mask(q, length, prefix, ctx.rule.window)
             span = slice(start, start + length)
             queries, grads = (states[span].transpose(0, 1)[None] for states in (q, grad))

@@ -208,14 +208,14 @@ class _Check:
 
 def check_rows(config: PretrainedConfig) -> Batch:
     """The rows of the check: random ids, without those that a config names, and a loss on every token but the first."""
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     named = {value for name, value in vars(config).items() if name.endswith("_token_id") and isinstance(value, int)}
     ids = np.setdiff1d(np.arange(int(config.vocab_size)), list(named))
     tokens, mask, lengths, prompts, groups = [], [], [], [], []
     for group, prompt, rows in ROWS:
-        shared = draw.choice(ids, prompt)
+        shared = rng.choice(ids, prompt)
         for length in rows:
-            tokens.append(np.concatenate([shared, draw.choice(ids, length - prompt)]))
+            tokens.append(np.concatenate([shared, rng.choice(ids, length - prompt)]))
             mask.append(np.arange(length) > 0)
             lengths.append(length)
             prompts.append(prompt)

@@ -84,7 +84,7 @@ def own_attention(hf: PreTrainedModel) -> str:
 
 
 def text_backbone(hf: PreTrainedModel) -> nn.Module:
-    """The part that turns token ids into hidden states: the text tower of a model that also sees or hears."""
+    """The part that turns token ids into hidden states: the text tower of a multimodal model."""
     base = hf.base_model
     if base is hf and hf.get_output_embeddings() is not None:  # its prefix names no part of it, as with Llama 4
         embedding = hf.get_input_embeddings()

@@ -59,8 +59,8 @@ class LogprobHead(nn.Module):
         settings = _Settings(temperature, self.chunk, entropy_grad, self.rule)
         if sample_seed is not None:
             logits = _logits(hidden, weight, bias, settings)
-            draw = torch.Generator(logits.device).manual_seed(sample_seed)
-            noise = torch.empty_like(logits).exponential_(generator=draw)
+            generator = torch.Generator(logits.device).manual_seed(sample_seed)
+            noise = torch.empty_like(logits).exponential_(generator=generator)
             return (torch.argmax(logits - noise.log_(), -1),)
         if targets is None:
             return nn.functional.linear(hidden, weight, bias)

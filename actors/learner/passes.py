@@ -65,8 +65,8 @@ class Totals:
         _add(self.metrics, {name: value for name, value in terms.metrics.items() if not name.startswith("max/")})
         for name, value in terms.metrics.items():
             if name.startswith("max/"):
-                found = value.detach().float()
-                self.maxima[name] = torch.maximum(self.maxima[name], found) if name in self.maxima else found
+                maximum = value.detach().float()
+                self.maxima[name] = torch.maximum(self.maxima[name], maximum) if name in self.maxima else maximum
 
     def sums(self, step: int) -> dict[str, float]:
         """Additive results, components as ``loss/<name>``. Raises LearnerError when a component is not finite."""
@@ -80,5 +80,5 @@ class Totals:
 
 def _add(totals: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:
     for name, value in values.items():
-        found = value.detach().float()
-        totals[name] = totals[name] + found if name in totals else found
+        total = value.detach().float()
+        totals[name] = totals[name] + total if name in totals else total

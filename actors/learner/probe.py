@@ -37,16 +37,18 @@ def first_ids(model_path: str, vocab_size: int, seed: int) -> Int32s:
     return np.resize(np.array(ids, np.int32), CANDIDATES)
 
 
-def sample_rows(first: Int32s, draw: Callable[[PackedInputs, int], tuple[Tensor, ...]], device: torch.device) -> Int32s:
-    """[R, 1 + SAMPLED] ids; `draw` is given the number of the pass, and samples one id for each predicting position."""
+def sample_rows(
+    first: Int32s, sample: Callable[[PackedInputs, int], tuple[Tensor, ...]], device: torch.device
+) -> Int32s:
+    """[R, 1 + SAMPLED] ids; `sample` takes the number of the pass, and gives one id for each predicting position."""
     rows = first[:, None]
     for step in range(SAMPLED):
         rows = np.concatenate([rows, np.zeros_like(first)[:, None]], 1)
         batch = probe_batch(rows, from_token=rows.shape[1] - 1)
         micro = pack(batch, 1, batch.tokens, False)[0]
-        found = token_values(lambda inputs, step=step: draw(inputs, step), micro, batch, device)  # type: ignore[misc]
+        sampled = token_values(lambda inputs, step=step: sample(inputs, step), micro, batch, device)  # type: ignore[misc]
         flat = rows.reshape(-1).copy()
-        flat[found.index] = found.values.astype(np.int32)
+        flat[sampled.index] = sampled.values.astype(np.int32)
         rows = flat.reshape(rows.shape)
     return rows
 
@@ -69,8 +71,8 @@ def _noise(embedding: nn.Module, seed: int) -> Iterator[None]:
     """The process's own random state stays as it was."""
 
     def shake(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        draw = torch.Generator(output.device).manual_seed(seed)
-        noise = torch.randn(output.shape, generator=draw, device=output.device)
+        generator = torch.Generator(output.device).manual_seed(seed)
+        noise = torch.randn(output.shape, generator=generator, device=output.device)
         return (output.float() * (1 + torch.finfo(output.dtype).eps * noise)).to(output.dtype)
 
     hook = embedding.register_forward_hook(shake)

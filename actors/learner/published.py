@@ -83,8 +83,8 @@ def stored_tensors(hf: PreTrainedModel) -> dict[str, Tensor]:
         aliases.setdefault(id(tensor), []).append(name)
     tied = _tied_names(hf)
     for names in aliases.values():
-        kept = [name for name in names if name not in tied] or names[-1:]
-        for name in set(names) - {kept[0]}:
+        saved = [name for name in names if name not in tied] or names[-1:]
+        for name in set(names) - {saved[0]}:
             del tensors[name]
     return tensors
 

@@ -1,4 +1,4 @@
-"""A group of actors, one per rank, that lives and dies as one.
+"""A group of actors, one per rank, started and ended as one.
 
 Ranks meet in collectives. When one of them raises or dies, the others would wait for it for ever, so the first failure,
 or the deadline of a call, ends the whole group with an error that names the rank, its node and its log.

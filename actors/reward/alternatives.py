@@ -17,8 +17,8 @@ def alternatives(answer: Any) -> tuple[str, ...]:
     A number counts as people write it too: 18.0 as 18, 0.1 that a table has kept in 32 bit as 0.1. Raises ValueError
     without an answer, and on any other type: nothing is compared as the text of a Python object.
     """
-    if isinstance(answer, Mapping) and len(found := [answer[key] for key in KEYS if answer.get(key) is not None]) == 1:
-        answer = found[0]
+    if isinstance(answer, Mapping) and len(golds := [answer[key] for key in KEYS if answer.get(key) is not None]) == 1:
+        answer = golds[0]
     if hasattr(answer, "tolist"):  # a NumPy scalar or array, as parquet gives them
         answer = answer.tolist()
     entries = list(answer) if isinstance(answer, list | tuple | set | frozenset) else [answer]

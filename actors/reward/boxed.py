@@ -64,12 +64,12 @@ class BoxedMath(ResponseReward):
     def judge(self, prompt: Prompt, response: str) -> Value:
         """Compare with the gold answers. Raises ValueError when there is none, or none can be compared."""
         golds = [_content(gold) for gold in alternatives(prompt.answer)]
-        found = answer_in(response, asked_or(prompt, Form.boxed))
-        if found is None and self.config.extraction is BoxExtraction.boxed_or_anywhere:
-            found = _anywhere(response)
-        if found is None:
+        answer = answer_in(response, asked_or(prompt, Form.boxed))
+        if answer is None and self.config.extraction is BoxExtraction.boxed_or_anywhere:
+            answer = _anywhere(response)
+        if answer is None:
             return Value(score=0.0, details={"parsed": None})
-        return Value(score=float(self._any(golds, found)), details={"parsed": found[: self.config.longest]})
+        return Value(score=float(self._any(golds, answer)), details={"parsed": answer[: self.config.longest]})
 
     def gold(self, prompt: Prompt) -> str | None:
         """The first gold answer in the form that the prompt asks for."""
@@ -79,13 +79,13 @@ class BoxedMath(ResponseReward):
         """A number that no answer is likely to be."""
         return None if prompt.answer is None else self._written(prompt, "-9876543.21")
 
-    def _any(self, golds: list[str], found: str) -> bool:
+    def _any(self, golds: list[str], answer: str) -> bool:
         errors = []
         for gold in golds:
-            if len(found) > max(self.config.longest, len(gold)):
+            if len(answer) > max(self.config.longest, len(gold)):
                 continue
             try:
-                if equal(gold, found):
+                if equal(gold, answer):
                     return True
             except ValueError as error:
                 errors.append(error)

@@ -45,12 +45,12 @@ def time_of(text: str) -> Time | None:
     return Time(seconds, said, not said and 1 <= hour <= 12)
 
 
-def same_time(gold: Time, found: Time | None) -> bool:
+def same_time(gold: Time, answer: Time | None) -> bool:
     """Whether two times are one. Without its half of the day a time is read on the clock of 24 hours.
 
     A gold time that leaves the half open counts for both.
     """
-    if found is None:
+    if answer is None:
         return False
     day = 12 * 3600
-    return gold.seconds % day == found.seconds % day if gold.open and found.half else gold.seconds == found.seconds
+    return gold.seconds % day == answer.seconds % day if gold.open and answer.half else gold.seconds == answer.seconds

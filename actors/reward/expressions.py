@@ -54,22 +54,22 @@ def read(text: str) -> Any | None:
         return None
 
 
-def same(gold: str, found: str, factor: Fraction = Fraction(1)) -> bool:
-    """Whether gold = found * factor. Raises TooCostly when the gold cannot be evaluated; a costly answer is wrong."""
+def same(gold: str, answer: str, factor: Fraction = Fraction(1)) -> bool:
+    """Whether gold = answer * factor. Raises TooCostly when the gold cannot be evaluated; a costly answer is wrong."""
     import sympy
 
     expected = read(gold)
     if expected is None:
         return False
     affordable(expected)
-    given = read(found)
+    given = read(answer)
     if given is None:
         return False
     try:
         affordable(given)
     except TooCostly:
         return False
-    if _relational(gold) or _relational(found):
+    if _relational(gold) or _relational(answer):
         return factor == 1 and _same_relation(expected, given)
     scaled = given * sympy.Rational(factor.numerator, factor.denominator) if factor != 1 else given
     return _equal(expected, scaled)
@@ -127,20 +127,20 @@ def above_one(text: str) -> bool:
     return number is None or bool(abs(number[0]) > 1)
 
 
-def _equal(gold: Any, found: Any) -> bool:
+def _equal(gold: Any, answer: Any) -> bool:
     import sympy
 
-    if gold == found:
+    if gold == answer:
         return True
-    if isinstance(gold, sympy.MatrixBase) and isinstance(found, sympy.MatrixBase):
-        return gold.shape == found.shape and all(map(_equal, gold.flat(), found.flat()))
-    if not isinstance(gold, sympy.Expr) or not isinstance(found, sympy.Expr):
+    if isinstance(gold, sympy.MatrixBase) and isinstance(answer, sympy.MatrixBase):
+        return gold.shape == answer.shape and all(map(_equal, gold.flat(), answer.flat()))
+    if not isinstance(gold, sympy.Expr) or not isinstance(answer, sympy.Expr):
         return False
-    if any(side.has(sympy.oo, sympy.zoo, sympy.nan, *unfinished()) for side in (gold, found)):
+    if any(side.has(sympy.oo, sympy.zoo, sympy.nan, *unfinished()) for side in (gold, answer)):
         return False  # an integral or a sum that is left to be computed answers nothing
-    gold, found = gold.doit(), found.doit()
-    symbols = sorted(gold.free_symbols | found.free_symbols, key=str)
-    return gold == found or (_equal_functions(gold, found, symbols) if symbols else _equal_numbers(gold, found))
+    gold, answer = gold.doit(), answer.doit()
+    symbols = sorted(gold.free_symbols | answer.free_symbols, key=str)
+    return gold == answer or (_equal_functions(gold, answer, symbols) if symbols else _equal_numbers(gold, answer))
 
 
 @cache
@@ -164,7 +164,7 @@ def comparable(text: str) -> bool:
     return True
 
 
-def _equal_functions(gold: Any, found: Any, symbols: list[Any]) -> bool:
+def _equal_functions(gold: Any, answer: Any, symbols: list[Any]) -> bool:
     """At seven points, each symbol its own values. Points left of 0 where either is complex count for nothing."""
     import sympy
 
@@ -174,7 +174,7 @@ def _equal_functions(gold: Any, found: Any, symbols: list[Any]) -> bool:
             symbol: sympy.Rational(point) * (1 + sympy.Rational(place * (number + 3), 29))
             for place, symbol in enumerate(symbols)
         }
-        left, right = _evaluated(gold.xreplace(values), ROUGH), _evaluated(found.xreplace(values), ROUGH)
+        left, right = _evaluated(gold.xreplace(values), ROUGH), _evaluated(answer.xreplace(values), ROUGH)
         if left is None or right is None:
             if left is not right:
                 return False
@@ -187,21 +187,21 @@ def _equal_functions(gold: Any, found: Any, symbols: list[Any]) -> bool:
     return agreed > 0
 
 
-def _equal_numbers(gold: Any, found: Any) -> bool:
+def _equal_numbers(gold: Any, answer: Any) -> bool:
     import sympy
 
-    if gold.is_Rational and found.is_Rational:
-        return bool(gold == found)
-    left, right = _evaluated(gold, ROUGH), _evaluated(found, ROUGH)
+    if gold.is_Rational and answer.is_Rational:
+        return bool(gold == answer)
+    left, right = _evaluated(gold, ROUGH), _evaluated(answer, ROUGH)
     if left is None or right is None:
         return False
     tiny = sympy.Float(TINY)
     if all(abs(part) < tiny for part in left) or all(abs(part) < tiny for part in right):
         # A sum that cancels has no digits of its own left to compare.
-        return bool(sympy.simplify(gold - found) == 0)
+        return bool(sympy.simplify(gold - answer) == 0)
     if not _close(left, right, tiny):
         return False
-    left, right = _evaluated(gold, FINE), _evaluated(found, FINE)
+    left, right = _evaluated(gold, FINE), _evaluated(answer, FINE)
     return left is not None and right is not None and _close(left, right, sympy.Float(f"1e-{FINE - 100}", FINE))
 
 
@@ -219,15 +219,15 @@ def _evaluated(expression: Any, digits: int) -> tuple[Any, Any] | None:
     return real, imaginary
 
 
-def _same_relation(gold: Any, found: Any) -> bool:
+def _same_relation(gold: Any, answer: Any) -> bool:
     """Both sides on one side, up to a factor: ``2x+3=y`` is ``y-2x-3=0``; for inequalities a positive factor."""
     import sympy
     from sympy.core.relational import Relational
 
-    if not isinstance(gold, Relational) or not isinstance(found, Relational):
+    if not isinstance(gold, Relational) or not isinstance(answer, Relational):
         return False
     kinds = []
-    for relation in (gold, found):
+    for relation in (gold, answer):
         flipped = isinstance(relation, sympy.StrictGreaterThan | sympy.GreaterThan)
         strict = isinstance(relation, sympy.StrictGreaterThan | sympy.StrictLessThan)
         difference = (relation.rhs - relation.lhs) if flipped else (relation.lhs - relation.rhs)

@@ -60,11 +60,11 @@ def answer_in(response: str, asked: Asked) -> str | None:
     r"""What a response gives in a form, at its last place; None when it does not. A box inside is opened."""
     if asked.form is Form.boxed:
         return last_boxed(response)
-    found = _in_form(response, asked)
-    if found is None or not found.strip():
+    answer = _in_form(response, asked)
+    if answer is None or not answer.strip():
         return None
-    boxed = last_boxed(found)
-    return found.strip() if boxed is None else boxed
+    boxed = last_boxed(answer)
+    return answer.strip() if boxed is None else boxed
 
 
 def tagged(response: str, name: str = "answer") -> str | None:
@@ -87,9 +87,9 @@ def announced(response: str) -> str | None:
         Asked(Form.line),
         Asked(Form.said),
     )
-    found = next((text for one in names if (text := answer_in(response, one)) is not None), None)
-    if found is not None:
-        return found
+    answer = next((text for form in names if (text := answer_in(response, form)) is not None), None)
+    if answer is not None:
+        return answer
     last = response.rstrip().rpartition("\n")[2].strip()
     whole = re.fullmatch(r"\*\*([^*]+)\*\*\.?|\[\[(.+)\]\]\.?", last)
     return next(filter(None, whole.groups())) if whole else None

@@ -1,4 +1,4 @@
-"""A reward function in a killable child process: one child serves many verdicts and dies with the first late one."""
+"""A reward function in a killable child process: one child scores many items and is killed at the first timeout."""
 
 from __future__ import annotations
 

@@ -31,19 +31,19 @@ OWN_KIND = ("union", "either")  # which no list is the same as
 
 
 @lru_cache(maxsize=4096)
-def equal(gold: str, found: str) -> bool:
+def equal(gold: str, answer: str) -> bool:
     """Whether two answers in LaTeX (without a box) are the same. Cached: samples of a group repeat.
 
     Raises ValueError when the gold answer cannot be compared with anything. Whatever else fails is a wrong answer.
     """
-    if _unspaced(gold) == _unspaced(found):
+    if _unspaced(gold) == _unspaced(answer):
         return True
-    sheet, answer = spelled(gold), spelled(found)
-    if unmarked(squashed(sheet)) == unmarked(squashed(answer)):
+    gold_text, answer_text = spelled(gold), spelled(answer)
+    if unmarked(squashed(gold_text)) == unmarked(squashed(answer_text)):
         return True
-    structure = taken_apart(sheet)
+    structure = taken_apart(gold_text)
     try:
-        return _same(structure, taken_apart(answer))
+        return _same(structure, taken_apart(answer_text))
     except Exception as error:
         # sympy raises anything, also for an answer that is mathematics
         if isinstance(error, TooCostly) or not all(map(expressions.comparable, _leaves(structure))):
@@ -56,37 +56,37 @@ def _unspaced(text: str) -> str:
     return re.sub(r",\s+", ",", text.strip())
 
 
-def _same(gold: Answer, found: Answer) -> bool:
-    if gold.name and found.name and gold.name != found.name:
-        return _same_equations(gold, found)
-    if gold.kind == found.kind == "leaf":
-        return _same_leaves(gold, found)
-    if gold.kind in UNORDERED and found.kind in UNORDERED:
-        alike = gold.kind == found.kind or not {gold.kind, found.kind} & set(OWN_KIND)
-        return alike and _same_set(gold.items, found.items)
-    if "leaf" in (gold.kind, found.kind):
-        return _same_alone(gold, found)
-    return _same_tuples(gold, found)
+def _same(gold: Answer, answer: Answer) -> bool:
+    if gold.name and answer.name and gold.name != answer.name:
+        return _same_equations(gold, answer)
+    if gold.kind == answer.kind == "leaf":
+        return _same_leaves(gold, answer)
+    if gold.kind in UNORDERED and answer.kind in UNORDERED:
+        alike = gold.kind == answer.kind or not {gold.kind, answer.kind} & set(OWN_KIND)
+        return alike and _same_set(gold.items, answer.items)
+    if "leaf" in (gold.kind, answer.kind):
+        return _same_alone(gold, answer)
+    return _same_tuples(gold, answer)
 
 
-def _same_alone(gold: Answer, found: Answer) -> bool:
+def _same_alone(gold: Answer, answer: Answer) -> bool:
     """A leaf and a list of one."""
     if gold.kind == "leaf":
-        return found.kind in UNORDERED and len(found.items) == 1 and _same(gold, found.items[0])
-    return gold.kind in UNORDERED and len(gold.items) == 1 and _same(gold.items[0], found)
+        return answer.kind in UNORDERED and len(answer.items) == 1 and _same(gold, answer.items[0])
+    return gold.kind in UNORDERED and len(gold.items) == 1 and _same(gold.items[0], answer)
 
 
-def _same_tuples(gold: Answer, found: Answer) -> bool:
+def _same_tuples(gold: Answer, answer: Answer) -> bool:
     """In order; a list counts for a pair, and the solution ``y=2, x=1`` in the order of its names."""
-    if gold.kind == "()" and found.kind == "list":
-        return _same_row(gold.items, _by_name(found.items))
-    if gold.kind == "list" and found.kind == "()" and all(item.name for item in gold.items):
-        return _same_row(_by_name(gold.items), found.items)
-    return gold.kind == found.kind and _same_row(gold.items, found.items)
+    if gold.kind == "()" and answer.kind == "list":
+        return _same_row(gold.items, _by_name(answer.items))
+    if gold.kind == "list" and answer.kind == "()" and all(item.name for item in gold.items):
+        return _same_row(_by_name(gold.items), answer.items)
+    return gold.kind == answer.kind and _same_row(gold.items, answer.items)
 
 
-def _same_row(gold: Sequence[Answer], found: Sequence[Answer]) -> bool:
-    return len(gold) == len(found) and all(_same(*pair) for pair in zip(gold, found, strict=True))
+def _same_row(gold: Sequence[Answer], answer: Sequence[Answer]) -> bool:
+    return len(gold) == len(answer) and all(_same(*pair) for pair in zip(gold, answer, strict=True))
 
 
 def _by_name(items: Sequence[Answer]) -> Sequence[Answer]:
@@ -94,17 +94,17 @@ def _by_name(items: Sequence[Answer]) -> Sequence[Answer]:
     return sorted(items, key=lambda item: item.name) if all(item.name for item in items) else items
 
 
-def _same_set(gold: Sequence[Answer], found: Sequence[Answer]) -> bool:
+def _same_set(gold: Sequence[Answer], answer: Sequence[Answer]) -> bool:
     """Each of the one is among the other; what is said twice counts once."""
-    if max(len(gold), len(found)) > LONGEST_LIST:
+    if max(len(gold), len(answer)) > LONGEST_LIST:
         return False
-    labels, given = _labels(gold), _labels(found)
-    if len(set(labels)) > 1 and (len(set(given)) != len(found) or not all(given)):
-        return not any(given) and _same_row(gold, found)
-    if _same_row(gold, found):
+    labels, given = _labels(gold), _labels(answer)
+    if len(set(labels)) > 1 and (len(set(given)) != len(answer) or not all(given)):
+        return not any(given) and _same_row(gold, answer)
+    if _same_row(gold, answer):
         return True
-    return all(any(_same(one, other) for other in found) for one in gold) and all(
-        any(_same(one, other) for one in gold) for other in found
+    return all(any(_same(expected, other) for other in answer) for expected in gold) and all(
+        any(_same(expected, other) for expected in gold) for other in answer
     )
 
 
@@ -112,21 +112,21 @@ def _labels(items: Sequence[Answer]) -> list[tuple[str, ...]]:
     return [label(item.text) if item.kind == "leaf" else () for item in items]
 
 
-def _same_leaves(gold: Answer, found: Answer) -> bool:
-    sides, given = split_top(gold.text, ("=",)), split_top(found.text, ("=",))
+def _same_leaves(gold: Answer, answer: Answer) -> bool:
+    sides, given = split_top(gold.text, ("=",)), split_top(answer.text, ("=",))
     if gold.name and len(given) > 1:
-        return _same_equations(gold, found)
+        return _same_equations(gold, answer)
     if len(sides) == 1 and len(given) > 1:
         return same_leaf(sides[0], given[-1])  # 5 <- 2+3=5
     if len(sides) == len(given) == 1:
-        return same_leaf(gold.text, found.text)
+        return same_leaf(gold.text, answer.text)
     if len(sides) > 2 and len(sides) > len(given):
         return same_leaf(sides[-1], given[-1])
-    return _same_equations(gold, found)
+    return _same_equations(gold, answer)
 
 
-def _same_equations(gold: Answer, found: Answer) -> bool:
-    return gold.kind == found.kind == "leaf" and expressions.same(_whole(gold), _whole(found))
+def _same_equations(gold: Answer, answer: Answer) -> bool:
+    return gold.kind == answer.kind == "leaf" and expressions.same(_whole(gold), _whole(answer))
 
 
 def _whole(answer: Answer) -> str:

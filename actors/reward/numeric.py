@@ -71,10 +71,10 @@ class NumericAnswer(ResponseReward):
     def judge(self, prompt: Prompt, response: str) -> Value:
         """Compare exactly, as fractions. Raises ValueError when the gold answer holds no number."""
         golds = self._golds(prompt)
-        found = self._found(prompt, response)
+        number = self._number(prompt, response)
         tolerance = Fraction(self.config.tolerance)
-        equal = found is not None and any(abs(found - gold) <= tolerance for gold in golds)
-        return Value(score=float(equal), details={"parsed": None if found is None else str(found)[:SHOWN]})
+        equal = number is not None and any(abs(number - gold) <= tolerance for gold in golds)
+        return Value(score=float(equal), details={"parsed": None if number is None else str(number)[:SHOWN]})
 
     def gold(self, prompt: Prompt) -> str | None:
         """The first gold answer in the form that the prompt asks for, else behind ``####``."""
@@ -87,7 +87,7 @@ class NumericAnswer(ResponseReward):
         other = max(self._golds(prompt)) + 1 + Fraction(self.config.tolerance).__ceil__()
         return written(str(other), asked_or(prompt, Form.mark))
 
-    def _found(self, prompt: Prompt, response: str) -> Fraction | None:
+    def _number(self, prompt: Prompt, response: str) -> Fraction | None:
         """The number in the form that the prompt asks for, where the response has it; else as the settings say."""
         form = asked(prompt)
         if self.config.extraction is Extraction.mark_or_last and form is not None and form.form is not Form.mark:
@@ -129,8 +129,8 @@ def numbers_in(text: str) -> list[Fraction]:
 
 def _fraction(match: re.Match[str]) -> str:
     r"""``\frac{1}{2}`` as ``1/2``, ``5\frac{1}{2}`` as ``5 1/2``."""
-    whole, over, one, under, other = match.groups()
-    return f"{whole}{' ' if whole else ''}{over or one}/{under or other}"
+    whole, over, digit, under, below = match.groups()
+    return f"{whole}{' ' if whole else ''}{over or digit}/{under or below}"
 
 
 def _number(match: re.Match[str], text: str) -> Fraction | None:

@@ -1,4 +1,4 @@
-"""What comes of scoring one item, and the check that every function's answer passes."""
+"""The result of scoring one item, and the check that every function's answer passes."""
 
 from __future__ import annotations
 

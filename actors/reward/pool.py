@@ -100,13 +100,13 @@ class RewardPool:
         """Problems of the function on a sample of prompts (see `validate.py`)."""
         call = self._handles[0].actor.probes.remote(sample(prompts, SAMPLE))
         try:
-            found, problems = await reply(call, self.config.timeout_s + GRACE_S)
+            probes, problems = await reply(call, self.config.timeout_s + GRACE_S)
         except NoAnswer:
             return [f"gold() or wrong() took longer than {self.config.timeout_s:g} s"]
         except RayError as error:
             return [f"gold() or wrong() ended the worker: {cause_of(error)}"]
-        outcomes = await asyncio.gather(*(self.submit(probe.item) for probe in found))
-        for probe, rewards in zip(found, outcomes, strict=True):
+        outcomes = await asyncio.gather(*(self.submit(probe.item) for probe in probes))
+        for probe, rewards in zip(probes, outcomes, strict=True):
             problem = probe.problem(outcome_of(rewards[0]))
             problems += [] if problem is None else [problem]
         self._figures = Figures()  # the probes are no part of the run's figures

@@ -38,23 +38,23 @@ class RewardPools:
 
         Raises RewardError with all problems: gold responses below the maximum, wrong ones at it, errors, timeouts.
         """
-        found = await asyncio.gather(*(pool.validate(prompts) for pool in self._pools.values()))
-        problems = [f"{name}: {line}" for name, lines in zip(self._pools, found, strict=True) for line in lines]
+        problems_of = await asyncio.gather(*(pool.validate(prompts) for pool in self._pools.values()))
+        problems = [f"{name}: {line}" for name, lines in zip(self._pools, problems_of, strict=True) for line in lines]
         if problems:
             raise RewardError("rewards that do not prove themselves:\n" + "\n".join(f"  {line}" for line in problems))
 
     async def score(self, prompt: Prompt, trajectory: Trajectory) -> Mapping[str, Reward]:
         """The trajectory-scoped rewards of one trajectory. Calls of the same moment travel together."""
         pools = self._of(Scope.TRAJECTORY)
-        found = await asyncio.gather(*(pool.submit((prompt, (trajectory,))) for pool in pools.values()))
-        return {name: rewards[0] for name, rewards in zip(pools, found, strict=True)}
+        scored = await asyncio.gather(*(pool.submit((prompt, (trajectory,))) for pool in pools.values()))
+        return {name: rewards[0] for name, rewards in zip(pools, scored, strict=True)}
 
     async def score_group(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Mapping[str, Reward]]:
         """The group-scoped rewards of all samples of a prompt, in their order."""
         pools = self._of(Scope.GROUP)
-        found = await asyncio.gather(*(pool.submit((prompt, tuple(trajectories))) for pool in pools.values()))
+        scored = await asyncio.gather(*(pool.submit((prompt, tuple(trajectories))) for pool in pools.values()))
         return [
-            {name: rewards[index] for name, rewards in zip(pools, found, strict=True)}
+            {name: rewards[index] for name, rewards in zip(pools, scored, strict=True)}
             for index in range(len(trajectories))
         ]
 

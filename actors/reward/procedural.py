@@ -95,9 +95,9 @@ def extract(response: str, extraction: AnswerExtraction) -> str | None:
         return last_boxed(response)
     if extraction is AnswerExtraction.last_line:
         return response.strip().rpartition("\n")[2].strip()
-    found = tagged(response) if extraction is not AnswerExtraction.whole else None
-    if found is not None:
-        return found.strip()
+    answer = tagged(response) if extraction is not AnswerExtraction.whole else None
+    if answer is not None:
+        return answer.strip()
     return None if extraction is AnswerExtraction.tag else response.strip()
 
 

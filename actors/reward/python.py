@@ -100,12 +100,12 @@ def load_function(path: str) -> Callable[..., Any]:
     """The function at an import path. Raises ImportError or TypeError that names it."""
     module, _, name = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        function = getattr(importlib.import_module(module), name)
     except AttributeError as error:
         raise ImportError(f"{path}: module {module} has no {name}") from error
-    if not callable(found):
-        raise TypeError(f"{path} is {type(found).__name__}, not a function")
-    return found
+    if not callable(function):
+        raise TypeError(f"{path} is {type(function).__name__}, not a function")
+    return function
 
 
 async def _awaited(returned: Any) -> Any:

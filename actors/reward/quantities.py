@@ -91,34 +91,35 @@ def without_unit(text: str, loose: bool = False) -> tuple[str, Named | None]:
     return (match["rest"].strip(), name) if taken else (text, None)
 
 
-def scale(gold: Named | None, found: Named | None) -> Fraction | None:
+def scale(gold: Named | None, answer: Named | None) -> Fraction | None:
     """What the answer's number counts in the gold's unit; None where the two name different things."""
-    if gold is None or found is None or not gold.words or not found.words:
+    if gold is None or answer is None or not gold.words or not answer.words:
         return Fraction(1)
-    if gold.unit is not None and found.unit is not None:
-        kinds = [{name for name, _ in one.unit.dimensions} for one in (gold, found) if one.unit is not None]
+    if gold.unit is not None and answer.unit is not None:
+        kinds = [{name for name, _ in named.unit.dimensions} for named in (gold, answer) if named.unit is not None]
         if {"degree"} in kinds and any(kinds[0] | kinds[1] == {"degree", name} for name in TEMPERATURES):
             return Fraction(1)  # 20 degrees of either scale
-        return found.unit.size / gold.unit.size if found.unit.dimensions == gold.unit.dimensions else None
-    one, other = set(gold.words), set(found.words)
-    return Fraction(1) if one <= other or other <= one else None
+        return answer.unit.size / gold.unit.size if answer.unit.dimensions == gold.unit.dimensions else None
+    gold_words, answer_words = set(gold.words), set(answer.words)
+    return Fraction(1) if gold_words <= answer_words or answer_words <= gold_words else None
 
 
-def same_sums(gold: str, found: str) -> bool | None:
+def same_sums(gold: str, answer: str) -> bool | None:
     r"""Whether quantities of several parts (``5 feet 3 inches``) are the same; None where neither has several.
 
     What stands between the numbers is compared as a unit or a label, part by part, or all as one sum.
     """
-    if not (PARTS.search(gold) or PARTS.search(found)):
+    if not (PARTS.search(gold) or PARTS.search(answer)):
         return None
-    one, other = _parts(gold), _parts(found)
-    if not one or not other:
+    gold_parts, answer_parts = _parts(gold), _parts(answer)
+    if not gold_parts or not answer_parts:
         return False
-    if len(one) == len(other) and all(
-        scale(mine, yours) == 1 and number == given for (number, mine), (given, yours) in zip(one, other, strict=True)
+    if len(gold_parts) == len(answer_parts) and all(
+        scale(mine, yours) == 1 and number == given
+        for (number, mine), (given, yours) in zip(gold_parts, answer_parts, strict=True)
     ):
         return True
-    sums = [_sum(parts) for parts in (one, other)]
+    sums = [_sum(parts) for parts in (gold_parts, answer_parts)]
     return sums[0] is not None and sums[0] == sums[1]
 
 
@@ -132,10 +133,10 @@ def _parts(text: str) -> list[tuple[Fraction, Named]]:
 
 def _sum(parts: list[tuple[Fraction, Named]]) -> tuple[tuple[tuple[str, int], ...], Fraction] | None:
     units = [name.unit for _, name in parts]
-    if None in units or len({one.dimensions for one in units if one is not None}) != 1:
+    if None in units or len({unit.dimensions for unit in units if unit is not None}) != 1:
         return None
-    total = sum((number * one.size for (number, _), one in zip(parts, units, strict=True) if one), Fraction(0))
-    return next(one.dimensions for one in units if one is not None), total
+    total = sum((number * unit.size for (number, _), unit in zip(parts, units, strict=True) if unit), Fraction(0))
+    return next(unit.dimensions for unit in units if unit is not None), total
 
 
 def label(text: str) -> tuple[str, ...]:
@@ -144,10 +145,13 @@ def label(text: str) -> tuple[str, ...]:
     return () if name is None or name.unit is not None else name.words
 
 
-def contrary(gold: str, found: str) -> bool:
+def contrary(gold: str, answer: str) -> bool:
     """Whether the two say opposite things behind a number: ``a.m.`` and ``p.m.``, ``north`` and ``south``."""
-    one, other = _said(gold), _said(found)
-    return any(one & group and other & group and one & group != other & group for group in CONTRARIES)
+    gold_words, answer_words = _said(gold), _said(answer)
+    return any(
+        gold_words & group and answer_words & group and gold_words & group != answer_words & group
+        for group in CONTRARIES
+    )
 
 
 def _said(text: str) -> set[str]:

@@ -197,19 +197,19 @@ def _all(pieces: Sequence[Region], join: Any) -> Region:
     return whole
 
 
-def _either(one: Region, other: Region) -> Region:
-    both = _meet(one, other)
-    return both if both.spans else _union(one, other)
+def _either(left: Region, right: Region) -> Region:
+    both = _meet(left, right)
+    return both if both.spans else _union(left, right)
 
 
-def _union(one: Region, other: Region) -> Region:
-    return _cleared([*one.spans, *other.spans])
+def _union(left: Region, right: Region) -> Region:
+    return _cleared([*left.spans, *right.spans])
 
 
-def _meet(one: Region, other: Region) -> Region:
+def _meet(left: Region, right: Region) -> Region:
     spans = []
-    for first in one.spans:
-        for second in other.spans:
+    for first in left.spans:
+        for second in right.spans:
             low = max((first, second), key=cmp_to_key(_by_low))
             high = min((first, second), key=cmp_to_key(_by_high))
             spans.append(Span(low.low, high.high, low.kind[0] + high.kind[1]))
@@ -218,38 +218,38 @@ def _meet(one: Region, other: Region) -> Region:
 
 def _cleared(spans: Sequence[Span]) -> Region:
     """Without empty spans, in order, and those that touch as one."""
-    kept: list[Span] = []
+    merged: list[Span] = []
     full = [span for span in spans if (order := _order(span.low, span.high)) < 0 or (order == 0 and span.kind == "[]")]
     for span in sorted(full, key=cmp_to_key(_by_low)):
-        if kept and _touch(kept[-1], span):
-            high = max((kept[-1], span), key=cmp_to_key(_by_high))
-            kept[-1] = Span(kept[-1].low, high.high, kept[-1].kind[0] + high.kind[1])
+        if merged and _touch(merged[-1], span):
+            high = max((merged[-1], span), key=cmp_to_key(_by_high))
+            merged[-1] = Span(merged[-1].low, high.high, merged[-1].kind[0] + high.kind[1])
         else:
-            kept.append(span)
-    return Region(tuple(kept))
+            merged.append(span)
+    return Region(tuple(merged))
 
 
-def _touch(one: Span, other: Span) -> bool:
+def _touch(first: Span, later: Span) -> bool:
     """Whether nothing lies between an interval and one that begins later."""
-    gap = _order(other.low, one.high)
-    return gap < 0 or (gap == 0 and (other.kind[0] == "[" or one.kind[1] == "]"))
+    gap = _order(later.low, first.high)
+    return gap < 0 or (gap == 0 and (later.kind[0] == "[" or first.kind[1] == "]"))
 
 
-def _by_low(one: Span, other: Span) -> int:
-    return _order(one.low, other.low) or (one.kind[0] == "(") - (other.kind[0] == "(")
+def _by_low(left: Span, right: Span) -> int:
+    return _order(left.low, right.low) or (left.kind[0] == "(") - (right.kind[0] == "(")
 
 
-def _by_high(one: Span, other: Span) -> int:
-    return _order(one.high, other.high) or (one.kind[1] == "]") - (other.kind[1] == "]")
+def _by_high(left: Span, right: Span) -> int:
+    return _order(left.high, right.high) or (left.kind[1] == "]") - (right.kind[1] == "]")
 
 
-def _order(one: str, other: str) -> int:
+def _order(left: str, right: str) -> int:
     """-1, 0 or 1. Raises Unordered where either end is no number."""
-    if squashed(one) == squashed(other):
+    if squashed(left) == squashed(right):
         return 0
-    first, second = expressions.real(one), expressions.real(other)
+    first, second = expressions.real(left), expressions.real(right)
     if first is None or second is None:
-        raise Unordered(f"{one} and {other}")
+        raise Unordered(f"{left} and {right}")
     if first == second or abs(first - second) < expressions.NARROW:
         return 0
     return 1 if first > second else -1

@@ -31,7 +31,7 @@ class ResponseReward(RewardFunction):
 def trajectory_of(prompt: Prompt, response: str) -> Trajectory:
     """A trajectory without tokens that says `response`, for probing a reward function."""
     nothing = np.zeros(0, np.int32)
-    turn = Call(
+    call = Call(
         context_ids=nothing,
         token_ids=nothing,
         logprobs=np.zeros(0, np.float32),
@@ -39,7 +39,7 @@ def trajectory_of(prompt: Prompt, response: str) -> Trajectory:
         stop=StopReason.EOS,
         text=response,
     )
-    return Trajectory(prompt_key=prompt.key, sample_index=0, calls=(turn,), seed=0, stop=StopReason.EOS)
+    return Trajectory(prompt_key=prompt.key, sample_index=0, calls=(call,), seed=0, stop=StopReason.EOS)
 
 
 def last_boxed(text: str) -> str | None:

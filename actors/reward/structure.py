@@ -42,8 +42,8 @@ def taken_apart(text: str) -> Answer:
     """The structure of a spelled text. Plus-minus becomes the list of both."""
     text = text.strip()
     for part in (_known_region, _both_signs, _named, _listing, _matrix, _bracketed):
-        if (found := part(text)) is not None:
-            return found
+        if (structure := part(text)) is not None:
+            return structure
     return Answer("leaf", text)
 
 
@@ -80,7 +80,7 @@ def _values(items: tuple[Answer, ...]) -> bool:
     names = {item.name for item in items if item.name}
     leaves = [item.text for item in items if item.kind == "leaf"]
     plain = all(re.search(r"\d|\\", WORDS.sub("", text)) and not RELATION.search(text) for text in leaves)
-    words = {tuple(found) for text in leaves if (found := WORDS.findall(text))}
+    words = {tuple(connectives) for text in leaves if (connectives := WORDS.findall(text))}
     return plain and len(names) <= 1 and len(words) <= 1
 
 
@@ -136,19 +136,19 @@ def _bracketed(text: str) -> Answer | None:
 
 def _known_region(text: str) -> Answer | None:
     """The intervals of a region, each a tuple with its brackets; numbers that stand alone as sets of one."""
-    found = region(text)
-    if found is None:
+    known = region(text)
+    if known is None:
         return None
-    if not found.spans:
+    if not known.spans:
         return Answer("leaf", r"\emptyset")
     parts = tuple(
         Answer("{}", span.low, (Answer("leaf", span.low),))
         if span.kind == "[]" and span.low == span.high
         else Answer(span.kind, text, (Answer("leaf", span.low), Answer("leaf", span.high)))
-        for span in found.spans
+        for span in known.spans
     )
     if len(parts) == 1:
-        return replace(parts[0], name=found.name)
+        return replace(parts[0], name=known.name)
     if all(part.kind == "{}" for part in parts):
-        return Answer("{}", text, tuple(part.items[0] for part in parts), found.name)
-    return Answer("union", text, parts, found.name)
+        return Answer("{}", text, tuple(part.items[0] for part in parts), known.name)
+    return Answer("union", text, parts, known.name)

@@ -22,6 +22,8 @@ from raylign.records import Prompt, Value
 BLOCK = re.compile(r"```[ \t]*+(?:python3?+|py)?+[ \t]*+\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 TOO_HEAVY = (Ending.TIMEOUT, Ending.MEMORY, Ending.OUTPUT_LIMIT)
 REMEMBERED = 4096  # prompts whose reference answers are kept
+SLOWDOWN = 5.0  # the deadline is this many times the reference's time where that is more than the limit
+REFERENCE_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +57,8 @@ class UnitTests(ResponseReward):
 
         fraction: bool = False
         plus: bool = True  # MBPP+'s further inputs, beside MBPP's own
-        slowdown: float = 5.0  # the deadline is this many times the reference's time where that is more than the limit
-        reference_timeout_s: float = 60.0
         sandbox: SandboxConfig = field(default_factory=SandboxConfig)
         backend: dict[str, Any] | None = None  # another sandbox, as a node with `_target_`; then `sandbox` is not used
-
-        def __post_init__(self) -> None:
-            for name in ("slowdown", "reference_timeout_s"):
-                if getattr(self, name) <= 0:
-                    raise ValueError(f"{name}={getattr(self, name)} must be positive")
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -78,7 +73,7 @@ class UnitTests(ResponseReward):
         code = code_of(response, known.calls.entry)
         if not code:
             return Value(score=0.0, details={"reason": "no code", "passed": 0, "tests": len(known.expected)})
-        timeout_s = max(self.config.sandbox.limits.timeout_s, self.config.slowdown * known.seconds)
+        timeout_s = max(self.config.sandbox.limits.timeout_s, SLOWDOWN * known.seconds)
         ran = self._run(code, known.calls, timeout_s)
         passed = verdicts(ran, known)
         whole = all(passed) and ran.reason is Ending.OK
@@ -88,12 +83,12 @@ class UnitTests(ResponseReward):
 
     def reference(self, prompt: Prompt) -> Reference:
         """The prompt's calls and the reference's answers to them, from memory or by running it."""
-        found = self._references.get(prompt.id)
-        if found is None:
-            found = self._references[prompt.id] = self._run_reference(prompt)
+        reference = self._references.get(prompt.id)
+        if reference is None:
+            reference = self._references[prompt.id] = self._run_reference(prompt)
             if len(self._references) > REMEMBERED:
                 self._references.popitem(last=False)
-        return found
+        return reference
 
     def gold(self, prompt: Prompt) -> str | None:
         """The reference solution in a code block."""
@@ -109,7 +104,7 @@ class UnitTests(ResponseReward):
         if not prompt.answer:
             raise ValueError("the prompt has no reference solution")
         calls = calls_of(prompt.meta, self.config.plus)
-        ran = self._run(str(prompt.answer), calls, self.config.reference_timeout_s)
+        ran = self._run(str(prompt.answer), calls, REFERENCE_TIMEOUT_S)
         wrong = [answer.error for answer in ran.returned if answer.error is not None]
         whole = ran.reason is Ending.OK and len(ran.returned) == len(calls.arguments)
         heavy = ran.reason in TOO_HEAVY and len(ran.returned) >= len(prompt.meta["base_input"])

@@ -141,14 +141,14 @@ def _tables() -> tuple[dict[str, Unit], dict[str, Unit], dict[str, Unit]]:
         symbols |= {symbol: _simple(dimension, Fraction(size)) for symbol in own.split()}
     for dimension, size, own, called in PREFIXED:
         for prefix, spoken, factor in (("", "", Fraction(1)), *PREFIXES):
-            one = _simple(dimension, Fraction(size) * factor)
+            unit = _simple(dimension, Fraction(size) * factor)
             for symbol in own.split():
-                symbols.setdefault(prefix + symbol, one)
-            names |= {spoken + name: one for name in called.split()}
+                symbols.setdefault(prefix + symbol, unit)
+            names |= {spoken + name: unit for name in called.split()}
     symbols |= {"KB": symbols["kB"], "Kb": symbols["kb"]}
     folded: dict[str, set[Unit]] = {}
-    for symbol, one in symbols.items():
-        folded.setdefault(symbol.casefold(), set()).add(one)
+    for symbol, unit in symbols.items():
+        folded.setdefault(symbol.casefold(), set()).add(unit)
     return symbols, names, {name: next(iter(own)) for name, own in folded.items() if len(own) == 1}
 
 

@@ -54,10 +54,10 @@ class Probe:
 
 def probes(function: RewardFunction, prompts: Sequence[Prompt], limit: int = SAMPLE) -> tuple[list[Probe], list[str]]:
     """What to try on at most `limit` prompts, and the problems met while asking the function for its responses."""
-    found: list[Probe] = []
+    trials: list[Probe] = []
     problems: list[str] = []
     if not function.judges_text:
-        return found, problems
+        return trials, problems
     for prompt in sample(prompts, limit):
         try:
             gold, wrong = function.gold(prompt), function.wrong(prompt)
@@ -68,12 +68,12 @@ def probes(function: RewardFunction, prompts: Sequence[Prompt], limit: int = SAM
         if gold is None and wrong is None:
             # Nothing is known about its scores; it must still be able to score.
             texts = [("any", _shown(prompt))]
-        found += [
+        trials += [
             Probe(prompt=prompt, response=text, expect=kind, maximum=function.maximum)
             for kind, text in texts
             if text is not None
         ]
-    return found, problems
+    return trials, problems
 
 
 def outcome_of(reward: Reward) -> Outcome:
@@ -89,14 +89,14 @@ def sample(prompts: Sequence[Prompt], limit: int) -> list[Prompt]:
     for prompt in prompts:
         kinds.setdefault((str(prompt.meta.get("verifier")), prompt.domain), []).append(prompt)
     spread = [members[:: max(1, len(members) // limit)] for members in kinds.values()]
-    turns = [prompt for turn in zip_longest(*spread) for prompt in turn if prompt is not None]
-    return turns[:limit]
+    interleaved = [prompt for row in zip_longest(*spread) for prompt in row if prompt is not None]
+    return interleaved[:limit]
 
 
 def validate(function: RewardFunction, prompts: Sequence[Prompt], limit: int = SAMPLE) -> list[str]:
     """Every problem of a function, tried here without isolation or deadline; empty when it is sound."""
-    found, problems = probes(function, prompts, limit)
-    for probe in found:
+    trials, problems = probes(function, prompts, limit)
+    for probe in trials:
         outcome: Outcome
         try:
             outcome = checked(function.score(*probe.item), 1)

@@ -50,81 +50,83 @@ class Decimal:
     step: Fraction
 
 
-def same_leaf(gold: str, found: str) -> bool:
+def same_leaf(gold: str, answer: str) -> bool:
     """Whether two spelled texts without outer structure are the same. Raises Unreadable when the gold is no use."""
-    one, other = squashed(gold), squashed(found)
-    if one == other or unmarked(one) == unmarked(other):
+    gold_text, answer_text = squashed(gold), squashed(answer)
+    if gold_text == answer_text or unmarked(gold_text) == unmarked(answer_text):
         return True
-    if _same_option(_option(gold), _option(found)):
+    if _same_option(_option(gold), _option(answer)):
         return True
     time = time_of(gold)
     if time is not None:
-        return same_time(time, time_of(found))
-    words = _same_words(one, other)
+        return same_time(time, time_of(answer))
+    words = _same_words(gold_text, answer_text)
     if words is None:
-        words = same_sums(gold, found)
+        words = same_sums(gold, answer)
     if words is not None:
         return words
-    return not contrary(gold, found) and not _other_ratio(one, other) and _same_number(one, other)
+    return (
+        not contrary(gold, answer) and not _other_ratio(gold_text, answer_text) and _same_number(gold_text, answer_text)
+    )
 
 
-def _same_words(gold: str, found: str) -> bool | None:
+def _same_words(gold: str, answer: str) -> bool | None:
     """Whether two texts of words are the same; None where neither is one."""
-    words = _words(gold), _words(found)
+    words = _words(gold), _words(answer)
     if words != (None, None):
-        one, other = (word or _joined(text) for word, text in zip(words, (gold, found), strict=True))
-        return one == other
+        expected, given = (word or _joined(text) for word, text in zip(words, (gold, answer), strict=True))
+        return expected == given
     if CAPITALS.fullmatch(unmarked(gold)):
         return False  # points, substances, matrices: AB is not BA
-    return True if MARKED.fullmatch(gold) and _tokens(gold) == _tokens(found) else None
+    return True if MARKED.fullmatch(gold) and _tokens(gold) == _tokens(answer) else None
 
 
-def _other_ratio(gold: str, found: str) -> bool:
+def _other_ratio(gold: str, answer: str) -> bool:
     """Whether the gold answer is a ratio that is written like a time and the answer is not that: 2:75 is not 1:15."""
-    ratio, other = CLOCK.match(gold), CLOCK.match(found)
+    ratio, other = CLOCK.match(gold), CLOCK.match(answer)
     return ratio is not None and (other is None or ratio[0] != other[0])
 
 
-def _same_number(gold: str, found: str) -> bool:
-    based, again = BASED.fullmatch(gold), BASED.fullmatch(found)
+def _same_number(gold: str, answer: str) -> bool:
+    based, again = BASED.fullmatch(gold), BASED.fullmatch(answer)
     if based:
-        return based.groups() == again.groups() if again else based.group(1) == found
-    return again is None and _same_amount(gold, found)
+        return based.groups() == again.groups() if again else based.group(1) == answer
+    return again is None and _same_amount(gold, answer)
 
 
-def _same_amount(gold: str, found: str) -> bool:
+def _same_amount(gold: str, answer: str) -> bool:
     loose = not re.search("[a-zA-Z]", gold)
-    (gold, name), (found, other) = without_unit(gold), without_unit(found, loose)
+    (gold, name), (answer, other) = without_unit(gold), without_unit(answer, loose)
     factor = scale(name, other)
     if factor is None:
         return False
-    percents = gold.endswith("%"), found.endswith("%")
+    percents = gold.endswith("%"), answer.endswith("%")
     if (percents[0] and other) or (percents[1] and name):
         return False
-    gold, found = squashed(gold.rstrip("% ")), squashed(found.rstrip("% "))
-    if not gold or not found:
+    gold, answer = squashed(gold.rstrip("% ")), squashed(answer.rstrip("% "))
+    if not gold or not answer:
         return False
     if percents[0] == percents[1]:
-        return _same_value(gold, found, factor)
+        return _same_value(gold, answer, factor)
     large = expressions.above_one(gold)
     if percents[0]:  # 50% <- 1/2, or the bare 50
-        return _same_value(gold, found, Fraction(100)) or (large and _same_value(gold, found, Fraction(1)))
-    return _same_value(gold, found, Fraction(1, 100)) or (large and _same_value(gold, found, Fraction(1)))
+        return _same_value(gold, answer, Fraction(100)) or (large and _same_value(gold, answer, Fraction(1)))
+    return _same_value(gold, answer, Fraction(1, 100)) or (large and _same_value(gold, answer, Fraction(1)))
 
 
-def _same_value(gold: str, found: str, factor: Fraction) -> bool:
-    """gold = found * factor."""
-    expected, given = decimal(gold), decimal(found)
-    exact, answer = rational(gold), rational(found)
-    if exact is not None and answer is not None:
-        answer *= factor
-        if exact == answer or expected is None:
-            return exact == answer or (given is not None and _states(given, exact / factor))
-        return expected.digits >= ROUNDED[given is None] and _rounds(answer, given is None, expected)
-    if expressions.same(gold, found, factor):
+def _same_value(gold: str, answer: str, factor: Fraction) -> bool:
+    """gold = answer * factor."""
+    expected, given = decimal(gold), decimal(answer)
+    exact, value = rational(gold), rational(answer)
+    if exact is not None and value is not None:
+        value *= factor
+        if exact == value or expected is None:
+            return exact == value or (given is not None and _states(given, exact / factor))
+        return expected.digits >= ROUNDED[given is None] and _rounds(value, given is None, expected)
+    if expressions.same(gold, answer, factor):
         return True
     if expected is not None:
-        return expected.digits >= ROUNDED[True] and expressions.near(found, factor, expected.value, expected.step)
+        return expected.digits >= ROUNDED[True] and expressions.near(answer, factor, expected.value, expected.step)
     return given is not None and given.digits >= STATED and expressions.near(gold, 1 / factor, given.value, given.step)
 
 
@@ -209,11 +211,11 @@ def _option(text: str) -> tuple[str, str] | None:
     return (next(filter(None, match.groups()[:3])), squashed(match["behind"] or "")) if match else None
 
 
-def _same_option(gold: tuple[str, str] | None, found: tuple[str, str] | None) -> bool:
+def _same_option(gold: tuple[str, str] | None, answer: tuple[str, str] | None) -> bool:
     """The same letter, and nothing different behind it."""
-    if gold is None or found is None:
+    if gold is None or answer is None:
         return False
-    return gold[0] == found[0] and (gold[1] == found[1] or "" in (gold[1], found[1]))
+    return gold[0] == answer[0] and (gold[1] == answer[1] or "" in (gold[1], answer[1]))
 
 
 def _joined(text: str) -> str:

@@ -108,8 +108,8 @@ class AsyncLLMEngine(Engine):
         try:
             self._proof.bytes(weights.version, weights.layout, weights.digests, await self._held())
             await self.resume()
-            found = await asyncio.gather(*(self.score(row, 1) for row in weights.probe_ids))
-            return self._proof.meaning(weights.version, Gap.between(np.stack(found), weights.probe_logprobs))
+            logprobs = await asyncio.gather(*(self.score(row, 1) for row in weights.probe_ids))
+            return self._proof.meaning(weights.version, Gap.between(np.stack(logprobs), weights.probe_logprobs))
         except Exception as cause:
             raise self._die(cause) from cause
         finally:
@@ -151,8 +151,8 @@ class AsyncLLMEngine(Engine):
         self._counters["running"] += 1
         output = None
         try:
-            async for found in self._llm.generate(prompt, params, f"r{next(self._ids)}"):
-                output = found  # FINAL_ONLY: there is one
+            async for finished in self._llm.generate(prompt, params, f"r{next(self._ids)}"):
+                output = finished  # FINAL_ONLY: there is one
         except CoreDead as cause:
             raise self._die(cause) from cause
         except self._io.REQUEST_ERRORS as cause:

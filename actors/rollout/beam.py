@@ -9,7 +9,7 @@ from enum import Enum
 import numpy as np
 
 from raylign.actors.rollout.path import Path
-from raylign.actors.rollout.search import Ledger, Noise, Search, lot, together
+from raylign.actors.rollout.search import Ledger, Noise, Search, shuffled, together
 from raylign.contracts import Completion, Policy, RolloutTask
 from raylign.environment import Environments
 from raylign.records import derive_seed
@@ -19,7 +19,7 @@ class Keep(Enum):
     """Which of the finished prefixes become trajectories."""
 
     best = "best"  # the best one; every sample is a search of its own
-    all = "all"  # all of them, as the trajectories of `width` draws
+    all = "all"  # all of them, as the trajectories of `width` samples
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class Prefix:
 
 @dataclass(slots=True)
 class Candidate:
-    """What may be said next after a prefix, and how well that went in simulations."""
+    """A completion after a prefix, and its mean score in simulations."""
 
     prefix: Prefix
     said: Completion
@@ -83,7 +83,7 @@ class Beam(Search):
         """See `MultiTurn.starts`."""
         if not task.training or self.config.keep is Keep.best:
             return task.samples
-        return sorted({draw - draw % self.config.width for draw in task.samples})
+        return sorted({index - index % self.config.width for index in task.samples})
 
     def made_by(self, task: RolloutTask, index: int) -> Sequence[int]:
         """See `MultiTurn.made_by`."""
@@ -99,30 +99,30 @@ class Beam(Search):
             calls = ((rank, number) for rank in range(len(live)) for number in range(self.config.candidates))
             candidates = await together(self._candidate(ledger, live[rank], rank, number) for rank, number in calls)
             chosen = self._best([*finished, *candidates], live[0].path, ledger)
-            beam = await self._live_through(ledger, chosen)
+            beam = await self._advance(ledger, chosen)
             for prefix in (*live, *finished):
-                if all(prefix.path is not one.path for one in beam):
+                if all(prefix.path is not survivor.path for survivor in beam):
                     await ledger.close(prefix.path)
         beam.sort(key=lambda prefix: -prefix.value)
         return [prefix.path for prefix in beam][: None if self.config.keep is Keep.all else 1]
 
     async def ahead(self, ledger: Ledger, after: Path, branch: tuple[int, ...]) -> float:
-        """What a path that a simulation led to promises. branch: tells the simulation apart."""
+        """Estimated further score of the path that a simulation reached. branch: seeds its sampling."""
         return 0.0
 
     async def _candidate(self, ledger: Ledger, prefix: Prefix, rank: int, number: int) -> Candidate:
-        """Sample one and try it out. rank: of its prefix among the live ones."""
+        """Sample a candidate and simulate it. rank: of its prefix among the live ones."""
         branch = (rank, number) if rank or number else ()
         said = await ledger.sample(prefix.path, prefix.path.seed(*branch))
         numbers = range(self.config.simulations)
-        found = await together(self._simulate(ledger, prefix.path, said, (rank, number, run)) for run in numbers)
-        score, ahead = np.mean(found, axis=0)
+        scores = await together(self._simulate(ledger, prefix.path, said, (rank, number, run)) for run in numbers)
+        score, ahead = np.mean(scores, axis=0)
         return Candidate(prefix, said, float(score), float(ahead))
 
     async def _simulate(
         self, ledger: Ledger, path: Path, said: Completion, branch: tuple[int, int, int]
     ) -> tuple[float, float]:
-        """Score of a turn in a fork of its environment, and what may follow. All candidates meet the same chances."""
+        """Score of a turn in a fork of its environment, and `ahead` of it. All candidates share the noise of run i."""
         fork = await ledger.opening(path.fork(self._noise(path, branch[2])))
         score = await ledger.act(fork, said)
         if not branch[2]:
@@ -132,43 +132,43 @@ class Beam(Search):
         return score, ahead
 
     def _noise(self, path: Path, run: int | str) -> int | None:
-        """Seed of the chance that simulation `run` of the next turn meets; None: the episode's own."""
+        """Seed of the noise of simulation `run` of the next turn; None: the episode's own."""
         if self.config.noise is Noise.live:
             return None
         return derive_seed(path.task.run_seed, path.task.prompt.key, path.index, len(path.calls), "simulation", run)
 
     def _best(self, pool: list[Prefix | Candidate], path: Path, ledger: Ledger) -> list[Prefix | Candidate]:
-        """The `width` best of finished prefixes and candidates, ties by lot."""
-        worth = [one.worth if isinstance(one, Candidate) else one.value for one in pool]
-        order = sorted(lot(path, len(pool), "beam"), key=lambda number: -worth[number])
-        kept, left = order[: self.config.width], order[self.config.width :]
-        fresh = [number for number in kept if isinstance(pool[number], Candidate)]
-        scores = [one.worth for one in pool if isinstance(one, Candidate)]
+        """The `width` best of finished prefixes and candidates, ties broken at random (seeded)."""
+        worth = [entry.worth if isinstance(entry, Candidate) else entry.value for entry in pool]
+        order = sorted(shuffled(path, len(pool), "beam"), key=lambda number: -worth[number])
+        best, left = order[: self.config.width], order[self.config.width :]
+        fresh = [number for number in best if isinstance(pool[number], Candidate)]
+        scores = [entry.worth for entry in pool if isinstance(entry, Candidate)]
         ledger.decided(scores, [worth[number] for number in fresh], [worth[number] for number in left])
-        return [pool[number] for number in kept]
+        return [pool[number] for number in best]
 
-    async def _live_through(self, ledger: Ledger, chosen: Sequence[Prefix | Candidate]) -> list[Prefix]:
-        """The next beam: what was chosen is said in the environment of its prefix, or in a twin of it for every further
-        child of the same prefix.
+    async def _advance(self, ledger: Ledger, chosen: Sequence[Prefix | Candidate]) -> list[Prefix]:
+        """The next beam: each chosen completion steps its prefix's environment, or a fork of it where the prefix has
+        another child already.
         """
         paths, taken = [], set[int]()
-        for one in chosen:
-            path = one.path if isinstance(one, Prefix) else one.prefix.path
+        for choice in chosen:
+            path = choice.path if isinstance(choice, Prefix) else choice.prefix.path
             if id(path) in taken:
                 path = await ledger.opening(path.fork())
             taken.add(id(path))
             paths.append(path)
-        return await together(self._live(ledger, one, path) for one, path in zip(chosen, paths, strict=True))
+        return await together(self._step(ledger, choice, path) for choice, path in zip(chosen, paths, strict=True))
 
-    async def _live(self, ledger: Ledger, one: Prefix | Candidate, path: Path) -> Prefix:
-        if isinstance(one, Prefix):
-            return one
-        probe = one.score
+    async def _step(self, ledger: Ledger, choice: Prefix | Candidate, path: Path) -> Prefix:
+        if isinstance(choice, Prefix):
+            return choice
+        probe = choice.score
         if self.config.noise is Noise.fresh:  # the score it was chosen for is the best of several: not a fair forecast
             fork = await ledger.opening(path.fork(self._noise(path, "probe")))
-            probe = await ledger.act(fork, one.said)
+            probe = await ledger.act(fork, choice.said)
             await ledger.close(fork)
-        score = await ledger.act(path, one.said)
+        score = await ledger.act(path, choice.said)
         ledger.gaps.append(probe - score)
-        ledger.optimism.append(one.score - score)
-        return Prefix(path, one.prefix.value + score)
+        ledger.optimism.append(choice.score - score)
+        return Prefix(path, choice.prefix.value + score)

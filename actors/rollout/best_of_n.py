@@ -1,18 +1,18 @@
-"""The best of several whole episodes per draw."""
+"""The best of several whole episodes per sample."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from raylign.actors.rollout.path import Path
-from raylign.actors.rollout.search import Ledger, Noise, Search, lot, together
+from raylign.actors.rollout.search import Ledger, Noise, Search, shuffled, together
 from raylign.contracts import Policy, RolloutTask
 from raylign.environment import Environments
 from raylign.records import derive_seed
 
 
 class BestOfN(Search):
-    """N episodes per draw, the one with the highest sum of turn scores is kept, ties by lot (TSR, published form).
+    """N episodes per sample; the one with the highest sum of turn scores is kept, ties at random (TSR, published form).
 
     The first episode is that of the plain rollout. With fresh noise every further one meets chance of its own. What the
     released code does instead (32 episodes of a group, of which 16 are kept) is `MultiTurn` with the selector `TopK`.
@@ -38,7 +38,7 @@ class BestOfN(Search):
         numbers = range(self.config.attempts)
         paths = await together(self._attempt(task, policy, index, number, ledger) for number in numbers)
         totals = [sum(self.scorer.score(call) for call in path.calls) for path in paths]
-        order = sorted(lot(paths[0], len(paths), "best of n"), key=lambda number: -totals[number])
+        order = sorted(shuffled(paths[0], len(paths), "best of n"), key=lambda number: -totals[number])
         ledger.decided(totals, [totals[order[0]]], [totals[number] for number in order[1:]])
         ledger.invalid += [not call.flags.get("valid", True) for path in paths for call in path.calls]
         return [paths[order[0]]]

@@ -176,11 +176,11 @@ class Engine(ABC):
 
     async def _settled(self) -> None:
         """Return once the coroutines on this loop have stopped submitting requests."""
-        quiet, seen = 0, -1
+        quiet, submitted = 0, -1
         while quiet < 3:  # a strategy may pass the loop once or twice between its start and its first request
             await asyncio.sleep(0)
-            quiet = quiet + 1 if self.submitted == seen else 0
-            seen = self.submitted
+            quiet = quiet + 1 if self.submitted == submitted else 0
+            submitted = self.submitted
 
 
 def make_engine(kind: EngineKind, spec: EngineSpec) -> Engine:

@@ -121,15 +121,15 @@ class InProcessEngine(Engine):
 
     def stats(self) -> dict[str, Any]:
         """Requests, tokens, steps, rejected requests, updates and busy seconds so far; requests running now."""
-        found = self._counters
+        counters = self._counters
         return {
-            "requests": found.requests,
-            "tokens": found.tokens,
-            "steps": found.steps,
-            "rejected": found.rejected,
-            "updates": found.updates,
-            "busy_s": found.busy_s,
-            "running": len(found.running),
+            "requests": counters.requests,
+            "tokens": counters.tokens,
+            "steps": counters.steps,
+            "rejected": counters.rejected,
+            "updates": counters.updates,
+            "busy_s": counters.busy_s,
+            "running": len(counters.running),
             "waiting": len(self._waiting),
             "version": self.version,
         }

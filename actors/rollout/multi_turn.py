@@ -21,7 +21,7 @@ from raylign.records import Trajectory, derive_seed
 
 
 class MultiTurn(RolloutStrategy):
-    """One episode per draw.
+    """One episode per sample.
 
     The seed of turn t of sample i is ``derive_seed(run_seed, prompt.key, i, t)``, that of its environment's chance
     ``derive_seed(run_seed, prompt.key, i, "world")``, so that an episode is the same whoever rolls it out, and however
@@ -52,23 +52,23 @@ class MultiTurn(RolloutStrategy):
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory | Refused]:
         """Each trajectory as it finishes; one whose prompt does not fit or whose environment is lost is refused."""
-        draws = [asyncio.ensure_future(self._draw(task, policy, index)) for index in self.starts(task)]
+        jobs = [asyncio.ensure_future(self._sample(task, policy, index)) for index in self.starts(task)]
         try:
-            for finished in asyncio.as_completed(draws):
-                for one in await finished:
-                    if one.sample_index in task.samples:
-                        yield one
+            for finished in asyncio.as_completed(jobs):
+                for result in await finished:
+                    if result.sample_index in task.samples:
+                        yield result
         finally:
-            for draw in draws:
-                draw.cancel()
-            await asyncio.gather(*draws, return_exceptions=True)
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
 
     def starts(self, task: RolloutTask) -> Sequence[int]:
-        """The samples to begin with; each brings itself, and those that it makes along with itself (`episodes`)."""
+        """Sample indices to run; a search may fill several indices from one of them (`made_by`)."""
         return task.samples
 
     async def episodes(self, task: RolloutTask, policy: Policy, index: int) -> list[Trajectory]:
-        """What comes of one start."""
+        """The trajectories of one index of `starts`."""
         return [await self.episode(task, policy, index)]
 
     async def episode(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
@@ -82,28 +82,28 @@ class MultiTurn(RolloutStrategy):
             await close_all([path])
 
     async def begin(self, task: RolloutTask, policy: Policy, index: int) -> Path:
-        """The episode of a sample, nothing said yet."""
+        """A new episode of a sample."""
         limits = Limits(turns=self.config.max_turns, tokens=self.config.max_episode_tokens)
-        draw = 0 if self.config.shared_noise else index
-        noise = derive_seed(task.run_seed, task.prompt.key, draw, "world")
+        noise_index = 0 if self.config.shared_noise else index
+        noise = derive_seed(task.run_seed, task.prompt.key, noise_index, "world")
         episode = await Episode.open(self.environments, task.prompt, noise, self.config.retries, self.counters)
         return Path(task, index, policy, limits, episode)
 
     def made_by(self, task: RolloutTask, index: int) -> Sequence[int]:
-        """The samples that come of one start."""
+        """The sample indices that one index of `starts` fills."""
         return (index,)
 
-    async def _draw(self, task: RolloutTask, policy: Policy, index: int) -> Sequence[Trajectory | Refused]:
+    async def _sample(self, task: RolloutTask, policy: Policy, index: int) -> Sequence[Trajectory | Refused]:
         for left in reversed(range(self.config.retries + 1)):
             try:
                 return await self.episodes(task, policy, index)
             except (EnvironmentLost, EpisodeDiverged) as error:
                 if not left:
-                    return self._refused(task, index, f"no environment to live in: {error}")
+                    return self._refused(task, index, f"no environment: {error}")
                 self.counters.restarted += 1
             except RequestError as error:
                 return self._refused(task, index, str(error))
         raise AssertionError("the last try returns or raises")
 
     def _refused(self, task: RolloutTask, index: int, reason: str) -> list[Refused]:
-        return [Refused(sample_index=draw, reason=reason) for draw in self.made_by(task, index)]
+        return [Refused(sample_index=sample, reason=reason) for sample in self.made_by(task, index)]

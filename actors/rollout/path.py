@@ -70,16 +70,16 @@ class Path:
         return derive_seed(self.task.run_seed, self.task.prompt.key, self.index, len(self.calls), *branch)
 
     async def sample(self, seed: int) -> Completion:
-        """What the policy would say next; nothing changes. Only while ``stop`` is None."""
+        """Sample the next completion; the path is unchanged. Only while ``stop`` is None."""
         sampling = replace(self.task.sampling, max_tokens=self.room)
         if self.task.greedy:
             sampling = replace(sampling, temperature=0.0, top_p=1.0, top_k=0)
         return await self._policy.generate(np.concatenate(self._ids), sampling, seed)
 
     async def act(self, said: Completion) -> Observation:
-        """Say it: the environment answers, and the turn is part of the path."""
-        seen = await self.episode.step(said.text)
-        flags = dict(seen.flags)
+        """Step the environment with this completion, and append the call to the path."""
+        observation = await self.episode.step(said.text)
+        flags = dict(observation.flags)
         self.calls.append(
             Call(
                 context_ids=self._context,
@@ -89,15 +89,15 @@ class Path:
                 versions=said.versions,
                 stop=said.stop,
                 text=said.text,
-                reward=seen.reward,
+                reward=observation.reward,
                 flags=flags,
             )
         )
         self._ids.append(np.asarray(said.token_ids, np.int32))
-        self.stop = self._ended(said, seen)
+        self.stop = self._ended(said, observation)
         if self.stop is None:
             end = int(said.token_ids[-1]) if said.stop is StopReason.EOS else None
-            self._context = self._chat.answered(said.text, end, seen.messages)
+            self._context = self._chat.answered(said.text, end, observation.messages)
             anew = self._chat.anew()
             self._fresh = anew is not None
             if anew is not None:
@@ -105,10 +105,10 @@ class Path:
             self._ids.append(self._context)
             if self.room == 0:
                 self.stop = StopReason.LENGTH
-        return seen
+        return observation
 
     async def fork(self, noise: int | None = None) -> Path:
-        """The same prefix in an environment of its own. noise: seed of chance from here on; None: the same."""
+        """The same prefix in an environment of its own. noise: seed of the noise from here on; None: the same."""
         twin = Path(self.task, self.index, self._policy, self.limits, await self.episode.branch(noise))
         twin.calls, twin.stop = list(self.calls), self.stop
         twin._chat, twin._ids = self._chat.fork(), list(self._ids)
@@ -116,7 +116,7 @@ class Path:
         return twin
 
     def trajectory(self, metrics: Mapping[str, float] | None = None) -> Trajectory:
-        """What was said and seen, as the learner wants it. Final flags that are numbers become metrics."""
+        """The calls and their observations as a trajectory. Final flags that are numbers become metrics."""
         final: dict[str, Any] = dict(self.calls[-1].flags) if self.calls else {}
         facts = {f"episode/{name}": float(value) for name, value in final.items() if isinstance(value, Real)}
         facts |= {"episode/turns": float(len(self.calls)), "episode/chat_mismatch": float(self._chat.mismatches)}
@@ -131,8 +131,8 @@ class Path:
             metrics={**facts, **(metrics or {})},
         )
 
-    def _ended(self, said: Completion, seen: Observation) -> StopReason | None:
-        if seen.done:
+    def _ended(self, said: Completion, observation: Observation) -> StopReason | None:
+        if observation.done:
             return StopReason.DONE
         if said.stop is StopReason.LENGTH and len(said.token_ids) < self.task.sampling.max_tokens:
             return StopReason.LENGTH  # cut by the context or the episode's own limit, not by the turn's

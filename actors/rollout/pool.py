@@ -1,9 +1,9 @@
-"""All rollout workers behind one door: work is split, deaths are mended, and every sample arrives exactly once.
+"""All rollout workers as one: work is split, dead workers are replaced, and every sample arrives exactly once.
 
-tasks ──task i to worker i mod W──► workers ──lists of Scored──► ledger ──new draws only──► loop
+tasks ──task i to worker i mod W──► workers ──lists of Scored──► ledger ──new samples only► loop
                                       │ dies
                                       └─► rebuilt in the background with the last published weights;
-                                          its open draws go to the survivors, or wait for it
+                                          its open samples go to the survivors, or wait for it
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class VllmRolloutPool:
         """Load, commit and prove new weights in all workers at once.
 
         Returns seconds of the whole and of the slowest worker in each phase, and the gaps of the probe (nat). A worker
-        that fails is rebuilt with these weights, and one that is being rebuilt is born with them; EngineDeadError when
+        that fails is rebuilt with these weights, and one that is being rebuilt starts with them; EngineDeadError when
         its restarts are exhausted.
         """
         started = time.perf_counter()
@@ -95,10 +95,12 @@ class VllmRolloutPool:
         for handle in self._handles:
             handle.weights = weights
         await asyncio.gather(*(handle.publish() for handle in ready))
-        while not (found := [handle.report for handle in ready if handle.alive]):
+        while not (reports := [handle.report for handle in ready if handle.alive]):
             await asyncio.gather(*(handle.ready() for handle in ready))
-        slowest = {name: max(one[name] for one in found) for name in found[0] if name not in ("seconds", "gap_mean")}
-        means = [one["gap_mean"] for one in found]
+        slowest = {
+            name: max(report[name] for report in reports) for name in reports[0] if name not in ("seconds", "gap_mean")
+        }
+        means = [report["gap_mean"] for report in reports]
         return slowest | {"seconds": time.perf_counter() - started, "gap_mean": sum(means) / len(means)}
 
     async def score(self, rows: Sequence[tuple[Int32s, int]]) -> list[Float32s]:
@@ -109,15 +111,15 @@ class VllmRolloutPool:
         parts = await asyncio.gather(
             *(handle.call("score", share) for handle, share in zip(ready, shares, strict=True) if share)
         )
-        found: list[Any] = [None] * len(rows)
+        logprobs: list[Any] = [None] * len(rows)
         for number, part in enumerate(parts):
-            found[number::width] = part
-        return found
+            logprobs[number::width] = part
+        return logprobs
 
     async def busy(self) -> tuple[float, int]:
         """See `RolloutPool.busy`; an engine that was rebuilt begins anew."""
-        found = [worker["busy_s"] for worker in (await self.stats())["workers"] if "busy_s" in worker]
-        return sum(found), len(found)
+        seconds = [worker["busy_s"] for worker in (await self.stats())["workers"] if "busy_s" in worker]
+        return sum(seconds), len(seconds)
 
     async def stats(self) -> dict[str, Any]:
         """Counters of the pool and of every worker that serves."""
@@ -136,7 +138,7 @@ class VllmRolloutPool:
 
     async def pids(self) -> list[int]:
         """Process ids of the workers on their machines."""
-        return [found["pid"] for found in await asyncio.gather(*(handle.call("ping") for handle in self._handles))]
+        return [answer["pid"] for answer in await asyncio.gather(*(handle.call("ping") for handle in self._handles))]
 
     async def close(self) -> None:
         """Stop all engines and actors."""

@@ -127,8 +127,8 @@ class Sources:
 
     def of(self, name: str) -> list[str]:
         """Published names, empty where they cannot be told."""
-        if (one := EXPERT.fullmatch(name)) is not None:
-            return [source for source in self.of(one["all"]) if f".experts.{one['number']}." in source]
+        if (expert := EXPERT.fullmatch(name)) is not None:
+            return [source for source in self.of(expert["all"]) if f".experts.{expert['number']}." in source]
         packed = name.endswith(".packed")
         plain = name.removesuffix(".packed") + ".weight" if packed else name
         tail = _tail(plain)

@@ -1,5 +1,4 @@
-"""What a search strives for: the score of one turn, from what its environment said of it. Scores of a path's turns add
-up.
+"""Scores of one turn for searches, from the reward and flags of its environment. A path's score is their sum.
 
 Raw rewards tie nearly everywhere in an environment that pays only at its end, and a search that cannot tell its
 candidates apart samples plainly; such an environment needs a score of its own. The scores of FrozenLake and WebShop
@@ -21,7 +20,7 @@ class TurnScorer(Part):
     what = "a score of turns"
 
     @abstractmethod
-    def score(self, turn: Call) -> float:
+    def score(self, call: Call) -> float:
         """How well a turn went. Raises ValueError where the environment does not say what is needed."""
 
 
@@ -34,7 +33,7 @@ class TurnReward(TurnScorer):
 
     @dataclass
     class Config:
-        """Where the reward stands and what is made of it."""
+        """Where the reward is read and how it is scaled."""
 
         flag: str = ""  # a flag that holds it instead of the turn's reward, e.g. game_reward: without format penalty
         per_action: bool = False
@@ -43,13 +42,13 @@ class TurnReward(TurnScorer):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def score(self, turn: Call) -> float:
+    def score(self, call: Call) -> float:
         """See `TurnScorer.score`."""
         config = self.config
-        actions = int(_flag(turn, "actions")) if config.per_action or config.invalid is not None else 1
+        actions = int(_flag(call, "actions")) if config.per_action or config.invalid is not None else 1
         if config.invalid is not None and not actions:
             return config.invalid
-        reward = _flag(turn, config.flag) if config.flag else _reward(turn)
+        reward = _flag(call, config.flag) if config.flag else _reward(call)
         return reward / max(actions, 1) if config.per_action else reward
 
 
@@ -70,12 +69,12 @@ class RiskAware(TurnScorer):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def score(self, turn: Call) -> float:
+    def score(self, call: Call) -> float:
         """See `TurnScorer.score`."""
-        if turn.flags.get("distance_after", 0) is None:
-            return _reward(turn) - self.config.risk
-        nearer = _flag(turn, "distance_before") - _flag(turn, "distance_after")
-        return _reward(turn) + self.config.nearer * nearer - self.config.risk * _flag(turn, "fall_probability")
+        if call.flags.get("distance_after", 0) is None:
+            return _reward(call) - self.config.risk
+        nearer = _flag(call, "distance_before") - _flag(call, "distance_after")
+        return _reward(call) + self.config.nearer * nearer - self.config.risk * _flag(call, "fall_probability")
 
 
 class ShopProgress(TurnScorer):
@@ -91,20 +90,20 @@ class ShopProgress(TurnScorer):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def score(self, turn: Call) -> float:
+    def score(self, call: Call) -> float:
         """See `TurnScorer.score`."""
-        progress = self.config.overlap * _flag(turn, "goal_overlap") + self.config.option * _flag(turn, "new_option")
-        return _reward(turn) + progress
+        progress = self.config.overlap * _flag(call, "goal_overlap") + self.config.option * _flag(call, "new_option")
+        return _reward(call) + progress
 
 
-def _reward(turn: Call) -> float:
-    if turn.reward is None:
+def _reward(call: Call) -> float:
+    if call.reward is None:
         raise ValueError("the environment gave the turn no reward, so there is nothing to score it by")
-    return turn.reward
+    return call.reward
 
 
-def _flag(turn: Call, name: str) -> float:
-    if turn.flags.get(name) is None:
-        known = ", ".join(turn.flags) or "none"
+def _flag(call: Call, name: str) -> float:
+    if call.flags.get(name) is None:
+        known = ", ".join(call.flags) or "none"
         raise ValueError(f"the turn has no flag {name} to score it by, choose another scorer; flags: {known}")
-    return float(turn.flags[name])
+    return float(call.flags[name])

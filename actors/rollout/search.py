@@ -31,18 +31,18 @@ T = TypeVar("T")
 
 
 class Noise(Enum):
-    """Which chance simulations meet."""
+    """Random stream of simulated steps."""
 
-    fresh = "fresh"  # chance of their own
-    live = "live"  # what the episode itself will meet
+    fresh = "fresh"  # one of their own
+    live = "live"  # the episode's own
 
 
 class Search(MultiTurn):
-    """No search: plain episodes, measured as those of the searches are."""
+    """The base of all searches; used directly it runs plain episodes, with the same metrics."""
 
     @dataclass
     class Config(MultiTurn.Config):
-        """What to strive for and how candidates are tried out."""
+        """How turns are scored and how candidates are simulated."""
 
         scorer: Node = node(TurnScorer, "raylign.actors.rollout.scores.TurnReward")
         released_score: bool = False  # the game's raw reward whatever `scorer` says, illegal turns out (released code)
@@ -65,7 +65,7 @@ class Search(MultiTurn):
             self.scorer = TurnReward(TurnReward.Config(flag="game_reward", invalid=-1e6))
 
     async def episodes(self, task: RolloutTask, policy: Policy, index: int) -> list[Trajectory]:
-        """What comes of one start; in an evaluation a plain episode."""
+        """The trajectories of one index of `starts`; in an evaluation a plain episode."""
         if not task.training:
             return await super().episodes(task, policy, index)
         ledger = Ledger(self.scorer)
@@ -78,7 +78,7 @@ class Search(MultiTurn):
             await close_all(ledger.opened)
 
     async def search(self, task: RolloutTask, policy: Policy, index: int, ledger: Ledger) -> list[Path]:
-        """The finished paths to hand on, for the samples `index`, `index` + 1, ..."""
+        """The finished paths that are kept, for the samples `index`, `index` + 1, ..."""
         path = await ledger.opening(self.begin(task, policy, index))
         return [await ledger.play(path)]
 
@@ -100,12 +100,12 @@ class Ledger:
 
     async def opening(self, path: Awaitable[Path]) -> Path:
         """A new path, to be closed with the others whatever happens."""
-        found = await path
-        self.opened.append(found)
-        return found
+        opened = await path
+        self.opened.append(opened)
+        return opened
 
     async def close(self, path: Path) -> None:
-        """End a path that leads nowhere."""
+        """Close a path that was discarded."""
         self.opened.remove(path)
         await close_all([path])
 
@@ -122,7 +122,7 @@ class Ledger:
         return self.scorer.score(path.calls[-1])
 
     async def play(self, path: Path, *branch: int | str) -> Path:
-        """The path, plainly to its end. branch: see `Path.seed`."""
+        """The path, played to its end without search. branch: see `Path.seed`."""
         while path.stop is None:
             await self.act(path, await self.sample(path, path.seed(*branch)))
         return path
@@ -140,14 +140,14 @@ class Ledger:
         if chosen and left:
             self.undecided.append(min(chosen) == max(left))
 
-    def metrics(self, path: Path, kept: Sequence[Path]) -> dict[str, float]:
+    def metrics(self, path: Path, returned: Sequence[Path]) -> dict[str, float]:
         """Of one of the paths that are kept: its own cost, its share of what was discarded, and what was decided."""
-        turns = {id(call): len(call.token_ids) for one in kept for call in one.calls}
-        found = {
+        tokens = {id(call): len(call.token_ids) for other in returned for call in other.calls}
+        figures = {
             "search/env_calls_kept": float(len(path.calls)),
-            "search/env_calls_discarded": (self.calls - len(turns)) / len(kept),
+            "search/env_calls_discarded": (self.calls - len(tokens)) / len(returned),
             "search/tokens_kept": float(path.sampled),
-            "search/tokens_discarded": (self.tokens - sum(turns.values())) / len(kept),
+            "search/tokens_discarded": (self.tokens - sum(tokens.values())) / len(returned),
         }
         noted: dict[str, Sequence[float]] = {
             "gain": self.gains,
@@ -156,22 +156,22 @@ class Ledger:
             "optimism": self.optimism,
         }
         noted |= {"undecided": self.undecided, "invalid": self.invalid}
-        found |= {f"search/{name}": float(np.mean(values)) for name, values in noted.items() if values}
+        figures |= {f"search/{name}": float(np.mean(values)) for name, values in noted.items() if values}
         if self.gaps:
-            found["search/gap_squared"] = float(np.mean(np.square(self.gaps)))
-        return found
+            figures["search/gap_squared"] = float(np.mean(np.square(self.gaps)))
+        return figures
 
 
-def lot(path: Path, count: int, purpose: str) -> list[int]:
-    """0 .. `count` - 1 in a random order that the path's draw and turn fix."""
+def shuffled(path: Path, count: int, purpose: str) -> list[int]:
+    """0 .. `count` - 1 in a random order, seeded by the path's sample and turn."""
     seed = derive_seed(path.task.run_seed, path.task.prompt.key, path.index, len(path.calls), purpose)
     return [int(number) for number in np.random.default_rng(seed).permutation(count)]
 
 
 async def together(calls: Iterable[Awaitable[T]]) -> list[T]:
     """All results. The first error is raised once every call has ended, so that none opens an environment behind it."""
-    found = await asyncio.gather(*calls, return_exceptions=True)
-    for one in found:
-        if isinstance(one, BaseException):
-            raise one
-    return found  # type: ignore[return-value]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results  # type: ignore[return-value]

@@ -14,39 +14,39 @@ from raylign.records import Call, Int32s, Trajectory, derive_seed
 
 
 class SingleTurn(RolloutStrategy):
-    """One completion per draw: the prompt in, one turn out.
+    """One completion per sample: the prompt in, one turn out.
 
     The seed of sample i is ``derive_seed(run_seed, prompt.key, i, 0)``, whatever worker makes it and whenever.
     """
 
     @dataclass
     class Config:
-        """Nothing to choose."""
+        """No settings."""
 
     def __init__(self, config: Config, environments: Environments | None = None) -> None:
         self.config = config  # environments: offered to every strategy; one turn needs none
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory]:
         """Each trajectory as it finishes. Raises RequestError when the prompt does not fit the context."""
-        draws = [asyncio.ensure_future(self._draw(task, policy, index)) for index in task.samples]
+        jobs = [asyncio.ensure_future(self._sample(task, policy, index)) for index in task.samples]
         try:
-            for finished in asyncio.as_completed(draws):
+            for finished in asyncio.as_completed(jobs):
                 yield await finished
         finally:
-            for draw in draws:
-                draw.cancel()
-            await asyncio.gather(*draws, return_exceptions=True)
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
 
-    async def _draw(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
+    async def _sample(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
         seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
         sampling = replace(task.sampling, temperature=0.0, top_p=1.0, top_k=0) if task.greedy else task.sampling
         said = await policy.generate(task.prompt.token_ids, sampling, seed)
-        turn = turn_of(said, np.zeros(0, np.int32))
-        return Trajectory(prompt_key=task.prompt.key, sample_index=index, calls=(turn,), seed=seed, stop=said.stop)
+        call = call_of(said, np.zeros(0, np.int32))
+        return Trajectory(prompt_key=task.prompt.key, sample_index=index, calls=(call,), seed=seed, stop=said.stop)
 
 
-def turn_of(said: Completion, context_ids: Int32s) -> Call:
-    """What was sampled as a turn; `context_ids` [C] stand between it and the turn before."""
+def call_of(said: Completion, context_ids: Int32s) -> Call:
+    """A completion as a call of the policy; `context_ids` [C] stand between it and the call before."""
     return Call(
         context_ids=context_ids,
         token_ids=said.token_ids,

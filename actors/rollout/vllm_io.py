@@ -136,17 +136,17 @@ def score_params() -> SamplingParams:
 
 def completion_from(output: RequestOutput, template: ChatTemplate) -> Completion:
     """The finished output of `generate_params`."""
-    found = output.outputs[0]
-    ids = np.array(found.token_ids, np.int32)
+    completion = output.outputs[0]
+    ids = np.array(completion.token_ids, np.int32)
     versions = np.full(len(ids), -1, np.int32)
-    for span in found.weight_versions or ():
+    for span in completion.weight_versions or ():
         versions[span.start : span.end] = int(span.version)
     return Completion(
         token_ids=ids,
-        logprobs=_flat(found.logprobs),
+        logprobs=_flat(completion.logprobs),
         versions=versions,
-        stop=_stop(found.finish_reason, found.stop_reason),
-        text=template.text_of(found.token_ids),
+        stop=_stop(completion.finish_reason, completion.stop_reason),
+        text=template.text_of(completion.token_ids),
     )
 
 
@@ -171,9 +171,9 @@ def named_tensors(layout: Layout, buffer: Bytes) -> Iterator[tuple[str, torch.Te
         yield name, part.view(dtype).view(shape)
 
 
-def _flat(found: Any) -> Float32s:
+def _flat(logprobs: Any) -> Float32s:
     """One log-prob per position, from the `FlatLogprobs` that `flat_logprobs` asks for."""
-    return np.array(found.logprobs if found else (), np.float32)
+    return np.array(logprobs.logprobs if logprobs else (), np.float32)
 
 
 def _stop(finish_reason: str | None, stop_reason: int | str | None) -> StopReason:

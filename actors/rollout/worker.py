@@ -45,7 +45,7 @@ class WorkerSpec:
 
 
 class RolloutWorker:
-    """Runs in a Ray actor with an event loop. A dead engine ends the process: nothing is retried on a corpse.
+    """Runs in a Ray actor with an event loop. When the engine dies the process exits, and the pool rebuilds it.
 
     Every exception that leaves it is a RaylignError of plain text.
     """
@@ -112,13 +112,13 @@ class RolloutWorker:
 
         Raises EngineDeadError when any of it fails or the probe's log-probs are not the learner's.
         """
-        engine, found = self._engine, dict[str, float]()
+        engine, phases = self._engine, dict[str, float]()
         started = time.perf_counter()
 
         async def phase(name: str, step: Callable[[], Awaitable[T]]) -> T:
             self._phase, begun = f"update {weights.version}: {name}", time.perf_counter()
             result = await self._guard(step())
-            found[name] = time.perf_counter() - begun
+            phases[name] = time.perf_counter() - begun
             return result
 
         buffer = await phase("fetch", lambda: _fetch(weights.buffer))
@@ -128,7 +128,7 @@ class RolloutWorker:
         gap = await phase("verify", lambda: engine.verify(weights))
         await phase("resume", engine.resume)
         self._phase = "ready"
-        return found | {"seconds": time.perf_counter() - started, "gap_mean": gap.mean, "gap_max": gap.max}
+        return phases | {"seconds": time.perf_counter() - started, "gap_mean": gap.mean, "gap_max": gap.max}
 
     @ray.method(concurrency_group="health")
     async def ping(self) -> dict[str, Any]:
@@ -147,12 +147,12 @@ class RolloutWorker:
     async def _run(self, index: int, task: RolloutTask, deliver: Callable[[Scored], None]) -> None:
         left = set(task.samples)
         try:
-            async for found in self._strategy.run(task, self._engine):
-                left.discard(found.sample_index)
-                if isinstance(found, Refused):
-                    deliver(Scored(task=index, trajectory=_refused(task, found.sample_index), error=found.reason))
+            async for outcome in self._strategy.run(task, self._engine):
+                left.discard(outcome.sample_index)
+                if isinstance(outcome, Refused):
+                    deliver(Scored(task=index, trajectory=_refused(task, outcome.sample_index), error=outcome.reason))
                 else:
-                    deliver(Scored(task=index, trajectory=found))
+                    deliver(Scored(task=index, trajectory=outcome))
         except EngineDeadError:
             raise
         except Exception as error:  # noqa: BLE001 - a strategy, environment or template may raise anything: it costs this task
@@ -160,8 +160,8 @@ class RolloutWorker:
             if not known:
                 traceback.print_exception(error)
             reason = str(error) if known else f"{type(error).__name__}: {error}"
-            for draw in sorted(left):
-                deliver(Scored(task=index, trajectory=_refused(task, draw), error=reason))
+            for sample in sorted(left):
+                deliver(Scored(task=index, trajectory=_refused(task, sample), error=reason))
 
     async def _guard(self, work: Awaitable[T]) -> T:
         """The result of some work; every failure as a plain error, and a dead engine as the end of this process."""
@@ -183,6 +183,6 @@ async def _fetch(buffer: Any) -> np.ndarray:
     return await buffer if isinstance(buffer, ray.ObjectRef) else np.asarray(buffer, np.uint8)
 
 
-def _refused(task: RolloutTask, draw: int) -> Trajectory:
-    seed = derive_seed(task.run_seed, task.prompt.key, draw, 0)
-    return Trajectory(prompt_key=task.prompt.key, sample_index=draw, calls=(), seed=seed, stop=StopReason.ABORT)
+def _refused(task: RolloutTask, index: int) -> Trajectory:
+    seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
+    return Trajectory(prompt_key=task.prompt.key, sample_index=index, calls=(), seed=seed, stop=StopReason.ABORT)

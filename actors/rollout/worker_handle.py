@@ -70,7 +70,7 @@ class WorkerHandle:
                 self.died(actor, cause)
 
     async def publish(self) -> None:
-        """Give `weights` to the worker and keep its `report`; one that dies of it is rebuilt with them."""
+        """Give `weights` to the worker and keep its `report`; one that dies meanwhile is rebuilt with them."""
         weights = self.weights
         assert weights is not None
         actor = await self.ready()

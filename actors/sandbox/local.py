@@ -249,7 +249,7 @@ def _reason(status: int, late: bool, excess: bool) -> Ending:
 
 def _returned(replies: bytes, most: int) -> tuple[Returned, ...]:
     """The answers in order, up to the first that is none; no more than `most` are read."""
-    found: list[Returned] = []
+    answers: list[Returned] = []
     for line in replies.split(b"\n", most)[:most]:
         try:
             # Pairs, not dicts: the program chooses the keys, and could choose them to collide.
@@ -257,9 +257,9 @@ def _returned(replies: bytes, most: int) -> tuple[Returned, ...]:
         except (ValueError, RecursionError):
             break
         if isinstance(reply, list) and len(reply) == 1 and isinstance(reply[0], tuple):
-            found.append(Returned(error=str(reply[0][1])[:300]))
+            answers.append(Returned(error=str(reply[0][1])[:300]))
         elif isinstance(reply, list) and len(reply) == 1:
-            found.append(Returned(value=reply[0]))
+            answers.append(Returned(value=reply[0]))
         else:
             break
-    return tuple(found)
+    return tuple(answers)

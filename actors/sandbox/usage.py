@@ -33,8 +33,8 @@ def _left(folder: int, room: tuple[int, int], depth: int) -> tuple[int, int] | N
     with os.scandir(folder) as entries:
         for entry in entries:
             try:
-                seen = entry.stat(follow_symlinks=False)
-                room = (room[0] - seen.st_blocks * BLOCK, room[1] - 1)
+                status = entry.stat(follow_symlinks=False)
+                room = (room[0] - status.st_blocks * BLOCK, room[1] - 1)
                 if min(room) < 0:
                     return None
                 if not entry.is_dir(follow_symlinks=False):

@@ -173,11 +173,11 @@ def _same_content(tag: str, expected: Any, got: Any, tolerance: float) -> bool:
     if len(expected) != len(got):
         return False
     if tag == "d":
-        wanted, found = _by_key(expected), _by_key(got)
-        return [key for key, _ in wanted] == [key for key, _ in found] and all(
-            _same(one, other, tolerance) for (_, one), (_, other) in zip(wanted, found, strict=True)
+        wanted, given = _by_key(expected), _by_key(got)
+        return [key for key, _ in wanted] == [key for key, _ in given] and all(
+            _same(left, right, tolerance) for (_, left), (_, right) in zip(wanted, given, strict=True)
         )
-    return all(_same(one, other, tolerance) for one, other in zip(expected, got, strict=True))
+    return all(_same(left, right, tolerance) for left, right in zip(expected, got, strict=True))
 
 
 def _number(data: Any) -> int | float | complex | Fraction | None:

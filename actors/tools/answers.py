@@ -60,7 +60,7 @@ class LiveTools:
         return tuple(tool.schema for tool in self._tools.values())
 
     async def answer(self, call: ToolCall, prompt: Prompt) -> ToolAnswer:
-        """What the tool says; a call that does not fit it is answered by its faults."""
+        """The tool's answer; a call that does not fit its schema is answered by the violations."""
         tool = self._tools.get(call.name)
         if tool is None:
             return faulty(CallFault.UNKNOWN, f"no tool {call.name}; there are {', '.join(self._tools)}")
@@ -79,7 +79,7 @@ async def answers(
     """
     gate = asyncio.Semaphore(at_once)
 
-    async def one(number: int, call: ToolCall | BadCall) -> ToolAnswer:
+    async def answer(number: int, call: ToolCall | BadCall) -> ToolAnswer:
         if isinstance(call, BadCall):
             return faulty(call.fault, f"{call.why}: {call.text}")
         if number >= limit:
@@ -87,7 +87,7 @@ async def answers(
         async with gate:
             return await toolbox.answer(call, prompt)
 
-    jobs = [asyncio.ensure_future(one(number, call)) for number, call in enumerate(calls)]
+    jobs = [asyncio.ensure_future(answer(number, call)) for number, call in enumerate(calls)]
     try:
         return list(await asyncio.gather(*jobs))
     finally:

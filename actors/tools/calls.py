@@ -69,19 +69,20 @@ class AssistantTurn:
         return tuple(call for call in self.calls if isinstance(call, BadCall))
 
 
-def read_message(text: str, thought: tuple[str, str] = ("<think>", "</think>"), bare: bool = True) -> AssistantTurn:
-    """Take a message apart. What stands in the thought is never a call; an unclosed thought swallows the message.
+def read_message(text: str, thought: tuple[str, str] = ("<think>", "</think>")) -> AssistantTurn:
+    """Split a message into thought, reply and calls. Nothing in the thought is a call; an unclosed thought takes the
+    whole message.
 
-    thought: the tags around it; the opening one may be missing, as chat templates write it. bare: a visible part that
-    is JSON of calls and nothing else counts as calls without tags.
+    thought: the tags around it; the opening one may be missing, as chat templates write it. A visible part that is
+    JSON of calls and nothing else counts as calls without tags.
     """
     thinking, visible = _split(text, *thought)
     blocks = [match.group(1) for match in BLOCK.finditer(visible)]
     if blocks:
         calls = tuple(read_call(block) for block in blocks)
         return AssistantTurn(thinking=thinking, reply=BLOCK.sub("", visible).strip(), calls=calls)
-    found = _bare(visible.strip()) if bare else ()
-    return AssistantTurn(thinking=thinking, reply="" if found else visible.strip(), calls=found)
+    bare_calls = _bare(visible.strip())
+    return AssistantTurn(thinking=thinking, reply="" if bare_calls else visible.strip(), calls=bare_calls)
 
 
 def read_call(text: str) -> ToolCall | BadCall:

@@ -70,12 +70,12 @@ class RecordedTools(Toolbox):
         if not self.config.simulator:
             raise ToolFailure(f"{call.name} was called as never recorded, and there is no simulator to answer")
         judge = shared_judge(self.config.simulator)
-        found = await judge.ask(simulation(call, schemas[call.name], recorded), _result, SCHEMA)
-        return ToolAnswer(text=_shown(found.value), source=Source.SIMULATED, counts=found.counts)
+        simulated = await judge.ask(simulation(call, schemas[call.name], recorded), _result, SCHEMA)
+        return ToolAnswer(text=_shown(simulated.value), source=Source.SIMULATED, counts=simulated.counts)
 
     def _recorded(self, prompt: Prompt) -> Sequence[Mapping[str, Any]]:
-        found: Sequence[Mapping[str, Any]] = prompt.meta.get(RECORDED, ())
-        return found
+        recorded: Sequence[Mapping[str, Any]] = prompt.meta.get(RECORDED, ())
+        return recorded
 
 
 def simulation(
@@ -96,10 +96,10 @@ def simulation(
 
 
 def _result(value: Any) -> Any:
-    found = value["execution_result"]
-    if not isinstance(found, dict | list):
-        raise ValueError(f"execution_result is a {type(found).__name__}")
-    return found
+    result = value["execution_result"]
+    if not isinstance(result, dict | list):
+        raise ValueError(f"execution_result is a {type(result).__name__}")
+    return result
 
 
 def _shown(result: Any) -> str:

@@ -45,10 +45,10 @@ class FunctionTool(Tool):
 
     async def call(self, arguments: Mapping[str, Any]) -> str:
         """What the function returns."""
-        found = self._function(**arguments)
-        if inspect.isawaitable(found):
-            found = await found
-        return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+        result = self._function(**arguments)
+        if inspect.isawaitable(result):
+            result = await result
+        return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
 
 
 def function_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -67,8 +67,8 @@ def violations(parameters: Mapping[str, Any], arguments: Mapping[str, Any]) -> l
     schema = dict(parameters) or {"type": "object"}
     if "properties" in schema:
         schema.setdefault("additionalProperties", False)
-    found = Draft202012Validator(schema).iter_errors(dict(arguments))
+    errors = Draft202012Validator(schema).iter_errors(dict(arguments))
     return [
         f"{'.'.join(map(str, error.absolute_path)) or 'arguments'}: {error.message[:SHOWN]}"
-        for error in sorted(found, key=lambda error: [str(part) for part in error.absolute_path])
+        for error in sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
     ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from raylign.capacity import Load, engine_shortfalls, loads, overfull
 from raylign.config.resolve import ResolvedStage, Run
-from raylign.config.schema import Config, JudgeConfig, ModelConfig, RolloutConfig
+from raylign.config.schema import Config, EngineConfig, ModelConfig
 from raylign.errors import PlanError
 from raylign.models.facts import ModelFacts, model_facts
 from raylign.models.memory import GB, Estimate, engine_estimate, frozen_model_estimate, learner_estimate
@@ -224,7 +224,7 @@ def _judge(name: str, run: Blueprint) -> Role:
     return _engine(f"judges.{name}", judge, facts, judge.dtype or dtype, context=judge.max_context)
 
 
-def _engine(key: str, engine: RolloutConfig | JudgeConfig, facts: ModelFacts, dtype: str, *, context: int) -> Role:
+def _engine(key: str, engine: EngineConfig, facts: ModelFacts, dtype: str, *, context: int) -> Role:
     """An engine takes its share of a GPU whatever it needs; on a CPU its weights and its cache."""
     role = Role(
         name=key.replace("judges.", "judge/"),

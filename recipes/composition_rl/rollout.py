@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raylign.actors.rollout.strategies import turn_of
+from raylign.actors.rollout.strategies import call_of
 from raylign.actors.sandbox.contract import Ending, Program, SandboxError
 from raylign.actors.sandbox.local import LocalSandbox
 from raylign.actors.sandbox.settings import Limits, SandboxConfig
@@ -80,7 +80,7 @@ class ComposeRollout(RolloutStrategy):
         async def complete(ask: Ask) -> str:
             ids = np.asarray(policy.template.prompt_ids([{"role": "user", "content": ask.text}]), np.int32)
             reply = await policy.generate(ids, task.sampling, derive_seed(seed, len(turns)))
-            turns.append(turn_of(reply, ids))
+            turns.append(call_of(reply, ids))
             return reply.text
 
         async def compose(first: Chain, second: Chain) -> ChainOrRejected:

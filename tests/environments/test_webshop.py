@@ -169,7 +169,7 @@ def test_every_page_can_be_reached_and_every_legal_click_works() -> None:
     shop = Shop(catalogue(50, 0), 10)
     words = " ".join({one.query for one in shop.products})
     first = shop.find(words)
-    assert len(first.found) == 50
+    assert len(first.results) == 50
     seen = explore(shop, first)
     assert {page.place for page in seen} == set(Place)
     assert {page.number for page in seen if page.place is Place.results} == set(range(5))

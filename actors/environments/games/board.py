@@ -155,12 +155,12 @@ class BoardGame(Environment):
 
 def instance_seed(meta: Mapping[str, Any], domain: str) -> int:
     """The integer that names a generated instance. Raises ValueError without one."""
-    found = meta.get("env_seed")
-    if isinstance(found, bool) or not isinstance(found, int):
+    seed = meta.get("env_seed")
+    if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError(
-            f"{domain}: the prompt's meta names no instance: give env_seed (an integer) or map, not {found!r}"
+            f"{domain}: the prompt's meta names no instance: give env_seed (an integer) or map, not {seed!r}"
         )
-    return found
+    return seed
 
 
 def cells_of(rows: Sequence[str], symbols: str) -> list[tuple[int, int]]:

@@ -65,28 +65,28 @@ class Lake:
 @lru_cache(maxsize=4096)
 def distances_of(lake: Lake) -> tuple[int | None, ...]:
     """Moves from every cell to the goal without touching a hole; None where there is no such path."""
-    found: list[int | None] = [None] * (lake.width * lake.height)
-    found[lake.goal] = 0
+    distances: list[int | None] = [None] * (lake.width * lake.height)
+    distances[lake.goal] = 0
     queue = deque([(lake.goal, 0)])
     while queue:
         cell, far = queue.popleft()
         for there in neighbours_of(lake)[cell]:
-            if found[there] is None and there not in lake.holes:
-                found[there] = far + 1
+            if distances[there] is None and there not in lake.holes:
+                distances[there] = far + 1
                 queue.append((there, far + 1))
-    return tuple(found)
+    return tuple(distances)
 
 
 @lru_cache(maxsize=4096)
 def neighbours_of(lake: Lake) -> tuple[tuple[int, ...], ...]:
     """Where each move ends, by cell and action - 1; over the border it stays."""
-    found = []
+    neighbours = []
     for row in range(lake.height):
         for column in range(lake.width):
             ends = [(row + down, column + right) for down, right in OFFSETS]
             inside = [(min(max(r, 0), lake.height - 1), min(max(c, 0), lake.width - 1)) for r, c in ends]
-            found.append(tuple(r * lake.width + c for r, c in inside))
-    return tuple(found)
+            neighbours.append(tuple(r * lake.width + c for r, c in inside))
+    return tuple(neighbours)
 
 
 class FrozenLakeBoard:
@@ -108,9 +108,9 @@ class FrozenLakeBoard:
 
     def act(self, action: int) -> Move:
         """One slippery move: reward 1 on the goal, else 0; over at the goal or in a hole."""
-        draw = self._random()
-        if draw >= self._intended:
-            action += 1 if draw < self._split else -1
+        chance = self._random()
+        if chance >= self._intended:
+            action += 1 if chance < self._split else -1
         before = self.position
         self.position = cell = self._next[before][(action - 1) & 3]
         if cell in self._ends:

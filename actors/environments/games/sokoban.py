@@ -47,7 +47,6 @@ class Sokoban(BoardGame):
         height: int = 6
         width: int = 6
         boxes: int = 1
-        turn_probability: float = 0.35  # of the carving walk
         search_depth: int = 300  # of the reverse play
         inner_walls: int = 3  # at most, in open rooms
         shortest_min: int = 2  # moves of the shortest solution, in open rooms
@@ -81,11 +80,7 @@ class Sokoban(BoardGame):
             level = open_level(config.height, config.inner_walls, lengths, instance_seed(meta, self.domain))
         else:
             carving = Carving(
-                height=config.height,
-                width=config.width,
-                boxes=config.boxes,
-                turn_probability=config.turn_probability,
-                search_depth=config.search_depth,
+                height=config.height, width=config.width, boxes=config.boxes, search_depth=config.search_depth
             )
             level = carved_level(carving, instance_seed(meta, self.domain))
         return SokobanBoard(level, config.max_steps)

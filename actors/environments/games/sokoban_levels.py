@@ -25,6 +25,7 @@ MASKS = (
 )
 HEADINGS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 SEEDS_TO_TRY = 1000  # re-hashed seeds before a shape counts as impossible
+TURN_PROBABILITY = 0.35  # of one step of the carving walk
 EXPLORED = 300_000  # states of one reverse play
 
 
@@ -35,7 +36,6 @@ class Carving:
     height: int = 6
     width: int = 6
     boxes: int = 1
-    turn_probability: float = 0.35
     search_depth: int = 300
     tries: int = 4
 
@@ -46,9 +46,9 @@ def carved_level(shape: Carving, seed: int) -> Level:
     Raises ValueError when 1,000 hashes in a row give none: the room is too small for its boxes.
     """
     for attempt in range(SEEDS_TO_TRY):
-        draw = random.Random(seed if attempt == 0 else derive_seed(seed, "sokoban", attempt))
+        rng = random.Random(seed if attempt == 0 else derive_seed(seed, "sokoban", attempt))
         for _ in range(shape.tries):
-            level = _attempt(shape, draw)
+            level = _attempt(shape, rng)
             if level is not None:
                 return level
     raise ValueError(f"no Sokoban level of {shape.height} x {shape.width} with {shape.boxes} boxes: enlarge the room")
@@ -58,14 +58,14 @@ def open_level(size: int, inner_walls: int, shortest: tuple[int, int], seed: int
     """A square room with 0 .. `inner_walls` walls inside, one box, and a shortest solution within `shortest` moves.
 
     The instances of the digest's tabular experiment (6 x 6, at most 3 inner walls, 2 to 8 moves). Raises ValueError
-    when 1,000 draws give none.
+    when 1,000 tries give none.
     """
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     inner = [row * size + column for row in range(1, size - 1) for column in range(1, size - 1)]
     border = frozenset(range(size * size)) - frozenset(inner)
     for _ in range(SEEDS_TO_TRY):
-        walls = draw.randint(0, inner_walls)
-        cells = draw.sample(inner, walls + 3)
+        walls = rng.randint(0, inner_walls)
+        cells = rng.sample(inner, walls + 3)
         target, box, player = cells[walls:]
         level = Level(size, border | frozenset(cells[:walls]), frozenset({target}), frozenset({box}), player)
         solution = shortest_solution(level)
@@ -83,33 +83,33 @@ def displacement(origins: tuple[int, ...], boxes: tuple[int, ...], width: int) -
     return total
 
 
-def _attempt(shape: Carving, draw: random.Random) -> Level | None:
-    floor = _carve(shape, draw)
+def _attempt(shape: Carving, rng: random.Random) -> Level | None:
+    floor = _carve(shape, rng)
     if len(floor) <= shape.boxes + 1:
         return None
-    placed = draw.sample(sorted(floor), shape.boxes + 1)
+    placed = rng.sample(sorted(floor), shape.boxes + 1)
     player, targets = placed[0], tuple(placed[1:])
-    found = _reverse_play(floor, player, targets, shape)
-    if found is None:
+    scrambled = _reverse_play(floor, player, targets, shape)
+    if scrambled is None:
         return None
-    player, boxes, distance = found
-    if draw.random() < (0.8 if distance == 1 else 0.5):
-        player = _stroll(floor - frozenset(boxes), player, draw.randint(1, 3), shape.width, draw)
+    player, boxes, distance = scrambled
+    if rng.random() < (0.8 if distance == 1 else 0.5):
+        player = _stroll(floor - frozenset(boxes), player, rng.randint(1, 3), shape.width, rng)
     walls = frozenset(range(shape.height * shape.width)) - floor
     return Level(shape.width, walls, frozenset(targets), frozenset(boxes), player)
 
 
-def _carve(shape: Carving, draw: random.Random) -> frozenset[int]:
+def _carve(shape: Carving, rng: random.Random) -> frozenset[int]:
     """Cells of floor after a walk of ``int(1.7 * (height + width))`` steps; the border stays wall."""
-    row, column = draw.randint(1, shape.height - 2), draw.randint(1, shape.width - 2)
-    heading = draw.choice(HEADINGS)
+    row, column = rng.randint(1, shape.height - 2), rng.randint(1, shape.width - 2)
+    heading = rng.choice(HEADINGS)
     floor: set[int] = set()
     for _ in range(int(1.7 * (shape.height + shape.width))):
-        if draw.random() < shape.turn_probability:
-            heading = draw.choice(HEADINGS)
+        if rng.random() < TURN_PROBABILITY:
+            heading = rng.choice(HEADINGS)
         row = min(max(row + heading[0], 1), shape.height - 2)
         column = min(max(column + heading[1], 1), shape.width - 2)
-        for r, c in draw.choice(MASKS):
+        for r, c in rng.choice(MASKS):
             if 0 < row + r < shape.height - 1 and 0 < column + c < shape.width - 1:
                 floor.add((row + r) * shape.width + column + c)
     return frozenset(floor)
@@ -124,14 +124,14 @@ def _reverse_play(
     """The state with the best score among those that a depth-first search reaches: player, boxes, displacement."""
     best: tuple[int, tuple[int, ...], int] | None = None
     best_score = 0
-    seen: set[tuple[int, tuple[int, ...]]] = set()
+    visited: set[tuple[int, tuple[int, ...]]] = set()
     stack: list[tuple[Position, int]] = [((player, targets, -1, 0), 0)]
-    while stack and len(seen) < EXPLORED:
+    while stack and len(visited) < EXPLORED:
         position, depth = stack.pop()
         here, boxes, _, swaps = position
-        if (here, boxes) in seen:
+        if (here, boxes) in visited:
             continue
-        seen.add((here, boxes))
+        visited.add((here, boxes))
         distance = displacement(targets, boxes, shape.width)
         solved = set(boxes) == set(targets)  # boxes may have changed places
         if swaps * distance > best_score and not solved:
@@ -155,10 +155,10 @@ def _backwards(floor: frozenset[int], position: Position, width: int) -> Iterato
             yield to, moved, pulled, swaps + (pulled != last)
 
 
-def _stroll(free: frozenset[int], player: int, moves: int, width: int, draw: random.Random) -> int:
+def _stroll(free: frozenset[int], player: int, moves: int, width: int, rng: random.Random) -> int:
     """Where the player stands after random moves that push nothing (the box can still be reached the same way)."""
     for _ in range(moves):
         steps = [player + delta for delta in (-width, width, -1, 1) if player + delta in free]
         if steps:
-            player = draw.choice(steps)
+            player = rng.choice(steps)
     return player

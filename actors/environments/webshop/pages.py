@@ -32,12 +32,12 @@ class Place(Enum):
 class Page:
     """Where the customer is, and what was chosen on the way. Never changes: a click gives another page.
 
-    Example: ``Page(place=Place.results, query="tea", found=(15, 40))``
+    Example: ``Page(place=Place.results, query="tea", results=(15, 40))``
     """
 
     place: Place = Place.search
     query: str = ""
-    found: tuple[int, ...] = ()  # product numbers, best first
+    results: tuple[int, ...] = ()  # product numbers, best first
     number: int = 0  # of the result page, from 0
     item: int = -1  # product number
     chosen: tuple[tuple[str, str], ...] = ()  # option group and value, in the order of the last choice
@@ -54,7 +54,7 @@ class Shop:
 
     def find(self, text: str) -> Page:
         """The first result page of a search."""
-        return Page(place=Place.results, query=text, found=self._search.find(text))
+        return Page(place=Place.results, query=text, results=self._search.find(text))
 
     def labels(self, page: Page) -> tuple[str, ...]:
         """What may be clicked, lower case. Every one of them leads to another page or changes a choice or buys.
@@ -63,7 +63,7 @@ class Shop:
         """
         if page.place is Place.results:
             back = (PREVIOUS,) if page.number else ()
-            more = (NEXT,) if (page.number + 1) * self.per_page < len(page.found) else ()
+            more = (NEXT,) if (page.number + 1) * self.per_page < len(page.results) else ()
             return (BACK, *back, *more, *(self.products[number].asin.lower() for number in self._shown(page)))
         if page.place is Place.item:
             values = [value for _, group in self.products[page.item].options for value in group]
@@ -98,9 +98,9 @@ class Shop:
         if page.place is Place.search:
             return "Search the shop."
         if page.place is Place.results:
-            last = max(1, -(-len(page.found) // self.per_page))
+            last = max(1, -(-len(page.results) // self.per_page))
             lines = [self.line(number) for number in self._shown(page)] or ["Nothing was found."]
-            return "\n".join((f"Page {page.number + 1} of {last}, {len(page.found)} results", *lines))
+            return "\n".join((f"Page {page.number + 1} of {last}, {len(page.results)} results", *lines))
         product = self.products[page.item]
         if page.place is Place.detail:
             parts = {"description": (product.description,), "features": product.bullets, "reviews": product.reviews}
@@ -118,4 +118,4 @@ class Shop:
         return f"{product.asin.lower()}  {product.title}  ${product.price:.2f}"
 
     def _shown(self, page: Page) -> tuple[int, ...]:
-        return page.found[page.number * self.per_page : (page.number + 1) * self.per_page]
+        return page.results[page.number * self.per_page : (page.number + 1) * self.per_page]

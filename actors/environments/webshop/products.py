@@ -194,5 +194,5 @@ def _product(kind: Kind, number: int, rng: random.Random) -> Product:
 
 def _some(values: tuple[str, ...], rng: random.Random) -> tuple[str, ...]:
     """Three quarters of the values (two at least), in their order."""
-    kept = set(rng.sample(values, max(2, 3 * len(values) // 4)))
-    return tuple(value for value in values if value in kept)
+    sampled = set(rng.sample(values, max(2, 3 * len(values) // 4)))
+    return tuple(value for value in values if value in sampled)

@@ -19,9 +19,11 @@ class Search:
         self._counts = [Counter(tokens(_document(product))) for product in products]
         self._lengths = [counts.total() for counts in self._counts]
         self._mean = sum(self._lengths) / max(len(products), 1)
-        seen = Counter(word for counts in self._counts for word in counts)
+        documents_with = Counter(word for counts in self._counts for word in counts)
         n = len(products)
-        self._rarity = {word: math.log(1 + (n - found + 0.5) / (found + 0.5)) for word, found in seen.items()}
+        self._rarity = {
+            word: math.log(1 + (n - documents + 0.5) / (documents + 0.5)) for word, documents in documents_with.items()
+        }
 
     def find(self, text: str) -> tuple[int, ...]:
         """Numbers of the products that share a word with `text`, best first, ties by number."""

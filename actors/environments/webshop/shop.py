@@ -26,6 +26,7 @@ from raylign.environment import Environment, Observation
 from raylign.records import Prompt
 
 ACTION = re.compile(r"(search|click)\[(.*)\]", re.IGNORECASE | re.DOTALL)
+CATALOGUE_SEED = 0
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 HINTS = (
     "Hints: search with the few words that name the product. Choose the options that the instruction asks for before "
@@ -52,7 +53,6 @@ class WebShop(Environment):
         actions: int = 9
         mode: str = "train"  # train, val or test
         products: int = 50
-        catalogue_seed: int = 0
         results_per_page: int = 10
         goals: int = 4000  # how many are made from the catalogue
         goals_file: str = ""  # a JSON list of instructions instead (those that the catalogue can satisfy are kept)
@@ -73,7 +73,7 @@ class WebShop(Environment):
         """Raises DataError when the goals' file cannot be used."""
         self.config = config
         source = (config.goals_file, config.goals)
-        self.shop, self.goals = _furnished(config.products, config.catalogue_seed, config.results_per_page, *source)
+        self.shop, self.goals = _furnished(config.products, config.results_per_page, *source)
         self._turns = Turns(config)
         self._page = Page()
         self._goal: Goal | None = None
@@ -126,8 +126,8 @@ class WebShop(Environment):
         )
         reward, flags = self._turns.end(played)
         messages = () if self._turns.done else ({"role": "user", "content": self._view(not played.valid)},)
-        found = {**flags, **self._facts(before), **_parts(verdict)}
-        return Observation(messages=messages, reward=reward, done=self._turns.done, flags=found)
+        facts = {**flags, **self._facts(before), **_parts(verdict)}
+        return Observation(messages=messages, reward=reward, done=self._turns.done, flags=facts)
 
     def snapshot(self) -> Any:
         """See `Environment.snapshot`."""
@@ -181,7 +181,7 @@ class WebShop(Environment):
 
     def _short(self) -> list[str]:
         """The legal actions in few words: products by title and price, choices with a mark."""
-        lines = {self.shop.products[n].asin.lower(): self.shop.line(n).partition("  ")[2] for n in self._page.found}
+        lines = {self.shop.products[n].asin.lower(): self.shop.line(n).partition("  ")[2] for n in self._page.results}
         chosen = {value for _, value in self._page.chosen}
         search = ["search"] if self._page.place is Place.search else []
         labels = [lines.get(label, label) for label in self.shop.labels(self._page)]
@@ -206,8 +206,12 @@ def _parts(verdict: Verdict | None) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=8)
-def _furnished(count: int, seed: int, per_page: int, goals_file: str, goals: int) -> tuple[Shop, tuple[Goal, ...]]:
+def _furnished(count: int, per_page: int, goals_file: str, goals: int) -> tuple[Shop, tuple[Goal, ...]]:
     """Episodes are single-use, shops are not: one per setting and process."""
-    products = catalogue(count, seed)
-    found = read_goals(goals_file, products, seed) if goals_file else generated_goals(products, goals, seed)
-    return Shop(products, per_page), tuple(found)
+    products = catalogue(count, CATALOGUE_SEED)
+    tasks = (
+        read_goals(goals_file, products, CATALOGUE_SEED)
+        if goals_file
+        else generated_goals(products, goals, CATALOGUE_SEED)
+    )
+    return Shop(products, per_page), tuple(tasks)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from raylign.config.schema import Config, EngineKind, JudgeConfig, RolloutConfig
+from raylign.config.schema import Config, EngineConfig, EngineKind
 from raylign.errors import Problem
 
 
 def device_problems(config: Config) -> list[Problem]:
     """What is wrong with the shares of GPUs and the engines of a run."""
     memory = config.cluster.gpu_memory_gb
-    engines: dict[str, RolloutConfig | JudgeConfig] = {"rollout": config.rollout}
+    engines: dict[str, EngineConfig] = {"rollout": config.rollout}
     engines |= {f"judges.{name}": judge for name, judge in config.judges.items() if not judge.endpoint}
     problems = [problem for key, engine in engines.items() for problem in _engine(key, engine)]
     if not 0 <= memory < math.inf:
@@ -31,7 +31,7 @@ def device_problems(config: Config) -> list[Problem]:
     return problems
 
 
-def _engine(key: str, engine: RolloutConfig | JudgeConfig) -> list[Problem]:
+def _engine(key: str, engine: EngineConfig) -> list[Problem]:
     """Tensor parallelism: as many whole GPUs as ranks, and a front end whose workers are processes."""
     ranks, problems = engine.tensor_parallel, []
     if ranks > 1 and engine.gpus not in (0, ranks):

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from raylign.config.schema import Config, JudgeConfig, LearnerConfig, Offload, RolloutConfig
+from raylign.config.schema import Config, EngineConfig, LearnerConfig, Offload
 from raylign.models.facts import ModelFacts
 
 GB = 2**30
@@ -90,9 +90,7 @@ def frozen_model_sizes(config: Config, facts: ModelFacts) -> Sizes:
     }
 
 
-def engine_sizes(
-    engine: RolloutConfig | JudgeConfig, facts: ModelFacts, dtype: str, max_context: int
-) -> tuple[Sizes, float]:
+def engine_sizes(engine: EngineConfig, facts: ModelFacts, dtype: str, max_context: int) -> tuple[Sizes, float]:
     """Bytes of weights on one rank of an engine, and of everything that it cannot start without but its weights: the
     workspace of a step, and keys and values of one full context.
     """
@@ -118,7 +116,7 @@ def frozen_model_estimate(config: Config, facts: ModelFacts) -> Estimate:
     return Estimate(bytes=sum(sizes.values()), text=_parts(sizes))
 
 
-def engine_estimate(engine: RolloutConfig | JudgeConfig, facts: ModelFacts, dtype: str, context: int) -> Estimate:
+def engine_estimate(engine: EngineConfig, facts: ModelFacts, dtype: str, context: int) -> Estimate:
     """Of one rank of an engine. context: tokens of the longest sequence."""
     sizes, besides = engine_sizes(engine, facts, dtype, context)
     least = sum(sizes.values()) + besides

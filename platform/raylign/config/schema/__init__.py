@@ -15,6 +15,7 @@ from raylign.config.schema.data import DataConfig, SamplingConfig
 from raylign.config.schema.roles import (
     CriticConfig,
     DefaultGpus,
+    EngineConfig,
     EngineKind,
     EnvironmentConfig,
     FrozenModelConfig,
@@ -45,6 +46,7 @@ __all__ = [
     "CriticConfig",
     "DataConfig",
     "DefaultGpus",
+    "EngineConfig",
     "EngineKind",
     "EnvironmentConfig",
     "FrozenModelConfig",

@@ -48,14 +48,11 @@ class Schedule(Enum):
 
 
 @dataclass
-class RolloutConfig(Section):
-    """Rollout workers."""
+class EngineConfig(Section):
+    """vLLM engines, one per worker: what rollouts and judges have in common."""
 
     workers: int = 1
     engine: EngineKind = EngineKind.auto
-    strategy: Node = node(RolloutStrategy, "raylign.actors.rollout.strategies.SingleTurn")
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    past: Past = Past.keep  # of episodes and demonstrations of several turns
     tensor_parallel: int = 1
     gpus: float = 1.0
     cpus: float = 1.0
@@ -64,30 +61,46 @@ class RolloutConfig(Section):
     kv_cache_gb: float = 1.0  # CPU only
     gpu_memory: float = 0.85  # share of one GPU
     max_restarts: int = 3  # of one worker, in a run
-    max_publish_gap: float = 0.05  # mean |log-prob difference| of the probe at an engine's first update; above: refused
-    max_missing: float = 0.5  # share of failed samples in one step that ends the run
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.positive(
+        findings = Findings(key)
+        findings.positive(
             workers=self.workers,
             tensor_parallel=self.tensor_parallel,
             threads=self.threads,
             max_sequences=self.max_sequences,
             cpus=self.cpus,
             kv_cache_gb=self.kv_cache_gb,
-            max_publish_gap=self.max_publish_gap,
         )
-        found.not_negative(max_restarts=self.max_restarts)
-        found.at_most("max_restarts", self.max_restarts, MOST_TRIES, "would start what is broken for ever")
+        findings.not_negative(max_restarts=self.max_restarts)
+        findings.at_most("max_restarts", self.max_restarts, MOST_TRIES, "would start what is broken for ever")
         why = "is more sequences than an engine holds a table for"
-        found.at_most("max_sequences", self.max_sequences, MOST_SEQUENCES, why)
-        found.at_most("threads", self.threads, MOST_THREADS, "is more threads than a machine runs")
-        found.share(gpu_memory=self.gpu_memory, max_missing=self.max_missing)
-        found.whole_gpus(self.gpus)
-        found += self.sampling.problems(f"{key}.sampling")
-        return found
+        findings.at_most("max_sequences", self.max_sequences, MOST_SEQUENCES, why)
+        findings.at_most("threads", self.threads, MOST_THREADS, "is more threads than a machine runs")
+        findings.share(gpu_memory=self.gpu_memory)
+        findings.whole_gpus(self.gpus)
+        return findings
+
+
+@dataclass
+class RolloutConfig(EngineConfig):
+    """Rollout workers."""
+
+    strategy: Node = node(RolloutStrategy, "raylign.actors.rollout.strategies.SingleTurn")
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    past: Past = Past.keep  # of episodes and demonstrations of several turns
+    max_publish_gap: float = 0.05  # mean |log-prob difference| of the probe at an engine's first update; above: refused
+    max_missing: float = 0.5  # share of failed samples in one step that ends the run
+
+    def problems(self, key: str) -> list[Problem]:
+        """See `Section.problems`."""
+        findings = Findings(key)
+        findings += super().problems(key)
+        findings.positive(max_publish_gap=self.max_publish_gap)
+        findings.share(max_missing=self.max_missing)
+        findings += self.sampling.problems(f"{key}.sampling")
+        return findings
 
 
 @dataclass
@@ -101,10 +114,10 @@ class EnvironmentConfig(Section):
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.not_negative(workers=self.workers)
-        found.positive(timeout_s=self.timeout_s, cpus=self.cpus)
-        return found
+        findings = Findings(key)
+        findings.not_negative(workers=self.workers)
+        findings.positive(timeout_s=self.timeout_s, cpus=self.cpus)
+        return findings
 
 
 @dataclass
@@ -122,13 +135,13 @@ class RewardConfig(Section):
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.expect(math.isfinite(self.weight), "weight", self.weight, "is no number", "set it to 1")
-        found.positive(workers=self.workers, cpus=self.cpus, timeout_s=self.timeout_s)
-        found.not_negative(gpus=self.gpus, retries=self.retries)
-        found.at_most("retries", self.retries, MOST_TRIES, "would try what fails for ever")
-        found.share(max_missing=self.max_missing)
-        return found
+        findings = Findings(key)
+        findings.expect(math.isfinite(self.weight), "weight", self.weight, "is no number", "set it to 1")
+        findings.positive(workers=self.workers, cpus=self.cpus, timeout_s=self.timeout_s)
+        findings.not_negative(gpus=self.gpus, retries=self.retries)
+        findings.at_most("retries", self.retries, MOST_TRIES, "would try what fails for ever")
+        findings.share(max_missing=self.max_missing)
+        return findings
 
 
 @dataclass
@@ -146,19 +159,19 @@ class OptimConfig(Section):
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.positive(lr=self.lr, eps=self.eps)
+        findings = Findings(key)
+        findings.positive(lr=self.lr, eps=self.eps)
         why = "moves every weight by about so much in one step, which no model survives"
-        found.at_most("lr", self.lr, 1.0, why)
+        findings.at_most("lr", self.lr, 1.0, why)
         why = "takes more from a weight than there is of it"
-        found.at_most("weight_decay", self.weight_decay, 1.0, why)
-        found.not_negative(
+        findings.at_most("weight_decay", self.weight_decay, 1.0, why)
+        findings.not_negative(
             weight_decay=self.weight_decay, warmup_steps=self.warmup_steps, max_grad_norm=self.max_grad_norm
         )
-        found.share(min_lr_ratio=self.min_lr_ratio)
+        findings.share(min_lr_ratio=self.min_lr_ratio)
         usable = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
-        found.expect(usable, "betas", self.betas, "must be two numbers in [0, 1)", f"set {key}.betas=[0.9,0.95]")
-        return found
+        findings.expect(usable, "betas", self.betas, "must be two numbers in [0, 1)", f"set {key}.betas=[0.9,0.95]")
+        return findings
 
 
 @dataclass
@@ -181,24 +194,24 @@ class LearnerConfig(Section):
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.positive(
+        findings = Findings(key)
+        findings.positive(
             ranks=self.ranks,
             threads=self.threads,
             micro_batch_tokens=self.micro_batch_tokens,
             logprob_chunk=self.logprob_chunk,
             cpus=self.cpus,
         )
-        found.not_negative(max_restarts=self.max_restarts)
-        found.at_most("max_restarts", self.max_restarts, MOST_TRIES, "would start what is broken for ever")
-        found.at_most("threads", self.threads, MOST_THREADS, "is more threads than a machine runs")
-        found.one_of("zero_stage", self.zero_stage, (0, 1, 2, 3))
-        found.expect(0 <= self.gpus <= 1, "gpus", self.gpus, "one rank drives one GPU", "set it between 0 and 1")
+        findings.not_negative(max_restarts=self.max_restarts)
+        findings.at_most("max_restarts", self.max_restarts, MOST_TRIES, "would start what is broken for ever")
+        findings.at_most("threads", self.threads, MOST_THREADS, "is more threads than a machine runs")
+        findings.one_of("zero_stage", self.zero_stage, (0, 1, 2, 3))
+        findings.expect(0 <= self.gpus <= 1, "gpus", self.gpus, "one rank drives one GPU", "set it between 0 and 1")
         why = "ZeRO stage 0 keeps the optimizer in one piece on the device"
         fix = f"set {key}.zero_stage=2 or {key}.offload=none"
-        found.expect(self.offload is Offload.none or self.zero_stage > 0, "offload", self.offload.name, why, fix)
-        found += self.optim.problems(f"{key}.optim")
-        return found
+        findings.expect(self.offload is Offload.none or self.zero_stage > 0, "offload", self.offload.name, why, fix)
+        findings += self.optim.problems(f"{key}.optim")
+        return findings
 
 
 @dataclass
@@ -213,11 +226,11 @@ class CriticConfig(Section):
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.positive(ranks=self.ranks)
-        found.not_negative(warmup_steps=self.warmup_steps)
-        found += self.optim.problems(f"{key}.optim")
-        return found
+        findings = Findings(key)
+        findings.positive(ranks=self.ranks)
+        findings.not_negative(warmup_steps=self.warmup_steps)
+        findings += self.optim.problems(f"{key}.optim")
+        return findings
 
 
 @dataclass
@@ -248,18 +261,19 @@ class FrozenModelConfig(Section):
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.positive(cpus=self.cpus)
-        found.whole_gpus(self.gpus)
-        return found
+        findings = Findings(key)
+        findings.positive(cpus=self.cpus)
+        findings.whole_gpus(self.gpus)
+        return findings
 
 
 @dataclass
-class JudgeConfig(Section):
+class JudgeConfig(EngineConfig):
     """One chat model that the run serves for judges, simulated tools and simulated users (`actors/judge`).
 
     Parts reach it by its name: ``model: {_target_: raylign.actors.judge.served.Served, name: NAME}``. With an
-    `endpoint` its workers pass requests on to a server elsewhere, and hold no model.
+    `endpoint` its workers pass requests on to a server elsewhere, and hold no model. As composed `gpus` is
+    default_gpus.judge, unless it is set.
     """
 
     path: str = (
@@ -267,41 +281,17 @@ class JudgeConfig(Section):
     )
     endpoint: str = ""  # e.g. http://host:8000/v1
     key_file: str = ""  # of the endpoint: a file with its bearer token
-    workers: int = 1
-    engine: EngineKind = EngineKind.auto
     dtype: str = ""  # empty: the policy's
     max_context: int = 16384
-    max_sequences: int = 256
     template: dict[str, Any] = field(default_factory=dict)  # arguments of the chat template, e.g. enable_thinking
-    gpus: float = 1.0  # as composed: default_gpus.judge, unless it is set
-    cpus: float = 1.0
-    threads: int = 1  # OpenMP threads of one engine on CPU
-    tensor_parallel: int = 1
-    kv_cache_gb: float = 1.0  # CPU only
-    gpu_memory: float = 0.85  # share of one GPU
-    max_restarts: int = 3  # of one worker, in a run
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
-        found = Findings(key)
-        found.positive(
-            workers=self.workers,
-            max_context=self.max_context,
-            max_sequences=self.max_sequences,
-            cpus=self.cpus,
-            threads=self.threads,
-            tensor_parallel=self.tensor_parallel,
-            kv_cache_gb=self.kv_cache_gb,
-        )
-        found.not_negative(max_restarts=self.max_restarts)
-        found.at_most("max_restarts", self.max_restarts, MOST_TRIES, "would start what is broken for ever")
-        why = "is more sequences than an engine holds a table for"
-        found.at_most("max_sequences", self.max_sequences, MOST_SEQUENCES, why)
-        found.at_most("threads", self.threads, MOST_THREADS, "is more threads than a machine runs")
-        found.whole_gpus(self.gpus)
-        found.share(gpu_memory=self.gpu_memory)
-        found.one_of("dtype", self.dtype, ("", "float32", "bfloat16"))
+        findings = Findings(key)
+        findings += super().problems(key)
+        findings.positive(max_context=self.max_context)
+        findings.one_of("dtype", self.dtype, ("", "float32", "bfloat16"))
         if self.endpoint:
             fix = f"set {key}.path to the name of the endpoint's model"
-            found.expect(bool(self.path), "path", "empty", "an endpoint serves models by name", fix)
-        return found
+            findings.expect(bool(self.path), "path", "empty", "an endpoint serves models by name", fix)
+        return findings
