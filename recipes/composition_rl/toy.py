@@ -61,8 +61,10 @@ class MarkedAnswer(ResponseReward):
         """Compare texts. Raises ValueError when the prompt has no gold answer."""
         if prompt.answer is None:
             raise ValueError("the prompt has no gold answer")
-        _, mark, found = response.rpartition(self.config.mark)
-        return Value(score=float(bool(mark) and found.strip() == str(prompt.answer)), details={"parsed": found.strip()})
+        _, mark, answer = response.rpartition(self.config.mark)
+        return Value(
+            score=float(bool(mark) and answer.strip() == str(prompt.answer)), details={"parsed": answer.strip()}
+        )
 
     def gold(self, prompt: Prompt) -> str | None:
         """The answer behind the mark."""

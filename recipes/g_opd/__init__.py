@@ -185,7 +185,7 @@ def _metrics(advantage: Float64s, streams: Mapping[str, Float64s], counted: NDAr
     if not counted.any():
         return {}
     gap = streams["old"][counted] - streams["teacher"][counted]
-    found = {
+    metrics = {
         "distill/advantage": float(advantage[counted].mean()),
         "max/distill/advantage": float(np.abs(advantage[counted]).max()),
         "distill/student_teacher_kl": float(gap.mean()),  # k1 estimate of KL(student || teacher) per token
@@ -193,10 +193,10 @@ def _metrics(advantage: Float64s, streams: Mapping[str, Float64s], counted: NDAr
     }
     if "ref" in streams:
         reward = streams["teacher"][counted] - streams["ref"][counted]
-        found |= {
+        metrics |= {
             "distill/implicit_reward": float(reward.mean()),
             "distill/implicit_reward_p99": float(np.percentile(reward, 99)),
             "max/distill/implicit_reward": float(reward.max()),
             "max/distill/implicit_reward_abs": float(np.abs(reward).max()),
         }
-    return found
+    return metrics

@@ -87,8 +87,8 @@ class Sft(Stage):
         """Score of sampled (not greedy) answers: what reinforcement learning would start from."""
         rollouts = await context.rollouts()
         await rollouts.publish(await learner.publish(step))
-        found = await context.evaluate(context.prompts.holdout[: self.config.eval_prompts], greedy=False)
-        return found.metrics
+        evaluation = await context.evaluate(context.prompts.holdout[: self.config.eval_prompts], greedy=False)
+        return evaluation.metrics
 
 
 def batches_of(rows: Sequence[Row], size: int, seed: int, start: int) -> Iterator[Batch]:
