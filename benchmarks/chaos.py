@@ -131,11 +131,11 @@ def main() -> int:
     shutil.rmtree(args.folder, ignore_errors=True)
     results: dict[str, dict[str, Any]] = {}
     for role in args.roles.split(","):
-        found = results[role] = one_role(role, args.kills, args.mode, args.folder)
-        struck = f"{found['struck']} of {args.kills} kills struck in {found['seconds']} s"
-        print(f"{role}: {struck}: {'; '.join(found['wrong']) or WELL[args.mode]}", flush=True)
+        outcome = results[role] = one_role(role, args.kills, args.mode, args.folder)
+        struck = f"{outcome['struck']} of {args.kills} kills struck in {outcome['seconds']} s"
+        print(f"{role}: {struck}: {'; '.join(outcome['wrong']) or WELL[args.mode]}", flush=True)
     write("chaos", {"environment": environment(), "mode": args.mode, "results": results})
-    return 1 if any(found["wrong"] or found["struck"] < args.kills for found in results.values()) else 0
+    return 1 if any(outcome["wrong"] or outcome["struck"] < args.kills for outcome in results.values()) else 0
 
 
 if __name__ == "__main__":

@@ -146,15 +146,15 @@ def main() -> None:
     arguments = parser.parse_args()
     environment = harness.environment()
     harness.refuse_under_load(force=arguments.force)
-    found = asyncio.run(measure(arguments.episodes, arguments.repeats))
+    figures = asyncio.run(measure(arguments.episodes, arguments.repeats))
     result = {
         "environment": environment,
         "episodes": arguments.episodes,
         "turns_an_episode": TURNS,
-        **found,
+        **figures,
         "target_busy": BUSY,
         "target_interleaved": INTERLEAVED,
-        "reached": found["busy"] >= BUSY and found["interleaved"] >= INTERLEAVED,
+        "reached": figures["busy"] >= BUSY and figures["interleaved"] >= INTERLEAVED,
     }
     harness.write("multi_turn", result)
 

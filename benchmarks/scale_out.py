@@ -74,8 +74,8 @@ class Engine:
             yield _ready([await job])
 
 
-async def _ready(found: list[Scored]) -> list[Scored]:
-    return found
+async def _ready(scored: list[Scored]) -> list[Scored]:
+    return scored
 
 
 class Place:
