@@ -385,13 +385,13 @@ async def test_an_evaluation_scores_by_the_rewards_alone_and_logs_what_the_shape
         stall_s=5.0,
     )
     prompts = [replace(prompt(i), domain=("even", "odd")[i % 2]) for i in range(4)]
-    found = await evaluator.run(prompts, samples=3, greedy=False)
-    tokens = [[t.calls[0].token_ids[0] for t in group.trajectories] for group in found.groups]
-    assert found.score == pytest.approx(0.5 * np.mean(tokens))
-    assert found.metrics["eval/best"] == pytest.approx(0.5 * np.mean(np.max(tokens, axis=1)))
-    assert found.metrics["eval/reward/overlong"] == -1.25
-    assert found.metrics["eval/length/mean/even"] == found.metrics["eval/length/mean/odd"] == 2
-    assert found.metrics["eval/reward/rule/odd"] == pytest.approx(np.mean(tokens[1::2]))
+    evaluation = await evaluator.run(prompts, samples=3, greedy=False)
+    tokens = [[t.calls[0].token_ids[0] for t in group.trajectories] for group in evaluation.groups]
+    assert evaluation.score == pytest.approx(0.5 * np.mean(tokens))
+    assert evaluation.metrics["eval/best"] == pytest.approx(0.5 * np.mean(np.max(tokens, axis=1)))
+    assert evaluation.metrics["eval/reward/overlong"] == -1.25
+    assert evaluation.metrics["eval/length/mean/even"] == evaluation.metrics["eval/length/mean/odd"] == 2
+    assert evaluation.metrics["eval/reward/rule/odd"] == pytest.approx(np.mean(tokens[1::2]))
 
 
 class Unscored(GRPO):

@@ -83,10 +83,10 @@ async def run(environment: Clocked, feed: RolloutBuffer, steps: int, first: int 
     environment.version = first
     feed.published(first)
     for version in range(first, first + steps):
-        found = asyncio.ensure_future(feed.take(4))
-        while not found.done():
+        taking = asyncio.ensure_future(feed.take(4))
+        while not taking.done():
             await _pass(environment)
-        taken.append([group.prompt.id for group in found.result().groups])
+        taken.append([group.prompt.id for group in taking.result().groups])
         for _ in range(3):
             await _pass(environment)
         environment.version = version + 1
@@ -156,10 +156,10 @@ async def test_a_straggler_is_cancelled_counted_and_begun_again() -> None:
     environment.version = 0
     feed.published(0)
     for version in range(5):
-        found = asyncio.ensure_future(feed.take(4))
-        while not found.done():
+        taking = asyncio.ensure_future(feed.take(4))
+        while not taking.done():
             await _pass(environment)
-        taken += [group.prompt.id for group in found.result().groups]
+        taken += [group.prompt.id for group in taking.result().groups]
         environment.version = version + 1
         feed.published(version + 1)
         metrics = feed.metrics()
@@ -178,8 +178,8 @@ async def test_groups_given_back_make_room_within_the_same_version() -> None:
     feed = make(environment, 1)
     feed.published(0)
     for _ in range(5):  # five rounds of which nothing is kept, all under version 0
-        found = asyncio.ensure_future(feed.take(4))
-        while not found.done():
+        taking = asyncio.ensure_future(feed.take(4))
+        while not taking.done():
             await _pass(environment)
         feed.replace(4)
     await feed.close()

@@ -64,11 +64,11 @@ async def episode(template: ChatTemplate) -> tuple[Prompt, Path, Scripted]:
 
 def contexts(template: ChatTemplate) -> list[list[int]]:
     """What the template renders before each turn."""
-    messages, found = [{"role": "user", "content": "a"}], []
+    messages, contexts = [{"role": "user", "content": "a"}], []
     for said, answer in zip(THOUGHTS, ENVIRONMENT, strict=True):
-        found.append(template.prompt_ids(messages))
+        contexts.append(template.prompt_ids(messages))
         messages += [{"role": "assistant", "content": said}, {"role": "user", "content": answer}]
-    return found
+    return contexts
 
 
 def rows(path: Path, prompt: Prompt) -> Batch:

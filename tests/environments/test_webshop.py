@@ -145,8 +145,8 @@ def test_search_ranks_by_words() -> None:
     products = catalogue(50, 0)
     search = Search(products)
     for one in products:
-        found = search.find(one.query)
-        assert {products[number].query for number in found[:2]} == {one.query}
+        ranked = search.find(one.query)
+        assert {products[number].query for number in ranked[:2]} == {one.query}
         assert products[search.find(one.title)[0]].asin == one.asin
     assert search.find("zzz") == () and search.find("") == ()
 

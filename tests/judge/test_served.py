@@ -54,8 +54,8 @@ def test_any_process_of_the_job_reaches_it(group: JudgeGroup) -> None:
     @ray.remote(num_cpus=0)
     def elsewhere() -> bool:
         judge = BlockingJudge(NODE)
-        found = judge(lambda one: one.ask(QUESTION, lambda value: bool(value["answer"]), SCHEMA))
-        return isinstance(found.value, bool)
+        answer = judge(lambda one: one.ask(QUESTION, lambda value: bool(value["answer"]), SCHEMA))
+        return isinstance(answer.value, bool)
 
     assert ray.get(elsewhere.remote(), timeout=300)
 

@@ -137,8 +137,8 @@ async def test_an_evaluation_of_nothing_is_no_result(failing: int, readable: boo
         await evaluator.run([PROMPT], samples=4, greedy=False)
     with pytest.raises(DataError, match=r"data\.holdout"):
         await evaluator.run([])
-    found = await replace(evaluator, rollouts=Rollouts(1), rewards=Rewards()).run([PROMPT], 4, False)  # type: ignore[arg-type]
-    assert found.metrics["eval/score"] == 1.0 and found.metrics["eval/missing/share"] == 0.25
+    evaluation = await replace(evaluator, rollouts=Rollouts(1), rewards=Rewards()).run([PROMPT], 4, False)  # type: ignore[arg-type]
+    assert evaluation.metrics["eval/score"] == 1.0 and evaluation.metrics["eval/missing/share"] == 0.25
 
 
 class Broken(Environment):

@@ -38,9 +38,9 @@ def play(engine: Engine, run: Callable[..., Any]) -> Callable[..., list[Trajecto
     def rollout(way: type, config: Any, task: RolloutTask) -> list[Any]:
         async def all_of_them() -> list[Any]:
             host = EnvironmentHost(DICE)
-            found = [one async for one in way(config, host).run(task, engine)]
+            trajectories = [one async for one in way(config, host).run(task, engine)]
             assert host.episodes == 0
-            return sorted(found, key=lambda one: one.sample_index)
+            return sorted(trajectories, key=lambda one: one.sample_index)
 
         return run(all_of_them())
 

@@ -215,9 +215,9 @@ def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
     for step in (1, 2):
         recorder.metrics(step, {"loss/policy": step / 2}, "rl")
     recorder.close()
-    found = EventAccumulator(str(tmp_path / "tensorboard"))
-    found.Reload()
-    assert [(event.step, event.value) for event in found.Scalars("loss/policy")] == [(1, 0.5), (2, 1.0)]
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss/policy")] == [(1, 0.5), (2, 1.0)]
 
 
 def test_wandb_offline(tmp_path: Path) -> None:
