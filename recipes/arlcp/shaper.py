@@ -120,7 +120,7 @@ class ReflectionPenalty(RewardShaper):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore."""
+        """No state."""
 
     def _shaped(self, group: Group) -> Group:
         verdicts = {i: verdict for i, verdict in enumerate(correctness(group, self.reward)) if verdict is not None}

@@ -1,4 +1,4 @@
-"""What a stage leaves, and when what it did was a failure that no exception told of."""
+"""Results of stages, and the failures among them that raised no exception: non-finite losses, lost samples."""
 
 from __future__ import annotations
 

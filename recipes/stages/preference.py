@@ -195,7 +195,7 @@ def pair_batches(rows: Batch, size: int, seed: int, start: int) -> Iterator[Batc
 
 
 async def _scored(context: RunContext, cache: ScoreCache, rows: Batch, pairs: tuple[Pair, ...]) -> Batch:
-    """The rows with the reference's stream. Scorers start only when the cache lacks a row."""
+    """The rows with the reference's stream. Frozen models start only when the cache lacks a row."""
     chosen, rejected = pair_rows(rows)
     prompts = [pair.prompt for pair in pairs]
     known = np.array([row is not None for row in cache.find(rows)])
@@ -214,7 +214,7 @@ async def _scored(context: RunContext, cache: ScoreCache, rows: Batch, pairs: tu
 
 
 def _identity(context: RunContext) -> dict[str, str]:
-    """Who scores the reference: the content of the models and all that changes their numbers."""
+    """Cache key of the reference: the content of its models and every setting that changes their log-probs."""
     cfg = context.cfg
     wanted = [frozen for frozen in cfg.frozen.values() if frozen.stream == REFERENCE]
     models = [

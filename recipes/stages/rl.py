@@ -190,7 +190,7 @@ class Rl(Stage):
 
 
 def _objective_problems(key: str, config: Rl.Config, run: Run) -> list[Problem]:
-    """What the objective must be able to do for these steps; one that is at fault is reported as such elsewhere."""
+    """Problems of the objective with these steps. An objective that cannot be built is reported elsewhere."""
     stage = next((stage for stage in run.stages if stage.key == key), None)
     problems: list[Problem] = []
     objective = run.objective(stage) if stage else None

@@ -80,7 +80,7 @@ class Sft(Stage):
         return StageResult(model=str(folder / "model"), steps=done, metrics=training.kept["metrics"])
 
     def rows(self, context: RunContext) -> list[Row]:
-        """What is imitated: the training prompts that bring a target."""
+        """Rows of the training prompts that bring a target."""
         return demonstrations(context.prompts.train, context.template, self.config.all_turns)
 
     async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:

@@ -32,7 +32,7 @@ class WarmUp(Sft):
 
     @dataclass
     class Config(Sft.Config):
-        """How much of it."""
+        """Amount of random play."""
 
         episodes: int = 16  # per training prompt
 

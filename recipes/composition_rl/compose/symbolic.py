@@ -32,7 +32,7 @@ class Style(Enum):
 
 
 class RuleComposer:
-    """Composes by rule; asks nobody."""
+    """Composes by rule, without a language model."""
 
     @dataclass
     class Config:
