@@ -31,7 +31,7 @@ def steps_of(name: str, overrides: list[str], model: str) -> list[dict[str, Any]
     setting = SETTINGS["long"]
     folder = WORK / f"async-{name}"
     shutil.rmtree(folder, ignore_errors=True)
-    common = [one for one in COMMON if not one.startswith(("rollout.workers", "learner.ranks"))]
+    common = [override for override in COMMON if not override.startswith(("rollout.workers", "learner.ranks"))]
     fixed = [
         f"data.path={WORK}/rows-long.jsonl",
         "data.format=trl",

@@ -97,7 +97,13 @@ async def rollout(engine: Engine, tasks: Sequence[RolloutTask]) -> dict[str, flo
     strategy = MultiTurn(MultiTurn.Config(max_turns=TURNS), host)
 
     async def run(task: RolloutTask) -> int:
-        return sum([len(one.calls) async for one in strategy.run(task, watch) if isinstance(one, Trajectory)])
+        return sum(
+            [
+                len(trajectory.calls)
+                async for trajectory in strategy.run(task, watch)
+                if isinstance(trajectory, Trajectory)
+            ]
+        )
 
     before, started = engine.stats(), time.perf_counter()
     async with engine.held():

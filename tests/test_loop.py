@@ -33,7 +33,7 @@ def prompt(number: int) -> Prompt:
 
 
 class Scripted:
-    """Rollout pool whose sample i of prompt p is the token list [seed % 7 + 1, 9], delivered last draw first."""
+    """Rollout pool whose sample i of prompt p is the token list [seed % 7 + 1, 9], delivered last sample first."""
 
     def __init__(self) -> None:
         self.published: list[int] = []
@@ -45,7 +45,7 @@ class Scripted:
             self.drawn.append(task.prompt.key)
             for index in reversed(range(task.n)):
                 seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
-                turn = Call(
+                call = Call(
                     context_ids=np.zeros(0, np.int32),
                     token_ids=np.array([seed % 7 + 1, 9], np.int32),
                     logprobs=np.array([-0.5, -0.25], np.float32),
@@ -53,7 +53,7 @@ class Scripted:
                     stop=StopReason.EOS,
                 )
                 trajectory = Trajectory(
-                    prompt_key=task.prompt.key, sample_index=index, calls=(turn,), seed=seed, stop=StopReason.EOS
+                    prompt_key=task.prompt.key, sample_index=index, calls=(call,), seed=seed, stop=StopReason.EOS
                 )
                 yield [Scored(task=number, trajectory=trajectory)]
                 await asyncio.sleep(0)
@@ -323,7 +323,7 @@ async def test_silence_is_an_error() -> None:
         await loop.step(0)
 
 
-async def test_draw_refused_by_the_engine_has_no_reward_and_no_loss() -> None:
+async def test_sample_refused_by_the_engine_has_no_reward_and_no_loss() -> None:
     loop = make(first_token)
     whole = loop.parts.rollouts.stream
 
@@ -356,7 +356,7 @@ async def test_mask_truncated_keeps_the_score_and_drops_the_loss() -> None:
     assert all(not result.batch.row(i, "weight").any() for i in range(0, 12, 3))
 
 
-async def test_lost_draw_is_an_error() -> None:
+async def test_lost_sample_is_an_error() -> None:
     loop = make(first_token)
     whole = loop.parts.rollouts.stream
 
@@ -412,4 +412,4 @@ async def test_one_missing_verdict_costs_no_row_its_record() -> None:
     loop.parts = replace(loop.parts, advantage=Unscored(Unscored.Config()))
     result = await loop.step(0)
     assert result.batch is not None and len(result.rows) == len(result.batch) == 12
-    assert list(result.rows) == [(group, draw) for group in range(4) for draw in range(3)]
+    assert list(result.rows) == [(group, sample) for group in range(4) for sample in range(3)]

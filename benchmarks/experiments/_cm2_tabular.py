@@ -81,13 +81,14 @@ def roll(chances: Float64s, setting: Setting, rng: np.random.Generator) -> Rollo
 def advantages(group: Sequence[Rollout], level: str) -> list[list[Float64s]]:
     """Per rollout and reached turn the advantage of every step, [STEPS] each."""
     if level == "trajectory":
-        rewards = np.array([one.reward for one in group])
+        rewards = np.array([rollout.reward for rollout in group])
         return [
-            [np.full(STEPS, own - rewards.mean()) for _ in one.judged] for one, own in zip(group, rewards, strict=True)
+            [np.full(STEPS, own - rewards.mean()) for _ in rollout.judged]
+            for rollout, own in zip(group, rewards, strict=True)
         ]
     by_rollout: list[list[Float64s]] = [[] for _ in group]
     for turn in range(TURNS):
-        there = [one.judged[turn] if turn < len(one.judged) else None for one in group]
+        there = [rollout.judged[turn] if turn < len(rollout.judged) else None for rollout in group]
         if level == "step":
             parts = step_advantages(there, Satisfied.gated, MIN_HOLDERS)
         else:

@@ -94,8 +94,10 @@ def _advantage_claims() -> list[Claim]:
     )
     blocked = JudgedTurn(labels=np.array([[1, 0, 1]], bool), dependencies=NEEDS, weights=WEIGHTS)
     silent = JudgedTurn(labels=np.array([[1, 0, 0]], bool), dependencies=NEEDS, weights=WEIGHTS)
-    one, two = (step_advantages([*turns[:6], last]) for last in (blocked, silent))
-    moved = max(float(np.abs(a - b).max()) for a, b in zip(one, two, strict=True) if a is not None and b is not None)
+    unearned, unlabelled = (step_advantages([*turns[:6], last]) for last in (blocked, silent))
+    moved = max(
+        float(np.abs(a - b).max()) for a, b in zip(unearned, unlabelled, strict=True) if a is not None and b is not None
+    )
     return [
         Claim(name="A/mean of indicator - b over the group", value=mean, threshold=1e-12, relation="<="),
         Claim(name="A/advantage with 4 holders", value=four, threshold=0, relation="=="),

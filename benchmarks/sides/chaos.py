@@ -188,7 +188,7 @@ def disturbed(
                 continue
             size, rows = events.stat().st_size, events_of(folder)
             for row in rows[len(seen) :]:
-                due = [one for one in waiting if (one.phase, one.step) == (row.get("phase"), row.get("stage_step"))]
+                due = [kill for kill in waiting if (kill.phase, kill.step) == (row.get("phase"), row.get("stage_step"))]
                 for schedule in due:
                     waiting.remove(schedule)
                     time.sleep(schedule.delay)

@@ -83,12 +83,12 @@ async def test_a_stage_without_a_step_to_learn_from_is_a_failure(
 ) -> None:
     stage = Rl(Rl.Config(steps=2), "rl")
 
-    class Feed:
+    class Buffer:
         async def close(self) -> None:
             pass
 
     async def made(*_: Any) -> Any:
-        return SimpleNamespace(version=0, feed=Feed())
+        return SimpleNamespace(version=0, buffer=Buffer())
 
     async def trained(*_: Any) -> None:
         return None

@@ -95,7 +95,7 @@ def test_an_unreplayable_environment_is_taken_up_from_its_snapshot_or_not_at_all
         return [*observations, await episode.step("")]
 
     observations = asyncio.run(interrupted(True))
-    assert observations[-1].flags["total"] == 10 + sum(one.flags["roll"] for one in observations)
+    assert observations[-1].flags["total"] == 10 + sum(observation.flags["roll"] for observation in observations)
     with pytest.raises(EpisodeDiverged):
         asyncio.run(interrupted(False))
 

@@ -99,7 +99,7 @@ async def test_an_unreachable_judge_reaches_everybody_who_waits() -> None:
     asked = judge(Model(JudgeUnavailable("gone"), delay=0.01))
     calls = (asked.ask(question("a"), read, SCHEMA) for _ in range(3))
     errors = await asyncio.gather(*calls, return_exceptions=True)
-    assert all(isinstance(one, JudgeUnavailable) for one in errors)
+    assert all(isinstance(error, JudgeUnavailable) for error in errors)
     assert asked.counts.unavailable == 3
 
 

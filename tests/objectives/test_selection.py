@@ -66,7 +66,7 @@ def test_top_k_keeps_exactly_the_best() -> None:
 def test_best_of_n_with_as_many_raw_as_kept_changes_nothing() -> None:
     groups = random_groups(4, 16)
     selected = TopK(TopK.Config(keep=16), seed=1).select(groups)
-    assert all(one is other for one, other in zip(selected, groups, strict=True))
+    assert all(chosen is other for chosen, other in zip(selected, groups, strict=True))
 
 
 def test_top_k_never_prefers_a_missing_score_to_a_bad_one() -> None:
@@ -80,10 +80,10 @@ def test_top_k_never_prefers_a_missing_score_to_a_bad_one() -> None:
 
 def test_ties_are_broken_by_lot_that_seed_and_prompt_fix() -> None:
     equal = [group([1.0] * 8, f"p{number}") for number in range(30)]
-    first = [kept(one) for one in TopK(TopK.Config(keep=4), seed=1).select(equal)]
-    assert first == [kept(one) for one in TopK(TopK.Config(keep=4), seed=1).select(equal)]
-    assert first != [kept(one) for one in TopK(TopK.Config(keep=4), seed=2).select(equal)]
-    assert len({tuple(one) for one in first}) > 10
+    first = [kept(chosen) for chosen in TopK(TopK.Config(keep=4), seed=1).select(equal)]
+    assert first == [kept(chosen) for chosen in TopK(TopK.Config(keep=4), seed=1).select(equal)]
+    assert first != [kept(chosen) for chosen in TopK(TopK.Config(keep=4), seed=2).select(equal)]
+    assert len({tuple(chosen) for chosen in first}) > 10
 
 
 def test_spread_keeps_the_farthest_and_one_extra() -> None:
@@ -100,8 +100,8 @@ def test_spread_keeps_the_farthest_and_one_extra() -> None:
 def test_spread_of_equal_scores_is_a_lottery() -> None:
     equal = [group([1.0] * 16, f"p{number}") for number in range(30)]
     selected = Spread(Spread.Config(), seed=3).select(equal)
-    assert {len(one.trajectories) for one in selected} == {9}
-    assert len({tuple(kept(one)) for one in selected}) > 10
+    assert {len(chosen.trajectories) for chosen in selected} == {9}
+    assert len({tuple(kept(chosen)) for chosen in selected}) > 10
 
 
 def test_spread_leaves_missing_scores_out() -> None:
@@ -117,16 +117,16 @@ def test_spread_leaves_missing_scores_out() -> None:
 def test_filter_keeps_exactly_the_k_largest(ratio: float, count: int) -> None:
     groups = random_groups(count, 8, seed=count)
     selected = VarianceFilter(VarianceFilter.Config(ratio=ratio), seed=1).select(groups)
-    spread = [float(np.std([score for score in one.scores if score is not None])) for one in groups]
+    spread = [float(np.std([score for score in chosen.scores if score is not None])) for chosen in groups]
     k = max(int(ratio * count), 1)
     expected = sorted(np.argsort(spread)[::-1][:k])
-    assert [one.prompt.id for one in selected] == [groups[at].prompt.id for at in expected]
+    assert [chosen.prompt.id for chosen in selected] == [groups[at].prompt.id for at in expected]
 
 
 def test_filter_takes_groups_without_variance_last_and_those_without_scores_after_them() -> None:
     groups = [group([None, None], "none"), group([1.0, 1.0], "flat"), group([None, 3.0], "one"), group([0.0, 1.0], "a")]
     selected = VarianceFilter(VarianceFilter.Config(ratio=0.5), seed=1).select(groups)
-    assert [one.prompt.id for one in selected] == ["flat", "a"]
+    assert [chosen.prompt.id for chosen in selected] == ["flat", "a"]
     assert VarianceFilter(VarianceFilter.Config(), seed=1).select([]) == []
 
 
@@ -135,15 +135,15 @@ def test_a_chain_goes_in_order() -> None:
     top, variance = {"_target_": f"{HERE}.TopK", "keep": 2}, {"_target_": f"{HERE}.VarianceFilter", "ratio": 0.5}
     groups = [group([0.0, 9.0, 9.0], "flat at the top"), group([0.0, 1.0, 2.0], "varied")]
     first = Chain(Chain.Config(parts=[top, variance]), seed=1).select(groups)
-    assert [one.prompt.id for one in first] == ["varied"]
+    assert [chosen.prompt.id for chosen in first] == ["varied"]
     second = Chain(Chain.Config(parts=[variance, top]), seed=1).select(groups)
-    assert [one.prompt.id for one in second] == ["flat at the top"]
+    assert [chosen.prompt.id for chosen in second] == ["flat at the top"]
     assert kept(second[0]) == [1, 2]
 
 
 def test_turn_scores_go_with_their_trajectories() -> None:
     (selected,) = TopK(TopK.Config(keep=2), seed=1).select([group([0.0, 5.0, 1.0], call_scores=True)])
-    assert [int(one[0]) for one in selected.call_scores if one is not None] == kept(selected) == [1, 2]
+    assert [int(chosen[0]) for chosen in selected.call_scores if chosen is not None] == kept(selected) == [1, 2]
 
 
 def test_what_was_discarded_is_counted_apart() -> None:
@@ -190,4 +190,4 @@ def test_what_makes_no_sense_is_refused(node: dict[str, Any], message: str) -> N
 def test_by_default_everything_is_kept() -> None:
     groups = [*random_groups(3, 4), group([None])]
     selected = KeepAll(KeepAll.Config(), seed=1).select(groups)
-    assert all(one is other for one, other in zip(selected, groups, strict=True))
+    assert all(chosen is other for chosen, other in zip(selected, groups, strict=True))

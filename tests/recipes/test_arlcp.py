@@ -36,7 +36,7 @@ def prompt(answer: str = "7", text: str = "same text", **fields: Any) -> Prompt:
 
 
 def trajectory(text: str, length: int, verdict: Any, index: int = 0) -> Trajectory:
-    turn = Call(
+    call = Call(
         context_ids=np.zeros(0, np.int32),
         token_ids=np.arange(length, dtype=np.int32),
         logprobs=np.full(length, -0.5, np.float32),
@@ -46,7 +46,7 @@ def trajectory(text: str, length: int, verdict: Any, index: int = 0) -> Trajecto
     )
     reward = verdict if isinstance(verdict, (Value, Missing)) else Value(score=float(verdict))
     return Trajectory(
-        prompt_key="p#0", sample_index=index, calls=(turn,), seed=index, stop=turn.stop, rewards={"correct": reward}
+        prompt_key="p#0", sample_index=index, calls=(call,), seed=index, stop=call.stop, rewards={"correct": reward}
     )
 
 

@@ -80,11 +80,11 @@ async def play(asked: Prompt, said: list[str], index: int = 0, **settings: Any) 
     env = environment(**settings)
     env.reset(asked, seed=index)
     seen: list[Observation] = []
-    turns: list[Call] = []
+    calls: list[Call] = []
     for text in said:
         seen.append(await env.step(text))
         ids = np.ones(2, np.int32)
-        turns.append(
+        calls.append(
             Call(
                 context_ids=np.zeros(1, np.int32),
                 token_ids=ids,
@@ -97,7 +97,7 @@ async def play(asked: Prompt, said: list[str], index: int = 0, **settings: Any) 
         )
         if seen[-1].done:
             break
-    trajectory = Trajectory(prompt_key=asked.key, sample_index=index, calls=tuple(turns), seed=0, stop=StopReason.DONE)
+    trajectory = Trajectory(prompt_key=asked.key, sample_index=index, calls=tuple(calls), seed=0, stop=StopReason.DONE)
     return trajectory, seen
 
 

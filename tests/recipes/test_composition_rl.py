@@ -66,7 +66,7 @@ def make(prompts: Sequence[Prompt], tokenizer: Any, seed: int = 1, **config: Any
 
 def group(asked: Prompt, scores: Sequence[float], text: str = "") -> Group:
     none = np.zeros(0, np.int32)
-    turn = Call(
+    call = Call(
         context_ids=none,
         token_ids=np.array([7, 8], np.int32),
         logprobs=np.zeros(2, np.float32),
@@ -78,7 +78,7 @@ def group(asked: Prompt, scores: Sequence[float], text: str = "") -> Group:
         Trajectory(
             prompt_key=asked.key,
             sample_index=index,
-            calls=(turn,),
+            calls=(call,),
             seed=0,
             stop=StopReason.EOS,
             rewards={"correct": Value(score=score)},

@@ -217,7 +217,7 @@ async def test_a_set_is_made_by_the_stage_and_read_by_the_source(
     assert asked.messages[0]["content"].startswith("How many faces has a cube? Define $F$ as")
 
 
-async def test_a_set_whose_draws_fail_is_no_success(strategy: ComposeRollout, tokenizer: Any, tmp_path: Path) -> None:
+async def test_a_set_whose_samples_fail_is_no_success(strategy: ComposeRollout, tokenizer: Any, tmp_path: Path) -> None:
     stage = ComposeSet(ComposeSet.Config(), "compose")
     with pytest.raises(DataError, match=r"1 of 2 chains, 1 failed: ValueError: the engine broke"):
         await stage.run(Run(tmp_path, strategy, Scripted(tokenizer, broken=SECOND.text)))  # type: ignore[arg-type]

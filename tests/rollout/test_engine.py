@@ -152,7 +152,7 @@ def test_more_prompt_tokens_than_one_step_takes(engine, run, random_prompts):
     prompts = random_prompts(50, seed=8, low=235, high=240)
     assert sum(map(len, prompts)) > 8192
     completions = run(generate(engine, prompts, Sampling(max_tokens=10)))
-    assert all(len(one.token_ids) for one in completions)
+    assert all(len(completion.token_ids) for completion in completions)
 
 
 def test_a_response_that_reaches_the_context_is_cut(engine, run, random_prompts):
@@ -215,11 +215,13 @@ def test_a_turn_stops_at_every_end_and_text_keeps_other_special_tokens(engine, r
     monkeypatch.setitem(template.__dict__, "ends", frozenset({tokenizer.eos_token_id, other}))
     monkeypatch.setitem(template.__dict__, "_silent", frozenset({tokenizer.eos_token_id, other}))
     completions = run(generate(engine, random_prompts(64, seed=5), Sampling(max_tokens=200)))
-    lasts = [int(one.token_ids[-1]) for one in completions if one.stop is StopReason.EOS]
+    lasts = [int(completion.token_ids[-1]) for completion in completions if completion.stop is StopReason.EOS]
     assert other in lasts and tokenizer.eos_token_id in lasts and len(set(lasts)) == 2
-    for one in completions:
-        assert not template.ends.intersection(one.token_ids[:-1].tolist())
+    for completion in completions:
+        assert not template.ends.intersection(completion.token_ids[:-1].tolist())
         special = ["<|system|>", "<|assistant|>", "<|tool|>"]
-        counts = [sum(tokenizer.convert_tokens_to_ids(token) == i for i in one.token_ids.tolist()) for token in special]
-        assert [one.text.count(token) for token in special] == counts
-        assert "<|user|>" not in one.text and "<|end|>" not in one.text
+        counts = [
+            sum(tokenizer.convert_tokens_to_ids(token) == i for i in completion.token_ids.tolist()) for token in special
+        ]
+        assert [completion.text.count(token) for token in special] == counts
+        assert "<|user|>" not in completion.text and "<|end|>" not in completion.text

@@ -75,9 +75,9 @@ async def gather(
     scored: dict[tuple[int, int], Scored] = {}
     async for items in pool.stream(tasks):
         for item in items:
-            draw = (item.task, item.trajectory.sample_index)
-            assert draw not in scored, "a sample arrived twice"
-            scored[draw] = item
+            sample = (item.task, item.trajectory.sample_index)
+            assert sample not in scored, "a sample arrived twice"
+            scored[sample] = item
         if meanwhile is not None:
             await meanwhile()
     assert set(scored) == {(i, k) for i, task in enumerate(tasks) for k in task.samples}
@@ -85,7 +85,7 @@ async def gather(
 
 
 def tokens(scored: dict[tuple[int, int], Scored]) -> dict[tuple[int, int], list[int]]:
-    return {draw: item.trajectory.calls[0].token_ids.tolist() for draw, item in scored.items()}
+    return {sample: item.trajectory.calls[0].token_ids.tolist() for sample, item in scored.items()}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def undisturbed(pool: VllmRolloutPool, run: Callable[..., Any], random_prompts: 
     return tasks, tokens(run(gather(pool, tasks)))
 
 
-def test_two_pools_draw_the_same(lonely, undisturbed, run):
+def test_two_pools_sample_the_same(lonely, undisturbed, run):
     tasks, expected = undisturbed
     assert tokens(run(gather(lonely, tasks))) == expected
 
@@ -119,11 +119,11 @@ def test_publish_reaches_every_worker_and_score_agrees(pool, run, reference, ran
 def test_a_refused_prompt_does_not_harm_its_neighbours(pool, run, random_prompts):
     tasks = tasks_of([*random_prompts(3, seed=22), list(range(6, 200)) * 2], n=2, max_tokens=5)
     scored = run(gather(pool, tasks))
-    assert {draw for draw, item in scored.items() if item.error} == {(3, 0), (3, 1)}
+    assert {sample for sample, item in scored.items() if item.error} == {(3, 0), (3, 1)}
     assert "388 tokens" in scored[3, 0].error and scored[3, 0].trajectory.calls == ()
 
 
-def test_a_worker_killed_in_mid_generation_costs_no_draw(pool, undisturbed, run):
+def test_a_worker_killed_in_mid_generation_costs_no_sample(pool, undisturbed, run):
     tasks, expected = undisturbed
     before = run(pool.stats())
     victim = run(pool.pids())[0]

@@ -90,11 +90,11 @@ def test_details_channels_turns_gaps_and_weights(tmp_path: Path, a_group: Groups
     recorder = Recorder(tmp_path, TelemetryConfig())
     group = a_group(size=1)
     trajectory = group.trajectories[0]
-    turn = replace(trajectory.calls[0], reward=0.5, flags={"success": True, "place": Path("x")})
+    call = replace(trajectory.calls[0], reward=0.5, flags={"success": True, "place": Path("x")})
     told = Value(
         score=1.0, details={"verdicts": [{"item": 1, "met": True}]}, channels={"turns": np.ones(2, np.float32)}
     )
-    trajectory = replace(trajectory, calls=(turn, replace(turn, flags={})), rewards={"judge": told})
+    trajectory = replace(trajectory, calls=(call, replace(call, flags={})), rewards={"judge": told})
     group = replace(group, trajectories=(trajectory,))
     batch = Batch.from_rows([row_from(trajectory, group.prompt, 0)])
     mask = batch["loss_mask"]

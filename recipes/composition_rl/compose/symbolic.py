@@ -146,11 +146,11 @@ def link_holds(relation: str, link: Link) -> bool:
         return False
 
 
-def same_value(one: Any, other: Any) -> bool:
+def same_value(first: Any, second: Any) -> bool:
     """Exact for rationals, to two decimals for irrational constants."""
-    if one.is_Rational and other.is_Rational:
-        return bool(one == other)
-    return abs(float(one) - float(other)) < 0.5 * 10**-DECIMALS
+    if first.is_Rational and second.is_Rational:
+        return bool(first == second)
+    return abs(float(first) - float(second)) < 0.5 * 10**-DECIMALS
 
 
 def leaks(definition: str, value1: str, problem: str = "") -> bool:
