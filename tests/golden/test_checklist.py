@@ -95,7 +95,7 @@ def test_states_begin_empty_and_only_grow() -> None:
 def group(rollouts: int, seed: int, steps: int = 4) -> list[JudgedTurn]:
     rng = np.random.default_rng(seed)
     labels = [rng.random((int(rng.integers(1, steps + 1)), 3)) < 0.4 for _ in range(rollouts)]
-    return [JudgedTurn(labels=one, dependencies=NEEDS, weights=WEIGHTS) for one in labels]
+    return [JudgedTurn(labels=table, dependencies=NEEDS, weights=WEIGHTS) for table in labels]
 
 
 @pytest.mark.parametrize("normalise", [False, True])
@@ -125,9 +125,9 @@ def test_what_cannot_be_earned_does_not_count() -> None:
     early = np.array([[1, 0, 1], [1, 0, 1]], bool)
     for labels in (blocked, early):
         assert not eligible(labels, NEEDS)[:, 2].any()
-    one = step_advantages([*turns, JudgedTurn(labels=blocked, dependencies=NEEDS, weights=WEIGHTS)])
+    table = step_advantages([*turns, JudgedTurn(labels=blocked, dependencies=NEEDS, weights=WEIGHTS)])
     two = step_advantages([*turns, JudgedTurn(labels=early, dependencies=NEEDS, weights=WEIGHTS)])
-    for a, b in zip(one, two, strict=True):
+    for a, b in zip(table, two, strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -148,8 +148,8 @@ def test_missing_verdicts_leave_the_statistics() -> None:
 def test_equal_prompts_of_one_batch_stay_two_groups() -> None:
     """The released code keys on the decoded prompt and would pool them."""
     first, second = group(ROWS[:2], id="a"), group([("wait", 500, 1), ("wait", 700, 1)], id="b")
-    alone = [shaper().shape([one])[0].scores for one in (first, second)]
-    assert [one.scores for one in shaper().shape([first, second])] == alone
+    alone = [shaper().shape([shaped_group])[0].scores for shaped_group in (first, second)]
+    assert [shaped_group.scores for shaped_group in shaper().shape([first, second])] == alone
 
 
 def test_released_pool_needs_the_gates_details() -> None:

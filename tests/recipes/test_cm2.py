@@ -373,6 +373,6 @@ def test_prompts_of_a_data_set_are_rendered_with_their_own_tools(tiny_model: Pat
     first = prompts.train[0]
     assert tokenizer.decode(first.token_ids.tolist()).startswith("<|tool|>a(k)b(k)<|end|><|user|>")
     assert (
-        len({one.id for one in (*prompts.train, *prompts.holdout)}) == 40
+        len({prompt.id for prompt in (*prompts.train, *prompts.holdout)}) == 40
     )  # they begin alike and ask different things
     assert len(demonstrations(prompts.train, tokenizer)) == 36

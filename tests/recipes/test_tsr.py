@@ -182,7 +182,7 @@ def test_raw_reward_cannot_tell_the_moves_of_a_frozen_lake_apart_and_the_risk_aw
             environment = FrozenLake(FrozenLake.Config(format=AgentFormat.letters))
             environment.reset(prompt(seed), seed)
             seen = environment.step(block)
-            turn = Call(
+            call = Call(
                 context_ids=NOTHING,
                 token_ids=NOTHING,
                 logprobs=NOTHING.astype(np.float32),
@@ -191,7 +191,7 @@ def test_raw_reward_cannot_tell_the_moves_of_a_frozen_lake_apart_and_the_risk_aw
                 reward=seen.reward,
                 flags=seen.flags,
             )
-            scores.append((turn.reward or 0.0, scorer.score(turn)))
+            scores.append((call.reward or 0.0, scorer.score(call)))
         raw.append(len({one for one, _ in scores}) == 1)
         risk.append(len({two for _, two in scores}) == 1)
     assert np.mean(raw) > 0.5
