@@ -126,10 +126,10 @@ def test_demonstrations_are_laid_out_as_episodes_are(apart: bool, tokenizers: An
     texts = [template.codec.decode(row.token_ids[row.loss_mask]) for row in (kept,)]
     assert texts == [f"{THOUGHTS[0]}<|im_end|>{THOUGHTS[1]}<|im_end|>"]
     fresh = ChatTemplate(tokenizers["qwen3"], fresh=True)
-    environment, two = demonstrations([prompt], fresh)
-    assert environment.group != two.group
+    first, second = demonstrations([prompt], fresh)
+    assert first.group != second.group
     expected = contexts(fresh)
-    for row, context, text in zip((environment, two), expected, THOUGHTS, strict=False):
+    for row, context, text in zip((first, second), expected, THOUGHTS, strict=False):
         assert row.token_ids[: row.prompt_length].tolist() == context
         assert fresh.codec.decode(row.token_ids[row.loss_mask]) == f"{text}<|im_end|>"
 

@@ -182,7 +182,7 @@ def test_every_page_can_be_reached_and_every_legal_click_works() -> None:
 
 def test_buttons_stand_where_they_should() -> None:
     shop = Shop(catalogue(25, 0), 10)
-    page = shop.find(" ".join({item.query for item in shop.products}))
+    page = shop.find(" ".join({ware.query for ware in shop.products}))
     assert PREVIOUS not in shop.labels(page) and NEXT in shop.labels(page)
     last = shop.click(shop.click(page, NEXT), NEXT)
     assert last.number == 2 and NEXT not in shop.labels(last) and PREVIOUS in shop.labels(last)

@@ -125,9 +125,9 @@ def test_what_cannot_be_earned_does_not_count() -> None:
     early = np.array([[1, 0, 1], [1, 0, 1]], bool)
     for labels in (blocked, early):
         assert not eligible(labels, NEEDS)[:, 2].any()
-    table = step_advantages([*turns, JudgedTurn(labels=blocked, dependencies=NEEDS, weights=WEIGHTS)])
+    one = step_advantages([*turns, JudgedTurn(labels=blocked, dependencies=NEEDS, weights=WEIGHTS)])
     two = step_advantages([*turns, JudgedTurn(labels=early, dependencies=NEEDS, weights=WEIGHTS)])
-    for a, b in zip(table, two, strict=True):
+    for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
