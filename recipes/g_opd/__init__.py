@@ -22,7 +22,7 @@ critic; a judge only for context distillation from critiques.
 
 ## Run it
     raylign train recipe=g_opd scale=tiny
-    raylign train recipe=g_opd scale=gpu frozen.teacher.path=Qwen/Qwen3-8B data.path=prompts.jsonl
+    raylign train recipe=g_opd scale=gpu model.path=Qwen/Qwen3-4B frozen.teacher.path=Qwen/Qwen3-8B data.path=p.jsonl
     raylign train recipe=g_opd scale=node model.path=Qwen/Qwen3-4B data.path=prompts.jsonl \
         data.domain_key=extra_info.opd_teacher '~frozen.teacher' \
         '+frozen.math={stream: teacher_logprob, path: Qwen/Qwen3-8B, domain: math}' \
