@@ -31,7 +31,7 @@ def steps_of(name: str, overrides: list[str], model: str) -> list[dict[str, Any]
     setting = SETTINGS["long"]
     folder = WORK / f"async-{name}"
     shutil.rmtree(folder, ignore_errors=True)
-    common = [one for one in COMMON if not one.startswith(("rollout.workers", "learner.ranks"))]
+    common = [override for override in COMMON if not override.startswith(("rollout.workers", "learner.ranks"))]
     fixed = [
         f"data.path={WORK}/rows-long.jsonl",
         "data.format=trl",
@@ -68,7 +68,7 @@ def measure(repeats: int, with_trl: bool) -> dict[str, Any]:
     samples = setting["prompts"] * setting["group"]
     generation = median(sync, "time/generate")
     learning = median([{"s": step["time/step"] - step["time/generate"]} for step in sync], "s")
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "bare_generation_s": generation,
         "bare_learning_s": learning,
         "sync_step_s": median(sync, "time/step"),
@@ -83,9 +83,9 @@ def measure(repeats: int, with_trl: bool) -> dict[str, Any]:
     }
     if with_trl:
         steps = run_trl("long", setting, warmed_model("long", setting))
-        found["samples_per_s"]["trl"] = samples / statistics.median(step["wall"] for step in steps)
-        found["over_trl"] = found["samples_per_s"]["async"] / found["samples_per_s"]["trl"]
-    return found
+        figures["samples_per_s"]["trl"] = samples / statistics.median(step["wall"] for step in steps)
+        figures["over_trl"] = figures["samples_per_s"]["async"] / figures["samples_per_s"]["trl"]
+    return figures
 
 
 def main() -> None:
@@ -97,11 +97,13 @@ def main() -> None:
     args = parser.parse_args()
     refuse_under_load(0.5, args.force)
     WORK.mkdir(parents=True, exist_ok=True)
-    found = measure(args.repeats, args.trl)
-    print(f"async step: {found['async_over_slower']:.2f} x the slower of bare generation and learning (needs {LIMIT})")
-    if "over_trl" in found:
-        print(f"async: {found['over_trl']:.1f} x TRL's samples per second (needs {TRL_LIMIT})")
-    write("async_vs_sync", {"environment": environment(), "results": found})
+    figures = measure(args.repeats, args.trl)
+    print(
+        f"async step: {figures['async_over_slower']:.2f} x the slower of bare generation and learning (needs {LIMIT})"
+    )
+    if "over_trl" in figures:
+        print(f"async: {figures['over_trl']:.1f} x TRL's samples per second (needs {TRL_LIMIT})")
+    write("async_vs_sync", {"environment": environment(), "results": figures})
 
 
 if __name__ == "__main__":

@@ -81,12 +81,12 @@ def faults(folder: Path, run: Disturbed, steps: int, whole: Path | None) -> list
     """What is wrong with a run after its kills; nothing, as a rule."""
     if run.code:
         return [f"ended with status {run.code}: {run.output[-1500:]}"]
-    wrong, draws = [], samples_of(folder)
+    wrong, samples = [], samples_of(folder)
     if [row["step"] for row in steps_of(folder)] != list(range(1, steps + 1)):
         wrong.append("a step is missing or doubled")
-    if any(len(step) != len(set(step)) for step in draws) or len({len(step) for step in draws}) != 1:
+    if any(len(step) != len(set(step)) for step in samples) or len({len(step) for step in samples}) != 1:
         wrong.append("a sample is missing or doubled within a step")
-    if whole is not None and draws != samples_of(whole):
+    if whole is not None and samples != samples_of(whole):
         wrong.append("other samples than those of the undisturbed run")
     if whole is not None and weights_of(folder) != weights_of(whole):
         wrong.append("other weights than those of the undisturbed run")
@@ -131,11 +131,11 @@ def main() -> int:
     shutil.rmtree(args.folder, ignore_errors=True)
     results: dict[str, dict[str, Any]] = {}
     for role in args.roles.split(","):
-        found = results[role] = one_role(role, args.kills, args.mode, args.folder)
-        struck = f"{found['struck']} of {args.kills} kills struck in {found['seconds']} s"
-        print(f"{role}: {struck}: {'; '.join(found['wrong']) or WELL[args.mode]}", flush=True)
+        outcome = results[role] = one_role(role, args.kills, args.mode, args.folder)
+        struck = f"{outcome['struck']} of {args.kills} kills struck in {outcome['seconds']} s"
+        print(f"{role}: {struck}: {'; '.join(outcome['wrong']) or WELL[args.mode]}", flush=True)
     write("chaos", {"environment": environment(), "mode": args.mode, "results": results})
-    return 1 if any(found["wrong"] or found["struck"] < args.kills for found in results.values()) else 0
+    return 1 if any(outcome["wrong"] or outcome["struck"] < args.kills for outcome in results.values()) else 0
 
 
 if __name__ == "__main__":

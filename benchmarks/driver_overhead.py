@@ -30,7 +30,7 @@ async def measure(context: RunContext, steps: int) -> list[dict[str, float]]:
     _, config = part_config(context.cfg.stages["rl"], "stages.rl")
     loop = await Rl(config, "rl").loop(context)
     await loop.publish()
-    rollouts, found = await context.rollouts(), []
+    rollouts, timings = await context.rollouts(), []
     for step in range(steps + 1):
         before = await _busy(rollouts)
         metrics = (await loop.step(step)).metrics
@@ -38,9 +38,9 @@ async def measure(context: RunContext, steps: int) -> list[dict[str, float]]:
         learner, sync = metrics["learner/seconds"], metrics["publish/seconds"]
         wall = metrics["time/step"]
         overhead = wall - engine - learner - sync
-        found.append({"wall": wall, "engine": engine, "learner": learner, "sync": sync, "overhead": overhead})
+        timings.append({"wall": wall, "engine": engine, "learner": learner, "sync": sync, "overhead": overhead})
     await context.roles.close()
-    return found[1:]
+    return timings[1:]
 
 
 async def _busy(rollouts: object) -> float:

@@ -28,7 +28,7 @@ PACKAGES = (
 
 def environment() -> dict[str, Any]:
     """Processor, cores, load, memory and versions; printed, too."""
-    found = {
+    facts = {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 2),
@@ -39,8 +39,8 @@ def environment() -> dict[str, Any]:
         "time": time.strftime("%Y-%m-%d %H:%M:%S"),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
-    print(json.dumps(found, indent=1))
-    return found
+    print(json.dumps(facts, indent=1))
+    return facts
 
 
 def refuse_under_load(limit: float = 0.5, force: bool = False) -> None:

@@ -35,14 +35,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--force", action="store_true", help="measure on a busy machine, too")
     parsed = parser.parse_args(arguments)
-    found: dict[str, Any] = {"environment": environment()}
+    results: dict[str, Any] = {"environment": environment()}
     refuse_under_load(force=parsed.force)
-    found["scripted, 50 ms"] = [scripted(limit, parsed.repeats) for limit in CONCURRENCY]
-    found["overhead"] = overhead()
-    found["cache"] = [cached(share) for share in (0.0, 0.5, 0.9)]
+    results["scripted, 50 ms"] = [scripted(limit, parsed.repeats) for limit in CONCURRENCY]
+    results["overhead"] = overhead()
+    results["cache"] = [cached(share) for share in (0.0, 0.5, 0.9)]
     if parsed.served:
-        found["served tiny model"] = served()
-    write("judge_pool", found)
+        results["served tiny model"] = served()
+    write("judge_pool", results)
     return 0
 
 
@@ -126,9 +126,9 @@ def served(count: int = 256) -> list[dict[str, float]]:
             await group.close()
         return rows
 
-    found = asyncio.run(measure())
+    figures = asyncio.run(measure())
     ray.shutdown()
-    return found
+    return figures
 
 
 def _judge(model: Any, concurrency: int, cache_dir: str = "") -> Judge:

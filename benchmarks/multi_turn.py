@@ -97,7 +97,13 @@ async def rollout(engine: Engine, tasks: Sequence[RolloutTask]) -> dict[str, flo
     strategy = MultiTurn(MultiTurn.Config(max_turns=TURNS), host)
 
     async def run(task: RolloutTask) -> int:
-        return sum([len(one.calls) async for one in strategy.run(task, watch) if isinstance(one, Trajectory)])
+        return sum(
+            [
+                len(trajectory.calls)
+                async for trajectory in strategy.run(task, watch)
+                if isinstance(trajectory, Trajectory)
+            ]
+        )
 
     before, started = engine.stats(), time.perf_counter()
     async with engine.held():
@@ -146,15 +152,15 @@ def main() -> None:
     arguments = parser.parse_args()
     environment = harness.environment()
     harness.refuse_under_load(force=arguments.force)
-    found = asyncio.run(measure(arguments.episodes, arguments.repeats))
+    figures = asyncio.run(measure(arguments.episodes, arguments.repeats))
     result = {
         "environment": environment,
         "episodes": arguments.episodes,
         "turns_an_episode": TURNS,
-        **found,
+        **figures,
         "target_busy": BUSY,
         "target_interleaved": INTERLEAVED,
-        "reached": found["busy"] >= BUSY and found["interleaved"] >= INTERLEAVED,
+        "reached": figures["busy"] >= BUSY and figures["interleaved"] >= INTERLEAVED,
     }
     harness.write("multi_turn", result)
 

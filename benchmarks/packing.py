@@ -147,14 +147,14 @@ def main() -> None:
     refuse_under_load(0.5, arguments.force)
     torch.set_num_threads(arguments.threads)
     folder = str(build_tiny_model(MODEL, Path(os.path.expanduser("~/.cache/raylign/models"))))
-    found: dict[str, Any] = {"environment": environment()}
-    found |= {name: measure(name, folder, arguments.repeats, arguments.budget) for name in SETTINGS}
+    results: dict[str, Any] = {"environment": environment()}
+    results |= {name: measure(name, folder, arguments.repeats, arguments.budget) for name in SETTINGS}
     # The claim is held by the default setting, and by packing alone, without the gain of shared prompts.
-    cases = [found[name][label] for name in SETTINGS for label in ("packed", "packed_shared_prompts")]
-    found["useful_share"] = min(case["useful_share"] for case in cases)
-    found["speedup"] = min(case["speedup"] for case in cases)
-    found["met"] = bool(found["useful_share"] >= EFFICIENCY and found["speedup"] >= SPEEDUP)
-    write("packing", found)
+    cases = [results[name][label] for name in SETTINGS for label in ("packed", "packed_shared_prompts")]
+    results["useful_share"] = min(case["useful_share"] for case in cases)
+    results["speedup"] = min(case["speedup"] for case in cases)
+    results["met"] = bool(results["useful_share"] >= EFFICIENCY and results["speedup"] >= SPEEDUP)
+    write("packing", results)
 
 
 if __name__ == "__main__":

@@ -61,23 +61,23 @@ def speed(count: int, repeats: int) -> dict[str, Any]:
     """All sides on one core."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})  # inherited by all processes
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for namespaces in Namespaces:
         sandbox = LocalSandbox(SandboxConfig(namespaces=namespaces))
-        found[f"layers_{namespaces.value}"] = list(sandbox.layers)
+        figures[f"layers_{namespaces.value}"] = list(sandbox.layers)
         rates, limits = interleave(lambda box=sandbox: sandboxed(box, count), lambda: bare_fork(count), repeats)  # type: ignore[misc]
-        found[f"programs_per_s_core_{namespaces.value}"] = round(median(rates), 1)
-        found[f"ms_per_program_{namespaces.value}"] = round(1000 / median(rates), 2)
-        found["bare_fork_per_s_core"] = round(median(limits), 1)
+        figures[f"programs_per_s_core_{namespaces.value}"] = round(median(rates), 1)
+        figures[f"ms_per_program_{namespaces.value}"] = round(1000 / median(rates), 2)
+        figures["bare_fork_per_s_core"] = round(median(limits), 1)
         sandbox.close()
     os.sched_setaffinity(0, cores)
-    return found
+    return figures
 
 
 def solutions(path: Path) -> dict[str, Any]:
     """Every solution against its own tests, and a function that answers nothing against the same."""
     reward = UnitTests(UnitTests.Config())
-    found: dict[str, Any] = {"rows": 0, "pass": 0, "wrong_ones_fail": 0, "failing": {}, "shortened": {}}
+    counts: dict[str, Any] = {"rows": 0, "pass": 0, "wrong_ones_fail": 0, "failing": {}, "shortened": {}}
     for row in load_rows(path)[1]:
         prompt = Prompt(
             id=str(row.meta["task_id"]),
@@ -86,20 +86,20 @@ def solutions(path: Path) -> dict[str, Any]:
             answer=row.answer,
             meta=row.meta,
         )
-        found["rows"] += 1
+        counts["rows"] += 1
         try:
             verdict = reward.judge(prompt, str(reward.gold(prompt)))
-            found["wrong_ones_fail"] += reward.judge(prompt, str(reward.wrong(prompt))).score == 0.0
+            counts["wrong_ones_fail"] += reward.judge(prompt, str(reward.wrong(prompt))).score == 0.0
         except ValueError as error:
-            found["failing"][prompt.id] = str(error)
+            counts["failing"][prompt.id] = str(error)
             continue
-        found["pass"] += verdict.score == 1.0
+        counts["pass"] += verdict.score == 1.0
         if verdict.score < 1.0:
-            found["failing"][prompt.id] = str(dict(verdict.details))
+            counts["failing"][prompt.id] = str(dict(verdict.details))
         all_tests = len(row.meta["base_input"]) + len(row.meta["plus_input"])
         if verdict.details["tests"] < all_tests:
-            found["shortened"][prompt.id] = f"{verdict.details['tests']} of {all_tests} tests"
-    return found
+            counts["shortened"][prompt.id] = f"{verdict.details['tests']} of {all_tests} tests"
+    return counts
 
 
 def main() -> None:

@@ -53,14 +53,14 @@ class Engine:
         length = int(np.clip(rng.lognormal(np.log(MEAN) - 0.32, 0.8), 4, CAP))
         async with self._places:
             await asyncio.sleep(length / TOKENS_PER_S)
-        turn = Call(
+        call = Call(
             context_ids=np.zeros(0, np.int32),
             token_ids=rng.integers(6, 200, length).astype(np.int32),
             logprobs=np.full(length, -1.0, np.float32),
             versions=np.zeros(length, np.int32),
             stop=StopReason.EOS,
         )
-        one = Trajectory(prompt_key=task.prompt.key, sample_index=index, calls=(turn,), seed=seed, stop=StopReason.EOS)
+        one = Trajectory(prompt_key=task.prompt.key, sample_index=index, calls=(call,), seed=seed, stop=StopReason.EOS)
         return Scored(task=number, trajectory=one)
 
     async def remote(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[Any]:
@@ -74,8 +74,8 @@ class Engine:
             yield _ready([await job])
 
 
-async def _ready(found: list[Scored]) -> list[Scored]:
-    return found
+async def _ready(scored: list[Scored]) -> list[Scored]:
+    return scored
 
 
 class Place:

@@ -137,12 +137,13 @@ def main() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     names = ["long", "short"] if args.setting == "both" else [args.setting]
     results = {name: compare(name, args.repeats) for name in names}
-    for name, found in results.items():
+    for name, figures in results.items():
         limit = {"long": 4.0, "short": 1.1}[name]
         print(
-            f"{name}: {found['speedup']:.2f} x TRL's samples per second (needs {limit}), CPU {found['cpu_ratio']:.2f}"
+            f"{name}: {figures['speedup']:.2f} x TRL's samples per second (needs {limit}), "
+            f"CPU {figures['cpu_ratio']:.2f}"
         )
-        print(json.dumps(found, indent=2))
+        print(json.dumps(figures, indent=2))
     write("step_vs_trl", {"environment": environment(), "results": results})
 
 

@@ -43,7 +43,7 @@ THOUGHT = "We expand $(a+b)^2 = a^2 + 2ab + b^2$ and collect the terms. " * 32
 def items(path: Path, count: int) -> list[Item]:
     """`count` verdicts to give, four kinds in turn."""
     rows = list(load_rows(path)[1])
-    found: list[Item] = []
+    items: list[Item] = []
     for index in range(count):
         number = index // 4 % len(rows)
         gold = str(rows[number].answer)
@@ -53,8 +53,8 @@ def items(path: Path, count: int) -> list[Item]:
         if not gold.isdigit():
             ends = (f"\\boxed{{ {respelled}}}", *ends[1:])
         prompt = Prompt(id=f"m{number}", messages=(), token_ids=np.zeros(200, np.int32), answer=gold)
-        found.append((prompt, (trajectory_of(prompt, THOUGHT + ends[index % 4]),)))
-    return found
+        items.append((prompt, (trajectory_of(prompt, THOUGHT + ends[index % 4]),)))
+    return items
 
 
 def cpu_seconds(function: IsolatedFunction) -> float:

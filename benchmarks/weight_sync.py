@@ -81,15 +81,15 @@ async def in_process(path: str, policies: Policies, repeats: int) -> dict[str, A
     gaps: list[float] = []
     for _ in range(repeats + 2):  # the first two are cold
         update = policies.next()
-        found: dict[str, float] = {}
+        phases: dict[str, float] = {}
         started = time.perf_counter()
         for name, step in _steps(engine, update):
             begun = time.perf_counter()
             result = await step()
-            found[name] = 1e3 * (time.perf_counter() - begun)
+            phases[name] = 1e3 * (time.perf_counter() - begun)
             if name == "verify":
                 gaps.append(result.max)
-        rows.append(found | {"total": 1e3 * (time.perf_counter() - started)})
+        rows.append(phases | {"total": 1e3 * (time.perf_counter() - started)})
     await engine.close()
     warm = {f"{name}_ms": harness.median([row[name] for row in rows[2:]]) for name in (*PHASES, "total")}
     return warm | {
@@ -127,9 +127,9 @@ async def through_ray(path: str, policies: Policies, repeats: int) -> dict[str, 
         for _ in range(repeats + 2):
             update = policies.next()
             started = time.perf_counter()
-            found = await pool.publish(replace(update, buffer=ray.put(update.buffer)))
+            phases = await pool.publish(replace(update, buffer=ray.put(update.buffer)))
             totals.append(1e3 * (time.perf_counter() - started))
-            worker.append(1e3 * sum(found[name] for name in (*PHASES, "fetch")))
+            worker.append(1e3 * sum(phases[name] for name in (*PHASES, "fetch")))
         await pool.close()
     ray.shutdown()
     return {"total_ms": harness.median(totals[2:]), "of_which_worker_ms": harness.median(worker[2:])}

@@ -82,7 +82,7 @@ def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
 
 @contextmanager
 def importing_ahead() -> Iterator[None]:
-    """Import what every run needs next, two seconds' worth, while Ray comes up in processes of its own."""
+    """Import what every run needs next (it takes about two seconds) while Ray starts in processes of its own."""
     ahead = threading.Thread(target=_import_tokenizers)
     ahead.start()
     try:
@@ -156,9 +156,10 @@ async def _run_stage(context: RunContext, stage: ResolvedStage) -> StageResult:
 
 
 def engines_may_start(cfg: Config, left: Sequence[ResolvedStage], shared: bool = False) -> bool:
-    """Whether engines with the present model will do for the first of these stages that samples, so that they can start
-    beside the ones before it: it comes next, or it publishes its own weights first (not where devices are shared: there
-    engines would start beside a learner).
+    """Whether rollout engines can be started now, with the present model, for the next stage that samples.
+
+    They can when that stage comes first, or publishes its own weights before it samples. In the second case not where
+    devices are shared: the engines would start beside a learner.
     """
     first = next((stage for stage in left if "rollout" in stage.roles), None)
     if first is None or any(judge.path.startswith("@") for judge in cfg.judges.values()):

@@ -1,4 +1,4 @@
-"""Flat columns: offsets, selection, streams."""
+"""Batches, flat in memory: offsets, selection, streams."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ async def test_round_trip_and_pruning(tmp_path: Path) -> None:
     assert checkpoints.newest() is None
     for step in (1, 2, 3):
         await checkpoints.save(step, {"loop": {"version": step}}, writer(bytes([step]) * 100))
-    found = checkpoints.newest()
-    assert found is not None and found.step == 3 and found.state["loop"] == {"version": 3}
-    assert (found.folder / "learner/weights.bin").read_bytes() == b"\x03" * 100
+    checkpoint = checkpoints.newest()
+    assert checkpoint is not None and checkpoint.step == 3 and checkpoint.state["loop"] == {"version": 3}
+    assert (checkpoint.folder / "learner/weights.bin").read_bytes() == b"\x03" * 100
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["step_000002", "step_000003"]
 
 
@@ -47,8 +47,8 @@ async def test_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) ->
     else:
         manifest.write_bytes(manifest.read_bytes()[:20])
     assert broken(tmp_path / "step_000002")
-    found = checkpoints.newest()
-    assert found is not None and found.step == 1
+    checkpoint = checkpoints.newest()
+    assert checkpoint is not None and checkpoint.step == 1
 
 
 async def test_cut_off_write_leaves_the_older_one(tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ async def test_cut_off_write_leaves_the_older_one(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         await checkpoints.save(2, {}, dies)
-    found = checkpoints.newest()
-    assert found is not None and found.step == 1
+    checkpoint = checkpoints.newest()
+    assert checkpoint is not None and checkpoint.step == 1
     await checkpoints.save(2, {}, writer(b"again"))  # the left-over staging folder is no obstacle
     newest = checkpoints.newest()
     assert newest is not None and newest.step == 2
@@ -77,5 +77,5 @@ async def test_full_disk_names_the_fix_and_keeps_the_older_one(tmp_path: Path) -
 
     with pytest.raises(CheckpointError, match=r"no space left on the disk of .* MB free\); fix: make room"):
         await checkpoints.save(2, {}, full)
-    found = checkpoints.newest()
-    assert found is not None and found.step == 1
+    checkpoint = checkpoints.newest()
+    assert checkpoint is not None and checkpoint.step == 1

@@ -29,7 +29,7 @@ from raylign.telemetry.recorder import Recorder
 MEGABYTE = 1 << 20
 
 
-def turn() -> Call:
+def call() -> Call:
     return Call(
         context_ids=np.zeros(0, np.int32),
         token_ids=np.array([1, 2], np.int32),
@@ -40,7 +40,7 @@ def turn() -> Call:
 
 
 def trajectory(key: str, index: int = 0) -> Trajectory:
-    return Trajectory(prompt_key=key, sample_index=index, calls=(turn(),), seed=0, stop=StopReason.EOS)
+    return Trajectory(prompt_key=key, sample_index=index, calls=(call(),), seed=0, stop=StopReason.EOS)
 
 
 @contextmanager

@@ -215,7 +215,7 @@ async def test_silence_is_an_error() -> None:
         await loop.step(0)
 
 
-async def test_draw_refused_by_the_engine_has_no_reward_and_no_loss() -> None:
+async def test_sample_refused_by_the_engine_has_no_reward_and_no_loss() -> None:
     loop = make(first_token)
     whole = loop.parts.rollouts.stream
 
@@ -248,7 +248,7 @@ async def test_mask_truncated_keeps_the_score_and_drops_the_loss() -> None:
     assert all(not result.batch.row(i, "weight").any() for i in range(0, 12, 3))
 
 
-async def test_lost_draw_is_an_error() -> None:
+async def test_lost_sample_is_an_error() -> None:
     loop = make(first_token)
     whole = loop.parts.rollouts.stream
 
@@ -277,13 +277,13 @@ async def test_an_evaluation_scores_by_the_rewards_alone_and_logs_what_the_shape
         stall_s=5.0,
     )
     prompts = [replace(prompt(i), domain=("even", "odd")[i % 2]) for i in range(4)]
-    found = await evaluator.run(prompts, samples=3, greedy=False)
-    tokens = [[t.calls[0].token_ids[0] for t in group.trajectories] for group in found.groups]
-    assert found.score == pytest.approx(0.5 * np.mean(tokens))
-    assert found.metrics["eval/best"] == pytest.approx(0.5 * np.mean(np.max(tokens, axis=1)))
-    assert found.metrics["eval/reward/overlong"] == -1.25
-    assert found.metrics["eval/length/mean/even"] == found.metrics["eval/length/mean/odd"] == 2
-    assert found.metrics["eval/reward/rule/odd"] == pytest.approx(np.mean(tokens[1::2]))
+    evaluation = await evaluator.run(prompts, samples=3, greedy=False)
+    tokens = [[t.calls[0].token_ids[0] for t in group.trajectories] for group in evaluation.groups]
+    assert evaluation.score == pytest.approx(0.5 * np.mean(tokens))
+    assert evaluation.metrics["eval/best"] == pytest.approx(0.5 * np.mean(np.max(tokens, axis=1)))
+    assert evaluation.metrics["eval/reward/overlong"] == -1.25
+    assert evaluation.metrics["eval/length/mean/even"] == evaluation.metrics["eval/length/mean/odd"] == 2
+    assert evaluation.metrics["eval/reward/rule/odd"] == pytest.approx(np.mean(tokens[1::2]))
 
 
 class Unscored(GRPO):
@@ -304,4 +304,4 @@ async def test_one_missing_verdict_costs_no_row_its_record() -> None:
     loop.parts = replace(loop.parts, advantage=Unscored(Unscored.Config()))
     result = await loop.step(0)
     assert result.batch is not None and len(result.rows) == len(result.batch) == 12
-    assert list(result.rows) == [(group, draw) for group in range(4) for draw in range(3)]
+    assert list(result.rows) == [(group, sample) for group in range(4) for sample in range(3)]

@@ -96,7 +96,7 @@ def test_whole_groups_are_never_split(
     for number, micro in enumerate(chain(*plan)):
         for group in batch.groups[micro.rows].tolist():
             homes.setdefault(group, set()).add(number)
-    assert all(len(found) == 1 for found in homes.values())
+    assert all(len(places) == 1 for places in homes.values())
 
 
 def test_whole_groups_whose_rows_disagree_on_the_prompt_share_nothing_and_stay_together() -> None:

@@ -131,9 +131,9 @@ def test_reserved_as_planned(ray_session: None) -> None:
     actors = [
         Probe.options(**placement.options(role, i)).remote() for role in ("learner", "reward/x") for i in range(2)
     ]
-    found = ray.get([actor.where.remote() for actor in actors])
-    assert {group for group, _ in found} == {placement.group.id.hex()}
-    assert [resources["CPU"] for _, resources in found] == [1, 1, 0.1, 0.1]
+    placed = ray.get([actor.where.remote() for actor in actors])
+    assert {group for group, _ in placed} == {placement.group.id.hex()}
+    assert [resources["CPU"] for _, resources in placed] == [1, 1, 0.1, 0.1]
     assert ray.available_resources()["CPU"] == pytest.approx(ray.cluster_resources()["CPU"] - plan.cpus)
     assert placement_group_table(get_placement_group("raylign-test-reserved"))["state"] == "CREATED"
     for actor in actors:

@@ -24,7 +24,7 @@ EOS = 2
 PROMPT = Prompt(id="p", messages=({"role": "user", "content": "hi"},), token_ids=np.array([5, 6, 7], np.int32), visit=4)
 
 
-def turn(context: list[int], sampled: list[int], stop: StopReason = StopReason.EOS, text: str = "") -> Call:
+def call(context: list[int], sampled: list[int], stop: StopReason = StopReason.EOS, text: str = "") -> Call:
     return Call(
         context_ids=np.array(context, np.int32),
         token_ids=np.array(sampled, np.int32),
@@ -35,12 +35,12 @@ def turn(context: list[int], sampled: list[int], stop: StopReason = StopReason.E
     )
 
 
-def trajectory(*turns: Call, stop: StopReason = StopReason.EOS) -> Trajectory:
-    return Trajectory(prompt_key=PROMPT.key, sample_index=1, calls=turns, seed=3, stop=stop)
+def trajectory(*calls: Call, stop: StopReason = StopReason.EOS) -> Trajectory:
+    return Trajectory(prompt_key=PROMPT.key, sample_index=1, calls=calls, seed=3, stop=stop)
 
 
 def test_multi_turn_sample_has_loss_on_sampled_ids_only() -> None:
-    row = row_from(trajectory(turn([], [10, EOS], text="a"), turn([20, 21], [11, 12, EOS], text="b")), PROMPT, 8)
+    row = row_from(trajectory(call([], [10, EOS], text="a"), call([20, 21], [11, 12, EOS], text="b")), PROMPT, 8)
     assert row.token_ids.tolist() == [5, 6, 7, 10, EOS, 20, 21, 11, 12, EOS]
     assert row.loss_mask.tolist() == [False] * 3 + [True] * 2 + [False] * 2 + [True] * 3
     assert row.sampler_logprob.tolist() == [0, 0, 0, -1, -2, 0, 0, -1, -2, -3]
@@ -51,32 +51,32 @@ def test_multi_turn_sample_has_loss_on_sampled_ids_only() -> None:
 
 
 def test_eos_is_in_the_loss() -> None:
-    row = row_from(trajectory(turn([], [10, EOS])), PROMPT, 0)
+    row = row_from(trajectory(call([], [10, EOS])), PROMPT, 0)
     assert row.token_ids[-1] == EOS
     assert row.loss_mask[-1]
 
 
 def test_empty_response() -> None:
-    row = row_from(trajectory(turn([], [], StopReason.LENGTH), stop=StopReason.LENGTH), PROMPT, 0)
+    row = row_from(trajectory(call([], [], StopReason.LENGTH), stop=StopReason.LENGTH), PROMPT, 0)
     assert row.token_ids.tolist() == [5, 6, 7]
     assert not row.loss_mask.any()
 
 
 def test_trajectory_properties() -> None:
-    made = trajectory(turn([], [10, EOS], text="a"), turn([20], [11], text="b"), stop=StopReason.LENGTH)
+    made = trajectory(call([], [10, EOS], text="a"), call([20], [11], text="b"), stop=StopReason.LENGTH)
     assert made.text == "a\nb"
     assert made.response_length == 3
     assert made.truncated
-    assert not trajectory(turn([], [EOS])).truncated
+    assert not trajectory(call([], [EOS])).truncated
 
 
 def test_group_validity() -> None:
-    made = trajectory(turn([], [EOS]))
+    made = trajectory(call([], [EOS]))
     assert Group(prompt=PROMPT, trajectories=(made, made, made), scores=(0.0, None, 1.0)).valid == (0, 2)
 
 
 def test_records_are_frozen_and_pickle() -> None:
-    made = trajectory(turn([], [EOS]))
+    made = trajectory(call([], [EOS]))
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.seed = 4  # type: ignore[misc]
     again = pickle.loads(pickle.dumps(made))

@@ -1,4 +1,4 @@
-"""The feed over scripted rollouts of known duration: capacity, staleness, order, refills, resumption."""
+"""The rollout buffer over scripted rollouts of known duration: capacity, staleness, order, refills, resumption."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Clocked:
                     await asyncio.sleep(0)
             finally:
                 self.running.discard(key)
-            turn = Call(
+            call = Call(
                 context_ids=np.zeros(0, np.int32),
                 token_ids=np.array([1, 2], np.int32),
                 logprobs=np.zeros(2, np.float32),
@@ -49,7 +49,7 @@ class Clocked:
                 stop=StopReason.EOS,
             )
             for index in range(task.n):
-                one = Trajectory(prompt_key=key, sample_index=index, calls=(turn,), seed=0, stop=StopReason.EOS)
+                one = Trajectory(prompt_key=key, sample_index=index, calls=(call,), seed=0, stop=StopReason.EOS)
                 yield [Scored(task=number, trajectory=one)]
 
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:
@@ -77,20 +77,20 @@ def make(environment: Clocked, staleness: int, prompts: Any = None, **settings: 
     return RolloutBuffer(prompts or source(), environment, environment, numbers)  # type: ignore[arg-type]
 
 
-async def run(environment: Clocked, feed: RolloutBuffer, steps: int, first: int = 0) -> list[list[str]]:
+async def run(environment: Clocked, buffer: RolloutBuffer, steps: int, first: int = 0) -> list[list[str]]:
     """Steps of a learner that needs three ticks for an update."""
     taken = []
     environment.version = first
-    feed.published(first)
+    buffer.published(first)
     for version in range(first, first + steps):
-        found = asyncio.ensure_future(feed.take(4))
-        while not found.done():
+        taking = asyncio.ensure_future(buffer.take(4))
+        while not taking.done():
             await _pass(environment)
-        taken.append([group.prompt.id for group in found.result().groups])
+        taken.append([group.prompt.id for group in taking.result().groups])
         for _ in range(3):
             await _pass(environment)
         environment.version = version + 1
-        feed.published(version + 1)
+        buffer.published(version + 1)
     return taken
 
 
@@ -103,42 +103,42 @@ async def _pass(environment: Clocked) -> None:
 @pytest.mark.parametrize("staleness", [0, 1, 3])
 async def test_no_prompt_is_lost_or_used_twice(staleness: int) -> None:
     environment = Clocked(lambda i: 1 + (7 * i) % 5)
-    feed = make(environment, staleness)
-    taken = await run(environment, feed, 6)
+    buffer = make(environment, staleness)
+    taken = await run(environment, buffer, 6)
     flat = [name for step in taken for name in step]
     assert len(flat) == 24
     assert max(Counter(flat).values()) == 1
     assert all(step == sorted(step, key=int) for step in taken)
-    await feed.close()
+    await buffer.close()
     assert not environment.running
 
 
 @pytest.mark.parametrize("staleness", [0, 1, 2])
 async def test_never_more_begun_than_the_capacity(staleness: int) -> None:
     environment = Clocked(lambda i: 2)
-    feed = make(environment, staleness)
-    feed.published(0)
+    buffer = make(environment, staleness)
+    buffer.published(0)
     environment.version = 0
     for version in range(4):
         await _pass(environment)
         limit = (version + staleness + 1) * 4
-        taking = asyncio.ensure_future(feed.take(4))
+        taking = asyncio.ensure_future(buffer.take(4))
         while not taking.done():
             await _pass(environment)
         assert len(environment.begun) <= limit
         assert staleness == 0 or len(environment.begun) == limit, "rollouts run ahead as far as they may"
         environment.version = version + 1
-        feed.published(version + 1)
-    await feed.close()
+        buffer.published(version + 1)
+    await buffer.close()
 
 
 async def test_staleness_zero_begins_nothing_before_it_is_asked() -> None:
     environment = Clocked(lambda i: 1)
-    feed = make(environment, 0)
-    feed.published(0)
+    buffer = make(environment, 0)
+    buffer.published(0)
     await _pass(environment)
     assert environment.begun == []
-    assert feed.metrics() == {}
+    assert buffer.metrics() == {}
 
 
 async def test_a_straggler_is_cancelled_counted_and_begun_again() -> None:
@@ -151,67 +151,67 @@ async def test_a_straggler_is_cancelled_counted_and_begun_again() -> None:
         return 2
 
     environment = Clocked(ticks)
-    feed = make(environment, 1)
+    buffer = make(environment, 1)
     stale, taken, ages = 0.0, [], []
     environment.version = 0
-    feed.published(0)
+    buffer.published(0)
     for version in range(5):
-        found = asyncio.ensure_future(feed.take(4))
-        while not found.done():
+        taking = asyncio.ensure_future(buffer.take(4))
+        while not taking.done():
             await _pass(environment)
-        taken += [group.prompt.id for group in found.result().groups]
+        taken += [group.prompt.id for group in taking.result().groups]
         environment.version = version + 1
-        feed.published(version + 1)
-        metrics = feed.metrics()
+        buffer.published(version + 1)
+        metrics = buffer.metrics()
         stale += metrics["async/stale_groups"]
         ages.append(metrics["async/staleness_max"])
     assert stale == 1.0
     assert environment.begun.count("2#0") == 2
     assert taken.count("2") == 1
     assert max(ages) <= 1, "nothing older than the staleness is learned from"
-    await feed.close()
+    await buffer.close()
 
 
 async def test_groups_given_back_make_room_within_the_same_version() -> None:
     """Dynamic sampling may refill more often than the staleness alone has room for."""
     environment = Clocked(lambda i: 1)
-    feed = make(environment, 1)
-    feed.published(0)
+    buffer = make(environment, 1)
+    buffer.published(0)
     for _ in range(5):  # five rounds of which nothing is kept, all under version 0
-        found = asyncio.ensure_future(feed.take(4))
-        while not found.done():
+        taking = asyncio.ensure_future(buffer.take(4))
+        while not taking.done():
             await _pass(environment)
-        feed.replace(4)
-    await feed.close()
+        buffer.replace(4)
+    await buffer.close()
 
 
 async def test_nothing_runs_ahead_of_the_last_step() -> None:
     environment = Clocked(lambda i: 1)
-    feed = make(environment, 3, steps=5)
-    await run(environment, feed, 5)
+    buffer = make(environment, 3, steps=5)
+    await run(environment, buffer, 5)
     assert len(environment.begun) == 20
-    await feed.close()
+    await buffer.close()
 
 
 async def test_a_restart_keeps_what_was_finished_and_begins_the_rest_again(tmp_path: Path) -> None:
     environment = Clocked(lambda i: 1 if i % 3 else 6)
     prompts = source()
-    feed = make(environment, 2, prompts)
-    before = await run(environment, feed, 2)
-    await feed.save(tmp_path)
+    buffer = make(environment, 2, prompts)
+    before = await run(environment, buffer, 2)
+    await buffer.save(tmp_path)
     state = prompts.state_dict()
-    await feed.close()
+    await buffer.close()
 
     again = source()
     again.load_state_dict(state)
     environment = Clocked(lambda i: 1)
-    feed = make(environment, 2, again)
-    feed.restore(tmp_path, 2)
-    after = await run(environment, feed, 4, first=2)
+    buffer = make(environment, 2, again)
+    buffer.restore(tmp_path, 2)
+    after = await run(environment, buffer, 4, first=2)
     flat = [name for step in before + after for name in step]
     assert len(flat) == len(set(flat)) == 24
     assert set(map(str, range(18))) <= set(flat), "prompts in flight are first in line"
-    await feed.close()
+    await buffer.close()
 
     with pytest.raises(CheckpointError, match="groups in flight"):
         make(environment, 0).restore(tmp_path, 2)
@@ -250,16 +250,16 @@ async def test_a_dead_engine_ends_the_step() -> None:
             raise EngineDeadError("rollout worker 0 is dead after 3 restarts")
             yield []
 
-    feed = make(Dead(lambda i: 1), 1)
-    feed.published(0)
+    buffer = make(Dead(lambda i: 1), 1)
+    buffer.published(0)
     with pytest.raises(EngineDeadError, match="dead after 3 restarts"):
-        await feed.take(4)
-    await feed.close()
+        await buffer.take(4)
+    await buffer.close()
 
 
 async def test_silence_ends_the_step() -> None:
-    feed = make(Clocked(lambda i: 10_000), 1, stall_s=0.05)
-    feed.published(0)
+    buffer = make(Clocked(lambda i: 10_000), 1, stall_s=0.05)
+    buffer.published(0)
     with pytest.raises(EngineDeadError, match=r"no (group|trajectory) finished"):
-        await feed.take(4)
-    await feed.close()
+        await buffer.take(4)
+    await buffer.close()

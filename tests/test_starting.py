@@ -42,8 +42,8 @@ class Device:
 @pytest.mark.parametrize("shared", [True, False])
 def test_who_shares_a_device_waits_for_the_one_before(shared: bool) -> None:
     device, names = Device(), ["engine", "rank", "frozen"]
-    found = asyncio.run(in_order([device.start(name) for name in names], shared))
-    assert found == device.order == names and device.together == (1 if shared else 3)
+    started = asyncio.run(in_order([device.start(name) for name in names], shared))
+    assert started == device.order == names and device.together == (1 if shared else 3)
 
 
 class Context:

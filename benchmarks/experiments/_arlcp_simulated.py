@@ -94,17 +94,17 @@ def softmax(logits: Float64s) -> Float64s:
 
 def simulate(seeds: int = 3, steps: int = 300) -> dict[str, Outcome]:
     """Mean outcome over seeds of every reward, and of the policy before training."""
-    found = {"start": SimulatedPolicy().outcome()}
+    outcomes = {"start": SimulatedPolicy().outcome()}
     for name, config in REWARDS.items():
         runs = []
         for seed in range(seeds):
             policy = SimulatedPolicy()
             policy.train(config, seed, steps)
             runs.append(policy.outcome())
-        found[name] = Outcome(
+        outcomes[name] = Outcome(
             reflections=tuple(np.mean([run.reflections for run in runs], axis=0).tolist()),
             fillers=tuple(np.mean([run.fillers for run in runs], axis=0).tolist()),
             length=float(np.mean([run.length for run in runs])),
             accuracy=float(np.mean([run.accuracy for run in runs])),
         )
-    return found
+    return outcomes

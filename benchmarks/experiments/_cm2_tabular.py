@@ -56,7 +56,7 @@ def policy(theta: Float64s) -> Float64s:
 
 def roll(chances: Float64s, setting: Setting, rng: np.random.Generator) -> Rollout:
     """One dialogue."""
-    found = Rollout()
+    rollout = Rollout()
     for turn in range(TURNS):
         position, positions, actions, labels = 0, [], [], []
         for _ in range(STEPS):
@@ -69,25 +69,26 @@ def roll(chances: Float64s, setting: Setting, rng: np.random.Generator) -> Rollo
             if action == BLUFF and setting.bluff is not None:
                 truth = truth | (rng.random(ITEMS) < setting.bluff)
             labels.append(truth ^ (rng.random(ITEMS) < setting.flip))
-        found.positions.append(np.array(positions))
-        found.actions.append(np.array(actions))
+        rollout.positions.append(np.array(positions))
+        rollout.actions.append(np.array(actions))
         judged = JudgedTurn(labels=np.array(labels, bool), dependencies=NO_DEPENDENCIES, weights=WEIGHTS)
-        found.judged.append(judged)
+        rollout.judged.append(judged)
         if not judged.ever()[0]:
             break
-    return found
+    return rollout
 
 
 def advantages(group: Sequence[Rollout], level: str) -> list[list[Float64s]]:
     """Per rollout and reached turn the advantage of every step, [STEPS] each."""
     if level == "trajectory":
-        rewards = np.array([one.reward for one in group])
+        rewards = np.array([rollout.reward for rollout in group])
         return [
-            [np.full(STEPS, own - rewards.mean()) for _ in one.judged] for one, own in zip(group, rewards, strict=True)
+            [np.full(STEPS, own - rewards.mean()) for _ in rollout.judged]
+            for rollout, own in zip(group, rewards, strict=True)
         ]
-    found: list[list[Float64s]] = [[] for _ in group]
+    by_rollout: list[list[Float64s]] = [[] for _ in group]
     for turn in range(TURNS):
-        there = [one.judged[turn] if turn < len(one.judged) else None for one in group]
+        there = [rollout.judged[turn] if turn < len(rollout.judged) else None for rollout in group]
         if level == "step":
             parts = step_advantages(there, Satisfied.gated, MIN_HOLDERS)
         else:
@@ -97,10 +98,10 @@ def advantages(group: Sequence[Rollout], level: str) -> list[list[Float64s]]:
             parts = [
                 None if score is None else np.full(STEPS, 0.0 if few else score - np.mean(known)) for score in scores
             ]
-        for mine, part in zip(found, parts, strict=True):
+        for mine, part in zip(by_rollout, parts, strict=True):
             if part is not None:
                 mine.append(part)
-    return found
+    return by_rollout
 
 
 def gradient(chances: Float64s, group: Sequence[Rollout], level: str) -> Float64s:
@@ -134,7 +135,7 @@ def train(setting: Setting, updates: Sequence[int], seed: int) -> dict[int, tupl
     rng = np.random.default_rng([seed, int(setting.flip * 100), len(setting.level)])
     width = ACTIONS + (setting.bluff is not None)
     theta = np.zeros((TURNS, ITEMS + 1, width))
-    found: dict[int, tuple[float, float]] = {}
+    scores: dict[int, tuple[float, float]] = {}
     for update in range(1, max(updates) + 1):
         chances = policy(theta)
         group = [roll(chances, setting, rng) for _ in range(setting.group)]
@@ -142,8 +143,8 @@ def train(setting: Setting, updates: Sequence[int], seed: int) -> dict[int, tupl
         if update in updates:
             chances = policy(theta)
             judged = [roll(chances, setting, rng).reward for _ in range(200)]
-            found[update] = (true_completion(chances), float(np.mean(judged)))
-    return found
+            scores[update] = (true_completion(chances), float(np.mean(judged)))
+    return scores
 
 
 def cosines(sizes: Sequence[int], seed: int, tries: int = 60, reference: int = 4000) -> Mapping[int, float]:

@@ -197,12 +197,12 @@ def _squeezed(text: str) -> str:
 
 def _own_relation(sentence: str, row: Mapping[str, Any]) -> bool:
     delta = Fraction(row["var2"]) - Fraction(row["var1"])
-    found = re.search(r"is\s+(.*?)\s+(less|more) than", sentence)
-    if found is None:
+    match = re.search(r"is\s+(.*?)\s+(less|more) than", sentence)
+    if match is None:
         return delta == 0 and "equal to" in sentence
-    text = re.sub(r"\\frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2", found[1]).replace("\\(", "").replace("\\)", "").strip("$ ")
+    text = re.sub(r"\\frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2", match[1]).replace("\\(", "").replace("\\)", "").strip("$ ")
     stated = Fraction(text.replace(" ", ""))
-    return delta == (stated if found[2] == "more" else -stated)
+    return delta == (stated if match[2] == "more" else -stated)
 
 
 def real_seeds(rows: Sequence[Mapping[str, Any]]) -> list[Chain]:
@@ -305,17 +305,17 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 def claims(data: Path | None) -> list[Claim]:
     """Parts 1 and 2 of the digest, and the real seeds where they are present."""
-    found = []
+    claims = []
     for style in Style:
         right, made = triples(1000, style, seed=1)
         name = f"1/chains of depth 3 that evaluate to gt3 ({style.value})"
-        found.append(Claim(name=name, value=right / made, threshold=1.0, relation="==", note=f"{made} random triples"))
+        claims.append(Claim(name=name, value=right / made, threshold=1.0, relation="==", note=f"{made} random triples"))
     cases = invalid_pairs()
     good = sum(isinstance(outcome, Rejected) and outcome.reason is reason for _, reason, outcome in cases)
-    found.append(Claim(name="1/invalid pairs with the right reason", value=good, threshold=len(cases), relation="=="))
+    claims.append(Claim(name="1/invalid pairs with the right reason", value=good, threshold=len(cases), relation="=="))
     if data is not None:
-        found += _real_claims(data)
-    return found + _arithmetic_claims()
+        claims += _real_claims(data)
+    return claims + _arithmetic_claims()
 
 
 def _real_claims(data: Path) -> list[Claim]:
@@ -352,7 +352,7 @@ def _arithmetic_claims() -> list[Claim]:
         solve_all(2000, 2, constant, seed=2),
         solve_all(2000, 2, varied, seed=3),
     )
-    found = [
+    claims = [
         Claim(
             name=f"2/solve-all, {name}: gap in standard errors",
             value=case.gap,
@@ -362,10 +362,10 @@ def _arithmetic_claims() -> list[Claim]:
         )
         for name, case in (("depth 1", one), ("depth 2, p_l = .6", two), ("depth 2, p_l of mean .6", varied_two))
     ]
-    found.append(Claim(name="2/solve-all at depth 1", value=one.logged, threshold=(0.5, 0.7), relation="within"))
+    claims.append(Claim(name="2/solve-all at depth 1", value=one.logged, threshold=(0.5, 0.7), relation="within"))
     note = "p_l ~ Beta(.6, .4); at a constant .6 the formula allows at most .6^8 = .017"
     return [
-        *found,
+        *claims,
         Claim(
             name="2/solve-all at depth 2", value=varied_two.logged, threshold=(0.03, 0.2), relation="within", note=note
         ),

@@ -85,7 +85,7 @@ def logged_ratio(success: np.ndarray, rng: np.random.Generator) -> float:
 
 
 def _trajectory(prompt: Prompt, index: int, win: bool) -> Trajectory:
-    turn = Call(
+    call = Call(
         context_ids=np.zeros(0, np.int32),
         token_ids=np.array([3], np.int32),
         logprobs=np.zeros(1, np.float32),
@@ -93,4 +93,4 @@ def _trajectory(prompt: Prompt, index: int, win: bool) -> Trajectory:
         stop=StopReason.EOS,
         text=str(int(win)),
     )
-    return Trajectory(prompt_key=prompt.key, sample_index=index, calls=(turn,), seed=0, stop=StopReason.EOS)
+    return Trajectory(prompt_key=prompt.key, sample_index=index, calls=(call,), seed=0, stop=StopReason.EOS)

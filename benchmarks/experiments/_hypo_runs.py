@@ -41,8 +41,8 @@ def transformer(seeds: Sequence[int] = (1, 2, 3)) -> list[Claim]:
     length-matched, which is too few to train on, so all lengths are used.
     """
     jobs: list[Callable[[], dict[str, Metrics]]] = [partial(_methods, seeds[0], LARGE, WITHOUT_SMOOTH), _real]
-    large, real, *found = together([*jobs, *(partial(_methods, seed) for seed in seeds)])
-    gains = [run["hypo"]["agreement/pessimistic"] - run["dpo"]["agreement/pessimistic"] for run in found]
+    large, real, *runs = together([*jobs, *(partial(_methods, seed) for seed in seeds)])
+    gains = [run["hypo"]["agreement/pessimistic"] - run["dpo"]["agreement/pessimistic"] for run in runs]
     claims = [
         Claim(
             name="D/pessimistic agreement: hypo - dpo",
@@ -60,7 +60,7 @@ def transformer(seeds: Sequence[int] = (1, 2, 3)) -> list[Claim]:
         ),
     ]
     claims += [
-        Claim(name=f"D/{method}/{figure}", value=float(np.mean([run[method][figure] for run in found])), note="mean")
+        Claim(name=f"D/{method}/{figure}", value=float(np.mean([run[method][figure] for run in runs])), note="mean")
         for method in METHODS
         for figure in FIGURES
     ]
@@ -133,22 +133,22 @@ def _stages(
     methods: Mapping[str, str], *, steps: int, rate: float, tokens: int = 64, floorless: Sequence[str] = ()
 ) -> list[str]:
     """Overrides that put one stage per method in the place of the recipe's last."""
-    found = ["~stages.preference"]
+    settings = ["~stages.preference"]
     for name, margin in methods.items():
         gamma = ",gamma:-inf" if name in floorless else ""
         objective = f"{{beta:0.5,reference_margin:{margin}{gamma}}}"
-        found.append(
+        settings.append(
             f"stages.{name}={{_target_:raylign.recipes.stages.preference.Preference,start:'@sft',batch_pairs:64,"
             f"steps:{steps},max_tokens:{tokens},optim:{{lr:{rate}}},objective:{objective}}}"
         )
-    return found
+    return settings
 
 
 def _held_out(name: str, stages: Sequence[str], overrides: Sequence[str]) -> dict[str, Metrics]:
     """Held-out metrics of every stage of one run. A run that is finished on this commit is read, not repeated."""
-    found: dict[str, Metrics] = {}
+    metrics: dict[str, Metrics] = {}
     for metric, value in run_recipe("hypo", RUNS / name, [*overrides, *stages]).metrics.items():
         stage, _, figure = metric.partition("/eval/")
         if figure:
-            found.setdefault(stage, {})[figure] = value
-    return found
+            metrics.setdefault(stage, {})[figure] = value
+    return metrics

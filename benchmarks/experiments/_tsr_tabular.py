@@ -80,11 +80,11 @@ def _table(level: Level) -> tuple[Ints, Floats, Ints]:
             for move in range(MOVES):
                 board = SokobanBoard(level)
                 board.boxes, board.player = frozenset({box}), player
-                found = board.act(move + 1)
+                observation = board.act(move + 1)
                 there = next(iter(board.boxes)) * CELLS + board.player
                 state = box * CELLS + player
                 after[state, move], over[state, move] = there, board.success
-                reward[state, move] = found.reward
+                reward[state, move] = observation.reward
     return after, reward, over
 
 
@@ -123,13 +123,13 @@ class Collector:
             over = self._rooms.over[room, state, move]
             state = np.where(alive, self._rooms.after[room, state, move], state)
             alive = alive & ~over
-        found = Trajectories(room, np.stack(states, 1), np.stack(moves, 1), np.stack(lived, 1), returns)
-        return self._best(found, len(chosen)) if self.arm.raw else found
+        trajectories = Trajectories(room, np.stack(states, 1), np.stack(moves, 1), np.stack(lived, 1), returns)
+        return self._best(trajectories, len(chosen)) if self.arm.raw else trajectories
 
-    def _best(self, found: Trajectories, groups: int) -> Trajectories:
-        lots = self.rng.random(len(found.room))
-        order = np.lexsort((lots, -found.returns)).tolist()
-        place = np.zeros(len(found.room), np.int64)
+    def _best(self, trajectories: Trajectories, groups: int) -> Trajectories:
+        lots = self.rng.random(len(trajectories.room))
+        order = np.lexsort((lots, -trajectories.returns)).tolist()
+        place = np.zeros(len(trajectories.room), np.int64)
         counts: dict[int, int] = {}
         for index in order:
             group = index // self.arm.raw
@@ -137,7 +137,11 @@ class Collector:
             counts[group] = place[index] + 1
         keep = np.flatnonzero(place < self.arm.group)
         return Trajectories(
-            found.room[keep], found.state[keep], found.move[keep], found.alive[keep], found.returns[keep]
+            trajectories.room[keep],
+            trajectories.state[keep],
+            trajectories.move[keep],
+            trajectories.alive[keep],
+            trajectories.returns[keep],
         )
 
     def _choose(self, theta: Floats, room: Ints, state: Ints, alive: NDArray[np.bool_]) -> Ints:
@@ -179,13 +183,13 @@ class Collector:
         return (logits + self.rng.gumbel(size=logits.shape)).argmax(1)
 
 
-def gradient_step(theta: Floats, found: Trajectories, groups: int) -> None:
+def gradient_step(theta: Floats, trajectories: Trajectories, groups: int) -> None:
     """One update in place: GRPO's advantages, the score function, no clipping."""
-    returns = found.returns.reshape(groups, -1)
+    returns = trajectories.returns.reshape(groups, -1)
     spread = returns.std(1, keepdims=True)
     advantage = np.where(spread > 1e-9, (returns - returns.mean(1, keepdims=True)) / (spread + 1e-6), 0.0).reshape(-1)
-    rows, turns = np.nonzero(found.alive)
-    room, state, move = found.room[rows], found.state[rows, turns], found.move[rows, turns]
+    rows, turns = np.nonzero(trajectories.alive)
+    room, state, move = trajectories.room[rows], trajectories.state[rows, turns], trajectories.move[rows, turns]
     gradient = -softmax(theta[room, state])
     gradient[np.arange(len(move)), move] += 1
     size = returns.shape[1]

@@ -74,13 +74,13 @@ def algebra(_: Path) -> list[Claim]:
         n = int(rng.integers(2, 17))
         counts, lengths = rng.integers(0, 120, n), rng.integers(1, 16385, n)
         right = rng.random(n) < rng.random()
-        found = _shape(counts, lengths, right)
+        reward = _shape(counts, lengths, right)
         if right.any():
-            lowest, highest = min(lowest, found[right].min()), max(highest, found[right].max())
-        wrong = max(wrong, np.abs(found[~right]).max(initial=0))
+            lowest, highest = min(lowest, reward[right].min()), max(highest, reward[right].max())
+        wrong = max(wrong, np.abs(reward[~right]).max(initial=0))
         others = lengths.copy()
         others[~right] = rng.permutation(lengths[~right])
-        swapped = max(swapped, np.abs(_shape(counts, others, right) - found).max())
+        swapped = max(swapped, np.abs(_shape(counts, others, right) - reward).max())
     alone = [_shape([5, 60], [length, 100], [1, 0])[0] for length in (1, 16384)]
     equal = shape_group(
         np.full(3, 7.0), np.array([1.0, 2.0, 3.0]), np.ones(3, bool), np.ones(3, bool), ReflectionPenalty.Config()
@@ -115,8 +115,8 @@ def _shape(counts: Any, lengths: Any, right: Any) -> np.ndarray:
 
 def simulated(_: Path, seeds: int = 3) -> list[Claim]:
     """What each reward does to essential reflections, waste and filler."""
-    found = simulate(seeds)
-    full, plain, reflection = found["ARLCP"], found["correctness only"], found["reflection only"]
+    outcomes = simulate(seeds)
+    full, plain, reflection = outcomes["ARLCP"], outcomes["correctness only"], outcomes["reflection only"]
     spare = min(k - d for k, d in zip(full.reflections, DIFFICULTIES, strict=True))
     filler = float(np.mean(full.fillers) / np.mean(reflection.fillers))
     shorter = full.length / plain.length
@@ -138,13 +138,13 @@ def simulated(_: Path, seeds: int = 3) -> list[Claim]:
         Claim(name="C/filler, ARLCP / reflection only", value=filler, threshold=0.85, relation="<="),
         Claim(
             name="C/length, correctness only / start",
-            value=plain.length / found["start"].length,
+            value=plain.length / outcomes["start"].length,
             threshold=0.98,
             relation=">=",
             note="must not shorten; 2 % for noise, calibrated 1.04",
         ),
     ]
-    for name, outcome in found.items():
+    for name, outcome in outcomes.items():
         reflections, length = CALIBRATED[name]
         note = f"reflections {', '.join(f'{k:.1f}' for k in outcome.reflections)}; calibrated length {length}, "
         note += f"reflections at 10: {reflections}"
@@ -157,8 +157,8 @@ def simulated(_: Path, seeds: int = 3) -> list[Claim]:
 
 def language_model(folder: Path) -> list[Claim]:
     """Reflections beyond the need at least halve at the accuracy of the start; two contrasts beside it."""
-    found = tiny_run(folder)
-    before, after = _outcome(found, "before"), _outcome(found, "after")
+    run = tiny_run(folder)
+    before, after = _outcome(run, "before"), _outcome(run, "after")
     halved = after["excess"] / before["excess"]
     claims = [
         Claim(
@@ -178,7 +178,7 @@ def language_model(folder: Path) -> list[Claim]:
     ]
     stages = {"ARLCP": "after"} | {name: f"after_{key}" for key, (name, _) in CONTRASTS.items()}
     for name, ended in stages.items():
-        outcome = _outcome(found, ended)
+        outcome = _outcome(run, ended)
         note = f"accuracy {outcome['accuracy']:.3f}, length {outcome['length']:.1f}"
         claims.append(Claim(name=f"D/{name}: excess after", value=outcome["excess"], note=note))
     return claims
@@ -283,7 +283,7 @@ def _by_hand(seen: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
         values = [facts[name] for facts in pool]
         mean[name] = statistics.fmean(values) if values else 0.0
         std[name] = statistics.stdev(values) if len(values) > 1 else 1.0
-    found = []
+    expected = []
     for facts in seen:
         f = {name: 0.5 + 0.5 * math.tanh((facts[name] - mean[name]) / (std[name] + 1e-6) / 2) for name in mean}
         tier = 0 if facts["reflections"] <= 6 else 1 if facts["reflections"] <= 12 else 2
@@ -291,8 +291,8 @@ def _by_hand(seen: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
         reward = facts["correct"] * (1 - share * f["reflections"] - (0.2 - share) * f["length"])
         statistic = {f"mean_{name}": mean[name] for name in mean} | {f"std_{name}": std[name] for name in std}
         terms = {"tier": tier, "f_reflection": f["reflections"], "f_length": f["length"], "reward": reward}
-        found.append(statistic | terms)
-    return found
+        expected.append(statistic | terms)
+    return expected
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ def algebra(_: Path) -> list[Claim]:
     """The digest's vectors, and properties of random tables."""
     claims = []
     for mode, score in ((Satisfied.literal, 0.6), (Satisfied.code, 1.0), (Satisfied.gated, 1.0)):
-        found = JudgedTurn(labels=VECTOR, dependencies=NEEDS, weights=WEIGHTS).step_scores(mode).sum()
-        error = float(abs(found - score))
+        total = JudgedTurn(labels=VECTOR, dependencies=NEEDS, weights=WEIGHTS).step_scores(mode).sum()
+        error = float(abs(total - score))
         claims.append(Claim(name=f"A/vector 1, {mode.name}: error", value=error, threshold=1e-12, relation="<="))
     most, low, high = _random_tables(10_000)
     late = np.array([[1, 0], [1, 0], [1, 0], [1, 1]], bool)
@@ -94,8 +94,10 @@ def _advantage_claims() -> list[Claim]:
     )
     blocked = JudgedTurn(labels=np.array([[1, 0, 1]], bool), dependencies=NEEDS, weights=WEIGHTS)
     silent = JudgedTurn(labels=np.array([[1, 0, 0]], bool), dependencies=NEEDS, weights=WEIGHTS)
-    one, two = (step_advantages([*turns[:6], last]) for last in (blocked, silent))
-    moved = max(float(np.abs(a - b).max()) for a, b in zip(one, two, strict=True) if a is not None and b is not None)
+    unearned, unlabelled = (step_advantages([*turns[:6], last]) for last in (blocked, silent))
+    moved = max(
+        float(np.abs(a - b).max()) for a, b in zip(unearned, unlabelled, strict=True) if a is not None and b is not None
+    )
     return [
         Claim(name="A/mean of indicator - b over the group", value=mean, threshold=1e-12, relation="<="),
         Claim(name="A/advantage with 4 holders", value=four, threshold=0, relation="=="),
@@ -111,16 +113,16 @@ def levels(_: Path, seeds: int = 3) -> list[Claim]:
     """True completion after 20, 40 and 60 updates, by level and flip rate."""
     claims: list[Claim] = []
     for flip in (0.0, 0.2):
-        found = {}
+        by_level = {}
         for level in ("trajectory", "turn", "step"):
             runs = [train(Setting(level=level, flip=flip), UPDATES, SEED + seed) for seed in range(seeds)]
             means = [float(np.mean([run[update][0] for run in runs])) for update in UPDATES]
-            found[level] = means[0]
+            by_level[level] = means[0]
             calibrated = CALIBRATED[flip, level]
             note = f"then {', '.join(f'{m:.2f}' for m in means[1:])}; calibrated {', '.join(map(str, calibrated))}"
             claims.append(Claim(name=f"B/q={flip:g} {level}: after {UPDATES[0]}", value=means[0], note=note))
-        ahead = found["turn"] - found["trajectory"]
-        behind = found["step"] - found["turn"]
+        ahead = by_level["turn"] - by_level["trajectory"]
+        behind = by_level["step"] - by_level["turn"]
         claims += [
             Claim(name=f"B/q={flip:g} turn - trajectory, after 20", value=ahead, threshold=0.10, relation=">="),
             Claim(
@@ -140,12 +142,12 @@ def bluffed(_: Path, updates: int = 240) -> list[Claim]:
     for bluff, flagged in ((0.8, 1.0), (0.0, 0.0)):
         runs = [train(Setting(level="trajectory", flip=0.1, bluff=bluff), (updates,), SEED + s) for s in range(2)]
         true, judged = (float(np.mean([run[updates][i] for run in runs])) for i in (0, 1))
-        found = gap_metrics([judged], [true])
-        note = f"judged {judged:.3f}, true {true:.3f}, gap {found['cm2/judge_gap']:.3f}, limit {GAP_LIMIT}"
+        metrics = gap_metrics([judged], [true])
+        note = f"judged {judged:.3f}, true {true:.3f}, gap {metrics['cm2/judge_gap']:.3f}, limit {GAP_LIMIT}"
         claims.append(
             Claim(
                 name=f"C/bluff {bluff:g}: flagged",
-                value=found["cm2/judge_gap_alarm"],
+                value=metrics["cm2/judge_gap_alarm"],
                 threshold=flagged,
                 relation="==",
                 note=note,
@@ -159,12 +161,12 @@ def bluffed(_: Path, updates: int = 240) -> list[Claim]:
 
 def group_sizes(_: Path) -> list[Claim]:
     """Mean cosine between the gradient of one group and that of a large sample."""
-    found = cosines((6, 12, 24, 48), SEED)
-    claims = [Claim(name=f"D/cosine at G={size}", value=value) for size, value in found.items()]
+    by_size = cosines((6, 12, 24, 48), SEED)
+    claims = [Claim(name=f"D/cosine at G={size}", value=value) for size, value in by_size.items()]
     return claims + [
         Claim(
             name=f"D/cosine, G={large} - G={small}",
-            value=found[large] - found[small],
+            value=by_size[large] - by_size[small],
             threshold=0,
             relation=">",
         )

@@ -102,17 +102,17 @@ def overrides(seed: int, arms: Sequence[str], curriculum: bool) -> list[str]:
 
     curriculum: one more arm that begins at depth 1 and goes on at depth 2 when its trigger fires.
     """
-    found = [f"seed={seed}", f"model.tiny.seed={seed}", f"learner.optim.lr={RATE}", *WITHOUT]
+    settings = [f"seed={seed}", f"model.tiny.seed={seed}", f"learner.optim.lr={RATE}", *WITHOUT]
     for name, fields in (("seeds", SEEDS_ONLY), ("chains", CHAINS)):
-        found.append(_toy_stage(name, "WarmUp", **DEMONSTRATIONS, **fields))
-    found.append(stage("start", "evaluate.Evaluate", **EVALUATION))
+        settings.append(_toy_stage(name, "WarmUp", **DEMONSTRATIONS, **fields))
+    settings.append(stage("start", "evaluate.Evaluate", **EVALUATION))
     for arm in arms:
-        found.append(stage(arm, "rl.Rl", **RL, start=START, source=ARMS[arm]))
-        found.append(stage(f"after_{arm}", "evaluate.Evaluate", **EVALUATION))
+        settings.append(stage(arm, "rl.Rl", **RL, start=START, source=ARMS[arm]))
+        settings.append(stage(f"after_{arm}", "evaluate.Evaluate", **EVALUATION))
     if curriculum:
         steps = {**RL, "steps": 24, "start": START, "source": {**SOURCE, "curriculum": SWITCH}}
-        found.append(stage("curriculum", "rl.Rl", **steps))
-    return found
+        settings.append(stage("curriculum", "rl.Rl", **steps))
+    return settings
 
 
 def learning(runs: Sequence[FinishedRun]) -> list[Claim]:
@@ -196,7 +196,7 @@ def _text(values: np.ndarray) -> str:
 
 
 def _arms(values: dict[str, np.ndarray]) -> str:
-    return "; ".join(f"{arm} {_text(found)}" for arm, found in values.items())
+    return "; ".join(f"{arm} {_text(per_seed)}" for arm, per_seed in values.items())
 
 
 if __name__ == "__main__":

@@ -93,8 +93,8 @@ def correction(_: Path) -> list[Claim]:
     """Accuracy of the optimum with the teacher's base as reference, minus that with the student's base."""
     gains = {}
     for weight in (1.0, 1.25, 1.5):
-        found = closed.reward_correction(weight)
-        gains[weight] = found["teacher base"] - found["student base"]
+        rewards = closed.reward_correction(weight)
+        gains[weight] = rewards["teacher base"] - rewards["student base"]
     return [
         Claim(name="E/gain of reward correction at lambda 1", value=gains[1.0], threshold=0, relation="=="),
         Claim(name="E/at 1.25", value=gains[1.25], threshold=0, relation=">", note="calibrated .0057"),
@@ -182,12 +182,12 @@ def several_teachers(folder: Path) -> list[Claim]:
 def _two_tasks(**teachers: str) -> list[str]:
     """Data of both tasks, and a teacher for the prompts of each: stages of this run, or these folders."""
     # The rate falls to a tenth: at the full one the weights of a student still wander by more than .03 in accuracy.
-    found = ["learner.optim.schedule=linear", "data.generator.domains=[colours,shapes]"]
-    found += ["data.size=16384", "data.holdout=512", "~frozen.teacher"]
+    overrides = ["learner.optim.schedule=linear", "data.generator.domains=[colours,shapes]"]
+    overrides += ["data.size=16384", "data.holdout=512", "~frozen.teacher"]
     for task in ("colours", "shapes"):
         path = teachers.get(task, f"@tutor_{task}")
-        found.append(f"frozen.{task}={{stream:teacher_logprob,domain:{task},path:'{path}',gpus:0}}")
-    return found
+        overrides.append(f"frozen.{task}={{stream:teacher_logprob,domain:{task},path:'{path}',gpus:0}}")
+    return overrides
 
 
 def _teachers() -> list[str]:

@@ -103,13 +103,13 @@ def _distance(
 
 def controlled(seeds: range = range(5)) -> list[Claim]:
     """Δθ = w.u on 64 Gaussian features; 60 steps of size .5 at β = 1 from a weak, mostly random reference."""
-    found = [_controlled(seed) for seed in seeds]
-    mean = _means(found)
+    runs = [_controlled(seed) for seed in seeds]
+    mean = _means(runs)
     claims = [
-        _worst("B/pessimistic agreement: hypo - dpo", found, "hypo", "dpo", metric="agreement/pessimistic", limit=0.15),
+        _worst("B/pessimistic agreement: hypo - dpo", runs, "hypo", "dpo", metric="agreement/pessimistic", limit=0.15),
         _worst(
             "B/optimistic agreement: hypo - absolute",
-            found,
+            runs,
             "hypo",
             "absolute",
             metric="agreement/optimistic",
@@ -117,20 +117,20 @@ def controlled(seeds: range = range(5)) -> list[Claim]:
         ),
         Claim(
             name="B/pessimistic margin: dpo",
-            value=max(run["dpo"]["margin/pessimistic"] for run in found),
+            value=max(run["dpo"]["margin/pessimistic"] for run in runs),
             threshold=0.0,
             relation="<",
-            note=f"largest of {len(found)} seeds",
+            note=f"largest of {len(runs)} seeds",
         ),
         Claim(
             name="B/pessimistic margin: hypo",
-            value=min(run["hypo"]["margin/pessimistic"] for run in found),
+            value=min(run["hypo"]["margin/pessimistic"] for run in runs),
             threshold=0.0,
             relation=">",
-            note=f"smallest of {len(found)} seeds",
+            note=f"smallest of {len(runs)} seeds",
         ),
     ]
-    return claims + _figures("B", mean, f"mean of {len(found)} seeds")
+    return claims + _figures("B", mean, f"mean of {len(runs)} seeds")
 
 
 def _controlled(seed: int, features: int = 64, pairs: int = 2000, norm: float = 3.0) -> Run:
@@ -143,11 +143,11 @@ def _controlled(seed: int, features: int = 64, pairs: int = 2000, norm: float = 
         wins = rng.random(pairs) < 1 / (1 + np.exp(-z @ truth))
         oriented.append(np.where(wins[:, None], z, -z))
     train, test = (torch.tensor(u) for u in oriented)
-    found = {}
+    judged = {}
     for name, mode in METHODS.items():
         w = _descend(mode, train, torch.tensor(start), beta=1.0, steps=60, rate=0.5)
-        found[name] = _judge(test @ w, test @ torch.tensor(start))
-    return found
+        judged[name] = _judge(test @ w, test @ torch.tensor(start))
+    return judged
 
 
 def _descend(
@@ -190,15 +190,15 @@ def real_pairs(splits: range = range(5), path: Path = HH_RLHF) -> list[Claim]:
     if not path.exists():
         raise SystemExit(f"part C needs {path}; see ../shared/data/README.md")
     pairs = [pair for pair in read_pairs(path) if pair is not None]
-    found = [_unigram(pairs, seed) for seed in splits]
-    relative = [run["dpo"]["relative_agreement"] for run in found]
-    trained = [run["dpo"]["relative_agreement/train"] for run in found]
+    runs = [_unigram(pairs, seed) for seed in splits]
+    relative = [run["dpo"]["relative_agreement"] for run in runs]
+    trained = [run["dpo"]["relative_agreement/train"] for run in runs]
     claims = [
-        _worst("C/pessimistic agreement: hypo - dpo", found, "hypo", "dpo", metric="agreement/pessimistic", limit=0.10),
-        _worst("C/overall agreement: hypo - dpo", found, "hypo", "dpo", metric="agreement", limit=0.0, relation=">"),
+        _worst("C/pessimistic agreement: hypo - dpo", runs, "hypo", "dpo", metric="agreement/pessimistic", limit=0.10),
+        _worst("C/overall agreement: hypo - dpo", runs, "hypo", "dpo", metric="agreement", limit=0.0, relation=">"),
         _worst(
             "C/optimistic agreement: hypo - absolute",
-            found,
+            runs,
             "hypo",
             "absolute",
             metric="agreement/optimistic",
@@ -209,21 +209,21 @@ def real_pairs(splits: range = range(5), path: Path = HH_RLHF) -> list[Claim]:
             value=float(np.mean(relative)),
             threshold=0.57,
             relation=">",
-            note=f"held out, mean of {len(found)} splits: {', '.join(f'{share:.3f}' for share in relative)}",
+            note=f"held out, mean of {len(runs)} splits: {', '.join(f'{share:.3f}' for share in relative)}",
         ),
         Claim(
             name="C/relative agreement of dpo, as logged in training",
             value=min(trained),
             threshold=0.57,
             relation=">",
-            note=f"training pairs, smallest of {len(found)} splits",
+            note=f"training pairs, smallest of {len(runs)} splits",
         ),
         Claim(
             name="C/pessimistic agreement of dpo",
-            value=max(run["dpo"]["agreement/pessimistic"] for run in found),
+            value=max(run["dpo"]["agreement/pessimistic"] for run in runs),
             threshold=0.25,
             relation="<",
-            note=f"largest of {len(found)} splits",
+            note=f"largest of {len(runs)} splits",
         ),
     ]
     digest = {
@@ -233,7 +233,7 @@ def real_pairs(splits: range = range(5), path: Path = HH_RLHF) -> list[Claim]:
     }
     metrics = ("agreement", "agreement/pessimistic", "agreement/optimistic", "margin/pessimistic")
     expected = {f"{m}/{name}": v for m, row in digest.items() for name, v in zip(metrics, row, strict=True)}
-    return claims + _figures("C", _means(found), f"mean of {len(found)} splits", expected)
+    return claims + _figures("C", _means(runs), f"mean of {len(runs)} splits", expected)
 
 
 def _unigram(pairs: list[PairText], seed: int, held: int = 600, words: int = 1500) -> Run:
@@ -252,13 +252,13 @@ def _unigram(pairs: list[PairText], seed: int, held: int = 600, words: int = 150
     # Averaged counts of the two answers sum to one each: the softmax's normaliser cancels in a margin, which is linear.
     averaged = torch.tensor(rows / rows.sum(-1, keepdims=True))
     features = averaged[:, 0] - averaged[:, 1]
-    found = {}
+    judged = {}
     for name, mode in METHODS.items():
         theta = _descend(mode, features[train], reference, beta=5.0, steps=400, rate=8.0)
-        found[name] = _judge(features[test] @ theta, features[test] @ reference)
+        judged[name] = _judge(features[test] @ theta, features[test] @ reference)
         seen = _judge(features[train] @ theta, features[train] @ reference)
-        found[name]["relative_agreement/train"] = seen["relative_agreement"]
-    return found
+        judged[name]["relative_agreement/train"] = seen["relative_agreement"]
+    return judged
 
 
 def _words(text: str) -> list[str]:

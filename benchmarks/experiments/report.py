@@ -95,7 +95,7 @@ def write(
     passed = all(claim.passed for claim in claims)
     path = (folder or ROOT / "outputs" / "experiments") / f"{slug}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = {
+    report = {
         "slug": slug,
         "passed": passed,
         "commit": commit(),
@@ -106,7 +106,7 @@ def write(
         "claims": [{**asdict(claim), "value": float(claim.value), "passed": claim.passed} for claim in claims],
     }
     staging = path.with_suffix(".writing")
-    staging.write_text(json.dumps(found, indent=2, default=str) + "\n")
+    staging.write_text(json.dumps(report, indent=2, default=str) + "\n")
     os.replace(staging, path)
     print(table(claims))
     held = sum(claim.passed for claim in claims if claim.threshold is not None)

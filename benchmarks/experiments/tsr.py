@@ -59,9 +59,9 @@ def tabular(_: Path) -> list[Claim]:
     """Success after 40 and 120 updates, mean over seeds."""
     curves, calls = {}, {}
     for name, arm in ARMS.items():
-        found = [learn(arm, seed) for seed in TABULAR_SEEDS]
-        curves[name] = np.mean([curve for curve, _ in found], axis=0)
-        calls[name] = float(np.mean([count for _, count in found]))
+        runs = [learn(arm, seed) for seed in TABULAR_SEEDS]
+        curves[name] = np.mean([curve for curve, _ in runs], axis=0)
+        calls[name] = float(np.mean([count for _, count in runs]))
     at_40 = {name: float(curve[1]) for name, curve in curves.items()}
     claims = [
         _gain("A/best-of-N - naive, 40 updates", at_40["best-of-N"] - at_40["naive"], 0.10),

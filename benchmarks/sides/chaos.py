@@ -188,7 +188,7 @@ def disturbed(
                 continue
             size, rows = events.stat().st_size, events_of(folder)
             for row in rows[len(seen) :]:
-                due = [one for one in waiting if (one.phase, one.step) == (row.get("phase"), row.get("stage_step"))]
+                due = [kill for kill in waiting if (kill.phase, kill.step) == (row.get("phase"), row.get("stage_step"))]
                 for schedule in due:
                     waiting.remove(schedule)
                     time.sleep(schedule.delay)
@@ -209,10 +209,10 @@ def strike(driver: int, schedule: Schedule) -> bool:
         return True
     deadline = time.monotonic() + FIND_S
     while time.monotonic() < deadline:
-        found = sorted(processes(driver, TITLES[schedule.role]))
-        if found:
+        pids = sorted(processes(driver, TITLES[schedule.role]))
+        if pids:
             with contextlib.suppress(ProcessLookupError):
-                victim = found[schedule.pick % len(found)]
+                victim = pids[schedule.pick % len(pids)]
                 os.kill(victim, schedule.sign)
                 if schedule.sign is signal.SIGSTOP:
                     threading.Timer(PAUSE_S, _go_on, [victim]).start()
@@ -228,7 +228,7 @@ def _go_on(pid: int) -> None:
 
 def processes(driver: int, title: str) -> list[int]:
     """Pids of the descendants with this title."""
-    found = []
+    pids = []
     try:
         family = psutil.Process(driver).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -236,8 +236,8 @@ def processes(driver: int, title: str) -> list[int]:
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             if " ".join(process.cmdline()).startswith(title):
-                found.append(process.pid)
-    return found
+                pids.append(process.pid)
+    return pids
 
 
 def events_of(folder: Path) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def faults_of(published: Iterable[str]) -> list[Fault]:
     """All faults that a model with these published names can have."""
     names = list(published)
     head = "lm_head.weight" if "lm_head.weight" in names else "embed_tokens.weight"
-    found = [
+    faults = [
         Fault("nothing is loaded", (), None),
         Fault("head, packed", (head,), _packed("lm_head")),
         Fault("qkv of layer 1, packed", _of(1, "q_proj", "k_proj", "v_proj"), _packed("layers.1.self_attn.qkv_proj")),
@@ -49,7 +49,7 @@ def faults_of(published: Iterable[str]) -> list[Fault]:
     if any(".experts." in name for name in names):
         w13, w2 = (f"layers.1.mlp.experts.routed_experts.{kind}_weight" for kind in ("w13", "w2"))
         fused = tuple(f"layers.1.mlp.experts.{e}.{part}" for e in range(64) for part in ("gate_proj", "up_proj"))
-        found += [
+        faults += [
             Fault("experts of layer 1, gate_up", fused, _parameter(w13)),
             Fault(
                 "experts of layer 1, down", tuple(n for n in names if "layers.1" in n and "down" in n), _parameter(w2)
@@ -57,7 +57,7 @@ def faults_of(published: Iterable[str]) -> list[Fault]:
             Fault("one expert of layer 1", ("layers.1.mlp.experts.3.down_proj",), _parameter(w2, 3)),
             Fault("router of layer 2, packed", ("layers.2.mlp.gate.weight",), _packed("layers.2.mlp.gate")),
         ]
-    return found
+    return faults
 
 
 def _of(layer: int, *parts: str) -> tuple[str, ...]:

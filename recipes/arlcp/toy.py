@@ -1,4 +1,4 @@
-"""The task of scale=tiny: traces that think longer than they must, so that there is something to trim."""
+"""The task of scale=tiny: traces that are longer than their answers need, so that there is something to trim."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ToyTraces(RowGenerator):
         self.config = config
 
     def rows(self, size: int, seed: int) -> Iterator[DataRow]:
-        """`size` rows, each drawn by itself."""
+        """`size` rows, each sampled independently."""
         config = self.config
         rng = np.random.default_rng([seed, 2602, 12113])
         for number in range(size):

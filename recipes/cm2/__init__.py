@@ -1,6 +1,9 @@
-r"""CM2: multi-turn tool use, judged item by item against per-turn checklists, in a simulated environment
-(arXiv:2602.12268).
+r"""CM2: multi-turn tool use, judged item by item against per-turn checklists, in a simulated environment.
 
+## Paper
+arXiv:2602.12268.
+
+## Objective
 Turn t of a dialogue has yes/no items c with weights w_c (sum 1) and dependencies Dep_c. A judge labels every open item
 after every step s; Sat_c(x_s) is whether item c is satisfied before step s::
 
@@ -15,23 +18,32 @@ The user's further messages are those of the record. They come only while every 
 (with several checklists a turn: unless more than half object), otherwise the dialogue ends and its missing turns pay 0.
 Tools answer from the record, after that from a simulator. A rollout whose judge or simulator failed leaves its group.
 
-Stages: sft (all assistant turns of the demonstrations), rl. Needs: rollout, tool environment, judge and simulator (one
-served model), a cheap reward, a frozen reference, learner; no critic.
+## Stages
+sft (all assistant turns of the demonstrations), rl. A run needs rollout workers, a tool environment, judge and
+simulator (one served model), a cheap reward, a frozen reference and a learner; no critic.
 
-Command: ``raylign train recipe=cm2 scale=tiny``; from scale=gpu on also ``model.path=… judges.judge.path=…
-data.generator.path=dialogues.jsonl`` (or ``judges.judge.endpoint=http://… judges.judge.path=NAME``)
-Elsewhere: `ToolDialogue`, `ChecklistExaminer`, `TurnAdvantage` and the judges are parts of the platform
-Levels: ``advantage.level=trajectory|turn|step`` with ``shaper.level`` the same. The paper reports finer levels to learn
-faster and then to collapse; its final choice, and the default here, is the trajectory.
-Contrasts: ``satisfied=literal`` or ``code`` (three places, see the YAML), ``environment.fn.examiner.gate=false``
+## Run it
+    raylign train recipe=cm2 scale=tiny
+    raylign train recipe=cm2 scale=gpu model.path=Qwen/Qwen3-8B-Base judges.judge.path=Qwen/Qwen3-32B \
+        data.generator.path=dialogues.jsonl
 
-Expected: the paper's Qwen3-8B-Base rises from 18.6 to 26.8 on tau2 (mean of three), from 19.4 to 36.5 on BFCL-V4
-multi-turn and from 56.2 to 68.2 on ToolSandbox. At scale=tiny the held-out checklist reward rises by at least 0.15 from
-about a half, and by 0.08 with a tenth of the labels flipped (see `benchmarks/experiments/cm2.py`).
-Cost: paper 64 GPUs, 680 hours; tiny a few minutes on 2 cores.
+A judge that is served elsewhere: ``judges.judge.endpoint=http://… judges.judge.path=NAME``.
 
-Deviations and choices:
+Levels: ``advantage.level=trajectory|turn|step`` with ``shaper.level`` the same. The paper reports that finer levels
+learn faster and then collapse; its final choice, and the default here, is the trajectory.
 
+Contrasts: ``satisfied=literal`` or ``code`` (three places, see the YAML), ``environment.fn.examiner.gate=false``.
+`ToolDialogue`, `ChecklistExaminer`, `TurnAdvantage` and the judges are parts of the platform, for other recipes too.
+
+## Results
+The paper's Qwen3-8B-Base rises from 18.6 to 26.8 on tau2 (mean of three), from 19.4 to 36.5 on BFCL-V4 multi-turn and
+from 56.2 to 68.2 on ToolSandbox. At scale=tiny the held-out checklist reward rises by at least 0.15 from about a half,
+and by 0.08 with a tenth of the labels flipped (`benchmarks/experiments/cm2.py`).
+
+## Cost
+Paper: 64 GPUs, 680 hours. scale=tiny: a few minutes on 2 cores.
+
+## Deviations
 - ``satisfied=gated`` (default): a label counts from the first step at which it is true and the item's dependencies held
   before. As printed (``literal``) an item that was labelled too early never pays; the released code (``code``) looks at
   no dependency at turn and trajectory level.

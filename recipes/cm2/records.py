@@ -81,7 +81,7 @@ def dialogue_row(raw: Mapping[str, Any], place: str) -> DataRow:
 
 def recorded_calls(messages: Sequence[Message], place: str) -> list[dict[str, Any]]:
     """Every call of the dialogue with its result. Raises DataError where calls and results do not match in number."""
-    found: list[dict[str, Any]] = []
+    recorded: list[dict[str, Any]] = []
     for index, message in enumerate(messages):
         calls = message.get("tool_calls") or ()
         results = []
@@ -95,15 +95,15 @@ def recorded_calls(messages: Sequence[Message], place: str) -> list[dict[str, An
             inner = call.get("function", call)
             arguments = inner.get("arguments") or {}
             arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-            found.append({"name": inner["name"], "arguments": arguments, "result": result["content"]})
-    return found
+            recorded.append({"name": inner["name"], "arguments": arguments, "result": result["content"]})
+    return recorded
 
 
 def _parsed(raw: Any, place: str, name: str) -> list[Any]:
     try:
-        found = json.loads(raw) if isinstance(raw, str) else raw
+        values = json.loads(raw) if isinstance(raw, str) else raw
     except ValueError as error:
         raise DataError(f"{place}: column {name} is no JSON ({error})") from error
-    if not isinstance(found, list | tuple):
-        raise DataError(f"{place}: column {name} is a {type(found).__name__}, expected a list")
-    return list(found)
+    if not isinstance(values, list | tuple):
+        raise DataError(f"{place}: column {name} is a {type(values).__name__}, expected a list")
+    return list(values)

@@ -122,7 +122,7 @@ class ChecklistLevels(WeightedSum):
     def _steps(self, group: Group, judged: Mapping[int, Any]) -> dict[int, Float64s]:
         """Ready advantages of every call: eq. 8-10 for each turn and checklist, averaged over the checklists."""
         config, rollouts = self.config, list(judged)
-        found = {i: np.zeros(len(group.trajectories[i].calls)) for i in rollouts}
+        advantages = {i: np.zeros(len(group.trajectories[i].calls)) for i in rollouts}
         lists = checklists_of(group.prompt)
         for variant, turns in enumerate(lists):
             for turn in range(len(turns)):
@@ -130,18 +130,18 @@ class ChecklistLevels(WeightedSum):
                 parts = step_advantages(there, config.satisfied, config.min_holders, config.normalise)
                 for i, part in zip(rollouts, parts, strict=True):
                     if part is not None:
-                        found[i][_calls_of(group.trajectories[i], turn)] += part / len(lists)
-        return found
+                        advantages[i][_calls_of(group.trajectories[i], turn)] += part / len(lists)
+        return advantages
 
 
 def call_scores(prompt: Prompt, trajectory: Trajectory, mode: Satisfied) -> Float64s:
     """[calls] sum_c w_c r_c of every call, averaged over the checklists of its turn; not divided by L_ref."""
-    found = np.zeros(len(trajectory.calls))
+    scores = np.zeros(len(trajectory.calls))
     variants = judged_turns(prompt, trajectory)
     for turns in variants:
         for turn, judged in enumerate(turns):
-            found[_calls_of(trajectory, turn)] += judged.step_scores(mode) / len(variants)
-    return found
+            scores[_calls_of(trajectory, turn)] += judged.step_scores(mode) / len(variants)
+    return scores
 
 
 def reference_turns(prompt: Prompt) -> int:
@@ -167,14 +167,14 @@ def _calls_of(trajectory: Trajectory, turn: int) -> list[int]:
 
 def _pass_rates(group: Group, judged: Mapping[int, Any], mode: Satisfied) -> dict[str, float]:
     """Per focus, over the items of all turns that were reached; and the share of the reference's turns reached."""
-    found: dict[str, list[bool]] = {}
+    by_focus: dict[str, list[bool]] = {}
     lists = checklists_of(group.prompt)
     for variants in judged.values():
         for checklists, turns in zip(lists, variants, strict=True):
             for checklist, turn in zip(checklists, turns, strict=False):  # later turns were not reached
                 for item, passed in zip(checklist.items, turn.ever(mode), strict=True):
-                    found.setdefault(item.focus.value, []).append(bool(passed))
-    metrics = {f"cm2/pass/{focus}": float(np.mean(values)) for focus, values in sorted(found.items())}
+                    by_focus.setdefault(item.focus.value, []).append(bool(passed))
+    metrics = {f"cm2/pass/{focus}": float(np.mean(values)) for focus, values in sorted(by_focus.items())}
     reached = [len(variants[0]) for variants in judged.values()]
     if reached:
         metrics["cm2/reached"] = float(np.mean(reached)) / len(lists[0])
@@ -209,6 +209,6 @@ def _episode_figures(group: Group) -> dict[str, float]:
 
 
 def _pairs(group: Group, checklist: str, truth: str) -> tuple[list[float], list[float]]:
-    found = [(t.rewards.get(checklist), t.rewards.get(truth)) for t in group.trajectories]
-    both = [(a.score, b.score) for a, b in found if isinstance(a, Value) and isinstance(b, Value)]
+    rewards = [(t.rewards.get(checklist), t.rewards.get(truth)) for t in group.trajectories]
+    both = [(a.score, b.score) for a, b in rewards if isinstance(a, Value) and isinstance(b, Value)]
     return [a for a, _ in both], [b for _, b in both]

@@ -7,7 +7,7 @@
     user  a8                         only if the first reply was right
 
 The demonstrations look up the wrong cell and misread results now and then. What imitates them earns about a half, and
-reinforcement learning has something to mend.
+reinforcement learning has something to improve.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LookUps(RowGenerator):
 
     @dataclass
     class Config:
-        """Length, and how often a demonstration errs in a turn."""
+        """Number of turns, and the chance that a demonstration errs in one."""
 
         turns: int = 2
         keys: int = 10
@@ -55,7 +55,7 @@ class LookUps(RowGenerator):
         self.config = config
 
     def rows(self, size: int, seed: int) -> Iterator[DataRow]:
-        """`size` dialogues, each drawn by itself."""
+        """`size` dialogues, each sampled independently."""
         rng = np.random.default_rng([seed, 2602, 12268])
         for number in range(size):
             yield self._row(rng, number)
@@ -102,7 +102,7 @@ class TrueCompletion(RewardFunction):
 
     @dataclass
     class Config:
-        """Nothing to choose."""
+        """No settings."""
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -1,49 +1,53 @@
-"""Composition-RL: chain verifiable prompts that are solved already, and train on the chains (arXiv:2602.12036).
+"""Composition-RL: chain verifiable prompts that are solved already, and train on the chains.
 
-Compose((q1, gt1), (q2, gt2)) = (q12, gt2): a number v1 is read off gt1 by rule and defined in words as X, a number v2
-in the text of q2 becomes Y, and the sentence "Y is delta more than X", delta = v2 - v1, joins them. Solving q12 takes
-solving q1, the link and q2; the rule verifier of q2 still grades it. SPC(q1..qK) = Compose(q1, SPC(q2..qK)).
+## Paper
+arXiv:2602.12036. Compose((q1, gt1), (q2, gt2)) = (q12, gt2): a number v1 is read off gt1 by rule and defined in words
+as X, a number v2 in the text of q2 becomes Y, and the sentence "Y is delta more than X", delta = v2 - v1, joins them.
+Solving q12 takes solving q1, the link and q2; the rule verifier of q2 still grades it. SPC(q1..qK) = Compose(q1,
+SPC(q2..qK)). D_hat_CK: 20 fresh random candidates for every k < K and every q_K of the data set; all of both are used.
 
-Objective   J = E[ 1 / sum_i |r_i|  sum_i sum_t w_t min(rho_it A_i, clip(rho_it, 1 - eps, 1 + eps) A_i) ],
-            A_i = (v_i - mean v) / std v over G = 8 rollouts, v in {0, 1}, eps = 0.2, no KL;
-            w_t = min(pi_old / pi_rollout, 2), detached. Dynamic sampling keeps 0 < mean v < 1.
-Data        D_hat_CK: for every q_K of the data set, and every k < K, 20 fresh random candidates, every one used; the
-            last slot is never subsampled. `source.curriculum.depths` lists the depths of the curriculum, with a
-            trigger; `source.first_domain` and `last_domain` compose across domains; `source.mode=online` composes the
-            prompts that all rollouts of this run have solved; `source.linked=false` is the control without links.
-Composers   SymbolicComposer (rules; no model) and LlmComposer (eleven steps with self-verification; stage ComposeSet).
-Stages      before and after (evaluation by depth), rl; scale=tiny: warmup (sft on seeds and some chains) first.
-Needs       prompts with a verifiable answer, rollout workers, a rule verifier, a learner. No critic; a reference only
-            with a KL coefficient; for ComposeSet a composer model in the place of the policy.
+## Objective
+    J = E[ 1 / sum_i |r_i|  sum_i sum_t w_t min(rho_it A_i, clip(rho_it, 1 - eps, 1 + eps) A_i) ],
+    A_i = (v_i - mean v) / std v over G = 8 rollouts, v in {0, 1}, eps = 0.2, no KL;
+    w_t = min(pi_old / pi_rollout, 2), detached. Dynamic sampling keeps 0 < mean v < 1.
 
-Command     raylign train recipe=composition_rl scale=tiny
-            raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen3-4B-Base data.path=math12k.jsonl
-Curriculum  raylign train recipe=composition_rl scale=tiny stages.rl.eval_every=10 \\
-                'source.curriculum={depths: [1, 2, 3], trigger: either}'
-LLM set     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen2.5-32B-Instruct \\
-                data.path=math12k.jsonl '~stages.before' '~stages.rl' '~stages.after' \\
-                rollout.sampling.temperature=0.1 rollout.sampling.top_p=0.7 rollout.sampling.max_tokens=4096 \\
-                'stages.compose={_target_: raylign.recipes.composition_rl.ComposeSet}' \\
-                'rollout.strategy={_target_: raylign.recipes.composition_rl.ComposeRollout}'
-            and then the command above with source.path=<run folder>/stages/compose/composed.jsonl
-Screening   raylign train recipe=composition_rl scale=tiny \\
-                '+stages.screen={_target_: raylign.recipes.stages.screen.Screen}'
-            keeps the seeds that a strong model solves at least once in 8 (the paper's physics pool), or with at_least=8
-            those that the policy always solves
-Ablations   source.linked=false (plain concatenation), source.first_size=500 source.last_size=500 (small seed sets)
-Elsewhere   any RL recipe takes the source by `source={_target_: raylign.recipes.composition_rl.CompositionSource}`
+## Stages
+before, rl, after (evaluation by depth); scale=tiny: warmup (sft on seeds and some chains) first. A run needs prompts
+with a verifiable answer, rollout workers, a rule verifier, a learner. No critic; a reference only with a KL
+coefficient. Chains come from `SymbolicComposer` (rules, no model) or `LlmComposer` (eleven steps; stage `ComposeSet`,
+with the composer model in the place of the policy).
 
-Expect      paper, Qwen3-4B: overall 28.1 on MATH12K, 31.4 on 199K compositions, 34.4 with depth 1 then 2, 36.4 then 3.
-            Measured (make experiment RECIPE=composition_rl), mean of 3 seeds, arms of 50 steps from one warm model:
-            depth 2 .58 at the start; .59 after the seeds alone, .72 after chains, .55 after pairs without a link; depth
-            1 stays 1.00; solved by all rollouts: .98 of the seeds (batches .08 full), .40 of the chains (.91 full); v1,
-            never rewarded, is recovered in .65 -> .72 of the rollouts.
-Cost        paper: 256 x 8 rollouts of up to 16k tokens a step; scale=tiny: 3 to 5 minutes on 2 cores, experiment 25.
+## Run it
+    raylign train recipe=composition_rl scale=tiny
+    raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen3-4B-Base data.path=math12k.jsonl
+    raylign train recipe=composition_rl scale=tiny stages.rl.eval_every=10 \\
+        'source.curriculum={depths: [1, 2, 3], trigger: either}'
+    raylign train recipe=composition_rl scale=tiny '+stages.screen={_target_: raylign.recipes.stages.screen.Screen}'
+    raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen2.5-32B-Instruct data.path=math12k.jsonl \\
+        '~stages.before' '~stages.rl' '~stages.after' rollout.sampling.temperature=0.1 rollout.sampling.top_p=0.7 \\
+        rollout.sampling.max_tokens=4096 'stages.compose={_target_: raylign.recipes.composition_rl.ComposeSet}' \\
+        'rollout.strategy={_target_: raylign.recipes.composition_rl.ComposeRollout}'
 
-Deviations  The link is always in the "more" form with a signed delta (VCMD writes "less" for negative ones). The
-            symbolic composer drops a pair rather than guess: numbers that stand twice, shared symbols, drawings.
-            The step-10 verdict of the LLM pipeline filters, as the paper says; the released code only counts it.
-            [inferred] by name: eps, correction cap, curriculum triggers, `slots` (which chains D_hat_C3 holds).
+The third is a curriculum of depths. The fourth keeps the seeds solved at least once in 8 (the paper's physics pool;
+at_least=8: always). The fifth makes a set with a model; train on it by source.path=<run>/stages/compose/composed.jsonl.
+source.first_domain and last_domain compose across domains; source.mode=online composes the prompts that all rollouts of
+this run have solved; source.linked=false is plain concatenation; source.first_size=500 source.last_size=500 are small
+seed sets. Any RL recipe: ``source={_target_: raylign.recipes.composition_rl.CompositionSource}``.
+
+## Results
+Paper, Qwen3-4B: overall 28.1 on MATH12K, 31.4 on 199K compositions, 34.4 with depth 1 then 2, 36.4 then 3. Measured
+(make experiment RECIPE=composition_rl), mean of 3 seeds, arms of 50 steps from one warm model: depth 2 .58 at first;
+.59 after the seeds alone, .72 after chains, .55 after pairs without a link; depth 1 stays 1.00; solved by all: .98 of
+the seeds (batches .08 full), .40 of the chains (.91 full); v1, never rewarded, is recovered in .65 -> .72 of rollouts.
+
+## Cost
+Paper: 256 x 8 rollouts of up to 16k tokens a step. scale=tiny: 3 to 5 minutes on 2 cores; the experiment 25.
+
+## Deviations
+- The link is always "more" with a signed delta (VCMD writes "less" for negative ones). The symbolic composer drops a
+  pair rather than guess: numbers that stand twice, shared symbols, drawings.
+- The step-10 verdict of the LLM pipeline filters, as the paper says; the released code only counts it. [inferred] by
+  name: eps, correction cap, curriculum triggers, `slots` (which chains D_hat_C3 holds).
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The stage that makes a whole set of chains with a language model, before anybody is trained on them."""
+"""The stage that makes a whole set of chains with a language model, before a policy is trained on them."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class ComposeSet(Stage):
 
     @classmethod
     def roles(cls, config: Config) -> frozenset[str]:
-        """Only the composer works here."""
+        """Rollout workers only."""
         return frozenset({"rollout"})
 
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
-        """Whoever rolls out must compose."""
+        """The rollout strategy must be one that composes."""
         strategy = run.parts.get("rollout.strategy")
         if strategy is None or issubclass(strategy.cls, ComposeRollout):
             return []
@@ -49,7 +49,7 @@ class ComposeSet(Stage):
         return [Problem(key="rollout.strategy._target_", value=named(strategy.cls), why=why, fix=fix)]
 
     async def run(self, context: RunContext) -> StageResult:
-        """Compose every chain. Raises DataError when none is made, or too many draws fail (`rollout.max_missing`)."""
+        """Compose every chain. Raises DataError when none is made, or too many samples fail (`rollout.max_missing`)."""
         config, seeds = self.config, SeedPrompts(context.prompts.train, context.template)
         with as_data_error(f"stages.{self.name}"):
             slots = config.seeds(seeds.chains.values(), context.cfg.seed)
@@ -72,7 +72,7 @@ class ComposeSet(Stage):
             common = ", ".join(f"{reason} {count}" for reason, count in (errors or counts.rejected).most_common(3))
             raise DataError(
                 f"stages.{self.name} composed {len(made)} of {len(chains)} chains, {errors.total()} failed: {common}"
-                "; fix: mend the cause, or take a stronger model.path, other seeds (data.path), or SymbolicComposer"
+                "; fix: remove the cause, or take a stronger model.path, other seeds (data.path), or SymbolicComposer"
             )
         path = context.folder.stage(self.name) / config.output
         write_rows(path, made)

@@ -34,7 +34,7 @@ class ComposeRollout(RolloutStrategy):
 
     @dataclass
     class Config:
-        """The composer's stubbornness."""
+        """The composer's limits of repetition."""
 
         retries: int = 2
         timeout_s: float = 5.0  # of one generated program
@@ -47,9 +47,9 @@ class ComposeRollout(RolloutStrategy):
         self._sandbox = LocalSandbox(SandboxConfig(limits=limits, packages=["sympy", "mpmath"]))
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory]:
-        """One trajectory per draw; its turns are the composer's replies."""
+        """One trajectory per sample; its calls are the composer's replies."""
         for index in task.samples:
-            yield await self._draw(task, policy, index)
+            yield await self._trajectory(task, policy, index)
 
     async def printed(self, program: RunProgram) -> str:
         """What a program with sympy at hand printed, or a text that begins with `FAILED` or `REFUSED` and says why.
@@ -73,14 +73,14 @@ class ComposeRollout(RolloutStrategy):
         """End the sandbox and whatever runs in it."""
         self._sandbox.close()
 
-    async def _draw(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
-        turns: list[Call] = []
+    async def _trajectory(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
+        calls: list[Call] = []
         seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
 
         async def complete(ask: Ask) -> str:
             ids = np.asarray(policy.template.prompt_ids([{"role": "user", "content": ask.text}]), np.int32)
-            reply = await policy.generate(ids, task.sampling, derive_seed(seed, len(turns)))
-            turns.append(call_of(reply, ids))
+            reply = await policy.generate(ids, task.sampling, derive_seed(seed, len(calls)))
+            calls.append(call_of(reply, ids))
             return reply.text
 
         async def compose(first: Chain, second: Chain) -> ChainOrRejected:
@@ -93,7 +93,7 @@ class ComposeRollout(RolloutStrategy):
         return Trajectory(
             prompt_key=task.prompt.key,
             sample_index=index,
-            calls=tuple(turns),
+            calls=tuple(calls),
             seed=seed,
             stop=StopReason.DONE,
             payload=payload_of(chain),

@@ -105,8 +105,7 @@ class CompositionSource(PromptSource):
 
     def next(self, n: int) -> list[Prompt]:
         """The next n prompts; `visit` is the epoch. Raises DataError when a whole epoch yields none."""
-        taken: list[Prompt] = []
-        dropped = 0
+        taken, dropped = list[Prompt](), 0
         while len(taken) < n:
             ((epoch, number),) = self._cursor.take(1)
             made = (self._make(chains, epoch) for chains in self._choices(number, epoch))

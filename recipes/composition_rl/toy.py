@@ -23,7 +23,7 @@ class Digits(RowGenerator):
 
     @dataclass
     class Config:
-        """Nothing to choose: the paper's small-scale experiment has one such task."""
+        """No settings: the paper's small-scale experiment has one such task."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -61,8 +61,8 @@ class MarkedAnswer(ResponseReward):
         """Compare texts. Raises ValueError when the prompt has no gold answer."""
         if prompt.answer is None:
             raise ValueError("the prompt has no gold answer")
-        _, mark, found = response.rpartition(self.config.mark)
-        return Value(score=float(bool(mark) and found.strip() == str(prompt.answer)), details={"parsed": found.strip()})
+        _, mark, rest = response.rpartition(self.config.mark)
+        return Value(score=float(bool(mark) and rest.strip() == str(prompt.answer)), details={"parsed": rest.strip()})
 
     def gold(self, prompt: Prompt) -> str | None:
         """The answer behind the mark."""
@@ -75,8 +75,8 @@ class MarkedAnswer(ResponseReward):
 
 def with_solution(prompt: Prompt) -> Prompt:
     """The prompt of a seed or a chain with its gold response as the target."""
-    target = solution(prompt.meta["composition"]["links"], str(prompt.answer))
-    return replace(prompt, meta={**prompt.meta, "target": target})
+    links = prompt.meta["composition"]["links"]
+    return replace(prompt, meta={**prompt.meta, "target": solution(links, str(prompt.answer))})
 
 
 def solution(links: Sequence[Mapping[str, str]], answer: str) -> str:

@@ -42,9 +42,7 @@ class WarmUp(Sft):
         return demonstrations([with_solution(prompt) for prompt in prompts], context.template)
 
     async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
-        """Greedy score on the deepest chains that are shown, for `stop_at`: how many steps a small model takes until it
-        follows a link differs a lot between seeds, and a start that solves every chain, or none, shows nothing of RL.
-        """
+        """Greedy score on the deepest chains shown, for `stop_at`: how soon a model follows a link differs by seed."""
         rollouts = await context.rollouts()
         await rollouts.publish(await learner.publish(step))
         source = _source(context, len(self.config.shares), "warm-up's end")
@@ -54,7 +52,6 @@ class WarmUp(Sft):
 def _source(context: RunContext, depth: int, purpose: str, first: int = 0) -> FixedChains:
     """Chains of one depth over the run's seeds, by the composer of its source."""
     given = {name: value for name, value in context.cfg.source.items() if name in ("composer", "reward")}
-    config = FixedChains.Config(
-        curriculum=Curriculum.Config(depths=[depth]), purpose=purpose, first_size=first, **given
-    )
+    curriculum = Curriculum.Config(depths=[depth])
+    config = FixedChains.Config(curriculum=curriculum, purpose=purpose, first_size=first, **given)
     return FixedChains(config, prompts=context.prompts.train, tokenizer=context.template)

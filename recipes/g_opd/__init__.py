@@ -1,6 +1,10 @@
-r"""G-OPD and ExOPD: on-policy distillation as dense RL, with a reward weight that may exceed 1 (arXiv:2602.12125).
+r"""G-OPD and ExOPD: on-policy distillation as dense RL, with a reward weight that may exceed 1.
 
-Objective, for a student pi, a frozen teacher pi*, a frozen reference pi_ref and a reward weight lambda::
+## Paper
+arXiv:2602.12125.
+
+## Objective
+For a student pi, a frozen teacher pi*, a frozen reference pi_ref and a reward weight lambda::
 
     max E_{y ~ pi} [ lambda log(pi*(y|x) / pi_ref(y|x)) ] - KL(pi || pi_ref)
     A_t = lambda (log pi*(y_t) - log pi_ref(y_t)) - (log pi_old(y_t) - log pi_ref(y_t))
@@ -11,34 +15,37 @@ lambda < 1 interpolates between reference and teacher; lambda > 1 (ExOPD, 1.25) 
 prefix is pi proportional to pi*^lambda pi_ref^(1 - lambda). No baseline, no normalisation, no outcome reward in A_t:
 verifiable rewards are only logged, and group size 1 is the default.
 
-Stages: distill (scale=tiny: base by sft and teacher by rl first, all in one run). Needs: rollout, one teacher or
-several routed by domain, a reference unless lambda = 1, learner; a verifier for monitoring only. No critic; a judge
-only for context distillation from critiques.
+## Stages
+distill; scale=tiny has base (sft) and teacher (rl) in front of it, all in one run. A run needs rollout workers, one
+teacher or several routed by domain, a reference unless lambda = 1, a learner, and a verifier for monitoring only. No
+critic; a judge only for context distillation from critiques.
 
-Command: ``raylign train recipe=g_opd scale=tiny``; gpu and above also ``frozen.teacher.path=… data.path=…``
-Several teachers (the domain's column is that of the released data)::
-
+## Run it
+    raylign train recipe=g_opd scale=tiny
+    raylign train recipe=g_opd scale=gpu model.path=Qwen/Qwen3-4B frozen.teacher.path=Qwen/Qwen3-8B data.path=p.jsonl
     raylign train recipe=g_opd scale=node model.path=Qwen/Qwen3-4B data.path=prompts.jsonl \
         data.domain_key=extra_info.opd_teacher '~frozen.teacher' \
         '+frozen.math={stream: teacher_logprob, path: Qwen/Qwen3-8B, domain: math}' \
         '+frozen.code={stream: teacher_logprob, path: Qwen/Qwen3-14B, domain: code}'
 
-Domain teachers: ``recipe=grpo stages.rl.prompts_per_step=128 learner.optim.lr=1e-6`` from the student's start, groups
-of 8, 500 steps (mathematics) or 300 (code)
-Strong to weak: ``stages.distill.steps=100``, with reward correction ``frozen.reference.path=<the teacher's own base>``
-A teacher with another chat template: ``frozen.teacher.own_template=true`` (same vocabulary)
-Context distillation: ``advantage.reward_weight=1 frozen.teacher.context={_target_: raylign.recipes.g_opd.context.X}``,
-the teacher being the frozen start of the student that reads a reference solution (X = SolutionContext) or a judge's
-critique of the student's answer (X = CritiqueContext, with url and model) before it scores that answer
+The third has several teachers (the domain's column is that of the released data). Domain teachers: ``recipe=grpo
+stages.rl.prompts_per_step=128 learner.optim.lr=1e-6`` from the student's start, groups of 8, 500 steps (mathematics) or
+300 (code). Strong to weak: ``stages.distill.steps=100``, with reward correction ``frozen.reference.path=<the teacher's
+own base>``. A teacher with another chat template, of the same vocabulary: ``frozen.teacher.own_template=true``. Context
+distillation: ``advantage.reward_weight=1 frozen.teacher.context={_target_: raylign.recipes.g_opd.context.X}``: the
+teacher is the student's frozen start, and reads a reference solution (X = SolutionContext) or a judge's critique of the
+answer that it scores (X = CritiqueContext, with url and model).
 
-Expected: the paper's multi-teacher student reaches 47.7 (math) and 62.0 (code) at lambda 1.25 against 46.0 and 61.2 of
-its teachers. Measured at scale=tiny (`benchmarks/experiments/g_opd.py`, mean of 2 seeds): base .260, teacher .818,
-student .637 at lambda .5, .826 at 1, .872 at 1.25. Two teachers, one seed: .391 and .842 on their own tasks; the
-student that hears both .424 and .901 at 1.25, .397 and .862 at 1, .150 and .212 with the teachers swapped.
-Cost: paper 50 to 100 steps of 1024 samples up to 16k tokens; tiny: 48 steps of 48 samples, about a second each.
+## Results
+The paper's multi-teacher student reaches 47.7 (math) and 62.0 (code) at lambda 1.25 against 46.0 and 61.2 of its
+teachers. Measured at scale=tiny (`benchmarks/experiments/g_opd.py`, mean of 2 seeds): base .260, teacher .818, student
+.637 at lambda .5, .826 at 1, .872 at 1.25. Two teachers, one seed: .391 and .842 on their own tasks; the student of
+both .424 and .901 at 1.25, .397 and .862 at 1, .150 and .212 with the teachers swapped.
 
-Deviations and choices:
+## Cost
+Paper: 50 to 100 steps of 1024 samples up to 16k tokens. scale=tiny: 48 steps of 48 samples, about a second each.
 
+## Deviations
 - A prompt of a domain without a teacher is an error; the released code silently takes the math teacher at lambda = 1.
 - `advantage.clamp` bounds |A_t| where a frozen model's probability underflows; off, as in the released code [inferred].
 - `advantage.discount` is the paper's discount on what follows a token: 0 (the method) looks at the token alone, 1 is
@@ -102,15 +109,8 @@ class TeacherAdvantage(Advantage):
         del key, config
         teachers = {name: frozen for name, frozen in run.config.frozen.items() if frozen.stream == "teacher_logprob"}
         if not teachers:
-            fix = "add frozen.teacher={stream: teacher_logprob, path: MODEL}"
-            return [
-                Problem(
-                    key="frozen",
-                    value=", ".join(run.config.frozen),
-                    why="no frozen model is a teacher",
-                    fix=fix,
-                )
-            ]
+            why, fix = "no frozen model is a teacher", "add frozen.teacher={stream: teacher_logprob, path: MODEL}"
+            return [Problem(key="frozen", value=", ".join(run.config.frozen), why=why, fix=fix)]
         fix = "name the teacher's folder, or @NAME for what stage NAME made"
         return [
             Problem(key=f"frozen.{name}.path", value="", why="the teacher would be the student itself", fix=fix)
@@ -185,7 +185,7 @@ def _metrics(advantage: Float64s, streams: Mapping[str, Float64s], counted: NDAr
     if not counted.any():
         return {}
     gap = streams["old"][counted] - streams["teacher"][counted]
-    found = {
+    metrics = {
         "distill/advantage": float(advantage[counted].mean()),
         "max/distill/advantage": float(np.abs(advantage[counted]).max()),
         "distill/student_teacher_kl": float(gap.mean()),  # k1 estimate of KL(student || teacher) per token
@@ -193,10 +193,10 @@ def _metrics(advantage: Float64s, streams: Mapping[str, Float64s], counted: NDAr
     }
     if "ref" in streams:
         reward = streams["teacher"][counted] - streams["ref"][counted]
-        found |= {
+        metrics |= {
             "distill/implicit_reward": float(reward.mean()),
             "distill/implicit_reward_p99": float(np.percentile(reward, 99)),
             "max/distill/implicit_reward": float(reward.max()),
             "max/distill/implicit_reward_abs": float(np.abs(reward).max()),
         }
-    return found
+    return metrics

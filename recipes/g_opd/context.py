@@ -54,15 +54,15 @@ class SolutionContext(FrozenModelContext):
     async def messages(self, prompt: Prompt, response: str) -> tuple[Message, ...]:
         """The conversation with the solution. Raises DataError when the row brings none."""
         del response
-        found: Any = prompt.meta
+        solution: Any = prompt.meta
         for name in self.config.column.split("."):
-            found = found.get(name) if isinstance(found, Mapping) else None
-        if not isinstance(found, str) or not found.strip():
+            solution = solution.get(name) if isinstance(solution, Mapping) else None
+        if not isinstance(solution, str) or not solution.strip():
             raise DataError(
                 f"prompt {prompt.id} has no text in the column {self.config.column!r}; its columns: "
                 f"{', '.join(prompt.meta)}; fix: set frozen.NAME.context.column"
             )
-        return said_instead(prompt, SOLVE_YOURSELF.format(question=last_user(prompt), solution=found))
+        return said_instead(prompt, SOLVE_YOURSELF.format(question=last_user(prompt), solution=solution))
 
 
 class CritiqueContext(FrozenModelContext):

@@ -48,7 +48,7 @@ class ReadOut(RowGenerator):
         self.config = config
 
     def rows(self, size: int, seed: int) -> Iterator[DataRow]:
-        """`size` rows, each drawn by itself."""
+        """`size` rows, each sampled independently."""
         rng = np.random.default_rng([seed, 2602, 12125])
         for number in range(size):
             domain = str(rng.choice(self.config.domains))
@@ -74,7 +74,7 @@ class ReadOutReward(ResponseReward):
 
     @dataclass
     class Config:
-        """Nothing to choose."""
+        """No settings."""
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -1,4 +1,4 @@
-"""What the stages of one run share: its settings, folder, data, lineage, actors, and what they record."""
+"""What the stages of one run share: its settings, folder, data, lineage and actors, and its records."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class RunContext:
         return await self.roles.critic(self.lineage.model, total_steps)
 
     async def frozen(self, streams: Collection[str], prompts: Sequence[Prompt]) -> dict[str, FrozenStream]:
-        """Who fills each of these streams, see `FrozenModels.fill`."""
+        """The frozen model that fills each of these streams, by stream; started when needed (`FrozenModels.fill`)."""
         return await self.roles.frozen.fill(streams, prompts, self.roles.shared)
 
     async def evaluate(

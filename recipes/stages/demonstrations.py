@@ -49,14 +49,14 @@ def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, all_turns: bool = 
 
 
 def _demonstrated(prompt: Prompt) -> list[tuple[Message, ...]]:
-    """What follows a prompt, in each of the ways that its rows say it."""
+    """The messages that follow a prompt, in each form that data rows have for them."""
     if prompt.meta.get(TARGETS) and not prompt.meta.get(DIALOGUE):
         return [(message_of(target),) for target in prompt.meta[TARGETS]]
     return [following] if (following := following_messages(prompt)) else []
 
 
 def following_messages(prompt: Prompt) -> tuple[Message, ...]:
-    """What a prompt's demonstration says after it; empty when it has none."""
+    """The messages of a prompt's demonstration after the prompt; empty when it has none."""
     if prompt.meta.get(DIALOGUE):
         return tuple(prompt.meta[DIALOGUE])
     target = prompt.meta.get("target")

@@ -1,4 +1,4 @@
-"""What a stage leaves, and when what it did was a failure that no exception told of."""
+"""Results of stages, and the failures among them that raised no exception: non-finite losses, lost samples."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def refuse_lost(stage: str, step: int, metrics: Mapping[str, float]) -> None:
 
 def stage_summary(results: Mapping[str, StageResult]) -> dict[str, Any]:
     """Metrics of all stages as ``<stage>/<metric>``."""
-    found: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for stage, result in results.items():
-        found |= {f"{stage}/{name}": value for name, value in result.metrics.items()}
-    return found
+        summary |= {f"{stage}/{name}": value for name, value in result.metrics.items()}
+    return summary

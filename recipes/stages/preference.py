@@ -86,40 +86,40 @@ class Preference(Stage):
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """What else must hold within a run."""
-        found, settings = [], run.config
+        problems, settings = [], run.config
         if settings.rollout.sampling.temperature != 1:
             why = "log-probs are taken at this temperature, and a margin means something at 1 only"
-            found.append(
+            problems.append(
                 _problem("rollout.sampling.temperature", settings.rollout.sampling.temperature, why, "set it to 1")
             )
         if config.max_tokens > settings.model.max_context:
             fix = f"set model.max_context={config.max_tokens} or shorten the pairs"
-            found.append(_problem(f"{key}.max_tokens", config.max_tokens, "is more than model.max_context", fix))
+            problems.append(_problem(f"{key}.max_tokens", config.max_tokens, "is more than model.max_context", fix))
         if settings.data.max_prompt_tokens >= config.max_tokens:
             why = f"leaves no room for an answer in max_tokens={config.max_tokens}"
             fix = "set it below the stage's max_tokens"
-            found.append(_problem("data.max_prompt_tokens", settings.data.max_prompt_tokens, why, fix))
+            problems.append(_problem("data.max_prompt_tokens", settings.data.max_prompt_tokens, why, fix))
         for name in ("answer_key", "domain_key", "verifier"):
             if getattr(settings.data, name):
                 why = "means nothing for preference pairs: chosen and rejected are their answers"
-                found.append(_problem(f"data.{name}", getattr(settings.data, name), why, f"set data.{name}="))
+                problems.append(_problem(f"data.{name}", getattr(settings.data, name), why, f"set data.{name}="))
         if config.cache and (why := folder_fault(Path(config.cache))):
             fix = f"name a folder that can be written, or set {key}.cache= to keep it with the run"
-            found.append(_problem(f"{key}.cache", config.cache, why, fix))
+            problems.append(_problem(f"{key}.cache", config.cache, why, fix))
         if settings.data.format not in ("auto", "trl"):
             why = "pairs are read by their columns prompt, chosen and rejected"
-            found.append(_problem("data.format", settings.data.format, why, "set data.format=auto"))
+            problems.append(_problem("data.format", settings.data.format, why, "set data.format=auto"))
         part = run.parts.get(f"{key}.objective")
         objective: Objective | None = part.build() if part else None
         if objective is None:  # at fault, which is told where it stands
-            return found
+            return problems
         if isinstance(objective, PreferenceLoss) and config.rows is Rows.chosen:
-            found.append(
+            problems.append(
                 _problem(f"{key}.rows", "chosen", "a preference objective compares both answers", "set rows: pair")
             )
         if REFERENCE in objective.needs and all(frozen.stream != REFERENCE for frozen in settings.frozen.values()):
             why = f"no frozen model fills {REFERENCE}"
-            found.append(
+            problems.append(
                 _problem(
                     "frozen",
                     ", ".join(settings.frozen) or "none",
@@ -127,7 +127,7 @@ class Preference(Stage):
                     "add frozen.reference.path=MODEL",
                 )
             )
-        return found
+        return problems
 
     async def run(self, context: RunContext) -> StageResult:
         """Score the reference, train from the newest checkpoint if there is one, export the model."""
@@ -195,7 +195,7 @@ def pair_batches(rows: Batch, size: int, seed: int, start: int) -> Iterator[Batc
 
 
 async def _scored(context: RunContext, cache: ScoreCache, rows: Batch, pairs: tuple[Pair, ...]) -> Batch:
-    """The rows with the reference's stream. Scorers start only when the cache lacks a row."""
+    """The rows with the reference's stream. Frozen models start only when the cache lacks a row."""
     chosen, rejected = pair_rows(rows)
     prompts = [pair.prompt for pair in pairs]
     known = np.array([row is not None for row in cache.find(rows)])
@@ -214,7 +214,7 @@ async def _scored(context: RunContext, cache: ScoreCache, rows: Batch, pairs: tu
 
 
 def _identity(context: RunContext) -> dict[str, str]:
-    """Who scores the reference: the content of the models and all that changes their numbers."""
+    """Cache key of the reference: the content of its models and every setting that changes their log-probs."""
     cfg = context.cfg
     wanted = [frozen for frozen in cfg.frozen.values() if frozen.stream == REFERENCE]
     models = [
@@ -231,8 +231,8 @@ async def _evaluate(learner: Any, rows: Batch | None, objective: Objective, pref
         return {}
     plain = PreferenceLoss.Config(reference_margin=ReferenceMargin.none, classify=False)
     judge = objective if isinstance(objective, PreferenceLoss) else PreferenceLoss(plain)
-    found = held_out_metrics(judge, rows, await learner.logprobs(rows))
-    return {f"{prefix}/{name}": value for name, value in found.items()}
+    metrics = held_out_metrics(judge, rows, await learner.logprobs(rows))
+    return {f"{prefix}/{name}": value for name, value in metrics.items()}
 
 
 def _problem(key: str, value: object, why: str, fix: str) -> Problem:

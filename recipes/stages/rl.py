@@ -54,16 +54,16 @@ class Rl(Stage):
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """What else must hold for this stage to make sense within a run."""
-        found = Findings(key)
-        found += config.step_problems(key)
-        found.positive(eval_samples=config.eval_samples)
-        found.not_negative(eval_every=config.eval_every)
+        findings = Findings(key)
+        findings += config.step_problems(key)
+        findings.positive(eval_samples=config.eval_samples)
+        findings.not_negative(eval_every=config.eval_every)
         if config.mask_truncated and run.part("shaper", key.removeprefix("stages.")).node.get("overlong_buffer"):
             why = "truncated responses would be masked and punished"
             fix = "set shaper.overlong_buffer=0, or do not mask"
-            found.append(Problem(key=f"{key}.mask_truncated", value="true", why=why, fix=fix))
-        found += _objective_problems(key, config, run)
-        return found
+            findings.append(Problem(key=f"{key}.mask_truncated", value="true", why=why, fix=fix))
+        findings += _objective_problems(key, config, run)
+        return findings
 
     @classmethod
     def batch(cls, config: Config) -> BatchShape:
@@ -130,8 +130,8 @@ class Rl(Stage):
         """Score under the weights that are live."""
         samples, sampling = self.config.eval_samples, self.config.eval_sampling
         prompts = context.prompts.first(self.config.eval_split, self.config.eval_prompts)
-        found = await context.evaluate(prompts, samples, samples == 1 and sampling is None, sampling)
-        return found.metrics
+        evaluation = await context.evaluate(prompts, samples, samples == 1 and sampling is None, sampling)
+        return evaluation.metrics
 
     def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:
         return lambda step, phase: context.phase(self.name, step, phase)
@@ -190,7 +190,7 @@ class Rl(Stage):
 
 
 def _objective_problems(key: str, config: Rl.Config, run: Run) -> list[Problem]:
-    """What the objective must be able to do for these steps; one that is at fault is reported as such elsewhere."""
+    """Problems of the objective with these steps. An objective that cannot be built is reported elsewhere."""
     stage = next((stage for stage in run.stages if stage.key == key), None)
     problems: list[Problem] = []
     objective = run.objective(stage) if stage else None

@@ -80,15 +80,15 @@ class Sft(Stage):
         return StageResult(model=str(folder / "model"), steps=done, metrics=training.kept["metrics"])
 
     def rows(self, context: RunContext) -> list[Row]:
-        """What is imitated: the training prompts that bring a target."""
+        """Rows of the training prompts that bring a target."""
         return demonstrations(context.prompts.train, context.template, self.config.all_turns)
 
     async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
         """Score of sampled (not greedy) answers: what reinforcement learning would start from."""
         rollouts = await context.rollouts()
         await rollouts.publish(await learner.publish(step))
-        found = await context.evaluate(context.prompts.holdout[: self.config.eval_prompts], greedy=False)
-        return found.metrics
+        evaluation = await context.evaluate(context.prompts.holdout[: self.config.eval_prompts], greedy=False)
+        return evaluation.metrics
 
 
 def batches_of(rows: Sequence[Row], size: int, seed: int, start: int) -> Iterator[Batch]:

@@ -29,7 +29,7 @@ WIDTH = 116
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rendering:
-    """What a stage's `rows` asks of its context."""
+    """The part of `RunContext` that a stage's `rows` reads."""
 
     cfg: Config
     tokenizer: Any

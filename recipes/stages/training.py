@@ -13,7 +13,7 @@ from raylign.recipes.stages.context import RunContext, StopRequested
 
 
 class Trained(Protocol):
-    """What learns, and what a checkpoint holds of it."""
+    """Something that learns, and is saved in checkpoints."""
 
     def state_dict(self) -> dict[str, Any]:
         """Its small state (JSON types only)."""
@@ -32,7 +32,7 @@ class TrainedModel:
         self._learner = learner
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it is in files."""
+        """Empty: everything is in files."""
         return {}
 
     async def save(self, folder: Path) -> None:

@@ -32,7 +32,7 @@ class WarmUp(Sft):
 
     @dataclass
     class Config(Sft.Config):
-        """How much of it."""
+        """Amount of random play."""
 
         episodes: int = 16  # per training prompt
 
@@ -61,13 +61,13 @@ def random_turns(environment: Environment, prompt: Prompt, seed: int) -> Iterato
     environment.
     """
     rng = random.Random(seed)
-    seen: Any = environment.reset(prompt, seed)
+    observation: Any = environment.reset(prompt, seed)
     messages = tuple(prompt.messages)
-    while not seen.done:
+    while not observation.done:
         text = random_block(environment, rng)
         yield messages, text
-        seen = environment.step(text)
-        messages = (*messages, {"role": "assistant", "content": text}, *seen.messages)
+        observation = environment.step(text)
+        messages = (*messages, {"role": "assistant", "content": text}, *observation.messages)
 
 
 def random_block(environment: Environment, rng: random.Random) -> str:

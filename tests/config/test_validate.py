@@ -87,9 +87,9 @@ def test_data_files(tmp_path: Path) -> None:
 
 
 def test_everything_at_once_from_keys_parts_and_rules() -> None:
-    found = problems_of("sed=1", "advantage.stdd=none", "learner.zero_stage=9", "rollout.workers=0")
-    assert {"sed", "advantage.stdd", "learner.zero_stage", "rollout.workers"} <= set(found)
-    assert "advantage.std" in found["advantage.stdd"].fix or "did you mean std" in found["advantage.stdd"].fix
+    problems = problems_of("sed=1", "advantage.stdd=none", "learner.zero_stage=9", "rollout.workers=0")
+    assert {"sed", "advantage.stdd", "learner.zero_stage", "rollout.workers"} <= set(problems)
+    assert "advantage.std" in problems["advantage.stdd"].fix or "did you mean std" in problems["advantage.stdd"].fix
 
 
 def test_model_folders(tmp_path: Path, tiny_model: Path) -> None:

@@ -47,8 +47,8 @@ def test_mathematics_is_recognised_from_the_answers(name: str) -> None:
 
 @pytest.mark.parametrize("name", OTHER)
 def test_of_other_answers_the_choice_is_asked_for(name: str) -> None:
-    found = implied(OTHER[name])
-    assert not found.verifier and "data.verifier" in found.doubt
+    choice = implied(OTHER[name])
+    assert not choice.verifier and "data.verifier" in choice.doubt
     assert implied(OTHER[name], [r"Put it in \boxed{}."] * 3).verifier == "boxed_math"
 
 
@@ -98,17 +98,17 @@ def test_targets_of_verl_count_each_and_other_types_are_named(tmp_path: Path) ->
 
 
 def test_every_source_of_a_mixed_file_is_recognised_by_itself(tmp_path: Path) -> None:
-    found = read(tmp_path / "a.jsonl", [verl("4", "sums"), verl("Paris", "towns"), verl("5", "sums")])
-    assert [row.verifier for row in found] == ["boxed_math", "", "boxed_math"]
-    assert not found[0].doubt and "a.jsonl:2" in found[1].doubt
+    rows = read(tmp_path / "a.jsonl", [verl("4", "sums"), verl("Paris", "towns"), verl("5", "sums")])
+    assert [row.verifier for row in rows] == ["boxed_math", "", "boxed_math"]
+    assert not rows[0].doubt and "a.jsonl:2" in rows[1].doubt
 
 
 def test_integers_beside_a_null_stay_integers(tmp_path: Path) -> None:
     table = pa.table({"prompt": ["a", "b", "c"], "answer": pa.array([18.0, None, 20.0], pa.float64())})
     pq.write_table(table, tmp_path / "a.parquet")
-    found = list(load_rows(tmp_path / "a.parquet", verifier="exact")[1])
-    assert [str(row.answer) for row in found] == ["18", "None", "20"]
-    assert "a.parquet:row 2: the answer is null" in found[1].doubt
+    rows = list(load_rows(tmp_path / "a.parquet", verifier="exact")[1])
+    assert [str(row.answer) for row in rows] == ["18", "None", "20"]
+    assert "a.parquet:row 2: the answer is null" in rows[1].doubt
     [row, _] = read(tmp_path / "a.jsonl", [{"prompt": "a", "answer": 18.0}, {"prompt": "b", "answer": 18.5}])
     assert row.answer == 18.0 and isinstance(row.answer, float)
 
@@ -118,10 +118,10 @@ def test_integers_beside_a_null_stay_integers(tmp_path: Path) -> None:
     [("gsm8k/test.jsonl", "gsm8k"), ("math/math500.json", "boxed_math"), ("math/aime24.jsonl", "boxed_math")],
 )
 def test_real_evaluation_files(shared_data: Callable[[str], Path], tmp_path: Path, name: str, verifier: str) -> None:
-    found = list(load_rows(shared_data(name))[1])
-    assert {row.verifier for row in found} == {verifier} and not any(row.doubt for row in found)
+    rows = list(load_rows(shared_data(name))[1])
+    assert {row.verifier for row in rows} == {verifier} and not any(row.doubt for row in rows)
     if verifier == "boxed_math":  # the same answers beside a question say it by themselves
-        bare = read(tmp_path / "a.jsonl", [{"question": "q", "answer": row.answer} for row in found])
+        bare = read(tmp_path / "a.jsonl", [{"question": "q", "answer": row.answer} for row in rows])
         assert {row.verifier for row in bare} == {"boxed_math"}
 
 

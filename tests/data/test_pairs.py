@@ -119,12 +119,12 @@ def load(path: Path, tokenizer: Any, max_tokens: int = 64, mode: Truncation = Tr
 
 
 def test_both_answers_follow_the_same_prompt_ids_and_end_with_the_end_token(tmp_path: Path, tokenizer: Any) -> None:
-    found = load(write(tmp_path / "a.jsonl", [LAYOUTS["texts"]]), tokenizer)
-    [pair] = found.train
+    pairs = load(write(tmp_path / "a.jsonl", [LAYOUTS["texts"]]), tokenizer)
+    [pair] = pairs.train
     rendered = tokenizer.apply_chat_template([USER], add_generation_prompt=True, return_dict=True)["input_ids"]
     assert pair.prompt.token_ids.tolist() == rendered
     assert tokenizer.decode(pair.chosen) == "yes" + tokenizer.eos_token
-    chosen, rejected = rows_of_pairs(found.train)
+    chosen, rejected = rows_of_pairs(pairs.train)
     assert chosen.group == rejected.group == 0
     assert chosen.token_ids[chosen.loss_mask].tolist() == pair.chosen.tolist()
     assert rejected.token_ids[rejected.loss_mask].tolist() == pair.rejected.tolist()
@@ -143,41 +143,41 @@ def test_a_long_prompt_keeps_its_end_and_a_long_answer_its_beginning(tmp_path: P
 
 def test_truncation_drop_leaves_long_pairs_out_and_counts_them(tmp_path: Path, tokenizer: Any) -> None:
     rows = [{"prompt": "p", "chosen": "c" * 100, "rejected": "r"}, LAYOUTS["texts"]]
-    found = load(write(tmp_path / "a.jsonl", rows), tokenizer, mode=Truncation.drop)
-    assert (len(found.train), found.report.too_long, found.report.cut) == (1, 1, 0)
+    pairs = load(write(tmp_path / "a.jsonl", rows), tokenizer, mode=Truncation.drop)
+    assert (len(pairs.train), pairs.report.too_long, pairs.report.cut) == (1, 1, 0)
 
 
 def test_equal_answers_and_repeated_pairs_are_dropped_and_counted(tmp_path: Path, tokenizer: Any) -> None:
     same_when_cut = {"prompt": "p", "chosen": "c" * 99 + "1", "rejected": "c" * 99 + "2"}
     rows = [LAYOUTS["texts"], LAYOUTS["texts"], {"prompt": "q", "chosen": "a", "rejected": "a"}, same_when_cut]
-    found = load(write(tmp_path / "a.jsonl", rows), tokenizer)
-    assert (len(found.train), found.report.rows, found.report.same) == (1, 4, 3)
+    pairs = load(write(tmp_path / "a.jsonl", rows), tokenizer)
+    assert (len(pairs.train), pairs.report.rows, pairs.report.same) == (1, 4, 3)
 
 
 def test_no_prompt_is_both_trained_and_held_out(tmp_path: Path, tokenizer: Any) -> None:
     rows = [{"prompt": f"p{i % 10}", "chosen": f"c{i}", "rejected": "r"} for i in range(40)]
     path = write(tmp_path / "a.jsonl", rows)
-    found = load(path, tokenizer, holdout=6)
-    held = {pair.prompt.id for pair in found.holdout}
-    assert len(found.holdout) == 6
-    assert not held & {pair.prompt.id for pair in found.train}
-    assert found.report.leaked == 40 - 6 - len(found.train) > 0
+    pairs = load(path, tokenizer, holdout=6)
+    held = {pair.prompt.id for pair in pairs.holdout}
+    assert len(pairs.holdout) == 6
+    assert not held & {pair.prompt.id for pair in pairs.train}
+    assert pairs.report.leaked == 40 - 6 - len(pairs.train) > 0
     again = load_pairs(DataConfig(path=str(path), holdout=6), tokenizer, 64, Truncation.left, seed=2)
-    assert [p.chosen.tolist() for p in again.holdout] == [p.chosen.tolist() for p in found.holdout]
+    assert [p.chosen.tolist() for p in again.holdout] == [p.chosen.tolist() for p in pairs.holdout]
 
 
 def test_size_keeps_the_first_rows_and_a_system_message_stands_first(tmp_path: Path, tokenizer: Any) -> None:
     rows = [{"prompt": f"p{i}", "chosen": "c", "rejected": "r"} for i in range(9)]
-    found = load(write(tmp_path / "a.jsonl", rows), tokenizer, size=4, system="S")
-    assert (found.report.rows, len(found.train)) == (4, 4)
-    assert tokenizer.decode(found.train[0].prompt.token_ids).startswith("<|system|>S")
+    pairs = load(write(tmp_path / "a.jsonl", rows), tokenizer, size=4, system="S")
+    assert (pairs.report.rows, len(pairs.train)) == (4, 4)
+    assert tokenizer.decode(pairs.train[0].prompt.token_ids).startswith("<|system|>S")
 
 
 def test_real_pairs(shared_data: Callable[[str], Path], tokenizer: Any) -> None:
-    found = load(shared_data("hh_rlhf/harmless_base.jsonl.gz"), tokenizer, 128, holdout=100, max_prompt_tokens=64)
-    assert found.report.unpaired == 1
-    assert len(found.train) + len(found.holdout) + found.report.leaked + found.report.same == found.report.rows - 1
-    assert all(len(p.prompt.token_ids) + max(len(p.chosen), len(p.rejected)) <= 128 for p in found.train)
+    pairs = load(shared_data("hh_rlhf/harmless_base.jsonl.gz"), tokenizer, 128, holdout=100, max_prompt_tokens=64)
+    assert pairs.report.unpaired == 1
+    assert len(pairs.train) + len(pairs.holdout) + pairs.report.leaked + pairs.report.same == pairs.report.rows - 1
+    assert all(len(p.prompt.token_ids) + max(len(p.chosen), len(p.rejected)) <= 128 for p in pairs.train)
 
 
 # ------------------------------------------------------------------------------------------------- the score cache
@@ -233,8 +233,8 @@ def test_a_fingerprint_is_the_content_not_the_place(tiny_model: Path, tmp_path: 
 def test_the_settings_of_prompts_hold_for_pairs_too(tmp_path: Path, tokenizer: Any) -> None:
     row = {"question": "1+1", "unit": "m", "chosen": "2", "rejected": "3", "system": "Own."}
     path = write(tmp_path / "a.jsonl", [row])
-    found = load(path, tokenizer, prompt_key="question", template="{prompt} in {unit}", max_prompt_tokens=64)
-    text = tokenizer.decode(found.train[0].prompt.token_ids)
+    pairs = load(path, tokenizer, prompt_key="question", template="{prompt} in {unit}", max_prompt_tokens=64)
+    text = tokenizer.decode(pairs.train[0].prompt.token_ids)
     assert text == "<|system|>Own.<|end|><|user|>1+1 in m<|end|><|assistant|>"
     with pytest.raises(DataError, match=r"a\.jsonl:1: the column data.prompt_key=text is missing"):
         load(path, tokenizer, prompt_key="text")
@@ -246,5 +246,5 @@ def test_the_settings_of_prompts_hold_for_pairs_too(tmp_path: Path, tokenizer: A
 def test_settings_that_mean_nothing_for_pairs_are_refused(setting: str, value: str) -> None:
     settings = RunSettings()
     setattr(settings.data, setting, value)
-    found = Preference.problems("stages.preference", Preference.Config(), Run(config=settings))
-    assert [problem.key for problem in found if problem.key == f"data.{setting}"] == [f"data.{setting}"]
+    problems = Preference.problems("stages.preference", Preference.Config(), Run(config=settings))
+    assert [problem.key for problem in problems if problem.key == f"data.{setting}"] == [f"data.{setting}"]

@@ -15,7 +15,7 @@ from raylign.records import Absent, Call, Group, Missing, Prompt, Reward, StopRe
 
 def group(rewards: Sequence[Mapping[str, Reward]], scores: Sequence[float | None] = ()) -> Group:
     nothing = np.zeros(0, np.int32)
-    turn = Call(
+    call = Call(
         context_ids=nothing,
         token_ids=np.array([1, 2, 3], np.int32),
         logprobs=np.zeros(3, np.float32),
@@ -24,7 +24,7 @@ def group(rewards: Sequence[Mapping[str, Reward]], scores: Sequence[float | None
         text="",
     )
     trajectories = tuple(
-        Trajectory(prompt_key="p", sample_index=i, calls=(turn,), seed=0, stop=StopReason.EOS, rewards=own)
+        Trajectory(prompt_key="p", sample_index=i, calls=(call,), seed=0, stop=StopReason.EOS, rewards=own)
         for i, own in enumerate(rewards)
     )
     prompt = Prompt(id="p", messages=(), token_ids=np.zeros(1, np.int32))

@@ -51,11 +51,11 @@ def test_report_counts_what_is_dropped(tmp_path: Path, tokenizer: Any) -> None:
     rows = [{"prompt": f"number {i}", "answer": str(i), "task": ""} for i in range(20)]
     rows += [rows[3], {"prompt": "x" * 200, "answer": "1", "task": ""}]
     config = DataConfig(path=write(tmp_path / "a.jsonl", rows), holdout=5, max_prompt_tokens=100)
-    found = load_prompts(config, tokenizer, 1)
-    report = found.report
+    prompts = load_prompts(config, tokenizer, 1)
+    report = prompts.report
     assert (report.rows, report.duplicates, report.too_long, report.train, report.holdout) == (22, 1, 1, 15, 5)
     assert report.verifiers == {"boxed_math": 15} and "1 duplicate, 1 too long" in str(report)
-    assert not {prompt.id for prompt in found.train} & {prompt.id for prompt in found.holdout}
+    assert not {prompt.id for prompt in prompts.train} & {prompt.id for prompt in prompts.holdout}
 
 
 def test_ids_and_holdout_depend_on_content_only(tmp_path: Path, tokenizer: Any) -> None:
@@ -69,8 +69,8 @@ def test_ids_and_holdout_depend_on_content_only(tmp_path: Path, tokenizer: Any) 
 def test_eval_path_and_leaks(tmp_path: Path, tokenizer: Any) -> None:
     train = write(tmp_path / "a.jsonl", [{"prompt": f"number {i}"} for i in range(10)])
     held = write(tmp_path / "b.jsonl", [{"prompt": f"number {i}"} for i in range(8, 12)])
-    found = load_prompts(DataConfig(path=train, eval_path=held), tokenizer, 1)
-    assert (len(found.train), len(found.holdout), found.report.leaked) == (8, 4, 2)
+    prompts = load_prompts(DataConfig(path=train, eval_path=held), tokenizer, 1)
+    assert (len(prompts.train), len(prompts.holdout), prompts.report.leaked) == (8, 4, 2)
 
 
 def test_a_file_goes_before_a_task(tmp_path: Path, tokenizer: Any) -> None:
@@ -78,15 +78,15 @@ def test_a_file_goes_before_a_task(tmp_path: Path, tokenizer: Any) -> None:
     both = DataConfig(path=path, task="chain_sum", task_template="{metadata[expression]}=", holdout=0)
     assert load_prompts(both, tokenizer, 1).train[0].messages[0]["content"] == "1 + 1"
     mixed = DataConfig(eval_path=path, task="chain_sum", size=5, task_template="{metadata[expression]}=")
-    found = load_prompts(mixed, tokenizer, 1)
-    assert found.train[0].messages[0]["content"].endswith("=") and len(found.train) == 5
-    assert found.holdout[0].messages[0]["content"] == "1 + 1"
+    prompts = load_prompts(mixed, tokenizer, 1)
+    assert prompts.train[0].messages[0]["content"].endswith("=") and len(prompts.train) == 5
+    assert prompts.holdout[0].messages[0]["content"] == "1 + 1"
 
 
 def test_size_keeps_the_first_rows(tmp_path: Path, tokenizer: Any) -> None:
     path = write(tmp_path / "a.jsonl", [{"prompt": f"number {i}"} for i in range(10)])
-    found = load_prompts(DataConfig(path=path, size=4, holdout=0), tokenizer, 1)
-    assert [prompt.messages[0]["content"] for prompt in found.train] == [f"number {i}" for i in range(4)]
+    prompts = load_prompts(DataConfig(path=path, size=4, holdout=0), tokenizer, 1)
+    assert [prompt.messages[0]["content"] for prompt in prompts.train] == [f"number {i}" for i in range(4)]
 
 
 def test_impossible_settings(tmp_path: Path, tokenizer: Any) -> None:
@@ -125,32 +125,32 @@ def test_two_digit_addition(tokenizer: Any) -> None:
     config = DataConfig(
         task="basic_arithmetic", task_args=ADDITION, size=600, holdout=50, task_template="{metadata[expression]}="
     )
-    found = load_prompts(config, tokenizer, 1)
-    assert (len(found.train), len(found.holdout), found.report.duplicates) == (550, 50, 0)
-    for prompt in found.train:
+    prompts = load_prompts(config, tokenizer, 1)
+    assert (len(prompts.train), len(prompts.holdout), prompts.report.duplicates) == (550, 50, 0)
+    for prompt in prompts.train:
         left, right = prompt.messages[0]["content"].rstrip("=").split(" + ")
         assert int(left) + int(right) == int(prompt.answer)
         assert prompt.meta["target"] == prompt.answer and prompt.meta["entry"]["answer"] == prompt.answer
         assert prompt.meta["verifier"] == "reasoning_gym" and prompt.meta["dataset"] == "basic_arithmetic"
-    assert found.report.longest <= 13
+    assert prompts.report.longest <= 13
     again = load_prompts(config, tokenizer, 1)
-    assert [prompt.id for prompt in again.train] == [prompt.id for prompt in found.train]
+    assert [prompt.id for prompt in again.train] == [prompt.id for prompt in prompts.train]
     # reasoning-gym seeds row i with seed + i, so that neighbouring seeds would nearly coincide.
     other = load_prompts(config, tokenizer, 2)
-    assert len({prompt.id for prompt in other.train} & {prompt.id for prompt in found.train}) < 100
+    assert len({prompt.id for prompt in other.train} & {prompt.id for prompt in prompts.train}) < 100
 
 
 def test_an_exhausted_task_gives_what_there_is(tokenizer: Any) -> None:
     arguments = {**ADDITION, "min_digits": 1, "max_digits": 1}
-    found = load_prompts(DataConfig(task="basic_arithmetic", task_args=arguments, size=500, holdout=10), tokenizer, 1)
-    assert found.report.rows == 11 * 11
+    prompts = load_prompts(DataConfig(task="basic_arithmetic", task_args=arguments, size=500, holdout=10), tokenizer, 1)
+    assert prompts.report.rows == 11 * 11
 
 
 def test_real_gsm8k(tokenizer: Any, shared_data: Callable[[str], Path]) -> None:
     path = str(shared_data("gsm8k/train.jsonl"))
-    found = load_prompts(DataConfig(path=path, eval_path=str(shared_data("gsm8k/test.jsonl"))), tokenizer, 1)
-    assert (found.report.train, found.report.holdout, found.report.leaked) == (3000, 660, 0)
-    assert all(prompt.meta["target"].replace(",", "").endswith(f"#### {prompt.answer}") for prompt in found.train)
+    prompts = load_prompts(DataConfig(path=path, eval_path=str(shared_data("gsm8k/test.jsonl"))), tokenizer, 1)
+    assert (prompts.report.train, prompts.report.holdout, prompts.report.leaked) == (3000, 660, 0)
+    assert all(prompt.meta["target"].replace(",", "").endswith(f"#### {prompt.answer}") for prompt in prompts.train)
 
 
 def test_a_run_that_needs_a_verifier_refuses_answers_that_imply_none(tmp_path: Path, tokenizer: Any) -> None:

@@ -70,8 +70,8 @@ def test_conventions_are_detected_and_read(
     else:
         text = "\n".join([json.dumps(raw), "", json.dumps(raw)]).encode()  # no newline at the end, a blank line
         path.write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
-    found, rows = read(path)
-    assert found is kind and len(rows) == 2
+    detected, rows = read(path)
+    assert detected is kind and len(rows) == 2
     for name, value in expected.items():
         assert getattr(rows[1], name) == value, name
     assert [message["role"] for message in rows[0].messages] == ["user"]
@@ -159,9 +159,9 @@ def test_texts_to_imitate(tmp_path: Path) -> None:
     for number, (row, target) in enumerate(rows):
         path = tmp_path / f"{number}.jsonl"
         path.write_text(json.dumps(row) + "\n")
-        (found,) = load_rows(path)[1]
-        assert (found.target, found.messages) == (target, ({"role": "user", "content": "1+1="},))
-        assert "completion" not in found.meta and "output" not in found.meta
+        (read_row,) = load_rows(path)[1]
+        assert (read_row.target, read_row.messages) == (target, ({"role": "user", "content": "1+1="},))
+        assert "completion" not in read_row.meta and "output" not in read_row.meta
 
 
 def test_conversation_without_an_answer_is_refused(tmp_path: Path) -> None:
@@ -180,8 +180,8 @@ def test_domain_is_read_where_it_is_named(tmp_path: Path) -> None:
         "extra_info": {"opd_teacher": "code", "ref_solution": "s"},
     }
     path = write_jsonl(tmp_path / "a.jsonl", [row])
-    assert [found.domain for found in read(path)[1]] == ["deepmath"]
-    found = read(path, domain_key="extra_info.opd_teacher")[1][0]
-    assert found.domain == "code" and found.meta["extra_info"]["ref_solution"] == "s"
+    assert [by_source.domain for by_source in read(path)[1]] == ["deepmath"]
+    by_column = read(path, domain_key="extra_info.opd_teacher")[1][0]
+    assert by_column.domain == "code" and by_column.meta["extra_info"]["ref_solution"] == "s"
     with pytest.raises(DataError, match=r"a.jsonl:1: no text at data.domain_key=extra_info.teacher"):
         read(path, domain_key="extra_info.teacher")

@@ -105,8 +105,8 @@ def test_compose() -> None:
 
 def test_prometheus_scrapes_every_node() -> None:
     scrape: dict[str, Any] = yaml.safe_load((DOCKER / "prometheus.yaml").read_text())["scrape_configs"][0]
-    (found,) = scrape["dns_sd_configs"]
-    assert found["names"] == ["head", "worker"] and found["port"] == 8080
+    (discovery,) = scrape["dns_sd_configs"]
+    assert discovery["names"] == ["head", "worker"] and discovery["port"] == 8080
     mounts = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["prometheus"]
     assert any(volume.split(":")[1] in mounts["command"] for volume in mounts["volumes"])
 

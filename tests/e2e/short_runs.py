@@ -57,8 +57,8 @@ def train(
 
     printed = io.StringIO()
     with at_phases(copy), redirect_stdout(printed):
-        found = main(["train", *overrides, *places(folder)])
-    assert found == status, printed.getvalue()[-3000:]
+        returned = main(["train", *overrides, *places(folder)])
+    assert returned == status, printed.getvalue()[-3000:]
     assert all(path.exists() for path in keep), f"the run never came to one of {list(keep.values())}"
     return printed.getvalue()
 

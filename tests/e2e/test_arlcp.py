@@ -52,9 +52,9 @@ def test_rewards_and_advantages_can_be_recomputed_from_the_run_folder(undisturbe
     for row in rows:
         groups.setdefault((row["step"], row["prompt"]), []).append(row)
     for group in groups.values():
-        found = [row["metrics"] for row in group]
-        pool = [metrics for metrics in found if metrics["arlcp/correct"]]
-        for row, metrics in zip(group, found, strict=True):
+        figures = [row["metrics"] for row in group]
+        pool = [metrics for metrics in figures if metrics["arlcp/correct"]]
+        for row, metrics in zip(group, figures, strict=True):
             assert metrics["arlcp/length"] == sum(len(turn["token_ids"]) for turn in row["turns"])
             if not metrics["arlcp/correct"]:
                 assert row["score"] == 0
@@ -95,9 +95,9 @@ def test_every_figure_of_the_digest_is_logged(undisturbed: Path) -> None:
 
 
 def test_an_evaluation_reports_accuracy_never_the_shaped_score(undisturbed: Path) -> None:
-    found = orjson.loads((undisturbed / "finished.json").read_bytes())["metrics"]
-    assert found["after/eval/score"] == found["after/eval/reward/correct"] == found["after/eval/arlcp/correct"]
-    assert {"after/eval/length/mean", "after/eval/arlcp/reflections", "after/eval/arlcp/tier_easy"} <= found.keys()
+    metrics = orjson.loads((undisturbed / "finished.json").read_bytes())["metrics"]
+    assert metrics["after/eval/score"] == metrics["after/eval/reward/correct"] == metrics["after/eval/arlcp/correct"]
+    assert {"after/eval/length/mean", "after/eval/arlcp/reflections", "after/eval/arlcp/tier_easy"} <= metrics.keys()
     rows = [
         row for path in (undisturbed / "rollouts").glob("*.jsonl") for row in lines(path) if row["stage"] == "after"
     ]

@@ -65,15 +65,15 @@ def test_curriculum_with_another_recipes_shaper_survives_a_kill_behind_the_switc
     before = steps(folder, "rl")
     assert len(before) == 4
     train(folder, RUN)
-    found = steps(folder, "rl")
-    assert len(found) == 5 and [row["step"] for row in found[: len(before)]] == [row["step"] for row in before]
-    assert [row["source/depth"] for row in found] == [1, 1, 1, 2, 2]
+    rows = steps(folder, "rl")
+    assert len(rows) == 5 and [row["step"] for row in rows[: len(before)]] == [row["step"] for row in before]
+    assert [row["source/depth"] for row in rows] == [1, 1, 1, 2, 2]
     assert '"resumed"' in (folder / "events.jsonl").read_text()
-    asked = [row.get("source/composer/asked", 0) for row in found]
+    asked = [row.get("source/composer/asked", 0) for row in rows]
     assert asked[2] == 0 and 0 < asked[3] < asked[4], "counts go on where the killed run left them"
-    assert all({"arlcp/correct", "arlcp/reflections", "arlcp/tier_easy"} <= row.keys() for row in found)
-    assert all({"source/solve_all", "source/solve_none", "groups/fill", "groups/rounds"} <= row.keys() for row in found)
-    assert all({"source/v1_recovered", "source/length/depth_2", "source/seeds/used"} <= row.keys() for row in found[3:])
+    assert all({"arlcp/correct", "arlcp/reflections", "arlcp/tier_easy"} <= row.keys() for row in rows)
+    assert all({"source/solve_all", "source/solve_none", "groups/fill", "groups/rounds"} <= row.keys() for row in rows)
+    assert all({"source/v1_recovered", "source/length/depth_2", "source/seeds/used"} <= row.keys() for row in rows[3:])
     finished = orjson.loads((folder / "finished.json").read_bytes())["metrics"]
     assert {"after/depth_1/score", "after/depth_2/score", "after/depth_2/v1_recovered"} <= finished.keys()
 
@@ -81,6 +81,6 @@ def test_curriculum_with_another_recipes_shaper_survives_a_kill_behind_the_switc
 @pytest.mark.skipif(find_spec("raylign.recipes.g_opd") is None, reason="recipe g_opd is not installed")
 def test_distillation_takes_the_source_by_overrides_alone(tmp_path: Path) -> None:
     train(tmp_path / "run", G_OPD)
-    found = steps(tmp_path / "run", "distill")
-    assert len(found) == 2 and all(row["source/depth"] == 2 for row in found)
-    assert found[-1]["source/composer/yield"] == 1.0
+    rows = steps(tmp_path / "run", "distill")
+    assert len(rows) == 2 and all(row["source/depth"] == 2 for row in rows)
+    assert rows[-1]["source/composer/yield"] == 1.0

@@ -48,11 +48,11 @@ def test_hypo_mends_more_pessimistic_pairs_than_dpo_in_equal_steps(tmp_path: Pat
     less = ["data.size=2000", "data.holdout=600", "stages.reference.steps=6", "run.save_every=0", "~stages.preference"]
     printed = train(tmp_path / "run", [*RUN, *less, *stages])
     assert printed.count("reference: scoring") <= 2, "the second method must find the scores of the first"
-    found = orjson.loads((tmp_path / "run/finished.json").read_bytes())["metrics"]
-    gain = found["hypo/eval/agreement/pessimistic"] - found["dpo/eval/agreement/pessimistic"]
-    assert gain >= 0.03, found
-    assert found["dpo/before/agreement/pessimistic"] == found["hypo/before/agreement/pessimistic"] < 0.2
-    assert found["dpo/eval/share/pessimistic"] == found["hypo/eval/share/pessimistic"] > 0.2
+    metrics = orjson.loads((tmp_path / "run/finished.json").read_bytes())["metrics"]
+    gain = metrics["hypo/eval/agreement/pessimistic"] - metrics["dpo/eval/agreement/pessimistic"]
+    assert gain >= 0.03, metrics
+    assert metrics["dpo/before/agreement/pessimistic"] == metrics["hypo/before/agreement/pessimistic"] < 0.2
+    assert metrics["dpo/eval/share/pessimistic"] == metrics["hypo/eval/share/pessimistic"] > 0.2
     rows = {name: steps(tmp_path / "run", name) for name in methods}
     assert set(rows["floorless"][-1]) >= LOGGED
     losses = {name: [row["loss"] for row in rows[name]] for name in methods}

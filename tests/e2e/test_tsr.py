@@ -72,10 +72,10 @@ def test_a_group_filter_and_a_search_of_the_command_line(ppo: Path) -> None:
 
 
 def test_evaluations_do_not_search(ppo: Path) -> None:
-    (found,) = steps(ppo, "after")
-    assert "eval/episode/success" in found
-    assert not [name for name in found if "search/" in name]
-    assert found["eval/prompts"] == 4
+    (metrics,) = steps(ppo, "after")
+    assert "eval/episode/success" in metrics
+    assert not [name for name in metrics if "search/" in name]
+    assert metrics["eval/prompts"] == 4
 
 
 def test_killed_and_resumed_is_bit_equal(ppo: Path) -> None:
@@ -89,9 +89,9 @@ def test_grpo_on_the_best_of_a_group(tmp_path: Path) -> None:
     """The released best-of-N on Sokoban, without a critic."""
     drop = [item for item in SMALL if not item.startswith("selector=")]
     train(tmp_path / "run", [*drop, GRPO, "search=code_bon", "selector.keep=2", "~stages.after"])
-    found = steps(tmp_path / "run", "rl")
-    assert len(found) == 3
-    for step in found:
+    rows = steps(tmp_path / "run", "rl")
+    assert len(rows) == 3
+    for step in rows:
         assert (step["select/trajectories_kept"], step["select/trajectories_discarded"]) == (8, 8)
         assert step["search/tokens_discarded"] == 0
         assert not [name for name in step if name.startswith("critic/")]

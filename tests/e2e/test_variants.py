@@ -42,26 +42,28 @@ OVERRIDES = [
 
 
 async def sampled_reward(context: RunContext) -> float:
-    found = await context.evaluate(context.prompts.train[:32], samples=4, greedy=False)
-    return found.score
+    evaluation = await context.evaluate(context.prompts.train[:32], samples=4, greedy=False)
+    return evaluation.score
 
 
 async def train_all(context: RunContext) -> dict[str, tuple[float, float]]:
     """(mean reward before, after) of every variant, each from the same random model."""
-    model, start, found = context.lineage.model, await sampled_reward(context), {}
+    model, start, rewards = context.lineage.model, await sampled_reward(context), {}
     for variant in VARIANTS:
         context.run = compose([*OVERRIDES, f"variant={variant}"])
         context.lineage.model = model
         context.first_step += STEPS
         await Rl(context.run.parts["stages.rl"].config, f"rl-{variant}").run(context)
-        found[variant] = (start, await sampled_reward(context))
+        rewards[variant] = (start, await sampled_reward(context))
     await context.roles.close()
-    return found
+    return rewards
 
 
 def test_every_variant_improves(tmp_path: Path) -> None:
     roomy = ["variant=ppo", "objective.kl_coef=0.001"]  # placement with a critic and a reference
     with open_run(compose([*OVERRIDES, *roomy, *places(tmp_path / "run")])) as context:
-        found = asyncio.run(train_all(context))
-    short = [f"{name} {before:.3f} -> {after:.3f}" for name, (before, after) in found.items() if after < before + GAIN]
+        rewards = asyncio.run(train_all(context))
+    short = [
+        f"{name} {before:.3f} -> {after:.3f}" for name, (before, after) in rewards.items() if after < before + GAIN
+    ]
     assert not short, ", ".join(short)

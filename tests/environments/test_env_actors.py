@@ -38,9 +38,9 @@ def serve(ray_session: None, tmp_path: Path) -> Iterator[Callable[..., Environme
         actors = EnvironmentActors(spec, tmp_path, lambda index: {"num_cpus": 0, "runtime_env": HERE})
         started.append(actors)
         asyncio.run(actors.start())
-        found = environments_of(spec)
-        assert found is not None
-        return found
+        environments = environments_of(spec)
+        assert environments is not None
+        return environments
 
     yield start
     for actors in started:
@@ -54,13 +54,13 @@ async def play(
 
     async def one(seed: int) -> list[Observation]:
         episode = await Episode.open(environments, PROMPT, seed, 3, EnvironmentCounters())
-        found = []
+        observations = []
         for step in range(5):
             if seed == SEEDS[0]:
                 disturb(step)
-            found.append(await episode.step("a"))
+            observations.append(await episode.step("a"))
         await episode.close()
-        return found
+        return observations
 
     return await asyncio.gather(*(one(seed) for seed in SEEDS))
 

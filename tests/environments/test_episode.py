@@ -27,10 +27,10 @@ def host(target: str = "Dice", **config: Any) -> EnvironmentHost:
 
 async def play(environments: EnvironmentHost, steps: int = 4, retries: int = 2, seed: int = 7) -> list[Observation]:
     episode = await Episode.open(environments, PROMPT, seed, retries, EnvironmentCounters())
-    found = [await episode.step("x" * index) for index in range(steps)]
+    observations = [await episode.step("x" * index) for index in range(steps)]
     await episode.close()
     assert environments.episodes == 0
-    return found
+    return observations
 
 
 @pytest.mark.parametrize("target", ["Dice", "Slow"])
@@ -50,12 +50,12 @@ def test_a_broken_environment_is_taken_up_where_it_was(tmp_path: Path, broken: i
     async def interrupted() -> list[Observation]:
         counters = EnvironmentCounters()
         episode = await Episode.open(environments, PROMPT, 7, 2, counters)
-        found = [await episode.step("") for _ in range(2)]
+        observations = [await episode.step("") for _ in range(2)]
         switch.write_text(str(broken))
-        found += [await episode.step("") for _ in range(2)]
+        observations += [await episode.step("") for _ in range(2)]
         assert counters.revived == 1
         assert counters.steps == 4
-        return found
+        return observations
 
     async def undisturbed() -> list[Observation]:
         episode = await Episode.open(host(), PROMPT, 7, 0, EnvironmentCounters())
@@ -90,12 +90,12 @@ def test_an_unreplayable_environment_is_taken_up_from_its_snapshot_or_not_at_all
         episode = await Episode.open(
             host("Fickle", breaks=str(switch), snapshots=snapshots), PROMPT, 7, 2, EnvironmentCounters()
         )
-        found = [await episode.step("") for _ in range(2)]
+        observations = [await episode.step("") for _ in range(2)]
         switch.write_text("1")
-        return [*found, await episode.step("")]
+        return [*observations, await episode.step("")]
 
-    found = asyncio.run(interrupted(True))
-    assert found[-1].flags["total"] == 10 + sum(one.flags["roll"] for one in found)
+    observations = asyncio.run(interrupted(True))
+    assert observations[-1].flags["total"] == 10 + sum(observation.flags["roll"] for observation in observations)
     with pytest.raises(EpisodeDiverged):
         asyncio.run(interrupted(False))
 
@@ -135,10 +135,10 @@ def test_a_branch_with_other_noise_survives_its_environment(tmp_path: Path) -> N
         episode = await Episode.open(environments, PROMPT, 7, 1, EnvironmentCounters())
         await episode.step("")
         twin = await episode.branch(5)
-        found = [await twin.step("")]
+        observations = [await twin.step("")]
         if broken:
             switch.write_text("1")
-        return [*found, await twin.step(""), await twin.step("")]
+        return [*observations, await twin.step(""), await twin.step("")]
 
     expected = asyncio.run(branched(False, True))
     for snapshots in (True, False):

@@ -25,9 +25,9 @@ NODE = {"_target_": "example_environment.GuessNumber"}
 
 
 def game(**fields: int) -> Environment:
-    found = build(Part, {**NODE, **fields}, "environment.fn")
-    assert isinstance(found, Environment)
-    return found
+    environment = build(Part, {**NODE, **fields}, "environment.fn")
+    assert isinstance(environment, Environment)
+    return environment
 
 
 def instance(seed: int) -> Prompt:
@@ -46,9 +46,9 @@ def test_the_command_of_the_readme_finds_its_instances(tiny_model: Path) -> None
     words = shlex.split(block.replace("guess.", "example_environment."))
     overrides = words[words.index("train") + 1 :]
     config = compose(overrides).config
-    found = load_prompts(config.data, AutoTokenizer.from_pretrained(tiny_model), 1)
-    assert len(found.train) + len(found.holdout) == config.data.size == 2000
-    assert str(found.train[0].messages[0]["content"]).startswith("Guess my number from 1 to 9")
+    prompts = load_prompts(config.data, AutoTokenizer.from_pretrained(tiny_model), 1)
+    assert len(prompts.train) + len(prompts.holdout) == config.data.size == 2000
+    assert str(prompts.train[0].messages[0]["content"]).startswith("Guess my number from 1 to 9")
 
 
 def test_halving_finds_every_number() -> None:

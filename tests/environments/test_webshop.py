@@ -135,19 +135,19 @@ def test_types() -> None:
 def test_the_catalogue_is_whole_and_the_same_for_a_seed() -> None:
     products = catalogue(50, 0)
     assert products == catalogue(50, 0) != catalogue(50, 1)
-    assert len({one.asin for one in products}) == 50 and set(Counter(one.query for one in products).values()) == {2}
-    for one in products:
-        values = [value for _, group in one.options for value in group]
-        assert len(set(values)) == len(values) and one.attributes and one.price > 0
+    assert len({item.asin for item in products}) == 50 and set(Counter(item.query for item in products).values()) == {2}
+    for item in products:
+        values = [value for _, group in item.options for value in group]
+        assert len(set(values)) == len(values) and item.attributes and item.price > 0
 
 
 def test_search_ranks_by_words() -> None:
     products = catalogue(50, 0)
     search = Search(products)
-    for one in products:
-        found = search.find(one.query)
-        assert {products[number].query for number in found[:2]} == {one.query}
-        assert products[search.find(one.title)[0]].asin == one.asin
+    for item in products:
+        ranked = search.find(item.query)
+        assert {products[number].query for number in ranked[:2]} == {item.query}
+        assert products[search.find(item.title)[0]].asin == item.asin
     assert search.find("zzz") == () and search.find("") == ()
 
 
@@ -167,7 +167,7 @@ def explore(shop: Shop, start: Page) -> set[Page]:
 
 def test_every_page_can_be_reached_and_every_legal_click_works() -> None:
     shop = Shop(catalogue(50, 0), 10)
-    words = " ".join({one.query for one in shop.products})
+    words = " ".join({item.query for item in shop.products})
     first = shop.find(words)
     assert len(first.results) == 50
     seen = explore(shop, first)
@@ -182,7 +182,7 @@ def test_every_page_can_be_reached_and_every_legal_click_works() -> None:
 
 def test_buttons_stand_where_they_should() -> None:
     shop = Shop(catalogue(25, 0), 10)
-    page = shop.find(" ".join({one.query for one in shop.products}))
+    page = shop.find(" ".join({ware.query for ware in shop.products}))
     assert PREVIOUS not in shop.labels(page) and NEXT in shop.labels(page)
     last = shop.click(shop.click(page, NEXT), NEXT)
     assert last.number == 2 and NEXT not in shop.labels(last) and PREVIOUS in shop.labels(last)
@@ -200,7 +200,7 @@ def test_buttons_stand_where_they_should() -> None:
 
 
 def target_of(environment: WebShop) -> Product:
-    return next(one for one in environment.shop.products if one.title == environment.goal.title)
+    return next(item for item in environment.shop.products if item.title == environment.goal.title)
 
 
 def buy_perfectly(environment: WebShop, instance: int) -> Any:
@@ -319,8 +319,8 @@ def attainable(products: tuple[Product, ...], one: Goal) -> bool:
 def test_generated_goals_can_be_reached() -> None:
     products = catalogue(50, 0)
     goals = generated_goals(products, 300, 1)
-    assert all(attainable(products, one) for one in goals)
-    assert len({one.instruction for one in goals}) > 250
+    assert all(attainable(products, goal) for goal in goals)
+    assert len({goal.instruction for goal in goals}) > 250
 
 
 def test_real_instructions_become_goals_that_can_be_reached() -> None:
@@ -328,9 +328,9 @@ def test_real_instructions_become_goals_that_can_be_reached() -> None:
         pytest.skip("the real goals of WebShop (shared/data/webshop) are not on this machine")
     products = catalogue(50, 0)
     goals = read_goals(str(REAL_GOALS), products, 0)
-    assert len(goals) > 500 and all(attainable(products, one) for one in goals)
+    assert len(goals) > 500 and all(attainable(products, goal) for goal in goals)
     texts = json.loads(REAL_GOALS.read_text())
-    assert all(one.instruction.partition(", and price lower")[0] in " ".join(texts) for one in goals[:20])
+    assert all(goal.instruction.partition(", and price lower")[0] in " ".join(texts) for goal in goals[:20])
     environment = make(goals_file=str(REAL_GOALS), test_goals=100, validation_goals=100)
     assert environment.goals == tuple(goals)
     assert buy_perfectly(environment, 11).flags["success"]
@@ -348,12 +348,12 @@ def test_an_instruction_is_read_by_the_rule(tmp_path: Path) -> None:
         json.dumps(["a King-size rug please.", "king size rug, twin", "rug", "gluten free tree", "no kind"])
     )
     goals = read_goals(str(path), products, 0)
-    assert [(one.query, one.attributes, one.options) for one in goals] == [
+    assert [(goal.query, goal.attributes, goal.options) for goal in goals] == [
         ("rug", ("king size",), ()),
         ("rug", ("king size",), ("twin",)),
     ]
     assert goals[0].instruction.startswith("a King-size rug please, and price lower than ")
-    assert all(product().price < one.price_cap <= 80 for one in goals)
+    assert all(product().price < goal.price_cap <= 80 for goal in goals)
     path.write_text('["nothing"]')
     for text, why in (('["nothing"]', "suits"), ('{"a": 1}', "list"), ("[", "cannot be read")):
         path.write_text(text)

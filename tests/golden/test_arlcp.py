@@ -60,10 +60,10 @@ HAND = ([10.0, 30.0, 50.0, 90.0], [1000.0, 2500.0, 5000.0, 3000.0], [1, 0, 1, 1]
 
 
 def test_hand_checkable_group() -> None:
-    found = shaped(*HAND)
-    assert found.means == (50, 3000) and found.stds == (40, 2000)
-    np.testing.assert_allclose(found.reward, [0.94621, 0, 0.87689, 0.86534], atol=1e-5)
-    np.testing.assert_allclose(rloo(list(found.reward)), [0.36547, -0.89615, 0.27304, 0.25764], atol=1e-5)
+    result = shaped(*HAND)
+    assert result.means == (50, 3000) and result.stds == (40, 2000)
+    np.testing.assert_allclose(result.reward, [0.94621, 0, 0.87689, 0.86534], atol=1e-5)
+    np.testing.assert_allclose(rloo(list(result.reward)), [0.36547, -0.89615, 0.27304, 0.25764], atol=1e-5)
 
 
 groups = st.integers(2, 16).flatmap(
@@ -79,41 +79,41 @@ groups = st.integers(2, 16).flatmap(
 @settings(max_examples=200, deadline=None)
 def test_any_group(group: tuple[list[int], list[int], list[int]]) -> None:
     reflections, lengths, correct = group
-    found = shaped(*group)
+    result = shaped(*group)
     right = np.array(correct, bool)
     if right.any():
-        np.testing.assert_allclose(found.reward, by_hand(*group), rtol=1e-12, atol=1e-12)
-    assert np.isfinite(found.f_reflection).all() and np.isfinite(found.f_length).all()
-    assert (found.reward[~right] == 0).all()
-    assert ((found.reward[right] > 0.8) & (found.reward[right] < 1.0)).all()
+        np.testing.assert_allclose(result.reward, by_hand(*group), rtol=1e-12, atol=1e-12)
+    assert np.isfinite(result.f_reflection).all() and np.isfinite(result.f_length).all()
+    assert (result.reward[~right] == 0).all()
+    assert ((result.reward[right] > 0.8) & (result.reward[right] < 1.0)).all()
     wrong = np.flatnonzero(~right)
     if len(wrong) >= 2:
         lengths[wrong[0]], lengths[wrong[1]] = lengths[wrong[1]], lengths[wrong[0]]
-        np.testing.assert_array_equal(shaped(reflections, lengths, correct).reward, found.reward)
+        np.testing.assert_array_equal(shaped(reflections, lengths, correct).reward, result.reward)
 
 
 def test_equal_counts_give_exactly_one_half() -> None:
-    found = shaped([7, 7, 7], [100, 200, 300], [1, 1, 1])
-    assert (found.f_reflection == 0.5).all()
+    result = shaped([7, 7, 7], [100, 200, 300], [1, 1, 1])
+    assert (result.f_reflection == 0.5).all()
 
 
 @pytest.mark.parametrize("length", [3.0, 16000.0])
 def test_the_only_right_answer_scores_nine_tenths_whatever_its_length(length: float) -> None:
-    found = shaped([100, 5], [length, 40], [1, 0])
-    assert found.reward.tolist() == [0.9, 0.0]
-    assert found.stds == (1.0, 1.0)
+    result = shaped([100, 5], [length, 40], [1, 0])
+    assert result.reward.tolist() == [0.9, 0.0]
+    assert result.stds == (1.0, 1.0)
 
 
 def test_no_right_answer_scores_zero_and_stays_finite() -> None:
-    found = shaped([10, 500], [100, 16384], [0, 0])
-    assert found.reward.tolist() == [0.0, 0.0] and found.means == (0, 0) and found.stds == (1, 1)
-    assert np.isfinite(found.f_length).all()
+    result = shaped([10, 500], [100, 16384], [0, 0])
+    assert result.reward.tolist() == [0.0, 0.0] and result.means == (0, 0) and result.stds == (1, 1)
+    assert np.isfinite(result.f_length).all()
 
 
 def test_no_overflow_far_from_a_pool_without_deviation() -> None:
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        found = shaped([5, 5, 0, 4000], [100, 100, 1, 16384], [1, 1, 0, 0])
-        assert found.f_length[2] == 0.0 and found.f_length[3] == 1.0
+        result = shaped([5, 5, 0, 4000], [100, 100, 1, 16384], [1, 1, 0, 0])
+        assert result.f_length[2] == 0.0 and result.f_length[3] == 1.0
         assert sigmoid(np.array([-1e300, 1e300])).tolist() == [0.0, 1.0]
 
 

@@ -25,13 +25,13 @@ WEIGHTS = np.array([0.3, 0.3, 0.4])
 def tables(count: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Random labels, acyclic dependencies and weights."""
     rng = np.random.default_rng(0)
-    found = []
+    tables = []
     for _ in range(count):
         steps, items = int(rng.integers(1, 7)), int(rng.integers(1, 6))
         needs = np.tril(rng.random((items, items)) < rng.random(), -1)
         weights = rng.random(items) + 1e-3
-        found.append((rng.random((steps, items)) < rng.random(), needs, weights / weights.sum()))
-    return found
+        tables.append((rng.random((steps, items)) < rng.random(), needs, weights / weights.sum()))
+    return tables
 
 
 def looped(labels: np.ndarray, needs: np.ndarray, mode: Satisfied) -> tuple[np.ndarray, np.ndarray]:
@@ -54,10 +54,10 @@ def looped(labels: np.ndarray, needs: np.ndarray, mode: Satisfied) -> tuple[np.n
 
 @pytest.mark.parametrize(("mode", "score"), [("literal", 0.6), ("code", 1.0), ("gated", 1.0)])
 def test_vector_1(mode: str, score: float) -> None:
-    found = JudgedTurn(labels=VECTOR, dependencies=NEEDS, weights=WEIGHTS).step_scores(Satisfied[mode])
-    assert found.sum() == pytest.approx(score)
+    scores = JudgedTurn(labels=VECTOR, dependencies=NEEDS, weights=WEIGHTS).step_scores(Satisfied[mode])
+    assert scores.sum() == pytest.approx(score)
     if mode == "gated":
-        np.testing.assert_allclose(found, [0.3, 0.3, 0.4])  # the early label counts at the first step that repeats it
+        np.testing.assert_allclose(scores, [0.3, 0.3, 0.4])  # the early label counts at the first step that repeats it
 
 
 @pytest.mark.parametrize("mode", list(Satisfied))
@@ -87,15 +87,15 @@ def test_vector_3_backfill() -> None:
 
 def test_states_begin_empty_and_only_grow() -> None:
     for labels, needs, _ in tables(200):
-        found = states(labels, needs, Satisfied.gated)
-        assert not found[0].any()
-        assert (found[1:] >= found[:-1]).all()
+        satisfied = states(labels, needs, Satisfied.gated)
+        assert not satisfied[0].any()
+        assert (satisfied[1:] >= satisfied[:-1]).all()
 
 
 def group(rollouts: int, seed: int, steps: int = 4) -> list[JudgedTurn]:
     rng = np.random.default_rng(seed)
     labels = [rng.random((int(rng.integers(1, steps + 1)), 3)) < 0.4 for _ in range(rollouts)]
-    return [JudgedTurn(labels=one, dependencies=NEEDS, weights=WEIGHTS) for one in labels]
+    return [JudgedTurn(labels=table, dependencies=NEEDS, weights=WEIGHTS) for table in labels]
 
 
 @pytest.mark.parametrize("normalise", [False, True])
@@ -104,7 +104,7 @@ def test_step_advantages_against_the_equations(normalise: bool) -> None:
     ever = np.array([[looped(t.labels, NEEDS, Satisfied.gated)[0][:, c].any() for c in range(3)] for t in turns])
     share = ever.mean(axis=0)
     np.testing.assert_allclose((ever - share).mean(axis=0), 0, atol=1e-12)
-    for turn, found in zip(turns, step_advantages(turns, normalise=normalise), strict=True):
+    for turn, advantages in zip(turns, step_advantages(turns, normalise=normalise), strict=True):
         filled = looped(turn.labels, NEEDS, Satisfied.gated)[1]
         sat = states(turn.labels, NEEDS, Satisfied.gated)
         for s in range(len(turn.labels)):
@@ -114,8 +114,8 @@ def test_step_advantages_against_the_equations(normalise: bool) -> None:
                     scale = ever[:, c].std() + 1e-6 if normalise else 1.0
                     above += WEIGHTS[c] * (filled[s, c] - share[c]) / scale
                     below += WEIGHTS[c]
-            assert found is not None
-            assert found[s] == pytest.approx(above / below if below else 0.0, abs=1e-12)
+            assert advantages is not None
+            assert advantages[s] == pytest.approx(above / below if below else 0.0, abs=1e-12)
 
 
 def test_what_cannot_be_earned_does_not_count() -> None:
@@ -134,9 +134,9 @@ def test_what_cannot_be_earned_does_not_count() -> None:
 @pytest.mark.parametrize(("holders", "zero"), [(4, True), (5, False)])
 def test_items_with_few_holders_teach_nothing(holders: int, zero: bool) -> None:
     turns = [*group(holders, seed=7), None, None]
-    found = step_advantages(turns)
-    assert found[-1] is None
-    assert all(not row.any() for row in found[:holders] if row is not None) is zero
+    advantages = step_advantages(turns)
+    assert advantages[-1] is None
+    assert all(not row.any() for row in advantages[:holders] if row is not None) is zero
 
 
 def test_more_than_half_of_the_checklists_end_a_dialogue() -> None:

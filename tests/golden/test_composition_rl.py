@@ -100,8 +100,8 @@ def test_invalid_pairs_get_the_right_reason() -> None:
     ],
 )
 def test_value_rules_of_the_paper(answer: str, value: str) -> None:
-    found = derive(answer)
-    assert found is not None and sympy.simplify(found.value - sympy.sympify(value)) == 0
+    derived = derive(answer)
+    assert derived is not None and sympy.simplify(derived.value - sympy.sympify(value)) == 0
 
 
 @pytest.mark.parametrize("answer", ["", "\\varnothing", "(-\\infty,\\infty)", "9^{9^{9^9}}", "\\frac{1}{0}"])
@@ -154,8 +154,8 @@ def test_last_slot_is_never_subsampled_and_every_candidate_is_used() -> None:
 
 @pytest.mark.parametrize(("depth", "link"), [(2, 0.9)])
 def test_solve_all_ratio_follows_the_product_of_successes(depth: int, link: float) -> None:
-    found = solve_all(2000, depth, lambda rng, n: np.full(n, link), seed=depth)
-    assert found.gap <= 3
+    simulation = solve_all(2000, depth, lambda rng, n: np.full(n, link), seed=depth)
+    assert simulation.gap <= 3
 
 
 def test_side_by_side_keeps_the_answer_and_no_link() -> None:
@@ -202,11 +202,11 @@ def test_objective_is_the_papers_equation() -> None:
         logprob=torch.tensor(new, dtype=torch.float64),
         entropy=torch.zeros(total),
     )
-    found = float(loss.terms(view).components["policy"])
+    policy_loss = float(loss.terms(view).components["policy"])
     advantage = np.repeat((passed - passed.mean()) / (passed.std(ddof=1) + 1e-6), lengths)
     ratio, weight = np.exp(new - old), np.minimum(np.exp(old - sampler), 2.0)
     terms = weight * np.minimum(ratio * advantage, np.clip(ratio, 0.8, 1.2) * advantage)
-    assert found == pytest.approx(-terms.sum() / total, rel=1e-5)
+    assert policy_loss == pytest.approx(-terms.sum() / total, rel=1e-5)
 
 
 def test_human_checked_records_are_rebuilt_exactly(shared_data) -> None:

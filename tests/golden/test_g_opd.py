@@ -52,7 +52,7 @@ def method(**choices: Any) -> TeacherAdvantage:
 @pytest.mark.parametrize("weight", LAMBDAS)
 def test_token_advantage_as_printed_and_as_regrouped(weight: float) -> None:
     batch = batch_of()
-    found, _ = method(reward_weight=weight).assign(batch, NO_SCORES)
+    assigned, _ = method(reward_weight=weight).assign(batch, NO_SCORES)
     for row in range(len(batch)):
         for token, counts in enumerate(batch.row(row, "loss_mask")):
             old, teacher, ref = (float(batch.row(row, f"{name}_logprob")[token]) for name in ("old", "teacher", "ref"))
@@ -60,15 +60,15 @@ def test_token_advantage_as_printed_and_as_regrouped(weight: float) -> None:
             regrouped = -((old - teacher) + (weight - 1) * (ref - teacher))
             assert printed == pytest.approx(regrouped, abs=1e-9)
             expected = printed if counts else 0.0  # the prompt and anything else off the mask is never scored
-            assert float(found.row(row, "advantage")[token]) == pytest.approx(expected, abs=1e-6)
+            assert float(assigned.row(row, "advantage")[token]) == pytest.approx(expected, abs=1e-6)
 
 
 def test_last_token_is_scored_and_nothing_is_normalised() -> None:
     batch = batch_of()
-    found, metrics = method(reward_weight=1.25).assign(batch, NO_SCORES)
+    assigned, metrics = method(reward_weight=1.25).assign(batch, NO_SCORES)
     ends = batch.offsets[1:] - 1
-    assert (found["advantage"][ends] != 0).all(), "EOS is a sampled token like any other"
-    mean = float(np.mean(found["advantage"][batch["loss_mask"]]))
+    assert (assigned["advantage"][ends] != 0).all(), "EOS is a sampled token like any other"
+    mean = float(np.mean(assigned["advantage"][batch["loss_mask"]]))
     assert abs(mean) > 1e-3 and metrics["distill/advantage"] == pytest.approx(mean, abs=1e-6)
 
 

@@ -71,8 +71,8 @@ def test_autograd_gives_the_closed_form_weight(mode: ReferenceMargin) -> None:
 @pytest.mark.parametrize(("beta", "dpo", "hypo"), [(1.0, 0.11920, 0.73106), (0.1, 0.45017, 0.52498)])
 def test_worked_numbers(beta: float, dpo: float, hypo: float) -> None:
     margin, ref = torch.tensor([-1.0], dtype=torch.float64, requires_grad=True), torch.tensor([-3.0]).double()
-    found = [weight_by_autograd(mode, margin, ref, torch.tensor([beta])).item() for mode in (Mode.dpo, Mode.hypo)]
-    assert found == pytest.approx([dpo, hypo], abs=5e-6)
+    weights = [weight_by_autograd(mode, margin, ref, torch.tensor([beta])).item() for mode in (Mode.dpo, Mode.hypo)]
+    assert weights == pytest.approx([dpo, hypo], abs=5e-6)
 
 
 def test_softplus_at_two_points_and_its_bound() -> None:
@@ -149,20 +149,20 @@ def step(
 
 def token_logprobs(batch: Batch) -> NDArray[np.float64]:
     [[micro]] = pack(batch, 1, 10**6, True)
-    found = np.zeros(batch.tokens)
-    found[micro.token_index] = ToyModel()(batch, micro)["logprob"].detach().numpy()
-    return found
+    logprobs = np.zeros(batch.tokens)
+    logprobs[micro.token_index] = ToyModel()(batch, micro)["logprob"].detach().numpy()
+    return logprobs
 
 
 def plain(batch: Batch, mode: SequenceLogprob, stream: NDArray[np.float64]) -> NDArray[np.float64]:
     """[P, 2] answer log-probs by a loop over rows, as the definitions say."""
-    found = []
+    logprobs = []
     for i in range(len(batch)):
         tokens = stream[batch.offsets[i] : batch.offsets[i + 1]][batch.row(i, "loss_mask")]
         if mode is SequenceLogprob.mean_without_end and len(tokens) > 1:
             tokens = tokens[:-1]
-        found.append(tokens.sum() if mode is SequenceLogprob.sum else tokens.mean())
-    return np.array(found).reshape(-1, 2)
+        logprobs.append(tokens.sum() if mode is SequenceLogprob.sum else tokens.mean())
+    return np.array(logprobs).reshape(-1, 2)
 
 
 @pytest.mark.parametrize("logprob", list(SequenceLogprob))
@@ -239,11 +239,13 @@ def test_order_of_pairs_changes_nothing_and_the_first_row_of_a_pair_is_the_chose
 def test_held_out_metrics_are_those_of_a_step() -> None:
     part = objective(Mode.hypo_smooth)
     loss, _, metrics = step(part, PAIRS)
-    found = held_out_metrics(part, PAIRS, token_logprobs(PAIRS))  # type: ignore[arg-type]
-    assert found["loss"] == pytest.approx(loss, rel=1e-9)
-    shared = metrics.keys() & found.keys()
+    held_out = held_out_metrics(part, PAIRS, token_logprobs(PAIRS))  # type: ignore[arg-type]
+    assert held_out["loss"] == pytest.approx(loss, rel=1e-9)
+    shared = metrics.keys() & held_out.keys()
     assert {"agreement/pessimistic", "margin/optimistic", "relative_agreement"} <= shared
-    assert {name: found[name] for name in shared} == pytest.approx({name: metrics[name] for name in shared}, abs=1e-9)
+    assert {name: held_out[name] for name in shared} == pytest.approx(
+        {name: metrics[name] for name in shared}, abs=1e-9
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- pitfalls
@@ -266,16 +268,16 @@ def test_the_reference_and_the_target_carry_no_gradient() -> None:
 def test_agreement_is_the_raw_margin_not_the_logged_accuracy() -> None:
     """A policy that is right by less than the reference agrees (Δθ > 0) but is not accurate (Δθ > D)."""
     policy = np.where(PAIRS["loss_mask"], 0.5 * PAIRS["ref_logprob"], 0.0)
-    found = held_out_metrics(objective(Mode.dpo), PAIRS, policy.astype(np.float64))  # type: ignore[arg-type]
-    assert found["agreement/optimistic"] == 1.0
-    assert found["agreement/pessimistic"] == 0.0
-    assert found["rewards/accuracy"] == found["relative_agreement"] == found["share/pessimistic"]
+    metrics = held_out_metrics(objective(Mode.dpo), PAIRS, policy.astype(np.float64))  # type: ignore[arg-type]
+    assert metrics["agreement/optimistic"] == 1.0
+    assert metrics["agreement/pessimistic"] == 0.0
+    assert metrics["rewards/accuracy"] == metrics["relative_agreement"] == metrics["share/pessimistic"]
 
 
 def test_the_partition_is_the_same_for_every_method() -> None:
     names = ("share/optimistic", "share/neutral", "share/pessimistic")
-    found = [{name: step(objective(mode), PAIRS)[2][name] for name in names} for mode in Mode]
-    assert all(shares == found[0] for shares in found)
+    partitions = [{name: step(objective(mode), PAIRS)[2][name] for name in names} for mode in Mode]
+    assert all(shares == partitions[0] for shares in partitions)
 
 
 def test_sum_and_mean_change_the_unit_of_every_margin() -> None:

@@ -55,7 +55,7 @@ def rows(unscored: tuple[int, ...] = (6,)) -> tuple[Batch, Float32s]:
 def expected(level: str, std: str, min_holders: int) -> list[list[float]]:
     """Advantage of every call of every rollout."""
     valid = ROLLOUTS[:6]
-    found = []
+    rows = []
     for turns, scores in ROLLOUTS[:6]:
         row = []
         for turn, own in zip(turns, scores, strict=True):
@@ -68,8 +68,8 @@ def expected(level: str, std: str, min_holders: int) -> list[list[float]]:
             if std != "none":
                 advantage /= np.std(cell, ddof=1 if std == "sample" else 0) + 1e-6 if len(cell) > 1 else 1.0
             row.append(float(advantage) if len(cell) >= max(2, min_holders) else 0.0)
-        found.append(row)
-    return [*found, [0.0] * len(ROLLOUTS[6][0])]
+        rows.append(row)
+    return [*rows, [0.0] * len(ROLLOUTS[6][0])]
 
 
 @pytest.mark.parametrize("min_holders", [2, 5, 6])
@@ -79,43 +79,43 @@ def expected(level: str, std: str, min_holders: int) -> list[list[float]]:
 def test_against_loops(level: str, std: str, min_holders: int) -> None:
     batch, scores = rows()
     config = TurnAdvantage.Config(level=Level[level], std=TurnStd[std], min_holders=min_holders)
-    found, _ = TurnAdvantage(config).assign(batch, scores)
+    assigned, _ = TurnAdvantage(config).assign(batch, scores)
     for row, calls in enumerate(expected(level, std, min_holders)):
         call = batch.row(row, "call").astype(int)
         wanted = np.where(call >= 0, np.array([*calls, 0.0])[call], 0.0)  # call -1: context, nothing
-        np.testing.assert_allclose(found.row(row, "advantage"), wanted, atol=1e-6)
-    assert not found.row(6, "weight").any() and found.row(0, "weight").all()
+        np.testing.assert_allclose(assigned.row(row, "advantage"), wanted, atol=1e-6)
+    assert not assigned.row(6, "weight").any() and assigned.row(0, "weight").all()
 
 
 def test_four_holders_teach_nothing_and_five_do() -> None:
     batch, scores = rows()
-    found, metrics = TurnAdvantage(TurnAdvantage.Config(level=Level.turn)).assign(batch, scores)
-    second = [found.row(row, "advantage")[batch.row(row, "turn") == 1] for row in (0, 1, 3, 4, 5)]
+    assigned, metrics = TurnAdvantage(TurnAdvantage.Config(level=Level.turn)).assign(batch, scores)
+    second = [assigned.row(row, "advantage")[batch.row(row, "turn") == 1] for row in (0, 1, 3, 4, 5)]
     assert all(np.abs(part).min() > 0 for part in second)  # five hold turn 1
     assert metrics["advantage/few_holders"] == pytest.approx(1 / 3)  # turn 2 has one
     batch, scores = rows(unscored=(5, 6))
-    found, _ = TurnAdvantage(TurnAdvantage.Config(level=Level.turn)).assign(batch, scores)
-    assert not any(found.row(row, "advantage")[batch.row(row, "turn") == 1].any() for row in range(7))
-    assert found.row(0, "advantage")[batch.row(0, "turn") == 0].any()  # five still hold turn 0
+    assigned, _ = TurnAdvantage(TurnAdvantage.Config(level=Level.turn)).assign(batch, scores)
+    assert not any(assigned.row(row, "advantage")[batch.row(row, "turn") == 1].any() for row in range(7))
+    assert assigned.row(0, "advantage")[batch.row(0, "turn") == 0].any()  # five still hold turn 0
 
 
 def test_level_trajectory_is_grpo_without_std() -> None:
     batch, scores = rows()
-    found, _ = TurnAdvantage(TurnAdvantage.Config()).assign(batch, scores)
+    assigned, _ = TurnAdvantage(TurnAdvantage.Config()).assign(batch, scores)
     mean = np.mean(scores[:6])
     for row in range(6):
         np.testing.assert_allclose(
-            found.row(row, "advantage"), np.where(batch.row(row, "loss_mask"), scores[row] - mean, 0), atol=1e-6
+            assigned.row(row, "advantage"), np.where(batch.row(row, "loss_mask"), scores[row] - mean, 0), atol=1e-6
         )
-    assert not found.row(6, "advantage").any()
+    assert not assigned.row(6, "advantage").any()
 
 
 def test_equal_turns_get_exactly_nothing() -> None:
     batch, scores = rows()
     same = batch.with_streams(turn_score=np.where(batch["call"] >= 0, np.float32(0.1), batch["turn_score"]))
     same = same.with_streams(turn=np.where(batch["call"] >= 0, batch["call"], -1).astype(np.float32))
-    found, _ = TurnAdvantage(TurnAdvantage.Config(level=Level.turn, min_holders=1)).assign(same, scores)
-    assert not found["advantage"].any()
+    assigned, _ = TurnAdvantage(TurnAdvantage.Config(level=Level.turn, min_holders=1)).assign(same, scores)
+    assert not assigned["advantage"].any()
 
 
 def test_absent_streams_and_scores_are_named() -> None:
@@ -143,9 +143,9 @@ def test_veto_silences_the_whole_row(mode: Mismatch) -> None:
     plain = MismatchConfig(mode=mode, low=0.5, high=2.0)
     vetoed = MismatchConfig(mode=mode, low=0.5, high=2.0, veto=1e-4)
     free = mismatch_weights(plain, learner, sampler, segment, 2)
-    found = mismatch_weights(vetoed, learner, sampler, segment, 2)
-    assert not found[:3].any()
-    torch.testing.assert_close(found[3:], free[3:])
+    weights = mismatch_weights(vetoed, learner, sampler, segment, 2)
+    assert not weights[:3].any()
+    torch.testing.assert_close(weights[3:], free[3:])
     close = torch.tensor([0.1, np.log(1e-3), 0.1, 1.2, -0.3], dtype=torch.float64)
     torch.testing.assert_close(
         mismatch_weights(vetoed, close, sampler, segment, 2), mismatch_weights(plain, close, sampler, segment, 2)

@@ -77,8 +77,8 @@ def test_the_working_directory(tmp_path: Path) -> None:
     (tmp_path / "conf" / "recipe" / "a.yaml").write_text("seed: 1\n")
     target = tmp_path / "target"
     assert stage_working_dir(target, ["rows.jsonl", "mine", "rows.jsonl"], here, str(tmp_path / "conf")) == []
-    found = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
-    assert found == {"rows.jsonl", "mine/rewards.py", f"{CONFIG_DIR}/recipe/a.yaml"}
+    files = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
+    assert files == {"rows.jsonl", "mine/rewards.py", f"{CONFIG_DIR}/recipe/a.yaml"}
     absent, outside = stage_working_dir(tmp_path / "b", ["nothing.py", str(here / "rows.jsonl")], here)
     assert "does not exist" in absent.why and "not below" in outside.why
     with (here / "large.jsonl").open("wb") as stream:

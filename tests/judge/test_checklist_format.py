@@ -14,7 +14,7 @@ from raylign.errors import DataError
 
 
 def item(name: str = "c0", **changes: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "id": name,
         "evidence": [{"turn": 0, "step": 0, "source": "tool.content", "snippet": "21 degrees"}],
         "focus_on": "tool.content",
@@ -25,18 +25,18 @@ def item(name: str = "c0", **changes: Any) -> dict[str, Any]:
         "dependence": [],
         "weight": 0.5,
     }
-    return found | changes
+    return fields | changes
 
 
 TURN = [item("c0"), item("c1", dependence=["c0"], focus_on="assistant.content.user_visible_reply")]
 
 
 def test_a_turn_is_read() -> None:
-    found = read_checklist(TURN, "row 1")
-    assert found.ids == ("c0", "c1")
-    assert found.items[1].focus is Focus.REPLY
-    np.testing.assert_array_equal(found.dependencies, [[False, False], [True, False]])
-    np.testing.assert_array_equal(found.table([{"c1": True}, {"c0": True, "c1": False}]), [[0, 1], [1, 0]])
+    checklist = read_checklist(TURN, "row 1")
+    assert checklist.ids == ("c0", "c1")
+    assert checklist.items[1].focus is Focus.REPLY
+    np.testing.assert_array_equal(checklist.dependencies, [[False, False], [True, False]])
+    np.testing.assert_array_equal(checklist.table([{"c1": True}, {"c0": True, "c1": False}]), [[0, 1], [1, 0]])
 
 
 def test_variants_of_turns_as_lists_or_json() -> None:

@@ -80,8 +80,8 @@ async def test_concurrency_is_bounded() -> None:
 
 async def test_an_answer_out_of_form_is_tried_again_with_another_seed() -> None:
     model = Model("no JSON", YES)
-    found = await judge(model).ask(question("a"), read, SCHEMA)
-    assert found.value is True and found.counts.calls == 2
+    answer = await judge(model).ask(question("a"), read, SCHEMA)
+    assert answer.value is True and answer.counts.calls == 2
     assert len(set(model.seeds)) == 2
 
 
@@ -98,8 +98,8 @@ async def test_answers_never_in_form_are_an_error_of_the_judge() -> None:
 async def test_an_unreachable_judge_reaches_everybody_who_waits() -> None:
     asked = judge(Model(JudgeUnavailable("gone"), delay=0.01))
     calls = (asked.ask(question("a"), read, SCHEMA) for _ in range(3))
-    found = await asyncio.gather(*calls, return_exceptions=True)
-    assert all(isinstance(one, JudgeUnavailable) for one in found)
+    errors = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(error, JudgeUnavailable) for error in errors)
     assert asked.counts.unavailable == 3
 
 
@@ -116,8 +116,8 @@ async def test_giving_up_does_not_take_the_answer_from_others() -> None:
 
 async def test_agreement_is_measured_on_a_share_of_the_questions() -> None:
     asked = judge(Model(YES, NO), repeat_share=1.0)
-    found = await asked.ask(question("a"), read, SCHEMA)
-    assert found.value is True  # the first answer counts
+    answer = await asked.ask(question("a"), read, SCHEMA)
+    assert answer.value is True  # the first answer counts
     assert (asked.counts.repeats, asked.counts.disagreements) == (1, 1)
     model = Model(YES)
     some = judge(model, repeat_share=0.25, concurrency=8)
@@ -157,15 +157,15 @@ async def test_the_cache_on_disk_outlives_the_process_and_a_torn_line(tmp_path: 
 
 
 async def test_without_a_schema_the_reader_gets_the_text() -> None:
-    found = await judge(Model("CORRECT")).ask(question("a"), lambda text: text == "CORRECT")
-    assert found.value is True
+    answer = await judge(Model("CORRECT")).ask(question("a"), lambda text: text == "CORRECT")
+    assert answer.value is True
 
 
 def test_callers_without_a_loop_block() -> None:
     asked = BlockingJudge({"model": {**ECHO, "function": "raylign.actors.judge.scripted.echo"}})
     words = [question(str(i)) for i in range(20)]
-    found = asked(lambda j: asyncio.gather(*(j.ask(w, str) for w in words)))
-    assert [answer.value for answer in found] == [str(i) for i in range(20)]
+    answers = asked(lambda j: asyncio.gather(*(j.ask(w, str) for w in words)))
+    assert [answer.value for answer in answers] == [str(i) for i in range(20)]
     with pytest.raises(ConfigError, match="did you mean cache_dir"):
         BlockingJudge({"model": ECHO, "cache_dri": "x"})(lambda j: asyncio.sleep(0))
 

@@ -40,7 +40,7 @@ def group(ray_session: None, tiny_model: Path, tmp_path_factory: pytest.TempPath
 def ask(words: str = "Is it?", **settings: Any) -> bool:
     judge = BlockingJudge({**NODE, **settings})
     messages = ({"role": "user", "content": words},)
-    return judge(lambda one: one.ask(messages, lambda value: bool(value["answer"]), SCHEMA)).value
+    return judge(lambda client: client.ask(messages, lambda value: bool(value["answer"]), SCHEMA)).value
 
 
 def test_answers_are_json_whatever_the_weights(group: JudgeGroup) -> None:
@@ -54,8 +54,8 @@ def test_any_process_of_the_job_reaches_it(group: JudgeGroup) -> None:
     @ray.remote(num_cpus=0)
     def elsewhere() -> bool:
         judge = BlockingJudge(NODE)
-        found = judge(lambda one: one.ask(QUESTION, lambda value: bool(value["answer"]), SCHEMA))
-        return isinstance(found.value, bool)
+        answer = judge(lambda client: client.ask(QUESTION, lambda value: bool(value["answer"]), SCHEMA))
+        return isinstance(answer.value, bool)
 
     assert ray.get(elsewhere.remote(), timeout=300)
 

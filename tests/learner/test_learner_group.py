@@ -93,14 +93,14 @@ def test_losses_and_metrics_do_not_depend_on_packing_or_row_order(
 ) -> None:
     group, batch = start_group(ranks), BATCHES[0]
     shuffled = batch.select(np.random.default_rng(1).permutation(len(batch)))
-    found = []
+    by_packing = []
     for rows, budget, share in ((batch, 160, True), (batch, 5000, False), (shuffled, 60, True)):
         load(group, tiny_model, ranks=ranks, micro_batch_tokens=budget, share_prompts=share, temperature=0.8)
-        found.append(run(group.update(rows, POLICY)).metrics)
+        by_packing.append(run(group.update(rows, POLICY)).metrics)
     keys = {"loss", "loss/policy", "loss/entropy", "entropy", "sampler_gap", "max/sampler_gap", "ratio", "grad_norm"}
-    for other in found[1:]:
+    for other in by_packing[1:]:
         for key in keys:
-            assert other[key] == pytest.approx(found[0][key], rel=2e-5, abs=1e-6), key
+            assert other[key] == pytest.approx(by_packing[0][key], rel=2e-5, abs=1e-6), key
 
 
 @pytest.mark.parametrize(("ranks", "stage"), [(1, 1), (2, 3)])

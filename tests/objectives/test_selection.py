@@ -45,8 +45,8 @@ def group(scores: Sequence[float | None], name: str = "p", call_scores: bool = F
     )
 
 
-def kept(found: Group) -> list[int]:
-    return [trajectory.sample_index for trajectory in found.trajectories]
+def kept(selected: Group) -> list[int]:
+    return [trajectory.sample_index for trajectory in selected.trajectories]
 
 
 def random_groups(count: int, size: int, seed: int = 0) -> list[Group]:
@@ -65,8 +65,8 @@ def test_top_k_keeps_exactly_the_best() -> None:
 
 def test_best_of_n_with_as_many_raw_as_kept_changes_nothing() -> None:
     groups = random_groups(4, 16)
-    found = TopK(TopK.Config(keep=16), seed=1).select(groups)
-    assert all(one is other for one, other in zip(found, groups, strict=True))
+    selected = TopK(TopK.Config(keep=16), seed=1).select(groups)
+    assert all(chosen is other for chosen, other in zip(selected, groups, strict=True))
 
 
 def test_top_k_never_prefers_a_missing_score_to_a_bad_one() -> None:
@@ -80,10 +80,10 @@ def test_top_k_never_prefers_a_missing_score_to_a_bad_one() -> None:
 
 def test_ties_are_broken_by_lot_that_seed_and_prompt_fix() -> None:
     equal = [group([1.0] * 8, f"p{number}") for number in range(30)]
-    first = [kept(one) for one in TopK(TopK.Config(keep=4), seed=1).select(equal)]
-    assert first == [kept(one) for one in TopK(TopK.Config(keep=4), seed=1).select(equal)]
-    assert first != [kept(one) for one in TopK(TopK.Config(keep=4), seed=2).select(equal)]
-    assert len({tuple(one) for one in first}) > 10
+    first = [kept(chosen) for chosen in TopK(TopK.Config(keep=4), seed=1).select(equal)]
+    assert first == [kept(chosen) for chosen in TopK(TopK.Config(keep=4), seed=1).select(equal)]
+    assert first != [kept(chosen) for chosen in TopK(TopK.Config(keep=4), seed=2).select(equal)]
+    assert len({tuple(chosen) for chosen in first}) > 10
 
 
 def test_spread_keeps_the_farthest_and_one_extra() -> None:
@@ -99,15 +99,15 @@ def test_spread_keeps_the_farthest_and_one_extra() -> None:
 
 def test_spread_of_equal_scores_is_a_lottery() -> None:
     equal = [group([1.0] * 16, f"p{number}") for number in range(30)]
-    found = Spread(Spread.Config(), seed=3).select(equal)
-    assert {len(one.trajectories) for one in found} == {9}
-    assert len({tuple(kept(one)) for one in found}) > 10
+    selected = Spread(Spread.Config(), seed=3).select(equal)
+    assert {len(chosen.trajectories) for chosen in selected} == {9}
+    assert len({tuple(kept(chosen)) for chosen in selected}) > 10
 
 
 def test_spread_leaves_missing_scores_out() -> None:
-    (found,) = Spread(Spread.Config(), seed=3).select([group([None, 0.0, 4.0, None, 1.0, 2.0])])
-    assert None not in found.scores
-    assert len(found.trajectories) == 3
+    (selected,) = Spread(Spread.Config(), seed=3).select([group([None, 0.0, 4.0, None, 1.0, 2.0])])
+    assert None not in selected.scores
+    assert len(selected.trajectories) == 3
     silent = group([None, None])
     assert Spread(Spread.Config(), seed=3).select([silent])[0] is silent
 
@@ -116,17 +116,17 @@ def test_spread_leaves_missing_scores_out() -> None:
 @pytest.mark.parametrize("count", [1, 2, 7, 8])
 def test_filter_keeps_exactly_the_k_largest(ratio: float, count: int) -> None:
     groups = random_groups(count, 8, seed=count)
-    found = VarianceFilter(VarianceFilter.Config(ratio=ratio), seed=1).select(groups)
-    spread = [float(np.std([score for score in one.scores if score is not None])) for one in groups]
+    selected = VarianceFilter(VarianceFilter.Config(ratio=ratio), seed=1).select(groups)
+    spread = [float(np.std([score for score in chosen.scores if score is not None])) for chosen in groups]
     k = max(int(ratio * count), 1)
     expected = sorted(np.argsort(spread)[::-1][:k])
-    assert [one.prompt.id for one in found] == [groups[at].prompt.id for at in expected]
+    assert [chosen.prompt.id for chosen in selected] == [groups[at].prompt.id for at in expected]
 
 
 def test_filter_takes_groups_without_variance_last_and_those_without_scores_after_them() -> None:
     groups = [group([None, None], "none"), group([1.0, 1.0], "flat"), group([None, 3.0], "one"), group([0.0, 1.0], "a")]
-    found = VarianceFilter(VarianceFilter.Config(ratio=0.5), seed=1).select(groups)
-    assert [one.prompt.id for one in found] == ["flat", "a"]
+    selected = VarianceFilter(VarianceFilter.Config(ratio=0.5), seed=1).select(groups)
+    assert [chosen.prompt.id for chosen in selected] == ["flat", "a"]
     assert VarianceFilter(VarianceFilter.Config(), seed=1).select([]) == []
 
 
@@ -135,15 +135,15 @@ def test_a_chain_goes_in_order() -> None:
     top, variance = {"_target_": f"{HERE}.TopK", "keep": 2}, {"_target_": f"{HERE}.VarianceFilter", "ratio": 0.5}
     groups = [group([0.0, 9.0, 9.0], "flat at the top"), group([0.0, 1.0, 2.0], "varied")]
     first = Chain(Chain.Config(parts=[top, variance]), seed=1).select(groups)
-    assert [one.prompt.id for one in first] == ["varied"]
+    assert [chosen.prompt.id for chosen in first] == ["varied"]
     second = Chain(Chain.Config(parts=[variance, top]), seed=1).select(groups)
-    assert [one.prompt.id for one in second] == ["flat at the top"]
+    assert [chosen.prompt.id for chosen in second] == ["flat at the top"]
     assert kept(second[0]) == [1, 2]
 
 
 def test_turn_scores_go_with_their_trajectories() -> None:
-    (found,) = TopK(TopK.Config(keep=2), seed=1).select([group([0.0, 5.0, 1.0], call_scores=True)])
-    assert [int(one[0]) for one in found.call_scores if one is not None] == kept(found) == [1, 2]
+    (selected,) = TopK(TopK.Config(keep=2), seed=1).select([group([0.0, 5.0, 1.0], call_scores=True)])
+    assert [int(chosen[0]) for chosen in selected.call_scores if chosen is not None] == kept(selected) == [1, 2]
 
 
 def test_what_was_discarded_is_counted_apart() -> None:
@@ -154,13 +154,13 @@ def test_what_was_discarded_is_counted_apart() -> None:
         ),
         seed=1,
     ).select(groups)
-    found = selection_metrics(groups, after)
-    assert (found["select/groups_kept"], found["select/groups_discarded"]) == (1, 1)
-    assert (found["select/trajectories_kept"], found["select/trajectories_discarded"]) == (2, 6)
-    assert (found["select/tokens_kept"], found["select/tokens_discarded"]) == (3 + 4, 1 + 2 + 10)
-    assert found["select/std_before"] == pytest.approx(np.std([0, 0, 1, 3]) / 2)
-    assert found["select/std_after"] == 1.0
-    assert (found["select/zero_variance_before"], found["select/zero_variance_after"]) == (0.5, 0.0)
+    metrics = selection_metrics(groups, after)
+    assert (metrics["select/groups_kept"], metrics["select/groups_discarded"]) == (1, 1)
+    assert (metrics["select/trajectories_kept"], metrics["select/trajectories_discarded"]) == (2, 6)
+    assert (metrics["select/tokens_kept"], metrics["select/tokens_discarded"]) == (3 + 4, 1 + 2 + 10)
+    assert metrics["select/std_before"] == pytest.approx(np.std([0, 0, 1, 3]) / 2)
+    assert metrics["select/std_after"] == 1.0
+    assert (metrics["select/zero_variance_before"], metrics["select/zero_variance_after"]) == (0.5, 0.0)
     nothing = selection_metrics([group([None])], [])
     assert not [name for name in nothing if "std" in name or "variance" in name], "absent is not zero"
 
@@ -168,8 +168,8 @@ def test_what_was_discarded_is_counted_apart() -> None:
 def test_best_of_n_can_take_a_groups_variance_away() -> None:
     """The digest's pitfall: the mean rises, the deviation falls to 0, and the log says so."""
     groups = [group([0.0] * 16 + [1.0] * 16)]
-    found = selection_metrics(groups, TopK(TopK.Config(keep=16), seed=1).select(groups))
-    assert (found["select/zero_variance_before"], found["select/zero_variance_after"]) == (0.0, 1.0)
+    metrics = selection_metrics(groups, TopK(TopK.Config(keep=16), seed=1).select(groups))
+    assert (metrics["select/zero_variance_before"], metrics["select/zero_variance_after"]) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -189,5 +189,5 @@ def test_what_makes_no_sense_is_refused(node: dict[str, Any], message: str) -> N
 
 def test_by_default_everything_is_kept() -> None:
     groups = [*random_groups(3, 4), group([None])]
-    found = KeepAll(KeepAll.Config(), seed=1).select(groups)
-    assert all(one is other for one, other in zip(found, groups, strict=True))
+    selected = KeepAll(KeepAll.Config(), seed=1).select(groups)
+    assert all(chosen is other for chosen, other in zip(selected, groups, strict=True))

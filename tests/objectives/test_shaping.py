@@ -13,14 +13,14 @@ PROMPT = Prompt(id="p", messages=(), token_ids=np.zeros(2, np.int32))
 
 
 def trajectory(length: int = 3, stop: StopReason = StopReason.EOS, **rewards: Reward) -> Trajectory:
-    turn = Call(
+    call = Call(
         context_ids=np.zeros(0, np.int32),
         token_ids=np.zeros(length, np.int32),
         logprobs=np.zeros(length, np.float32),
         versions=np.zeros(length, np.int32),
         stop=stop,
     )
-    return Trajectory(prompt_key="p#0", sample_index=0, calls=(turn,), seed=0, stop=stop, rewards=rewards)
+    return Trajectory(prompt_key="p#0", sample_index=0, calls=(call,), seed=0, stop=stop, rewards=rewards)
 
 
 def shape(shaper: WeightedSum, *trajectories: Trajectory) -> Group:

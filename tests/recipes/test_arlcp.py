@@ -38,7 +38,7 @@ def prompt(answer: str = "7", text: str = "same text", **fields: Any) -> Prompt:
 
 
 def trajectory(text: str, length: int, verdict: Any, index: int = 0) -> Trajectory:
-    turn = Call(
+    call = Call(
         context_ids=np.zeros(0, np.int32),
         token_ids=np.arange(length, dtype=np.int32),
         logprobs=np.full(length, -0.5, np.float32),
@@ -48,7 +48,7 @@ def trajectory(text: str, length: int, verdict: Any, index: int = 0) -> Trajecto
     )
     reward = verdict if isinstance(verdict, (Value, Missing)) else Value(score=float(verdict))
     return Trajectory(
-        prompt_key="p#0", sample_index=index, calls=(turn,), seed=index, stop=turn.stop, rewards={"correct": reward}
+        prompt_key="p#0", sample_index=index, calls=(call,), seed=index, stop=call.stop, rewards={"correct": reward}
     )
 
 
@@ -139,16 +139,18 @@ def test_an_evaluation_logs_what_training_would_and_scores_by_verdicts() -> None
 
 
 def test_step_metrics_are_split_by_verdict_and_tier() -> None:
-    found = reward_metrics(shape(shaper(), [group(ROWS), group([("wait", 9, 1), ("oh", 7, 0)]), group([("so", 5, 0)])]))
-    assert found["arlcp/correct"] == pytest.approx(4 / 7)
-    assert found["arlcp/length_right"] == pytest.approx((10 + 40 + 15 + 9) / 4)
-    assert found["arlcp/length_wrong"] == pytest.approx((20 + 7 + 5) / 3)
-    assert found["arlcp/reflections_hard"] == 4 and found["arlcp/tier_hard"] == pytest.approx(1 / 7)
-    assert found["arlcp/tier_easy"] + found["arlcp/tier_medium"] + found["arlcp/tier_hard"] == pytest.approx(1)
-    assert found["arlcp/groups_none_correct"] == pytest.approx(1 / 3)
-    assert found["arlcp/groups_one_correct"] == pytest.approx(1 / 3)
-    assert found["reward/correct"] == pytest.approx(4 / 7), "accuracy, never the shaped score"
-    assert "arlcp/truncated" in found
+    metrics = reward_metrics(
+        shape(shaper(), [group(ROWS), group([("wait", 9, 1), ("oh", 7, 0)]), group([("so", 5, 0)])])
+    )
+    assert metrics["arlcp/correct"] == pytest.approx(4 / 7)
+    assert metrics["arlcp/length_right"] == pytest.approx((10 + 40 + 15 + 9) / 4)
+    assert metrics["arlcp/length_wrong"] == pytest.approx((20 + 7 + 5) / 3)
+    assert metrics["arlcp/reflections_hard"] == 4 and metrics["arlcp/tier_hard"] == pytest.approx(1 / 7)
+    assert metrics["arlcp/tier_easy"] + metrics["arlcp/tier_medium"] + metrics["arlcp/tier_hard"] == pytest.approx(1)
+    assert metrics["arlcp/groups_none_correct"] == pytest.approx(1 / 3)
+    assert metrics["arlcp/groups_one_correct"] == pytest.approx(1 / 3)
+    assert metrics["reward/correct"] == pytest.approx(4 / 7), "accuracy, never the shaped score"
+    assert "arlcp/truncated" in metrics
 
 
 def test_missing_verdicts_leave_the_statistics() -> None:

@@ -81,11 +81,11 @@ async def play(asked: Prompt, said: list[str], index: int = 0, **settings: Any) 
     env = environment(**settings)
     env.reset(asked, seed=index)
     seen: list[Observation] = []
-    turns: list[Call] = []
+    calls: list[Call] = []
     for text in said:
         seen.append(await env.step(text))
         ids = np.ones(2, np.int32)
-        turns.append(
+        calls.append(
             Call(
                 context_ids=np.zeros(1, np.int32),
                 token_ids=ids,
@@ -98,8 +98,8 @@ async def play(asked: Prompt, said: list[str], index: int = 0, **settings: Any) 
         )
         if seen[-1].done:
             break
-    found = Trajectory(prompt_key=asked.key, sample_index=index, calls=tuple(turns), seed=0, stop=StopReason.DONE)
-    return found, seen
+    trajectory = Trajectory(prompt_key=asked.key, sample_index=index, calls=tuple(calls), seed=0, stop=StopReason.DONE)
+    return trajectory, seen
 
 
 async def test_a_right_dialogue_goes_to_its_end() -> None:
@@ -266,11 +266,11 @@ def shape(shaper: ChecklistLevels, groups: list[Group]) -> list[Group]:
 
 
 async def test_shaping_by_trajectory_and_turn() -> None:
-    found = shape(shaper(Level.trajectory, truth="truth"), [await group("r", "g", "G", "w", "l")])[0]
-    assert found.scores[:4] == pytest.approx((1.0, 0.3, 0.8, 0.0)) and found.scores[4] is None
-    assert found.call_scores[4] is None
-    np.testing.assert_allclose(found.call_scores[2], [0.6, 0.4, 0.6, 0.0], atol=1e-6)
-    metrics = found.metrics
+    shaped = shape(shaper(Level.trajectory, truth="truth"), [await group("r", "g", "G", "w", "l")])[0]
+    assert shaped.scores[:4] == pytest.approx((1.0, 0.3, 0.8, 0.0)) and shaped.scores[4] is None
+    assert shaped.call_scores[4] is None
+    np.testing.assert_allclose(shaped.call_scores[2], [0.6, 0.4, 0.6, 0.0], atol=1e-6)
+    metrics = shaped.metrics
     assert metrics["cm2/dropped"] == pytest.approx(0.2)
     assert metrics["cm2/reached"] == pytest.approx((2 + 1 + 2 + 1) / 8)
     assert metrics["cm2/reached_turn_2"] == pytest.approx(0.5)
@@ -283,13 +283,13 @@ async def test_shaping_by_trajectory_and_turn() -> None:
 
 async def test_shaping_by_step_gives_ready_advantages() -> None:
     """Call 1 has five holders with a verdict, turn 2 has two: only the first teaches."""
-    found = shape(shaper(Level.step), [await group("r", "g", "G", "w", "w", "l")])[0]
+    shaped = shape(shaper(Level.step), [await group("r", "g", "G", "w", "w", "l")])[0]
     asked, obtained, said = 3 / 5, 3 / 5, 2 / 5  # shares of rollouts that ever satisfied each item in turn 1
     first = (0.3 * (1 - asked) + 0.3 * (1 - obtained)) / 0.6
-    np.testing.assert_allclose(found.call_scores[0], [first, 1 - said, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(found.call_scores[1], [first, 0 - said], atol=1e-6)
+    np.testing.assert_allclose(shaped.call_scores[0], [first, 1 - said, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(shaped.call_scores[1], [first, 0 - said], atol=1e-6)
     second = (-0.3 * asked - 0.3 * obtained) / 0.6  # "said" cannot be earned without "found"
-    np.testing.assert_allclose(found.call_scores[3], [second, second], atol=1e-6)
+    np.testing.assert_allclose(shaped.call_scores[3], [second, second], atol=1e-6)
     none = shape(shaper(Level.step, min_holders=6), [await group("r", "g", "G", "w", "w", "l")])[0]
     assert not any(scores.any() for scores in none.call_scores if scores is not None)
 
@@ -342,9 +342,9 @@ SETTINGS = ["recipe=cm2", "scale=tiny"]
 
 
 def test_level_and_mode_are_said_once() -> None:
-    found = compose([*SETTINGS, "advantage.level=step", "environment.fn.examiner.satisfied=literal"])
-    assert found.tree["shaper"]["level"] == "step"
-    assert found.tree["rewards"]["checklist"]["fn"]["satisfied"] == "literal"
+    composed = compose([*SETTINGS, "advantage.level=step", "environment.fn.examiner.satisfied=literal"])
+    assert composed.tree["shaper"]["level"] == "step"
+    assert composed.tree["rewards"]["checklist"]["fn"]["satisfied"] == "literal"
 
 
 @pytest.mark.parametrize(
@@ -374,8 +374,10 @@ def test_prompts_of_a_data_set_are_rendered_with_their_own_tools(tiny_model: Pat
     config = DataConfig(
         generator={"_target_": "raylign.recipes.cm2.toy.LookUps"}, size=40, holdout=4, max_prompt_tokens=64
     )
-    found = load_prompts(config, tokenizer, 1)
-    first = found.train[0]
+    prompts = load_prompts(config, tokenizer, 1)
+    first = prompts.train[0]
     assert tokenizer.decode(first.token_ids.tolist()).startswith("<|tool|>a(k)b(k)<|end|><|user|>")
-    assert len({one.id for one in (*found.train, *found.holdout)}) == 40  # they begin alike and ask different things
-    assert len(demonstrations(found.train, tokenizer)) == 36
+    assert (
+        len({prompt.id for prompt in (*prompts.train, *prompts.holdout)}) == 40
+    )  # they begin alike and ask different things
+    assert len(demonstrations(prompts.train, tokenizer)) == 36

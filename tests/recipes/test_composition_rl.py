@@ -66,7 +66,7 @@ def make(prompts: Sequence[Prompt], tokenizer: Any, seed: int = 1, **config: Any
 
 def group(asked: Prompt, scores: Sequence[float], text: str = "") -> Group:
     none = np.zeros(0, np.int32)
-    turn = Call(
+    call = Call(
         context_ids=none,
         token_ids=np.array([7, 8], np.int32),
         logprobs=np.zeros(2, np.float32),
@@ -78,7 +78,7 @@ def group(asked: Prompt, scores: Sequence[float], text: str = "") -> Group:
         Trajectory(
             prompt_key=asked.key,
             sample_index=index,
-            calls=(turn,),
+            calls=(call,),
             seed=0,
             stop=StopReason.EOS,
             rewards={"correct": Value(score=score)},
@@ -124,9 +124,9 @@ def test_one_epoch_is_the_surrogate_set_and_the_next_has_another_order(seeds: li
     first, second = source.next(300), source.next(300)
     assert len(source) == 300 and {p.visit for p in first} == {0} and {p.visit for p in second} == {1}
     assert {p.id for p in first} == {p.id for p in second} and [p.id for p in first] != [p.id for p in second]
-    found = source.metrics()
-    assert found["composer/asked"] == 600 and found["composer/yield"] == 1.0 and found["seeds/used"] == 1.0
-    shares = [value for name, value in found.items() if name.startswith("seeds/reuse_") and name != "seeds/reuse_max"]
+    metrics = source.metrics()
+    assert metrics["composer/asked"] == 600 and metrics["composer/yield"] == 1.0 and metrics["seeds/used"] == 1.0
+    shares = [value for name, value in metrics.items() if name.startswith("seeds/reuse_") and name != "seeds/reuse_max"]
     assert sum(shares) == pytest.approx(1.0)
 
 
@@ -158,10 +158,10 @@ def test_domains_choose_the_slots(tokenizer: Any) -> None:
         for domain, a in (("physics", 1), ("math", 2))
         for b in range(9)
     ]
-    found = make(asked, tokenizer, first_domain="physics", last_domain="math", candidates=4).next(36)
+    chains = make(asked, tokenizer, first_domain="physics", last_domain="math", candidates=4).next(36)
     by_id = {p.id: p.domain for p in asked}
-    assert {tuple(by_id[seed] for seed in p.meta["composition"]["seeds"]) for p in found} == {("physics", "math")}
-    assert {p.domain for p in found} == {"math"}, "verifier and teacher are those of the last problem"
+    assert {tuple(by_id[seed] for seed in p.meta["composition"]["seeds"]) for p in chains} == {("physics", "math")}
+    assert {p.domain for p in chains} == {"math"}, "verifier and teacher are those of the last problem"
     with pytest.raises(DataError, match="no seed has the domain 'chemistry'"):
         make(asked, tokenizer, first_domain="chemistry")
 
@@ -205,8 +205,8 @@ def test_depth_rises_when_solve_all_stays_high(seeds: list[Prompt], tokenizer: A
     asked = source.next(4)
     assert {p.meta["composition"]["depth"] for p in asked} == {2}
     source.observe([group(p, [0, 0]) for p in asked])
-    found = source.metrics()
-    assert (found["solve_all"], found["solve_none"], found["informative"], found["depth"]) == (0, 1, 0, 2)
+    metrics = source.metrics()
+    assert (metrics["solve_all"], metrics["solve_none"], metrics["informative"], metrics["depth"]) == (0, 1, 0, 2)
     resumed = make(seeds, tokenizer, curriculum=rule)
     resumed.load_state_dict(json.loads(json.dumps(source.state_dict())))
     assert [p.key for p in resumed.next(9)] == [p.key for p in source.next(9)]
@@ -237,11 +237,11 @@ def test_metrics_count_before_filtering_and_read_v1_by_rule(seeds: list[Prompt],
     asked = make(seeds, tokenizer).next(2)
     right = solution(asked[0].meta["composition"]["links"], asked[0].answer)
     groups = [group(asked[0], [1, 1], right), group(asked[1], [0, 1], "X=?;#1"), group(seeds[0], [0, 0])]
-    found = step_metrics(groups, "")
-    assert found["solve_all"] == found["solve_none"] == pytest.approx(1 / 3)
-    assert found["accuracy/depth_2"] == 0.75 and found["accuracy/depth_1"] == 0.0
-    assert found["v1_recovered"] == 0.5 and found["length/depth_2"] == 2.0
-    assert found["lucky"] == pytest.approx(1 / 3), "one of three solved chains never states the right v1"
+    metrics = step_metrics(groups, "")
+    assert metrics["solve_all"] == metrics["solve_none"] == pytest.approx(1 / 3)
+    assert metrics["accuracy/depth_2"] == 0.75 and metrics["accuracy/depth_1"] == 0.0
+    assert metrics["v1_recovered"] == 0.5 and metrics["length/depth_2"] == 2.0
+    assert metrics["lucky"] == pytest.approx(1 / 3), "one of three solved chains never states the right v1"
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_paper_values_above_tiny_and_toy_values_at_tiny() -> None:
 
 def test_source_composes_with_another_recipe_by_overrides_alone() -> None:
     source = "source={_target_: raylign.recipes.composition_rl.CompositionSource, curriculum: {depths: [2]}}"
-    found = compose(["recipe=grpo", "scale=tiny", source]).config
-    assert found.source["curriculum"] == {"depths": [2]}
+    config = compose(["recipe=grpo", "scale=tiny", source]).config
+    assert config.source["curriculum"] == {"depths": [2]}
     with pytest.raises(ConfigError, match="candidate"):
         compose(["recipe=grpo", "scale=tiny", source.replace("curriculum: {depths: [2]}", "candidate: 3")])

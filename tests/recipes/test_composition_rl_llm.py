@@ -69,8 +69,8 @@ def scripted(strategy: ComposeRollout, **changed: str) -> tuple[Callable[[Reques
         if isinstance(request, RunProgram):
             return asyncio.run(strategy.printed(request))
         asked.append(request.step)
-        found = changed.get(f"s{request.step}_{request.attempt}", changed.get(f"s{request.step}"))
-        return REPLIES[request.step] if found is None else found
+        text = changed.get(f"s{request.step}_{request.attempt}", changed.get(f"s{request.step}"))
+        return REPLIES[request.step] if text is None else text
 
     return reply, asked
 
@@ -109,8 +109,8 @@ def test_eleven_steps_make_a_chain(strategy: ComposeRollout) -> None:
 def test_each_failed_step_drops_the_pair_with_its_reason(
     strategy: ComposeRollout, changed: dict[str, str], reason: Reason
 ) -> None:
-    found = compose_with(llm(), FIRST, SECOND, scripted(strategy, **changed)[0])
-    assert isinstance(found, Rejected) and found.reason is reason, found
+    composed = compose_with(llm(), FIRST, SECOND, scripted(strategy, **changed)[0])
+    assert isinstance(composed, Rejected) and composed.reason is reason, composed
 
 
 def test_failed_program_is_asked_for_again(strategy: ComposeRollout) -> None:
@@ -217,7 +217,7 @@ async def test_a_set_is_made_by_the_stage_and_read_by_the_source(
     assert asked.messages[0]["content"].startswith("How many faces has a cube? Define $F$ as")
 
 
-async def test_a_set_whose_draws_fail_is_no_success(strategy: ComposeRollout, tokenizer: Any, tmp_path: Path) -> None:
+async def test_a_set_whose_samples_fail_is_no_success(strategy: ComposeRollout, tokenizer: Any, tmp_path: Path) -> None:
     stage = ComposeSet(ComposeSet.Config(), "compose")
     with pytest.raises(DataError, match=r"1 of 2 chains, 1 failed: ValueError: the engine broke"):
         await stage.run(Run(tmp_path, strategy, Scripted(tokenizer, broken=SECOND.text)))  # type: ignore[arg-type]

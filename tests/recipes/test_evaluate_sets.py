@@ -87,7 +87,7 @@ async def test_each_set_is_a_step_with_its_own_score_and_what_its_source_observe
     assert result.steps == 2 and run.begun == [("after", 2, 0)]
     assert run.recorded == [{"easy/score": 0.25, "easy/observed": 3.0}, {"hard/score": 0.75, "hard/observed": 3.0}]
     assert result.metrics == run.recorded[0] | run.recorded[1]
-    assert run.asked[0] != run.asked[1], "sets of one source are different draws"
+    assert run.asked[0] != run.asked[1], "sets of one source are different samples"
     again = Run([0.25, 0.75])
     await evaluated(again, split=Split.train, prompts=3, sets={"easy": counting, "hard": counting})
     assert again.asked == run.asked, "every run is asked the same"

@@ -121,13 +121,13 @@ def test_prompts_are_rendered_anew_and_response_ids_kept(mixed: tuple[list[Promp
     prompts, batch = mixed
     other = AutoTokenizer.from_pretrained(tiny_model)
     other.chat_template = OTHER_TEMPLATE
-    found = rendered_anew(batch, prompts, other)
+    rendered = rendered_anew(batch, prompts, other)
     for row, group in enumerate(batch.groups):
         head = other.apply_chat_template(list(prompts[group].messages), add_generation_prompt=True, return_dict=True)
-        assert found.row(row, "token_ids")[: found.prompt_lengths[row]].tolist() == list(head["input_ids"])
+        assert rendered.row(row, "token_ids")[: rendered.prompt_lengths[row]].tolist() == list(head["input_ids"])
         response = batch.row(row, "token_ids")[batch.prompt_lengths[row] :]
-        np.testing.assert_array_equal(found.row(row, "token_ids")[found.prompt_lengths[row] :], response)
-        assert found.row(row, "loss_mask").sum() == len(response)
+        np.testing.assert_array_equal(rendered.row(row, "token_ids")[rendered.prompt_lengths[row] :], response)
+        assert rendered.row(row, "loss_mask").sum() == len(response)
 
 
 def test_another_vocabulary_is_refused(tokenizer: Any, tiny_model: Path) -> None:

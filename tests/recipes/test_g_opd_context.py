@@ -69,14 +69,14 @@ def tokenizer(tiny_model: Path) -> Any:
 
 @pytest.fixture
 def asked(tokenizer: Any) -> list[Prompt]:
-    found = []
+    prompts = []
     for text in ("1+1?", "7*8?"):
         messages = ({"role": "system", "content": "s"}, {"role": "user", "content": text})
         ids = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=True)["input_ids"]
         meta = {"extra_info": {"ref_solution": f"as {text} says"}}
         prompt = Prompt(id=text, messages=messages, token_ids=np.array(ids, np.int32), answer="2", meta=meta)
-        found.append(prompt)
-    return found
+        prompts.append(prompt)
+    return prompts
 
 
 @pytest.fixture
@@ -156,8 +156,8 @@ async def test_judge_that_cannot_be_asked_gives_missing_and_never_an_empty_criti
     asked: list[Prompt], judge: str
 ) -> None:
     impatient = CritiqueContext(CritiqueContext.Config(url=judge, model="m", retries=0))
-    found = await impatient.messages(asked[0], "first request is refused")
-    assert isinstance(found, Missing) and "503" in found.reason
+    messages = await impatient.messages(asked[0], "first request is refused")
+    assert isinstance(messages, Missing) and "503" in messages.reason
 
 
 async def test_rows_of_a_group_read_contexts_of_their_own(asked: list[Prompt], batch: Batch, tokenizer: Any) -> None:
@@ -207,9 +207,9 @@ def test_unscored_row_has_no_weight_and_is_counted(batch: Batch) -> None:
     advantage = TeacherAdvantage(TeacherAdvantage.Config(reward_weight=1.0))
     old = np.where(batch["loss_mask"], -3.0, 0.0).astype(np.float32)
     given = batch.with_streams(teacher_logprob=teacher, old_logprob=old)
-    found, metrics = advantage.assign(given, np.full(3, np.nan, np.float32))
-    assert (found["weight"][lost] == 0).all() and (found["weight"][~lost] == 1).all()
-    assert (found["advantage"][lost] == 0).all()
+    assigned, metrics = advantage.assign(given, np.full(3, np.nan, np.float32))
+    assert (assigned["weight"][lost] == 0).all() and (assigned["weight"][~lost] == 1).all()
+    assert (assigned["advantage"][lost] == 0).all()
     assert metrics["distill/unscored"] == pytest.approx(1 / 3) and metrics["distill/advantage"] == pytest.approx(2.0)
     teacher[-1] = np.nan
     with pytest.raises(ValueError, match="teacher log-prob"):

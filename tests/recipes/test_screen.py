@@ -20,7 +20,7 @@ SOLVED = {"never": (0, 0, 0, 0), "once": (0, 1, 0, 0), "often": (1, 1, 1, 0), "a
 
 
 def groups() -> list[Group]:
-    found = []
+    groups = []
     for name, scores in SOLVED.items():
         messages = ({"role": "user", "content": name},)
         prompt = Prompt(
@@ -37,8 +37,8 @@ def groups() -> list[Group]:
             )
             for index, score in enumerate(scores)
         )
-        found.append(Group(prompt=prompt, trajectories=trajectories, scores=tuple(map(float, scores))))
-    return found
+        groups.append(Group(prompt=prompt, trajectories=trajectories, scores=tuple(map(float, scores))))
+    return groups
 
 
 class Run:
@@ -65,10 +65,10 @@ async def test_screen_keeps_what_is_solved_within_bounds(
     bounds: dict[str, int], kept: list[str], tmp_path: Path
 ) -> None:
     stage = Screen(Screen.Config(samples=4, **bounds), "screen")
-    found = await stage.run(Run(tmp_path))  # type: ignore[arg-type]
-    assert found.metrics["screen/share"] == len(kept) / 4
+    result = await stage.run(Run(tmp_path))  # type: ignore[arg-type]
+    assert result.metrics["screen/share"] == len(kept) / 4
     keys = {"prompt_key": "prompt", "answer_key": "answer", "domain_key": "domain"}
-    rows = list(load_rows(found.files["set"], "columns", **keys)[1])
+    rows = list(load_rows(result.files["set"], "columns", **keys)[1])
     assert [row.messages[0]["content"] for row in rows] == kept
     assert {(row.answer, row.domain, row.meta["level"]) for row in rows} == {("7", "d", 3)}
 

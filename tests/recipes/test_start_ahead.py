@@ -31,8 +31,8 @@ def test_when_engines_may_start(overrides: list[str], finished: int, allowed: bo
 
 
 def test_the_tokenizer_is_the_one_that_auto_would_choose(tiny_model: Path) -> None:
-    found, auto = load_tokenizer(str(tiny_model), False), AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer, auto = load_tokenizer(str(tiny_model), False), AutoTokenizer.from_pretrained(tiny_model)
     words = [{"role": "user", "content": "12 + 3 = ?"}]
-    assert type(found) is type(auto) and found.get_vocab() == auto.get_vocab()
-    assert found.apply_chat_template(words, tokenize=False) == auto.apply_chat_template(words, tokenize=False)
-    assert (found.eos_token_id, found.pad_token_id) == (auto.eos_token_id, auto.pad_token_id)
+    assert type(tokenizer) is type(auto) and tokenizer.get_vocab() == auto.get_vocab()
+    assert tokenizer.apply_chat_template(words, tokenize=False) == auto.apply_chat_template(words, tokenize=False)
+    assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (auto.eos_token_id, auto.pad_token_id)

@@ -44,7 +44,7 @@ def test_a_tiny_model_is_built_in_the_runs_cache(tmp_path: Path, monkeypatch: py
     assert model.is_relative_to(tmp_path / "cache") and (model / "config.json").exists()
 
 
-def test_failed_draws_have_a_limit_beside_every_rewards() -> None:
+def test_failed_samples_have_a_limit_beside_every_rewards() -> None:
     cfg = compose(["recipe=grpo", "scale=tiny", "rollout.max_missing=0.25"]).config
     limits = RunContext.missing_limits.fget(cast(Any, SimpleNamespace(cfg=cfg)))  # type: ignore[attr-defined]
     assert limits[SAMPLED] == 0.25 and set(cfg.rewards) < set(limits)

@@ -182,7 +182,7 @@ def test_raw_reward_cannot_tell_the_moves_of_a_frozen_lake_apart_and_the_risk_aw
             environment = FrozenLake(FrozenLake.Config(format=AgentFormat.letters))
             environment.reset(prompt(seed), seed)
             seen = environment.step(block)
-            turn = Call(
+            call = Call(
                 context_ids=NOTHING,
                 token_ids=NOTHING,
                 logprobs=NOTHING.astype(np.float32),
@@ -191,7 +191,7 @@ def test_raw_reward_cannot_tell_the_moves_of_a_frozen_lake_apart_and_the_risk_aw
                 reward=seen.reward,
                 flags=seen.flags,
             )
-            scores.append((turn.reward or 0.0, scorer.score(turn)))
+            scores.append((call.reward or 0.0, scorer.score(call)))
         raw.append(len({one for one, _ in scores}) == 1)
         risk.append(len({two for _, two in scores}) == 1)
     assert np.mean(raw) > 0.5
@@ -203,17 +203,19 @@ def test_fair_simulations_on_ice() -> None:
     node = {"_target_": "raylign.actors.environments.games.frozen_lake.FrozenLake", "format": "letters"}
 
     async def gaps(noise: int | None) -> list[float]:
-        host, found = EnvironmentHost(node), []
+        host, differences = EnvironmentHost(node), []
         for seed in range(300):
             episode = await Episode.open(host, prompt(seed % 20), seed, 0, EnvironmentCounters())
             fork = await episode.branch(None if noise is None else noise + seed)
             block = "LDRU"[seed % 4]
             simulated, real = await fork.step(block), await episode.step(block)
             places = [seen.flags["distance_after"] for seen in (simulated, real)]
-            found.append(float(5 if places[0] is None else places[0]) - float(5 if places[1] is None else places[1]))
+            differences.append(
+                float(5 if places[0] is None else places[0]) - float(5 if places[1] is None else places[1])
+            )
             await fork.close()
             await episode.close()
-        return found
+        return differences
 
     assert set(asyncio.run(gaps(None))) == {0.0}
     fair = np.array(asyncio.run(gaps(10_000)))

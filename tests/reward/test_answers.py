@@ -43,14 +43,14 @@ def numeric() -> NumericAnswer:
 
 def mistakes(pairs: Sequence[tuple[str, str]], right: float, mark: Callable[[str, str], float]) -> list[str]:
     """The pairs that are marked otherwise, or that take more than 2 s of CPU time."""
-    found = []
+    lines = []
     for gold, answer in pairs:
         started = time.process_time()
         given = mark(gold, answer)
         seconds = time.process_time() - started
         if given != right or seconds > 2:
-            found.append(f"{gold[:60]} <- {answer[:60]}: {given} in {seconds:.2f} s")
-    return found
+            lines.append(f"{gold[:60]} <- {answer[:60]}: {given} in {seconds:.2f} s")
+    return lines
 
 
 def test_the_table_of_answers(boxed: BoxedMath) -> None:
@@ -77,10 +77,10 @@ def test_what_sympy_cannot_compare_is_wrong_while_the_gold_can(
 
     whole = expressions._equal_numbers
 
-    def raising(gold: Any, found: Any) -> bool:
-        if "sqrt(7)" in f"{gold} {found}":
+    def raising(gold: Any, given: Any) -> bool:
+        if "sqrt(7)" in f"{gold} {given}":
             raise ZeroDivisionError("sympy")
-        return whole(gold, found)
+        return whole(gold, given)
 
     monkeypatch.setattr(expressions, "_equal_numbers", raising)
     assert score(boxed, prompt(r"\sqrt{5}"), r"\boxed{\sqrt{7}}") == 0.0

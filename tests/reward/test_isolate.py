@@ -126,10 +126,10 @@ VERIFYING = {"_target_": "hostile_rewards.Verifying"}
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[RewardWorker]:
-    found = RewardWorker(VERIFYING, "rewards.test.fn", 2.0, "")
-    yield found
-    assert found._isolated is not None
-    found._isolated.close()
+    worker = RewardWorker(VERIFYING, "rewards.test.fn", 2.0, "")
+    yield worker
+    assert worker._isolated is not None
+    worker._isolated.close()
 
 
 def verdict(worker: RewardWorker, response: str, gold: str | None = "1.0") -> Outcome:

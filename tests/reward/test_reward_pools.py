@@ -79,7 +79,7 @@ async def test_calls_of_one_moment_travel_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fn", [ACT, ISOLATED], ids=["here", "isolated"])
 async def test_errors_are_missing_and_never_zero(tmp_path: Path, fn: dict[str, Any]) -> None:
     async with running(tmp_path, r=RewardConfig(fn=fn, retries=1)) as pools:
-        found = await asyncio.gather(
+        values = await asyncio.gather(
             scored(pools, "0.5"),
             scored(pools, "raise the alarm"),
             scored(pools, "nan"),
@@ -89,13 +89,13 @@ async def test_errors_are_missing_and_never_zero(tmp_path: Path, fn: dict[str, A
             scored(pools, "0.0"),
             scored(pools, "absent"),
         )
-        assert found[0] == Value(score=0.5) and found[6] == Value(score=0.0)
-        assert reason(found[1]) == "ValueError: the alarm"
-        assert "the score is nan" in reason(found[2])
-        assert "expected a number" in reason(found[3])
-        assert reason(found[4]) == "SystemExit: 3"
-        assert found[5] == Value(score=1.0)  # the retry
-        assert found[7] == Absent()
+        assert values[0] == Value(score=0.5) and values[6] == Value(score=0.0)
+        assert reason(values[1]) == "ValueError: the alarm"
+        assert "the score is nan" in reason(values[2])
+        assert "expected a number" in reason(values[3])
+        assert reason(values[4]) == "SystemExit: 3"
+        assert values[5] == Value(score=1.0)  # the retry
+        assert values[7] == Absent()
         metrics = pools.metrics()
         assert metrics["reward_pool/r/missing"] == metrics["reward_pool/r/missing_error"] == 4
     log = (tmp_path / "reward-r-0.log").read_text()
@@ -108,18 +108,18 @@ async def test_wrong_number_of_values(tmp_path: Path) -> None:
     async with running(tmp_path, one=miscounting, group=group) as pools:
         assert "2 values for 1 trajectories" in reason(await scored(pools, "1", "one"))
         task = prompt()
-        found = await pools.score_group(task, [trajectory_of(task, "a")] * 3)
-        assert len(found) == 3 and all("2 values for 3 responses" in reason(each["group"]) for each in found)
+        rewards = await pools.score_group(task, [trajectory_of(task, "a")] * 3)
+        assert len(rewards) == 3 and all("2 values for 3 responses" in reason(each["group"]) for each in rewards)
 
 
 async def test_isolated_hang_and_death_leave_the_actor_alone(tmp_path: Path) -> None:
     async with running(tmp_path, r=RewardConfig(fn=ISOLATED, retries=1, timeout_s=0.5)) as pools:
-        found = await asyncio.gather(
+        values = await asyncio.gather(
             *(scored(pools, text) for text in ("0.1", "hang", "0.2", "exit", "0.3", "segfault", "0.4"))
         )
-        assert [found[i].score for i in (0, 2, 4, 6)] == [0.1, 0.2, 0.3, 0.4]
-        assert reason(found[1]) == "timeout after 0.5 s"
-        assert all("ended its process" in reason(found[i]) for i in (3, 5))
+        assert [values[i].score for i in (0, 2, 4, 6)] == [0.1, 0.2, 0.3, 0.4]
+        assert reason(values[1]) == "timeout after 0.5 s"
+        assert all("ended its process" in reason(values[i]) for i in (3, 5))
         metrics = pools.metrics()
         assert metrics["reward_pool/r/missing_timeout"] == 1 and metrics["reward_pool/r/missing_died"] == 2
         assert metrics["reward_pool/r/children"] >= 5 and metrics["restarts/reward/r"] == 0  # each was tried twice
@@ -130,18 +130,18 @@ async def test_hang_in_the_actor_is_found_and_the_neighbours_are_scored(
 ) -> None:
     monkeypatch.setattr(pool_module, "GRACE_S", 1.0)
     async with running(tmp_path, r=RewardConfig(fn=ACT, retries=0, timeout_s=0.5)) as pools:
-        found = await asyncio.gather(*(scored(pools, text) for text in ("0.1", "hang", "0.2", "exit", "0.3")))
-        assert [found[i].score for i in (0, 2, 4)] == [0.1, 0.2, 0.3]
-        assert reason(found[1]) == "timeout after 0.5 s"
-        assert "its worker died" in reason(found[3])
+        values = await asyncio.gather(*(scored(pools, text) for text in ("0.1", "hang", "0.2", "exit", "0.3")))
+        assert [values[i].score for i in (0, 2, 4)] == [0.1, 0.2, 0.3]
+        assert reason(values[1]) == "timeout after 0.5 s"
+        assert "its worker died" in reason(values[3])
 
 
 async def test_a_slow_batch_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "GRACE_S", 1.0)
     async with running(tmp_path, r=RewardConfig(fn=ACT, retries=0, timeout_s=0.5)) as pools:
         started = time.monotonic()
-        found = await asyncio.gather(*(scored(pools, "sleep 0.2") for _ in range(12)))
-        assert found == [Value(score=1.0)] * 12
+        values = await asyncio.gather(*(scored(pools, "sleep 0.2") for _ in range(12)))
+        assert values == [Value(score=1.0)] * 12
         assert time.monotonic() - started < 10 and pools.metrics()["restarts/reward/r"] == 0
 
 
@@ -225,9 +225,9 @@ async def test_unpicklable_input_is_charged_to_its_item(tmp_path: Path) -> None:
         task = prompt(0, callback=lambda: None, lock=__import__("threading").Lock())
         bad = pools.score(task, trajectory_of(task, "1"))
         good = pools.score(*say("0.5", 1))
-        found = await asyncio.gather(bad, good)
-        assert "serialize" in reason(found[0]["r"]) or "pickle" in reason(found[0]["r"])
-        assert found[1]["r"] == Value(score=0.5)
+        rewards = await asyncio.gather(bad, good)
+        assert "serialize" in reason(rewards[0]["r"]) or "pickle" in reason(rewards[0]["r"])
+        assert rewards[1]["r"] == Value(score=0.5)
 
 
 async def test_start_and_close_errors(tmp_path: Path) -> None:

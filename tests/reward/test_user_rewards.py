@@ -68,8 +68,8 @@ def test_async_and_objects() -> None:
 def test_groups_of_every_library() -> None:
     for name in ("array", "tensor"):
         assert scores(made(name, scope="GROUP"), "a", "bb") == [1.0, 2.0]
-    found = values(made("group_dict", scope="GROUP"), "a", "bb")
-    assert found[1] == Value(score=2.0, details={"texts": "bb", "kind": "length"})
+    rewards = values(made("group_dict", scope="GROUP"), "a", "bb")
+    assert rewards[1] == Value(score=2.0, details={"texts": "bb", "kind": "length"})
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_a_reward_that_does_not_apply_is_neither_zero_nor_a_failure() -> None:
     def group(*rewards: dict[str, Reward]) -> Group:
         from dataclasses import replace
 
-        found: Sequence[Any] = [replace(trajectory_of(task, "a"), rewards=reward) for reward in rewards]
-        return Group(prompt=task, trajectories=tuple(found))
+        trajectories: Sequence[Any] = [replace(trajectory_of(task, "a"), rewards=reward) for reward in rewards]
+        return Group(prompt=task, trajectories=tuple(trajectories))
 
     one = group(
         {"code": Absent(), "format": Value(score=0.5)},

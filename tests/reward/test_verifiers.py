@@ -53,10 +53,10 @@ def derangement(count: int, seed: int) -> list[int]:
     """A cyclic shift of a shuffle: nobody keeps his own."""
     order = list(range(count))
     random.Random(seed).shuffle(order)
-    found = [0] * count
+    shifted = [0] * count
     for left, right in zip(order, order[1:] + order[:1], strict=True):
-        found[left] = right
-    return found
+        shifted[left] = right
+    return shifted
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +93,8 @@ def test_all_boxed_golds(name: str, count: int, verifier: Verifier, shared_data:
         for row, other in zip(rows, derangement(count, seed), strict=True):
             wrong = rows[other].answer
             expected = row.answer == wrong or {(row.answer, wrong), (wrong, row.answer)} & EQUAL_GOLDS
-            found = score(verifier, prompt(row.answer, row.verifier), f"\\boxed{{{wrong}}}")
-            assert found == float(bool(expected)), (row.answer, wrong)
+            scored = score(verifier, prompt(row.answer, row.verifier), f"\\boxed{{{wrong}}}")
+            assert scored == float(bool(expected)), (row.answer, wrong)
 
 
 def respelled(answer: str) -> str:

@@ -29,9 +29,9 @@ def test_async_llm_generates_updates_and_reports_its_death(
 
     async def steps() -> None:
         await engine.start()
-        found = await engine.generate(prompts[0], Sampling(max_tokens=20), 1)
-        expected = reference.logprobs([*prompts[0], *found.token_ids])[len(prompts[0]) - 1 :]
-        assert np.abs(found.logprobs - expected).max() <= 1e-5
+        completion = await engine.generate(prompts[0], Sampling(max_tokens=20), 1)
+        expected = reference.logprobs([*prompts[0], *completion.token_ids])[len(prompts[0]) - 1 :]
+        assert np.abs(completion.logprobs - expected).max() <= 1e-5
         with pytest.raises(RequestError, match="with a context of 256"):
             await engine.generate(prompts[0] * 100, Sampling(max_tokens=2), 1)
 
@@ -39,11 +39,11 @@ def test_async_llm_generates_updates_and_reports_its_death(
         await asyncio.sleep(0.05)
         gap = await publish(engine, new.update(1))
         assert gap.max <= 1e-5
-        for ids, found in zip(prompts, await asyncio.gather(*calls), strict=True):
-            assert set(found.versions) <= {0, 1}
-            row = [*ids, *found.token_ids]
+        for ids, completion in zip(prompts, await asyncio.gather(*calls), strict=True):
+            assert set(completion.versions) <= {0, 1}
+            row = [*ids, *completion.token_ids]
             by_version = [model.logprobs(row)[len(ids) - 1 :] for model in (reference, new)]
-            assert np.abs(found.logprobs - np.where(found.versions == 0, *by_version)).max() <= 1e-5
+            assert np.abs(completion.logprobs - np.where(completion.versions == 0, *by_version)).max() <= 1e-5
         scores = await engine.score(prompts[1], 1)
         assert np.abs(scores - new.logprobs(prompts[1])).max() <= 1e-5
 

@@ -26,28 +26,28 @@ async def generate(engine: Any, prompts: list[list[int]], sampling: Sampling, fi
 def test_more_requests_than_sequences_that_all_end_in_the_same_step(engine, run, random_prompts):
     """64 of 100 run, all of them end at once, and nothing but the engine's own queue is left to start the others."""
     prompts = [random_prompts(1)[0]] * 100
-    found = run(asyncio.wait_for(generate(engine, prompts, Sampling(max_tokens=1)), 60))
-    assert len(found) == 100
+    completions = run(asyncio.wait_for(generate(engine, prompts, Sampling(max_tokens=1)), 60))
+    assert len(completions) == 100
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_logprobs_are_those_of_transformers(engine, run, reference, random_prompts, temperature):
     prompts = random_prompts(8)
-    for prompt, found in zip(
+    for prompt, completion in zip(
         prompts, run(generate(engine, prompts, Sampling(max_tokens=40, temperature=temperature))), strict=True
     ):
-        expected = reference.logprobs([*prompt, *found.token_ids], temperature)[len(prompt) - 1 :]
-        assert np.abs(found.logprobs - expected).max() <= 1e-5
-        assert len(found.token_ids) == len(found.logprobs) == len(found.versions)
+        expected = reference.logprobs([*prompt, *completion.token_ids], temperature)[len(prompt) - 1 :]
+        assert np.abs(completion.logprobs - expected).max() <= 1e-5
+        assert len(completion.token_ids) == len(completion.logprobs) == len(completion.versions)
 
 
 def test_top_p_logprobs_are_renormalised_over_what_is_kept(engine, run, reference, random_prompts):
     prompts = random_prompts(8, seed=1)
     sampling = Sampling(max_tokens=40, temperature=0.5, top_p=0.6)
-    for prompt, found in zip(prompts, run(generate(engine, prompts, sampling)), strict=True):
-        expected = reference.logprobs([*prompt, *found.token_ids], 0.5, 0.6)[len(prompt) - 1 :]
+    for prompt, completion in zip(prompts, run(generate(engine, prompts, sampling)), strict=True):
+        expected = reference.logprobs([*prompt, *completion.token_ids], 0.5, 0.6)[len(prompt) - 1 :]
         assert np.isfinite(expected).all(), "a token outside the kept set was sampled"
-        assert np.abs(found.logprobs - expected).max() <= 1e-5
+        assert np.abs(completion.logprobs - expected).max() <= 1e-5
 
 
 def test_a_seed_gives_the_same_tokens_alone_and_among_32(engine, run, random_prompts):
@@ -71,7 +71,7 @@ def test_seeds_drawn_in_blocks_are_vllms_own(engine, run, random_prompts):
         theirs = run(generate(engine, prompts, sampling))
     finally:
         sampler.forward = replaced
-    assert max(len(found.token_ids) for found in ours) > 64
+    assert max(len(completion.token_ids) for completion in ours) > 64
     for one, two in zip(ours, theirs, strict=True):
         assert one.token_ids.tolist() == two.token_ids.tolist()
         assert (one.logprobs == two.logprobs).all()
@@ -79,11 +79,11 @@ def test_seeds_drawn_in_blocks_are_vllms_own(engine, run, random_prompts):
 
 def test_greedy_takes_the_most_likely_token(engine, run, reference, random_prompts):
     prompt = random_prompts(1, seed=4)[0]
-    found = run(engine.generate(prompt, Sampling(max_tokens=10, temperature=0.0), 1))
+    completion = run(engine.generate(prompt, Sampling(max_tokens=10, temperature=0.0), 1))
     again = run(engine.generate(prompt, Sampling(max_tokens=10, temperature=0.0), 2))
-    assert found.token_ids.tolist() == again.token_ids.tolist()
-    expected = reference.logprobs([*prompt, *found.token_ids])[len(prompt) - 1 :]
-    assert np.abs(found.logprobs - expected).max() <= 1e-5
+    assert completion.token_ids.tolist() == again.token_ids.tolist()
+    expected = reference.logprobs([*prompt, *completion.token_ids])[len(prompt) - 1 :]
+    assert np.abs(completion.logprobs - expected).max() <= 1e-5
 
 
 def test_score_is_a_forward_pass(engine, run, reference, random_prompts):
@@ -103,16 +103,16 @@ def test_structured_output(engine, run):
         "additionalProperties": False,
     }
     prompt = [40, 41, 42]
-    found = run(engine.generate(prompt, Sampling(max_tokens=40, structure={"json": schema}), 3))
-    assert isinstance(json.loads(found.text)["ok"], bool)
-    assert " " not in found.text
-    assert found.stop is StopReason.EOS
+    completion = run(engine.generate(prompt, Sampling(max_tokens=40, structure={"json": schema}), 3))
+    assert isinstance(json.loads(completion.text)["ok"], bool)
+    assert " " not in completion.text
+    assert completion.stop is StopReason.EOS
     assert run(engine.generate(prompt, Sampling(max_tokens=40, structure={"choice": ["yes", "no"]}), 3)).text in (
         "yes",
         "no",
     )
-    found = run(engine.generate(prompt, Sampling(max_tokens=40, structure={"regex": "[0-9]{3}"}), 3))
-    assert found.text.isdigit() and len(found.text) == 3
+    completion = run(engine.generate(prompt, Sampling(max_tokens=40, structure={"regex": "[0-9]{3}"}), 3))
+    assert completion.text.isdigit() and len(completion.text) == 3
 
 
 def test_stop_reasons(engine, run, random_prompts):
@@ -121,9 +121,9 @@ def test_stop_reasons(engine, run, random_prompts):
     assert cut.stop is StopReason.LENGTH and len(cut.token_ids) == 3
     whole = run(engine.generate(prompt, Sampling(max_tokens=60), 4))
     letter = next(letter for letter in whole.text if letter.isascii() and letter.isalpha())
-    found = run(engine.generate(prompt, Sampling(max_tokens=60, stop=(letter,)), 4))
-    assert found.stop is StopReason.STOP and found.text.endswith(letter)
-    assert found.token_ids.tolist() == whole.token_ids[: len(found.token_ids)].tolist()
+    completion = run(engine.generate(prompt, Sampling(max_tokens=60, stop=(letter,)), 4))
+    assert completion.stop is StopReason.STOP and completion.text.endswith(letter)
+    assert completion.token_ids.tolist() == whole.token_ids[: len(completion.token_ids)].tolist()
 
 
 def test_what_cannot_be_served_is_refused_and_the_rest_goes_on(engine, run, random_prompts):
@@ -151,14 +151,14 @@ def test_more_prompt_tokens_than_one_step_takes(engine, run, random_prompts):
     """A prompt cut into chunks would make vLLM rewind a CPU generator, which kills the engine."""
     prompts = random_prompts(50, seed=8, low=235, high=240)
     assert sum(map(len, prompts)) > 8192
-    found = run(generate(engine, prompts, Sampling(max_tokens=10)))
-    assert all(len(one.token_ids) for one in found)
+    completions = run(generate(engine, prompts, Sampling(max_tokens=10)))
+    assert all(len(completion.token_ids) for completion in completions)
 
 
 def test_a_response_that_reaches_the_context_is_cut(engine, run, random_prompts):
     prompt = random_prompts(1, seed=9, low=250, high=251)[0]
-    found = run(engine.generate(prompt, Sampling(max_tokens=100), 1))
-    assert found.stop in (StopReason.LENGTH, StopReason.EOS) and len(found.token_ids) <= 6
+    completion = run(engine.generate(prompt, Sampling(max_tokens=100), 1))
+    assert completion.stop in (StopReason.LENGTH, StopReason.EOS) and len(completion.token_ids) <= 6
 
 
 def test_a_cancelled_request_leaves_the_engine(engine, run, random_prompts):
@@ -214,12 +214,14 @@ def test_a_turn_stops_at_every_end_and_text_keeps_other_special_tokens(engine, r
     other = tokenizer.convert_tokens_to_ids("<|user|>")  # as GLM-4's turns end in the next one's header
     monkeypatch.setitem(template.__dict__, "ends", frozenset({tokenizer.eos_token_id, other}))
     monkeypatch.setitem(template.__dict__, "_silent", frozenset({tokenizer.eos_token_id, other}))
-    found = run(generate(engine, random_prompts(64, seed=5), Sampling(max_tokens=200)))
-    lasts = [int(one.token_ids[-1]) for one in found if one.stop is StopReason.EOS]
+    completions = run(generate(engine, random_prompts(64, seed=5), Sampling(max_tokens=200)))
+    lasts = [int(completion.token_ids[-1]) for completion in completions if completion.stop is StopReason.EOS]
     assert other in lasts and tokenizer.eos_token_id in lasts and len(set(lasts)) == 2
-    for one in found:
-        assert not template.ends.intersection(one.token_ids[:-1].tolist())
+    for completion in completions:
+        assert not template.ends.intersection(completion.token_ids[:-1].tolist())
         special = ["<|system|>", "<|assistant|>", "<|tool|>"]
-        counts = [sum(tokenizer.convert_tokens_to_ids(token) == i for i in one.token_ids.tolist()) for token in special]
-        assert [one.text.count(token) for token in special] == counts
-        assert "<|user|>" not in one.text and "<|end|>" not in one.text
+        counts = [
+            sum(tokenizer.convert_tokens_to_ids(token) == i for i in completion.token_ids.tolist()) for token in special
+        ]
+        assert [completion.text.count(token) for token in special] == counts
+        assert "<|user|>" not in completion.text and "<|end|>" not in completion.text

@@ -22,10 +22,10 @@ def test_20_updates_with_tied_embeddings_are_exact(engine, run, reference, publi
         gap = run(publish(engine, changed.update(version)))
         assert gap.max <= 1e-5
     prompt = random_prompts(1)[0]
-    found = run(engine.generate(prompt, Sampling(max_tokens=30), 1))
-    expected = changed.logprobs([*prompt, *found.token_ids])[len(prompt) - 1 :]
-    assert np.abs(found.logprobs - expected).max() <= 1e-5
-    assert (found.versions == 20).all()
+    completion = run(engine.generate(prompt, Sampling(max_tokens=30), 1))
+    expected = changed.logprobs([*prompt, *completion.token_ids])[len(prompt) - 1 :]
+    assert np.abs(completion.logprobs - expected).max() <= 1e-5
+    assert (completion.versions == 20).all()
 
 
 def test_cached_prefixes_of_old_weights_are_not_used(engine, run, reference, publish, random_prompts):
@@ -35,9 +35,9 @@ def test_cached_prefixes_of_old_weights_are_not_used(engine, run, reference, pub
     run(engine.generate(prompt, Sampling(max_tokens=4), 1))
     changed = reference.perturbed(31)
     run(publish(engine, changed.update(31)))
-    found = run(engine.generate(prompt, Sampling(max_tokens=30), 1))
-    expected = changed.logprobs([*prompt, *found.token_ids])[len(prompt) - 1 :]
-    assert np.abs(found.logprobs - expected).max() <= 1e-5
+    completion = run(engine.generate(prompt, Sampling(max_tokens=30), 1))
+    expected = changed.logprobs([*prompt, *completion.token_ids])[len(prompt) - 1 :]
+    assert np.abs(completion.logprobs - expected).max() <= 1e-5
 
 
 def test_an_update_in_mid_generation_marks_every_token(engine, run, reference, publish, random_prompts):
@@ -56,14 +56,14 @@ def test_an_update_in_mid_generation_marks_every_token(engine, run, reference, p
 
     begun = engine.stats()["steps"]
     mixed = 0
-    for prompt, found in zip(prompts, run(swap()), strict=True):
-        assert (np.diff(found.versions) >= 0).all() and set(found.versions) <= {40, 41}
-        mixed += len(set(found.versions)) == 2
-        ids = [*prompt, *found.token_ids]
+    for prompt, completion in zip(prompts, run(swap()), strict=True):
+        assert (np.diff(completion.versions) >= 0).all() and set(completion.versions) <= {40, 41}
+        mixed += len(set(completion.versions)) == 2
+        ids = [*prompt, *completion.token_ids]
         expected = np.where(
-            found.versions == 40, old.logprobs(ids)[len(prompt) - 1 :], new.logprobs(ids)[len(prompt) - 1 :]
+            completion.versions == 40, old.logprobs(ids)[len(prompt) - 1 :], new.logprobs(ids)[len(prompt) - 1 :]
         )
-        assert np.abs(found.logprobs - expected).max() <= 1e-5
+        assert np.abs(completion.logprobs - expected).max() <= 1e-5
     assert mixed, "the update came too late to meet a running request"
 
 

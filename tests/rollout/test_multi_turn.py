@@ -38,9 +38,9 @@ def play(engine: Engine, run: Callable[..., Any]) -> Callable[..., list[Any]]:
         async def all_of_them() -> list[Any]:
             host = EnvironmentHost({"_target_": "environments.Dice", **environment})
             strategy = MultiTurn(config or MultiTurn.Config(), host)
-            found = [one async for one in strategy.run(task, engine)]
+            trajectories = [trajectory async for trajectory in strategy.run(task, engine)]
             assert host.episodes == 0
-            return sorted(found, key=lambda one: one.sample_index)
+            return sorted(trajectories, key=lambda trajectory: trajectory.sample_index)
 
         return run(all_of_them())
 
@@ -55,37 +55,39 @@ def ids_of(trajectory: Trajectory, prompt: Prompt) -> np.ndarray:
 
 
 def test_an_episode_from_start_to_end(task: RolloutTask, play: Callable[..., Any], engine: Engine, run: Any) -> None:
-    found = play(task, length=4)
-    assert [one.sample_index for one in found] == list(range(6))
-    for one in found:
-        assert one.stop is StopReason.DONE
-        assert len(one.calls) == 4
-        assert one.metrics["episode/total"] == 10 + sum(call.reward for call in one.calls)
-        assert one.metrics["episode/return"] == sum(call.reward for call in one.calls)
-        assert one.calls[0].context_ids.size == 0
-        for before, turn in zip(one.calls, one.calls[1:], strict=False):
+    trajectories = play(task, length=4)
+    assert [trajectory.sample_index for trajectory in trajectories] == list(range(6))
+    for trajectory in trajectories:
+        assert trajectory.stop is StopReason.DONE
+        assert len(trajectory.calls) == 4
+        assert trajectory.metrics["episode/total"] == 10 + sum(call.reward for call in trajectory.calls)
+        assert trajectory.metrics["episode/return"] == sum(call.reward for call in trajectory.calls)
+        assert trajectory.calls[0].context_ids.size == 0
+        for before, turn in zip(trajectory.calls, trajectory.calls[1:], strict=False):
             told = f"<|user|>{before.flags['total']}:{len(before.text)}<|end|><|assistant|>"
             expected = told if before.stop is StopReason.EOS else f"<|end|>{told}"
             assert engine.tokenizer.decode(turn.context_ids) == expected
         # The engine's own scoring of the whole row gives the log-probs that the tokens were sampled with.
-        whole = ids_of(one, task.prompt)
+        whole = ids_of(trajectory, task.prompt)
         scored = run(engine.score(whole, 1))
-        sample = rows_of([Group(prompt=task.prompt, trajectories=(one,), scores=(1.0,))])[0]
+        sample = rows_of([Group(prompt=task.prompt, trajectories=(trajectory,), scores=(1.0,))])[0]
         mask = sample["loss_mask"]
         np.testing.assert_array_equal(sample["token_ids"], whole)
         np.testing.assert_allclose(sample["sampler_logprob"][1:][mask[1:]], scored[mask[1:]], atol=2e-4)
 
 
-def test_the_same_episodes_again_and_whichever_draws_are_made(task: RolloutTask, play: Callable[..., Any]) -> None:
-    found = play(task)
+def test_the_same_episodes_again_and_whichever_samples_are_asked_for(
+    task: RolloutTask, play: Callable[..., Any]
+) -> None:
+    trajectories = play(task)
     again = play(replace(task, indices=(4, 1)))
-    for one in again:
-        other = found[one.sample_index]
-        np.testing.assert_array_equal(ids_of(one, task.prompt), ids_of(other, task.prompt))
-        assert [call.reward for call in one.calls] == [call.reward for call in other.calls]
-    assert len({tuple(call.reward for call in one.calls) for one in found}) > 1
+    for trajectory in again:
+        other = trajectories[trajectory.sample_index]
+        np.testing.assert_array_equal(ids_of(trajectory, task.prompt), ids_of(other, task.prompt))
+        assert [call.reward for call in trajectory.calls] == [call.reward for call in other.calls]
+    assert len({tuple(call.reward for call in trajectory.calls) for trajectory in trajectories}) > 1
     shared = play(task, MultiTurn.Config(shared_noise=True))
-    assert len({tuple(call.reward for call in one.calls) for one in shared}) == 1
+    assert len({tuple(call.reward for call in trajectory.calls) for trajectory in shared}) == 1
 
 
 def test_limits_and_typed_stop_reasons(task: RolloutTask, play: Callable[..., Any]) -> None:
@@ -104,32 +106,34 @@ def test_a_broken_environment_changes_nothing(task: RolloutTask, play: Callable[
     switch = tmp_path / "breaks"
     switch.write_text("3")
     expected = play(task)
-    found = play(task, breaks=str(switch))
+    trajectories = play(task, breaks=str(switch))
     assert switch.read_text() == "0"
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(ids_of(one, task.prompt), ids_of(other, task.prompt))
+    for trajectory, other in zip(trajectories, expected, strict=True):
+        np.testing.assert_array_equal(ids_of(trajectory, task.prompt), ids_of(other, task.prompt))
 
 
-def test_an_environment_that_cannot_live_refuses_its_draw(
+def test_an_environment_that_cannot_live_refuses_its_sample(
     task: RolloutTask, play: Callable[..., Any], tmp_path: Path
 ) -> None:
     switch = tmp_path / "breaks"
     switch.write_text("10000")
-    found = play(task, MultiTurn.Config(retries=1), breaks=str(switch))
-    assert all(isinstance(one, Refused) for one in found)
-    assert "the die rolled off the table" in found[0].reason
+    refused = play(task, MultiTurn.Config(retries=1), breaks=str(switch))
+    assert all(isinstance(sample, Refused) for sample in refused)
+    assert "the die rolled off the table" in refused[0].reason
 
 
 def test_turn_streams_of_the_learners_rows(task: RolloutTask, play: Callable[..., Any]) -> None:
-    found = play(task, length=3)
+    trajectories = play(task, length=3)
     scores = tuple(float(index) for index in range(6))
-    call_scores = tuple(np.arange(len(one.calls), dtype=np.float32) + 10 * one.sample_index for one in found)
-    group = Group(prompt=task.prompt, trajectories=tuple(found), scores=scores, call_scores=call_scores)
+    call_scores = tuple(
+        np.arange(len(trajectory.calls), dtype=np.float32) + 10 * trajectory.sample_index for trajectory in trajectories
+    )
+    group = Group(prompt=task.prompt, trajectories=tuple(trajectories), scores=scores, call_scores=call_scores)
     batch, _ = rows_of([group])
-    for index, one in enumerate(found):
+    for index, trajectory in enumerate(trajectories):
         mask, call = batch.row(index, "loss_mask"), batch.row(index, "call")
         assert set(call[~mask]) <= {-1.0}
-        for number, turn in enumerate(one.calls):
+        for number, turn in enumerate(trajectory.calls):
             here = call == number
             assert here.sum() == len(turn.token_ids)
             assert (batch.row(index, "turn_score")[here] == 10 * index + number).all()

@@ -72,20 +72,20 @@ def tasks_of(prompts: list[list[int]], n: int = 4, max_tokens: int = 150) -> lis
 async def gather(
     pool: VllmRolloutPool, tasks: list[RolloutTask], meanwhile: Any = None
 ) -> dict[tuple[int, int], Scored]:
-    found: dict[tuple[int, int], Scored] = {}
+    scored: dict[tuple[int, int], Scored] = {}
     async for items in pool.stream(tasks):
         for item in items:
-            draw = (item.task, item.trajectory.sample_index)
-            assert draw not in found, "a sample arrived twice"
-            found[draw] = item
+            sample = (item.task, item.trajectory.sample_index)
+            assert sample not in scored, "a sample arrived twice"
+            scored[sample] = item
         if meanwhile is not None:
             await meanwhile()
-    assert set(found) == {(i, k) for i, task in enumerate(tasks) for k in task.samples}
-    return found
+    assert set(scored) == {(i, k) for i, task in enumerate(tasks) for k in task.samples}
+    return scored
 
 
-def tokens(found: dict[tuple[int, int], Scored]) -> dict[tuple[int, int], list[int]]:
-    return {draw: item.trajectory.calls[0].token_ids.tolist() for draw, item in found.items()}
+def tokens(scored: dict[tuple[int, int], Scored]) -> dict[tuple[int, int], list[int]]:
+    return {sample: item.trajectory.calls[0].token_ids.tolist() for sample, item in scored.items()}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def undisturbed(pool: VllmRolloutPool, run: Callable[..., Any], random_prompts: 
     return tasks, tokens(run(gather(pool, tasks)))
 
 
-def test_two_pools_draw_the_same(lonely, undisturbed, run):
+def test_two_pools_sample_the_same(lonely, undisturbed, run):
     tasks, expected = undisturbed
     assert tokens(run(gather(lonely, tasks))) == expected
 
@@ -108,8 +108,8 @@ def test_publish_reaches_every_worker_and_score_agrees(pool, run, reference, ran
     assert {"seconds", "fetch", "pause", "load", "commit", "verify", "resume", "gap_mean", "gap_max"} <= set(report)
     rows = random_prompts(5, seed=21)
     scores = run(pool.score([(np.array(row, np.int32), 2) for row in rows]))
-    for row, found in zip(rows, scores, strict=True):
-        assert np.abs(found - changed.logprobs(row)[1:]).max() <= 1e-5
+    for row, logprobs in zip(rows, scores, strict=True):
+        assert np.abs(logprobs - changed.logprobs(row)[1:]).max() <= 1e-5
     for item in run(gather(pool, tasks_of(rows, n=2, max_tokens=8))).values():
         assert (item.trajectory.calls[0].versions == 5).all()
     assert [worker["version"] for worker in run(pool.stats())["workers"]] == [5, 5]
@@ -118,12 +118,12 @@ def test_publish_reaches_every_worker_and_score_agrees(pool, run, reference, ran
 
 def test_a_refused_prompt_does_not_harm_its_neighbours(pool, run, random_prompts):
     tasks = tasks_of([*random_prompts(3, seed=22), list(range(6, 200)) * 2], n=2, max_tokens=5)
-    found = run(gather(pool, tasks))
-    assert {draw for draw, item in found.items() if item.error} == {(3, 0), (3, 1)}
-    assert "388 tokens" in found[3, 0].error and found[3, 0].trajectory.calls == ()
+    scored = run(gather(pool, tasks))
+    assert {sample for sample, item in scored.items() if item.error} == {(3, 0), (3, 1)}
+    assert "388 tokens" in scored[3, 0].error and scored[3, 0].trajectory.calls == ()
 
 
-def test_a_worker_killed_in_mid_generation_costs_no_draw(pool, undisturbed, run):
+def test_a_worker_killed_in_mid_generation_costs_no_sample(pool, undisturbed, run):
     tasks, expected = undisturbed
     before = run(pool.stats())
     victim = run(pool.pids())[0]
@@ -150,9 +150,9 @@ def test_a_rebuilt_worker_has_the_last_weights(lonely, run, reference, random_pr
     tasks = tasks_of(random_prompts(6, seed=23))
     expected = tokens(run(gather(lonely, tasks)))
     os.kill(run(lonely.pids())[0], signal.SIGKILL)
-    found = run(gather(lonely, tasks))
-    assert tokens(found) == expected
-    assert all((item.trajectory.calls[0].versions == 9).all() for item in found.values())
+    scored = run(gather(lonely, tasks))
+    assert tokens(scored) == expected
+    assert all((item.trajectory.calls[0].versions == 9).all() for item in scored.values())
 
     os.kill(run(lonely.pids())[0], signal.SIGKILL)
     with pytest.raises(EngineDeadError, match=r"rollout worker 0 is dead after 1 restarts .*rollout-0\.log"):

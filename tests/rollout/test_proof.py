@@ -25,10 +25,10 @@ RATES = (1e-6, 1e-6, 1e-4)
 
 
 def digest(*tensors: torch.Tensor) -> str:
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for tensor in tensors:
-        found.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
+        sha.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()
 
 
 class Sides:

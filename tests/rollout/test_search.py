@@ -47,9 +47,9 @@ def task(tokenizer: Any) -> RolloutTask:
 
 async def play(way: type, config: Any, task: RolloutTask, policy: Alphabet, **environment: Any) -> list[Any]:
     host = EnvironmentHost({"_target_": "searching.Tree", **environment})
-    found = [one async for one in way(config, host).run(task, policy)]
+    trajectories = [trajectory async for trajectory in way(config, host).run(task, policy)]
     assert host.episodes == 0, "a search left environments open"
-    return sorted(found, key=lambda one: one.sample_index)
+    return sorted(trajectories, key=lambda trajectory: trajectory.sample_index)
 
 
 def path_of(one: Trajectory) -> str:
@@ -64,9 +64,9 @@ async def test_the_beam_is_top_b(
 ) -> None:
     expected = top_b("abcd"[:candidates], width, short)
     config = Beam.Config(candidates=candidates, width=width, keep=Keep.all, noise=noise)
-    found = await play(Beam, config, replace(task, n=width), policy, short=short)
-    assert [path_of(one) for one in found] == expected
-    assert [one.sample_index for one in found] == list(range(width))
+    trajectories = await play(Beam, config, replace(task, n=width), policy, short=short)
+    assert [path_of(trajectory) for trajectory in trajectories] == expected
+    assert [trajectory.sample_index for trajectory in trajectories] == list(range(width))
     policy.asked.clear()
     config = Beam.Config(candidates=candidates, width=width, noise=noise)
     (best,) = await play(Beam, config, task, policy, short=short)
@@ -93,32 +93,35 @@ async def test_best_of_n_keeps_the_highest_return(task: RolloutTask, policy: Alp
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_costs_add_up_to_what_was_sampled(way: type, task: RolloutTask, policy: Alphabet) -> None:
-    found = await play(way, way.Config(), replace(task, n=3), policy)  # type: ignore[attr-defined]
-    tokens = sum(one.metrics["search/tokens_kept"] + one.metrics["search/tokens_discarded"] for one in found)
+    trajectories = await play(way, way.Config(), replace(task, n=3), policy)  # type: ignore[attr-defined]
+    tokens = sum(
+        trajectory.metrics["search/tokens_kept"] + trajectory.metrics["search/tokens_discarded"]
+        for trajectory in trajectories
+    )
     assert tokens == policy.sampled
-    assert all(one.metrics["search/tokens_kept"] == one.response_length for one in found)
-    assert all(one.metrics["search/env_calls_kept"] == 3 for one in found)
+    assert all(trajectory.metrics["search/tokens_kept"] == trajectory.response_length for trajectory in trajectories)
+    assert all(trajectory.metrics["search/env_calls_kept"] == 3 for trajectory in trajectories)
     # Beam: 4 + 8 + 8 simulations, 6 turns lived, a probe of each. Lookahead: 12 simulations, 16 continuations of
     # 2 turns and 16 of 1, 3 turns lived and a probe of each.
     calls = {Search: 3, BestOfN: 12, Beam: 20 + 6 + 6, Lookahead: 12 + 48 + 3 + 3}[way]
-    assert {one.metrics["search/env_calls_discarded"] for one in found} == {calls - 3}
+    assert {trajectory.metrics["search/env_calls_discarded"] for trajectory in trajectories} == {calls - 3}
 
 
 async def test_costs_of_a_beam_that_hands_on_all(task: RolloutTask, policy: Alphabet) -> None:
     config = Beam.Config(keep=Keep.all, noise=Noise.live)
-    found = await play(Beam, config, replace(task, n=4), policy)
-    assert len(found) == 4
-    calls = sum(one.metrics["search/env_calls_discarded"] for one in found[:2])
-    lived = len({id(call) for one in found[:2] for call in one.calls})
+    trajectories = await play(Beam, config, replace(task, n=4), policy)
+    assert len(trajectories) == 4
+    calls = sum(trajectory.metrics["search/env_calls_discarded"] for trajectory in trajectories[:2])
+    lived = len({id(call) for trajectory in trajectories[:2] for call in trajectory.calls})
     assert calls + lived == 4 + 8 + 8 + 2 + 2 + 2
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_evaluations_do_not_search(way: type, task: RolloutTask, policy: Alphabet) -> None:
     evaluation = replace(task, n=2, training=False)
-    found = await play(way, way.Config(), evaluation, policy)  # type: ignore[attr-defined]
+    trajectories = await play(way, way.Config(), evaluation, policy)  # type: ignore[attr-defined]
     assert len(policy.seeds) == 6
-    assert not any(name.startswith("search/") for one in found for name in one.metrics)
+    assert not any(name.startswith("search/") for trajectory in trajectories for name in trajectory.metrics)
 
 
 @pytest.mark.parametrize("way", [Beam, Lookahead])
@@ -126,11 +129,11 @@ async def test_ties_are_broken_by_lot_that_the_seed_fixes(way: type, task: Rollo
     async def paths(seed: int) -> list[str]:
         many = replace(task, n=16, run_seed=seed)
         config = way.Config(width=1)  # type: ignore[attr-defined]
-        found = await play(way, config, many, Alphabet(tokenizer), flat=True)
-        assert {one.metrics["search/ties"] for one in found} == {1.0}
-        assert {one.metrics["search/undecided"] for one in found} == {1.0}
-        assert {one.metrics["search/gain"] for one in found} == {0.0}
-        return [path_of(one) for one in found]
+        trajectories = await play(way, config, many, Alphabet(tokenizer), flat=True)
+        assert {trajectory.metrics["search/ties"] for trajectory in trajectories} == {1.0}
+        assert {trajectory.metrics["search/undecided"] for trajectory in trajectories} == {1.0}
+        assert {trajectory.metrics["search/gain"] for trajectory in trajectories} == {0.0}
+        return [path_of(trajectory) for trajectory in trajectories]
 
     first = await paths(1)
     assert len(set(first)) > 8
@@ -148,7 +151,9 @@ async def test_the_first_candidate_has_the_plain_seed_and_seeds_never_repeat(
     assert len(policy.seeds) == len(set(policy.seeds))
 
 
-async def test_a_draw_is_the_same_whoever_makes_it_and_what_else_is_drawn(task: RolloutTask, tokenizer: Any) -> None:
+async def test_a_sample_is_the_same_whoever_makes_it_and_what_else_is_sampled(
+    task: RolloutTask, tokenizer: Any
+) -> None:
     config = Beam.Config(keep=Keep.all, simulations=2)
     whole = await play(Beam, config, replace(task, n=4), Alphabet(tokenizer), noise=0.5)
     part = await play(Beam, config, replace(task, n=4, indices=(3,)), Alphabet(tokenizer), noise=0.5)
@@ -182,11 +187,11 @@ async def test_simulations_leave_the_live_environment_alone(task: RolloutTask, t
 
     for config in (Beam.Config(width=1), Lookahead.Config(simulations=2), Beam.Config(width=2, noise=Noise.live)):
         way = Lookahead if isinstance(config, Lookahead.Config) else Beam
-        (found,) = await play(way, config, task, Alphabet(tokenizer), noise=1.0)
+        (trajectory,) = await play(way, config, task, Alphabet(tokenizer), noise=1.0)
         again = Replayed(tokenizer)
-        again.letters = [call.text for call in found.calls]
+        again.letters = [call.text for call in trajectory.calls]
         (plain,) = await play(MultiTurn, MultiTurn.Config(), task, again, noise=1.0)
-        assert [call.reward for call in plain.calls] == [call.reward for call in found.calls]
+        assert [call.reward for call in plain.calls] == [call.reward for call in trajectory.calls]
 
 
 async def test_a_released_form_never_takes_an_illegal_turn(task: RolloutTask, policy: Alphabet) -> None:
@@ -199,15 +204,15 @@ async def test_a_released_form_never_takes_an_illegal_turn(task: RolloutTask, po
     assert one.metrics["search/invalid"] == 0.25
 
 
-async def test_a_search_whose_prompt_does_not_fit_refuses_all_its_draws(task: RolloutTask, policy: Alphabet) -> None:
+async def test_a_search_whose_prompt_does_not_fit_refuses_all_its_samples(task: RolloutTask, policy: Alphabet) -> None:
     from raylign.errors import RequestError
 
     async def refuse(*_: Any) -> Any:
         raise RequestError("too long")
 
     policy.generate = refuse  # type: ignore[method-assign]
-    found = await play(Beam, Beam.Config(keep=Keep.all), replace(task, n=4), policy)
-    assert [(type(one), one.sample_index) for one in found] == [(Refused, index) for index in range(4)]
+    refused = await play(Beam, Beam.Config(keep=Keep.all), replace(task, n=4), policy)
+    assert [(type(sample), sample.sample_index) for sample in refused] == [(Refused, index) for index in range(4)]
 
 
 def turn(reward: float | None, **flags: Any) -> Call:

@@ -38,19 +38,19 @@ def play(engine: Engine, run: Callable[..., Any]) -> Callable[..., list[Trajecto
     def rollout(way: type, config: Any, task: RolloutTask) -> list[Any]:
         async def all_of_them() -> list[Any]:
             host = EnvironmentHost(DICE)
-            found = [one async for one in way(config, host).run(task, engine)]
+            trajectories = [trajectory async for trajectory in way(config, host).run(task, engine)]
             assert host.episodes == 0
-            return sorted(found, key=lambda one: one.sample_index)
+            return sorted(trajectories, key=lambda trajectory: trajectory.sample_index)
 
         return run(all_of_them())
 
     return rollout
 
 
-def same(one: Trajectory, other: Trajectory) -> None:
-    assert (one.sample_index, one.seed, one.stop) == (other.sample_index, other.seed, other.stop)
-    assert len(one.calls) == len(other.calls)
-    for mine, yours in zip(one.calls, other.calls, strict=True):
+def same(trajectory: Trajectory, other: Trajectory) -> None:
+    assert (trajectory.sample_index, trajectory.seed, trajectory.stop) == (other.sample_index, other.seed, other.stop)
+    assert len(trajectory.calls) == len(other.calls)
+    for mine, yours in zip(trajectory.calls, other.calls, strict=True):
         for field in ("context_ids", "token_ids", "logprobs", "versions"):
             np.testing.assert_array_equal(getattr(mine, field), getattr(yours, field))
         assert (mine.text, mine.reward, mine.flags, mine.stop) == (yours.text, yours.reward, yours.flags, yours.stop)
@@ -69,31 +69,31 @@ def same(one: Trajectory, other: Trajectory) -> None:
 )
 def test_without_a_choice_a_search_is_the_plain_rollout(way: type, config: Any, task: RolloutTask, play: Any) -> None:
     plain = play(MultiTurn, MultiTurn.Config(), task)
-    for one, other in zip(play(way, config, task), plain, strict=True):
-        same(one, other)
+    for trajectory, other in zip(play(way, config, task), plain, strict=True):
+        same(trajectory, other)
 
 
 def test_an_evaluation_is_the_plain_rollout(task: RolloutTask, play: Any) -> None:
     plain = play(MultiTurn, MultiTurn.Config(), replace(task, training=False))
-    for one, other in zip(play(Beam, Beam.Config(), replace(task, training=False)), plain, strict=True):
-        same(one, other)
+    for trajectory, other in zip(play(Beam, Beam.Config(), replace(task, training=False)), plain, strict=True):
+        same(trajectory, other)
 
 
 def test_kept_turns_carry_the_policys_own_log_probs(task: RolloutTask, play: Any, engine: Engine, run: Any) -> None:
-    for one in play(Beam, Beam.Config(candidates=3, width=2), task):
+    for trajectory in play(Beam, Beam.Config(candidates=3, width=2), task):
         ids = [task.prompt.token_ids]
-        for call in one.calls:
+        for call in trajectory.calls:
             ids += [call.context_ids, call.token_ids]
         whole, at = np.concatenate(ids), len(task.prompt.token_ids)
         scored = run(engine.score(whole, 1))
-        for call in one.calls:
+        for call in trajectory.calls:
             at += len(call.context_ids)
             np.testing.assert_allclose(scored[at - 1 : at - 1 + len(call.token_ids)], call.logprobs, atol=2e-4)
             at += len(call.token_ids)
 
 
-def test_a_search_is_the_same_whoever_makes_which_draw(task: RolloutTask, play: Any) -> None:
+def test_a_search_is_the_same_whoever_makes_which_sample(task: RolloutTask, play: Any) -> None:
     config = Beam.Config(candidates=3)
     whole = play(Beam, config, task)
-    for one in play(Beam, config, replace(task, indices=(3, 1))):
-        same(one, whole[one.sample_index])
+    for trajectory in play(Beam, config, replace(task, indices=(3, 1))):
+        same(trajectory, whole[trajectory.sample_index])

@@ -150,14 +150,14 @@ def an_environment(namespaces: Namespaces) -> Iterator[Environment]:
 
 def left_over(zygote: int) -> set[tuple[int, float]]:
     """Processes with a program's user id, those apart whose warden is another sandbox's (the id tells the warden)."""
-    found = set()
+    processes = set()
     for process in psutil.process_iter(["uids", "create_time", "status"]):
         uids = process.info["uids"]
         if uids is None or not FIRST_USER <= uids.real < FIRST_USER + USERS:
             continue
         if process.info["status"] != psutil.STATUS_ZOMBIE and not anothers(uids.real - FIRST_USER, zygote):
-            found.add((process.pid, process.info["create_time"]))
-    return found
+            processes.add((process.pid, process.info["create_time"]))
+    return processes
 
 
 def anothers(warden: int, zygote: int) -> bool:

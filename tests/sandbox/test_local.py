@@ -100,7 +100,7 @@ async def test_several_at_once_and_no_more(sandbox: LocalSandbox) -> None:
     """Six programs, three at a time: each sees at most two others begin before it ends."""
     code = "import time\nprint(time.monotonic())\ntime.sleep(0.5)\nprint(time.monotonic())"
     ran = await asyncio.gather(*(sandbox.arun(Program(code=code)) for _ in range(6)))
-    spans = [tuple(map(float, one.stdout.split())) for one in ran]
+    spans = [tuple(map(float, ended.stdout.split())) for ended in ran]
     at_once = [sum(start <= begin < end for start, end in spans) for begin, _ in spans]
     assert max(at_once) <= 3
     assert max(at_once) > 1

@@ -70,8 +70,8 @@ def test_options_commands_and_clones(processor: str) -> None:
     control, command, clone = (table[processor] for table in (seccomp.PRCTL, seccomp.FCNTL, seccomp.CLONE))
     assert [verdict(processor, control, option) for option in (1, 36, 62)] == [EPERM] * 3
     assert [verdict(processor, control, option) for option in (15, 38, 22)] == [ALLOW] * 3
-    assert [verdict(processor, command, 3, one) for one in (1024, 1026, FAR | 1024)] == [EPERM] * 3
-    assert [verdict(processor, command, 3, one) for one in (0, 1, 3, 4, 6, 1030, 1031)] == [ALLOW] * 7
+    assert [verdict(processor, command, 3, argument) for argument in (1024, 1026, FAR | 1024)] == [EPERM] * 3
+    assert [verdict(processor, command, 3, argument) for argument in (0, 1, 3, 4, 6, 1030, 1031)] == [ALLOW] * 7
     for flag in (1 << 17, 1 << 15, 1 << 25, 1 << 26, 1 << 27, 1 << 28, 1 << 29, 1 << 30):
         assert verdict(processor, clone, flag | 17) == EPERM, hex(flag)
     assert verdict(processor, clone, 0x3D0F00) == ALLOW  # a thread

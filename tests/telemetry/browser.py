@@ -116,19 +116,19 @@ class Browser:
 
     def run(self, code: str) -> Any:
         """The value of a JavaScript expression (a promise is awaited)."""
-        found = self.call("Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
+        reply = self.call("Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in reply, reply["exceptionDetails"]
+        return reply["result"].get("value")
 
     def wait(self, condition: str | Callable[[], Any], seconds: float = 120) -> Any:
         """The first truthy value of a JavaScript expression (an element counts as true), or of a call."""
         deadline = time.monotonic() + seconds
         while True:
-            found = (
+            value = (
                 self.run(f"((v) => v instanceof Node || v)({condition})") if isinstance(condition, str) else condition()
             )
-            if found:
-                return found
+            if value:
+                return value
             assert time.monotonic() < deadline, f"never came true: {condition}; errors: {self.errors}"
             time.sleep(0.03)
 

@@ -12,7 +12,7 @@ from raylign.records import Call, Group, Missing, Prompt, StopReason, Trajectory
 
 
 def trajectory(prompt: Prompt, index: int, reward: Value | Missing, tokens: int = 3) -> Trajectory:
-    turn = Call(
+    call = Call(
         context_ids=np.zeros(0, np.int32),
         token_ids=np.arange(tokens, dtype=np.int32),
         logprobs=np.full(tokens, -0.5, np.float32),
@@ -23,7 +23,7 @@ def trajectory(prompt: Prompt, index: int, reward: Value | Missing, tokens: int 
     return Trajectory(
         prompt_key=prompt.key,
         sample_index=index,
-        calls=(turn,),
+        calls=(call,),
         seed=index,
         stop=StopReason.EOS,
         rewards={"correct": reward},

@@ -28,7 +28,7 @@ def noise(step: int) -> float:
 def healthy(step: int) -> dict[str, float]:
     """A run that learns: reward and held-out score rise, entropy falls to a fifth, answers get longer."""
     share = step / STEPS
-    found = {
+    metrics = {
         "reward/mean": 0.2 + 0.6 * share + 0.05 * noise(step),
         "ref_kl": 0.2 * share,
         "approx_kl_k3": 0.001,
@@ -45,7 +45,7 @@ def healthy(step: int) -> dict[str, float]:
         "length/truncated": float("nan"),
         "length/empty": 0.02,
     }
-    return found | ({"eval/score": 0.2 + 0.5 * share + 0.02 * noise(step)} if step % 10 == 9 else {})
+    return metrics | ({"eval/score": 0.2 + 0.5 * share + 0.02 * noise(step)} if step % 10 == 9 else {})
 
 
 def bent(**changes: Callable[[int, float], float]) -> Lines:
@@ -162,11 +162,11 @@ def test_off_and_stop() -> None:
 
 def test_one_setting_changes_one_setting() -> None:
     composed = compose(["recipe=grpo", "scale=tiny", "alarms.kl.threshold=0.5", "alarms.kl.action=stop"])
-    found = composed.config.alarms
-    assert found["kl"] == AlarmConfig(
+    alarms = composed.config.alarms
+    assert alarms["kl"] == AlarmConfig(
         metrics=["ref_kl", "approx_kl_k3"], threshold=0.5, action=AlarmAction.stop, hint=default_alarms()["kl"].hint
     )
-    assert set(found) == set(default_alarms()) and found["logprob_gap"] == default_alarms()["logprob_gap"]
+    assert set(alarms) == set(default_alarms()) and alarms["logprob_gap"] == default_alarms()["logprob_gap"]
 
 
 def test_an_alarm_of_ones_own_and_mistakes() -> None:

@@ -64,7 +64,7 @@ def rollouts(browser: Browser) -> None:
     browser.wait("document.body.dataset.ready == 'rollouts' && document.querySelector('#detail h2')")
 
 
-def found(browser: Browser) -> str:
+def count_shown(browser: Browser) -> str:
     return browser.texts("#found")[0]
 
 
@@ -189,7 +189,7 @@ def test_tabs_keys_help_and_theme(at: Browser) -> None:
 
 def test_filters(at: Browser) -> None:
     rollouts(at)
-    assert found(at) == "228 of 228"
+    assert count_shown(at) == "228 of 228"
     select(at, "filter-stop", "done")
     at.wait("document.getElementById('found').textContent.startsWith('6 of')")
     select(at, "filter-stop", "")
@@ -279,7 +279,7 @@ def test_ten_thousand_rollouts(at: Browser, pages: dict[str, str]) -> None:
     at.open(pages["large"])
     rollouts(at)
     total = 4 * 2 + 36 * 277
-    assert found(at) == f"{total:,} of {total:,}" and total > 9_900
+    assert count_shown(at) == f"{total:,} of {total:,}" and total > 9_900
     bound = 40
     assert at.count(".row") <= bound
     at.run("document.getElementById('list').scrollTop = 200000")

@@ -90,11 +90,11 @@ def test_details_channels_turns_gaps_and_weights(tmp_path: Path, a_group: Groups
     recorder = Recorder(tmp_path, TelemetryConfig())
     group = a_group(size=1)
     trajectory = group.trajectories[0]
-    turn = replace(trajectory.calls[0], reward=0.5, flags={"success": True, "place": Path("x")})
+    call = replace(trajectory.calls[0], reward=0.5, flags={"success": True, "place": Path("x")})
     told = Value(
         score=1.0, details={"verdicts": [{"item": 1, "met": True}]}, channels={"turns": np.ones(2, np.float32)}
     )
-    trajectory = replace(trajectory, calls=(turn, replace(turn, flags={})), rewards={"judge": told})
+    trajectory = replace(trajectory, calls=(call, replace(call, flags={})), rewards={"judge": told})
     group = replace(group, trajectories=(trajectory,))
     batch = Batch.from_rows([row_from(trajectory, group.prompt, 0)])
     mask = batch["loss_mask"]
@@ -215,9 +215,9 @@ def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
     for step in (1, 2):
         recorder.metrics(step, {"loss/policy": step / 2}, "rl")
     recorder.close()
-    found = EventAccumulator(str(tmp_path / "tensorboard"))
-    found.Reload()
-    assert [(event.step, event.value) for event in found.Scalars("loss/policy")] == [(1, 0.5), (2, 1.0)]
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss/policy")] == [(1, 0.5), (2, 1.0)]
 
 
 def test_wandb_offline(tmp_path: Path) -> None:

@@ -33,26 +33,26 @@ def run(tmp_path: Path, clock: Clock, tokenizer_folder: Path) -> Path:
 
 
 def packed(html: str, name: str) -> Any:
-    found = re.search(rf'<script type="application/gzip" id="{name}">([^<]*)</script>', html)
-    assert found, name
-    return json.loads(gzip.decompress(base64.b64decode(found[1])))
+    match = re.search(rf'<script type="application/gzip" id="{name}">([^<]*)</script>', html)
+    assert match, name
+    return json.loads(gzip.decompress(base64.b64decode(match[1])))
 
 
 def plain(html: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="run">(.*?)</script>', html, re.S)
-    assert found
-    return dict(json.loads(found[1]))
+    match = re.search(r'<script type="application/json" id="run">(.*?)</script>', html, re.S)
+    assert match
+    return dict(json.loads(match[1]))
 
 
 def test_the_headline(run: Path) -> None:
-    found = plain(write_report(run).read_text())
-    assert (found["name"], found["finished"], found["steps"]) == ("run", True, 22)
-    assert (found["score"]["before"], found["score"]["after"]) == (0.31, 0.925)
-    assert found["time"] == "1:29", "20 steps of 4 s and 9 s around them"
-    assert found["tokens"] == 20_000 and found["speed"] == 250
-    (alarm,) = found["alarms"]
+    headline = plain(write_report(run).read_text())
+    assert (headline["name"], headline["finished"], headline["steps"]) == ("run", True, 22)
+    assert (headline["score"]["before"], headline["score"]["after"]) == (0.31, 0.925)
+    assert headline["time"] == "1:29", "20 steps of 4 s and 9 s around them"
+    assert headline["tokens"] == 20_000 and headline["speed"] == 250
+    (alarm,) = headline["alarms"]
     assert alarm["alarm"] == "entropy_collapse" and alarm["hint"] == "samples become alike"
-    assert [stage["steps"] for stage in found["stages"]] == [1, 20, 1]
+    assert [stage["steps"] for stage in headline["stages"]] == [1, 20, 1]
 
 
 def test_one_file_that_fetches_nothing(run: Path) -> None:
@@ -74,11 +74,11 @@ def test_values_cannot_end_the_script_that_holds_them(tmp_path: Path) -> None:
 
 
 def test_columns_of_metrics(run: Path) -> None:
-    (found,) = packed(write_report(run).read_text(), "curves")
-    assert found["stages"] == ["before", "rl", "after"] and found["step"] == list(range(1, 23))
-    assert found["metrics"]["eval/score"] == [pytest.approx(0.31), *[None] * 20, pytest.approx(0.925)]
-    assert found["metrics"]["kl"][6] is None, "NaN is nothing"
-    assert found["alarms"] == [[12, "entropy_collapse", "entropy"]]
+    (curves,) = packed(write_report(run).read_text(), "curves")
+    assert curves["stages"] == ["before", "rl", "after"] and curves["step"] == list(range(1, 23))
+    assert curves["metrics"]["eval/score"] == [pytest.approx(0.31), *[None] * 20, pytest.approx(0.925)]
+    assert curves["metrics"]["kl"][6] is None, "NaN is nothing"
+    assert curves["alarms"] == [[12, "entropy_collapse", "entropy"]]
 
 
 def test_spans_and_busy_seconds(run: Path) -> None:
@@ -183,21 +183,21 @@ def test_bytes_of_split_characters(tokenizer_folder: Path) -> None:
 
     place = tokenizer_folder / "tokenizer.json"
     ids = Tokenizer.from_file(str(place)).encode("日 é\n").ids
-    found = vocabulary(ids, [Path("/nowhere"), place])
-    assert found is not None
-    words = dict(zip(found["ids"], map(base64.b64decode, found["pieces"]), strict=True))
+    table = vocabulary(ids, [Path("/nowhere"), place])
+    assert table is not None
+    words = dict(zip(table["ids"], map(base64.b64decode, table["pieces"]), strict=True))
     assert b"".join(words[i] for i in ids).decode() == "日 é\n"
 
 
 def test_scores_of_runs_without_evaluations() -> None:
     lines = [{"stage": "rl", "step": step, "reward/mean": step / 100} for step in range(100)]
-    found = score(lines)
-    assert found is not None and found["what"] == "training reward"
-    assert found["before"] == pytest.approx(0.045) and found["after"] == pytest.approx(0.945)
+    scores = score(lines)
+    assert scores is not None and scores["what"] == "training reward"
+    assert scores["before"] == pytest.approx(0.045) and scores["after"] == pytest.approx(0.945)
     assert score([{"stage": "sft", "step": 1, "loss": 1.0}]) is None
     inside = [{"stage": "rl", "step": step, "eval/score": step / 10} for step in range(3)]
-    assert (found := score(inside)) and (found["before"], found["after"]) == (0.0, 0.2)
-    assert (found := score(inside[:1])) and found["before"] is None
+    assert (scores := score(inside)) and (scores["before"], scores["after"]) == (0.0, 0.2)
+    assert (scores := score(inside[:1])) and scores["before"] is None
 
 
 def test_comparison_with_other_runs(run: Path, tmp_path: Path, clock: Clock, tokenizer_folder: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_stuck_actor_tells_where(ray_session: None, tmp_path: Path) -> None:
         while "wait_for_nobody" not in log.read_text():
             assert time.monotonic() < deadline, log.read_text()
             asked = dump_stacks()
-            assert any(one.startswith("Stuck (pid ") for one in asked)
+            assert any(line.startswith("Stuck (pid ") for line in asked)
             time.sleep(0.2)
     finally:
         ray.kill(actor)

@@ -39,14 +39,14 @@ def test_forms_that_are_read(text: str) -> None:
 
 
 def test_parts_of_a_message() -> None:
-    found = read_message("<think>hm</think> I look. " + write_call("f", {}) + " Then " + write_call("g", {"x": 1}))
-    assert (found.thinking, found.reply) == ("hm", "I look.  Then")
-    assert [call.name for call in found.good] == ["f", "g"] and not found.bad
+    message = read_message("<think>hm</think> I look. " + write_call("f", {}) + " Then " + write_call("g", {"x": 1}))
+    assert (message.thinking, message.reply) == ("hm", "I look.  Then")
+    assert [call.name for call in message.good] == ["f", "g"] and not message.bad
 
 
 def test_a_thought_holds_no_calls() -> None:
-    found = read_message(f"<think>{write_call('f', {})}</think>done")
-    assert (found.calls, found.reply) == ((), "done")
+    message = read_message(f"<think>{write_call('f', {})}</think>done")
+    assert (message.calls, message.reply) == ((), "done")
     assert read_message(f"no opening tag {write_call('f', {})}</think>done").calls == ()
     assert read_message(f"<think>never closed {write_call('f', {})}").calls == ()
 
@@ -107,9 +107,9 @@ async def test_live_tools_answer_in_order_and_at_most_so_many_at_once() -> None:
 
     tools = LiveTools([FunctionTool("add", "Adds.", ADD, slow)])
     calls: list[Any] = [ToolCall(name="add", arguments={"a": i, "b": 1}) for i in range(4)]
-    found = await answers(calls, tools, PROMPT, limit=3, at_once=2)
-    assert [answer.text for answer in found[:3]] == ["1", "2", "3"]
-    assert found[3].fault is CallFault.TOO_MANY and most == 2
+    answered = await answers(calls, tools, PROMPT, limit=3, at_once=2)
+    assert [answer.text for answer in answered[:3]] == ["1", "2", "3"]
+    assert answered[3].fault is CallFault.TOO_MANY and most == 2
     assert tools.schemas[0]["function"]["name"] == "add"
 
 
@@ -120,9 +120,9 @@ async def test_faults_are_answered_and_marked() -> None:
         ToolCall(name="add", arguments={"a": 1}),
         *read_message("<tool_call>?</tool_call>").calls,
     ]
-    found = await answers(calls, tools, PROMPT)
-    assert [answer.fault for answer in found] == [CallFault.UNKNOWN, CallFault.SCHEMA, CallFault.UNPARSABLE]
-    assert all(json.loads(answer.text)["error"] == ERROR_MARK for answer in found)
+    answered = await answers(calls, tools, PROMPT)
+    assert [answer.fault for answer in answered] == [CallFault.UNKNOWN, CallFault.SCHEMA, CallFault.UNPARSABLE]
+    assert all(json.loads(answer.text)["error"] == ERROR_MARK for answer in answered)
 
 
 SCHEMA = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {

@@ -53,6 +53,6 @@ class CompositionCounts:
         return {"asked": self.asked, "rejected": dict(self.rejected), "uses": dict(self.uses)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Undo a restart."""
+        """Go on from what `state_dict` gave."""
         self.asked, self.rejected = int(state["asked"]), Counter(state["rejected"])
         self.uses = Counter(state["uses"])

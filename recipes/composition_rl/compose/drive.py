@@ -1,4 +1,4 @@
-"""One interface for composers that think by themselves and composers that ask: a generator of requests.
+"""One interface for composers by rule and composers that ask a language model: a generator of requests.
 
 ``composer.work(first, second)`` yields what it wants to know (`Ask` a language model, `RunProgram`) and is sent the
 reply as text; it returns the chain or the reason why there is none. Who answers is the caller's business: nobody
@@ -49,7 +49,7 @@ class Composer(Protocol):
 
 
 def compose_now(composer: Composer, first: Chain, second: Chain) -> ChainOrRejected:
-    """Compose with a composer that asks nobody. Raises CompositionError when it does."""
+    """Compose with a composer that makes no requests. Raises CompositionError when it makes one."""
     work = composer.work(first, second)
     try:
         next(work)

@@ -37,11 +37,11 @@ SYMBOL = re.compile(r"[A-Za-z]|\\[A-Za-z]+")
 
 
 class LlmComposer:
-    """Composes by asking; see the table above. It holds no engine: who answers is chosen by `drive`."""
+    """Composes by asking; see the table above. It holds no engine: the caller (`drive`) answers its requests."""
 
     @dataclass
     class Config:
-        """How stubborn it is."""
+        """Limits of repetition."""
 
         retries: int = 2  # further programs asked for when one fails
 

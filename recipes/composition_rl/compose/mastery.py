@@ -52,6 +52,6 @@ class Mastery:
         return {"levels": dict(self._levels), "mastered": list(self._mastered)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Undo a restart."""
+        """Go on from what `state_dict` gave."""
         self._levels = {str(name): int(level) for name, level in state["levels"].items()}
         self._mastered = [str(name) for name in state["mastered"]]

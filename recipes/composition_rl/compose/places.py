@@ -66,7 +66,7 @@ class Place:
 def places(text: str, own: tuple[int, int]) -> tuple[list[Place], bool]:
     """Places inside `own` that may become a variable, best first, and whether some were left out as not unique."""
     drawings = [match.span() for match in DRAWING.finditer(text)]
-    found: list[Place] = []
+    candidates: list[Place] = []
     values: Counter[Fraction] = Counter()
     for match in TOKEN.finditer(text):
         value = _value(match)
@@ -75,9 +75,9 @@ def places(text: str, own: tuple[int, int]) -> tuple[list[Place], bool]:
         if inside and not any(start <= match.start() < end for start, end in drawings):
             place = _place(text, match, value)
             if place is not None:
-                found.append(place)
-    unique = [place for place in found if values[place.value] == 1]
-    return sorted(unique, key=lambda place: (place.kind, place.value, place.start)), len(unique) < len(found)
+                candidates.append(place)
+    unique = [place for place in candidates if values[place.value] == 1]
+    return sorted(unique, key=lambda place: (place.kind, place.value, place.start)), len(unique) < len(candidates)
 
 
 def in_math(text: str, position: int) -> bool:

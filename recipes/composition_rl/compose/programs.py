@@ -1,4 +1,4 @@
-"""Small sympy programs: which ones are refused by their syntax tree before anybody runs them.
+"""Small sympy programs: which ones are refused by their syntax tree before they run.
 
 The list keeps generated programs to the few modules that a composition needs; what contains a program is the process
 that it runs in, whatever the list misses.

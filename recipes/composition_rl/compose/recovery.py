@@ -18,10 +18,10 @@ def links_recovered(text: str, links: Sequence[Mapping[str, str]]) -> list[bool]
 
 def _states(text: str, symbol: str, value: str) -> bool:
     name = re.escape(symbol) if symbol.startswith("\\") else rf"(?<![A-Za-z\\]){symbol}"
-    found = re.search(name + VALUE, text)
-    if found is None:
+    match = re.search(name + VALUE, text)
+    if match is None:
         return False
-    stated = found["value"].rstrip(".)\\")
+    stated = match["value"].rstrip(".)\\")
     if stated == value:
         return True
     try:

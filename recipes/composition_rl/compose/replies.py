@@ -21,10 +21,10 @@ class Dropped(Exception):
 
 def field(reply: str, name: str) -> str:
     """The text between ``<name>`` and ``</name>``. Raises Dropped when it is absent or empty."""
-    found = re.search(rf"<{name}>(.*?)</{name}>", reply, re.DOTALL)
-    if found is None or not found.group(1).strip():
+    match = re.search(rf"<{name}>(.*?)</{name}>", reply, re.DOTALL)
+    if match is None or not match.group(1).strip():
         raise Dropped(Reason.TAGS_MISSING, f"no <{name}>")
-    return found.group(1).strip()
+    return match.group(1).strip()
 
 
 def value_of(reply: str) -> str:

@@ -32,7 +32,7 @@ class Style(Enum):
 
 
 class RuleComposer:
-    """Composes by rule; asks nobody."""
+    """Composes by rule, without a language model."""
 
     @dataclass
     class Config:
@@ -91,14 +91,14 @@ def _sentence(first: Chain, second: Chain) -> ChainOrRejected:
         return Rejected(reason=Reason.NO_VALUE, detail=first.answer[:80])
     if not _solution_agrees(first):
         return Rejected(reason=Reason.V1_NOT_RECOVERED, detail="the solution ends with another answer")
-    found, repeated = places(second.text, second.own)
-    if not found:
+    candidates, repeated = places(second.text, second.own)
+    if not candidates:
         return Rejected(reason=Reason.AMBIGUOUS_NUMBER if repeated else Reason.NO_NUMBER)
     shared = clash(first.text, second.text)
     pair = free_pair((first.text, second.text), second.symbols)
     if shared or pair is None:
         return Rejected(reason=Reason.SYMBOL_CLASH, detail=" ".join(sorted(shared)) or "no two symbols left")
-    place = found[0]
+    place = candidates[0]
     modified = substitute(second.text, place, pair[1])
     recovered = recovered_value(second.text, modified, pair[1])
     if recovered is None or recovered != place.value:
@@ -136,21 +136,21 @@ def checked(first: Chain, second: Chain, link: Link, modified: str) -> ChainOrRe
 
 def link_holds(relation: str, link: Link) -> bool:
     """Whether the sentence, read back, leads from v1 to v2; irrational values are compared to two decimals."""
-    found = RELATION.fullmatch(relation)
-    if found is None or (found["first"], found["second"]) != (link.symbol1, link.symbol2):
+    match = RELATION.fullmatch(relation)
+    if match is None or (match["first"], match["second"]) != (link.symbol1, link.symbol2):
         return False
     try:
-        reached = parse(link.value1) + parse(found["delta"])
+        reached = parse(link.value1) + parse(match["delta"])
         return same_value(reached, parse(link.value2))
     except (Unreadable, ZeroDivisionError):
         return False
 
 
-def same_value(one: Any, other: Any) -> bool:
+def same_value(first: Any, second: Any) -> bool:
     """Exact for rationals, to two decimals for irrational constants."""
-    if one.is_Rational and other.is_Rational:
-        return bool(one == other)
-    return abs(float(one) - float(other)) < 0.5 * 10**-DECIMALS
+    if first.is_Rational and second.is_Rational:
+        return bool(first == second)
+    return abs(float(first) - float(second)) < 0.5 * 10**-DECIMALS
 
 
 def leaks(definition: str, value1: str, problem: str = "") -> bool:
@@ -166,8 +166,8 @@ def recovered_value(original: str, modified: str, symbol: str) -> Fraction | Non
             before, after = modified[: match.start()], modified[match.end() :]
             if original.startswith(before) and original.endswith(after) and len(before) + len(after) < len(original):
                 literal = original[len(before) : len(original) - len(after)]
-                found, _ = places(original, (len(before), len(before) + len(literal)))
-                recovered = next((place.value for place in found if place.literal == literal), None)
+                candidates, _ = places(original, (len(before), len(before) + len(literal)))
+                recovered = next((place.value for place in candidates if place.literal == literal), None)
                 if recovered is not None:
                     return recovered
     return None

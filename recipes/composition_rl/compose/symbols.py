@@ -25,12 +25,12 @@ def variables(text: str) -> frozenset[str]:
 
     Example: ``variables("Find $x^2 + \\theta$")`` is ``{"x", "theta"}``
     """
-    found: set[str] = set()
+    names: set[str] = set()
     for match in MATH.finditer(DRAWING.sub(" ", text)):
         inside = TEXT_COMMAND.sub(" ", next(part for part in match.groups() if part is not None))
-        found |= set(GREEK.findall(inside))
-        found |= set(re.findall("[A-Za-z]", COMMAND.sub(" ", inside)))
-    return frozenset(found - CONSTANTS)
+        names |= set(GREEK.findall(inside))
+        names |= set(re.findall("[A-Za-z]", COMMAND.sub(" ", inside)))
+    return frozenset(names - CONSTANTS)
 
 
 def clash(first: str, second: str) -> frozenset[str]:

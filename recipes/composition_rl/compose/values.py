@@ -60,18 +60,18 @@ def _normal(answer: str) -> str:
 
 def _word(text: str) -> DerivedValue | None:
     plain = TEXT.sub(r"\1", text).strip()
-    found = WORD.fullmatch(plain)
-    if not found or (plain == text and not re.fullmatch(r"\(?[A-H]\)?|[A-Za-z]{3,}.*", text)):
+    match = WORD.fullmatch(plain)
+    if not match or (plain == text and not re.fullmatch(r"\(?[A-H]\)?|[A-Za-z]{3,}.*", text)):
         return None
-    place = ord(found.group(1)[0].lower()) - ord("a") + 1
+    place = ord(match.group(1)[0].lower()) - ord("a") + 1
     return _derived(place, "the place in the alphabet of the first letter of the answer to this problem")
 
 
 def _numeral(text: str) -> DerivedValue | None:
-    found = BASE.fullmatch(text)
-    if not found:
+    match = BASE.fullmatch(text)
+    if not match:
         return None
-    return _derived(len(found.group(1)), "the number of digits of the numeral that answers this problem")
+    return _derived(len(match.group(1)), "the number of digits of the numeral that answers this problem")
 
 
 def _angle(text: str) -> DerivedValue | None:
@@ -130,12 +130,12 @@ def _items(part: str) -> list[str]:
 
 
 def _ratio(text: str) -> DerivedValue | None:
-    found = re.fullmatch(r"(\d+)\s*:\s*(\d+)", text)
-    if not found:
+    match = re.fullmatch(r"(\d+)\s*:\s*(\d+)", text)
+    if not match:
         return None
     from fractions import Fraction
 
-    ratio = Fraction(int(found.group(1)), int(found.group(2)))
+    ratio = Fraction(int(match.group(1)), int(match.group(2)))
     return _derived(ratio.numerator, "the first number of the ratio that answers this problem, in lowest terms")
 
 

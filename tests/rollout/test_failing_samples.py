@@ -25,7 +25,7 @@ TASK = RolloutTask(prompt=PROMPT, n=4, sampling=Sampling(max_tokens=4), run_seed
 
 
 def drawn(index: int) -> Trajectory:
-    turn = Call(
+    call = Call(
         context_ids=np.array([1], np.int32),
         token_ids=np.array([2], np.int32),
         logprobs=np.zeros(1, np.float32),
@@ -33,7 +33,7 @@ def drawn(index: int) -> Trajectory:
         stop=StopReason.EOS,
         text="x",
     )
-    return Trajectory(prompt_key=PROMPT.key, sample_index=index, calls=(turn,), seed=1, stop=StopReason.EOS)
+    return Trajectory(prompt_key=PROMPT.key, sample_index=index, calls=(call,), seed=1, stop=StopReason.EOS)
 
 
 class Raising:
@@ -62,20 +62,20 @@ def worker(error: Exception) -> RolloutWorker:
         (UnicodeEncodeError("utf-8", "\ud83d", 0, 1, "surrogates not allowed"), "UnicodeEncodeError"),
     ],
 )
-async def test_an_error_costs_the_draws_of_its_task(error: Exception, reason: str) -> None:
+async def test_an_error_costs_the_samples_of_its_task(error: Exception, reason: str) -> None:
     delivered: list[Scored] = []
     await worker(error)._run(0, TASK, delivered.append)
     assert [item.trajectory.sample_index for item in delivered] == [0, 1, 2, 3]
     assert not delivered[0].error and all(item.error.startswith(reason) for item in delivered[1:])
 
 
-async def test_a_dead_engine_is_no_failed_draw() -> None:
+async def test_a_dead_engine_is_no_failed_sample() -> None:
     with pytest.raises(EngineDeadError):
         await worker(EngineDeadError("gone"))._run(0, TASK, lambda item: None)
 
 
 class Rollouts:
-    """Fails as many draws of every task as it is told."""
+    """Fails as many samples of every task as it is told."""
 
     def __init__(self, failing: int) -> None:
         self.failing = failing
@@ -109,7 +109,7 @@ async def groups_of(failing: int, readable: bool = True) -> list[Group]:
     return shaper().score(collected.groups)
 
 
-async def test_failed_draws_have_a_limit_of_their_own() -> None:
+async def test_failed_samples_have_a_limit_of_their_own() -> None:
     groups = await groups_of(3)
     metrics = reward_metrics(groups)
     assert (metrics["missing/rollout"], metrics["missing/share"]) == (0.75, 0.75)
@@ -137,8 +137,8 @@ async def test_an_evaluation_of_nothing_is_no_result(failing: int, readable: boo
         await evaluator.run([PROMPT], samples=4, greedy=False)
     with pytest.raises(DataError, match=r"data\.holdout"):
         await evaluator.run([])
-    found = await replace(evaluator, rollouts=Rollouts(1), rewards=Rewards()).run([PROMPT], 4, False)  # type: ignore[arg-type]
-    assert found.metrics["eval/score"] == 1.0 and found.metrics["eval/missing/share"] == 0.25
+    evaluation = await replace(evaluator, rollouts=Rollouts(1), rewards=Rewards()).run([PROMPT], 4, False)  # type: ignore[arg-type]
+    assert evaluation.metrics["eval/score"] == 1.0 and evaluation.metrics["eval/missing/share"] == 0.25
 
 
 class Broken(Environment):
