@@ -31,7 +31,7 @@ from yaml import YAMLError
 
 from raylign.config.resolve import Run, resolve
 from raylign.config.schema import Config
-from raylign.config.strict import check, leaf_keys, nearest_keys, part_keys
+from raylign.config.strict import check, leaf_keys, nearest_keys, nearest_option, part_keys
 from raylign.config.validate import validate
 from raylign.errors import ConfigError, Problem
 
@@ -239,7 +239,7 @@ def _check_choices(
         elif wanted in known:
             kept.append(override)
         else:
-            fix = nearest_keys(str(wanted), known)
+            fix = nearest_option(str(wanted), known)
             problems.append(_problem(group, str(wanted), f"is no {group}", fix))
     asked = {override.key_or_group for override in parsed}
     if "recipe" not in asked:
@@ -274,7 +274,7 @@ def _apply_scale(layers: _Layers, scale: str, repository: CachingConfigRepositor
         del layers.origins[key]
     layers.add(chosen, f"at.{scale}")
     return [
-        _problem(f"at.{name}", "a block", f"is no scale (set in {_first(origins, name)})", nearest_keys(name, known))
+        _problem(f"at.{name}", "a block", f"is no scale (set in {_first(origins, name)})", nearest_option(name, known))
         for name in blocks
         if name not in known
     ]
@@ -336,7 +336,7 @@ def _typed(
     for fault in found:
         origin = layers.origin(fault.key)
         where = "" if origin in ("", COMMAND_LINE) else f" (set in {origin})"
-        siblings = fault.siblings if "." in fault.key else (*fault.siblings, *sorted(groups))
+        siblings = fault.siblings if "." in fault.key else tuple(dict.fromkeys([*fault.siblings, *sorted(groups)]))
         fix = fault.fix or nearest_keys(fault.key, everywhere, siblings)
         problems.append(_problem(fault.key, fault.value, fault.why + where, fix))
     try:
