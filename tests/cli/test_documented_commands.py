@@ -10,6 +10,7 @@ import functools
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -95,6 +96,7 @@ def test_a_documented_command_can_be_planned(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "guess.py").write_text(guess_number())
+    shutil.copytree(ROOT / "tests" / "examples", tmp_path, dirs_exist_ok=True)
     words = [word for word in shlex.split(command.rest) if "<run" not in word]
     overrides = filled([word for word in words if "=" in word or word[0] == "~" or word == "..."], tmp_path)
     if command.verb == "k8s render":
@@ -103,6 +105,8 @@ def test_a_documented_command_can_be_planned(
         space = Space.parse(overrides)
         _settings(space, "")
         overrides = space.point(space.ends()[0])
+    if "--config-dir" in words:
+        overrides[:0] = words[words.index("--config-dir") :][:2]
     wrong = "data.path=" in command.rest and "nothere.jsonl" in command.rest
     status = main(["plan", "--no-fit", *overrides])
     assert status == (2 if wrong else 0), capsys.readouterr().err

@@ -13,6 +13,7 @@ import pytest
 from recorded import VERDICTS, Clock, record_run
 
 from raylign.config.schema import TelemetryConfig
+from raylign.telemetry import report
 from raylign.telemetry.recorder import Recorder
 from raylign.telemetry.report import write_report
 from raylign.telemetry.report.folder import Records
@@ -224,3 +225,11 @@ def test_an_empty_folder_and_a_young_run(tmp_path: Path) -> None:
 def test_the_page_stays_small(run: Path) -> None:
     files = sum(path.stat().st_size for path in (run / "rollouts").iterdir())
     assert write_report(run).stat().st_size < 120_000 + files / 2
+
+
+def test_the_page_has_no_list_of_roles_of_its_own(run: Path) -> None:
+    """A lane whose role the page's script does not know would be left out without a word."""
+    script = (Path(report.__file__).parent / "timeline.js").read_text()
+    roles = timeline(Records.read(run))["roles"]
+    assert "TIME.roles" in script and {"rollout", "reward", "frozen", "learner"} == set(roles)
+    assert "ROLES" not in script and '"scorer"' not in script

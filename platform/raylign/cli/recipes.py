@@ -10,7 +10,7 @@ from typing import Any
 
 from raylign.cli.options import new_command, say
 from raylign.config.compose import options, recipes
-from raylign.config.strict import nearest_keys
+from raylign.config.strict import nearest_option
 from raylign.errors import ConfigError, Problem
 from raylign.telemetry.table import table
 
@@ -33,7 +33,8 @@ def run(parsed: argparse.Namespace) -> int:
             say(f"{group}: {', '.join(options(group, parsed.config_dir))}")
         return 0
     if parsed.name not in known:
-        fix = nearest_keys(parsed.name, known)
+        variant = parsed.name in options("variant", parsed.config_dir)
+        fix = f"it is a variant: recipe=grpo variant={parsed.name}" if variant else nearest_option(parsed.name, known)
         raise ConfigError([Problem(key="recipe", value=parsed.name, why="is no recipe", fix=fix)])
     say(f"{parsed.name}: {card(parsed.name)}")
     path = _yaml(parsed.name, parsed.config_dir)

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from raylign.config.culprit import culprit, short, within
 from raylign.config.numbers import number_faults
+from raylign.config.type_names import expected_at
 from raylign.contracts import Part
 from raylign.errors import ConfigError, Problem
 
@@ -65,8 +66,10 @@ def part_config(node: Mapping[str, object], key: str) -> tuple[type[Part], Any]:
         return cls, OmegaConf.to_object(typed)
     except OmegaConfBaseException as cause:
         name = str(cause.full_key or "")
-        where, value = f"{key}.{name}" if name else key, short(within(fields, name))
-        raise error(where, value, str(cause).splitlines()[0], "correct the value") from cause
+        where, given = f"{key}.{name}" if name else key, within(fields, name)
+        expected = expected_at(cls.Config, name)
+        why = f"has the wrong type {type(given).__name__}, expected {expected}" if expected else _first_line(cause)
+        raise error(where, short(given), why, f"set {where} to {expected or 'what it asks for'}") from cause
     except ValueError as cause:  # a Config's own __post_init__
         name, value = culprit(str(cause), plain, OmegaConf.to_container(schema))  # type: ignore[arg-type]
         raise error(f"{key}.{name}" if name else key, value, str(cause), "correct the value") from cause
@@ -78,6 +81,10 @@ def build(base: type[P], node: Mapping[str, object], key: str, **made_with: obje
     if not issubclass(cls, base):
         raise error(f"{key}._target_", str(node["_target_"]), f"is not {base.what}", f"derive it from {named(base)}")
     return cls(config, **made_with)
+
+
+def _first_line(cause: Exception) -> str:
+    return str(cause).splitlines()[0]
 
 
 def named(cls: type) -> str:

@@ -29,7 +29,7 @@ from raylign.config.layers import Layers
 from raylign.config.overrides import apply_overrides, check_choices, parse
 from raylign.config.resolve import Run, resolve
 from raylign.config.schema import Config
-from raylign.config.strict import nearest_keys
+from raylign.config.strict import nearest_option
 from raylign.config.typed import to_config
 from raylign.config.validate import validate
 from raylign.errors import ConfigError, Problem
@@ -175,7 +175,7 @@ def _apply_scale(layers: Layers, scale: str, repository: CachingConfigRepository
             key=f"at.{name}",
             value="a block",
             why=f"is no scale (set in {_first(origins, name)})",
-            fix=nearest_keys(name, known),
+            fix=nearest_option(name, known),
         )
         for name in blocks
         if name not in known

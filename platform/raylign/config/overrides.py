@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from raylign.config.layers import COMMAND_LINE, Layers, merge
-from raylign.config.strict import nearest_keys
+from raylign.config.strict import nearest_keys, nearest_option
 from raylign.errors import Problem
 
 
@@ -57,7 +57,7 @@ def check_choices(
         elif wanted in known:
             picked.append(override)
         else:
-            fix = nearest_keys(str(wanted), known)
+            fix = nearest_option(str(wanted), known)
             problems.append(Problem(key=group, value=str(wanted), why=f"is no {group}", fix=fix))
     asked = {override.key_or_group for override in parsed}
     if "recipe" not in asked:

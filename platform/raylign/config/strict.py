@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import enum
 import functools
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,15 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from raylign.config.build import OWN, target_class
 from raylign.config.culprit import short
 from raylign.config.numbers import field_faults
+from raylign.config.type_names import type_name
 from raylign.errors import ConfigError
-
-TYPE_NAMES: dict[object, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    bool: "true or false",
-    dict: "a mapping",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,21 +113,11 @@ def nearest_keys(key: str, known: Sequence[str], siblings: Sequence[str] = ()) -
     return f"known: {', '.join(siblings or known) or 'none'}"
 
 
-def type_name(hint: object) -> str:
-    """A type as a reader of YAML would say it."""
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return f"one of {', '.join(item.name for item in hint)}"
-    origin = typing.get_origin(hint)
-    if origin is list:
-        return f"a list of {type_name(typing.get_args(hint)[0])}"
-    names: dict[object, str] = {
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        bool: "true or false",
-        dict: "a mapping",
-    }
-    return names.get(origin or hint, str(hint))
+def nearest_option(name: str, known: Sequence[str]) -> str:
+    """As `nearest_keys`, of a short list: all of it is told too, since what looks alike is rarely what was meant."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    every = f"known: {', '.join(known)}"
+    return f"did you mean {close[0]}? ({every})" if close else every
 
 
 @functools.cache

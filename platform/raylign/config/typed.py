@@ -24,7 +24,7 @@ def to_config(
     for fault in faults:
         origin = layers.origin(fault.key)
         where = "" if origin in ("", COMMAND_LINE) else f" (set in {origin})"
-        siblings = fault.siblings if "." in fault.key else (*fault.siblings, *sorted(groups))
+        siblings = fault.siblings if "." in fault.key else tuple(dict.fromkeys([*fault.siblings, *sorted(groups)]))
         fix = fault.fix or nearest_keys(fault.key, everywhere, siblings)
         problems.append(Problem(key=fault.key, value=fault.value, why=fault.why + where, fix=fix))
     try:

@@ -53,7 +53,7 @@ class Rollouts:
 
     @property
     def index(self) -> dict[str, Any]:
-        """Batch by name; `stage` and `stop` are indices into `stages` and `stops`."""
+        """Columns by name; `stage` and `stop` are indices into `stages` and `stops`."""
         rows = self._rows
         stages = list(dict.fromkeys(row.get("stage") or "" for row in rows))
         stops = sorted({row["stop"] for row in rows})

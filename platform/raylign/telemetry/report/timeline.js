@@ -1,8 +1,7 @@
 // When which role worked: lanes that can be zoomed, and busy and idle time per stage and role.
 
-const ROLES = ["rollout", "reward", "scorer", "learner"];
 const PHASES = ["rollout", "reward", "score", "learn", "publish", "evaluate", "save", "start"]; // colours in this order
-const LANE = { width: 1160, left: 84, height: 26, gap: 7, top: 8, bottom: 26 };
+const LANE = { width: 1160, left: 98, right: 24, height: 26, gap: 7, top: 8, bottom: 26 };
 const BINS = 580; // of a lane that has more spans than that in view
 let TIME = null;
 const view = { start: 0, end: 1 };
@@ -80,14 +79,18 @@ function spansOf(role) {
 }
 
 function rolesSeen() {
-  return ROLES.filter((role) => TIME.measured[role] || TIME.phase.name.some((name, i) => (TIME.busy[TIME.phase.stage[i]]?.[name] ?? []).includes(role)));
+  return TIME.roles.filter((role) => TIME.measured[role] || TIME.phase.name.some((name, i) => (TIME.busy[TIME.phase.stage[i]]?.[name] ?? []).includes(role)));
+}
+
+function roleName(role) {
+  return role === "frozen" ? "frozen model" : role;
 }
 
 function drawLanes() {
   const roles = rolesSeen();
   const height = LANE.top + (roles.length + 1) * (LANE.height + LANE.gap) + LANE.bottom;
   const picture = svg("svg", { class: "lanes chart", viewBox: `0 0 ${LANE.width} ${height}`, role: "img", "aria-label": "timeline" });
-  const px = (t) => LANE.left + ((t - view.start) / (view.end - view.start)) * (LANE.width - LANE.left - 6);
+  const px = (t) => LANE.left + ((t - view.start) / (view.end - view.start)) * (LANE.width - LANE.left - LANE.right);
   const bar = (lane, start, end, color, opacity, title) => {
     const [x0, x1] = [px(Math.max(start, view.start)), px(Math.min(end, view.end))];
     const rect = svg("rect", { class: "span", x: x0.toFixed(2), y: laneTop(lane), width: Math.max(0.6, x1 - x0).toFixed(2), height: LANE.height, style: `fill:${color};opacity:${opacity}` });
@@ -102,8 +105,8 @@ function drawLanes() {
     if (x1 - x0 > 7 * name.length + 8) picture.append(svg("text", { x: x0 + 6, y: laneTop(0) + 17, style: "font-size:12px;fill:var(--ink)" }, name));
   });
   roles.forEach((role, i) => {
-    laneLabel(picture, i + 1, role);
-    picture.append(svg("rect", { x: LANE.left, y: laneTop(i + 1), width: LANE.width - LANE.left - 6, height: LANE.height, style: "fill:var(--sunk)" }));
+    laneLabel(picture, i + 1, roleName(role));
+    picture.append(svg("rect", { x: LANE.left, y: laneTop(i + 1), width: LANE.width - LANE.left - LANE.right, height: LANE.height, style: "fill:var(--sunk)" }));
     const spans = spansOf(role);
     if (spans.length > BINS) drawBins(spans, (start, end, phase, share) => bar(i + 1, start, end, phaseColor(phase), share, null));
     else for (const [start, end, phase, share, step] of spans) {
@@ -167,7 +170,7 @@ function drawMarkers(picture, px, lanes) {
 function readout(picture, event) {
   const box = picture.getBoundingClientRect();
   const place = ((event.clientX - box.left) / box.width) * LANE.width;
-  const t = view.start + ((place - LANE.left) / (LANE.width - LANE.left - 6)) * (view.end - view.start);
+  const t = view.start + ((place - LANE.left) / (LANE.width - LANE.left - LANE.right)) * (view.end - view.start);
   if (t < view.start || t > view.end) return;
   const stage = TIME.stages.find(([, start, end]) => start <= t && t <= end);
   const { start, end, name, step } = TIME.phase;
@@ -178,7 +181,7 @@ function readout(picture, event) {
 
 function busyCard() {
   const rows = TIME.table.flatMap(({ stage, seconds: total, roles }) => (Object.keys(roles).length
-    ? Object.entries(roles).map(([role, busy]) => [stage, role, seconds(busy), seconds(Math.max(0, total - busy)), meter(total ? busy / total : 0)])
+    ? Object.entries(roles).map(([role, busy]) => [stage, roleName(role), seconds(busy), seconds(Math.max(0, total - busy)), meter(total ? busy / total : 0)])
     : [[stage, "–", "not recorded", "", ""]]));
   return el("div", { class: "card" }, el("h2", {}, "Busy and idle"), tableOf(["stage", "role", "busy", "idle", "busy share"], rows));
 }

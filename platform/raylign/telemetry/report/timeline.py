@@ -48,11 +48,12 @@ class Span(NamedTuple):
 
 
 def timeline(run: Records) -> dict[str, Any]:
-    """Batch for the page: spans of stages and phases, measured shares, markers, and the table of busy seconds."""
+    """For the page: roles in their order, spans of phases, bands of stages, measured shares, markers, busy seconds."""
     phases, bands = spans(run), stage_spans(run)
     measured = shares(run)
     return {
         "seconds": round(run.ended - run.started, 3),
+        "roles": ROLES,
         "stages": [[band.stage, round(band.start, 3), round(band.end, 3)] for band in bands],
         "phase": {
             "start": [round(span.start, 3) for span in phases],
