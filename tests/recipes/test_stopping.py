@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,46 +21,96 @@ from raylign.errors import OUT_OF_MEMORY, RunError
 from raylign.loop.reward_metrics import SAMPLED
 from raylign.plan import make_plan
 from raylign.recipes import run
-from raylign.recipes.stages.context import RunContext
+from raylign.recipes.stages.context import RunContext, StopRequested
+from raylign.recipes.stopping import stopping_on_signals
 from raylign.run_folder import RunFolder
 
+Stage = Callable[[signal.Signals], Awaitable[None]]
 SMALL = ["model.tiny.hidden_size=8", "model.tiny.layers=1", "model.tiny.intermediate_size=8"]
 
 
 class Said:
     """A context and its progress: what was asked, and what a person was told."""
 
-    def __init__(self, recorded: bool) -> None:
-        self.recorded, self.stop_requested, self.messages = recorded, False, list[str]()
+    def __init__(self, recorded: bool, asked: bool = False) -> None:
+        self.recorded, self.stop_requested, self.messages = recorded, asked, list[str]()
         self.progress = SimpleNamespace(message=self.messages.append)
 
 
-async def interrupted(recorded: bool, number: signal.Signals) -> tuple[Said, str]:
-    """What a signal does to a stage that waits for its engines."""
-    said, loop = Said(recorded), asyncio.get_running_loop()
+def signals(said: Said) -> AbstractContextManager[None]:
+    return stopping_on_signals(cast(RunContext, said))
 
-    async def work() -> str:
-        run._stop_on_signals(cast(RunContext, said))
-        os.kill(os.getpid(), number)
-        await asyncio.sleep(0.2)
-        return "went on"
 
-    try:
-        return said, await asyncio.ensure_future(work())
-    except asyncio.CancelledError:
-        return said, "ended"
-    finally:
-        for one in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(one)
+def hit(number: signal.Signals = signal.SIGINT) -> None:
+    os.kill(os.getpid(), number)
+
+
+async def works(number: signal.Signals) -> None:
+    """A stage that reads data, or makes actors, in the task itself."""
+    hit(number)
+    await asyncio.sleep(0.05)
+
+
+async def waits(number: signal.Signals) -> None:
+    """A stage whose engines are being started: the signal finds the loop idle."""
+    asyncio.get_running_loop().call_later(0.01, hit, number)
+    await asyncio.sleep(5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("recorded", "comes_to"), [(False, "ended"), (True, "went on")])
-async def test_the_first_signal_ends_what_has_done_no_step(
-    number: signal.Signals, recorded: bool, comes_to: str
-) -> None:
-    said, came_to = await interrupted(recorded, number)
-    assert came_to == comes_to and said.stop_requested and len(said.messages) == 1
+@pytest.mark.parametrize("stage", [works, waits])
+async def test_the_first_signal_ends_what_has_done_no_step(stage: Stage, number: signal.Signals) -> None:
+    said, before = Said(recorded=False), signal.getsignal(number)
+    with pytest.raises(StopRequested, match="before a step"), signals(said):
+        await stage(number)
+    assert said.stop_requested and len(said.messages) == 1 and signal.getsignal(number) is before
+    await asyncio.sleep(0.02)  # what comes after the stages is not ended with them
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_the_first_signal_lets_a_step_end_and_the_second_does_not(number: signal.Signals) -> None:
+    said, went_on = Said(recorded=True), False
+    with pytest.raises(KeyboardInterrupt), signals(said):
+        await works(number)
+        went_on = said.stop_requested and len(said.messages) == 1
+        hit(number)
+    assert went_on and signal.getsignal(number) is not None
+
+
+async def test_a_stop_that_an_alarm_asked_for_is_no_first_signal() -> None:
+    said = Said(recorded=True, asked=True)
+    with signals(said):
+        await works(signal.SIGINT)
+    assert len(said.messages) == 1
+
+
+async def test_a_signal_does_not_wait_for_a_busy_loop() -> None:
+    said, seen = Said(recorded=True), list[bool]()
+
+    async def busy() -> None:
+        timer = threading.Timer(0.05, hit)
+        timer.start()
+        end = time.monotonic() + 5
+        while time.monotonic() < end and not said.stop_requested:
+            pass
+        seen.append(said.stop_requested)
+        timer.join()
+
+    with signals(said):
+        await asyncio.create_task(busy())
+    assert seen == [True]
+
+
+async def test_what_somebody_else_cancels_is_no_stop() -> None:
+    async def work() -> None:
+        with signals(Said(recorded=False)):
+            await asyncio.sleep(5)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def test_memory_that_ran_out_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +131,7 @@ def test_a_tiny_model_is_built_in_the_runs_cache(tmp_path: Path, monkeypatch: py
         monkeypatch.setenv(name, "/proc/nothere")
     composed = compose(["recipe=grpo", "scale=tiny", f"run.cache_dir={tmp_path / 'cache'}", *SMALL])
     placement, folder = SimpleNamespace(plan=make_plan(composed)), SimpleNamespace(path=tmp_path)
-    nobody = cast(Any, None)
+    nobody = cast(Any, SimpleNamespace(event=None))
     context = RunContext(composed, cast(Any, folder), nobody, nobody, cast(Any, placement))
     model = Path(context.lineage.of(""))
     assert model.is_relative_to(tmp_path / "cache") and (model / "config.json").exists()
