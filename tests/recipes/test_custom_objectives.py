@@ -84,7 +84,11 @@ def test_an_objective_with_its_own_correction_is_taken(kind: str, overrides: tup
 @pytest.mark.parametrize("kind", ["Plain", "Settled"])
 @pytest.mark.parametrize(
     ("override", "word"),
-    [(STALE, "corrects_staleness = True"), (UPDATES, "reuses_batches = True"), ("stages.rl.epochs=2", "reuses_batches")],
+    [
+        (STALE, "corrects_staleness = True"),
+        (UPDATES, "reuses_batches = True"),
+        ("stages.rl.epochs=2", "reuses_batches"),
+    ],
 )
 def test_one_that_says_nothing_is_told_how_to_say_it(kind: str, override: str, word: str) -> None:
     problem = problems_of(kind, override)["objective._target_"]

@@ -1,4 +1,4 @@
-"""Before the first step: Ctrl-C stops at once, spent memory is one line, a model is built where it may be."""
+"""Signals, and what they may not touch; spent memory is one line, and a model is built where it may be."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +24,6 @@ from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.recipes.stopping import stopping_on_signals
 from raylign.run_folder import RunFolder
 
-Stage = Callable[[signal.Signals], Awaitable[None]]
 SMALL = ["model.tiny.hidden_size=8", "model.tiny.layers=1", "model.tiny.intermediate_size=8"]
 
 
@@ -41,46 +39,21 @@ def signals(said: Said) -> AbstractContextManager[None]:
     return stopping_on_signals(cast(RunContext, said))
 
 
-def hit(number: signal.Signals = signal.SIGINT) -> None:
-    os.kill(os.getpid(), number)
+def hit() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
 
 
-async def works(number: signal.Signals) -> None:
-    """A stage that reads data, or makes actors, in the task itself."""
-    hit(number)
-    await asyncio.sleep(0.05)
-
-
-async def waits(number: signal.Signals) -> None:
-    """A stage whose engines are being started: the signal finds the loop idle."""
-    asyncio.get_running_loop().call_later(0.01, hit, number)
-    await asyncio.sleep(5)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("stage", [works, waits])
-async def test_the_first_signal_ends_what_has_done_no_step(stage: Stage, number: signal.Signals) -> None:
-    said, before = Said(recorded=False), signal.getsignal(number)
-    with pytest.raises(StopRequested, match="before a step"), signals(said):
-        await stage(number)
-    assert said.stop_requested and len(said.messages) == 1 and signal.getsignal(number) is before
-    await asyncio.sleep(0.02)  # what comes after the stages is not ended with them
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_the_first_signal_lets_a_step_end_and_the_second_does_not(number: signal.Signals) -> None:
-    said, went_on = Said(recorded=True), False
-    with pytest.raises(KeyboardInterrupt), signals(said):
-        await works(number)
-        went_on = said.stop_requested and len(said.messages) == 1
-        hit(number)
-    assert went_on and signal.getsignal(number) is not None
+async def test_what_comes_after_a_stop_is_not_ended_with_it() -> None:
+    with pytest.raises(StopRequested, match="before a step"), signals(Said(recorded=False)):
+        hit()
+    await asyncio.sleep(0.02)  # the way out: actors are closed, logs written
 
 
 async def test_a_stop_that_an_alarm_asked_for_is_no_first_signal() -> None:
     said = Said(recorded=True, asked=True)
     with signals(said):
-        await works(signal.SIGINT)
+        hit()
+        await asyncio.sleep(0.01)
     assert len(said.messages) == 1
 
 

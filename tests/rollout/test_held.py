@@ -1,4 +1,4 @@
-"""What an engine tells of its weights, on modules laid out as vLLM's: no part of a fused tensor hides behind another."""
+"""What an engine tells of its weights, on modules laid out as vLLM's: no part of a fused tensor hides another."""
 
 from __future__ import annotations
 
