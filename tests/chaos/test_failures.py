@@ -174,6 +174,7 @@ def test_a_tracker_that_fails_is_told_on_the_screen(tmp_path: Path) -> None:
     recorder._sinks = [Broken()]  # type: ignore[list-item]
     recorder.metrics(1, {"loss": 1.0}, "rl")
     recorder.metrics(2, {"loss": 1.0}, "rl")
+    recorder.flush()
     assert said == ["wandb gets no more metrics (ConnectionError: no route); the run folder keeps them all"]
     assert len(read_lines(tmp_path / "metrics.jsonl")) == 2
 
