@@ -182,7 +182,7 @@ def test_a_form_that_holds_a_box_gives_what_is_in_the_box(form: Form) -> None:
     assert answer_in(written(r"\boxed{4}", Asked(form)), Asked(form)) == "4"
 
 
-@pytest.mark.parametrize("form", list(Form))
+@pytest.mark.parametrize("form", [form for form in Form if form is not Form.boxed])
 def test_a_form_that_holds_nothing_gives_no_answer(form: Form) -> None:
-    assert not answer_in(written(" ", Asked(form)), Asked(form))
+    assert answer_in(written(" ", Asked(form)), Asked(form)) is None
     assert answer_in("It is 4, I think", Asked(form)) is None
