@@ -1,7 +1,7 @@
 """The loop over scripted parts: order, dynamic sampling, missing rewards, dropped groups, resumption of its state.
 
-The engines' own behaviour is tested where they live; here the contracts are implemented by a few lines that compute
-exactly known numbers, so that the controller's arithmetic can be checked.
+The engines' own behaviour is tested where they live; the parts here (`scripted_loop`) compute exactly known numbers, so
+that the controller's arithmetic can be checked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loop_cases import Rule, Scripted, first_token, make, prompt
+from scripted_loop import Rule, Scripted, first_token, make, prompt
 
 from raylign.batch import Batch
 from raylign.contracts import RolloutTask, Sampling, Scored

@@ -1,23 +1,24 @@
-"""A loop over scripted parts that compute exactly known numbers, so that the controller's arithmetic can be checked."""
+"""A loop over scripted parts: the contracts, implemented by a few lines that compute exactly known numbers."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from raylign.batch import Batch
-from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored, WeightUpdate
+from raylign.contracts import GroupMetrics, LearnerUpdate, RolloutTask, Sampling, Scored, WeightUpdate
 from raylign.data.source import DatasetSource
 from raylign.loop import Loop, LoopSettings, Parts, StepSettings
 from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.loss.policy import ClippedLoss
 from raylign.objectives.selection import KeepAll
 from raylign.objectives.shaping import WeightedSum
-from raylign.records import Call, Float32s, Prompt, Reward, StopReason, Trajectory, Value, derive_seed
+from raylign.records import Call, Float32s, Group, Prompt, Reward, StopReason, Trajectory, Value, derive_seed
 
 
 def prompt(number: int) -> Prompt:
@@ -105,10 +106,12 @@ def make(rule: Callable[[Prompt, Trajectory], Reward], count: int = 12, **settin
     step |= {name: settings.pop(name) for name in list(settings) if name in StepSettings.__dataclass_fields__}
     weights = {"rule": 1.0, "size": 0.0}
     parts = Parts(
-        source=DatasetSource(DatasetSource.Config(), prompts=[prompt(i) for i in range(count)], seed=1),
+        source=settings.pop("source", DatasetSource)(
+            DatasetSource.Config(), prompts=[prompt(i) for i in range(count)], seed=1
+        ),
         rollouts=Scripted(),  # type: ignore[arg-type]
         rewards=Rule(rule),
-        shaper=WeightedSum(WeightedSum.Config(), weights=weights, max_tokens=8),
+        shaper=settings.pop("shaper", WeightedSum)(WeightedSum.Config(), weights=weights, max_tokens=8),
         selector=settings.pop("selector", KeepAll(KeepAll.Config(), seed=1)),
         advantage=GRPO(GRPO.Config()),
         learner=Student(),  # type: ignore[arg-type]
@@ -121,6 +124,55 @@ def make(rule: Callable[[Prompt, Trajectory], Reward], count: int = 12, **settin
             step=StepSettings(**step), seed=1, sampling=Sampling(max_tokens=8), **{"stall_s": 5.0, **settings}
         ),
     )
+
+
+class Remembering(WeightedSum):
+    """Scores are less the mean of all sums before; a state of the small kind, and one of the large kind."""
+
+    def __init__(self, *args: Any, **made_with: Any) -> None:
+        super().__init__(*args, **made_with)
+        self.asked = 0
+        self.history = np.zeros(0)
+
+    def score(self, groups: Sequence[Group]) -> list[Group]:
+        self.asked += len(groups)
+        before = float(self.history.mean()) if self.history.size else 0.0
+        sums = super().score(groups)
+        self.history = np.concatenate([self.history, *([s for s in g.scores if s is not None] for g in sums)])
+        return [replace(g, scores=tuple(None if s is None else s - before for s in g.scores)) for g in sums]
+
+    def metrics(self, groups: Sequence[Group]) -> list[GroupMetrics]:
+        plain = super().metrics(groups)
+        return [GroupMetrics(group={**m.group, "memory/size": float(self.history.size)}) for m in plain]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"asked": self.asked}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.asked = state["asked"]
+
+    def save(self, folder: Path) -> None:
+        np.save(folder / "history.npy", self.history)
+
+    def restore(self, folder: Path) -> None:
+        self.history = np.load(folder / "history.npy")
+
+
+class Observing(DatasetSource):
+    """Keeps the number of samples of every group that it has observed, as an array."""
+
+    def __init__(self, *args: Any, **made_with: Any) -> None:
+        super().__init__(*args, **made_with)
+        self.sizes = np.zeros(0, np.int64)
+
+    def observe(self, groups: Sequence[Group]) -> None:
+        self.sizes = np.append(self.sizes, [len(group.trajectories) for group in groups])
+
+    def save(self, folder: Path) -> None:
+        np.save(folder / "sizes.npy", self.sizes)
+
+    def restore(self, folder: Path) -> None:
+        self.sizes = np.load(folder / "sizes.npy")
 
 
 def first_token(_: Prompt, trajectory: Trajectory) -> Reward:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loop_cases import first_token, make
+from scripted_loop import first_token, make
 
 from raylign.batch import Batch
 from raylign.loop import Loop
