@@ -51,6 +51,7 @@ WRONG = [  # overrides, key, value as shown, a word of the reason or the fix
     (GRPO, ("learner.optim.lr=1e-300",), "learner.optim.lr", "1e-300", "is 0 in float32"),
     (GRPO, ("learner.optim.weight_decay=7",), "learner.optim.weight_decay", "7.0", "1 or less"),
     (GRPO, ("learner.optim.warmup_steps=1000000",), "learner.optim.warmup_steps", "1000000", "below 1%"),
+    (GRPO, ("stages.warmup.optim.warmup_steps=1000000",), "stages.warmup.optim.warmup_steps", "1000000", "below 1%"),
     (GRPO, ("rollout.sampling.temperature=1e-3",), "rollout.sampling.temperature", "0.001", "0.01"),
     (GRPO, ("rollout.sampling.temperature=1e9",), "rollout.sampling.temperature", "1000000000.0", "100"),
     (GRPO, ("rollout.sampling.stop=['']",), "rollout.sampling.stop", "['']", "empty text"),

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raylign.data.answered import implied_verifier
 from raylign.data.answers import implied
 from raylign.data.readers import load_rows
 from raylign.data.rows import DataRow
@@ -168,3 +169,15 @@ def test_two_gold_columns_that_differ_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "a.jsonl", [{"prompt": "q", "answer": "4", "ground_truth": "5"}])
     [row] = read(tmp_path / "a.jsonl", [{"prompt": "q", "answer": 4, "ground_truth": "4"}])
     assert row.answer == 4
+
+
+@pytest.mark.parametrize(
+    ("source", "verifier"),
+    [
+        ("openai/gsm8k", "gsm8k"), ("DigitalLearningGmbH/MATH-lighteval", "boxed_math"), ("aime2024", "boxed_math"),
+        ("math_dapo", "boxed_math"), ("AI-MO/NuminaMath-CoT", "boxed_math"), ("minervamath", "boxed_math"),
+        ("agentica/DeepScaleR", "boxed_math"), ("hotpotqa", ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_data_set_implies_its_verifier(source: str, verifier: str) -> None:
+    assert implied_verifier(source) == verifier

@@ -165,6 +165,7 @@ def test_prompts_that_end_with_the_assistant_and_other_layouts(tmp_path: Path) -
         ({"prompt": "x", "chat_template_kwargs": {"enable_thinking": False}}, "not honoured"),
         ({"prompt": "x", "completion": [USER]}, "one message of the assistant"),
         ({"instruction": "x", "output": "y", "history": [["a", "b"]]}, "history"),
+        ({"prompt": "x", "tools": [TOOL], "functions": [TOOL]}, "both tools and functions"),
     ],
 )
 def test_a_row_that_cannot_be_honoured_is_refused_with_its_line(tmp_path: Path, row: dict[str, Any], why: str) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from raylign.actors.learner.group import LearnerGroup
+from raylign.actors.roles import Roles
+from raylign.config.compose import compose
 from raylign.config.schema import LearnerConfig
 
 
@@ -27,6 +30,27 @@ def test_collectives_wait_longer_than_the_start(tmp_path: Path, monkeypatch: pyt
     asyncio.run(group.start(deadline=1.0))
     method, args, deadline = given[1]
     assert method == "start" and args[-1] == 1234.0 and deadline == 1.0
+
+
+@pytest.mark.parametrize("role", ["learner", "critic"])
+def test_the_ranks_of_a_run_wait_as_long_as_any_call_of_it(
+    role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asked(Exception):
+        """Of a group that was to be made."""
+
+    def group(*args: Any, **settings: Any) -> None:
+        raise Asked(args[0], settings["collectives_s"])
+
+    monkeypatch.setattr("raylign.actors.roles.LearnerGroup", group)
+    run: Any = compose(["recipe=grpo", "scale=tiny", "variant=ppo", "run.deadline_s=777"])
+    placement: Any = SimpleNamespace(plan=SimpleNamespace(shared=False), options=lambda role, index: {})
+    named: Any = {"template": None, "model_of": str, "told": None}
+    roles = Roles(run, placement, log_dir=tmp_path, start_model="m", **named)
+    starting = roles.critic("m", 1) if role == "critic" else roles.learner("m", run.config.learner.optim, 1)
+    with pytest.raises(Asked) as caught:
+        asyncio.run(starting)
+    assert caught.value.args == (role, 777.0)
 
 
 @pytest.mark.ray

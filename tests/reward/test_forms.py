@@ -11,7 +11,7 @@ import pytest
 from raylign.actors.reward.asking import asked
 from raylign.actors.reward.boxed import BoxedMath, BoxExtraction
 from raylign.actors.reward.exact import ExactMatch
-from raylign.actors.reward.forms import Asked, Form
+from raylign.actors.reward.forms import Asked, Form, answer_in, written
 from raylign.actors.reward.numeric import Extraction, NumericAnswer
 from raylign.actors.reward.response import ResponseReward, trajectory_of
 from raylign.actors.reward.validate import validate
@@ -169,3 +169,20 @@ def test_any_announcement_counts_where_the_settings_look_anywhere() -> None:
     ):
         assert score(loose, prompt("4"), text) == 1.0, text
         assert score(loose, prompt("5"), text) == 0.0, text
+
+
+@pytest.mark.parametrize("form", list(Form))
+def test_the_last_place_of_a_form_is_the_answer(form: Form) -> None:
+    first, last = (written(answer, Asked(form)) for answer in ("3", "4"))
+    assert answer_in(f"{first}\nNo.\n{last}", Asked(form)) == "4"
+
+
+@pytest.mark.parametrize("form", [form for form in Form if form is not Form.boxed])
+def test_a_form_that_holds_a_box_gives_what_is_in_the_box(form: Form) -> None:
+    assert answer_in(written(r"\boxed{4}", Asked(form)), Asked(form)) == "4"
+
+
+@pytest.mark.parametrize("form", [form for form in Form if form is not Form.boxed])
+def test_a_form_that_holds_nothing_gives_no_answer(form: Form) -> None:
+    assert answer_in(written(" ", Asked(form)), Asked(form)) is None
+    assert answer_in("It is 4, I think", Asked(form)) is None

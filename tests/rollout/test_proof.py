@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from raylign.actors.rollout.engine import Gap
+from raylign.actors.rollout.engine import FLOAT32_GAP, EngineSpec, Gap
 from raylign.actors.rollout.proof import Held, Proof
 from raylign.actors.rollout.weight_extension import decoys
+from raylign.config.schema import ModelConfig, RolloutConfig
 from raylign.errors import EngineDeadError
 
 FUSED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}
@@ -243,6 +244,15 @@ def test_a_shard_alone_may_stay() -> None:
     before = Held.merge(ranks)  # type: ignore[arg-type]
     ranks[1]["digests"] = {"x": "b"}
     assert Held.merge(ranks).digests["x"] != before.digests["x"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "asked", "ceiling"),
+    [("bfloat16", 0.03, 0.03), ("bfloat16", 0.3, 0.3), ("float32", 0.05, FLOAT32_GAP), ("float32", 1e-6, 1e-6)],
+)
+def test_the_ceiling_is_the_setting_and_in_fp32_no_more_than_rounding(dtype: str, asked: float, ceiling: float) -> None:
+    settings = RolloutConfig(max_publish_gap=asked), ModelConfig(dtype=dtype, max_context=64)
+    assert EngineSpec.of(*settings, "m").max_gap == ceiling and FLOAT32_GAP <= 1e-4
 
 
 @pytest.mark.parametrize(("dtype", "ceiling"), [("float32", 1e-4), ("bfloat16", 0.05)])
