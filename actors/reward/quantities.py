@@ -91,6 +91,16 @@ def without_unit(text: str, loose: bool = False) -> tuple[str, Named | None]:
     return (match["rest"].strip(), name) if taken else (text, None)
 
 
+def without_units(gold: str, found: str) -> tuple[tuple[str, Named | None], tuple[str, Named | None]]:
+    """Both numbers with what stands behind them. A single letter of one is a unit where the other names the like."""
+    sheet, answer = without_unit(gold), without_unit(found, not re.search("[a-zA-Z]", gold))
+    names = [name.unit if name is not None else None for _, name in (sheet, answer)]
+    again = (without_unit(gold, True), answer) if names[0] is None else (sheet, without_unit(found, True))
+    units = [name.unit if name is not None else None for _, name in again]
+    alike = names.count(None) == 1 and units[0] and units[1] and units[0].dimensions == units[1].dimensions
+    return again if alike else (sheet, answer)
+
+
 def scale(gold: Named | None, found: Named | None) -> Fraction | None:
     """What the answer's number counts in the gold's unit; None where the two name different things."""
     if gold is None or found is None or not gold.words or not found.words:
