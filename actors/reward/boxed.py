@@ -99,7 +99,7 @@ class BoxedMath(ResponseReward):
 
 def _content(answer: str) -> str:
     boxed = last_boxed(answer)
-    return answer.strip().strip("$").strip() if boxed is None else boxed
+    return re.sub(r"^\$+|(?<!\\)\$+$", "", answer.strip()).strip() if boxed is None else boxed
 
 
 def _anywhere(response: str) -> str | None:

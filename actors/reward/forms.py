@@ -38,6 +38,11 @@ ANNOUNCING = (
 SAID = re.compile(r"\bthe\s{1,3}(?:final\s{1,3}|correct\s{1,3})?answer\s{1,3}is\s{0,3}:?", re.IGNORECASE)
 BRACKETS = re.compile(r"\[\[(.{1,500}?)\]\](?!\])", re.DOTALL)
 BOLD = re.compile(r"\*\*([^*\n]{1,500}?)\*\*")
+EMPHASIS = re.compile(r"^(\*\*\*|\*\*|__|`)(?!\s)(.{1,500}?)(?<!\s)\1(?!\w)(?:[.,;:!?]+$)?")  # **4**, **4** apples
+ENDING = re.compile(r"(?:\*+|__+|`)(?=[.,;:!]?$)")  # of an emphasis that began before the announcement
+SINGLE = re.compile(  # a backslash that JSON would not have, or that begins the name of a command
+    r'(?<!\\)(?:\\\\)*\\(?:[nrtbf][a-zA-Z]|u(?![0-9a-fA-F]{4})|[^"\'\\/nrtbfu])'
+)
 MOST = 64  # objects of a response that are tried, from its end
 
 
@@ -91,7 +96,7 @@ def announced(response: str) -> str | None:
     if answer is not None:
         return answer
     last = response.rstrip().rpartition("\n")[2].strip()
-    whole = re.fullmatch(r"\*\*([^*]+)\*\*\.?|\[\[(.+)\]\]\.?", last)
+    whole = re.fullmatch(r"\*\*((?:(?!\*\*).)+)\*\*\.?|\[\[(.+)\]\]\.?", last)
     return next(filter(None, whole.groups())) if whole else None
 
 
@@ -118,7 +123,7 @@ def _in_json(response: str, key: str) -> str | None:
     for match in list(spot.finditer(response))[-MOST:][::-1]:
         rest = response[match.end() :]
         if text := re.match(r'"((?:[^"\\\n]|\\.)*)"', rest) or re.match(r"'((?:[^'\\\n]|\\.)*)'", rest):
-            return text[1].replace("\\\\", "\\").replace('\\"', '"')
+            return _unescaped(text[1])
         try:
             value, _ = json.JSONDecoder().raw_decode(rest)
         except (ValueError, RecursionError):
@@ -129,7 +134,17 @@ def _in_json(response: str, key: str) -> str | None:
     return None
 
 
+def _unescaped(text: str) -> str:
+    """A JSON text as it is meant: one with a LaTeX command behind a single backslash keeps all of its own."""
+    if not SINGLE.search(text):
+        try:
+            return str(json.loads('"' + re.sub(r'(?<!\\)"', r"\"", text.replace(r"\'", "'")) + '"', strict=False))
+        except ValueError:
+            pass  # half an escape
+    return text.replace('\\"', '"').replace("\\'", "'")
+
+
 def _line(tail: str) -> str:
-    """The rest of the line, or the next one where nothing follows on it."""
-    lines = [line.strip(" *\t") for line in tail.splitlines()]
+    """The rest of the line, or the next one where nothing follows on it, without the emphasis around it."""
+    lines = [ENDING.sub("", EMPHASIS.sub(r"\2", line.strip())).strip(" *\t") for line in tail.splitlines()]
     return next((line for line in lines if line), "")

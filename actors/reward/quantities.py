@@ -91,6 +91,16 @@ def without_unit(text: str, loose: bool = False) -> tuple[str, Named | None]:
     return (match["rest"].strip(), name) if taken else (text, None)
 
 
+def without_units(gold: str, answer: str) -> tuple[tuple[str, Named | None], tuple[str, Named | None]]:
+    """Both numbers with what stands behind them. A single letter of one is a unit where the other names the like."""
+    expected, given = without_unit(gold), without_unit(answer, not re.search("[a-zA-Z]", gold))
+    names = [name.unit if name is not None else None for _, name in (expected, given)]
+    loose = (without_unit(gold, True), given) if names[0] is None else (expected, without_unit(answer, True))
+    units = [name.unit if name is not None else None for _, name in loose]
+    alike = names.count(None) == 1 and units[0] and units[1] and units[0].dimensions == units[1].dimensions
+    return loose if alike else (expected, given)
+
+
 def scale(gold: Named | None, answer: Named | None) -> Fraction | None:
     """What the answer's number counts in the gold's unit; None where the two name different things."""
     if gold is None or answer is None or not gold.words or not answer.words:

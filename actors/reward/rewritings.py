@@ -65,6 +65,8 @@ RULES: tuple[tuple[re.Pattern[str], Replacement], ...] = tuple((re.compile(patte
     (r"\\text\s*\{\s*\}", " "), (r"\\(?:dots|cdots|dotsc)(?![a-zA-Z])|\.\.\.", r"\\ldots "),
     (r"[\[(]?\s*\\begin\{array\}\s*\{[^{}]*\}(.*)\\end\{array\}\s*[\])]?", r"\\begin{pmatrix}\1\\end{pmatrix}"),
     (r"\\text\s*\{\s*(-?[\d.,/ ]*\d)\s*\}", r"\1"),
+    (r"^\\text\s*\{\s*(-?[\d.,/ ]*\d)\s+([a-zA-Z][a-zA-Z. ]*)\}$", r"\1\\text{ \2}"),  # \text{3/4 cup}
+    (r"^\\text\s*\{\s*(\d[\d.]*\s+[a-zA-Z]+(?:\s+\d[\d.]*\s+[a-zA-Z]+)+)\s*\}$", r"\1"),  # \text{5 feet 3 inches}
     (r"\\text\s*\{\s*(?:\\?\$)\s*\}|\\?\$", ""),
     (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])|\\textdegree(?![a-zA-Z])", r"\\text{degrees}"),
     (r",\s*\\!\s*(?=\d)|\{,\}\s*(?=\d)|(?<=\d)\\!\s*(?=\d{3})", ""),  # 1,\!234 and 1{,}234
@@ -106,6 +108,8 @@ RULES: tuple[tuple[re.Pattern[str], Replacement], ...] = tuple((re.compile(patte
     (r"\\text\s*\{\s*(-?\d[\d.,/]*)\s+([a-zA-Z][^{}]*)\}", r"\1\\text{\2}"),
     (r"[,;]\s*\\land(?![a-zA-Z])", ","), (r",(?:\s*,)+", ","),
     (r"\\text\s*\{\s*(-?[\d.,/ ]*\d)\s*\}", r"\1"),
+    (r"^\\text\s*\{\s*(-?[\d.,/ ]*\d)\s+([a-zA-Z][a-zA-Z. ]*)\}$", r"\1\\text{ \2}"),  # \text{3/4 cup}
+    (r"^\\text\s*\{\s*(\d[\d.]*\s+[a-zA-Z]+(?:\s+\d[\d.]*\s+[a-zA-Z]+)+)\s*\}$", r"\1"),  # \text{5 feet 3 inches}
     (r"\s+", " "),
 ))
 # fmt: on

@@ -52,7 +52,7 @@ SCALED = re.compile(
 TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
 DEGREES = re.compile(rf"({NUMBER})\s*\\text\{{degrees\}}")
 ENDS = " \t\r\n`"
-LOOSE = re.compile(r"(?<![A-Za-z0-9]) +| +(?![A-Za-z0-9])")
+LOOSE = re.compile(r"(?<![A-Za-z0-9}]) +| +(?![A-Za-z0-9])|(?<=\}) +(?![a-zA-Z]{3})")  # \frac{3}{4} cup keeps its space
 
 
 def spelled(text: str) -> str:

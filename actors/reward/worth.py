@@ -19,7 +19,7 @@ from fractions import Fraction
 
 from raylign.actors.reward import expressions
 from raylign.actors.reward.clock import same_time, time_of
-from raylign.actors.reward.quantities import contrary, same_sums, scale, without_unit
+from raylign.actors.reward.quantities import contrary, same_sums, scale, without_units
 from raylign.actors.reward.spelling import squashed, unmarked
 
 PLAIN = re.compile(r"([+-]?)\s*(\d+(?:\.\d*)?|\.\d+)(?:\s*\\cdot\s*10\^\{([+-]?\d+)\})?")
@@ -29,6 +29,7 @@ CLOCK = re.compile(r"\d{1,2}:[0-5]\d(?!\d)")
 WORDS = re.compile(r"[^\W\d_]+(?:[\s,.'-]+[^\W\d_]+)*")
 MARKED = re.compile(r"\\text\{[^{}]*[a-zA-Z][^{}]*\}")
 CAPITALS = re.compile(r"[A-Z]{2,}")
+SINGLE_CASE = re.compile(r"[A-Z]{3,}|[a-z]{3,}")
 TOKEN = re.compile(r"\d+(?:[.,:/]\d+)*|[^\W\d_]+|(?<![^\W\d_]{2})[-+]|[/*<>=^%&|!]|\\[a-zA-Z]+")
 CHOICE = re.compile(r"[a-dA-J]")
 EXACT_WORDS = re.compile(r"(?!no|NO|No)[a-zA-Z]{2}")  # CO is not Co
@@ -72,6 +73,8 @@ def same_leaf(gold: str, answer: str) -> bool:
 
 def _same_words(gold: str, answer: str) -> bool | None:
     """Whether two texts of words are the same; None where neither is one."""
+    if _points(gold, answer):
+        return unmarked(gold) == unmarked(answer)
     words = _words(gold), _words(answer)
     if words != (None, None):
         expected, given = (word or _joined(text) for word, text in zip(words, (gold, answer), strict=True))
@@ -79,6 +82,17 @@ def _same_words(gold: str, answer: str) -> bool | None:
     if CAPITALS.fullmatch(unmarked(gold)):
         return False  # points, substances, matrices: AB is not BA
     return True if MARKED.fullmatch(gold) and _tokens(gold) == _tokens(answer) else None
+
+
+def _points(gold: str, answer: str) -> bool:
+    """Whether one of two texts of letters names points or variables (ABC, xyz), whose case counts; TOM is a word."""
+    texts = [text for text in map(unmarked, (gold, answer)) if SINGLE_CASE.fullmatch(text)]
+    if len(texts) < 2 or texts[0].casefold() != texts[1].casefold():
+        return False
+    letters = sorted(map(ord, texts[0].casefold()))
+    neighbours = letters == list(range(letters[0], letters[0] + len(letters)))
+    vowels = set(texts[0].casefold()) & set("aeiouy")
+    return len(set(letters)) == len(letters) and (neighbours or (not vowels and texts[0].isupper()))
 
 
 def _other_ratio(gold: str, answer: str) -> bool:
@@ -95,8 +109,7 @@ def _same_number(gold: str, answer: str) -> bool:
 
 
 def _same_amount(gold: str, answer: str) -> bool:
-    loose = not re.search("[a-zA-Z]", gold)
-    (gold, name), (answer, other) = without_unit(gold), without_unit(answer, loose)
+    (gold, name), (answer, other) = without_units(gold, answer)
     factor = scale(name, other)
     if factor is None:
         return False

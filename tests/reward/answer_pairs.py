@@ -24,6 +24,8 @@ RIGHT: tuple[tuple[str, str], ...] = (
     (r"\frac{3}{4}", r"\tfrac34"),
     (r"\frac{3}{4}", "3/4"), (r"\frac{3}{4}", r"\frac{6}{8}"), (r"\frac{3}{4}", "{3}/{4}"),
     (r"-\frac{1}{2}", r"\frac{-1}{2}"), (r"-\frac{1}{2}", r"\frac{1}{-2}"),
+    (r"\text{3/4 cup}", r"\frac34 cup"), ("3/4 cup", r"\frac34 cup"), (r"\text{5 feet 3 inches}", "63 inches"),
+    ("100 K", "100 kelvin"), ("100 kelvin", "100 K"), ("Tom", "TOM"), ("YES", "yes"),
     # per cent
     ("0.28", r"28\%"), (r"28\%", "0.28"), (r"50\%", "50%"), (r"50\%", r"50 \%"), (r"50\%", "1/2"), (r"50\%", "0.5"),
     (r"50\%", "50 percent"), (r"50\%", r"50\text{ percent}"), ("50", r"50\%"), (r"50\%", "50"),
@@ -107,6 +109,8 @@ RIGHT: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 
 WRONG: tuple[tuple[str, str], ...] = (
+    ("ABC", "abc"), ("abc", "ABC"), ("PQRS", "pqrs"), ("100 K", "100 kg"), ("100 K", "200 kelvin"),
+    ("5x", "5 m"), (r"\text{3/4 cup}", r"\frac14 cup"),
     # small differences
     (r"\frac{1}{2004!}", r"\frac{1}{2006!}"), ("0.0000001", "0.0000004"), ("0.0000004", "0.0000001"),
     ("0", "0.0000001"),

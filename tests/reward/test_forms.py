@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -186,3 +187,32 @@ def test_a_form_that_holds_a_box_gives_what_is_in_the_box(form: Form) -> None:
 def test_a_form_that_holds_nothing_gives_no_answer(form: Form) -> None:
     assert answer_in(written(" ", Asked(form)), Asked(form)) is None
     assert answer_in("It is 4, I think", Asked(form)) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The final answer is **4**.",
+        "The answer is: **4** apples.",
+        "**The answer is 4**.",
+        "The answer is **4**!",
+        "Answer: __4__",
+        "The answer is `4`.",
+        "**Answer**: ***4***",
+        "5\n**4**.",
+    ],
+)
+def test_emphasis_is_no_part_of_an_answer(text: str) -> None:
+    loose = BoxedMath(BoxedMath.Config(extraction=BoxExtraction.boxed_or_anywhere))
+    assert (score(loose, prompt("4"), text), score(loose, prompt("5"), text)) == (1.0, 0.0)
+
+
+def test_escapes_of_json_are_read_and_rows_of_a_matrix_stay_apart(boxed: BoxedMath) -> None:
+    for gold in ("12 \u00c5", r"\begin{pmatrix} 1 & 0 \\ 0 & 1 \end{pmatrix}"):
+        task = prompt(gold, 'Reply as {"answer": "..."}')
+        assert score(boxed, task, json.dumps({"answer": gold})) == 1.0
+        assert score(boxed, task, f'{{"answer": "{gold}"}}') == 1.0
+
+
+def test_a_gold_that_ends_in_a_dollar_sign_is_whole(boxed: BoxedMath) -> None:
+    assert score(boxed, prompt(r"$7166.67 $\$$"), boxed.gold(prompt(r"$7166.67 $\$$")) or "") == 1.0
