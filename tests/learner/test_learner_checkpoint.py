@@ -9,4 +9,93 @@ from typing import Any
 
 import numpy as np
 import pytest
-from learner_cases import "bfloat16", "bfloat16"), "bfloat16")], "clip": None}     load(group, "dtype", "dtype"), "float32", "float32", "float32", "float32"), "float32"), "float32"), "float32"), "grad_norm", "grad_norm", "learner": config, "learner/optimizer_step"))     update = run(group.publish(4))     assert np.array_equal(update.probe_ids, "learner/optimizer_step"):             assert mine[key] == pytest.approx(theirs[key], "lr", "lr", "ranks"), "the gap of a resumed run is of other tokens"     restored = read_weights(update)     assert all(np.array_equal(restored[name], "total_steps": 6, (1, (1, (1, (1, (2, (2, (2, (2, (2, (2, (3, (3, ) def test_a_restored_run_is_bit_equal(     start_group: Callable[[int], ) def test_another_number_of_ranks_takes_it_up(     start_group: Callable[[int], **fields: Any) -> None:     config = learner_config(ranks=ranks, **fields})))   @pytest.mark.parametrize(     ("stage", 1)     run(group.save(folder))     load(group, 1)), 1)), 1))], 2, 2, 2)     with pytest.raises(Exception, 2)), Any], Any], Any], Any], BATCHES[1]), BATCHES[1])     load(group, CROSS_ENTROPY, CROSS_ENTROPY))     run(group.save(folder))     wanted = [run(group.update(batch, CROSS_ENTROPY))     run(old.save(folder))     saved = read_weights(run(old.publish(2)))     load(new, CROSS_ENTROPY)).metrics for batch in BATCHES[2:]]     for mine, CROSS_ENTROPY)).metrics for batch in BATCHES[2:]]     weights = read_weights(run(group.publish(4)))     load(group, CROSS_ENTROPY)).metrics for group in (old, LearnerError), Schedule from raylign.errors import LearnerError  pytestmark = [pytest.mark.ray, [(0, [(0, dtype: str, dtype: str ) -> None:     group, dtype=dtype)     for batch in BATCHES[:2]:         run(old.update(batch, dtype=dtype)     probe = run(group.publish(0)).probe_ids     for batch in BATCHES[:2]:         run(group.update(batch, dtype=dtype)     run(group.restore(folder))     got = [run(group.update(batch, dtype=dtype)     run(new.restore(folder))     taken = read_weights(run(new.publish(2)))     assert all(np.array_equal(taken[name], folder = start_group(2), folder = start_group(2), folder = start_group(2), folder = start_group(ranks[0]), folder: Path, int] ) -> None:     """Weights to the last bit; the optimiser's state shows in the steps that follow."""     old, key   def test_a_checkpoint_of_another_shape_is_refused(     start_group: Callable[[int], kind="scalar_head")     run(group.restore(folder))     np.testing.assert_array_equal(values_of(group, kind="scalar_head")     run(group.update(BATCHES[0], learner_config, make_batch, match=r"does not fit this learner: zero_stage 1 \(now 2\)") as caught:         run(group.restore(folder))     assert isinstance(caught.value, mine = (run(group.update(batch, new, new))         for key in ("loss", node))     run(group.save(folder))     values = values_of(group, optim=OPTIM)     run(group.load(LearnerSpec(**{"model_path": str(folder), probe), pytest.mark.deepspeed]  BATCHES = [make_batch(seed=seed) for seed in range(4)] OPTIM = OptimConfig(lr=1e-3, ranks: int = 2, ranks: tuple[int, ranks[0], ranks[1], read_weights, rel=1e-5 if dtype == "float32" else 5e-3), run  from raylign.actors.learner.spec import LearnerSpec from raylign.config.schema import OptimConfig, saved[name]) for name in saved)     for batch in BATCHES[2:]:         theirs, schedule=Schedule.cosine, stage, stage, stage, stage, stage: int, stage: int, stage: int, start_group(ranks[1]), str(tmp_path / "checkpoint")     load(group, str(tmp_path / "checkpoint")     load(old, str(tmp_path / "critic")     node = {"_target_": "raylign.objectives.loss.value.ValueLoss", str(tmp_path / "shape")     load(group, strict=True):         assert all(mine[key] == theirs[key] for key in ("loss", theirs in zip(got, tiny_model, tiny_model, tiny_model, tiny_model, tiny_model, tiny_model, tiny_model, tiny_model, tiny_model: Path, tiny_model: Path, tiny_model: Path, tiny_model: Path, tmp_path: Path, tmp_path: Path, tmp_path: Path ) -> None:     group, tmp_path: Path) -> None:     group, values)   @pytest.mark.parametrize(     ("stage", values_of, wanted, warmup_steps=1)   def load(group: Any, weights[name]) for name in weights)     assert json.loads((tmp_path / "checkpoint" / "learner.json").read_text())["step"] == 2   def test_a_critic_restores_its_head(start_group: Callable[[int], zero_stage=stage
+from learner_cases import CROSS_ENTROPY, learner_config, make_batch, read_weights, run, values_of
+
+from raylign.actors.learner.spec import LearnerSpec
+from raylign.config.schema import OptimConfig, Schedule
+from raylign.errors import LearnerError
+
+pytestmark = [pytest.mark.ray, pytest.mark.deepspeed]
+
+BATCHES = [make_batch(seed=seed) for seed in range(4)]
+OPTIM = OptimConfig(lr=1e-3, schedule=Schedule.cosine, warmup_steps=1)
+
+
+def load(group: Any, folder: Path, stage: int, ranks: int = 2, **fields: Any) -> None:
+    config = learner_config(ranks=ranks, zero_stage=stage, optim=OPTIM)
+    run(group.load(LearnerSpec(**{"model_path": str(folder), "learner": config, "total_steps": 6, **fields})))
+
+
+@pytest.mark.parametrize(
+    ("stage", "dtype"),
+    [(0, "float32"), (1, "float32"), (2, "float32"), (3, "float32"), (1, "bfloat16"), (2, "bfloat16")],
+)
+def test_a_restored_run_is_bit_equal(
+    start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path, stage: int, dtype: str
+) -> None:
+    group, folder = start_group(2), str(tmp_path / "checkpoint")
+    load(group, tiny_model, stage, dtype=dtype)
+    probe = run(group.publish(0)).probe_ids
+    for batch in BATCHES[:2]:
+        run(group.update(batch, CROSS_ENTROPY))
+    run(group.save(folder))
+    wanted = [run(group.update(batch, CROSS_ENTROPY)).metrics for batch in BATCHES[2:]]
+    weights = read_weights(run(group.publish(4)))
+    load(group, tiny_model, stage, dtype=dtype)
+    run(group.restore(folder))
+    got = [run(group.update(batch, CROSS_ENTROPY)).metrics for batch in BATCHES[2:]]
+    for mine, theirs in zip(got, wanted, strict=True):
+        assert all(mine[key] == theirs[key] for key in ("loss", "grad_norm", "lr", "learner/optimizer_step"))
+    update = run(group.publish(4))
+    assert np.array_equal(update.probe_ids, probe), "the gap of a resumed run is of other tokens"
+    restored = read_weights(update)
+    assert all(np.array_equal(restored[name], weights[name]) for name in weights)
+    assert json.loads((tmp_path / "checkpoint" / "learner.json").read_text())["step"] == 2
+
+
+def test_a_critic_restores_its_head(start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path) -> None:
+    group, folder = start_group(2), str(tmp_path / "critic")
+    node = {"_target_": "raylign.objectives.loss.value.ValueLoss", "clip": None}
+    load(group, tiny_model, 2, kind="scalar_head")
+    run(group.update(BATCHES[0], node))
+    run(group.save(folder))
+    values = values_of(group, BATCHES[1])
+    load(group, tiny_model, 2, kind="scalar_head")
+    run(group.restore(folder))
+    np.testing.assert_array_equal(values_of(group, BATCHES[1]), values)
+
+
+@pytest.mark.parametrize(
+    ("stage", "dtype", "ranks"),
+    [(0, "float32", (2, 1)), (1, "bfloat16", (2, 1)), (2, "float32", (1, 2)), (3, "float32", (2, 1))],
+)
+def test_another_number_of_ranks_takes_it_up(
+    start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path, stage: int, dtype: str, ranks: tuple[int, int]
+) -> None:
+    """Weights to the last bit; the optimiser's state shows in the steps that follow."""
+    old, new, folder = start_group(ranks[0]), start_group(ranks[1]), str(tmp_path / "checkpoint")
+    load(old, tiny_model, stage, ranks[0], dtype=dtype)
+    for batch in BATCHES[:2]:
+        run(old.update(batch, CROSS_ENTROPY))
+    run(old.save(folder))
+    saved = read_weights(run(old.publish(2)))
+    load(new, tiny_model, stage, ranks[1], dtype=dtype)
+    run(new.restore(folder))
+    taken = read_weights(run(new.publish(2)))
+    assert all(np.array_equal(taken[name], saved[name]) for name in saved)
+    for batch in BATCHES[2:]:
+        theirs, mine = (run(group.update(batch, CROSS_ENTROPY)).metrics for group in (old, new))
+        for key in ("loss", "grad_norm", "lr", "learner/optimizer_step"):
+            assert mine[key] == pytest.approx(theirs[key], rel=1e-5 if dtype == "float32" else 5e-3), key
+
+
+def test_a_checkpoint_of_another_shape_is_refused(
+    start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    group, folder = start_group(2), str(tmp_path / "shape")
+    load(group, tiny_model, 1)
+    run(group.save(folder))
+    load(group, tiny_model, 2)
+    with pytest.raises(Exception, match=r"does not fit this learner: zero_stage 1 \(now 2\)") as caught:
+        run(group.restore(folder))
+    assert isinstance(caught.value, LearnerError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -257,3 +258,28 @@ def kill_a_frozen_model() -> None:
     victim = next(child for child in children if " ".join(child.cmdline()).startswith("ray::FrozenModelWorker"))
     victim.kill()
     victim.wait(20)
+
+
+def test_a_third_kind_needs_no_edit_of_the_engine(
+    start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    from raylign.payloads import put
+    from raylign.records import Payload
+
+    group, folder = start_group(2), str(tmp_path / "checkpoint")
+    means = np.linspace(-1, 1, len(BATCHES[0])).astype(np.float32)
+    images = tuple({"image": put(Payload(kind="image", content=np.full((2, 2), mean)))} for mean in means)
+    batch = replace(BATCHES[0], payloads=images)
+    load(group, tiny_model, ranks=2, kind={"_target_": "constant_kind.Constant", "start": 0.5})
+    assert group.fills == {"constant"}
+    wanted = np.where(batch["loss_mask"], 0.5 + means[batch.row_of_token], 0)
+    np.testing.assert_allclose(run(group.streams(batch, ["constant"]))["constant"], wanted, rtol=1e-6)
+    first = run(group.update(batch, VALUE)).metrics["value_error"]
+    run(group.save(folder))
+    after = run(group.update(batch, VALUE)).metrics["value_error"]
+    assert after != first
+    load(group, tiny_model, ranks=2, kind={"_target_": "constant_kind.Constant", "start": 0.5})
+    run(group.restore(folder))
+    assert run(group.update(batch, VALUE)).metrics["value_error"] == after
+    run(group.export(str(tmp_path / "export")))
+    assert (tmp_path / "export" / "level.safetensors").exists()
