@@ -72,7 +72,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def plan_of(path: Path, scale: str, *overrides: str) -> Plan:
-    given = [f"model.path={path}", f"scale={scale}", "data.task=basic_arithmetic", "variant=grpo", *overrides]
+    given = [
+        f"model.path={path}",
+        f"scale={scale}",
+        "data.task=basic_arithmetic",
+        "data.size=4096",
+        "variant=grpo",
+        *overrides,
+    ]
     return make_plan(compose(["recipe=grpo", *given], to_run=False))
 
 
@@ -87,7 +94,7 @@ def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def command(path: Path, scale: str, device_gb: int, *overrides: str) -> list[str]:
-    recipe = ["recipe=grpo", "variant=grpo", "data.task=basic_arithmetic"]
+    recipe = ["recipe=grpo", "variant=grpo", "data.task=basic_arithmetic", "data.size=4096"]
     sizes = [f"scale={scale}", f"model.path={path}", f"cluster.gpu_memory_gb={device_gb}"]
     return ["plan", *recipe, *sizes, "cluster.address=local", *overrides]
 

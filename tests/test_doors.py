@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import pytest
 import torch
-from test_loop import Rule, Scripted, Student, prompt
+from scripted_loop import Rule, Scripted, Student, prompt
 
 from raylign import plain
 from raylign.actors.learner.forward import forward_kind, loss_of_nothing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from raylign.contracts import RewardPools, RewardShaper, RolloutPool, RolloutTas
 from raylign.errors import DataError, RewardError
 from raylign.loop.collect import collect
 from raylign.loop.reward_metrics import most_common_reason, refuse_missing, reward_metrics
+from raylign.loop.scoring import logged, scored
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Group, Prompt
 
@@ -37,15 +38,12 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluator:
-    """What an evaluation needs besides prompts.
-
-    The shaper must be one without state: an evaluation must not move the statistics of training.
-    """
+    """What an evaluation needs besides prompts."""
 
     rollouts: RolloutPool
     rewards: RewardPools
     weights: Mapping[str, float]  # of the rewards
-    shaper: RewardShaper  # for its metrics
+    shaper: RewardShaper  # asked for its metrics only, so that its state stays as it is
     sampling: Sampling
     seed: int
     stall_s: float = 1800.0
@@ -66,13 +64,10 @@ class Evaluator:
             raise DataError("there is no prompt to evaluate on; fix: set data.holdout, data.eval_path or the split")
         found = await collect(tasks, self.rollouts, self.rewards, self.stall_s)
         refuse_missing(found.groups, self.missing_limits)
-        plain = WeightedSum(WeightedSum.Config(), self.weights, self.sampling.max_tokens).shape(found.groups)
-        groups = [
-            replace(group, scores=unshaped.scores)
-            for group, unshaped in zip(self.shaper.shape(found.groups), plain, strict=True)
-        ]
-        scored = [[score for score in group.scores if score is not None] for group in groups]
-        measured = [scores for scores in scored if scores]
+        plain = WeightedSum(WeightedSum.Config(), self.weights, self.sampling.max_tokens)
+        groups = logged(self.shaper, scored(plain, found.groups))
+        by_group = [[score for score in group.scores if score is not None] for group in groups]
+        measured = [scores for scores in by_group if scores]
         if not measured:
             raise RewardError(
                 f"none of {len(tasks) * samples} answers could be scored: {most_common_reason(groups)}; "

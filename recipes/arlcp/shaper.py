@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raylign.contracts import RewardShaper, finite
+from raylign.contracts import GroupMetrics, RewardShaper, finite
 from raylign.errors import RewardError
 from raylign.objectives.shaping import correctness, correctness_reward
 from raylign.recipes.arlcp.log import TIERS, Float64s, Shaped, rows, splits
@@ -66,6 +66,18 @@ class Penalised(Enum):
     all = "all"  # r = C - penalty, the contrast in which brevity can outrank correctness
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What the rewards of one group rest on, of the answers that have a verdict: each array [n], and the rewards."""
+
+    verdicts: Mapping[int, Value]  # by the trajectory's index, in the order of the arrays
+    reflections: Float64s
+    lengths: Float64s
+    correct: NDArray[np.bool_]
+    pooled: NDArray[np.bool_]
+    shaped: Shaped
+
+
 class ReflectionPenalty(RewardShaper):
     """The reward of ARLCP from the verifier's verdicts, the decoded texts and the token counts of a whole group.
 
@@ -105,46 +117,67 @@ class ReflectionPenalty(RewardShaper):
             if self.alpha and any(not 0 <= share <= self.alpha for share in shares):
                 raise ValueError(f"the reflection shares {shares} must lie between 0 and alpha={self.alpha}")
 
-    def __init__(self, config: Config, weights: Mapping[str, float], max_tokens: int) -> None:
-        del max_tokens  # truncation needs no rule of its own: a thought that is cut off is wrong by the gate
+    def __init__(
+        self, config: Config, weights: Mapping[str, float], max_tokens: int, tokenizer: Any = None, seed: int = 0
+    ) -> None:
+        # max_tokens: truncation needs no rule of its own, a thought that is cut off is wrong by the gate;
+        # tokenizer, seed: keywords are counted in the text, and nothing is drawn
         self.config = config
         self.reward = correctness_reward("shaper.reward", config.reward, weights)
         self.count = KeywordCounter(config.keywords)
+        self._counted: dict[str, int] = {}  # reflections of the texts scored last, whose metrics are asked for next
 
-    def shape(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups with scores and metrics. Raises RewardError when the pool needs details that are not there."""
-        return [self._shaped(group) for group in groups]
+    def score(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups with scores. Raises RewardError when the pool needs details that are not there."""
+        self._counted = {t.text: self.count(t.text) for group in groups for t in group.trajectories}
+        return [self._scored(group) for group in groups]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Empty: nothing is carried from group to group."""
-        return {}
+    def metrics(self, groups: Sequence[Group]) -> list[GroupMetrics]:
+        """Every number behind the scores that `score` gives; raises as it does."""
+        return [self._metrics(group) for group in groups]
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore."""
-
-    def _shaped(self, group: Group) -> Group:
-        verdicts = {i: verdict for i, verdict in enumerate(correctness(group, self.reward)) if verdict is not None}
+    def _scored(self, group: Group) -> Group:
         scores: list[float | None] = [None] * len(group.trajectories)
-        trajectories = list(group.trajectories)
-        metrics = dict(group.metrics) | {"reward/unscored": 1 - len(verdicts) / max(len(scores), 1)}
-        if verdicts:
-            index = list(verdicts)
-            judged = [trajectories[i] for i in index]
-            reflections = np.array([self.count(trajectory.text) for trajectory in judged], np.float64)
-            lengths = np.array([trajectory.response_length for trajectory in judged], np.float64)
-            correct = np.array([self._correct(verdicts[i].score, judged[0]) for i in index])
-            pooled = np.array([self._pooled(verdicts[i], own) for i, own in zip(index, correct, strict=True)])
-            shaped = shape_group(reflections, lengths, correct, pooled, self.config)
-            logged = rows(shaped, reflections, lengths, correct, pooled)
-            for i, verdict, row in zip(index, verdicts.values(), logged, strict=True):
-                scores[i] = row["arlcp/reward"]
-                extra = splits(row, trajectories[i], verdict)
-                trajectories[i] = replace(trajectories[i], metrics={**trajectories[i].metrics, **row, **extra})
-            metrics |= {
-                "arlcp/groups_none_correct": float(not correct.any()),
-                "arlcp/groups_one_correct": float(correct.sum() == 1),
-            }
-        return replace(group, trajectories=tuple(trajectories), scores=tuple(scores), metrics=metrics)
+        if measured := self._measured(group):
+            for i, reward in zip(measured.verdicts, measured.shaped.reward, strict=True):
+                scores[i] = float(reward)
+        return replace(group, scores=tuple(scores))
+
+    def _metrics(self, group: Group) -> GroupMetrics:
+        measured = self._measured(group)
+        judged = len(measured.verdicts) if measured else 0
+        of_group = {"reward/unscored": 1 - judged / max(len(group.trajectories), 1)}
+        logged: list[dict[str, float]] = [{} for _ in group.trajectories]
+        if measured:
+            numbers = rows(measured.shaped, measured.reflections, measured.lengths, measured.correct, measured.pooled)
+            for (i, verdict), row in zip(measured.verdicts.items(), numbers, strict=True):
+                logged[i] = row | splits(row, group.trajectories[i], verdict)
+            of_group["arlcp/groups_none_correct"] = float(not measured.correct.any())
+            of_group["arlcp/groups_one_correct"] = float(measured.correct.sum() == 1)
+        return GroupMetrics(group=of_group, trajectories=logged)
+
+    def _measured(self, group: Group) -> Measured | None:
+        """None where no trajectory has a verdict."""
+        verdicts = {i: verdict for i, verdict in enumerate(correctness(group, self.reward)) if verdict is not None}
+        if not verdicts:
+            return None
+        judged = [group.trajectories[i] for i in verdicts]
+        reflections = np.array([self._reflections(trajectory.text) for trajectory in judged], np.float64)
+        lengths = np.array([trajectory.response_length for trajectory in judged], np.float64)
+        correct = np.array([self._correct(verdict.score, judged[0]) for verdict in verdicts.values()])
+        pooled = np.array([self._pooled(verdict, own) for verdict, own in zip(verdicts.values(), correct, strict=True)])
+        return Measured(
+            verdicts=verdicts,
+            reflections=reflections,
+            lengths=lengths,
+            correct=correct,
+            pooled=pooled,
+            shaped=shape_group(reflections, lengths, correct, pooled, self.config),
+        )
+
+    def _reflections(self, text: str) -> int:
+        count = self._counted.get(text)
+        return self.count(text) if count is None else count
 
     def _correct(self, verdict: float, trajectory: Trajectory) -> bool:
         return finite(verdict, f"reward {self.reward} of {trajectory.prompt_key}") >= self.config.correct_from

@@ -94,23 +94,30 @@ class ChecklistLevels(WeightedSum):
 
     config: Config
 
-    def _shaped(self, group: Group) -> Group:
-        found = super()._shaped(group)
-        config, valid = self.config, found.valid
-        judged = {i: judged_turns(group.prompt, group.trajectories[i]) for i in valid}
+    def _scored(self, group: Group) -> Group:
+        config, judged = self.config, self._judged(group)
         by_call: dict[int, Float64s] = {}
         if config.level is Level.step:
             by_call = self._steps(group, judged)
         else:
-            by_call = {i: call_scores(group.prompt, group.trajectories[i], config.satisfied) for i in valid}
+            by_call = {i: call_scores(group.prompt, group.trajectories[i], config.satisfied) for i in judged}
         scores: list[Float32s | None] = [None] * len(group.trajectories)
         for i, values in by_call.items():
             scores[i] = values.astype(np.float32)
-        metrics = dict(found.metrics) | _pass_rates(group, judged, config.satisfied) | _episode_figures(group)
-        metrics["cm2/dropped"] = 1.0 - len(valid) / max(len(group.trajectories), 1)
+        return replace(super()._scored(group), call_scores=tuple(scores))
+
+    def _metrics(self, group: Group) -> dict[str, float]:
+        config, judged = self.config, self._judged(group)
+        metrics = super()._metrics(group) | _pass_rates(group, judged, config.satisfied) | _episode_figures(group)
+        metrics["cm2/dropped"] = 1.0 - len(judged) / max(len(group.trajectories), 1)
         if config.truth:
-            metrics |= gap_metrics(*_pairs(found, config.checklist, config.truth))
-        return replace(found, call_scores=tuple(scores), metrics=metrics)
+            metrics |= gap_metrics(*_pairs(group, config.checklist, config.truth))
+        return metrics
+
+    def _judged(self, group: Group) -> dict[int, Any]:
+        """The judged turns of the rollouts that have a score, by their index."""
+        scores = self._scores(group)
+        return {i: judged_turns(group.prompt, t) for i, t in enumerate(group.trajectories) if scores[i] is not None}
 
     def _steps(self, group: Group, judged: Mapping[int, Any]) -> dict[int, Float64s]:
         """Ready advantages of every call: eq. 8-10 for each turn and checklist, averaged over the checklists."""

@@ -98,8 +98,12 @@ class RunContext:
 
     def shaper(self, stage: str = "") -> RewardShaper:
         """A fresh shaper: the one that a stage brings, or the run's."""
-        max_tokens = self.cfg.rollout.sampling.max_tokens
-        shaper: RewardShaper = self.run.part("shaper", stage).build(weights=self._weights, max_tokens=max_tokens)
+        shaper: RewardShaper = self.run.part("shaper", stage).build(
+            weights=self._weights,
+            max_tokens=self.cfg.rollout.sampling.max_tokens,
+            tokenizer=self.template,
+            seed=self.cfg.seed,
+        )
         return shaper
 
     # ---------------------------------------------------------------------------------------------- what is recorded

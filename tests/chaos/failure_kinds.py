@@ -114,7 +114,7 @@ KINDS = (
     Kind(
         "a learner cannot load its model",
         errors.LoadError,
-        "rollout/test_causes.py::test_only_a_load_that_fails_by_content_is_final",
+        "test_remote.py::test_only_a_load_that_fails_by_content_is_final",
     ),
     Kind(
         "a loss that is not finite",

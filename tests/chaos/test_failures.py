@@ -20,6 +20,7 @@ from ray.exceptions import OutOfMemoryError
 from raylign import errors
 from raylign.cli import main, train
 from raylign.config.schema import TelemetryConfig
+from raylign.contracts import StageResult, StageSettings
 from raylign.recipes import run
 from raylign.recipes.stages.context import StopRequested
 from raylign.recipes.stages.outcome import refuse_lost
@@ -83,12 +84,11 @@ async def test_a_stage_without_a_step_to_learn_from_is_a_failure(
 ) -> None:
     stage = Rl(Rl.Config(steps=2), "rl")
 
-    class Feed:
-        async def close(self) -> None:
-            pass
+    async def nothing() -> None:
+        return None
 
     async def made(*_: Any) -> Any:
-        return SimpleNamespace(version=0, feed=Feed())
+        return SimpleNamespace(version=0, close=nothing)
 
     async def trained(*_: Any) -> None:
         return None
@@ -112,20 +112,23 @@ class Context:
         self.screen = io.StringIO()
         self.progress, self.recorder = PlainProgress(self.screen), Recorder(folder, TelemetryConfig())
         self.recorded, self.stop_requested, self.closed = recorded, False, False
-        self.cfg = SimpleNamespace(stages={"one": {}}, run=SimpleNamespace(allow_targets=[]), judges={})
+        stage = SimpleNamespace(name="one", config=StageSettings(), roles=frozenset())
+        self.cfg, self.run = SimpleNamespace(judges={}), SimpleNamespace(stages=[stage])
         self.folder = SimpleNamespace(stage_result=lambda name: None)
-        self.shared, self.model_path, self.first_step = False, "m", 0
+        self.lineage = SimpleNamespace(model="m", of=lambda path: "m")
+        self.roles = SimpleNamespace(shared=False, close=self.close)
+        self.first_step = 0
 
     async def close(self) -> None:
         self.closed = True
 
 
 def stages_that(fail: Callable[[], Any], context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work(*_: Any) -> dict[str, Any]:
-        return dict(await fail() or {})
+    async def work(*_: Any) -> StageResult:
+        await fail()
+        return StageResult(steps=1)
 
     monkeypatch.setattr(run, "_run_stage", work)
-    monkeypatch.setattr(run, "stages", lambda cfg: [])
     monkeypatch.setattr(run, "dump_stacks", lambda: [])
     asyncio.run(run.run_stages(context))  # type: ignore[arg-type]
 
@@ -151,7 +154,10 @@ def test_memory_is_told_as_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(run.Placement, "create", lambda *args: None)
     monkeypatch.setattr(run, "RunContext", lambda *args: None)
     cfg: Any = SimpleNamespace(telemetry=TelemetryConfig(progress="none"), cluster=SimpleNamespace(ready_timeout_s=1.0))
-    with pytest.raises(errors.RunError, match="ran out of memory"), run.open_run(cfg, {}):
+    resolved: Any = SimpleNamespace(config=cfg, tree={})
+    placed = SimpleNamespace(gpus=0, loads=())
+    monkeypatch.setattr(run, "connect", lambda *args: placed)
+    with pytest.raises(errors.RunError, match="ran out of memory"), run.open_run(resolved):
         raise OutOfMemoryError("a page of Ray's text")
 
 
@@ -168,6 +174,7 @@ def test_a_tracker_that_fails_is_told_on_the_screen(tmp_path: Path) -> None:
     recorder._sinks = [Broken()]  # type: ignore[list-item]
     recorder.metrics(1, {"loss": 1.0}, "rl")
     recorder.metrics(2, {"loss": 1.0}, "rl")
+    recorder.flush()
     assert said == ["wandb gets no more metrics (ConnectionError: no route); the run folder keeps them all"]
     assert len(read_lines(tmp_path / "metrics.jsonl")) == 2
 
@@ -219,6 +226,6 @@ def test_a_stop_is_a_status_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         raise StopRequested("stopped")
 
     monkeypatch.setattr(run, "open_run", opened)
-    monkeypatch.setattr(run, "run_stages", stop)
+    monkeypatch.setattr(run, "run_watched", stop)
     monkeypatch.setattr(run.gc, "freeze", lambda: None)
-    assert run.train(None, {}) == run.STOPPED == 3  # type: ignore[arg-type]
+    assert run.train(None) == run.STOPPED == 3  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ def serve(ray_session: None, tmp_path: Path) -> Iterator[Callable[..., Environme
 
     def start(workers: int, timeout_s: float = 20.0, **config: Any) -> Environments:
         fn = {"_target_": "environments.Dice", "length": 9, **config}
-        spec = EnvironmentSpec.of(EnvironmentConfig(fn=fn, workers=workers, timeout_s=timeout_s), ["environments."])
+        spec = EnvironmentSpec.of(EnvironmentConfig(fn=fn, workers=workers, timeout_s=timeout_s))
         assert spec is not None
         actors = EnvironmentActors(spec, tmp_path, lambda index: {"num_cpus": 0, "runtime_env": HERE})
         started.append(actors)

@@ -20,7 +20,7 @@ from raylign.kuberay.pods import NodeShape, pod_groups
 from raylign.plan import Plan, Role, make_plan
 
 SCHEMA = json.loads((Path(__file__).parent / "schema.json").read_text())
-BASE = ["recipe=grpo", "run.dir=/runs/a", "data.task=basic_arithmetic", "model.tiny.context=8192"]
+BASE = ["recipe=grpo", "run.dir=/runs/a", "data.task=basic_arithmetic", "data.size=4096", "model.tiny.context=8192"]
 
 
 def render(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:

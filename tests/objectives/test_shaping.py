@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from raylign.loop.scoring import logged, scored
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Call, Group, Missing, Prompt, Reward, StopReason, Trajectory, Value
 
@@ -23,7 +24,7 @@ def trajectory(length: int = 3, stop: StopReason = StopReason.EOS, **rewards: Re
 
 
 def shape(shaper: WeightedSum, *trajectories: Trajectory) -> Group:
-    return shaper.shape([Group(prompt=PROMPT, trajectories=trajectories)])[0]
+    return logged(shaper, scored(shaper, [Group(prompt=PROMPT, trajectories=trajectories)]))[0]
 
 
 def test_weighted_sum_and_means() -> None:
@@ -85,7 +86,7 @@ def test_state_is_empty_and_existing_metrics_stay() -> None:
     assert shaper.state_dict() == {}
     shaper.load_state_dict({})
     group = Group(prompt=PROMPT, trajectories=(trajectory(right=Missing(reason="x")),), metrics={"mine": 3.0})
-    shaped = shaper.shape([group])[0]
+    shaped = logged(shaper, scored(shaper, [group]))[0]
     assert shaped.scores == (None,)
     assert shaped.metrics["mine"] == 3.0
     assert "reward/score" not in shaped.metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from raylign.contracts import Part
 from raylign.errors import ConfigError, RewardError
 from raylign.loop.reward_metrics import reward_metrics
 from raylign.loop.rows import rows_of
+from raylign.loop.scoring import logged, scored
 from raylign.objectives.aggregate import Aggregation
 from raylign.recipes.arlcp import ReflectionPenalty
 from raylign.recipes.arlcp.toy import ToyThought, ToyTraces
@@ -59,6 +61,10 @@ def shaper(**choices: Any) -> ReflectionPenalty:
     return made
 
 
+def shape(shaper: ReflectionPenalty, groups: list[Group]) -> list[Group]:
+    return logged(shaper, scored(shaper, groups))
+
+
 ROWS: list[tuple[str, int, Any]] = [("wait", 10, 1), ("wait but hmm oh", 40, 1), ("but wait", 20, 0), ("so", 15, 1)]
 
 
@@ -98,7 +104,7 @@ def test_gate_proves_itself_and_keeps_its_verifiers_isolation(gate: ThinkGate) -
 
 def test_every_reward_can_be_recomputed_from_the_logged_rows() -> None:
     """Experiment E: RTC, LEN, C, mu, sd, tier, f_R, f_L, r of the row alone."""
-    shaped = shaper().shape([group(ROWS)])[0]
+    shaped = shape(shaper(), [group(ROWS)])[0]
     logged = [dict(t.metrics) for t in shaped.trajectories]
     pool = [row for row in logged if row["arlcp/pooled"]]
     assert len(pool) == 3
@@ -120,8 +126,20 @@ def test_every_reward_can_be_recomputed_from_the_logged_rows() -> None:
     assert [row["arlcp/length"] for row in logged] == [10, 40, 20, 15]
 
 
+def test_an_evaluation_logs_what_training_would_and_scores_by_verdicts() -> None:
+    trained = shaper()
+    shaped = shape(trained, [group(ROWS)])[0]
+    plain = replace(group(ROWS), scores=(1.0, 1.0, 0.0, 1.0))
+    evaluated = logged(shaper(), [plain])[0]
+    assert evaluated.scores == plain.scores != shaped.scores
+    assert reward_metrics([evaluated]).items() >= {**evaluated.metrics, **shaped.metrics}.items()
+    assert [t.metrics for t in evaluated.trajectories] == [t.metrics for t in shaped.trajectories]
+    others = shape(trained, [group([("wait wait", 9, 1)])]) + logged(trained, [plain])
+    assert others[1].trajectories[0].metrics == shaped.trajectories[0].metrics, "texts that were not scored last"
+
+
 def test_step_metrics_are_split_by_verdict_and_tier() -> None:
-    found = reward_metrics(shaper().shape([group(ROWS), group([("wait", 9, 1), ("oh", 7, 0)]), group([("so", 5, 0)])]))
+    found = reward_metrics(shape(shaper(), [group(ROWS), group([("wait", 9, 1), ("oh", 7, 0)]), group([("so", 5, 0)])]))
     assert found["arlcp/correct"] == pytest.approx(4 / 7)
     assert found["arlcp/length_right"] == pytest.approx((10 + 40 + 15 + 9) / 4)
     assert found["arlcp/length_wrong"] == pytest.approx((20 + 7 + 5) / 3)
@@ -134,28 +152,28 @@ def test_step_metrics_are_split_by_verdict_and_tier() -> None:
 
 
 def test_missing_verdicts_leave_the_statistics() -> None:
-    plain = shaper().shape([group(ROWS)])[0]
+    plain = shape(shaper(), [group(ROWS)])[0]
     rows = [ROWS[0], ("wait wait wait wait", 9000, Missing(reason="timeout")), *ROWS[1:]]
-    with_missing = shaper().shape([group(rows)])[0]
+    with_missing = shape(shaper(), [group(rows)])[0]
     assert with_missing.scores[1] is None and "arlcp/reward" not in with_missing.trajectories[1].metrics
     assert [score for score in with_missing.scores if score is not None] == list(plain.scores)
     assert len(rows_of([with_missing])[1]) == 4
-    assert shaper().shape([group([("", 3, Missing(reason="died"))])])[0].scores == (None,)
+    assert shape(shaper(), [group([("", 3, Missing(reason="died"))])])[0].scores == (None,)
 
 
 def test_equal_prompts_of_one_batch_stay_two_groups() -> None:
     """The released code keys on the decoded prompt and would pool them."""
     first, second = group(ROWS[:2], id="a"), group([("wait", 500, 1), ("wait", 700, 1)], id="b")
-    alone = [shaper().shape([one])[0].scores for one in (first, second)]
-    assert [one.scores for one in shaper().shape([first, second])] == alone
+    alone = [shape(shaper(), [one])[0].scores for one in (first, second)]
+    assert [one.scores for one in shape(shaper(), [first, second])] == alone
 
 
 def test_released_pool_needs_the_gates_details() -> None:
     with pytest.raises(RewardError, match="ThinkGate"):
-        shaper(pool="released").shape([group(ROWS)])
+        shape(shaper(pool="released"), [group(ROWS)])
     loose = Value(score=0.0, details={"ungated": 1.0, "format": 0.0})
     right = Value(score=1.0, details={"ungated": 1.0, "format": 1.0})
-    shaped = shaper(pool="released").shape([group([("wait", 10, right), ("oh", 30, loose)])])[0]
+    shaped = shape(shaper(pool="released"), [group([("wait", 10, right), ("oh", 30, loose)])])[0]
     assert shaped.trajectories[0].metrics["arlcp/mean_length"] == 20
     assert shaped.scores[1] == 0 and shaped.trajectories[1].metrics["arlcp/format_failure"] == 1
 

@@ -21,6 +21,7 @@ from raylign.config.schema import DataConfig
 from raylign.data.prompts import load_prompts
 from raylign.environment import Observation
 from raylign.errors import ConfigError, DataError
+from raylign.loop.scoring import logged, scored
 from raylign.models.tokenizer import load_tokenizer
 from raylign.objectives.advantage.turn import Level
 from raylign.recipes.cm2.records import dialogue_row, recorded_calls
@@ -260,8 +261,12 @@ def shaper(level: Level, **settings: Any) -> ChecklistLevels:
     return ChecklistLevels(config, weights={"checklist": 1.0, "truth": 0.0}, max_tokens=100)
 
 
+def shape(shaper: ChecklistLevels, groups: list[Group]) -> list[Group]:
+    return logged(shaper, scored(shaper, groups))
+
+
 async def test_shaping_by_trajectory_and_turn() -> None:
-    found = shaper(Level.trajectory, truth="truth").shape([await group("r", "g", "G", "w", "l")])[0]
+    found = shape(shaper(Level.trajectory, truth="truth"), [await group("r", "g", "G", "w", "l")])[0]
     assert found.scores[:4] == pytest.approx((1.0, 0.3, 0.8, 0.0)) and found.scores[4] is None
     assert found.call_scores[4] is None
     np.testing.assert_allclose(found.call_scores[2], [0.6, 0.4, 0.6, 0.0], atol=1e-6)
@@ -278,14 +283,14 @@ async def test_shaping_by_trajectory_and_turn() -> None:
 
 async def test_shaping_by_step_gives_ready_advantages() -> None:
     """Call 1 has five holders with a verdict, turn 2 has two: only the first teaches."""
-    found = shaper(Level.step).shape([await group("r", "g", "G", "w", "w", "l")])[0]
+    found = shape(shaper(Level.step), [await group("r", "g", "G", "w", "w", "l")])[0]
     asked, obtained, said = 3 / 5, 3 / 5, 2 / 5  # shares of rollouts that ever satisfied each item in turn 1
     first = (0.3 * (1 - asked) + 0.3 * (1 - obtained)) / 0.6
     np.testing.assert_allclose(found.call_scores[0], [first, 1 - said, 0, 0], atol=1e-6)
     np.testing.assert_allclose(found.call_scores[1], [first, 0 - said], atol=1e-6)
     second = (-0.3 * asked - 0.3 * obtained) / 0.6  # "said" cannot be earned without "found"
     np.testing.assert_allclose(found.call_scores[3], [second, second], atol=1e-6)
-    none = shaper(Level.step, min_holders=6).shape([await group("r", "g", "G", "w", "w", "l")])[0]
+    none = shape(shaper(Level.step, min_holders=6), [await group("r", "g", "G", "w", "w", "l")])[0]
     assert not any(scores.any() for scores in none.call_scores if scores is not None)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,42 +18,6 @@ from raylign.recipes.stages.context import RunContext
 from raylign.run_folder import RunFolder
 
 SMALL = ["model.tiny.hidden_size=8", "model.tiny.layers=1", "model.tiny.intermediate_size=8"]
-
-
-class Said:
-    """A context and its progress: what was asked, and what a person was told."""
-
-    def __init__(self, recorded: bool) -> None:
-        self.recorded, self.stop_requested, self.messages = recorded, False, list[str]()
-        self.progress = SimpleNamespace(message=self.messages.append)
-
-
-async def interrupted(recorded: bool, number: signal.Signals) -> tuple[Said, str]:
-    """What a signal does to a stage that waits for its engines."""
-    said, loop = Said(recorded), asyncio.get_running_loop()
-
-    async def work() -> str:
-        run._stop_on_signals(cast(RunContext, said))
-        os.kill(os.getpid(), number)
-        await asyncio.sleep(0.2)
-        return "went on"
-
-    try:
-        return said, await asyncio.ensure_future(work())
-    except asyncio.CancelledError:
-        return said, "ended"
-    finally:
-        for one in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(one)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("recorded", "comes_to"), [(False, "ended"), (True, "went on")])
-async def test_the_first_signal_ends_what_has_done_no_step(
-    number: signal.Signals, recorded: bool, comes_to: str
-) -> None:
-    said, came_to = await interrupted(recorded, number)
-    assert came_to == comes_to and said.stop_requested and len(said.messages) == 1
 
 
 def test_memory_that_ran_out_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,8 +38,8 @@ def test_a_tiny_model_is_built_in_the_runs_cache(tmp_path: Path, monkeypatch: py
         monkeypatch.setenv(name, "/proc/nothere")
     composed = compose(["recipe=grpo", "scale=tiny", f"run.cache_dir={tmp_path / 'cache'}", *SMALL])
     placement, folder = SimpleNamespace(plan=make_plan(composed)), SimpleNamespace(path=tmp_path)
-    nobody = cast(Any, None)
-    context = RunContext(composed, cast(Any, folder), nobody, nobody, cast(Any, placement))
+    recorder, nobody = SimpleNamespace(event=None), cast(Any, None)
+    context = RunContext(composed, cast(Any, folder), cast(Any, recorder), nobody, cast(Any, placement))
     model = Path(context.lineage.of(""))
     assert model.is_relative_to(tmp_path / "cache") and (model / "config.json").exists()
 

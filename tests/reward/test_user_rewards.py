@@ -166,7 +166,7 @@ def test_a_reward_that_does_not_apply_is_neither_zero_nor_a_failure() -> None:
         {"code": Missing(reason="x"), "format": Value(score=0.5)},
     )
     shaper = WeightedSum(WeightedSum.Config(), {"code": 1.0, "format": 1.0}, max_tokens=8)
-    (shaped,) = shaper.shape([one])
+    (shaped,) = shaper.score([one])
     assert shaped.scores == (0.5, 1.5, None, None)
     metrics = reward_metrics([one])
     assert metrics["missing/code"] == 0.5 and metrics["missing/format"] == 0.0 and metrics["reward/code"] == 1.0

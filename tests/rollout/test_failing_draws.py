@@ -106,7 +106,7 @@ def shaper() -> WeightedSum:
 
 async def groups_of(failing: int, readable: bool = True) -> list[Group]:
     collected = await collect([TASK, TASK], Rollouts(failing), Rewards(readable), 5.0)  # type: ignore[arg-type]
-    return shaper().shape(collected.groups)
+    return shaper().score(collected.groups)
 
 
 async def test_failed_draws_have_a_limit_of_their_own() -> None:

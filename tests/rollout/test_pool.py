@@ -16,7 +16,7 @@ import pytest
 from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.config.schema import ModelConfig, RolloutConfig
 from raylign.contracts import RolloutTask, Sampling, Scored
-from raylign.errors import ConfigError, EngineDeadError
+from raylign.errors import EngineDeadError
 from raylign.records import Prompt
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm]
@@ -164,12 +164,6 @@ def test_weights_that_do_not_match_their_probe_end_the_run_with_the_cause(make_p
     wrong = replace(update, probe_logprobs=update.probe_logprobs - 1)
     with pytest.raises(EngineDeadError, match="weights of version 3 are not live"):
         run(pool.publish(wrong))
-
-
-def test_a_typo_in_the_strategy_is_found_before_any_actor_starts(tiny_model, tmp_path):
-    config = RolloutConfig(strategy={"_target_": "raylign.actors.rollout.strategies.SingleTurm"})
-    with pytest.raises(ConfigError, match="SingleTurm"):
-        VllmRolloutPool(config, ModelConfig(), str(tiny_model), log_dir=tmp_path)
 
 
 def test_a_model_that_does_not_exist_is_named(ray_session, run, tmp_path):

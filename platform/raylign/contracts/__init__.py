@@ -4,7 +4,15 @@ from raylign.contracts.models import FrozenModelContext, FrozenStream, Learner, 
 from raylign.contracts.objective import Advantage, LossTerms, Objective, TokenView
 from raylign.contracts.part import Part
 from raylign.contracts.prompts import Generator, PairGenerator, PromptSource, RowGenerator
-from raylign.contracts.reward import GroupSelector, RewardFunction, RewardPools, RewardShaper, Scope, finite
+from raylign.contracts.reward import (
+    GroupMetrics,
+    GroupSelector,
+    RewardFunction,
+    RewardPools,
+    RewardShaper,
+    Scope,
+    finite,
+)
 from raylign.contracts.rollout import (
     Completion,
     Policy,
@@ -16,6 +24,7 @@ from raylign.contracts.rollout import (
     Scored,
 )
 from raylign.contracts.stage import ROLES, BatchShape, Stage, StageResult, StageSettings
+from raylign.contracts.state import StatefulPart
 from raylign.contracts.sweep import Launcher, Sampler
 
 __all__ = [
@@ -26,6 +35,7 @@ __all__ = [
     "FrozenModelContext",
     "FrozenStream",
     "Generator",
+    "GroupMetrics",
     "GroupSelector",
     "Launcher",
     "Learner",
@@ -51,6 +61,7 @@ __all__ = [
     "Stage",
     "StageResult",
     "StageSettings",
+    "StatefulPart",
     "TokenView",
     "WeightUpdate",
     "finite",

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from raylign.contracts.part import Part
+from raylign.contracts.state import StatefulPart
 from raylign.records import Group, Prompt
 
 
-class PromptSource(Part):
+class PromptSource(StatefulPart):
     """Where prompts come from: a data set cursor, a curriculum, a composer. Runs in the controller.
 
     prompts: those of the data set, in its order; tokenizer: the policy's `ChatTemplate`.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from raylign.contracts.part import Part
+from raylign.contracts.state import StatefulPart
 from raylign.records import Group, Prompt, Reward, Trajectory, Value
 
 
@@ -53,25 +55,41 @@ class RewardFunction(Part):
         return None
 
 
-class RewardShaper(Part):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupMetrics:
+    """What a shaper logs of one group.
+
+    Example: ``GroupMetrics(group={"reward/score": 0.5}, trajectories=({"length/z": -1.0}, {"length/z": 1.0}))``
+    """
+
+    group: Mapping[str, float] = field(default_factory=dict)
+    trajectories: Sequence[Mapping[str, float]] = ()  # one for each, in order; empty: nothing of any
+
+
+class RewardShaper(StatefulPart):
     """Turns the rewards of a group into the scores that advantage works on; may keep state across steps.
 
-    weights: of the rewards, by name; max_tokens: that a response may have.
+    weights: of the rewards, by name; max_tokens: that a response may have; tokenizer: the policy's `ChatTemplate`;
+    seed: the run's.
     """
 
     what = "a reward shaper"
-    made_with = ("weights", "max_tokens")
+    made_with = ("weights", "max_tokens", "tokenizer", "seed")
 
     @abstractmethod
-    def shape(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups with their `scores` filled in; None where a reward is missing."""
+    def score(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups with `scores` (None where a reward is missing) and, if it has them, `call_scores` filled in.
 
-    def state_dict(self) -> dict[str, Any]:
-        """State that a checkpoint must carry (JSON types only)."""
-        return {}
+        Called once for every group that training samples, never for an evaluation: state may move here, and only here.
+        """
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+    def metrics(self, groups: Sequence[Group]) -> list[GroupMetrics]:
+        """What is logged of each group; moves no state.
+
+        Training asks for it after `score`. An evaluation asks a shaper that has scored nothing: there the groups are
+        scored by the weighted sum of their rewards.
+        """
+        return [GroupMetrics() for _ in groups]
 
 
 class GroupSelector(Part):

@@ -1,4 +1,4 @@
-"""The groups of one step: from the rollout buffer, shaped, refilled where scores are equal, selected."""
+"""The groups of one step: from the rollout buffer, scored, refilled where scores are equal, selected."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from raylign.contracts import GroupSelector, RewardShaper
 from raylign.loop.collect import Collected
 from raylign.loop.reward_metrics import refuse_missing, reward_metrics
 from raylign.loop.rollout_buffer import RolloutBuffer
+from raylign.loop.scoring import logged, scored
 from raylign.loop.settings import LoopSettings
 from raylign.objectives.selection import selection_metrics
 from raylign.records import Group
@@ -20,7 +21,7 @@ from raylign.records import Group
 class SampledStep:
     """What a step learns from, and everything that was sampled for it."""
 
-    groups: list[Group]  # shaped and selected
+    groups: list[Group]  # scored and selected
     sampled: list[Group]  # also those that dynamic sampling dropped
     tokens: int
     metrics: dict[str, float]
@@ -41,7 +42,7 @@ class StepSampler:
         for _ in range(numbers.sampling_rounds if numbers.dynamic_sampling else 1):
             on_phase("rollout")
             collected = await self._buffer.take(numbers.prompts_per_step, lambda: on_phase("reward"))
-            collected.groups = self._shaper.shape(collected.groups)
+            collected.groups = logged(self._shaper, scored(self._shaper, collected.groups))
             rounds.append(collected)
             kept = [group for group in collected.groups if not numbers.dynamic_sampling or differs(group)]
             useful += kept

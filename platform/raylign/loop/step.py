@@ -1,4 +1,4 @@
-"""The training loop: generate -> reward (streamed) -> shape -> select -> advantage -> learn -> publish weights.
+"""The training loop: generate -> reward (streamed) -> score -> select -> advantage -> learn -> publish weights.
 
     source --tasks--> rollouts --trajectories--> rewards --groups--> shaper --scores--> selector --> advantage
      (buffer)            ^                                                                             |
@@ -32,9 +32,11 @@ from raylign.contracts import (
     RewardPools,
     RewardShaper,
     RolloutPool,
+    StatefulPart,
 )
 from raylign.errors import RewardError
 from raylign.loop.clock import BusyShare, StepClock
+from raylign.loop.part_state import restore_parts, save_parts
 from raylign.loop.rollout_buffer import RolloutBuffer
 from raylign.loop.rows import row_places, rows_of
 from raylign.loop.sampling import SampledStep, StepSampler
@@ -89,30 +91,30 @@ class Loop:
 
     def state_dict(self) -> dict[str, Any]:
         """The controller's share of a checkpoint."""
-        parts = self.parts
-        return {
-            "version": self.version,
-            "source": parts.source.state_dict(),
-            "shaper": parts.shaper.state_dict(),
-        }
+        return {"version": self.version, **{name: part.state_dict() for name, part in self._stateful().items()}}
 
     async def save(self, folder: Path) -> None:
-        """Write what models and rollouts have come to; the rest is `state_dict`."""
+        """Write what models, rollouts and the parts' large states have come to; the rest is `state_dict`."""
         jobs = [self.parts.learner.save(str(folder / "learner"))]
         if self.parts.critic is not None:
             jobs.append(self.parts.critic.save(str(folder / "critic")))
         await together(*jobs)
+        await asyncio.to_thread(save_parts, folder, self._stateful())
         await self._buffer.save(folder)
 
     async def restore(self, folder: Path, state: Mapping[str, Any]) -> None:
         """Go on from what `save` and `state_dict` gave."""
         self.version = state["version"]
-        self.parts.source.load_state_dict(state["source"])
-        self.parts.shaper.load_state_dict(state["shaper"])
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
+        await asyncio.to_thread(restore_parts, folder, self._stateful())
         await asyncio.to_thread(self._buffer.restore, folder, self.version)
         await self.parts.learner.restore(str(folder / "learner"))
         if self.parts.critic is not None:
             await self.parts.critic.restore(str(folder / "critic"))
+
+    def _stateful(self) -> dict[str, StatefulPart]:
+        return {"source": self.parts.source, "shaper": self.parts.shaper}
 
     def evaluated(self, metrics: Mapping[str, float]) -> None:
         """Tell the source what a held-out evaluation of the present policy came to."""

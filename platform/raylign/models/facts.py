@@ -193,12 +193,12 @@ def _stored_parameters(folder: Path, fields: Mapping[str, Any], value_bytes: int
     With an index only the files that it names count, and where it is all that is here, its own total. 0: nothing is
     here to be counted, or it is damaged, which `folder_check` reports.
     """
+    if (folder / INDEX).exists() and not any(folder.glob("*.safetensors")):
+        return indexed_bytes(folder) // value_bytes
     try:
         weights = stored_tensors(folder)
     except ValueError:
         return 0
-    if not weights and (folder / INDEX).exists():
-        return indexed_bytes(folder) // value_bytes  # a Hub id of which only the small files are here
     if quantised(fields):
         return sum(tensor.bytes for tensor in weights.values()) // 2
     return sum(tensor.size for tensor in weights.values())

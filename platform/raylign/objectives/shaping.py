@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from raylign.contracts import RewardShaper, finite
+from raylign.contracts import GroupMetrics, RewardShaper, finite
 from raylign.errors import ConfigError, Problem
 from raylign.records import Absent, Group, Trajectory, Value
 
@@ -34,7 +34,10 @@ class WeightedSum(RewardShaper):
             if self.overlong_buffer < 0 or self.overlong_penalty < 0:
                 raise ValueError("overlong_buffer and overlong_penalty must be 0 or more")
 
-    def __init__(self, config: Config, weights: Mapping[str, float], max_tokens: int) -> None:
+    def __init__(
+        self, config: Config, weights: Mapping[str, float], max_tokens: int, tokenizer: Any = None, seed: int = 0
+    ) -> None:
+        # tokenizer, seed: offered to every shaper; a sum needs neither
         if config.overlong_buffer > max_tokens:
             raise ValueError(
                 f"overlong_buffer={config.overlong_buffer} exceeds max_tokens={max_tokens}: make it smaller"
@@ -43,20 +46,22 @@ class WeightedSum(RewardShaper):
         self.weights = dict(weights)
         self.max_tokens = max_tokens
 
-    def shape(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups with `scores` and metrics filled in. Raises ValueError on a reward that is not finite."""
-        return [self._shaped(group) for group in groups]
+    def score(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups with `scores`. Raises ValueError on a reward that is not finite."""
+        return [self._scored(group) for group in groups]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Empty: a weighted sum remembers nothing."""
-        return {}
+    def metrics(self, groups: Sequence[Group]) -> list[GroupMetrics]:
+        """The group metrics that the class lists, of the sum whatever the groups' scores are."""
+        return [GroupMetrics(group=self._metrics(group)) for group in groups]
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore."""
+    def _scored(self, group: Group) -> Group:
+        return replace(group, scores=self._scores(group))
 
-    def _shaped(self, group: Group) -> Group:
-        scores = tuple(self._score(trajectory) for trajectory in group.trajectories)
-        metrics = dict(group.metrics)
+    def _scores(self, group: Group) -> tuple[float | None, ...]:
+        return tuple(self._score(trajectory) for trajectory in group.trajectories)
+
+    def _metrics(self, group: Group) -> dict[str, float]:
+        scores, metrics = self._scores(group), dict[str, float]()
         for name in self.weights:
             values = [t.rewards.get(name) for t in group.trajectories]
             measured = [value.score for value in values if isinstance(value, Value)]
@@ -69,7 +74,7 @@ class WeightedSum(RewardShaper):
         metrics["reward/unscored"] = 1.0 - len(known) / count
         if self.config.overlong_buffer:
             metrics["reward/overlong"] = sum(map(self._overlong, group.trajectories)) / count
-        return replace(group, scores=scores, metrics=metrics)
+        return metrics
 
     def _score(self, trajectory: Trajectory) -> float | None:
         total, applied = self._overlong(trajectory), 0
