@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylign.actors.learner.ranks import RankGroup, node_address, plain_errors, shared
-from raylign.actors.learner.spec import LearnerSpec, RankTokens, scatter
+from raylign.actors.learner.spec import LOGPROB_STREAM, LearnerSpec, RankTokens, scatter
 from raylign.batch import Batch
 from raylign.errors import LearnerError
-from raylign.packing import pack
 from raylign.records import Float32s
 from raylign.telemetry.logs import redirect_output
 
 if TYPE_CHECKING:
     import torch
 
-    from raylign.actors.learner.model import PackedModel
+    from raylign.actors.learner.forward import ForwardKind
 
 
 class FrozenModelWorker:
@@ -37,10 +36,8 @@ class FrozenModelWorker:
     def __init__(self, rank: int, environment: int, log_path: str) -> None:
         redirect_output(log_path)
         self._rank, self._environment = rank, environment
-        self._spec: LearnerSpec
-        self._model: PackedModel
+        self._kind: ForwardKind
         self._device: torch.device
-        self._share = False
 
     def address(self) -> tuple[str, str]:
         """(node id, IP address) of this process."""
@@ -51,19 +48,15 @@ class FrozenModelWorker:
         """Load the model; returns the note of `Loaded`."""
         import torch
 
-        from raylign.actors.learner.exactness import settle
-        from raylign.actors.learner.layouts import RowLayout
-        from raylign.actors.learner.loading import load_model
+        from raylign.actors.learner.forward import forward_kind
 
         torch.set_num_threads(spec.learner.threads)
         self._device = torch.device("cuda", 0) if spec.learner.gpus > 0 else torch.device("cpu")
-        self._model = load_model(spec).requires_grad_(False).eval().to(self._device)
-        self._share = spec.learner.share_prompts
-        note = settle(self._model, share_prompts=self._share).note
+        self._kind = forward_kind(spec)
+        model = self._kind.load().requires_grad_(False).eval().to(self._device)
+        note = self._kind.settle(model, self._device)
         if note:
             logging.getLogger(__name__).warning(note)
-        self._share = self._share and self._model.layout is RowLayout.PACKED
-        self._spec = spec
         return note
 
     @plain_errors
@@ -77,11 +70,13 @@ class FrozenModelWorker:
     @plain_errors
     def logprobs(self, batch: Batch) -> RankTokens:
         """Log-probs of this rank's loss tokens."""
-        from raylign.actors.learner.passes import token_values
+        from raylign.actors.learner.passes import token_streams
 
-        learner, temperature = self._spec.learner, self._spec.temperature
-        mine = pack(batch, self._environment, learner.micro_batch_tokens, self._share)[self._rank]
-        return token_values(lambda inputs: self._model(inputs, temperature), mine, batch, self._device)
+        kind, device, names = self._kind, self._device, [LOGPROB_STREAM]
+        mine = kind.pack(batch, self._environment)[self._rank]
+        return token_streams(
+            lambda micro: kind.fill(names, kind.model, kind.inputs(micro, batch, device)), names, mine
+        )[LOGPROB_STREAM]
 
 
 class FrozenModelGroup:

@@ -15,7 +15,7 @@ import argparse
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,9 +124,11 @@ class Clocks:
         """None of its own."""
         return [{} for _ in trajectories]
 
-    async def logprobs(self, batch: Batch) -> Float32s:
+    fills: frozenset[str] = frozenset()
+
+    async def streams(self, batch: Batch, names: Collection[str]) -> dict[str, Float32s]:
         """Unused."""
-        return np.zeros(batch.tokens, np.float32)
+        return {}
 
     async def update(self, batch: Batch, objective: Mapping[str, Any]) -> LearnerUpdate:
         """Nothing is learned."""

@@ -107,7 +107,7 @@ def _fit(engine: TrainingEngine) -> dict[str, Any]:
         "ranks": engine.environment,
         "zero_stage": engine.stage,
         "dtype": engine.spec.dtype,
-        "kind": str(engine.spec.kind),
+        "kind": engine.spec.kind_name,
         "parameters": engine.parameters,
     }
 

@@ -1,4 +1,4 @@
-"""One rank's model, DeepSpeed engine and optimiser: updates, log-probs, values, and the weights they rest on.
+"""One rank's model, DeepSpeed engine and optimiser: updates, streams of a batch, and the weights they rest on.
 
 One update: prepare the batch (the objective stamps the global normalisation), pack it (every rank makes the same plan),
 forward and backward per micro-batch, one optimiser step. DeepSpeed averages gradients over ranks while components are
@@ -12,7 +12,7 @@ import math
 import resource
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
@@ -23,22 +23,16 @@ import ray
 import torch
 from torch import Tensor
 
-from raylign.actors.learner.exactness import settle
-from raylign.actors.learner.head import exact_logits
-from raylign.actors.learner.layouts import RowLayout
-from raylign.actors.learner.loading import load_model
-from raylign.actors.learner.model import VALUE_HEAD_PREFIX, export_model, packed_inputs
+from raylign.actors.learner.forward import forward_kind, loss_of_nothing
 from raylign.actors.learner.optimization import deepspeed_config, effective_stage, learning_rate
-from raylign.actors.learner.passes import Totals, token_values, token_view
-from raylign.actors.learner.probe import first_ids, probe_batch, sample_rows, steadiest
-from raylign.actors.learner.published import Group, published_groups
-from raylign.actors.learner.spec import ForwardKind, LearnerSpec, RankTokens, RankUpdate, scatter
+from raylign.actors.learner.passes import Totals, token_streams
+from raylign.actors.learner.published import Group
+from raylign.actors.learner.spec import LearnerSpec, RankTokens, RankUpdate
 from raylign.batch import Batch
 from raylign.config.build import build
 from raylign.contracts import Objective, WeightUpdate
 from raylign.errors import LearnerError
-from raylign.packing import MicroBatch, balance, computed_tokens, pack, with_equal_segments
-from raylign.records import Float32s, Int32s
+from raylign.packing import MicroBatch, balance, computed_tokens
 from raylign.weights import Layout, digests_of, fill, layout_of, total_bytes
 
 
@@ -51,12 +45,12 @@ class TrainingEngine:
     def __init__(self, spec: LearnerSpec, rank: int, environment: int, device: torch.device) -> None:
         self.spec, self.rank, self.environment, self.device = spec, rank, environment, device
         self.stage = effective_stage(spec.learner, spec.dtype)
-        self.kind = ForwardKind(spec.kind)
+        self.kind = forward_kind(spec)
         self.step = 0
         torch.manual_seed(spec.seed)
         settings = deepspeed_config(spec.learner, spec.dtype)
         partition = _partition_at_load(settings) if self.stage == 3 else None
-        self.model = load_model(spec)
+        self.model = self.kind.load()
         del partition
         optim = spec.learner.optim
         beta1, beta2 = optim.betas
@@ -69,9 +63,7 @@ class TrainingEngine:
             fused=True,
         )
         self.engine = deepspeed.initialize(model=self.model, optimizer=optimizer, config=settings)[0]
-        self.exactness = settle(
-            self.model, share_prompts=spec.learner.share_prompts, run=self.engine, device=device, agree=self._largest
-        )
+        self.note = self.kind.settle(self.engine, device, self._largest)
         self.parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.model.parameters())
         self._objectives: dict[str, Objective] = {}
         self.probe = np.zeros((0, 0), np.int32)  # [R, L] rows; none before the first version is published
@@ -92,7 +84,7 @@ class TrainingEngine:
         started = time.perf_counter()
         objective = self._objective(node)
         batch = objective.prepare(batch)
-        plan = self._plan(batch, objective.whole_groups)
+        plan = self.kind.pack(batch, self.environment, objective.whole_groups)
         mine, totals = plan[self.rank], Totals()
         rate = learning_rate(self.spec.learner.optim, self.step, self.spec.total_steps)
         for group in self.engine.optimizer.param_groups:
@@ -123,33 +115,25 @@ class TrainingEngine:
             tokens=totals.tokens(),
         )
 
-    def logprobs(self, batch: Batch) -> RankTokens:
-        """Log-probs of this rank's loss tokens at the sampling temperature."""
-        self._require(ForwardKind.CAUSAL_LM)
-        return self._token_values(batch, self.spec.temperature)
-
-    def values(self, batch: Batch) -> RankTokens:
-        """Scalar-head outputs for this rank's loss tokens."""
-        self._require(ForwardKind.SCALAR_HEAD)
-        return self._token_values(batch, 1.0)
-
-    def _token_values(self, batch: Batch, temperature: float) -> RankTokens:
+    def streams(self, batch: Batch, names: Collection[str]) -> dict[str, RankTokens]:
+        """Named streams at this rank's loss tokens. Raises LearnerError for one that the forward kind cannot fill."""
+        if unknown := sorted(set(names) - self.kind.streams):
+            able = ", ".join(sorted(self.kind.streams)) or "none"
+            raise LearnerError(
+                f"a {self.spec.kind_name} cannot fill the stream {', '.join(unknown)} (it fills: {able})"
+            )
         self.engine.eval()
-        mine = self._plan(batch)[self.rank]
-        return token_values(lambda inputs: self.engine(inputs, temperature), mine, batch, self.device)
-
-    def _plan(self, batch: Batch, whole_groups: bool = False) -> list[list[MicroBatch]]:
-        learner, together = self.spec.learner, self.model.layout is RowLayout.PACKED
-        share = learner.share_prompts and together
-        plan = pack(batch, self.environment, learner.micro_batch_tokens, share, whole_groups)
-        return plan if together else with_equal_segments(plan)
+        mine = self.kind.pack(batch, self.environment)[self.rank]
+        return token_streams(
+            lambda micro: self.kind.fill(names, self.engine, self.kind.inputs(micro, batch, self.device)), names, mine
+        )
 
     def _loss(self, micro: MicroBatch, batch: Batch, objective: Objective, totals: Totals) -> Tensor:
-        inputs = packed_inputs(micro, batch, self.device)
-        outputs = self.engine(inputs, self.spec.temperature, objective.needs_entropy)
+        inputs = self.kind.inputs(micro, batch, self.device)
+        outputs = self.kind.forward(self.engine, inputs, objective.needs_entropy)
         if not len(micro.token_index):
-            return self.model.loss_of_nothing(outputs)
-        view = token_view(self.kind, outputs, micro, batch, self.device)
+            return loss_of_nothing(outputs)
+        view = self.kind.view(outputs, micro, batch, self.device)
         terms = objective.terms(view)
         totals.add(terms)
         if view.logprob is not None:
@@ -182,19 +166,17 @@ class TrainingEngine:
             self._objectives[key] = build(Objective, node, "objective")
         return self._objectives[key]
 
-    def _require(self, kind: ForwardKind) -> None:
-        if self.kind is not kind:
-            raise LearnerError(f"this learner's model is a {self.kind}, the call needs a {kind}")
-
     # ------------------------------------------------------------------------------------------------ weights
 
     def publish(self, version: int) -> WeightUpdate | None:
-        """Rank 0: all weights as one object, with a probe row to prove their arrival. Other ranks: None."""
-        self._require(ForwardKind.CAUSAL_LM)
+        """Rank 0: all weights as one object, with probe rows to prove their arrival. Other ranks: None.
+
+        The rows are taken once, of the first version published.
+        """
         self.engine.eval()
         if not self.probe.size:
-            self.probe = self._sampled()
-        logprobs = self._row_logprobs(self.probe)
+            self.probe = self.kind.probe(self.engine, self.device)
+        logprobs = self.kind.probe_logprobs(self.engine, self.probe, self.device)
         if self.rank != 0:
             deque(self._checkpoint(), maxlen=0)  # takes part in gathering
             return None
@@ -210,34 +192,15 @@ class TrainingEngine:
             probe_logprobs=logprobs,
         )
 
-    def _row_logprobs(self, rows: Int32s) -> Float32s:
-        """[R, L - 1] log-probs of rows of one length. In fp32 after the backbone: they stand for the truth."""
-        batch = probe_batch(rows)
-        micro = pack(batch, 1, batch.tokens, False)[0]
-        with exact_logits(self.model):
-            scores = token_values(lambda inputs: self.engine(inputs, 1.0), micro, batch, self.device)
-        return scatter([scores], batch.tokens).reshape(rows.shape)[:, 1:]
-
-    def _sampled(self) -> Int32s:
-        """Rows for the probe, the same for the same weights and seed; taken once, of the first version published."""
-        seed = self.spec.seed
-        first = first_ids(self.spec.model_path, self.model.hf.config.get_text_config().vocab_size, seed)
-        rows = sample_rows(first, lambda inputs, step: self.engine(inputs, sample_seed=seed + step), self.device)
-        return steadiest(rows, self._row_logprobs, self.model.hf.get_input_embeddings(), seed)
-
     def export(self, folder: str) -> None:
-        """Write a Hugging Face folder on rank 0, gathering partitioned weights one conversion at a time."""
+        """Write a folder on rank 0, gathering partitioned weights one conversion at a time."""
         weights = {name: tensor.detach().cpu().clone() for name, tensor in self._checkpoint()}
-        if self.kind is ForwardKind.SCALAR_HEAD:
-            for name, parameter in self.model.value_head.named_parameters(VALUE_HEAD_PREFIX):
-                with self._whole([parameter]):
-                    weights[name] = parameter.data.detach().cpu().clone()
         if self.rank == 0:
-            export_model(self.model, weights, self.spec.model_path, folder)
+            self.kind.export(weights, folder)
 
     @cached_property
     def _groups(self) -> list[Group]:
-        return published_groups(self.model.hf)
+        return self.kind.weights()
 
     def _checkpoint(self) -> Iterator[tuple[str, Tensor]]:
         """Rank 0: the weights as a checkpoint has them, each valid until the next is asked for. Others: nothing.

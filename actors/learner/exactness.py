@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from raylign.actors.learner.layouts import EAGER, RowLayout, attention
-from raylign.actors.learner.model import PackedInputs, PackedModel, packed_inputs
-from raylign.actors.learner.spec import ForwardKind
+from raylign.actors.learner.model import RELATIVE, PackedInputs, PackedModel, packed_inputs
 from raylign.batch import Batch, offsets_of
 from raylign.packing import MicroBatch, pack
 
@@ -152,9 +151,9 @@ class _Check:
             problem = f"it fails ({_line(cause)})"
         gap, leak = self.agree(max(gaps.values())), self.agree(max(leaks.values()))
         if not problem and not gap <= limit:
-            problem = f"{_worst(gaps)} differ by {gap:.2g} {self.unit} from the plain model (limit {limit:.2g})"
+            problem = f"{_worst(gaps)} differ by {gap:.2g} {self.model.unit} from the plain model (limit {limit:.2g})"
         elif not problem and not leak <= LEAK[self.dtype]:
-            problem = f"{_worst(leaks)} change by {leak:.2g} {self.unit} with the ids of other rows"
+            problem = f"{_worst(leaks)} change by {leak:.2g} {self.model.unit} with the ids of other rows"
         return problem, gap
 
     def packed(self, batch: Batch, share: bool) -> NDArray[np.float32]:
@@ -190,7 +189,7 @@ class _Check:
     ) -> dict[str, float]:
         """The difference by kind of rows; infinite where it is not a number."""
         difference = np.linalg.norm(mine - other, axis=1)
-        if self.model.kind is ForwardKind.SCALAR_HEAD:
+        if self.model.unit == RELATIVE:
             difference = difference / np.maximum(np.linalg.norm(other, axis=1), 1e-6)
         difference = np.nan_to_num(difference, nan=np.inf)
         merge = np.max if self.dtype == torch.float32 else np.mean
@@ -200,10 +199,6 @@ class _Check:
         shares = (sizes > 1)[row]
         kinds = {"rows with a shared prompt": shares, "rows by themselves": ~shares}
         return {kind: float(merge(difference[counts & where])) for kind, where in kinds.items()}
-
-    @property
-    def unit(self) -> str:
-        return "nat" if self.model.kind is ForwardKind.CAUSAL_LM else "of their length"
 
 
 def check_rows(config: PretrainedConfig) -> Batch:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from raylign.actors.learner.ranks import RankGroup, shared
-from raylign.actors.learner.spec import ForwardKind, LearnerSpec, Loaded, RankTokens, RankUpdate, merge_updates, scatter
+from raylign.actors.learner.spec import LearnerSpec, Loaded, RankTokens, RankUpdate, merge_updates, scatter
 from raylign.actors.learner.worker import LearnerWorker
 from raylign.batch import Batch
 from raylign.config.schema import LearnerConfig
@@ -50,6 +50,7 @@ class LearnerGroup:
         self._threads, self._gpu = config.threads, config.gpus > 0
         self._collectives_s = collectives_s
         self._spec: LearnerSpec | None = None
+        self._fills: frozenset[str] = frozenset()
         self.pids: tuple[int, ...] = ()  # of the ranks' processes, once started
 
     async def start(self, deadline: float = 300.0) -> None:
@@ -69,6 +70,7 @@ class LearnerGroup:
         """
         self._spec = spec
         reports: list[Loaded] = await self._call("load", spec)
+        self._fills = reports[0].streams
         return max(reports, key=lambda report: report.seconds)
 
     async def update(self, batch: Batch, objective: Mapping[str, Any]) -> LearnerUpdate:
@@ -82,15 +84,15 @@ class LearnerGroup:
         logprobs = scatter(parts, batch.tokens) if parts else None
         return LearnerUpdate(metrics=merge_updates(reports), logprobs=logprobs)
 
-    async def logprobs(self, batch: Batch) -> Float32s:
-        """[N] log-probs at the sampling temperature; 0 off the loss mask."""
-        parts: list[RankTokens] = await self._call("logprobs", await shared(batch))
-        return scatter(parts, batch.tokens)
+    @property
+    def fills(self) -> frozenset[str]:
+        """Streams that the loaded model's forward kind can fill; none before `load`."""
+        return self._fills
 
-    async def values(self, batch: Batch) -> Float32s:
-        """[N] values of the states before each loss token; 0 elsewhere."""
-        parts: list[RankTokens] = await self._call("values", await shared(batch))
-        return scatter(parts, batch.tokens)
+    async def streams(self, batch: Batch, names: Collection[str]) -> dict[str, Float32s]:
+        """[N] for each name; 0 off the loss mask."""
+        parts: list[dict[str, RankTokens]] = await self._call("streams", await shared(batch), sorted(names))
+        return {name: scatter([part[name] for part in parts], batch.tokens) for name in names}
 
     async def publish(self, version: int) -> WeightUpdate:
         """All weights in one object of the store, with a probe row."""
@@ -121,6 +123,3 @@ class LearnerGroup:
         if self._spec is None:
             raise LearnerError(f"{method} was called before load")
         return await self._group.call(method, *args, deadline=self._spec.deadline_s)
-
-
-__all__ = ["ForwardKind", "LearnerGroup", "LearnerSpec"]

@@ -1,15 +1,17 @@
-"""Forward kinds over packed micro-batches: a Hugging Face model as one module that returns per-loss-token tensors.
+"""A Hugging Face model over packed micro-batches: one module that returns per-loss-token tensors.
 
-Both kinds run the backbone (see `layouts`) and gather the hidden states at the predicting positions before the head, so
-that prompts never get logits.
+It runs the backbone (see `layouts`) and gathers the hidden states at the predicting positions before the head, so that
+prompts never get logits. What stands above the backbone is a matter of the forward kind (see `kinds`).
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import save_file
@@ -17,7 +19,6 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from raylign.actors.learner.attention import NAME, SegmentTable
-from raylign.actors.learner.head import output_layers
 from raylign.actors.learner.layouts import (
     EAGER,
     RowLayout,
@@ -26,13 +27,13 @@ from raylign.actors.learner.layouts import (
     text_backbone,
     use_attention,
 )
-from raylign.actors.learner.spec import ForwardKind
 from raylign.batch import Batch
 from raylign.packing import MicroBatch
 
 PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 VALUE_HEAD = "value_head.safetensors"  # beside the backbone in an exported critic
 VALUE_HEAD_PREFIX = "value_head"  # of its weights among those of a critic
+RELATIVE = "of their length"  # see `PackedModel.unit`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,29 +62,22 @@ def packed_inputs(micro: MicroBatch, batch: Batch, device: torch.device) -> Pack
 class PackedModel(nn.Module):
     """What DeepSpeed trains: a Hugging Face model plus the way it is run.
 
-    `hf` is the Hugging Face model (its names are the published ones); `value_head` exists for scalar_head only.
-    `layout` is how rows are computed; `exactness.settle` chooses it. hf never leaves evaluation mode (see
-    `randomness`). Weights outside the text tower are frozen.
+    `hf` is the Hugging Face model (its names are the published ones). `layout` is how rows are computed;
+    `exactness.settle` chooses it. hf never leaves evaluation mode (see `randomness`).
     """
 
-    def __init__(self, hf: PreTrainedModel, kind: ForwardKind, logprob_chunk: int, fp32_head: bool = False) -> None:
+    unit: ClassVar[str] = "nat"  # of what two first outputs differ by; RELATIVE: over the length of the vector
+
+    def __init__(self, hf: PreTrainedModel) -> None:
         super().__init__()
-        self.kind = kind
         self.hf = hf.eval()
         self.own_attention = own_attention(hf)
         self.layout = RowLayout.PACKED
-        trained = [text_backbone(hf)]
-        if kind is ForwardKind.CAUSAL_LM:
-            self._between, head = output_layers(hf, logprob_chunk, fp32_head)
-            self._head = (head,)  # a tuple: it already is a part of hf
-            trained += [*self._between, head]
-        else:
-            # Zero weights: the first values are 0, the mean of a centred return, whatever the backbone says.
-            self.value_head = nn.Linear(hf.config.get_text_config().hidden_size, 1, dtype=hf.dtype)
-            nn.init.zeros_(self.value_head.weight)
-            nn.init.zeros_(self.value_head.bias)
-        hf.requires_grad_(False)
-        for part in trained:
+
+    def train_only(self, parts: Iterable[nn.Module]) -> None:
+        """Freeze all weights of `hf` but those of some of its modules."""
+        self.hf.requires_grad_(False)
+        for part in parts:
             part.requires_grad_(True)
 
     @property
@@ -98,44 +92,25 @@ class PackedModel(nn.Module):
         use_attention(self.hf, names[layout])
 
     def train(self, mode: bool = True) -> PackedModel:
-        """Only the marks of this module and of the value head change."""
+        """Only the marks of this module and of what stands above hf change."""
         super().train(mode)
         self.hf.eval()
         return self
 
-    def forward(
-        self,
-        inputs: PackedInputs,
-        temperature: float = 1.0,
-        entropy_grad: bool = False,
-        states: bool = False,
-        sample_seed: int | None = None,
-    ) -> tuple[Tensor, ...]:
-        """(logprob [K], entropy [K]) in fp32 for causal_lm, (values [K],) in fp32 for scalar_head.
+    @abstractmethod
+    def forward(self, inputs: PackedInputs, *, states: bool = False) -> tuple[Tensor, ...]:
+        """Tensors of length K, the first of which the check at load compares.
 
-        sample_seed: give (ids [K],), drawn from the distributions at the predicting positions, in place of the former.
-        With `states` a scalar_head gives the (hidden states [K, E],) below its head instead.
+        states: give what is compared, where that is not the output. In the layout PLAIN only that, for one whole row.
         """
-        if self.layout is RowLayout.PLAIN:
-            return self._plain(inputs)
-        hidden = hidden_states(text_backbone(self.hf), inputs, self.layout).index_select(0, inputs.predict_index)
-        if self.kind is ForwardKind.CAUSAL_LM:
-            for layer in self._between:
-                hidden = layer(hidden)
-            return tuple(self._head[0](hidden, inputs.targets, temperature, entropy_grad, sample_seed))
-        return (hidden,) if states else (self.value_head(hidden)[:, 0].float(),)
 
-    def _plain(self, inputs: PackedInputs) -> tuple[Tensor, ...]:
-        """(logprob [K],) or (hidden states [K, E],) of one whole row by the Hugging Face model's own forward."""
-        output = self.hf(input_ids=inputs.token_ids, use_cache=False)
-        if self.kind is ForwardKind.SCALAR_HEAD:
-            return (output.last_hidden_state[0].index_select(0, inputs.predict_index),)
-        logits = output.logits[0].index_select(0, inputs.predict_index).float()
-        return (torch.log_softmax(logits, -1).gather(-1, inputs.targets[:, None])[:, 0],)
+    def predicting(self, inputs: PackedInputs) -> Tensor:
+        """[K, E] hidden states at the predicting positions, packed or row by row."""
+        return hidden_states(text_backbone(self.hf), inputs, self.layout).index_select(0, inputs.predict_index)
 
-    def loss_of_nothing(self, outputs: tuple[Tensor, ...]) -> Tensor:
-        """A zero that depends on every output, for micro-batches without loss tokens."""
-        return torch.stack([output.sum() for output in outputs if output.requires_grad]).sum() * 0.0
+    def whole(self, inputs: PackedInputs) -> Any:
+        """The output of the Hugging Face model's own forward over one whole row."""
+        return self.hf(input_ids=inputs.token_ids, use_cache=False)
 
 
 def export_model(model: PackedModel, weights: Mapping[str, Tensor], source: str, folder: str) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from raylign.actors.learner.model import PackedInputs, packed_inputs
-from raylign.actors.learner.spec import ForwardKind, RankTokens
+from raylign.actors.learner.spec import RankTokens
 from raylign.batch import Batch
 from raylign.contracts import LossTerms, TokenView
 from raylign.errors import LearnerError
@@ -19,28 +20,33 @@ from raylign.packing import MicroBatch
 Run = Callable[[PackedInputs], tuple[Tensor, ...]]  # the model at a fixed temperature
 
 
-def token_values(run: Run, plan: Iterable[MicroBatch], batch: Batch, device: torch.device) -> RankTokens:
-    """The model's first output (log-probs or values) for every loss token of the plan, without gradient."""
-    index: list[np.ndarray] = [np.zeros(0, np.int64)]
-    values: list[np.ndarray] = [np.zeros(0, np.float32)]
+def token_streams(
+    fill: Callable[[MicroBatch], Mapping[str, Tensor]], names: Iterable[str], plan: Sequence[MicroBatch]
+) -> dict[str, RankTokens]:
+    """Named values for every loss token of the plan, without gradient. fill: those of one micro-batch, [K] each."""
+    values: dict[str, list[np.ndarray]] = {name: [np.zeros(0, np.float32)] for name in names}
     with torch.no_grad():
         for micro in plan:
-            output = run(packed_inputs(micro, batch, device))[0]
-            index.append(micro.token_index)
-            values.append(output.float().cpu().numpy())
-    return RankTokens(index=np.concatenate(index), values=np.concatenate(values))
+            tensors = fill(micro)
+            for name, parts in values.items():
+                parts.append(tensors[name].float().cpu().numpy())
+    index = np.concatenate([np.zeros(0, np.int64), *(micro.token_index for micro in plan)])
+    return {name: RankTokens(index=index, values=np.concatenate(parts)) for name, parts in values.items()}
 
 
-def token_view(
-    kind: ForwardKind, outputs: tuple[Tensor, ...], micro: MicroBatch, batch: Batch, device: torch.device
-) -> TokenView:
-    """The loss positions of a micro-batch with all streams of the batch gathered there."""
+def token_values(run: Run, plan: Sequence[MicroBatch], batch: Batch, device: torch.device) -> RankTokens:
+    """A packed model's first output (log-probs or values) for every loss token of the plan, without gradient."""
+    return token_streams(lambda micro: {"": run(packed_inputs(micro, batch, device))[0]}, [""], plan)[""]
+
+
+def token_view(micro: MicroBatch, batch: Batch, device: torch.device, **outputs: Any) -> TokenView:
+    """The loss positions of a micro-batch with all streams of the batch gathered there.
+
+    outputs: fields of `TokenView` that the model gave.
+    """
     streams = {name: torch.from_numpy(stream[micro.token_index]).to(device) for name, stream in batch.streams.items()}
     segment = torch.from_numpy(micro.segment).to(device)
-    if kind is ForwardKind.CAUSAL_LM:
-        logprob, entropy = outputs
-        return TokenView(streams=streams, segment=segment, rows=len(micro.rows), logprob=logprob, entropy=entropy)
-    return TokenView(streams=streams, segment=segment, rows=len(micro.rows), values=outputs[0])
+    return TokenView(streams=streams, segment=segment, rows=len(micro.rows), **outputs)
 
 
 @dataclass(slots=True)

@@ -73,6 +73,12 @@ def published_groups(hf: PreTrainedModel) -> list[Group]:
     return [_group(hf, target, part, uses.get(target)) for target, part in members.items()]
 
 
+def whole_tensor(name: str, tensor: Tensor) -> Group:
+    """A tensor that a checkpoint has as it is in memory."""
+    shape = (name, dtype_name(tensor.dtype), _shape(tensor))
+    return Group(sources=[(name, tensor)], shapes=[shape], convert=lambda tensors: {name: tensors[0]})
+
+
 def stored_tensors(hf: PreTrainedModel) -> dict[str, Tensor]:
     """Parameters and persistent buffers by their names in memory; tied ones once, under the name that is saved."""
     tensors = dict(hf.state_dict(keep_vars=True))

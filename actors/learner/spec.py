@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,21 @@ from raylign.config.schema import Config, LearnerConfig
 from raylign.records import Float32s
 
 DTYPES = ("float32", "bfloat16")
+KINDS = {  # forward kinds that have a name
+    "causal_lm": "raylign.actors.learner.kinds.causal_lm.CausalLm",
+    "scalar_head": "raylign.actors.learner.kinds.scalar_head.ScalarHead",
+}
+LOGPROB_STREAM = "old_logprob"  # of a batch: log-probs under the weights as they are
+VALUE_STREAM = "value"
 
 
-class ForwardKind(StrEnum):
-    """What the learner's model computes for a loss token."""
-
-    CAUSAL_LM = "causal_lm"  # log-prob and entropy of the sampled id
-    SCALAR_HEAD = "scalar_head"  # one number: the value of the state before the token is sampled
+def kind_node(kind: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    """The ``_target_`` node of a forward kind that is given by its name or as one. Raises ValueError for no kind."""
+    if not isinstance(kind, str) and "_target_" in kind:
+        return kind
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"kind is {kind}; name {' or '.join(KINDS)}, or give a mapping with the _target_ of a class")
+    return {"_target_": KINDS[kind]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +41,7 @@ class LearnerSpec:
     model_path: str  # Hugging Face folder or id
     learner: LearnerConfig
     total_steps: int  # optimiser steps of the schedule
-    kind: str = ForwardKind.CAUSAL_LM  # a ForwardKind
+    kind: str | Mapping[str, Any] = "causal_lm"  # a forward kind: one of KINDS, or a `_target_` node
     dtype: str = "float32"  # float32 | bfloat16
     temperature: float = 1.0  # of the sampler; log-probs and entropies are those of the scaled distribution
     seed: int = 0
@@ -40,7 +49,9 @@ class LearnerSpec:
     trust_remote_code: bool = False
 
     @classmethod
-    def of(cls, cfg: Config, kind: str, path: str, learner: LearnerConfig, total_steps: int) -> LearnerSpec:
+    def of(
+        cls, cfg: Config, kind: str | Mapping[str, Any], path: str, learner: LearnerConfig, total_steps: int
+    ) -> LearnerSpec:
         """A model of a run."""
         return cls(
             kind=kind,
@@ -55,18 +66,28 @@ class LearnerSpec:
         )
 
     def __post_init__(self) -> None:
-        ForwardKind(self.kind)
+        kind_node(self.kind)
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype is {self.dtype}; a learner computes in {' or '.join(DTYPES)}")
+
+    @property
+    def kind_name(self) -> str:
+        """The kind in messages and in checkpoints, its settings included."""
+        return self.kind if isinstance(self.kind, str) else json.dumps(dict(self.kind), sort_keys=True, default=str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A model that is ready. `note`: one line about one that is not computed as fast as others; empty for most."""
+    """A model that is ready.
+
+    `note`: one line about one that is not computed as fast as others; empty for most. `streams`: what its forward kind
+    can fill.
+    """
 
     seconds: float
     parameters: int
     note: str = ""
+    streams: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from raylign.actors.learner.ranks import free_port, node_address, plain_errors
@@ -76,9 +76,14 @@ class LearnerWorker:
             self._engine = None
             gc.collect()  # engine, model and hooks refer to each other in cycles
         self._engine = TrainingEngine(spec, self._rank, self._world, self._device)
-        if note := self._engine.exactness.note:
+        if note := self._engine.note:
             logging.getLogger(__name__).warning(note)
-        return Loaded(seconds=time.perf_counter() - started, parameters=self._engine.parameters, note=note)
+        return Loaded(
+            seconds=time.perf_counter() - started,
+            parameters=self._engine.parameters,
+            note=note,
+            streams=self._engine.kind.streams,
+        )
 
     @plain_errors
     def free_cache(self) -> None:
@@ -94,14 +99,9 @@ class LearnerWorker:
         return self._loaded().update(batch, objective)
 
     @plain_errors
-    def logprobs(self, batch: Batch) -> RankTokens:
-        """Log-probs of this rank's loss tokens."""
-        return self._loaded().logprobs(batch)
-
-    @plain_errors
-    def values(self, batch: Batch) -> RankTokens:
-        """Values of this rank's loss tokens."""
-        return self._loaded().values(batch)
+    def streams(self, batch: Batch, names: Collection[str]) -> dict[str, RankTokens]:
+        """Named streams at this rank's loss tokens."""
+        return self._loaded().streams(batch, names)
 
     @plain_errors
     def publish(self, version: int) -> WeightUpdate | None:

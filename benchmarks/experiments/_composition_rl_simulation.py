@@ -46,6 +46,8 @@ class _Rewards:
 
 
 class _Learner:
+    fills: frozenset[str] = frozenset()
+
     async def update(self, batch: Batch, objective: Mapping[str, Any]) -> LearnerUpdate:
         return LearnerUpdate(metrics={})
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raylign.records import Int32s, Row
+
+if TYPE_CHECKING:
+    from raylign.payloads import Reference
 
 Array = NDArray[Any]
 
@@ -30,6 +33,7 @@ class Batch:
     prompt_lengths: Int32s  # [B]
     groups: Int32s  # [B] rows with the same number share their first prompt_length tokens
     streams: Mapping[str, Array]  # name -> [N]
+    payloads: tuple[Mapping[str, Reference], ...] = ()  # [B] what each row has beside its tokens; empty: no row has any
 
     def __len__(self) -> int:
         return len(self.prompt_lengths)
@@ -76,6 +80,7 @@ class Batch:
             prompt_lengths=self.prompt_lengths[rows],
             groups=self.groups[rows],
             streams={name: stream[index] for name, stream in self.streams.items()},
+            payloads=tuple(self.payloads[row] for row in rows) if self.payloads else (),
         )
 
     def by_context(self) -> Batch:
@@ -83,7 +88,7 @@ class Batch:
 
         Such a row says so by the stream ``fresh``, above 0 at the first token of each context of its own. Every stream
         keeps its length N and order, so what is computed for these rows fits the uncut ones. An objective's row is then
-        a context.
+        a context, and each has its row's payload.
         """
         if "fresh" not in self:
             return self
@@ -100,7 +105,8 @@ class Batch:
             lengths[row] = self.prompt_lengths[owner[row]] if starts[row] else first
             key = (int(self.groups[owner[row]]), ids[start : start + lengths[row]].tobytes())
             groups[row] = numbers.setdefault(key, len(numbers))
-        return replace(self, offsets=offsets, prompt_lengths=lengths, groups=groups)
+        payloads = tuple(self.payloads[row] for row in owner) if self.payloads else ()
+        return replace(self, offsets=offsets, prompt_lengths=lengths, groups=groups, payloads=payloads)
 
     @classmethod
     def from_rows(cls, samples: Sequence[Row]) -> Batch:
@@ -116,6 +122,7 @@ class Batch:
             prompt_lengths=np.array([sample.prompt_length for sample in samples], np.int32),
             groups=np.array([sample.group for sample in samples], np.int32),
             streams=streams,
+            payloads=tuple(sample.payload for sample in samples) if any(sample.payload for sample in samples) else (),
         )
 
 

@@ -111,6 +111,25 @@ class Call:
     flags: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Payload:
+    """Something large beside a trajectory's tokens, with its content: an image, latents, a trace.
+
+    As rollouts make it, as rewards see it and as checkpoints keep it; on the driver and for the learner a
+    `raylign.payloads.Reference` stands in its place.
+
+    Example: ``Payload(kind="image", content=np.zeros((64, 64, 3), np.uint8))``
+    """
+
+    kind: str
+    content: NDArray[Any]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.content, np.ndarray) or self.content.dtype.hasobject:
+            given = self.content.dtype if isinstance(self.content, np.ndarray) else type(self.content).__name__
+            raise ValueError(f"the content of a payload ({self.kind}) is {given}; fix: give an array of numbers")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
     """One complete attempt at a prompt.
@@ -126,7 +145,7 @@ class Trajectory:
     seed: int
     stop: StopReason
     rewards: Mapping[str, Reward] = field(default_factory=dict)
-    payload: Mapping[str, Any] = field(default_factory=dict)  # references to images, latents, traces
+    payload: Mapping[str, Any] = field(default_factory=dict)  # plain data; what is large as a Payload or a Reference
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -186,6 +205,7 @@ class Row:
     advantage: Float32s  # [T]
     weight: Float32s  # [T] extra per-token weight of the policy loss, 1 by default
     extras: Mapping[str, Float32s] = field(default_factory=dict)  # named streams, each [T]
+    payload: Mapping[str, Any] = field(default_factory=dict)  # a Reference by name
 
 
 def content_id(*parts: str) -> str:

@@ -34,6 +34,7 @@ from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.training import TrainedModel, Training
 
 REFERENCE = "ref_logprob"
+LOGPROBS = "old_logprob"  # the learner's own
 SCORED_PAIRS = 256  # of one call to the frozen models, and of one shard of the cache
 
 
@@ -231,7 +232,8 @@ async def _evaluate(learner: Any, rows: Batch | None, objective: Objective, pref
         return {}
     plain = PreferenceLoss.Config(reference_margin=ReferenceMargin.none, classify=False)
     judge = objective if isinstance(objective, PreferenceLoss) else PreferenceLoss(plain)
-    metrics = held_out_metrics(judge, rows, await learner.logprobs(rows))
+    streams = await learner.streams(rows, [LOGPROBS])
+    metrics = held_out_metrics(judge, rows, streams[LOGPROBS])
     return {f"{prefix}/{name}": value for name, value in metrics.items()}
 
 

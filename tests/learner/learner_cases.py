@@ -141,3 +141,13 @@ def published(model: Any) -> dict[str, Any]:
 
     groups = published_groups(model.hf)
     return {name: t for group in groups for (name, *_), t in zip(group.shapes, group.tensors(), strict=True)}
+
+
+def logprobs_of(group: Any, batch: Batch) -> np.ndarray:
+    """[N] log-probs from a running learner group."""
+    return run(group.streams(batch, ["old_logprob"]))["old_logprob"]
+
+
+def values_of(group: Any, batch: Batch) -> np.ndarray:
+    """[N] values from a running critic's group."""
+    return run(group.streams(batch, ["value"]))["value"]

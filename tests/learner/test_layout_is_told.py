@@ -21,7 +21,7 @@ SPEC = LearnerSpec(model_path="m", learner=LearnerConfig(ranks=2), total_steps=1
 
 
 def test_a_rank_reports_the_note_of_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = SimpleNamespace(exactness=SimpleNamespace(note=NOTE), parameters=7)
+    made = SimpleNamespace(note=NOTE, parameters=7, kind=SimpleNamespace(streams=frozenset()))
     monkeypatch.setattr(engine, "TrainingEngine", lambda *args: made)
     worker: Any = LearnerWorker.__new__(LearnerWorker)  # without its process
     worker._engine, worker._rank, worker._world, worker._device = None, 0, 1, None

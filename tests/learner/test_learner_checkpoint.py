@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from learner_cases import CROSS_ENTROPY, learner_config, make_batch, read_weights, run
+from learner_cases import CROSS_ENTROPY, learner_config, make_batch, read_weights, run, values_of
 
 from raylign.actors.learner.spec import LearnerSpec
 from raylign.config.schema import OptimConfig, Schedule
@@ -59,10 +59,10 @@ def test_a_critic_restores_its_head(start_group: Callable[[int], Any], tiny_mode
     load(group, tiny_model, 2, kind="scalar_head")
     run(group.update(BATCHES[0], node))
     run(group.save(folder))
-    values = run(group.values(BATCHES[1]))
+    values = values_of(group, BATCHES[1])
     load(group, tiny_model, 2, kind="scalar_head")
     run(group.restore(folder))
-    np.testing.assert_array_equal(run(group.values(BATCHES[1])), values)
+    np.testing.assert_array_equal(values_of(group, BATCHES[1]), values)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from learner_cases import CROSS_ENTROPY, POLICY, learner_config, make_batch, read_weights, run
+from learner_cases import CROSS_ENTROPY, POLICY, learner_config, logprobs_of, make_batch, read_weights, run
 
 from raylign.actor_env import actor_env
 from raylign.actors.learner.group import LearnerGroup
@@ -71,7 +71,7 @@ def test_a_rank_that_dies_ends_the_group_with_its_name(fresh_group: Callable[...
     assert time.monotonic() - started < 60
     wait_until_gone(group.pids)
     with pytest.raises(LearnerError, match="group is dead"):
-        run(group.logprobs(BATCH))
+        logprobs_of(group, BATCH)
 
 
 def test_a_new_group_after_a_death_starts_clean(fresh_group: Callable[..., LearnerGroup]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from learner_cases import (
     VALUE,
     ReferenceRun,
     learner_config,
+    logprobs_of,
     make_batch,
     read_weights,
     reference_logprobs,
     run,
+    values_of,
 )
 
 from raylign.actors.learner.spec import LearnerSpec
@@ -51,10 +54,10 @@ def train(
 def test_what_an_update_saw(start_group: Callable[[int], Any], tiny_model: Path) -> None:
     pair = start_group(2)
     load(pair, tiny_model, ranks=2, zero_stage=1, micro_batch_tokens=60)
-    before = run(pair.logprobs(BATCHES[0]))
+    before = logprobs_of(pair, BATCHES[0])
     update = run(pair.update(BATCHES[0], POLICY))
     np.testing.assert_allclose(update.logprobs, before, atol=2e-5)
-    assert np.abs(run(pair.logprobs(BATCHES[0])) - before).max() > 1e-3, "the step changed them"
+    assert np.abs(logprobs_of(pair, BATCHES[0]) - before).max() > 1e-3, "the step changed them"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,7 @@ def test_more_ranks_than_rows(start_group: Callable[[int], Any], tiny_model: Pat
     for stage in (1, 3):
         load(group, tiny_model, ranks=2, zero_stage=stage)
         losses.append(run(group.update(batch, CROSS_ENTROPY)).metrics["loss"])
-        np.testing.assert_allclose(run(group.logprobs(batch)).shape, (batch.tokens,))
+        np.testing.assert_allclose(logprobs_of(group, batch).shape, (batch.tokens,))
     wanted = -reference_logprobs(tiny_model, batch).sum() / batch["loss_mask"].sum()
     assert losses == pytest.approx([wanted] * 2, rel=1e-5)
 
@@ -134,7 +137,7 @@ def test_more_ranks_than_rows(start_group: Callable[[int], Any], tiny_model: Pat
 def test_logprobs_and_probe_equal_transformers(start_group: Callable[[int], Any], tiny_model: Path, stage: int) -> None:
     group, batch = start_group(2), BATCHES[1]
     load(group, tiny_model, ranks=2, zero_stage=stage, temperature=0.7)
-    got = run(group.logprobs(batch))
+    got = logprobs_of(group, batch)
     np.testing.assert_allclose(got, reference_logprobs(tiny_model, batch, 0.7), atol=1e-5)
     update = run(group.publish(1))
     import ray
@@ -169,16 +172,16 @@ def test_learning_rates_are_applied(start_group: Callable[[int], Any], tiny_mode
 def test_critic_learns(start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path, stage: int) -> None:
     group, batch = start_group(2), BATCHES[0]
     load(group, tiny_model, ranks=2, zero_stage=stage, kind="scalar_head", optim=OptimConfig(lr=3e-3))
-    assert np.count_nonzero(run(group.values(batch))) == 0
+    assert np.count_nonzero(values_of(group, batch)) == 0
     reports = [run(group.update(batch, VALUE)).metrics for _ in range(8)]
     target = batch["return"][batch["loss_mask"]]
     assert reports[0]["value_error"] == pytest.approx(float(np.mean(target**2)), rel=1e-5)
     assert reports[-1]["value_error"] < 0.9 * reports[0]["value_error"]
-    values = run(group.values(batch))
+    values = values_of(group, batch)
     assert not values[~batch["loss_mask"]].any()
     run(group.export(str(tmp_path / "critic")))
     load(group, tmp_path / "critic", ranks=2, zero_stage=1, kind="scalar_head")
-    np.testing.assert_allclose(run(group.values(batch)), values, atol=1e-6)
+    np.testing.assert_allclose(values_of(group, batch), values, atol=1e-6)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -206,7 +209,7 @@ def test_export_loads_with_transformers(
     train(group)
     folder = tmp_path / "export"
     run(group.export(str(folder)))
-    np.testing.assert_allclose(reference_logprobs(folder, batch), run(group.logprobs(batch)), atol=1e-5)
+    np.testing.assert_allclose(reference_logprobs(folder, batch), logprobs_of(group, batch), atol=1e-5)
     with safe_open(folder / "model.safetensors", "pt") as stored:
         assert "lm_head.weight" not in stored.keys() and "model.embed_tokens.weight" in stored.keys()  # noqa: SIM118
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -217,8 +220,8 @@ def test_calls_that_do_not_fit_the_model(start_group: Callable[[int], Any], tiny
     from raylign.actors.learner.group import LearnerGroup
 
     group = LearnerGroup("early", learner_config(), log_dir=tmp_path, options=lambda rank: {})
-    with pytest.raises(LearnerError, match="logprobs was called before load"):
-        run(group.logprobs(BATCHES[0]))
+    with pytest.raises(LearnerError, match="streams was called before load"):
+        logprobs_of(group, BATCHES[0])
 
 
 def test_frozen_model_equals_transformers_also_after_a_death(
@@ -255,3 +258,28 @@ def kill_a_frozen_model() -> None:
     victim = next(child for child in children if " ".join(child.cmdline()).startswith("ray::FrozenModelWorker"))
     victim.kill()
     victim.wait(20)
+
+
+def test_a_third_kind_needs_no_edit_of_the_engine(
+    start_group: Callable[[int], Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    from raylign.payloads import put
+    from raylign.records import Payload
+
+    group, folder = start_group(2), str(tmp_path / "checkpoint")
+    means = np.linspace(-1, 1, len(BATCHES[0])).astype(np.float32)
+    images = tuple({"image": put(Payload(kind="image", content=np.full((2, 2), mean)))} for mean in means)
+    batch = replace(BATCHES[0], payloads=images)
+    load(group, tiny_model, ranks=2, kind={"_target_": "constant_kind.Constant", "start": 0.5})
+    assert group.fills == {"constant"}
+    wanted = np.where(batch["loss_mask"], 0.5 + means[batch.row_of_token], 0)
+    np.testing.assert_allclose(run(group.streams(batch, ["constant"]))["constant"], wanted, rtol=1e-6)
+    first = run(group.update(batch, VALUE)).metrics["value_error"]
+    run(group.save(folder))
+    after = run(group.update(batch, VALUE)).metrics["value_error"]
+    assert after != first
+    load(group, tiny_model, ranks=2, kind={"_target_": "constant_kind.Constant", "start": 0.5})
+    run(group.restore(folder))
+    assert run(group.update(batch, VALUE)).metrics["value_error"] == after
+    run(group.export(str(tmp_path / "export")))
+    assert (tmp_path / "export" / "level.safetensors").exists()

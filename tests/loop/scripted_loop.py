@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,10 @@ class Student:
     def __init__(self) -> None:
         self.batches: list[Batch] = []
 
-    async def logprobs(self, batch: Batch) -> Float32s:
-        return np.where(batch["loss_mask"], -1.0, 0.0).astype(np.float32)
+    fills = frozenset({"old_logprob"})
+
+    async def streams(self, batch: Batch, names: Collection[str]) -> dict[str, Float32s]:
+        return {name: np.where(batch["loss_mask"], -1.0, 0.0).astype(np.float32) for name in names}
 
     async def update(self, batch: Batch, objective: Mapping[str, Any]) -> LearnerUpdate:
         self.batches.append(batch)

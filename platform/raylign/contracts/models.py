@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,11 +63,16 @@ class LearnerUpdate:
 class Learner(Protocol):
     """A group of ranks that trains one model. Knows no algorithm by name."""
 
-    async def logprobs(self, batch: Batch) -> Float32s:
-        """[N] log-prob of every token given what precedes it at the sampling temperature; 0 off the loss mask."""
+    @property
+    def fills(self) -> frozenset[str]:
+        """Streams that `streams` can give: what the model's forward kind computes for a token.
 
-    async def values(self, batch: Batch) -> Float32s:
-        """[N] scalar-head output for every loss token (the state before the token is sampled)."""
+        A policy gives ``old_logprob``, the log-prob of every token given what precedes it at the sampling temperature;
+        a critic ``value``, of the state before the token is sampled.
+        """
+
+    async def streams(self, batch: Batch, names: Collection[str]) -> Mapping[str, Float32s]:
+        """[N] for each name, 0 off the loss mask."""
 
     async def update(self, batch: Batch, objective: Mapping[str, Any]) -> LearnerUpdate:
         """One optimiser step on the whole batch. `objective` is a `_target_` node."""

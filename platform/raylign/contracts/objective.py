@@ -42,8 +42,9 @@ class Advantage(Part):
 class TokenView:
     """The loss positions of one micro-batch, as tensors of length K on the learner's device.
 
-    `logprob` and `values` carry gradient. `segment` numbers the rows of the micro-batch 0..rows-1; a row is never
-    split over micro-batches. Streams are those of the batch, gathered at the same positions.
+    `logprob` and `values` carry gradient, and `extras` where their forward kind says so. `segment` numbers the rows of
+    the micro-batch 0..rows-1; a row is never split over micro-batches. Streams are those of the batch, gathered at the
+    same positions.
     """
 
     streams: Mapping[str, torch.Tensor]  # name -> [K]
@@ -52,6 +53,7 @@ class TokenView:
     logprob: torch.Tensor | None = None  # [K] of the sampled id, temperature-scaled as the sampler's
     entropy: torch.Tensor | None = None  # [K] of the same distribution
     values: torch.Tensor | None = None  # [K] scalar_head only
+    extras: Mapping[str, torch.Tensor] = field(default_factory=dict)  # [K, ...] whatever else a forward kind gives
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self.streams[name]

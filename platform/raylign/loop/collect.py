@@ -11,6 +11,7 @@ from typing import Any
 from raylign.contracts import RewardPools, RolloutPool, RolloutTask, Scored
 from raylign.errors import EngineDeadError
 from raylign.loop.reward_metrics import NEIGHBOUR, SAMPLED
+from raylign.payloads import referred
 from raylign.records import Group, Missing, Reward, Trajectory
 from raylign.tasks import owned
 
@@ -34,6 +35,7 @@ async def collect(
 ) -> Collected:
     """Roll out all tasks and reward every trajectory. No task is lost and no sample counted twice.
 
+    Rewards see payloads with their content; the groups that are returned refer to them, and this process owns them.
     `generated` is called when the last trajectory has arrived and only rewards are outstanding.
 
     Raises EngineDeadError when nothing arrives for `stall_s` seconds.
@@ -55,6 +57,8 @@ async def collect(
         generated()
         _nothing_lost(tasks, arrived)
         parts = await jobs.finish(arrived)
+    if any(trajectory.payload for draws in arrived for trajectory in draws.values()):
+        arrived = await asyncio.to_thread(_referred, arrived)
     groups = [
         Group(
             prompt=task.prompt,
@@ -117,6 +121,10 @@ class _RewardJobs:
             for index, of_sample in zip(sorted(arrived[task]), await group, strict=True):
                 rewards[task][index] |= of_sample
         return rewards
+
+
+def _referred(arrived: Sequence[Mapping[int, Trajectory]]) -> list[dict[int, Trajectory]]:
+    return [{index: referred(trajectory) for index, trajectory in draws.items()} for draws in arrived]
 
 
 def _done(result: Any) -> asyncio.Future[Any]:

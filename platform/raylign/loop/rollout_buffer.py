@@ -15,7 +15,7 @@ import asyncio
 import pickle
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from raylign.contracts import PromptSource, RewardPools, RolloutPool, RolloutTas
 from raylign.errors import CheckpointError, EngineDeadError
 from raylign.loop.collect import Collected, collect
 from raylign.loop.settings import LoopSettings
-from raylign.records import Group, Prompt
+from raylign.payloads import referred, whole
+from raylign.records import Group, Prompt, Trajectory
 
 FILE = "rollouts.pickle"
 
@@ -131,7 +132,7 @@ class RolloutBuffer:
             await asyncio.wait(self._leaving)
 
     async def save(self, folder: Path) -> None:
-        """Write what is finished but not taken, and which prompts are in flight."""
+        """Write what is finished but not taken, payloads with their content, and which prompts are in flight."""
         if self.ahead:
             flights = sorted(self._flights, key=lambda flight: flight.number)
             again = [*self._again, *(flight.prompt for flight in flights)]
@@ -157,7 +158,8 @@ class RolloutBuffer:
         state: dict[str, Any] = plain.loads((folder / FILE).read_bytes())
         self._numbers = state["numbers"]
         self._again = deque(state["again"])
-        self._finished = deque(_Finished(*entry) for entry in state["finished"])
+        entries = [(number, version, _each(groups, referred)) for number, version, groups in state["finished"]]
+        self._finished = deque(_Finished(*entry) for entry in entries)
         self._counts.begun = version * self.settings.step.prompts_per_step + len(self._finished)
 
     # ---------------------------------------------------------------------------------------------- within the buffer
@@ -239,9 +241,16 @@ class RolloutBuffer:
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
+    state |= {"finished": [(number, version, _each(found, whole)) for number, version, found in state["finished"]]}
     content = pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL)
     plain.loads(content)  # what could not be read again is found now, and not when the run is resumed
     path.write_bytes(content)
+
+
+def _each(collected: Collected, change: Callable[[Trajectory], Trajectory]) -> Collected:
+    """The same groups with every trajectory changed."""
+    groups = [replace(group, trajectories=tuple(map(change, group.trajectories))) for group in collected.groups]
+    return replace(collected, groups=groups)
 
 
 def _joined(batches: Sequence[Collected]) -> Collected:

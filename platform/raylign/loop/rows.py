@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from raylign.batch import Batch
+from raylign.payloads import references
 from raylign.records import Float32s, Group, row_from
 
 
@@ -38,6 +39,8 @@ def rows_of(groups: Sequence[Group], mask_truncated: bool = False, unscored: boo
         call_scores = group.call_scores[index] if group.call_scores else None
         finer = by_turn or bool(group.call_scores)
         sample = row_from(trajectory, group.prompt, number, call_scores, finer, fresh=fresh)
+        if held := references(trajectory.payload):
+            sample = replace(sample, payload=held)
         if mask_truncated and trajectory.truncated:
             sample = replace(sample, weight=np.zeros_like(sample.weight))
         samples.append(sample)

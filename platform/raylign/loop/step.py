@@ -41,10 +41,10 @@ from raylign.loop.rollout_buffer import RolloutBuffer
 from raylign.loop.rows import row_places, rows_of
 from raylign.loop.sampling import SampledStep, StepSampler
 from raylign.loop.settings import LoopSettings
-from raylign.records import Group, Prompt
+from raylign.records import Float32s, Group, Prompt
 from raylign.tasks import together
 
-Part = TypeVar("Part")
+T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -185,18 +185,21 @@ class Loop:
     async def _annotate(self, batch: Batch, prompts: Sequence[Prompt]) -> tuple[Batch, dict[str, float]]:
         """Add the streams that advantage and objective need and only a model can give; seconds that each took."""
         parts = self.parts
-        needs = parts.advantage.needs | parts.objective_needs
-        jobs: dict[str, Any] = {}
+        needs = {name for name in parts.advantage.needs | parts.objective_needs if name not in batch}
+        needs -= {"advantage", "return"}
+        jobs: dict[str, Coroutine[Any, Any, Mapping[str, Float32s]]] = {}
         seconds: dict[str, float] = {}
-        for name in sorted(needs):
-            if name == "old_logprob":
-                jobs[name] = parts.learner.logprobs(batch)
-            elif name == "value":
-                jobs[name] = _required(parts.critic, "a critic").values(batch)
-            elif name not in ("advantage", "return") and name not in batch:
-                jobs[name] = _required(parts.frozen.get(name), f"a frozen model for {name}").stream(batch, prompts)
+        for learner in (parts.learner, parts.critic):
+            if learner is not None and (able := sorted(needs & learner.fills)):
+                jobs["+".join(able)] = learner.streams(batch, able)
+                needs -= set(able)
+        if lacking := sorted(needs - set(parts.frozen)):
+            raise RewardError(
+                f"the advantage or the objective needs {', '.join(map(_filler, lacking))}, and there is none"
+            )
+        jobs |= {name: _scored(name, parts.frozen[name], batch, prompts) for name in sorted(needs)}
         streams = await together(*(_timed(job, seconds, f"time/score/{name}") for name, job in jobs.items()))
-        return batch.with_streams(**dict(zip(jobs, streams, strict=True))), seconds
+        return batch.with_streams(**{name: stream for part in streams for name, stream in part.items()}), seconds
 
     async def _learn(self, step: int, batch: Batch) -> tuple[Batch, dict[str, float]]:
         """All updates of a step: their metrics, and where one update saw the whole batch, the batch with the log-probs
@@ -239,13 +242,15 @@ def _ages(batch: Batch, version: int) -> dict[str, float]:
     return {"async/token_age": float(ages.mean()), "async/token_age_max": float(ages.max())}
 
 
-def _required(part: Part | None, what: str) -> Part:
-    if part is None:
-        raise RewardError(f"the advantage or the objective needs {what}, and the stage was given none")
-    return part
+def _filler(stream: str) -> str:
+    return "a critic" if stream == "value" else f"a learner or a frozen model that fills {stream}"
 
 
-async def _timed(call: Awaitable[Part], seconds: dict[str, float], name: str) -> Part:
+async def _scored(name: str, model: FrozenStream, batch: Batch, prompts: Sequence[Prompt]) -> Mapping[str, Float32s]:
+    return {name: await model.stream(batch, prompts)}
+
+
+async def _timed(call: Awaitable[T], seconds: dict[str, float], name: str) -> T:
     started = time.perf_counter()
     result = await call
     seconds[name] = time.perf_counter() - started

@@ -26,6 +26,7 @@ import yaml
 
 from raylign.batch import Batch
 from raylign.config.schema import TelemetryConfig
+from raylign.payloads import described
 from raylign.records import Absent, Float32s, Group, Missing, Reward, Trajectory
 from raylign.run_folder import write_atomically
 from raylign.telemetry.environment import environment
@@ -219,6 +220,7 @@ def _row(group: Group, trajectory: Trajectory) -> dict[str, Any]:
         "text": trajectory.text,
         "rewards": {name: _reward(reward) for name, reward in trajectory.rewards.items()},
         "metrics": dict(trajectory.metrics),
+        **({"payload": {n: described(value) for n, value in trajectory.payload.items()}} if trajectory.payload else {}),
         "turns": [
             {
                 "context_ids": call.context_ids,

@@ -1,0 +1,1 @@
+"""Forward kinds: what a learner's model computes for a loss token."""
