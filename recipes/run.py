@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from ray.exceptions import OutOfMemoryError
@@ -58,6 +58,7 @@ def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
     recorder = Recorder(folder.path, cfg.telemetry)
     progress = LoggedProgress(make_progress(cfg.telemetry.progress))
     recorder.say = progress.message
+    ended = False
     try:
         with driver_log(folder.path / "logs"):
             recorder.settings(run.tree, overrides)
@@ -71,13 +72,18 @@ def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
             placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
             context = RunContext(run, folder, recorder, progress, placement)
             yield context
+            ended = True
     except OutOfMemoryError as cause:
         raise RunError(OUT_OF_MEMORY) from cause
     finally:
         progress.stop()
-        recorder.close()
-        shutdown()
-        folder.close()
+        try:
+            # What ended the run says more than that the last records do not fit on a full disk either.
+            with nullcontext() if ended else suppress(OSError):
+                recorder.close()
+        finally:
+            shutdown()
+            folder.close()
 
 
 @contextmanager
@@ -136,7 +142,8 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
     except Exception as error:
         # A stage that stalls or dies leaves everybody's stacks in the logs, before the actors are ended.
         asked = await asyncio.to_thread(dump_stacks)
-        context.recorder.event("failed", error=str(error), stacks_in_logs_of=asked)
+        with suppress(OSError):  # on a full disk the error is all that can be told
+            context.recorder.event("failed", error=str(error), stacks_in_logs_of=asked)
         raise
     finally:
         await context.roles.close()

@@ -58,7 +58,8 @@ class Rl(Stage):
         findings += config.step_problems(key)
         findings.positive(eval_samples=config.eval_samples)
         findings.not_negative(eval_every=config.eval_every)
-        if config.mask_truncated and run.part("shaper", key.removeprefix("stages.")).node.get("overlong_buffer"):
+        shaper = run.parts.get(f"{key}.shaper") or run.parts.get("shaper")
+        if config.mask_truncated and shaper and shaper.node.get("overlong_buffer"):
             why = "truncated responses would be masked and punished"
             fix = "set shaper.overlong_buffer=0, or do not mask"
             findings.append(Problem(key=f"{key}.mask_truncated", value="true", why=why, fix=fix))

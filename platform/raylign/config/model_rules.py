@@ -86,7 +86,7 @@ def frozen_model_rules(
 
 
 def lineage_rules(run: Run, problems: Findings) -> None:
-    """``start: @NAME`` of a stage names one that runs before it."""
+    """The ``start`` of a stage is ``@NAME`` of one that runs before it, or a model's folder."""
     before: list[str] = []
     for stage in run.stages:
         start = str(stage.config.start or "")
@@ -94,4 +94,7 @@ def lineage_rules(run: Run, problems: Findings) -> None:
             known = ", ".join(f"@{name}" for name in before)
             fix = f"name {'one of ' if len(before) > 1 else ''}{known}" if before else f"set {stage.key}.start="
             problems.expect(start[1:] in before, f"{stage.key}.start", start, "names no stage before this one", fix)
+        elif start:
+            otherwise = "leave it empty for the model of the stage before"
+            frozen_model_rules(run.config, f"{stage.key}.start", start, otherwise, problems)
         before.append(stage.name)

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -37,11 +37,25 @@ def redirect_output(path: str | Path) -> None:
     _say_through(logging.StreamHandler(sys.stderr))
 
 
+class _DriverFile(logging.FileHandler):
+    """A log that cannot be written is no error of its own: a full disk is told by what needs the run's files."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing of a disk; of a record that cannot be formatted, what `logging` says."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close it, whether or not its last lines can be written."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def driver_log(folder: Path) -> Iterator[None]:
     """The log, ``driver.log`` in this folder. An error that leaves the block stands there with its traceback."""
     folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / "driver.log", encoding="utf-8")
+    handler = _DriverFile(folder / "driver.log", encoding="utf-8")
     _say_through(handler)
     try:
         yield
