@@ -44,6 +44,7 @@ WRONG = [  # recipe, overrides, key, a word of the reason or the fix
     (GRPO, ("model.tiny.init_std=nan",), "model.tiny.init_std", "finite"),
     (GRPO, ("stages.rl.start=@warmup", "~stages.warmup"), "stages.rl.start", "no stage before"),
     (GRPO, ("stages.rl.start=@after",), "stages.rl.start", "no stage before"),
+    (GRPO, ("stages.rl.start=/nowhere",), "stages.rl.start", "does not exist"),
     (HYPO, ("~stages.sft",), "stages.preference.start", "no stage before"),
     (HYPO, ("~stages.reference",), "frozen.reference.path", "no stage"),
     (
