@@ -187,16 +187,18 @@ class Loop:
         parts = self.parts
         needs = {name for name in parts.advantage.needs | parts.objective_needs if name not in batch}
         needs -= {"advantage", "return"}
-        jobs: dict[str, Coroutine[Any, Any, Mapping[str, Float32s]]] = {}
-        seconds: dict[str, float] = {}
+        able: list[tuple[Learner, list[str]]] = []
         for learner in (parts.learner, parts.critic):
-            if learner is not None and (able := sorted(needs & learner.fills)):
-                jobs["+".join(able)] = learner.streams(batch, able)
-                needs -= set(able)
+            if learner is not None and (names := sorted(needs & learner.fills)):
+                able.append((learner, names))
+                needs -= set(names)
         if lacking := sorted(needs - set(parts.frozen)):
             raise RewardError(
                 f"the advantage or the objective needs {', '.join(map(_filler, lacking))}, and there is none"
             )
+        seconds: dict[str, float] = {}
+        jobs: dict[str, Coroutine[Any, Any, Mapping[str, Float32s]]]
+        jobs = {"+".join(names): learner.streams(batch, names) for learner, names in able}
         jobs |= {name: _scored(name, parts.frozen[name], batch, prompts) for name in sorted(needs)}
         streams = await together(*(_timed(job, seconds, f"time/score/{name}") for name, job in jobs.items()))
         return batch.with_streams(**{name: stream for part in streams for name, stream in part.items()}), seconds
