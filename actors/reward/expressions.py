@@ -79,16 +79,10 @@ def near(text: str, factor: Fraction, value: Fraction, step: Fraction) -> bool:
     """Whether text * factor rounds to `value`, whose last place is worth `step`, and is no number that ends."""
     import sympy
 
-    expression = read(text)
-    if expression is None or getattr(expression, "free_symbols", True):
+    closed = _closed(text)
+    if closed is None or closed[1][1] != 0:
         return False
-    try:
-        affordable(expression)
-        number = _evaluated(expression, ROUGH)
-    except (TooCostly, ArithmeticError, TypeError, ValueError, AttributeError):
-        return False
-    if number is None or number[1] != 0:
-        return False
+    expression, number = closed
     exact = expression.doit()
     if exact.is_Rational and _ends(int(exact.q)):
         return False
@@ -103,28 +97,27 @@ def real(text: str) -> Any | None:
     infinite = {r"\infty": 1, r"+\infty": 1, r"-\infty": -1}.get(text.replace(" ", ""))
     if infinite:
         return infinite * sympy.oo
-    expression = read(text)
-    if expression is None or getattr(expression, "free_symbols", True):
-        return None
-    try:
-        affordable(expression)
-        number = _evaluated(expression, ROUGH)
-    except (TooCostly, ArithmeticError, TypeError, ValueError, AttributeError):
-        return None
-    return number[0] if number is not None and number[1] == 0 else None
+    closed = _closed(text)
+    return closed[1][0] if closed is not None and closed[1][1] == 0 else None
 
 
 def above_one(text: str) -> bool:
     """Whether a text is a number above 1 in size; a text that is none counts as such."""
+    closed = _closed(text)
+    return closed is None or bool(abs(closed[1][0]) > 1)
+
+
+def _closed(text: str) -> tuple[Any, tuple[Any, Any]] | None:
+    """An expression without free symbols and its value, real and imaginary part; None for anything else."""
     expression = read(text)
     if expression is None or getattr(expression, "free_symbols", True):
-        return True
+        return None
     try:
         affordable(expression)
         number = _evaluated(expression, ROUGH)
     except (TooCostly, ArithmeticError, TypeError, ValueError, AttributeError):
-        return True
-    return number is None or bool(abs(number[0]) > 1)
+        return None
+    return None if number is None else (expression, number)
 
 
 def _equal(gold: Any, answer: Any) -> bool:

@@ -84,7 +84,7 @@ class Alphabet:
         )
 
     async def score(self, token_ids: Sequence[int], start: int) -> Float32s:
-        raise NotImplementedError("no search scores tokens")
+        raise AssertionError("no search scores tokens")
 
 
 def top_b(letters: str, width: int, short: str = "") -> list[str]:
