@@ -1,28 +1,54 @@
-"""The parts of one's own that README.md shows: the same texts, with right values, and refused where they must be."""
+"""The code that the pages show: the same texts as in tests/examples, and run by their own commands to right values."""
 
 from __future__ import annotations
 
-import textwrap
+import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pages import EXAMPLES, PAGES, ROOT, blocks, commands
+from test_my_advantage import test_rare_successes_weigh_more
+from transformers import AutoTokenizer
 
 from raylign.batch import Batch
+from raylign.cli import main
 from raylign.config.build import build
 from raylign.config.compose import compose, compose_with_problems
-from raylign.contracts import Advantage, Objective, RewardFunction, TokenView
-from raylign.records import Prompt
+from raylign.config.resolve import Run
+from raylign.contracts import Advantage, Objective, Part, RewardFunction, TokenView
+from raylign.data.prompts import load_prompts
+from raylign.data.readers import Format, load_rows
+from raylign.environment import Environment
+from raylign.records import Call, Prompt, StopReason, Trajectory, Value
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "tests" / "examples"
 BASE = ["recipe=grpo", "scale=tiny"]
+SHOWN = [block for page in PAGES for block in blocks(page) if block.name]
+NOTHING = np.zeros(0, np.int32)
 
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
+def documented(text: str) -> Run:
+    """The run that the first documented ``raylign train`` with `text` in it composes."""
+    command = next(c for c in commands() if c.verb == "train" and text in c.rest)
+    return compose([word for word in shlex.split(command.rest) if "=" in word or word[0] == "~"])
+
+
+def prompt(**fields: Any) -> Prompt:
+    return Prompt(id="p", messages=({"role": "user", "content": "?"},), token_ids=NOTHING, **fields)
+
+
+def said(text: str) -> Trajectory:
+    none = np.zeros(0, np.float32)
+    call = Call(context_ids=NOTHING, token_ids=NOTHING, logprobs=none, versions=NOTHING, stop=StopReason.EOS, text=text)
+    return Trajectory(prompt_key="p#0", sample_index=0, calls=(call,), seed=0, stop=StopReason.EOS)
 
 
 def rows(count: int) -> Batch:
@@ -35,25 +61,96 @@ def rows(count: int) -> Batch:
     )
 
 
-@pytest.mark.parametrize("path", [path for path in EXAMPLES.rglob("*.*") if path.suffix in (".py", ".yaml")], ids=str)
-def test_the_readme_shows_these_files(path: Path) -> None:
-    shown = textwrap.indent(path.read_text(), "    ", lambda line: bool(line.strip()))
-    assert shown in (ROOT / "README.md").read_text(), f"README.md shows another {path.name}"
+@pytest.mark.parametrize("block", SHOWN, ids=lambda block: block.name)
+def test_a_page_shows_the_file(block: Any) -> None:
+    assert block.text == (EXAMPLES / block.name).read_text(), f"{block.page} shows another {block.name}"
+    assert len(block.text.splitlines()) < 80
+
+
+def test_every_example_is_shown_once() -> None:
+    files = [str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.*") if path.suffix != ".pyc"]
+    assert sorted(block.name for block in SHOWN) == sorted(files)
+
+
+def test_what_the_readme_brings_is_about_a_dozen_lines() -> None:
+    lines = {block.name: len(block.text.strip().splitlines()) for block in SHOWN if block.page == ROOT / "README.md"}
+    assert set(lines) == {"rows.jsonl", "my_reward.py", "my_environment.py", "my_advantage.py"}
+    assert max(lines.values()) <= 30
+
+
+def test_the_rows(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command of the README, with a tiny model: prompts as the model reads them, judged by what they ask for."""
+    path = EXAMPLES / "rows.jsonl"
+    kind, read = load_rows(path)
+    assert kind is Format.trl and {row.verifier for row in read} == {"boxed_math"}
+    command = next(c for c in commands() if c.verb == "plan" and "rows.jsonl" in c.rest and "--show-prompt" in c.rest)
+    words = command.rest.replace("data.path=rows.jsonl", f"data.path={path}").split()
+    words = [f"model.path={tiny_model}" if word.startswith("model.path") else word for word in words]
+    room = ["model.max_context=256", "data.max_prompt_tokens=128", "rollout.sampling.max_tokens=64"]
+    assert main(["plan", "--no-fit", *words, *room]) == 0, capsys.readouterr().err
+    shown = capsys.readouterr().out
+    assert any(json.loads(line)["prompt"] in shown for line in path.read_text().splitlines())
+
+
+def test_the_reward() -> None:
+    made = build(RewardFunction, documented("my_reward.close").config.rewards["correct"].fn, "rewards.correct.fn")
+    asked = prompt(answer="47")
+    scores = [made.score(asked, [said(text)])[0] for text in ("47", "45", "99", "who knows")]
+    assert [value.score for value in scores if isinstance(value, Value)] == pytest.approx([1, 0.8, 0, 0])
+    assert made.score(prompt(), [said("47")]) == [None], "a prompt without an answer"
+
+
+@pytest.mark.parametrize("text", ["my_environment.Guess", "guess.GuessNumber"])
+def test_the_command_of_an_environment_finds_its_instances(text: str, tiny_model: Path) -> None:
+    config = documented(text).config
+    prompts = load_prompts(config.data, AutoTokenizer.from_pretrained(tiny_model), 1)
+    assert len(prompts.train) + len(prompts.holdout) == config.data.size == 2000
+    assert str(prompts.train[0].messages[0]["content"]).startswith("Guess ")
+
+
+def test_the_environment_is_won_by_halving() -> None:
+    node = documented("my_environment.Guess").config.environment.fn
+    for game in range(30):
+        environment = build(Part, node, "environment.fn")
+        assert isinstance(environment, Environment)
+        first: Any = environment.reset(prompt(meta={"env_seed": game}), 0)
+        assert f"Game {game}" in first.messages[0]["content"] and first.reward is None
+        low, high = 1, 9
+        while True:
+            answer: Any = environment.step(f" {(low + high) // 2}\n")
+            if answer.done:
+                break
+            larger = answer.messages[0]["content"] == "larger"
+            low, high = ((low + high) // 2 + 1, high) if larger else (low, (low + high) // 2 - 1)
+        assert answer.reward == 1 and answer.flags["success"]
+    environment = build(Part, {**node, "turns": 1}, "environment.fn")
+    assert isinstance(environment, Environment)
+    environment.reset(prompt(meta={"env_seed": 0}), 0)
+    lost: Any = environment.step("nonsense")
+    assert lost.done and lost.reward == 0
+
+
+def test_the_formula_of_the_recipe_from_nothing() -> None:
+    test_rare_successes_weigh_more()
+    run = compose(["recipe=over_mean", "scale=tiny"], str(EXAMPLES / "my_conf"))
+    assert [stage.name for stage in run.stages] == ["rl", "after"]
+    assert run.parts["advantage"].cls.__name__ == "OverMean" and run.config.advantage["power"] == 0.5
+    assert run.stages[0].config.steps == 4, "what it says below at.tiny"
 
 
 @pytest.mark.parametrize(("power", "expected"), [(1.0, [3, -1, -1, -1]), (0.0, [0.75, -0.25, -0.25, -0.25])])
 def test_the_advantage(power: float, expected: list[float]) -> None:
-    run = ["variant=over_mean", f"advantage.power={power}"]
-    made = build(Advantage, compose([*BASE, *run], str(EXAMPLES / "conf")).config.advantage, "advantage")
+    made = build(Advantage, {**documented("my_advantage.OverMean").config.advantage, "power": power}, "advantage")
     batch, _ = made.assign(rows(4), np.array([1, 0, 0, 0], np.float32))
     np.testing.assert_allclose(batch["advantage"].reshape(4, 3), np.outer(expected, [0, 1, 1]))
 
 
-def test_the_reward_proves_itself() -> None:
-    made = build(RewardFunction, {"_target_": "my_rewards.Near"}, "rewards.near.fn")
-    prompt = Prompt(id="p", messages=(), token_ids=np.zeros(0, np.int32), answer="47")
-    assert made._near(made.gold(prompt), "47") == made.maximum and made._near(made.wrong(prompt), "47") == 0  # type: ignore
-    assert made._near("45", "47") == pytest.approx(0.8)  # type: ignore[attr-defined]
+def test_a_reward_of_a_class_proves_itself() -> None:
+    made = build(RewardFunction, documented("my_rewards.Near").config.rewards["near"].fn, "rewards.near.fn")
+    asked = prompt(answer="47")
+    texts = [made.gold(asked), made.wrong(asked), "45"]
+    values = [made.score(asked, [said(str(text))])[0] for text in texts]
+    assert [value.score for value in values if value] == pytest.approx([made.maximum, 0, 0.6])
 
 
 def test_the_objective_pulls_the_ratio_to_its_wall() -> None:
