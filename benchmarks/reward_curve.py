@@ -42,22 +42,27 @@ class Curve:
 
 
 def read(run: Path, stage: str = "rl") -> Curve:
-    """The curve of one stage of a run, with the evaluation stages around it. Raises ValueError without any step."""
+    """The curve of one stage of a run, with the evaluations around it.
+
+    Raises ValueError without any step, and on a reward or score outside 0 to 1.
+    """
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["stage"] == stage]
     if not steps:
         raise ValueError(f"{run} has no step of stage {stage}")
     first, last = lines.index(steps[0]), lines.index(steps[-1])
-    before = [line for line in lines[:first] if "eval/score" in line][-1:]
-    scores = [(0, before[0]["eval/score"])] if before and before[0]["stage"] != "warmup" else []
+    scores = [(0, line["eval/score"]) for line in lines[:first] if "eval/score" in line][-1:]
     scores += [(number, line["eval/score"]) for number, line in enumerate(steps, 1) if "eval/score" in line]
     after = [line["eval/score"] for line in lines[last + 1 :] if "eval/score" in line]
     if after and len(steps) not in dict(scores):
         scores.append((len(steps), after[0]))
     rewards = tuple(round(line["reward/mean"], 4) for line in steps)
-    return Curve(
+    curve = Curve(
         title=run.resolve().name, rewards=rewards, scores=tuple((step, round(score, 4)) for step, score in scores)
     )
+    if not all(0 <= value <= 1 for value in (*rewards, *(score for _, score in scores))):
+        raise ValueError(f"{run} has rewards or scores outside 0 to 1, which the picture has no room for")
+    return curve
 
 
 def drawn_from(picture: str) -> Curve:

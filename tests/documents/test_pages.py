@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import importlib.util
 import re
 import tomllib
@@ -177,6 +178,33 @@ def test_settings_exist(page: Path) -> None:
     keys = sorted({match[1] for word in words if (match := SETTING.fullmatch(word))})
     wrong = [key for key in keys if key.split(".")[0] in SECTIONS and not is_setting(key)]
     assert not wrong, wrong
+
+
+def default_of(key: str) -> Any:
+    """What a setting is when nobody sets it: of the schema, of the rl stage, or of the part in its place."""
+    place: Any = Config()
+    words = key.split(".")
+    if words[0] == "stages":
+        place, words = target_class({"_target_": "raylign.recipes.stages.rl.Rl"}, "stages.rl").Config(), words[2:]
+    for word in words:
+        place = getattr(place, word)
+        if isinstance(place, dict) and "_target_" in place:
+            place = target_class(place, key).Config()
+    return place.name if isinstance(place, enum.Enum) else place
+
+
+def test_defaults_are_those_of_the_schema() -> None:
+    compared = 0
+    for names, values, _ in table(ROOT / "conf" / "README.md", "setting"):
+        keys, shown = re.findall(r"`([^`]+)`", names), values.split(", ")
+        for key, value in zip(keys, shown, strict=len(shown) > 1):
+            default = default_of(key)
+            if default == "":
+                continue  # the cell says what happens then
+            same = float(value) == default if isinstance(default, float) else value == str(default).lower()
+            assert same, f"{key} is {default} by default, not {value}"
+            compared += 1
+    assert compared >= 20
 
 
 def test_tables_list_everything_that_there_is() -> None:
