@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from raylign.config.resolve import Run
-from raylign.config.schema import SamplingConfig
-from raylign.contracts import Stage, StageResult, StageSettings
+from raylign.config.schema import SampledSettings, SamplingConfig
+from raylign.contracts import ROWS, Stage, StageResult
 from raylign.data.pass_rate import passes
 from raylign.errors import DataError, Problem
 from raylign.objectives.shaping import unknown_reward
@@ -25,7 +25,7 @@ class Screen(Stage):
     """
 
     @dataclass
-    class Config(StageSettings):
+    class Config(SampledSettings):
         """How often is often enough; a prompt without a measured answer is never kept."""
 
         output: str = "kept.jsonl"  # relative to the stage's folder
@@ -47,6 +47,11 @@ class Screen(Stage):
         return frozenset({"rollout", "rewards"})
 
     @classmethod
+    def leaves(cls, config: Config) -> tuple[str, ...]:
+        """The prompts that were kept."""
+        return (ROWS,)
+
+    @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """The reward that says solved must be one of the run."""
         return unknown_reward(f"{key}.reward", config.reward, run.config.rewards)
@@ -55,7 +60,8 @@ class Screen(Stage):
         """Sample, count, write. Raises DataError when nothing is left."""
         config = self.config
         context.begin(self.name, 1, 0)
-        evaluation = await context.evaluate(context.prompts.train, config.samples, False, config.sampling)
+        strategy = await context.strategy()
+        evaluation = await context.evaluate(context.prompts.train, config.samples, False, config.sampling, strategy)
         groups = evaluation.groups
         kept = [group for group in groups if self._fits(passes(group, config.reward))]
         metrics = evaluation.metrics | {"screen/kept": float(len(kept)), "screen/share": len(kept) / len(groups)}
@@ -65,7 +71,7 @@ class Screen(Stage):
         path = context.folder.stage(self.name) / config.output
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(_row(group), ensure_ascii=False, default=str) + "\n" for group in kept))
-        return StageResult(steps=1, metrics=metrics, files={"set": str(path)})
+        return StageResult(steps=1, metrics=metrics, artifacts={ROWS: str(path)})
 
     def _fits(self, passed: list[float]) -> bool:
         solved = round(sum(passed))

@@ -68,7 +68,7 @@ async def test_screen_keeps_what_is_solved_within_bounds(
     result = await stage.run(Run(tmp_path))  # type: ignore[arg-type]
     assert result.metrics["screen/share"] == len(kept) / 4
     keys = {"prompt_key": "prompt", "answer_key": "answer", "domain_key": "domain"}
-    rows = list(load_rows(result.files["set"], "columns", **keys)[1])
+    rows = list(load_rows(result.artifacts["rows"], "columns", **keys)[1])
     assert [row.messages[0]["content"] for row in rows] == kept
     assert {(row.answer, row.domain, row.meta["level"]) for row in rows} == {("7", "d", 3)}
 

@@ -81,7 +81,7 @@ class _Rendered:
     too_long: int
 
 
-def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
+def load_prompts(config: DataConfig, tokenizer: Any, seed: int, held: Sequence[Prompt] | None = None) -> PromptSet:
     """All prompts of a run, rendered once.
 
     Rows with the same messages and answer have the same id and are one prompt, with the targets of all. The held-out
@@ -90,6 +90,7 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
     ones included.
 
     tokenizer: a Hugging Face tokenizer with a chat template, or a `ChatTemplate` with arguments of its own.
+    held: prompts that are held out in place of any that `config` would hold out.
     Raises DataError on anything that is wrong with the data.
     """
     source, rows, template = _rows(config, config.path, seed)
@@ -98,9 +99,8 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
     if not prompts:
         limit = f"max_prompt_tokens={config.max_prompt_tokens}"
         raise DataError(f"{source}: all {rendered.rows} rows are longer than {limit}")
-    if config.eval_path:
-        _, rows, template = _rows(config, config.eval_path, seed)
-        held = _render(rows, template, config, tokenizer).prompts
+    if held is not None or config.eval_path:
+        held = _evaluated(config, tokenizer, seed) if held is None else held
         train = _without(prompts, held)
         leaked = len(prompts) - len(train)
     else:
@@ -120,6 +120,12 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
         verifiers=dict(Counter(str(prompt.meta["verifier"]) for prompt in train)),
     )
     return PromptSet(train=tuple(train), holdout=tuple(held), report=report)
+
+
+def _evaluated(config: DataConfig, tokenizer: Any, seed: int) -> list[Prompt]:
+    """The prompts of data.eval_path."""
+    _, rows, template = _rows(config, config.eval_path, seed)
+    return _render(rows, template, config, tokenizer).prompts
 
 
 def refuse_doubts(prompts: PromptSet) -> None:
