@@ -1,4 +1,4 @@
-"""Settings that name what a stage leaves: refused when composing where nothing can be there, bound to paths when it is."""
+"""Settings that name what a stage leaves: refused when composing where nothing can be there, bound once it is there."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from raylign.config.compose import compose
 from raylign.config.references import bound, references, users
-from raylign.contracts import MODEL, Reference, RewardFunction, Scope, artifact
+from raylign.contracts import MODEL, Reference, RewardFunction, artifact
 from raylign.errors import ConfigError
-from raylign.records import Group, Prompt, Reward, Trajectory, Value
+from raylign.records import Prompt, Reward, Trajectory, Value
 
 SMALL = ["recipe=grpo", "scale=tiny", f"run.allow_targets=[{__name__.partition('.')[0]}.,test_references.]"]
 HERE = f"{__name__}.Stored"
