@@ -29,11 +29,12 @@ class Block(NamedTuple):
 
 
 class Command(NamedTuple):
-    """One printed command. place: its page and beginning, for the name of its test."""
+    """One printed command. place: its page and beginning, for the name of its test; refused: as its output says."""
 
     place: str
     verb: str
     rest: str
+    refused: bool
 
 
 def short(page: Path) -> str:
@@ -105,9 +106,11 @@ def commands() -> list[Command]:
     result = []
     for name, text in texts():
         variables = dict(re.findall(r'\$ ([A-Z]+)="?(.*?)"?(?:  +#.*)?$', text, re.MULTILINE))
-        for match in COMMAND.finditer(re.sub(r"\\\n *", " ", text)):
+        text = re.sub(r"\\\n *", " ", text)
+        for match in COMMAND.finditer(text):
+            refused = bool(re.match(r"\nraylign \w+: \d+ problem", text[match.end() :]))
             rest = re.split(r"``?|  +#", match[2])[0]
             for variable, value in reversed(variables.items()):  # a later one may hold an earlier one
                 rest = re.sub(rf"\${variable}\b", lambda hit, value=value: value, rest)
-            result.append(Command(f"{name}: {match[0][:60]}", match[1], rest.strip()))
+            result.append(Command(f"{name}: {match[0][:60]}", match[1], rest.strip(), refused))
     return result

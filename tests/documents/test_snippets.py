@@ -18,6 +18,7 @@ from raylign.batch import Batch
 from raylign.cli import main
 from raylign.config.build import build
 from raylign.config.compose import compose, compose_with_problems
+from raylign.config.references import references
 from raylign.config.resolve import Run
 from raylign.contracts import Advantage, Objective, Part, RewardFunction, TokenView
 from raylign.data.prompts import load_prompts
@@ -136,6 +137,16 @@ def test_the_formula_of_the_recipe_from_nothing() -> None:
     assert [stage.name for stage in run.stages] == ["rl", "after"]
     assert run.parts["advantage"].cls.__name__ == "OverMean" and run.config.advantage["power"] == 0.5
     assert run.stages[0].config.steps == 4, "what it says below at.tiny"
+
+
+def test_the_recipe_whose_stages_hand_over_artifacts(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1+1?", "answer": "2", "completion": "2"}\n' * 3)
+    base = ["recipe=screened", "scale=tiny", f"data.path={tmp_path}/rows.jsonl"]
+    run = compose(base, str(EXAMPLES / "my_conf"))
+    found = {(reference.key, reference.value) for reference in references(run)}
+    assert found == {("stages.rl.start", "@sft"), ("stages.rl.data", "@kept")}
+    problems = compose_with_problems([*base, "~stages.kept"], str(EXAMPLES / "my_conf"))[1]
+    assert [problem.key for problem in problems] == ["stages.rl.data"]
 
 
 @pytest.mark.parametrize(("power", "expected"), [(1.0, [3, -1, -1, -1]), (0.0, [0.75, -0.25, -0.25, -0.25])])
