@@ -52,8 +52,8 @@ def test_each_evaluation_samples_and_scores_in_its_own_way(run: Path) -> None:
     assert "eval/reward/letters" not in episodes and "eval/reward/earned" not in single, "not asked is not scored"
     assert single["eval/score"] == pytest.approx(2 * single["eval/reward/letters"])
     assert short["eval/score"] == pytest.approx(short["eval/reward/earned"]) and "eval/reward/letters" in short
-    assert all("Be brief." in str(row["prompt"]) for row in rows(run, "single"))
-    assert not any("Be brief." in str(row["prompt"]) for row in rows(run, "episodes"))
+    assert all("Be brief." in str(row["messages"]) for row in rows(run, "single"))
+    assert not any("Be brief." in str(row["messages"]) for row in rows(run, "episodes"))
     table = lines(run / "stages" / "single" / "measures" / "count.jsonl")
     assert len(table) == 3 and {row["samples"] for row in table} == {2}
 
