@@ -264,5 +264,5 @@ def test_initial_student_is_a_teacher_when_it_has_a_context() -> None:
         compose(tiny)
     with pytest.raises(ConfigError, match=r"frozen.teacher.context"):
         compose([*tiny, context.replace("column", "colunm")])
-    with pytest.raises(ConfigError, match="name the judge's /v1 address"):
+    with pytest.raises(ConfigError, match="both must be given, url with http"):
         compose([*tiny, context.replace("SolutionContext, column: target", "CritiqueContext, url: nowhere")])
