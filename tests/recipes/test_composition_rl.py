@@ -107,6 +107,7 @@ def test_composed_prompts_are_rendered_like_their_last_seed(seeds: list[Prompt],
         assert asked.answer == last.answer and asked.domain == "digits" and "target" not in asked.meta
         gold = solution(asked.meta["composition"]["links"], asked.answer)
         assert MarkedAnswer(MarkedAnswer.Config()).judge(asked, gold).score == 1.0
+        assert MarkedAnswer(MarkedAnswer.Config()).judge(asked, str(asked.answer)).score == 0.0, "no mark"
         assert links_recovered(gold, asked.meta["composition"]["links"]) == [True]
 
 
