@@ -20,6 +20,7 @@ from raylign.recipes.composition_rl.seeds import SeedPrompts, as_data_error
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.training import Training
 
+OUTPUT = "composed.jsonl"
 BATCH = 1024  # chains in flight: a step, so that `run.save_every` counts them
 
 
@@ -33,7 +34,6 @@ class ComposeSet(Stage):
     class Config(Selection, StageSettings):
         """The set to make."""
 
-        output: str = "composed.jsonl"  # relative to the stage's folder
         depth: int = 2
 
         def __post_init__(self) -> None:
@@ -78,7 +78,7 @@ class ComposeSet(Stage):
             context.record(self.name, step + 1, made.counts.shares())
             self._refuse(made, len(chains), made.errors.total() > context.cfg.rollout.max_missing * len(chains))
         self._refuse(made, len(chains), not made.chains)
-        path = context.folder.stage(self.name) / config.output
+        path = context.folder.stage(self.name) / OUTPUT
         await asyncio.to_thread(made.write, path)
         return StageResult(steps=len(starts), metrics=made.counts.shares(), files={"set": str(path)})
 
