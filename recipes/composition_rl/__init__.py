@@ -26,7 +26,6 @@ with the composer model in the place of the policy).
     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen2.5-32B-Instruct data.path=math12k.jsonl \\
         '~stages.before' '~stages.rl' '~stages.after' rollout.sampling.temperature=0.1 rollout.sampling.top_p=0.7 \\
         rollout.sampling.max_tokens=4096 run.save_every=1 \\
-        'rollout.strategy={_target_: raylign.recipes.composition_rl.ComposeRollout}' \\
         'stages.compose={_target_: raylign.recipes.composition_rl.ComposeSet}'
 
 The third is a curriculum of depths. The fourth keeps the seeds solved at least once in 8 (the paper's physics pool;

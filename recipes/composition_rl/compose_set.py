@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from raylign.config.build import named
-from raylign.config.resolve import Run
-from raylign.contracts import RolloutTask, Stage, StageResult, StageSettings
-from raylign.errors import DataError, Problem
+from raylign.config.schema import Node, SampledSettings, node
+from raylign.contracts import ROWS, RolloutTask, Stage, StageResult, StrategySpec
+from raylign.errors import DataError
 from raylign.models.facts import model_facts
 from raylign.recipes.composition_rl.compose.chain import Chain
 from raylign.recipes.composition_rl.compose.llm import least_tokens
@@ -27,14 +26,15 @@ BATCH = 1024  # chains in flight: a step, so that `run.save_every` counts them
 class ComposeSet(Stage):
     """Compose a whole surrogate set with the run's model as the composer, and write it as JSONL for `source.path`.
 
-    The run's strategy must be `ComposeRollout`; its prompts are the seeds.
+    Its prompts are the seeds.
     """
 
     @dataclass
-    class Config(Selection, StageSettings):
+    class Config(Selection, SampledSettings):
         """The set to make."""
 
         depth: int = 2
+        strategy: Node = node(ComposeRollout, "raylign.recipes.composition_rl.ComposeRollout")
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -47,13 +47,9 @@ class ComposeSet(Stage):
         return frozenset({"rollout"})
 
     @classmethod
-    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
-        """The rollout strategy must be one that composes."""
-        strategy = run.parts.get("rollout.strategy")
-        if strategy is None or issubclass(strategy.cls, ComposeRollout):
-            return []
-        why, fix = f"does not compose, as {key} asks", f"set rollout.strategy={{_target_: {named(ComposeRollout)}}}"
-        return [Problem(key="rollout.strategy._target_", value=named(strategy.cls), why=why, fix=fix)]
+    def leaves(cls, config: Config) -> tuple[str, ...]:
+        """The composed set."""
+        return (ROWS,)
 
     async def run(self, context: RunContext) -> StageResult:
         """Compose every chain, from the newest checkpoint if there is one.
@@ -69,10 +65,10 @@ class ComposeSet(Stage):
         starts, made = range(0, len(chains), BATCH), MadeChains()
         training = await asyncio.to_thread(Training, context, self.name, len(starts), seeds.identity)
         await training.resume(made)
-        rollouts = await context.rollouts()
+        rollouts, strategy = await context.rollouts(), await context.strategy()
         async for step in training.steps(made):
             batch = [chains.chain(number) for number in range(starts[step], min(starts[step] + BATCH, len(chains)))]
-            async for finished in rollouts.stream([_task(context, seeds, chain) for chain in batch]):
+            async for finished in rollouts.stream([_task(context, seeds, chain, strategy) for chain in batch]):
                 for item in finished:
                     made.add(item.trajectory.payload, item.error)
             context.record(self.name, step + 1, made.counts.shares())
@@ -80,7 +76,7 @@ class ComposeSet(Stage):
         self._refuse(made, len(chains), not made.chains)
         path = context.folder.stage(self.name) / OUTPUT
         await asyncio.to_thread(made.write, path)
-        return StageResult(steps=len(starts), metrics=made.counts.shares(), files={"set": str(path)})
+        return StageResult(steps=len(starts), metrics=made.counts.shares(), artifacts={ROWS: str(path)})
 
     def _refuse(self, made: MadeChains, wanted: int, bad: bool) -> None:
         """Before a checkpoint is written: the same command then asks for the batch again."""
@@ -107,7 +103,9 @@ def _refuse_short_context(context: RunContext, seeds: SeedPrompts, slots: Sequen
         )
 
 
-def _task(context: RunContext, seeds: SeedPrompts, chain: Sequence[Chain]) -> RolloutTask:
+def _task(
+    context: RunContext, seeds: SeedPrompts, chain: Sequence[Chain], strategy: StrategySpec | None
+) -> RolloutTask:
     name, records = "+".join(seed.id for seed in chain), [seed.record() for seed in chain]
     prompt = replace(seeds.prompts[chain[-1].id], id=name, meta={"chain": records})
-    return RolloutTask(prompt=prompt, n=1, sampling=context.sampling, run_seed=context.cfg.seed)
+    return RolloutTask(prompt=prompt, n=1, sampling=context.sampling, run_seed=context.cfg.seed, strategy=strategy)

@@ -27,6 +27,8 @@ class ComposeRollout(RolloutStrategy):
     question that does not fit the context rejects the chain too (TOO_LONG).
     """
 
+    what = "a rollout strategy that composes"
+
     @dataclass
     class Config:
         """The composer's limits of repetition."""

@@ -10,7 +10,7 @@ from typing import Any
 from raylign.config.build import build
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, node
-from raylign.contracts import PromptSource
+from raylign.contracts import ROWS, PromptSource, artifact
 from raylign.data.curriculum import Curriculum
 from raylign.data.cursor import Cursor
 from raylign.errors import DataError, Problem
@@ -36,7 +36,7 @@ class CompositionSource(PromptSource):
         mode: Mode = Mode.offline  # the chains of a set in a seeded order, or of what is mastered
         composer: Node = node(Composer, "raylign.recipes.composition_rl.SymbolicComposer")
         curriculum: Curriculum.Config = field(default_factory=Curriculum.Config)
-        path: str = ""  # composed rows (of the stage ComposeSet); empty: compose here, with a composer that asks nobody
+        path: str = artifact(ROWS)  # of a ComposeSet: a file or @STAGE; empty: compose here, with what asks nobody
         linked: bool = True  # False: side by side without a link, the paper's control
         max_prompt_tokens: int = 0  # longer chains are dropped and counted; 0: no limit
         reward: str = ""  # the reward that says solved (1); "": the only one, or else the score

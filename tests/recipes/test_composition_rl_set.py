@@ -70,6 +70,8 @@ class Run:
     async def rollouts(self) -> Run:
         return self
 
+    async def strategy(self) -> None: ...
+
     async def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
         """As a worker does it: what the strategy raises costs the sample."""
         for index, task in enumerate(tasks):
@@ -95,7 +97,7 @@ async def test_a_set_is_made_by_the_stage_and_read_by_the_source(
     result = await stage().run(run)
     shares = {"composer/asked": 2.0, "composer/yield": 0.5, "composer/rejected/too_long": 0.5}
     assert result.steps == 1 and result.metrics == shares and run.recorded == [shares]
-    config = CompositionSource.Config(path=result.files["set"])
+    config = CompositionSource.Config(path=result.artifacts["rows"])
     source = CompositionSource(config, prompts=run.prompts.train, seed=3, tokenizer=tokenizer)
     (asked,) = source.next(1)
     assert asked.meta["composition"]["seeds"] == ["cube", "eggs"] and asked.answer == "60"
@@ -126,7 +128,7 @@ async def test_a_killed_stage_goes_on_and_makes_the_same_set(
     second = Run(tmp_path / "again", strategy, policy)
     again = await stage().run(second)
     assert len(first.asked) == len(second.asked) == 1 and {*first.asked, *second.asked} == {"cube+eggs", "eggs+cube"}
-    assert Path(again.files["set"]).read_bytes() == Path(whole.files["set"]).read_bytes()
+    assert Path(again.artifacts["rows"]).read_bytes() == Path(whole.artifacts["rows"]).read_bytes()
     assert (
         (again.steps, again.metrics) == (whole.steps, whole.metrics) == (2, {"composer/asked": 2, "composer/yield": 1})
     )
@@ -152,11 +154,16 @@ async def test_a_context_that_holds_no_question_is_refused_before_the_first_chai
         ComposeSet.Config(depth=1)
 
 
-def test_a_set_needs_the_strategy_that_composes() -> None:
+def test_a_set_brings_its_strategy_and_a_later_stage_its_own() -> None:
     others = [f"~stages.{name}" for name in ("warmup", "before", "rl", "after")]
     own = "+stages.compose={_target_: raylign.recipes.composition_rl.ComposeSet}"
-    strategy = "rollout.strategy={_target_: raylign.recipes.composition_rl.ComposeRollout}"
-    tiny = ["recipe=composition_rl", "scale=tiny", *others, own]
-    assert list(compose([*tiny, strategy]).config.stages) == ["compose"]
-    with pytest.raises(ConfigError, match=r"set rollout\.strategy=.*ComposeRollout"):
-        compose(tiny)
+    learn = "+stages.learn={_target_: raylign.recipes.stages.rl.Rl, steps: 1, prompts_per_step: 2, group_size: 2"
+    learn += ", source: {_target_: raylign.recipes.composition_rl.CompositionSource, path: '@compose'}}"
+    tiny = ["recipe=composition_rl", "scale=tiny", *others]
+    run = compose([*tiny, own, learn])
+    assert run.parts["stages.compose.strategy"].cls is ComposeRollout
+    assert run.parts["rollout.strategy"].cls is not ComposeRollout, "the policy answers chains as it answers seeds"
+    with pytest.raises(ConfigError, match=r"is not a rollout strategy that composes"):
+        compose([*tiny, own, "stages.compose.strategy._target_=raylign.actors.rollout.strategies.SingleTurn"])
+    with pytest.raises(ConfigError, match=r"stages\.learn\.source\.path = @compose"):
+        compose([*tiny, learn, own])
