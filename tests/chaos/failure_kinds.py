@@ -159,7 +159,8 @@ KINDS = (
     ),
     Kind("a folder without permission", OSError, "chaos/test_failures.py::test_what_a_machine_refuses_is_one_line"),
     Kind("a run folder in use", errors.RunError, "test_run_folder.py::test_second_process_is_refused"),
-    Kind("Ray ends a process for memory", errors.RunError, "chaos/test_failures.py::test_memory_is_told_as_memory"),
+    Kind("Ray ends a call for memory", errors.RunError, "chaos/test_failures.py::test_memory_is_told_as_memory"),
+    Kind("Ray ends a worker for memory", errors.EngineDeadError, "chaos/test_chaos.py::test_a_machine_without_memory"),
     Kind(
         "no usable checkpoint",
         errors.CheckpointError,
