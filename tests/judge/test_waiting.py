@@ -19,6 +19,7 @@ from raylign.actors.rollout.engine import EngineSpec
 from raylign.contracts import Sampling
 from raylign.errors import EngineDeadError, JudgeUnavailable, LoadError, RequestError
 
+pytestmark = pytest.mark.timeout(30)
 MESSAGES = ({"role": "user", "content": "Is it?"},)
 SAMPLING = Sampling(max_tokens=4)
 FINE = Reply(text="yes", tokens=1, seconds=0.0)
