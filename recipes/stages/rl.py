@@ -27,7 +27,7 @@ from raylign.errors import DataError, LearnerError, LoadError, Problem
 from raylign.loop import Loop, LoopSettings, Parts, StepSettings
 from raylign.objectives.loss.base import PolicyLoss
 from raylign.recipes.stages.context import RunContext
-from raylign.recipes.stages.outcome import refuse_untaught
+from raylign.recipes.stages.outcome import lesson
 from raylign.recipes.stages.training import Training
 from raylign.records import Prompt
 from raylign.run_folder import check_space
@@ -106,10 +106,15 @@ class Rl(Stage):
                 context.recorder.event("learner_restarted", stage=self.name, deaths=deaths, cause=str(error))
                 context.progress.message(f"a learner died and is restarted from the last checkpoint: {error}")
                 await context.roles.end_learners()
-        refuse_untaught(self.name, self.config.steps, loop.version, loop.taught)
+        if said := lesson(self.name, self.config.steps, loop.version, loop.taught):
+            context.event("nothing_learned", said, stage=self.name)
         await loop.parts.learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=True)
-        return StageResult(steps=self.config.steps, artifacts={MODEL: str(folder / "model")})
+        return StageResult(
+            steps=self.config.steps,
+            metrics={"steps/taught": loop.taught / self.config.steps},
+            artifacts={MODEL: str(folder / "model")},
+        )
 
     async def _train(self, context: RunContext, loop: Loop) -> None:
         """All steps from the newest checkpoint on. Raises StopRequested once a signal's step is saved."""
