@@ -10,24 +10,21 @@ from typing import Any
 
 from raylign.actors.learner.group import LearnerGroup
 from raylign.actors.reward.pools import RewardPools
-from raylign.actors.reward.router import Verifier
 from raylign.actors.roles import Roles
 from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.batch import Batch
-from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import Run
 from raylign.config.sampling import sampling_of
-from raylign.config.schema import Config, OptimConfig, Past, SamplingConfig
+from raylign.config.schema import Config, OptimConfig, SamplingConfig
 from raylign.contracts import FrozenStream, RewardShaper, Sampling
-from raylign.data.prompts import PromptSet, load_prompts, refuse_doubts
+from raylign.data.prompts import PromptSet, refuse_doubts
 from raylign.evaluate import Evaluation, Evaluator
 from raylign.loop.reward_metrics import SAMPLED
-from raylign.models.tiny import build_tiny_model, model_cache
-from raylign.models.tokenizer import load_tokenizer
 from raylign.placement import Placement
 from raylign.recipes.stages.actor_figures import ActorFigures
 from raylign.recipes.stages.lineage import Lineage
 from raylign.recipes.stages.outcome import refuse_lost
+from raylign.recipes.stages.reading import Reading
 from raylign.records import Group, Prompt
 from raylign.run_folder import RunFolder
 from raylign.telemetry.alarms import Alarms
@@ -43,9 +40,17 @@ class RunContext:
     """Shared by the stages of one run."""
 
     def __init__(
-        self, run: Run, folder: RunFolder, recorder: Recorder, progress: Progress, placement: Placement
+        self,
+        run: Run,
+        folder: RunFolder,
+        recorder: Recorder,
+        progress: Progress,
+        placement: Placement,
+        *,
+        reading: Reading | None = None,
     ) -> None:
         self.run = run
+        self.reading = reading or Reading(run)
         self.folder = folder
         self.recorder = recorder
         self.progress = progress
@@ -54,11 +59,9 @@ class RunContext:
         self.recorded = False  # any step of the present stage: before the first a stop costs nothing
         self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
         self.figures = ActorFigures(recorder.event)
-        model = run.config.model
-        start = model.path or str(build_tiny_model(model.tiny, model_cache(run.config.run.cache_dir)))
+        start = self.reading.start
         self.lineage = Lineage(start, folder, list(run.config.stages))
-        self.tokenizer = load_tokenizer(start, model.trust_remote_code)
-        self.template = ChatTemplate(self.tokenizer, model.template_args, fresh=run.config.rollout.past is Past.fresh)
+        self.tokenizer, self.template = self.reading.tokenizer, self.reading.template
         self.roles = Roles(
             run,
             placement,
@@ -77,8 +80,8 @@ class RunContext:
     @cached_property
     def prompts(self) -> PromptSet:
         """The run's prompts, read when a stage first asks for them (one that learns from pairs never does)."""
-        prompts = load_prompts(self.cfg.data, self.template, self.cfg.seed)
-        self.progress.message(str(prompts.report))
+        prompts = self.reading.prompts
+        self.progress.message(self.reading.told)
         return prompts
 
     async def read_prompts(self) -> PromptSet:
@@ -155,7 +158,7 @@ class RunContext:
 
     async def rewards(self) -> RewardPools:
         """The reward pools, proven on the run's prompts."""
-        if any(issubclass(part.cls, Verifier) for part in self.run.parts.values()):
+        if self.reading.judged:
             refuse_doubts(await self.read_prompts())
         return await self.roles.rewards((await self.read_prompts()).train)
 

@@ -9,8 +9,8 @@ import yaml
 
 from raylign.config.compose import compose_with_problems, layered, options, recipes
 from raylign.config.layers import leaves, merge
+from raylign.config.nearest import nearest_keys
 from raylign.config.schema import Resume, RewardConfig
-from raylign.config.strict import nearest_keys
 from raylign.errors import ConfigError, Problem
 
 

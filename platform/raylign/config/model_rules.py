@@ -7,22 +7,15 @@ from pathlib import Path
 
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
+from raylign.config.room import room_rules
 from raylign.config.schema import Config, ModelConfig
 from raylign.models.facts import model_facts, model_folder
 from raylign.models.folder_check import folder_fault, folder_lacks
 
 
-def model_rules(config: Config, problems: Findings) -> None:
+def model_rules(run: Run, problems: Findings) -> None:
     """The policy's start: its folder or tiny shape, and the room that prompts and responses take."""
-    model, data = config.model, config.data
-    tokens = data.max_prompt_tokens + config.rollout.sampling.max_tokens
-    problems.expect(
-        tokens <= model.max_context,
-        "model.max_context",
-        model.max_context,
-        f"is less than data.max_prompt_tokens + rollout.sampling.max_tokens = {tokens}",
-        f"set model.max_context={tokens}, or shorten one of the two",
-    )
+    config, model = run.config, run.config.model
     try:
         facts = model_facts(model)
     except ValueError as cause:
@@ -41,13 +34,7 @@ def model_rules(config: Config, problems: Findings) -> None:
         f"does not divide the {facts.heads} attention heads of {facts.name}",
         f"set rollout.tensor_parallel={math.gcd(facts.heads, max(1, ranks))}",
     )
-    problems.expect(
-        not facts.context or model.max_context <= facts.context,
-        "model.max_context",
-        model.max_context,
-        f"is more than the {facts.context} positions of {facts.name}",
-        f"set model.max_context={facts.context}" + ("" if model.path else " or raise model.tiny.context"),
-    )
+    room_rules(run, facts, problems)
 
 
 def folder_rules(problems: Findings, key: str, path: str, trained: bool = True) -> None:
@@ -74,8 +61,7 @@ def frozen_model_rules(
 ) -> None:
     """A path that is empty, ``@STAGE`` or a model's. trained: the learner's code loads it, not an engine alone."""
     if path.startswith("@"):
-        fix = f"name one of {', '.join(f'@{stage}' for stage in config.stages)}"
-        problems.expect(path[1:] in config.stages, key, path, "names no stage", fix)
+        problems.expect(path[1:] in config.stages, key, path, "names no stage of this run", _without(key, otherwise))
     elif path:
         try:
             model_facts(ModelConfig(path=path))
@@ -85,14 +71,19 @@ def frozen_model_rules(
             folder_rules(problems, key, path, trained)
 
 
+def _without(key: str, otherwise: str) -> str:
+    """What to do about a model of a stage that was left out: what takes its place is not any other stage's."""
+    return f"set {key}= ({otherwise.removeprefix('leave it empty ')}), or name a model's folder"
+
+
 def lineage_rules(run: Run, problems: Findings) -> None:
     """The ``start`` of a stage is ``@NAME`` of one that runs before it, or a model's folder."""
     before: list[str] = []
     for stage in run.stages:
         start = str(stage.config.start or "")
         if start.startswith("@"):
-            known = ", ".join(f"@{name}" for name in before)
-            fix = f"name {'one of ' if len(before) > 1 else ''}{known}" if before else f"set {stage.key}.start="
+            known = f", or name {' or '.join(f'@{name}' for name in before)}" if before else ""
+            fix = f"set {stage.key}.start= (for the model of the stage before, or the run's){known}"
             problems.expect(start[1:] in before, f"{stage.key}.start", start, "names no stage before this one", fix)
         elif start:
             otherwise = "leave it empty for the model of the stage before"

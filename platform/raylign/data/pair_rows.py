@@ -75,7 +75,10 @@ def pair_text(row: RawRow, place: str, prompt_key: str = "") -> PairText | None:
     tools = tools_column(row, place)
     _refuse_reversed(row, place)
     if chosen is None or rejected is None:
-        raise DataError(f"{place}: a pair needs columns chosen and rejected; columns present: {', '.join(row)}")
+        raise DataError(
+            f"{place}: a pair needs columns chosen and rejected; columns present: {', '.join(row)}; fix: rename the "
+            "column of the better answer to chosen and the other's to rejected"
+        )
     if prompt_key and prompt is None:
         why = "is null" if prompt_key in row else "is missing"
         raise DataError(f"{place}: the column data.prompt_key={prompt_key} {why}; columns present: {', '.join(row)}")

@@ -15,6 +15,7 @@ from raylign.chat.template import chat_template
 from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.contracts import RowGenerator
+from raylign.data.holdout import held_out, too_long
 from raylign.data.procedural import procedural_rows
 from raylign.data.readers import load_rows
 from raylign.data.rows import DataRow
@@ -24,6 +25,10 @@ from raylign.records import Message, Prompt, content_id
 
 CHUNK = 512  # conversations encoded in one tokenizer call
 DOUBT = "verifier_doubt"  # key of Prompt.meta: why no verifier can judge the prompt
+UNJUDGED = (
+    "no gold answer to judge by; fix: name its column with data.answer_key, or set a reward of your own "
+    "(rewards.correct.fn=...)"
+)
 TARGETS = "targets"  # key of Prompt.meta: all targets, where rows with the same prompt bring several
 
 
@@ -49,15 +54,29 @@ class LoadReport:
     train: int = 0
     holdout: int = 0
     longest: int = 0  # tokens of the longest prompt kept
+    whole: int = 0  # tokens of the longest prompt of all
     verifiers: dict[str, int] = field(default_factory=dict)
+    implied: bool = False  # the verifiers follow from the data, nobody named one
 
     def __str__(self) -> str:
-        checks = ", ".join(f"{name or 'none'} {count}" for name, count in sorted(self.verifiers.items()))
-        return (
+        counts = (
             f"{self.source}: {self.rows} rows, dropped {self.duplicates} duplicate, {self.too_long} too long, "
             f"{self.leaked} also in eval; {self.train} train, {self.holdout} held out, "
-            f"longest prompt {self.longest} tokens; verifier: {checks}"
+            f"longest prompt {self.longest} tokens"
         )
+        if 2 * self.too_long <= self.rows:
+            return counts
+        return (
+            f"{counts}\nwarning: {self.too_long} of {self.rows} rows are left out as too long; the longest prompt has "
+            f"{self.whole} tokens: raise data.max_prompt_tokens, and model.max_context with it"
+        )
+
+    @property
+    def judged_by(self) -> str:
+        """Which verifier judges how many prompts, and why it does: a line of a run whose rewards ask for one."""
+        checks = ", ".join(f"{name or 'none'} {count}" for name, count in sorted(self.verifiers.items()))
+        why = " (as the answers or the data set's name imply; data.verifier names another)" if self.implied else ""
+        return f"verifier: {checks}{why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +98,8 @@ class _Rendered:
     rows: int
     duplicates: int
     too_long: int
+    shortest: int  # tokens of the shortest prompt, however long
+    longest: int
 
 
 def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
@@ -96,18 +117,18 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
     rendered = _render(rows, template, config, tokenizer)
     prompts, leaked = rendered.prompts, 0
     if not prompts:
-        limit = f"max_prompt_tokens={config.max_prompt_tokens}"
-        raise DataError(f"{source}: all {rendered.rows} rows are longer than {limit}")
+        raise too_long(source, f"{rendered.rows} rows", rendered.shortest, config)
     if config.eval_path:
         _, rows, template = _rows(config, config.eval_path, seed)
         held = _render(rows, template, config, tokenizer).prompts
         train = _without(prompts, held)
         leaked = len(prompts) - len(train)
     else:
-        held = sorted(prompts, key=lambda prompt: prompt.id)[: config.holdout]
+        held = sorted(prompts, key=lambda prompt: prompt.id)[: held_out(config, len(prompts), source, "prompts")]
         train = _without(prompts, held)
     if not train:
-        raise DataError(f"{source}: {len(prompts)} prompts and data.holdout={config.holdout} leave none to train on")
+        fix = "name another data.eval_path, or leave it out"
+        raise DataError(f"{source}: every one of {len(prompts)} prompts is held out too; fix: {fix}")
     report = LoadReport(
         source=source,
         rows=rendered.rows,
@@ -117,14 +138,18 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
         train=len(train),
         holdout=len(held),
         longest=max(len(prompt.token_ids) for prompt in (*train, *held)),
+        whole=rendered.longest,
         verifiers=dict(Counter(str(prompt.meta["verifier"]) for prompt in train)),
+        implied=bool(config.path and not config.verifier),
     )
     return PromptSet(train=tuple(train), holdout=tuple(held), report=report)
 
 
 def refuse_doubts(prompts: PromptSet) -> None:
-    """Raises DataError where a prompt that a verifier is to judge says how no verifier could."""
-    doubts = [prompt.meta[DOUBT] for prompt in (*prompts.train, *prompts.holdout) if DOUBT in prompt.meta]
+    """Raises DataError where a prompt that a verifier is to judge says how no verifier could, or names none."""
+    every = (*prompts.train, *prompts.holdout)
+    doubts = [prompt.meta[DOUBT] for prompt in every if DOUBT in prompt.meta]
+    doubts = doubts or [f"{prompt.place}: {UNJUDGED}" for prompt in every if not prompt.meta["verifier"]]
     if doubts:
         more = f" ({len(doubts)} such prompts)" if len(doubts) > 1 else ""
         raise DataError(f"{doubts[0]}{more}")
@@ -144,9 +169,11 @@ def _rows(config: DataConfig, path: str, seed: int) -> tuple[str, Iterable[DataR
         raise DataError("no data: set data.path to a file, data.task to a reasoning-gym data set, or data.generator")
     keys = (config.prompt_key, config.answer_key, config.domain_key)
     kind, rows = load_rows(path, config.format, *keys, verifier=config.verifier)
-    if config.size and path == config.path:
-        rows = (row for row, _ in zip(rows, range(config.size), strict=False))
-    return f"{path} ({kind.value})", rows, config.template
+    every = list(rows)
+    if config.size and path == config.path and len(every) > config.size:
+        kept = f"the first data.size={config.size} of {len(every)} rows"
+        return f"{path} ({kind.value}, {kept})", every[: config.size], config.template
+    return f"{path} ({kind.value})", every, config.template
 
 
 def _render(rows: Iterable[DataRow], template: str, config: DataConfig, tokenizer: Any) -> _Rendered:
@@ -161,18 +188,26 @@ def _render(rows: Iterable[DataRow], template: str, config: DataConfig, tokenize
         known.setdefault(name, (row, messages))
         if row.target is not None:
             targets[name].setdefault(_canonical(row.target), row.target)
-    prompts, chat = list[Prompt](), chat_template(tokenizer)
+    prompts, lengths, chat = list[Prompt](), list[int](), chat_template(tokenizer)
     for names in _batches({name: _canonical(row.tools) for name, (row, _) in known.items()}):
         group = [known[name] for name in names]
         places = [row.place for row, _ in group]
         tokens = chat.prompts_ids([messages for _, messages in group], group[0][0].tools, places)
         for name, token_ids in zip(names, tokens, strict=True):
+            lengths.append(len(token_ids))
             if len(token_ids) <= config.max_prompt_tokens:
                 prompt = _prompt(name, *known[name], token_ids, config)
                 prompts.append(_imitated(prompt, tuple(targets[name].values())))
     more = sum(len(answers) - 1 for answers in targets.values() if answers)
     duplicates = count - len(known) - more
-    return _Rendered(prompts=prompts, rows=count, duplicates=duplicates, too_long=len(known) - len(prompts))
+    return _Rendered(
+        prompts=prompts,
+        rows=count,
+        duplicates=duplicates,
+        too_long=len(known) - len(prompts),
+        shortest=min(lengths, default=0),
+        longest=max(lengths, default=0),
+    )
 
 
 def _batches(tools: Mapping[str, str]) -> Iterator[list[str]]:
