@@ -61,7 +61,7 @@ class RunFolder:
         except OSError as cause:
             raise RunError(f"run.dir = {path} cannot be used: {cause.strerror}; fix: name another folder") from cause
         known = path / IDENTITY
-        if known.exists() and not _worked(path):
+        if known.exists() and orjson.loads(known.read_bytes())["hash"] != identity["hash"] and not _worked(path):
             _clear(path)
         resumed = known.exists()
         if cfg.run.resume is Resume.must and not resumed:

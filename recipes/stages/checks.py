@@ -30,16 +30,17 @@ def check(run: Run, made: int = 0) -> Reading:
     reading = Reading(run, made)
     _frozen(run, reading)
     for stage in run.stages:
-        _parts(stage, run, reading)
         if made or brings_rows(run.config):
+            _parts(stage, run, reading)
             _rows(stage, reading)
     return reading
 
 
 def brings_rows(config: Config) -> bool:
-    """Whether the rows are a user's own: from a file, or made by a generator of their own."""
-    target = str(config.data.generator.get("_target_", ""))
-    return bool(config.data.path or (target and not target.startswith(OURS)))
+    """Whether the rows are a user's own: from a file, or made by a generator of their own, or of a file."""
+    generator = config.data.generator
+    made_by_us = str(generator.get("_target_", OURS)).startswith(OURS) and not generator.get("path")
+    return bool(config.data.path or (generator and not made_by_us))
 
 
 def _rows(stage: ResolvedStage, reading: Reading) -> None:

@@ -153,7 +153,7 @@ def test_what_cannot_be_rendered(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert "learner.optim.lr = -1" in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text('{"question": "1+1", "answer": "2"}\n')
-    assert main(["k8s", "render", "recipe=grpo", "run.dir=/elsewhere/a", "data.path=rows.jsonl"]) == 2
+    assert main(["k8s", "render", "recipe=grpo", "scale=tiny", "run.dir=/elsewhere/a", "data.path=rows.jsonl"]) == 2
     err = capsys.readouterr().err
     assert "is not on the claim" in err and "rows.jsonl" in err, "all problems at once"
     assert main(["k8s", "render", *BASE, "--name", "Not_A_Name"]) == 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from raylign.config.culprit import short, within
-from raylign.config.layers import COMMAND_LINE, Layers
+from raylign.config.layers import COMMAND_LINE, Layers, leaves
 from raylign.errors import Problem
 
 TOY = "tiny"
@@ -46,16 +46,9 @@ def _brought(layers: Layers) -> Iterator[tuple[str, str]]:
         value = within(layers.tree, key)
         if isinstance(value, str) and value:
             yield key, short(value)
-    for key in NAMED:
-        value = within(layers.tree, key)
-        if value and _told(layers, key):
-            yield key, short(value.get("_target_", "...") if isinstance(value, Mapping) else value)
-
-
-def _told(layers: Layers, key: str) -> bool:
-    """Whether the command line says anything about a key or what is below it."""
-    origins = layers.origins.items()
-    return any(origin == COMMAND_LINE and (leaf == key or leaf.startswith(f"{key}.")) for leaf, origin in origins)
+    for leaf, value in leaves({key: within(layers.tree, key) for key in NAMED}):
+        if value and layers.origins.get(leaf) == COMMAND_LINE:
+            yield leaf.removesuffix("._target_"), short(value)
 
 
 def _numbers(tree: Mapping[str, object]) -> Iterator[str]:
