@@ -53,6 +53,7 @@ class Sft(Stage):
     async def run(self, context: RunContext) -> StageResult:
         """Train, from the newest checkpoint if there is one; export the model."""
         config, folder = self.config, context.folder.stage(self.name)
+        await context.read_prompts()
         rows = context.reading.demonstrated.pop(self.name, []) or await asyncio.to_thread(self.rows, context)
         identity = await asyncio.to_thread(identity_of_rows, rows)
         training = await asyncio.to_thread(Training, context, self.name, config.steps, identity)

@@ -18,6 +18,7 @@ GRPO, SFT, HYPO = (
     ("recipe=sft", "scale=tiny"),
     ("recipe=hypo", "scale=tiny"),
 )
+ANSWER = {"role": "assistant", "content": "1"}
 ROWS: dict[str, list[dict[str, Any]]] = {
     "sums": [{"prompt": f"{i}+1?", "solution": str(i + 1)} for i in range(20)],
     "talks": [

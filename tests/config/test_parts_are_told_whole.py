@@ -13,7 +13,7 @@ from raylign.config.compose import compose, compose_with_problems
 from raylign.errors import Problem
 
 TINY = ["recipe=grpo", "scale=tiny"]
-MINE = 'class OverMean:\n    pass\n\nfrom raylign.objectives.advantage.group import GRPO\n\n\nclass Mine(GRPO):\n    """Mine."""\n'
+MINE = "from raylign.objectives.advantage.group import GRPO\n\n\nclass Mine(GRPO):\n    pass\n"
 
 
 def problems_of(*overrides: str) -> dict[str, Problem]:
@@ -53,7 +53,7 @@ def test_every_ill_typed_and_unknown_field_of_a_part_is_told() -> None:
 
 def test_a_section_that_may_be_null_is_still_null_or_a_section() -> None:
     assert compose([*TINY, "stages.rl.eval_sampling=null"]).config.stages["rl"]["eval_sampling"] is None
-    given = compose([*TINY, "stages.rl.eval_sampling={top_k: 5}"]).parts["stages.rl"].config.eval_sampling
+    given = compose([*TINY, "stages.rl.eval_sampling={top_k: 5, max_tokens: 8}"]).parts["stages.rl"].config.eval_sampling
     assert given.top_k == 5 and given.top_p == 1.0
     assert "wrong type" in problems_of("stages.rl.eval_sampling=3")["stages.rl.eval_sampling"].why
 
