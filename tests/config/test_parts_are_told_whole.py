@@ -53,7 +53,9 @@ def test_every_ill_typed_and_unknown_field_of_a_part_is_told() -> None:
 
 def test_a_section_that_may_be_null_is_still_null_or_a_section() -> None:
     assert compose([*TINY, "stages.rl.eval_sampling=null"]).config.stages["rl"]["eval_sampling"] is None
-    given = compose([*TINY, "stages.rl.eval_sampling={top_k: 5, max_tokens: 8}"]).parts["stages.rl"].config.eval_sampling
+    given = (
+        compose([*TINY, "stages.rl.eval_sampling={top_k: 5, max_tokens: 8}"]).parts["stages.rl"].config.eval_sampling
+    )
     assert given.top_k == 5 and given.top_p == 1.0
     assert "wrong type" in problems_of("stages.rl.eval_sampling=3")["stages.rl.eval_sampling"].why
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from raylign.config.findings import Findings
-from raylign.config.resolve import Run
+from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.room import room_rules
 from raylign.config.schema import Config, ModelConfig
 from raylign.models.facts import model_facts, model_folder
@@ -88,4 +88,17 @@ def lineage_rules(run: Run, problems: Findings) -> None:
         elif start:
             otherwise = "leave it empty for the model of the stage before"
             frozen_model_rules(run.config, f"{stage.key}.start", start, otherwise, problems)
+        _frozen_before(run, stage, before, problems)
         before.append(stage.name)
+
+
+def _frozen_before(run: Run, stage: ResolvedStage, before: list[str], problems: Findings) -> None:
+    """The frozen models that a stage reads are there when it runs."""
+    asking = [part for part in (run.advantage(stage), run.objective(stage)) if part]
+    streams = frozenset[str]().union(*(part.needs for part in asking))
+    for name, frozen in run.config.frozen.items():
+        made_by = frozen.path[1:] if frozen.path.startswith("@") else ""
+        if frozen.stream in streams and made_by in run.config.stages and made_by not in before:
+            why = f"is not made before {stage.key}, which reads it"
+            fix = _without(f"frozen.{name}.path", "leave it empty for the stage's own start")
+            problems.expect(False, f"frozen.{name}.path", frozen.path, why, fix)

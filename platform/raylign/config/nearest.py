@@ -31,6 +31,6 @@ def nearest_keys(key: str, known: Sequence[str], siblings: Sequence[str] = ()) -
 
 def nearest_option(name: str, known: Sequence[str]) -> str:
     """As `nearest_keys`, of a short list: all of it is told too, since what looks alike is rarely what was meant."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), list(known), n=1, cutoff=0.6)
     every = f"known: {', '.join(known)}"
     return f"did you mean {close[0]}? ({every})" if close else every
