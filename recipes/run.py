@@ -21,10 +21,9 @@ from raylign.errors import OUT_OF_MEMORY, RunError
 from raylign.loop_lag import LoopLag
 from raylign.placement import Placement
 from raylign.plan import make_plan
-from raylign.recipes.stages.checks import check
+from raylign.recipes.checks import check
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.recipes.stages.outcome import checked, stage_summary
-from raylign.recipes.stages.reading import Reading
 from raylign.recipes.stopping import stopping_on_signals
 from raylign.run_folder import RunFolder
 from raylign.telemetry.logs import driver_log
@@ -38,8 +37,7 @@ STOPPED = 3  # exit status of a run that saved itself on a signal
 
 def train(run: Run, overrides: Sequence[str] = ()) -> int:
     """Run all stages of a checked run; returns the exit status. Finished stages are not repeated."""
-    reading = check(run)
-    with open_run(run, overrides, reading) as context:
+    with open_run(run, overrides) as context:
         try:
             summary = asyncio.run(run_watched(context))
         except StopRequested as stop:
@@ -54,9 +52,9 @@ def train(run: Run, overrides: Sequence[str] = ()) -> int:
 
 
 @contextmanager
-def open_run(run: Run, overrides: Sequence[str] = (), reading: Reading | None = None) -> Iterator[RunContext]:
+def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
     """Folder, records, cluster and placement of a run; everything is given back at the end, whatever happens."""
-    cfg, plan = run.config, make_plan(run)
+    cfg, plan, reading = run.config, make_plan(run), check(run)
     folder = RunFolder.open(cfg, run.tree)
     recorder = Recorder(folder.path, cfg.telemetry)
     progress = LoggedProgress(make_progress(cfg.telemetry.progress))

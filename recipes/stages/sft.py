@@ -19,6 +19,8 @@ from raylign.recipes.stages.reading import Reading
 from raylign.recipes.stages.training import TrainedModel, Training
 from raylign.records import Row
 
+ReadRun = RunContext | Reading  # what rows are made from: a run at work, or one that has only been read
+
 
 class Sft(Stage):
     """Fit the policy to targets, until the last step or until held-out samples reach a pass rate."""
@@ -81,7 +83,7 @@ class Sft(Stage):
         context.hand_over(folder / "model", published=published)
         return StageResult(model=str(folder / "model"), steps=done, metrics=training.kept["metrics"])
 
-    def rows(self, context: RunContext | Reading) -> list[Row]:
+    def rows(self, context: ReadRun) -> list[Row]:
         """Rows of the training prompts that bring a target."""
         return demonstrations(context.prompts.train, context.template, self.config.all_turns, f"stages.{self.name}")
 

@@ -68,7 +68,7 @@ def models() -> str:
 def row(number: int) -> dict[str, object]:
     """What stands for a row of any command: a question, its answer, a pair, a domain."""
     pair = {"chosen": f"{number + 1}", "rejected": f"{number}"}
-    asked = {"question": f"{number}+1?", "answer": f"so #### {number + 1}"}
+    asked = {"question": f"{number}+1?", "prompt": f"{number}+1?", "answer": f"so #### {number + 1}"}
     return {**asked, **pair, "extra_info": {"opd_teacher": "math"}}
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raylign.cli import main
-from raylign.recipes import run
+from raylign.run_folder import RunFolder
 
 GRPO, SFT, HYPO = (
     ("recipe=grpo", "scale=tiny", "~stages.warmup"),
@@ -30,6 +29,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "long": [{"prompt": "x" * 300 + str(i), "solution": str(i)} for i in range(20)],
     "pairs": [{"prompt": f"{i}?", "chosen": "yes", "rejected": "no"} for i in range(20)],
     "even": [{"prompt": f"{i}?", "chosen": "yes", "rejected": "yes"} for i in range(20)],
+    "one": [{"prompt": "1?", "solution": "1"}],
     "null": [{"prompt": "1?", "solution": "1"}, {"prompt": None, "solution": "2"}],
     "system": [{"prompt": [{"role": "robot", "content": "1?"}], "solution": "1"}] * 2,
 }
@@ -43,6 +43,7 @@ FAULTY = [  # recipe, rows, settings, words of the message
     (GRPO, "sums", ("data.answer_key=gold",), "sums.jsonl:1: no column 'gold'; columns present: prompt, solution"),
     (GRPO, "sums", ("stages.rl.domains=[code]",), "stages.rl.domains=['code'] leaves no training prompt"),
     (GRPO, "sums", ("data.template='{what}'",), "sums.jsonl:1: the template '{what}' cannot be filled"),
+    (GRPO, "one", (), "stages.before: one.jsonl leaves no prompt to evaluate on (holdout); fix: set data.eval_path"),
     (GRPO, "null", (), "null.jsonl:2: the prompt is null"),
     (GRPO, "sums", ("shaper.overlong_buffer=500",), "500: exceeds rollout.sampling.max_tokens=8"),
     (GRPO, "", ("data.generator={_target_: raylign.recipes.hypo.LetterPairs}",), "only one of them makes the rows"),
@@ -74,12 +75,10 @@ def _nothing_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.chdir(tmp_path)
 
-    @contextmanager
-    def begun(*_: Any) -> Iterator[None]:
+    def begun(*_: Any) -> None:
         raise AssertionError("work began")
-        yield
 
-    monkeypatch.setattr(run, "open_run", begun)
+    monkeypatch.setattr(RunFolder, "open", begun)
 
 
 def told(command: str, overrides: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -122,7 +122,7 @@ def test_secrets_are_references(capsys: pytest.CaptureFixture[str]) -> None:
     wanted = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "huggingface", "key": "token.v1"}}}
     assert all(wanted in pod["containers"][0]["env"] for pod in pods_of(job))
     for word in ("HF_TOKEN", "HF_TOKEN=a", "HF_TOKEN=/a", "HF_TOKEN=a/", "=a/b", "HF-TOKEN=a/b", "HF_TOKEN=a/b/c"):
-        assert main(["k8s", "render", *BASE, "--env-secret", word]) == 2
+        assert main(["k8s", "render", *BASE, "scale=node", "--env-secret", word]) == 2
         assert "--env-secret" in capsys.readouterr().err
     for name in ("HF_TOKEN", "WANDB_API_KEY", "aws_secret_access_id", "DB_PASSWORD", "DB_PASS"):
         assert main(["k8s", "render", *BASE, "scale=gpu", "--env", f"{name}=x"]) == 0

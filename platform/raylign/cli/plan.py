@@ -22,7 +22,7 @@ from raylign.models.tokenizer_check import holds_tokenizer
 from raylign.plan import Plan, make_plan
 from raylign.telemetry.table import table
 
-CHECKS, SHOW = "raylign.recipes.stages.checks", "raylign.recipes.stages.show"  # by name: no recipe is imported here
+CHECKS, SHOW = "raylign.recipes.checks", "raylign.recipes.stages.show"  # by name: no recipe is imported here
 MADE = 64  # rows of a task or a generator that a plan reads; files are read whole
 EPILOG = """\
 examples:

@@ -154,5 +154,8 @@ def _dialogue(text: str, place: str) -> tuple[Message, ...]:
         for speaker, words in zip(parts[1::2], parts[2::2], strict=True)
     )
     if not messages:
-        raise DataError(f"{place}: no column 'prompt', and the texts have no turns marked '\\n\\nAssistant:'")
+        raise DataError(
+            f"{place}: no column 'prompt', and the texts have no turns marked '\\n\\nAssistant:'; fix: name the prompt's "
+            "column with data.prompt_key"
+        )
     return messages

@@ -38,7 +38,7 @@ class WeightedSum(RewardShaper):
                 raise ValueError("overlong_buffer and overlong_penalty must be 0 or more")
 
     @classmethod
-    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
+    def problems(cls, key: str, config: Any, run: Run) -> list[Problem]:
         """The buffer lies within an answer."""
         most = run.config.rollout.sampling.max_tokens
         if config.overlong_buffer <= most:

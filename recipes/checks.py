@@ -10,8 +10,9 @@ from raylign.actors.routed import same_vocabulary
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config
 from raylign.data.prompts import refuse_doubts
-from raylign.errors import ConfigError, Problem
+from raylign.errors import ConfigError, DataError, Problem
 from raylign.models.tokenizer import load_tokenizer
+from raylign.recipes.stages.evaluate import Evaluate
 from raylign.recipes.stages.preference import Preference
 from raylign.recipes.stages.reading import Reading
 from raylign.recipes.stages.rl import Rl
@@ -51,10 +52,27 @@ def _rows(stage: ResolvedStage, reading: Reading) -> None:
         prompts = reading.prompts
         if "rewards" in stage.roles and reading.judged:
             refuse_doubts(prompts)
+        _asked(stage, reading)
     if issubclass(stage.cls, Sft) and stage.cls.rows is Sft.rows:  # others make rows of their own, at length
         reading.demonstrated[stage.name] = stage.cls(stage.config, stage.name).rows(reading)
     elif issubclass(stage.cls, Rl):
         stage.cls(stage.config, stage.name).training_prompts(reading)
+
+
+def _asked(stage: ResolvedStage, reading: Reading) -> None:
+    """A stage that evaluates has prompts for it; of a task or a generator, composing has counted them."""
+    settings, config = stage.config, reading.run.config
+    if issubclass(stage.cls, Evaluate):
+        split = settings.split
+    elif issubclass(stage.cls, Rl) and settings.eval_every:
+        split = settings.eval_split
+    else:
+        return
+    if config.data.path and not reading.prompts.first(split, 0):
+        raise DataError(
+            f"{stage.key}: {config.data.path} leaves no prompt to evaluate on ({split.name}); fix: set "
+            f"data.eval_path=FILE, add rows, or leave the stage out (~{stage.key})"
+        )
 
 
 def _parts(stage: ResolvedStage, run: Run, reading: Reading) -> None:
