@@ -155,7 +155,7 @@ def _dialogue(text: str, place: str) -> tuple[Message, ...]:
     )
     if not messages:
         raise DataError(
-            f"{place}: no column 'prompt', and the texts have no turns marked '\\n\\nAssistant:'; fix: name the prompt's "
-            "column with data.prompt_key"
+            f"{place}: no column 'prompt', and the texts have no turns marked '\\n\\nAssistant:'; fix: name the "
+            "prompt's column with data.prompt_key"
         )
     return messages
