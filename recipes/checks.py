@@ -1,20 +1,22 @@
 """What a run would refuse only at work, refused before it: `raylign train` and `raylign plan` both ask this.
 
 Composing has checked settings and parts. Here the rows are read and rendered, what is to be imitated is laid out, and
-the parts that read them are made, in the order of the stages.
+the parts that read them are made, in the order of the stages. Rows that a stage will write are not there to be read.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from raylign.actors.routed import same_vocabulary
 from raylign.config.resolve import ResolvedStage, Run
-from raylign.config.schema import Config
 from raylign.data.prompts import refuse_doubts
 from raylign.errors import ConfigError, DataError, Problem
 from raylign.models.tokenizer import load_tokenizer
 from raylign.recipes.stages.evaluate import Evaluate
 from raylign.recipes.stages.preference import Preference
-from raylign.recipes.stages.reading import Reading
+from raylign.recipes.stages.prompt_sets import data_of, judged
+from raylign.recipes.stages.reading import Reading, ReadStage
 from raylign.recipes.stages.rl import Rl
 from raylign.recipes.stages.sft import Sft
 
@@ -30,64 +32,65 @@ def check(run: Run, made: int = 0) -> Reading:
     """
     reading = Reading(run, made)
     _frozen(run, reading)
-    for stage in run.stages:
-        if made or brings_rows(run.config):
-            _parts(stage, run, reading)
+    for stage in reading.run.stages:
+        if not stage.config.data.startswith("@") and (made or brings_rows(run, stage)):
+            _shaper(stage, reading)
             _rows(stage, reading)
     return reading
 
 
-def brings_rows(config: Config) -> bool:
-    """Whether the rows are a user's own: from a file, or made by a generator of their own, or of a file."""
-    generator = config.data.generator
-    made_by_us = str(generator.get("_target_", OURS)).startswith(OURS) and not generator.get("path")
-    return bool(config.data.path or (generator and not made_by_us))
+def brings_rows(run: Run, stage: ResolvedStage) -> bool:
+    """Whether the rows of a stage are a user's own: from a file, or made by a generator of their own, or of a file."""
+    data = run.config.data
+    made_by_us = str(data.generator.get("_target_", OURS)).startswith(OURS) and not data.generator.get("path")
+    return bool(stage.config.data or data.path or (data.generator and not made_by_us))
 
 
 def _rows(stage: ResolvedStage, reading: Reading) -> None:
+    config = stage.config
     if issubclass(stage.cls, Preference):
-        reading.pairs(stage.config.max_tokens, stage.config.truncation)
-        return
-    if "rollout" in stage.roles or issubclass(stage.cls, Sft):
-        prompts = reading.prompts
-        if "rewards" in stage.roles and reading.judged:
-            refuse_doubts(prompts)
-        _asked(stage, reading)
+        data = reading.run.config.data
+        own = data_of(data, config.data, Path()) if config.data else data
+        reading.pairs(own, config.max_tokens, config.truncation)
+    elif "rollout" in stage.roles or issubclass(stage.cls, Sft):
+        _prompts(stage, reading)
+
+
+def _prompts(stage: ResolvedStage, reading: Reading) -> None:
+    read = reading.of(stage)
+    if "rewards" in stage.roles and judged(reading.run, stage.name):
+        refuse_doubts(read.prompts)
     if issubclass(stage.cls, Sft) and stage.cls.rows is Sft.rows:  # others make rows of their own, at length
-        reading.demonstrated[stage.name] = stage.cls(stage.config, stage.name).rows(reading)
+        reading.demonstrated[stage.name] = stage.cls(stage.config, stage.name).rows(read)
     elif issubclass(stage.cls, Rl):
-        stage.cls(stage.config, stage.name).training_prompts(reading)
+        stage.cls(stage.config, stage.name).training_prompts(read)
+    _evaluated(stage, reading, read)
 
 
-def _asked(stage: ResolvedStage, reading: Reading) -> None:
+def _evaluated(stage: ResolvedStage, reading: Reading, read: ReadStage) -> None:
     """A stage that evaluates has prompts for it; of a task or a generator, composing has counted them."""
-    settings, config = stage.config, reading.run.config
-    if issubclass(stage.cls, Evaluate):
+    settings, path = stage.config, reading.run.config.data.path
+    if issubclass(stage.cls, Evaluate) and not settings.data:
         split = settings.split
     elif issubclass(stage.cls, Rl) and settings.eval_every:
         split = settings.eval_split
     else:
         return
-    if config.data.path and not reading.prompts.first(split, 0):
+    if path and not read.prompts.first(split, 0):
         raise DataError(
-            f"{stage.key}: {config.data.path} leaves no prompt to evaluate on ({split.name}); fix: set "
-            f"data.eval_path=FILE, add rows, or leave the stage out (~{stage.key})"
+            f"{stage.key}: {path} leaves no prompt to evaluate on ({split.name}); fix: set data.eval_path=FILE, add "
+            f"rows, or leave the stage out (~{stage.key})"
         )
 
 
-def _parts(stage: ResolvedStage, run: Run, reading: Reading) -> None:
-    """The shaper of a stage that has one can be made."""
+def _shaper(stage: ResolvedStage, reading: Reading) -> None:
+    """The shaper of a stage that learns from rewards can be made."""
     if not stage.batch:
         return
-    part, config = run.part("shaper", stage.name), run.config
-    weights = {name: reward.weight for name, reward in config.rewards.items()}
+    run, part = reading.run, reading.run.part("shaper", stage.name)
+    settings = {"max_tokens": run.config.rollout.sampling.max_tokens, "seed": run.config.seed}
     try:
-        part.build(
-            weights=weights,
-            max_tokens=config.rollout.sampling.max_tokens,
-            tokenizer=reading.template,
-            seed=config.seed,
-        )
+        part.build(weights=run.weights(stage.name), tokenizer=reading.template, **settings)
     except ValueError as cause:
         why = " ".join(str(cause).split())
         raise ConfigError([Problem(key=part.key, value=part.cls.__name__, why=why, fix="correct the value")]) from cause
@@ -98,4 +101,4 @@ def _frozen(run: Run, reading: Reading) -> None:
     for name, frozen in run.config.frozen.items():
         if frozen.path and not frozen.path.startswith("@") and frozen.stream in run.streams():
             tokenizer = load_tokenizer(frozen.path, run.config.model.trust_remote_code)
-            same_vocabulary(reading.tokenizer, tokenizer, f"frozen.{name}.path", frozen.path)
+            same_vocabulary(reading.template.tokenizer, tokenizer, f"frozen.{name}.path", frozen.path)

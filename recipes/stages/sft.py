@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 
 from raylign.batch import Batch
-from raylign.config.schema import Node, OptimConfig, node
-from raylign.contracts import Objective, Stage, StageResult, StageSettings
+from raylign.config.schema import Node, OptimConfig, SampledSettings, node
+from raylign.contracts import MODEL, Objective, Stage, StageResult
 from raylign.data.identity import identity_of_rows
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.demonstrations import demonstrations
-from raylign.recipes.stages.reading import Reading
+from raylign.recipes.stages.reading import ReadStage
 from raylign.recipes.stages.training import TrainedModel, Training
 from raylign.records import Row
 
-ReadRun = RunContext | Reading  # what rows are made from: a run at work, or one that has only been read
+ReadRun = RunContext | ReadStage  # what rows are made from: a stage at work, or one whose rows have only been read
 
 
 class Sft(Stage):
     """Fit the policy to targets, until the last step or until held-out samples reach a pass rate."""
 
     @dataclass
-    class Config(StageSettings):
+    class Config(SampledSettings):
         """Numbers of the stage. One step = `batch_size` rows."""
 
         steps: int = 1000
@@ -51,6 +51,11 @@ class Sft(Stage):
     def roles(cls, config: Config) -> frozenset[str]:
         """Engines and rewards are needed for the pass rate only."""
         return frozenset({"learner", "rollout", "rewards"} if config.eval_every else {"learner"})
+
+    @classmethod
+    def leaves(cls, config: Config) -> tuple[str, ...]:
+        """The trained model."""
+        return (MODEL,)
 
     async def run(self, context: RunContext) -> StageResult:
         """Train, from the newest checkpoint if there is one; export the model."""
@@ -81,7 +86,8 @@ class Sft(Stage):
                 break
         await learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=published)
-        return StageResult(model=str(folder / "model"), steps=done, metrics=training.kept["metrics"])
+        artifacts = {MODEL: str(folder / "model")}
+        return StageResult(steps=done, metrics=training.kept["metrics"], artifacts=artifacts)
 
     def rows(self, context: ReadRun) -> list[Row]:
         """Rows of the training prompts that bring a target."""

@@ -26,8 +26,11 @@ def first_rows(reading: Reading) -> str:
     """The first row of every stage, readable. Raises DataError on rows that cannot be rendered."""
     blocks: dict[str, list[str]] = {}  # what is shown -> the stages that read it
     for stage in reading.run.stages:
-        if issubclass(stage.cls, Preference):
-            lines = _pair(reading.pairs(stage.config.max_tokens, stage.config.truncation), reading.template)
+        if stage.config.data:
+            lines = [f"reads {stage.config.data}"]
+        elif issubclass(stage.cls, Preference):
+            pairs = reading.pairs(reading.run.config.data, stage.config.max_tokens, stage.config.truncation)
+            lines = _pair(pairs, reading.template)
         else:
             lines = _of_stage(stage, reading)
         blocks.setdefault("\n".join(lines), []).append(stage.name)
@@ -42,18 +45,19 @@ def _pair(pairs: PairSet, template: ChatTemplate) -> list[str]:
 
 
 def _of_stage(stage: ResolvedStage, reading: Reading) -> list[str]:
-    prompt, template = reading.prompts.train[0], reading.template
+    read = reading.of(stage)
+    prompt, template = read.prompts.train[0], read.template
     if not issubclass(stage.cls, Sft):
         title = f"prompt of {prompt.place or prompt.id}"
         return _row(title, prompt.token_ids, len(prompt.token_ids), template) + _own(prompt, (), template)
     try:
-        rows = reading.demonstrated.get(stage.name) or stage.cls(stage.config, stage.name).rows(reading)
+        rows = reading.demonstrated.get(stage.name) or stage.cls(stage.config, stage.name).rows(read)
     except DataError as error:
         return [f"nothing to learn ({error})"]
     lines = _row("first row", rows[0].token_ids, rows[0].prompt_length, template, rows[0].loss_mask)
     if stage.cls.rows is not Sft.rows:
         return lines  # of the stage's own making
-    shown = next(one for one in reading.prompts.train if following_messages(one))
+    shown = next(one for one in read.prompts.train if following_messages(one))
     return lines + _own(shown, following_messages(shown), template)
 
 

@@ -55,7 +55,7 @@ FAULTY = [  # recipe, rows, settings, words of the message
     (HYPO, "pairs", ("data.holdout=1000",), "1000 of 20 pairs leaves none to train on; fix: set data.holdout=2"),
     (HYPO, "pairs", ("~stages.sft",), "set stages.preference.start="),
     (HYPO, "pairs", ("~stages.reference",), "set frozen.reference.path="),
-    (HYPO, "pairs", ("frozen.reference.path=@preference",), "is not made before stages.preference, which reads it"),
+    (HYPO, "pairs", ("frozen.reference.path=@preference",), "names no stage before stages.preference, which needs it"),
     (("recipe=grpo",), "sums", (), "scale = absent"),
 ]  # fmt: skip
 SOUND = [

@@ -60,7 +60,7 @@ def run(parsed: argparse.Namespace) -> int:
     say(render(plan))
     say(f"\nstages, in this order\n{stage_table(run)}")
     if reading:
-        say("\ndata\n" + "\n".join(reading.seen))
+        say("\ndata\n" + "\n".join(reading.reports))
     for note in _notes(config, plan, against, unread):
         say(note)
     say()

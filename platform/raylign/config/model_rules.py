@@ -1,4 +1,4 @@
-"""Rules of the models that a run names: their folders, their shapes, and which stage's model one may start from."""
+"""Rules of the models that a run names: their folders and their shapes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from raylign.config.findings import Findings
-from raylign.config.resolve import ResolvedStage, Run
+from raylign.config.resolve import Run
 from raylign.config.room import room_rules
 from raylign.config.schema import Config, ModelConfig
 from raylign.models.facts import model_facts, model_folder
@@ -59,46 +59,19 @@ def lacking_rules(config: Config, problems: Findings) -> None:
 def frozen_model_rules(
     config: Config, key: str, path: str, otherwise: str, problems: Findings, *, trained: bool = True
 ) -> None:
-    """A path that is empty, ``@STAGE`` or a model's. trained: the learner's code loads it, not an engine alone."""
-    if path.startswith("@"):
-        problems.expect(path[1:] in config.stages, key, path, "names no stage of this run", _without(key, otherwise))
-    elif path:
-        try:
-            model_facts(ModelConfig(path=path))
-        except ValueError as cause:
-            problems.expect(False, key, path, str(cause), f"name a model's folder, or {otherwise}")
-        else:
-            folder_rules(problems, key, path, trained)
-
-
-def _without(key: str, otherwise: str) -> str:
-    """What to do about a model of a stage that was left out: what takes its place is not any other stage's."""
-    return f"set {key}= ({otherwise.removeprefix('leave it empty ')}), or name a model's folder"
+    """A path that is empty, a reference or a model's. trained: the learner's code loads it, not an engine alone."""
+    if not path or path.startswith("@"):
+        return
+    try:
+        model_facts(ModelConfig(path=path))
+    except ValueError as cause:
+        problems.expect(False, key, path, str(cause), f"name a model's folder, or {otherwise}")
+    else:
+        folder_rules(problems, key, path, trained)
 
 
 def lineage_rules(run: Run, problems: Findings) -> None:
-    """The ``start`` of a stage is ``@NAME`` of one that runs before it, or a model's folder."""
-    before: list[str] = []
+    """The ``start`` of a stage is a reference, or a model's folder."""
+    otherwise = "leave it empty for the model of the stage before"
     for stage in run.stages:
-        start = str(stage.config.start or "")
-        if start.startswith("@"):
-            known = f", or name {' or '.join(f'@{name}' for name in before)}" if before else ""
-            fix = f"set {stage.key}.start= (for the model of the stage before, or the run's){known}"
-            problems.expect(start[1:] in before, f"{stage.key}.start", start, "names no stage before this one", fix)
-        elif start:
-            otherwise = "leave it empty for the model of the stage before"
-            frozen_model_rules(run.config, f"{stage.key}.start", start, otherwise, problems)
-        _frozen_before(run, stage, before, problems)
-        before.append(stage.name)
-
-
-def _frozen_before(run: Run, stage: ResolvedStage, before: list[str], problems: Findings) -> None:
-    """The frozen models that a stage reads are there when it runs."""
-    asking = [part for part in (run.advantage(stage), run.objective(stage)) if part]
-    streams = frozenset[str]().union(*(part.needs for part in asking))
-    for name, frozen in run.config.frozen.items():
-        made_by = frozen.path[1:] if frozen.path.startswith("@") else ""
-        if frozen.stream in streams and made_by in run.config.stages and made_by not in before:
-            why = f"is not made before {stage.key}, which reads it"
-            fix = _without(f"frozen.{name}.path", "leave it empty for the stage's own start")
-            problems.expect(False, f"frozen.{name}.path", frozen.path, why, fix)
+        frozen_model_rules(run.config, f"{stage.key}.start", stage.config.start, otherwise, problems)
