@@ -11,7 +11,7 @@ from typing import Any
 
 from raylign.actors.reward.returned import listed, valued
 from raylign.actors.reward.signature import call, signature_of
-from raylign.config.build import importable
+from raylign.config.build import NotImportable, importable
 from raylign.config.resolve import Run, foreign_problems
 from raylign.contracts import RewardFunction, Scope
 from raylign.errors import Problem
@@ -60,9 +60,8 @@ class PythonFunction(RewardFunction):
             return foreign
         try:
             function = importable(config.path)
-        except ImportError as cause:
-            why, fix = cause.args
-            return [Problem(key=f"{key}.path", value=config.path, why=why, fix=fix)]
+        except NotImportable as cause:
+            return [Problem(key=f"{key}.path", value=config.path, why=cause.why, fix=cause.fix)]
         why, fix = f"is {type(function).__name__}, not a function", "name a function, or a class that makes one"
         return [] if callable(function) else [Problem(key=f"{key}.path", value=config.path, why=why, fix=fix)]
 

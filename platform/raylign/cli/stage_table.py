@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.telemetry.table import table
@@ -12,7 +13,7 @@ BATCHES = {"batch_size": "rows", "batch_pairs": "pairs"}  # what a stage without
 
 def stage_table(run: Run) -> str:
     """In the order in which they run."""
-    rows, model = [], "model.path" if run.config.model.path else "the tiny model"
+    rows, model, data = [], "model.path" if run.config.model.path else "the tiny model", _source(run)
     for stage in run.stages:
         start = str(stage.config.start or "")
         rows.append(
@@ -20,7 +21,14 @@ def stage_table(run: Run) -> str:
         )
         if "learner" in stage.roles:
             model = f"@{stage.name}"
-    return table(["stage", "kind", "starts from", "asks", "steps", "a step"], rows)
+    return table(["stage", "kind", "starts from", "reads", "asks", "steps", "a step"], rows)
+
+
+def _source(run: Run) -> str:
+    """What gives the run's rows, by the last part of its name."""
+    data = run.config.data
+    made = data.task or str(data.generator.get("_target_", "-")).rpartition(".")[2]
+    return Path(data.path).name if data.path else made
 
 
 def _size(stage: ResolvedStage) -> tuple[str, str]:

@@ -34,19 +34,28 @@ def target_class(node: Mapping[str, object], key: str) -> type[Part]:
     path = target_of(node, key)
     try:
         cls = importable(path)
-    except ImportError as cause:
-        why, fix = cause.args
-        raise error(f"{key}._target_", path, why, fix) from cause
+    except NotImportable as cause:
+        raise error(f"{key}._target_", path, cause.why, cause.fix) from cause
     if not isinstance(cls, type) or not dataclasses.is_dataclass(vars(cls).get("Config") or _inherited(cls)):
         raise error(f"{key}._target_", path, "is no part: a class with a nested Config dataclass", "name such a class")
     return cls
 
 
+class NotImportable(Exception):
+    """Why an import path names nothing, and what to do."""
+
+    def __init__(self, why: str, fix: str) -> None:
+        super().__init__(why)
+        self.why, self.fix = why, fix
+
+
 def importable(path: str) -> Any:
-    """What an import path names. Raises ImportError whose arguments are why it cannot be imported, and what to do."""
+    """What an import path names. Raises NotImportable."""
     module, _, name = path.rpartition(".")
+    loaded: Any = None
     try:
         loaded = importlib.import_module(module)
+        return getattr(loaded, name)
     except ModuleNotFoundError as cause:
         top = path.split(".", maxsplit=1)[0]
         fix = "check the spelling"
@@ -54,15 +63,19 @@ def importable(path: str) -> Any:
             fix = f"put {top}.py, or a folder {top}, into {os.path.abspath(os.curdir)}, or its folder on PYTHONPATH"
         elif cause.name and not module.startswith(cause.name):
             fix = f"install {cause.name.split('.')[0]}, which {module} imports"
-        raise ImportError(f"cannot be imported ({cause})", fix) from cause
-    except Exception as cause:
-        why = f"cannot be imported ({type(cause).__name__}: {cause}{_place(cause)})"
-        raise ImportError(why, f"correct {module}") from cause
-    try:
-        return getattr(loaded, name)
+        raise NotImportable(f"cannot be imported ({cause})", fix) from cause
     except AttributeError as cause:
+        if loaded is None or cause.obj is not loaded:  # within what is imported
+            raise _broken(module, cause) from cause
         names = [other for other in vars(loaded) if not other.startswith("_")]
-        raise ImportError(f"cannot be imported (module {module} has no {name})", nearest(name, names)) from cause
+        raise NotImportable(f"cannot be imported (module {module} has no {name})", nearest(name, names)) from cause
+    except Exception as cause:
+        raise _broken(module, cause) from cause
+
+
+def _broken(module: str, cause: Exception) -> NotImportable:
+    text = " ".join(str(cause).split())
+    return NotImportable(f"cannot be imported ({type(cause).__name__}: {text}{_place(cause)})", f"correct {module}")
 
 
 def _place(cause: BaseException) -> str:
