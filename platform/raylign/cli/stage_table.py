@@ -15,10 +15,9 @@ def stage_table(run: Run) -> str:
     """In the order in which they run."""
     rows, model, data = [], "model.path" if run.config.model.path else "the tiny model", _source(run)
     for stage in run.stages:
-        start = str(stage.config.start or "")
-        rows.append(
-            [stage.name, stage.cls.__name__, start or model, ", ".join(sorted(stage.roles)) or "-", *_size(stage)]
-        )
+        start, reads = stage.config.start or model, stage.config.data or data
+        asks = ", ".join(sorted(stage.roles)) or "-"
+        rows.append([stage.name, stage.cls.__name__, start, reads, asks, *_size(stage)])
         if "learner" in stage.roles:
             model = f"@{stage.name}"
     return table(["stage", "kind", "starts from", "reads", "asks", "steps", "a step"], rows)
