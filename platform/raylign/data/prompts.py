@@ -183,7 +183,8 @@ def _without(prompts: Sequence[Prompt], others: Sequence[Prompt]) -> list[Prompt
 
 
 def _nothing_left(source: str, prompts: int, leaked: int, config: DataConfig) -> str:
-    held = f"data.eval_path={config.eval_path}" if config.eval_path else "what is held out"
+    set_to = "null" if config.holdout is None else config.holdout
+    held = f"data.eval_path={config.eval_path}" if config.eval_path else f"data.holdout={set_to}"
     fix = (
         "take other rows"
         if config.eval_path
