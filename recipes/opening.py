@@ -15,6 +15,7 @@ from raylign.config.resolve import Run
 from raylign.errors import OUT_OF_MEMORY, RunError
 from raylign.placement import Placement
 from raylign.plan import make_plan
+from raylign.recipes.checks import check
 from raylign.recipes.stages.context import RunContext
 from raylign.run_folder import RunFolder
 from raylign.telemetry.logs import driver_log
@@ -25,7 +26,7 @@ from raylign.telemetry.recorder import Recorder
 @contextmanager
 def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
     """Folder, records, cluster and placement of a run; everything is given back at the end, whatever happens."""
-    cfg, plan = run.config, make_plan(run)
+    cfg, plan, reading = run.config, make_plan(run), check(run)
     folder = RunFolder.open(cfg, run.tree)
     recorder = Recorder(folder.path, cfg.telemetry)
     progress = LoggedProgress(make_progress(cfg.telemetry.progress))
@@ -42,7 +43,7 @@ def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
                 progress.message(f"warning: {UNKNOWN}")
             check_shared(folder.path)
             placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
-            context = RunContext(run, folder, recorder, progress, placement)
+            context = RunContext(run, folder, recorder, progress, placement, reading=reading)
             yield context
             ended = True
     except OutOfMemoryError as cause:

@@ -28,6 +28,7 @@ from raylign.loop import Loop, LoopSettings, Parts, StepSettings
 from raylign.objectives.loss.base import PolicyLoss
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.outcome import lesson
+from raylign.recipes.stages.reading import ReadStage
 from raylign.recipes.stages.training import Training
 from raylign.records import Prompt
 from raylign.run_folder import check_space
@@ -152,7 +153,7 @@ class Rl(Stage):
         advantage = context.run.part("advantage", self.name).build()
         objective = context.run.part("objective", self.name).build()
         needs = advantage.needs | objective.needs
-        prompts = self._prompts(context)  # what is wrong with the data is told before anything starts
+        prompts = self.training_prompts(context)  # what is wrong with the data is told before anything starts
         # Engines come first: they take a share of the device as it is, learners and frozen models what they need.
         starts = (
             partial(context.rollouts, publishes=True),
@@ -179,7 +180,8 @@ class Rl(Stage):
             frozen=frozen,
         )
 
-    def _prompts(self, context: RunContext) -> list[Prompt]:
+    def training_prompts(self, context: RunContext | ReadStage) -> list[Prompt]:
+        """Those of the stage's domains. Raises DataError when there is none."""
         prompts, domains = context.prompts.train, self.config.domains
         chosen = [prompt for prompt in prompts if not domains or prompt.domain in domains]
         if not chosen:
