@@ -40,7 +40,7 @@ class RunContext(RunModels):
 
     @cached_property
     def _prompt_sets(self) -> PromptSets:
-        return PromptSets(self.template, self.folder.path, self.progress.message)
+        return PromptSets(self.template, self.folder.path, self.progress.message, self.starting)
 
     @property
     def prompts(self) -> PromptSet:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from raylign.actors.watching import Starting, unseen
 from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import DataConfig
@@ -18,8 +19,14 @@ from raylign.records import Prompt
 class PromptSets:
     """Read when they are first asked for, each file once. folder: the run's; told: is told what was read."""
 
-    def __init__(self, template: ChatTemplate, folder: Path, told: Callable[[str], None]) -> None:
-        self._template, self._folder, self._told = template, folder, told
+    def __init__(
+        self,
+        template: ChatTemplate,
+        folder: Path,
+        told: Callable[[str], None],
+        starting: Starting = unseen,
+    ) -> None:
+        self._template, self._folder, self._told, self._starting = template, folder, told, starting
         self._read: dict[str, PromptSet] = {}  # by path, and whether held-out rows were left out
         self._viewed: dict[str, PromptSet] = {}  # by stage
 
@@ -47,10 +54,11 @@ class PromptSets:
         place = f"{path}, none of {len(held)}" if held else path
         if place not in self._read:
             data, seed = run.config.data, run.config.seed
-            if path:
-                prompts = load_prompts(data_of(data, path, self._folder), self._template, seed, held=held)
-            else:
-                prompts = load_prompts(data, self._template, seed)
+            with self._starting("prompts"):
+                if path:
+                    prompts = load_prompts(data_of(data, path, self._folder), self._template, seed, held=held)
+                else:
+                    prompts = load_prompts(data, self._template, seed)
             self._told(str(prompts.report))
             self._read[place] = prompts
         return self._read[place]

@@ -17,12 +17,14 @@ from raylign.config.model_rules import lacking_rules
 from raylign.config.schema import Config
 from raylign.errors import NoClusterError, PlanError
 from raylign.plan import Plan, make_plan
+from raylign.telemetry.summary import summary
 from raylign.telemetry.table import table
 
 ROWS = "raylign.recipes.stages.show"  # by name: the ground floor imports no recipe
 EPILOG = """\
 examples:
   raylign plan recipe=grpo scale=tiny
+  raylign plan recipe=grpo scale=tiny --all                     every setting, defaults included
   raylign plan recipe=grpo scale=cluster cluster.address=auto   checks against the running cluster
   raylign plan recipe=grpo scale=node --no-fit                  prints a plan for a machine that is not this one
   raylign plan recipe=grpo scale=node cluster.gpu_memory_gb=80  checks the memory of GPUs that are not here
@@ -37,6 +39,7 @@ def add_to(commands: Any) -> None:
     parser = new_command(commands, "plan", "print roles, placement, batch arithmetic and memory of a run", EPILOG)
     add_overrides(parser)
     parser.add_argument("--no-fit", action="store_true", help="do not check the plan against this machine or a cluster")
+    parser.add_argument("--all", action="store_true", help="print every setting, defaults included")
     parser.add_argument("--show-prompt", action="store_true", help="print the first rows as the model reads them")
     parser.set_defaults(run=run)
 
@@ -46,6 +49,8 @@ def run(parsed: argparse.Namespace) -> int:
     run = compose(parsed.overrides, parsed.config_dir, to_run=parsed.show_prompt)
     config = run.config
     plan, against = make_plan(run), ""
+    say(summary(run, plan))
+    say()
     try:
         plan, against = _checked(config, plan, parsed.no_fit)
     except PlanError:
@@ -55,9 +60,9 @@ def run(parsed: argparse.Namespace) -> int:
     say(render(plan))
     for note in _notes(config, plan, against):
         say(note)
-    say()
-    say("settings that change the numbers")
-    say(describe(run))
+    if parsed.all:
+        say()
+        say(describe(run))
     if parsed.show_prompt:
         say()
         say(importlib.import_module(ROWS).first_rows(run))
@@ -116,7 +121,7 @@ def render(plan: Plan) -> str:
         rows.append([role.name, role.actors, role.cpus, role.gpus, _ranges(where), memory, role.memory])
     rows.append(["total", len(plan.bundles), round(plan.cpus, 3), round(plan.gpus, 3), "", "", plan.strategy])
     headers = ["role", "actors", "CPUs each", "GPUs each", "node", "GiB each", "of which"]
-    text = f"model: {plan.model}\n\nroles, one placement group\n{table(headers, rows)}"
+    text = f"roles, one placement group\n{table(headers, rows)}"
     if plan.loads:
         headers = ["GPUs", "GiB needed", "of usable", "left", "by"]
         loads = [
