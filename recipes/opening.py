@@ -10,7 +10,6 @@ from ray.exceptions import OutOfMemoryError
 
 from raylign.capacity import UNKNOWN
 from raylign.cluster import check_shared, connect, shutdown
-from raylign.config.describe import describe
 from raylign.config.resolve import Run
 from raylign.errors import OUT_OF_MEMORY, RunError
 from raylign.placement import Placement
@@ -21,6 +20,7 @@ from raylign.run_folder import RunFolder
 from raylign.telemetry.logs import driver_log
 from raylign.telemetry.progress import LoggedProgress, make_progress
 from raylign.telemetry.recorder import Recorder
+from raylign.telemetry.summary import announce
 
 
 @contextmanager
@@ -36,14 +36,16 @@ def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
         with driver_log(folder.path / "logs"):
             recorder.settings(run.tree, overrides)
             progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
-            progress.message(describe(run))
-            with importing_ahead():
+            announce(run, plan, recorder, progress)
+            with importing_ahead(), progress.starting("Ray"):
                 placed = connect(cfg.cluster, plan)
             if placed.gpus and not placed.loads:
                 progress.message(f"warning: {UNKNOWN}")
             check_shared(folder.path)
-            placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
-            context = RunContext(run, folder, recorder, progress, placement, reading=reading)
+            with progress.starting("placement"):
+                placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
+            with progress.starting("tokenizer"):
+                context = RunContext(run, folder, recorder, progress, placement, reading=reading)
             yield context
             ended = True
     except OutOfMemoryError as cause:

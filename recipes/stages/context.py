@@ -39,7 +39,7 @@ class RunContext(RunModels):
 
     @cached_property
     def _prompt_sets(self) -> PromptSets:
-        return self.reading.sets.at_work(self.folder.path, self.progress.message)
+        return self.reading.sets.at_work(self.folder.path, self.progress.message, self.starting)
 
     @property
     def prompts(self) -> PromptSet:

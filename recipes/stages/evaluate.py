@@ -52,6 +52,14 @@ class Evaluate(Stage):
         return frozenset({"rollout", "rewards"})
 
     @classmethod
+    def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
+        """The score; with sets that of each, the last set's first."""
+        if config.sets:
+            names = list(reversed(config.sets))
+            return (*(f"{name}/score" for name in names), *(f"{name}/*" for name in names))
+        return ("eval/score", "eval/best", "eval/prompts", "eval/*")
+
+    @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """There must be prompts to ask."""
         if config.data or config.split is Split.train or run.config.data.holdout != 0 or run.config.data.eval_path:

@@ -50,6 +50,7 @@ class RunModels(RunRecords):
             start_model=start,
             model_of=self.lineage.of,
             told=self.event,
+            starting=self.starting,
         )
 
     @property

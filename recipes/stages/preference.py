@@ -137,6 +137,20 @@ class Preference(Stage):
             )
         return problems
 
+    @classmethod
+    def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
+        """Accuracy, margin and loss of the held-out pairs, or of those of a step where none are held out."""
+        part = run.parts.get(f"{key}.objective")
+        objective = part.build() if part else None
+        names: tuple[str, ...] = ("agreement", "margin", "loss")
+        if config.rows is Rows.chosen:
+            names = ("nll", "loss")
+        elif isinstance(objective, PreferenceLoss) and REFERENCE in objective.needs:
+            names = ("rewards/accuracy", "rewards/margin", "loss")
+        held_out = run.config.data.holdout or run.config.data.eval_path
+        evaluated = (*(f"eval/{name}" for name in names), "eval/*", "before/*") if held_out else ()
+        return (*evaluated, *names, "*")
+
     async def run(self, context: RunContext) -> StageResult:
         """Score the reference, train from the newest checkpoint if there is one, export the model."""
         config, folder = self.config, context.folder.stage(self.name)

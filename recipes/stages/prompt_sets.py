@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from raylign.actors.reward.router import Verifier
+from raylign.actors.watching import Starting, unseen
 from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import DataConfig
@@ -23,13 +24,14 @@ class PromptSets:
         self._template = template
         self._folder = Path()  # of the run, which has none before it works
         self._told: Callable[[str], None] | None = None
+        self._starting: Starting = unseen
         self.reports: list[str] = []  # what was read so far
         self._read: dict[str, PromptSet] = {}  # by path, and whether held-out rows were left out
         self._viewed: dict[str, PromptSet] = {}  # by stage
 
-    def at_work(self, folder: Path, told: Callable[[str], None]) -> PromptSets:
+    def at_work(self, folder: Path, told: Callable[[str], None], starting: Starting) -> PromptSets:
         """These sets for a run that works in a folder. told: is told what is read, and at once what was read before."""
-        self._folder, self._told = folder, told
+        self._folder, self._told, self._starting = folder, told, starting
         for report in self.reports:
             told(report)
         return self
@@ -58,10 +60,11 @@ class PromptSets:
         place = f"{path}, none of {len(held)}" if held else path
         if place not in self._read:
             data, seed = run.config.data, run.config.seed
-            if path:
-                prompts = load_prompts(data_of(data, path, self._folder), self._template, seed, held=held)
-            else:
-                prompts = load_prompts(data, self._template, seed)
+            with self._starting("prompts"):
+                if path:
+                    prompts = load_prompts(data_of(data, path, self._folder), self._template, seed, held=held)
+                else:
+                    prompts = load_prompts(data, self._template, seed)
             report = str(prompts.report)
             self.reports.append(f"{report}\n{prompts.report.judged_by}" if judged(run) else report)
             if self._told:

@@ -85,6 +85,11 @@ class Rl(Stage):
             epochs=config.epochs,
         )
 
+    @classmethod
+    def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
+        """The held-out score where it is measured, else the training reward."""
+        return (*(("eval/score", "eval/*") if config.eval_every else ()), "reward/mean", "reward/std", "loss", "*")
+
     async def run(self, context: RunContext) -> StageResult:
         """Train to the last step, from the newest checkpoint if there is one; export the model."""
         folder = context.folder.stage(self.name)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from raylign.batch import Batch
+from raylign.config.resolve import Run
 from raylign.config.schema import Node, OptimConfig, SampledSettings, node
 from raylign.contracts import MODEL, Objective, Stage, StageResult
 from raylign.data.identity import identity_of_rows
@@ -56,6 +57,11 @@ class Sft(Stage):
     def leaves(cls, config: Config) -> tuple[str, ...]:
         """The trained model."""
         return (MODEL,)
+
+    @classmethod
+    def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
+        """The pass rate where it is measured, else the loss."""
+        return (*(("eval/score", "eval/*") if config.eval_every else ()), "loss", "nll", "*")
 
     async def run(self, context: RunContext) -> StageResult:
         """Train, from the newest checkpoint if there is one; export the model."""

@@ -27,7 +27,7 @@ from raylign.recipes.stages.context import StopRequested
 from raylign.recipes.stages.outcome import refuse_lost
 from raylign.recipes.stages.rl import Rl
 from raylign.recipes.stopping import stopping_on_signals
-from raylign.telemetry.progress import PlainProgress
+from raylign.telemetry.lines import PlainProgress
 from raylign.telemetry.recorder import Recorder, read_lines
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -161,7 +161,7 @@ def test_a_defect_is_recorded_and_not_swallowed(
 
 
 def test_memory_is_told_as_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("make_plan", "connect", "check_shared", "describe"):
+    for name in ("make_plan", "connect", "check_shared", "announce"):
         monkeypatch.setattr(opening, name, lambda *args: "")
     folder = SimpleNamespace(path=tmp_path, resumed=False, close=lambda: None)
     monkeypatch.setattr(opening.RunFolder, "open", lambda *args: folder)

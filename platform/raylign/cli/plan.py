@@ -20,6 +20,7 @@ from raylign.config.schema import Config
 from raylign.errors import NoClusterError, PlanError
 from raylign.models.tokenizer_check import holds_tokenizer
 from raylign.plan import Plan, make_plan
+from raylign.telemetry.summary import summary
 from raylign.telemetry.table import table
 
 CHECKS, SHOW = "raylign.recipes.checks", "raylign.recipes.stages.show"  # by name: no recipe is imported here
@@ -27,6 +28,7 @@ MADE = 64  # rows of a task or a generator that a plan reads; files are read who
 EPILOG = """\
 examples:
   raylign plan recipe=grpo scale=tiny
+  raylign plan recipe=grpo scale=tiny --all                     every setting, defaults included
   raylign plan recipe=grpo scale=cluster cluster.address=auto   checks against the running cluster
   raylign plan recipe=grpo scale=node --no-fit                  prints a plan for a machine that is not this one
   raylign plan recipe=grpo scale=node cluster.gpu_memory_gb=80  checks the memory of GPUs that are not here
@@ -41,6 +43,7 @@ def add_to(commands: Any) -> None:
     parser = new_command(commands, "plan", "print roles, placement, batch arithmetic and memory of a run", EPILOG)
     add_overrides(parser)
     parser.add_argument("--no-fit", action="store_true", help="do not check the plan against this machine or a cluster")
+    parser.add_argument("--all", action="store_true", help="print every setting, defaults included")
     parser.add_argument("--show-prompt", action="store_true", help="print the first rows as the model reads them")
     parser.set_defaults(run=run)
 
@@ -51,6 +54,8 @@ def run(parsed: argparse.Namespace) -> int:
     config, unread = run.config, _without_tokenizer(run.config.model.path)
     plan, against = make_plan(run), ""
     reading = None if unread else importlib.import_module(CHECKS).check(run, MADE)
+    say(summary(run, plan))
+    say()
     try:
         plan, against = _checked(config, plan, parsed.no_fit)
     except PlanError:
@@ -63,9 +68,9 @@ def run(parsed: argparse.Namespace) -> int:
         say("\ndata\n" + "\n".join(reading.reports))
     for note in _notes(config, plan, against, unread):
         say(note)
-    say()
-    say("settings that change the numbers")
-    say(describe(run))
+    if parsed.all:
+        say()
+        say(describe(run))
     if parsed.show_prompt:
         say()
         say(importlib.import_module(SHOW).first_rows(reading))
@@ -131,7 +136,7 @@ def render(plan: Plan) -> str:
         rows.append([role.name, role.actors, role.cpus, role.gpus, _ranges(where), memory, role.memory])
     rows.append(["total", len(plan.bundles), round(plan.cpus, 3), round(plan.gpus, 3), "", "", plan.strategy])
     headers = ["role", "actors", "CPUs each", "GPUs each", "node", "GiB each", "of which"]
-    text = f"model: {plan.model}\n\nroles, one placement group\n{table(headers, rows)}"
+    text = f"roles, one placement group\n{table(headers, rows)}"
     if plan.loads:
         headers = ["GPUs", "GiB needed", "of usable", "left", "by"]
         loads = [

@@ -14,6 +14,7 @@ from pathlib import Path
 from raylign.config.alarms import alarm_problems
 from raylign.config.devices import device_problems
 from raylign.config.findings import Findings
+from raylign.config.headline import metric_problems
 from raylign.config.limits import limits
 from raylign.config.machine import machine_problems
 from raylign.config.model_rules import frozen_model_rules, lacking_rules, lineage_rules, model_rules
@@ -61,6 +62,7 @@ def validate(run: Run, to_run: bool = True) -> list[Problem]:
     problems += device_problems(config)
     problems += alarm_problems(config.alarms)
     problems += secret_problems(run.tree)
+    problems += metric_problems(run)
     for stage in run.stages:
         if stage.batch and not any(problem.key.startswith(f"{stage.key}.") for problem in problems):
             _batch(stage, run, problems)
