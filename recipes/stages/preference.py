@@ -147,7 +147,7 @@ class Preference(Stage):
             names = ("nll", "loss")
         elif isinstance(objective, PreferenceLoss) and REFERENCE in objective.needs:
             names = ("rewards/accuracy", "rewards/margin", "loss")
-        held_out = run.config.data.holdout or run.config.data.eval_path
+        held_out = run.config.data.holdout != 0 or run.config.data.eval_path
         evaluated = (*(f"eval/{name}" for name in names), "eval/*", "before/*") if held_out else ()
         return (*evaluated, *names, "*")
 

@@ -161,12 +161,12 @@ def test_a_defect_is_recorded_and_not_swallowed(
 
 
 def test_memory_is_told_as_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("make_plan", "connect", "check_shared", "announce"):
+    for name in ("make_plan", "connect", "check_shared", "announce", "check"):
         monkeypatch.setattr(opening, name, lambda *args: "")
     folder = SimpleNamespace(path=tmp_path, resumed=False, close=lambda: None)
     monkeypatch.setattr(opening.RunFolder, "open", lambda *args: folder)
     monkeypatch.setattr(opening.Placement, "create", lambda *args: None)
-    monkeypatch.setattr(opening, "RunContext", lambda *args: None)
+    monkeypatch.setattr(opening, "RunContext", lambda *args, **named: None)
     cfg: Any = SimpleNamespace(telemetry=TelemetryConfig(progress="none"), cluster=SimpleNamespace(ready_timeout_s=1.0))
     resolved: Any = SimpleNamespace(config=cfg, tree={})
     placed = SimpleNamespace(gpus=0, loads=())

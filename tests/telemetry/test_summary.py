@@ -54,11 +54,10 @@ def test_many_stages_and_rewards_stay_few_lines() -> None:
     assert len(lines) <= 20 and max(map(len, lines)) <= WIDTH and any("more stages" in line for line in lines)
 
 
-@pytest.mark.parametrize("scale", ["scale=tiny", ""], ids=["said", "by default"])
-def test_the_toy_scale_is_never_silent(scale: str, tmp_path: Path, tiny_model: Path) -> None:
+def test_the_toy_scale_is_never_silent(tmp_path: Path, tiny_model: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"question": "1+1?", "answer": "#### 2"}\n' * 3)
-    given = [word for word in ("recipe=grpo", scale, "data.holdout=1") if word]
+    given = ["recipe=grpo", "scale=tiny", "data.holdout=1"]
     for own in ([f"model.path={tiny_model}"], [f"data.path={rows}"], [f"model.path={tiny_model}", f"data.path={rows}"]):
         told = [line for line in lines_of(*given, *own) if line.startswith("warning: TOY SCALE")]
         assert told and all(word.split("=")[0] in told[0] for word in own), own

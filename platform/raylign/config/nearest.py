@@ -9,6 +9,8 @@ from collections.abc import Sequence
 def nearest(name: str, known: Sequence[str]) -> str:
     """The known name that looks most like this one, as the second half of a sentence."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not known:
+        return "leave it out: there are none"
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
 
 

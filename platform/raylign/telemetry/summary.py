@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from raylign.config.differing import ALWAYS, differing, listed
 from raylign.config.headline import headline
 from raylign.config.resolve import ResolvedPart, ResolvedStage, Run
-from raylign.config.schema import Config, OptimConfig, Schedule
+from raylign.config.schema import Config, DataConfig, OptimConfig, Schedule
 from raylign.plan import Plan, Role
 from raylign.telemetry.units import before_of, title, written
 
@@ -68,7 +68,7 @@ def closing(run: Run, ended: Mapping[str, Any], report: Path) -> str:
 
 
 def toy_scale(config: Config) -> list[str]:
-    """That scale=tiny, which is the default, stands for a toy, where a model or data of somebody's own are trained."""
+    """That scale=tiny stands for a toy, where a model or data of somebody's own are trained."""
     own = [key for key, path in (("model.path", config.model.path), ("data.path", config.data.path)) if path]
     if config.scale != "tiny" or not own:
         return []
@@ -78,10 +78,14 @@ def toy_scale(config: Config) -> list[str]:
     )
     verb = "are" if len(own) > 1 else "is"
     return [
-        f"warning: TOY SCALE: scale=tiny, the default, is for toys on a CPU; {' and '.join(own)} {verb} your own.",
-        f"warning: TOY SCALE: {numbers}, {data.holdout:,} rows held out, learner.optim.lr={optim.lr:g}.",
+        f"warning: TOY SCALE: scale=tiny is for toys on a CPU; {' and '.join(own)} {verb} your own.",
+        f"warning: TOY SCALE: {numbers}, {_held_out(data)}, learner.optim.lr={optim.lr:g}.",
         "warning: TOY SCALE: write scale=gpu, node or cluster for a run of real size, or set these numbers yourself.",
     ]
+
+
+def _held_out(data: DataConfig) -> str:
+    return "a tenth of the rows held out" if data.holdout is None else f"{data.holdout:,} rows held out"
 
 
 def _line(name: str, text: str, most: int = 1) -> list[str]:
@@ -103,7 +107,7 @@ def _data(config: Config) -> str:
     data = config.data
     made = str(data.generator.get("_target_", "")).rpartition(".")[2]
     source = data.path or made or data.task or "a source of its own"
-    held = data.eval_path or f"{data.holdout:,} rows held out"
+    held = data.eval_path or _held_out(data)
     rows = f"{data.size:,} rows" if data.size else "all rows"
     return f"{source}, {rows}, {held}, prompts of at most {data.max_prompt_tokens:,} tokens"
 
