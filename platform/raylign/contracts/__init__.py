@@ -1,5 +1,6 @@
 """The contracts of all parts. Actors and recipes implement them; the loop uses nothing else."""
 
+from raylign.contracts.embedder import EmbedCounts, Embedder
 from raylign.contracts.models import FrozenModelContext, FrozenStream, Learner, LearnerUpdate, WeightUpdate
 from raylign.contracts.objective import Advantage, LossTerms, Objective, TokenView
 from raylign.contracts.part import Part
@@ -32,6 +33,8 @@ __all__ = [
     "Advantage",
     "BatchShape",
     "Completion",
+    "EmbedCounts",
+    "Embedder",
     "FrozenModelContext",
     "FrozenStream",
     "Generator",
