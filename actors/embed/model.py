@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from raylign.actors.embed.kept import KeptEmbedder
 from raylign.config.resolve import Run
 from raylign.config.schema import Pooling
+from raylign.contracts import MODEL, artifact
 from raylign.data.score_cache import fingerprint
 from raylign.errors import Problem
 from raylign.records import Float32s
@@ -25,7 +26,7 @@ class ModelEmbedder(KeptEmbedder):
     class Config(KeptEmbedder.Config):
         """Which model, where it runs, and how its states become one vector."""
 
-        path: str = ""  # Hugging Face folder or id
+        path: str = artifact(MODEL)  # Hugging Face folder or id, or @STAGE
         pooling: Pooling = Pooling.mean
         max_tokens: int = 512  # of a text; what follows is not read, and counted
         dtype: str = "float32"

@@ -13,6 +13,7 @@ import numpy as np
 
 from raylign.actors.embed.kept import KeptEmbedder
 from raylign.config.resolve import Run
+from raylign.contracts import MODEL, artifact
 from raylign.data.score_cache import fingerprint
 from raylign.errors import ConfigError, Problem
 from raylign.records import Float32s
@@ -30,7 +31,7 @@ class SentenceEmbedder(KeptEmbedder):
     class Config(KeptEmbedder.Config):
         """Which model, and where it runs."""
 
-        path: str = ""  # folder, or id on the hub
+        path: str = artifact(MODEL)  # folder, or id on the hub
         device: str = "cpu"
         batch: int = 32  # texts computed at once
 

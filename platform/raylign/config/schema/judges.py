@@ -8,6 +8,7 @@ from typing import Any
 
 from raylign.config.findings import Findings
 from raylign.config.schema.roles import EngineConfig
+from raylign.contracts import MODEL, artifact
 from raylign.errors import Problem
 
 
@@ -36,9 +37,7 @@ class JudgeConfig(EngineConfig):
     verbs where it has them.
     """
 
-    path: str = (
-        ""  # Hugging Face folder or id, or the endpoint's model; empty: the model that the run starts from; @NAME
-    )
+    path: str = artifact(MODEL)  # Hugging Face folder or id, @STAGE, or the endpoint's model; empty: the run's start
     endpoint: str = ""  # e.g. http://host:8000/v1
     key_file: str = ""  # of the endpoint: a file with its bearer token
     dtype: str = ""  # empty: the policy's
