@@ -114,7 +114,7 @@ class Served(ChatModel):
                     self._workers.pop(name, None)
                     why = cause_of(error)
                 except RequestError as error:
-                    raise JudgeUnavailable(f"{self.name} refuses the request: {error}") from error
+                    raise JudgeUnavailable(f"{self.name} refuses the request: {cause_of(error)}") from error
                 except NoAnswer:
                     limit = self.config.timeout_s
                     raise JudgeUnavailable(f"{self.name} gave no answer within {limit:g} s") from None
