@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 from raylign.contracts.part import Part
 from raylign.records import Float32s
@@ -36,7 +35,7 @@ class Embedder(Part):
 
     what = "an embedder"
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: object) -> None:
         super().__init__(config)
         self.counts = EmbedCounts()
 
