@@ -133,6 +133,7 @@ def test_threads_and_forks_do_not_write_into_one_another(tmp_path: Path) -> None
         first.embed(["child"])
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
+    assert len([*tmp_path.rglob("*.vectors")]) == 2, "a fork has a file of its own"
     threads = [threading.Thread(target=first.embed, args=([f"t{n % 5}", "parent"],)) for n in range(20)]
     [thread.start() for thread in threads], [thread.join() for thread in threads]
     assert sorted(first.texts) == ["parent", "t0", "t1", "t2", "t3", "t4"]

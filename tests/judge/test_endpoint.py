@@ -154,7 +154,7 @@ class Server:
         if request.path.endswith("embeddings"):
             entries = [{"index": n, "embedding": [len(text), n]} for n, text in enumerate(body["input"])]
             return web.json_response({"data": entries[::-1]})
-        after = [{str(n): {"logprob": -n / 8}, "1": {"logprob": 0.0}} for n in body["prompt"][1:]]
+        after = [{"1": {"logprob": 0.0}, str(n): {"logprob": -n / 8}} for n in body["prompt"][1:]]
         return web.json_response(
             {"choices": [{"text": "", "prompt_logprobs": [None, *after] if self.scores else None}]}
         )

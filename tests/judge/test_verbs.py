@@ -120,6 +120,7 @@ async def test_what_is_no_number_for_each_is_an_error_for_all_who_wait(wrong: An
     assert [type(found) for found in errors] == [error] * 3, errors
     unavailable = 3 * (error is JudgeUnavailable)
     assert (asked.counts.unavailable, asked.counts.unreadable) == (unavailable, 3 - unavailable)
+    assert len(model.asked) == 2, "who waits for the same ids is told, and does not ask again"
     model.wrong = None
     assert (await asked.score([1], [2, 3])).value.shape == (2,), "a failure is not kept"
 
