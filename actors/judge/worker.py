@@ -17,13 +17,14 @@ import ray
 from raylign.actors.judge.chat import Before, Reply, is_conversation
 from raylign.actors.judge.endpoint import Endpoint
 from raylign.actors.judge.trial import try_endpoint
+from raylign.actors.remote import by_content
 from raylign.actors.rollout.engine import Engine, EngineSpec, make_engine
 from raylign.actors.routed import same_vocabulary
 from raylign.chat.template import ChatTemplate
 from raylign.config.schema import EngineKind, Pooling, Verb
 from raylign.contracts import Sampling
 from raylign.data.score_cache import SUFFIXES, fingerprint
-from raylign.errors import EngineDeadError, RequestError
+from raylign.errors import ConfigError, EngineDeadError, JudgeUnavailable, LoadError, RequestError
 from raylign.models.hidden_states import HiddenStates
 from raylign.models.tokenizer import load_tokenizer
 from raylign.records import Float32s, Int32s, Message, content_id
@@ -53,7 +54,8 @@ class JudgeWorker:
     """What a `ChatModel` asks, in a Ray actor with an event loop. Its weights never change, so Ray
     restarts it by itself.
 
-    A restarted worker loads its model at the first request.
+    A restarted worker loads its model at the first request. One whose files or settings are no model says so to every
+    request; a load that failed for another reason, and an engine that died, end the process, which Ray makes anew.
     """
 
     def __init__(self, spec: JudgeSpec) -> None:
@@ -63,14 +65,30 @@ class JudgeWorker:
         self._endpoint: Endpoint | None = None
         self._states: HiddenStates | None = None
         self._loaded = False
+        self._unfit = ""  # why no try can load the model
         self._starting, self._embedding = asyncio.Lock(), asyncio.Lock()
 
     async def start(self) -> int:
-        """Load the model, if it is not loaded yet, and try what it is to do; the process id."""
+        """Load the model, if it is not loaded yet, and try what it is to do; the process id.
+
+        Raises LoadError when its files or settings are at fault, JudgeUnavailable when an endpoint does not do what it
+        is to do, EngineDeadError when another try may load it.
+        """
         async with self._starting:
-            if not self._loaded:
-                await self._load()
-                self._loaded = True
+            if not self._loaded and not self._unfit:
+                try:
+                    await self._load()
+                    self._loaded = True
+                except JudgeUnavailable:
+                    raise
+                except Exception as error:
+                    why = str(error) if isinstance(error, EngineDeadError) else f"{type(error).__name__}: {error}"
+                    if not by_content(why) and not isinstance(error, (ConfigError, LoadError)):
+                        raise EngineDeadError(why) from error
+                    traceback.print_exception(error)
+                    self._unfit = why
+        if self._unfit:
+            raise LoadError(f"its model cannot be loaded: {self._unfit}")
         return os.getpid()
 
     async def identity(self) -> str:
@@ -90,32 +108,33 @@ class JudgeWorker:
         No text in it becomes a special token: what is judged cannot speak in the template's voice.
 
         Raises RequestError on a conversation that does not fit or that the template refuses, JudgeUnavailable when an
-        endpoint gives none, and EngineDeadError, after which the process ends and is made anew.
+        endpoint gives none, LoadError as `start`, and EngineDeadError, after which the process ends and is made anew.
         """
-        await self._ready(Verb.complete)
-        if self._endpoint is not None:
-            return await self._endpoint.complete(messages, sampling, seed)
-        assert self._engine is not None
-        started = time.perf_counter()
         with _exit_when_dead():
+            await self._ready(Verb.complete)
+            if self._endpoint is not None:
+                return await self._endpoint.complete(messages, sampling, seed)
+            assert self._engine is not None
+            started = time.perf_counter()
             completion = await self._engine.generate(self._template.prompt_ids(messages), sampling, seed)
         return Reply(text=completion.text, tokens=len(completion.token_ids), seconds=time.perf_counter() - started)
 
     async def score(self, before: Before, ids: Sequence[int] | Int32s) -> Float32s:
         """See `ChatModel.score`; raises as `complete` does."""
-        await self._ready(Verb.score)
-        if self._endpoint is not None:
-            return await self._endpoint.score(before, ids)
-        assert self._engine is not None
-        ahead = self._template.prompt_ids(before) if is_conversation(before) else before
-        if not len(ahead):
-            raise RequestError("a score needs something before the ids; give messages, or at least one id")
         with _exit_when_dead():
+            await self._ready(Verb.score)
+            if self._endpoint is not None:
+                return await self._endpoint.score(before, ids)
+            assert self._engine is not None
+            ahead = self._template.prompt_ids(before) if is_conversation(before) else before
+            if not len(ahead):
+                raise RequestError("a score needs something before the ids; give messages, or at least one id")
             return await self._engine.score(np.concatenate([ahead, ids]).astype(np.int32), len(ahead))
 
     async def embed(self, texts: Sequence[str]) -> Float32s:
         """See `HiddenStates`. Raises RequestError on a text that does not fit, JudgeUnavailable as `complete` does."""
-        await self._ready(Verb.embed)
+        with _exit_when_dead():
+            await self._ready(Verb.embed)
         if self._endpoint is not None:
             return await self._endpoint.embed(texts)
         assert self._states is not None
