@@ -186,6 +186,7 @@ class Roles:
             options=self.options(f"judge/{name}"),
             deadline_s=cfg.run.deadline_s,
         )
+        group.scores_for(self._start_model)
         group.share_device(self.placement.plan.role(f"judge/{name}").kv_bytes)
         return group
 

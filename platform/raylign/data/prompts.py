@@ -14,6 +14,7 @@ from raylign.contracts import RowGenerator
 from raylign.data.holdout import held_out, too_long
 from raylign.data.procedural import procedural_rows
 from raylign.data.prompt_identity import canonical, question_id
+from raylign.data.questions import question_of, said_instead
 from raylign.data.readers import load_rows
 from raylign.data.rendered import DOUBT, VERIFIER, render
 from raylign.data.rows import DataRow
@@ -177,9 +178,21 @@ def _order(prompt: Prompt) -> tuple[str, str]:
 
 
 def _without(prompts: Sequence[Prompt], others: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts that ask nothing that one of the others asks."""
-    asked = {question_id(prompt.messages, prompt.meta, prompt.place) for prompt in others}
-    return [prompt for prompt in prompts if question_id(prompt.messages, prompt.meta, prompt.place) not in asked]
+    """The prompts that ask nothing that one of the others asks, as it is read or as it was before the template."""
+    read = {_read(prompt) for prompt in others}
+    asked = read | {_bare(prompt) for prompt in others}
+    return [prompt for prompt in prompts if _read(prompt) not in asked and _bare(prompt) not in read]
+
+
+def _read(prompt: Prompt) -> str:
+    return question_id(prompt.messages, prompt.meta, prompt.place)
+
+
+def _bare(prompt: Prompt) -> str:
+    """The question without the template: two of them are not compared, as a template may hold all that differs."""
+    if not isinstance(prompt.meta.get("question"), str):
+        return _read(prompt)
+    return question_id(said_instead(prompt, question_of(prompt)), prompt.meta, prompt.place)
 
 
 def _nothing_left(source: str, prompts: int, leaked: int, config: DataConfig) -> str:
