@@ -16,10 +16,11 @@ import pytest
 from pages import EXAMPLES, PAGES, ROOT, Command, commands, short
 
 from raylign.cli import main
+from raylign.config.build import build
 from raylign.config.schema import TinyModel
+from raylign.contracts import RowGenerator
 from raylign.data.rows import DataRow
 from raylign.models.tiny import build_tiny_model
-from raylign.recipes.cm2.toy import LookUps
 from raylign.sweeps.drive import _settings
 from raylign.sweeps.space import Space
 
@@ -50,7 +51,9 @@ def filled(words: list[str], folder: Path) -> list[str]:
     """What the reader fills in: files and models become tiny local ones, `...` the tiny recipe."""
     data, dialogues = folder / "rows.jsonl", folder / "dialogues.jsonl"
     data.write_text("".join(json.dumps(row(number)) + "\n" for number in range(20)))
-    dialogues.write_text("".join(json.dumps(annotated(toy)) + "\n" for toy in LookUps(LookUps.Config()).rows(20, 0)))
+    if any(word.startswith("data.generator.path=") for word in words):
+        toys = build(RowGenerator, {"_target_": "raylign.recipes.cm2.toy.LookUps"}, "toy").rows(20, 0)
+        dialogues.write_text("".join(json.dumps(annotated(toy)) + "\n" for toy in toys))
     answers = {"data.path": data, "data.generator.path": dialogues, "run.dir": folder / "run"}
     answers["sweep.dir"] = folder / "sweep"
     command: list[str] = []
