@@ -20,7 +20,7 @@ Bias: the kept trajectories are not samples of pi and are treated as if they wer
 learner's own, recomputed before the update (objective.old_logprob=recompute), so every ratio starts at 1.
 objective.mismatch.mode=truncate corrects for the engine's log-probs; nothing corrects for the selection.
 
-Noise: simulations get fresh random numbers, averaged over rollout.strategy.simulations, wherever an environment has
+Noise: simulations get fresh random numbers, averaged over stages.rl.strategy.simulations, wherever an environment has
 any. noise=live replays the episode's own seed: the search sees the future, and returns are flattered. Logged:
 search/gap, a simulation's score minus that of the step then taken (0 for live; zero mean for fresh), and
 search/optimism, the same for the score that the turn was chosen for.
@@ -37,7 +37,7 @@ workers, an environment that can be forked, a learner and a critic (none with GR
 environment=sokoban | frozen_lake | webshop chooses the environment with its limits, score and noise. search=beam |
 lookahead | best_of_n | naive chooses the search; the forms of the released code, which differ from the paper, are
 code_bon (32 -> 16 of a group), code_beam1 (M = 4, B = 1, raw reward, illegal turns out) and code_spread (no search;
-after the filter the half of a group farthest from its mean and one more). rollout.strategy._target_ and
+after the filter the half of a group farthest from its mean and one more). stages.rl.strategy and
 selector._target_ bring a search and a selector to any recipe with an environment.
 
 ## Results

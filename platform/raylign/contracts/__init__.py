@@ -1,9 +1,10 @@
 """The contracts of all parts. Actors and recipes implement them; the loop uses nothing else."""
 
+from raylign.contracts.artifacts import ARTIFACT, MODEL, ROWS, Reference, artifact
 from raylign.contracts.models import FrozenModelContext, FrozenStream, Learner, LearnerUpdate, WeightUpdate
 from raylign.contracts.objective import Advantage, LossTerms, Objective, TokenView
 from raylign.contracts.part import Part
-from raylign.contracts.prompts import Generator, PairGenerator, PromptSource, RowGenerator
+from raylign.contracts.prompts import Generator, Measure, PairGenerator, PromptSource, RowGenerator, View
 from raylign.contracts.reward import (
     GroupMetrics,
     GroupSelector,
@@ -15,6 +16,7 @@ from raylign.contracts.reward import (
 )
 from raylign.contracts.rollout import (
     Completion,
+    EnvironmentSpec,
     Policy,
     Refused,
     RolloutPool,
@@ -22,16 +24,21 @@ from raylign.contracts.rollout import (
     RolloutTask,
     Sampling,
     Scored,
+    StrategySpec,
 )
 from raylign.contracts.stage import ROLES, BatchShape, Stage, StageResult, StageSettings
 from raylign.contracts.state import StatefulPart
 from raylign.contracts.sweep import Launcher, Sampler
 
 __all__ = [
+    "ARTIFACT",
+    "MODEL",
     "ROLES",
+    "ROWS",
     "Advantage",
     "BatchShape",
     "Completion",
+    "EnvironmentSpec",
     "FrozenModelContext",
     "FrozenStream",
     "Generator",
@@ -41,11 +48,13 @@ __all__ = [
     "Learner",
     "LearnerUpdate",
     "LossTerms",
+    "Measure",
     "Objective",
     "PairGenerator",
     "Part",
     "Policy",
     "PromptSource",
+    "Reference",
     "Refused",
     "RewardFunction",
     "RewardPools",
@@ -62,7 +71,10 @@ __all__ = [
     "StageResult",
     "StageSettings",
     "StatefulPart",
+    "StrategySpec",
     "TokenView",
+    "View",
     "WeightUpdate",
+    "artifact",
     "finite",
 ]
