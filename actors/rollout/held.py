@@ -81,9 +81,10 @@ def _digest(tensor: Any) -> str:
         return xxhash.xxh3_128_hexdigest(_bytes(tensor))
     from vllm.model_executor.model_loader.weight_checksum import compute_tensor_digests
 
+    inner: Any = tensor  # of types that torch's signatures do not know
     holder = torch.nn.Module()
     is_parameter = isinstance(tensor, torch.nn.Parameter)
-    holder.register_parameter("tensor", tensor if is_parameter else torch.nn.Parameter(tensor, requires_grad=False))
+    holder.register_parameter("tensor", inner if is_parameter else torch.nn.Parameter(inner, requires_grad=False))
     return "+".join(compute_tensor_digests(holder).values())
 
 
