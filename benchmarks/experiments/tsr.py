@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.experiments._main import main
+from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, together
 from benchmarks.experiments._tsr_tabular import ARMS, FIRST_SEED, learn
 from benchmarks.experiments.report import Claim
@@ -187,4 +187,4 @@ def _of(run: FinishedRun, name: str) -> Sequence[float]:
 
 
 if __name__ == "__main__":
-    main("tsr", __doc__, {"A": tabular, "B": language_model, "D": fairness}, {"seeds": SEEDS})
+    main("tsr", __doc__, {"A": tabular, "B": language_model, "D": fairness}, {"seeds": SEEDS}, in_turn)

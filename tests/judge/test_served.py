@@ -5,33 +5,51 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from raylign.actors.embed import ModelEmbedder, ServedEmbedder
 from raylign.actors.judge.blocking import BlockingJudge
 from raylign.actors.judge.group import JudgeGroup
 from raylign.actors.judge.served import Served
-from raylign.config.schema import JudgeConfig
+from raylign.actors.judge.worker import JudgeSpec, JudgeWorker
+from raylign.actors.remote import kill, spawn
+from raylign.actors.rollout.engine import EngineSpec
+from raylign.chat.template import ChatTemplate
+from raylign.config.schema import JudgeConfig, Verb
 from raylign.contracts import Sampling
 from raylign.errors import JudgeUnavailable
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(600)]
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "boolean"}}, "required": ["answer"]}
 QUESTION = ({"role": "user", "content": "Is it?"},)
-NODE = {"model": {"_target_": "raylign.actors.judge.served.Served", "name": "tiny"}, "max_tokens": 24}
+NODE: dict[str, Any] = {"model": {"_target_": "raylign.actors.judge.served.Served", "name": "tiny"}, "max_tokens": 24}
 
 
 @pytest.fixture(scope="module")
 def group(ray_session: None, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JudgeGroup]:
-    config = JudgeConfig(gpus=0, workers=1, max_context=128, max_sequences=16, kv_cache_gb=0.25, max_restarts=1)
-    made = JudgeGroup(
-        "tiny", config, str(tiny_model), dtype="float32", log_dir=tmp_path_factory.mktemp("logs"), deadline_s=300
+    config = JudgeConfig(
+        gpus=0, workers=1, max_context=128, max_sequences=16, kv_cache_gb=0.25, max_restarts=1, verbs=list(Verb)
     )
+    made = JudgeGroup(
+        "tiny",
+        config,
+        str(tiny_model),
+        dtype="float32",
+        log_dir=tmp_path_factory.mktemp("logs"),
+        deadline_s=300,
+    )
+    made.scores_for(str(tiny_model))
     asyncio.run(made.start())
     yield made
     asyncio.run(made.close())
@@ -60,6 +78,33 @@ def test_any_process_of_the_job_reaches_it(group: JudgeGroup) -> None:
     assert ray.get(elsewhere.remote(), timeout=300)
 
 
+def test_scores_and_vectors_are_those_of_the_model(group: JudgeGroup, tiny_model: Path, tmp_path: Path) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    ids = tokenizer("the very same ids", add_special_tokens=False)["input_ids"]
+    asked = ChatTemplate(tokenizer).prompt_ids(QUESTION)
+    bare = tokenizer("bare", add_special_tokens=False)["input_ids"]
+    client = BlockingJudge(NODE)
+    for before, ahead in ((QUESTION, asked), (bare, bare), (np.array(bare[:1], np.int32), bare[:1])):
+        with torch.no_grad():
+            logits = model(torch.tensor([[*ahead, *ids]])).logits[0, len(ahead) - 1 : -1]
+        expected = torch.log_softmax(logits.double(), -1)[range(len(ids)), ids].numpy()
+        scored = client(lambda judge, before=before: judge.score(before, ids)).value  # type: ignore[misc]
+        np.testing.assert_allclose(scored, expected, atol=2e-5)
+    embedder = ServedEmbedder(ServedEmbedder.Config(model=NODE["model"], cache_dir=str(tmp_path)))  # type: ignore[arg-type]
+    own = ModelEmbedder(ModelEmbedder.Config(path=str(tiny_model), cache_mb=0))
+    texts = ["a", "two words", "", "two words"]
+    vectors = embedder.embed(texts)
+    np.testing.assert_allclose(vectors, own.embed(texts), atol=2e-6)
+    assert str(tiny_model) in embedder.identity and "mean" in embedder.identity
+    with pytest.raises(JudgeUnavailable, match=r"refuses the request: a text has .* at most 128 are read"):
+        embedder.embed(["long " * 200])
+    with pytest.raises(JudgeUnavailable, match=r"refuses the request: the sequence to score has .* at most 127 fit"):
+        client(lambda judge: judge.score(QUESTION, ids * 20))
+    with pytest.raises(JudgeUnavailable, match="needs something before the ids"):
+        client(lambda judge: judge.score([], ids))
+
+
 def test_a_conversation_that_does_not_fit_is_unavailable_at_once(group: JudgeGroup) -> None:
     with pytest.raises(JudgeUnavailable, match="refuses the request"):
         ask("long " * 100)
@@ -75,6 +120,27 @@ def test_a_killed_worker_comes_back_and_a_second_death_is_the_end(group: JudgeGr
     model = {"_target_": "raylign.actors.judge.served.Served", "name": "tiny", "patience_s": 2}
     with pytest.raises(JudgeUnavailable, match=r"judges\.tiny is gone"):
         ask("after the second death", model=model)
+
+
+def test_a_judge_whose_folder_cannot_be_read_any_more_fails_at_once(
+    ray_session: None, tiny_model: Path, tmp_path: Path
+) -> None:
+    """A worker loads at its first request, as one that Ray has restarted does."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    (folder / "config.json").write_text("{")
+    engine = EngineSpec(model_path=str(folder), dtype="float32", max_context=128, max_sequences=1)
+    spec, options = JudgeSpec(log_path=str(tmp_path / "log"), engine=engine), {"num_cpus": 0.1}
+    actor = spawn(JudgeWorker, spec, options=options, threads=1, gpu=False, health=True, name="judge/spoilt/0")
+    model, began = {**NODE["model"], "name": "spoilt"}, time.monotonic()
+    try:
+        for words in ("once", "twice"):
+            with pytest.raises(
+                JudgeUnavailable, match=r"judges\.spoilt is gone for good: its model cannot be loaded: "
+            ):
+                ask(words, model=model)
+        assert time.monotonic() - began < 100, "the patience is 300 s"
+    finally:
+        kill(actor)
 
 
 def test_a_judge_that_nobody_serves_is_unavailable(ray_session: None) -> None:

@@ -1,6 +1,7 @@
 """The contracts of all parts. Actors and recipes implement them; the loop uses nothing else."""
 
 from raylign.contracts.artifacts import ARTIFACT, MODEL, ROWS, Reference, artifact
+from raylign.contracts.embedder import EmbedCounts, Embedder
 from raylign.contracts.models import FrozenModelContext, FrozenStream, Learner, LearnerUpdate, WeightUpdate
 from raylign.contracts.objective import Advantage, LossTerms, Objective, TokenView
 from raylign.contracts.part import Part
@@ -38,6 +39,8 @@ __all__ = [
     "Advantage",
     "BatchShape",
     "Completion",
+    "EmbedCounts",
+    "Embedder",
     "EnvironmentSpec",
     "FrozenModelContext",
     "FrozenStream",

@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from raylign.contracts.artifacts import MODEL, ROWS, artifact
 from raylign.contracts.part import Part
+
+if TYPE_CHECKING:
+    from raylign.config.resolve import Run
 
 ROLES = frozenset({"rollout", "rewards", "learner"})
 
@@ -75,6 +78,11 @@ class Stage(Part):
     def batch(cls, config: Any) -> BatchShape | None:
         """The shape of its steps where it samples groups and trains on them, else None."""
         return None
+
+    @classmethod
+    def logs(cls, key: str, config: Any, run: Run) -> tuple[str, ...]:
+        """Its metrics, what it is judged by first; ``name/*``: any below, ``*``: any other. Empty: nobody knows."""
+        return ()
 
     @abstractmethod
     async def run(self, context: Any) -> StageResult:

@@ -1,0 +1,130 @@
+"""Every command that the pages and the recipe cards print is composed, checked and planned as it stands.
+
+Only names of files, models and folders that a reader fills in are replaced, by tiny local ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from pages import EXAMPLES, PAGES, ROOT, Command, commands, short
+
+from raylign.cli import main
+from raylign.config.build import build
+from raylign.config.schema import TinyModel
+from raylign.contracts import RowGenerator
+from raylign.data.rows import DataRow
+from raylign.models.tiny import build_tiny_model
+from raylign.sweeps.drive import _settings
+from raylign.sweeps.space import Space
+
+CONTEXT = 65_536
+COMPOSED = ("train", "plan", "submit", "k8s render")
+
+
+@functools.cache
+def models() -> str:
+    """A model that stands for every named one: with room for any context, in the house's own cache."""
+    return str(build_tiny_model(TinyModel(hidden_size=32, layers=1, heads=2, kv_heads=1, context=CONTEXT)))
+
+
+def row(number: int) -> dict[str, object]:
+    """What stands for a row of any command: a question, its answer, a pair, a domain."""
+    pair = {"chosen": f"{number + 1}", "rejected": f"{number}"}
+    asked = {"question": f"{number}+1?", "prompt": f"{number}+1?", "answer": f"so #### {number + 1}"}
+    return {**asked, **pair, "extra_info": {"opd_teacher": "math"}}
+
+
+def annotated(toy: DataRow) -> dict[str, object]:
+    """A dialogue of CM2's toy as a row of a file."""
+    messages = [*toy.messages, *toy.meta["demonstration"]]
+    return {"messages": messages, "tools": toy.tools, "checklist_list": toy.meta["checklists"]}
+
+
+def filled(words: list[str], folder: Path) -> list[str]:
+    """What the reader fills in: files and models become tiny local ones, `...` the tiny recipe."""
+    data, dialogues = folder / "rows.jsonl", folder / "dialogues.jsonl"
+    data.write_text("".join(json.dumps(row(number)) + "\n" for number in range(20)))
+    if any(word.startswith("data.generator.path=") for word in words):
+        toys = build(RowGenerator, {"_target_": "raylign.recipes.cm2.toy.LookUps"}, "toy").rows(20, 0)
+        dialogues.write_text("".join(json.dumps(annotated(toy)) + "\n" for toy in toys))
+    answers = {"data.path": data, "data.generator.path": dialogues, "run.dir": folder / "run"}
+    answers["sweep.dir"] = folder / "sweep"
+    command: list[str] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if word in ("...", "…"):
+            command += ["recipe=grpo", "scale=tiny"]
+        elif equals and key in answers and value and not value.startswith("nothere"):
+            command.append(f"{key}={answers[key]}")
+        elif (equals and key.endswith("model.path")) or (key.endswith(".path") and "/" in value):
+            command.append(f"{key}={models()}")
+        else:
+            command.append(re.sub(r"path: [\w.-]+/[\w.-]+", f"path: {models()}", word))
+    return command
+
+
+def test_refusals_are_shown_as_such() -> None:
+    assert [command.refused for command in commands() if "nothere.jsonl" in command.rest] == [True]
+
+
+def test_there_are_commands_of_every_card_and_page() -> None:
+    listed = commands()
+    assert len(listed) >= 60
+    for path in sorted((ROOT / "conf" / "recipe").glob("*.yaml")):
+        assert any(f"recipe={path.stem}" in command.rest for command in listed), path.stem
+    printing = [page for page in PAGES if "raylign train" in page.read_text()]
+    assert {short(page) for page in printing} <= {command.place.split(": ")[0] for command in listed}
+
+
+@pytest.mark.parametrize(  # one that several pages print, once
+    "command",
+    {(c.verb, c.rest): c for c in commands() if c.verb in COMPOSED}.values(),
+    ids=lambda command: command.place,
+)
+def test_a_documented_command_can_be_planned(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
+    words = [word for word in shlex.split(command.rest) if "<run" not in word]
+    overrides = filled([word for word in words if "=" in word or word[0] == "~" or word == "..."], tmp_path)
+    if command.verb == "k8s render":
+        overrides = [word if not word.startswith("run.dir") else "run.dir=/runs/a" for word in overrides]
+    if "-m" in words:  # planned at the first of its points
+        space = Space.parse(overrides)
+        _settings(space, "")
+        overrides = space.point(space.ends()[0])
+    if "--config-dir" in words:
+        overrides[:0] = words[words.index("--config-dir") :][:2]
+    if not overrides:
+        return  # an option is named, not a command; see the next test
+    status = main(["plan", "--no-fit", *overrides])
+    assert status == (2 if command.refused else 0), capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["train", "plan", "submit", "k8s", "view", "recipes", "export", "doctor"])
+def test_documented_options_are_those_of_the_command(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    known = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", capsys.readouterr().out))
+    named = {
+        option
+        for command in commands()
+        if command.verb.split()[0] == verb
+        for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*(?![\w.=\[])", re.sub(r"'[^']*'", "", command.rest))
+    }
+    assert named <= known, named - known
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.verb == "recipes" and c.rest], ids=lambda c: c.place)
+def test_a_documented_card_is_printed(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    name = command.rest.split()[0]
+    assert main(["recipes", "grpo" if name == "NAME" else name]) == 0 and capsys.readouterr().out
