@@ -6,16 +6,22 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from raylign.batch import Batch
 from raylign.contracts import LossTerms, Objective, TokenView
+from raylign.lazy import lazy
 from raylign.objectives.aggregate import Aggregation, check_aggregation, mean_weights, token_weights
 from raylign.objectives.kl import KlEstimator, kl
 from raylign.objectives.mismatch import Mismatch, MismatchConfig, mismatch_weights
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy("torch")
 
 
 class OldLogprob(Enum):

@@ -7,10 +7,15 @@ loss of a pair is -log sigmoid(β (Δθ - D)) or a square; the methods differ in
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from raylign.lazy import lazy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy("torch")
 
 
 class ReferenceMargin(Enum):
@@ -58,5 +63,5 @@ def target_margin(mode: ReferenceMargin, ref_margin: Tensor, gamma: float = 0.0,
 def pair_loss(kind: PairLoss, margin: Tensor, target: Tensor, beta: float) -> Tensor:
     """[P] loss of each pair; `margin` (Δθ) carries gradient, `target` (D) does not."""
     if kind is PairLoss.sigmoid:
-        return -logsigmoid(beta * (margin - target))
+        return -torch.nn.functional.logsigmoid(beta * (margin - target))
     return (margin - target - 1 / (2 * beta)) ** 2

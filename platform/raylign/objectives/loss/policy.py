@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from raylign.contracts import TokenView
+from raylign.lazy import lazy
 from raylign.objectives.loss.base import PolicyLoss
 from raylign.objectives.mismatch import row_sums
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy("torch")
 
 
 class ClippedLoss(PolicyLoss):

@@ -10,18 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from raylign.batch import Batch
 from raylign.config.numbers import unbounded
 from raylign.contracts import LossTerms, Objective, TokenView
+from raylign.lazy import lazy
 from raylign.objectives.loss.margin import PairLoss, ReferenceMargin, pair_loss, target_margin
 from raylign.objectives.loss.pairs import Pairs, SequenceLogprob, answer_weights, by_row, pair_rows, sides
 from raylign.objectives.mismatch import row_sums
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy("torch")
 
 CLASSES = {"optimistic": 1, "neutral": 0, "pessimistic": -1}  # by the sign of Δref
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from raylign.batch import Batch
 from raylign.contracts import LossTerms, Objective, TokenView
+from raylign.lazy import lazy
 from raylign.objectives.aggregate import Aggregation, check_aggregation, counted_tokens, mean_weights
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = lazy("torch")
 
 
 class ValueLoss(Objective):
