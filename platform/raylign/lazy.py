@@ -1,17 +1,12 @@
-"""Modules imported when they are first used: drivers resolve losses, but compute none, and torch takes two seconds.
+"""torch, imported when it is first used: drivers resolve losses, but compute none, and torch takes two seconds.
 
-Example::
-
-    if TYPE_CHECKING:
-        import torch
-    else:
-        torch = lazy("torch")
+Example: ``from raylign.lazy import torch``
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 class Lazy:
@@ -24,6 +19,9 @@ class Lazy:
         return getattr(importlib.import_module(self._name), attribute)
 
 
-def lazy(name: str) -> Any:
-    """The module of this name, imported at the first use of anything in it."""
-    return Lazy(name)
+__all__ = ["Lazy", "torch"]
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Lazy("torch")

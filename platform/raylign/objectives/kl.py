@@ -20,18 +20,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raylign.batch import Batch
-from raylign.lazy import lazy
-
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = lazy("torch")
+from raylign.lazy import torch
 
 T = TypeVar("T", NDArray[np.float64], "torch.Tensor")
 

@@ -7,15 +7,8 @@ loss of a pair is -log sigmoid(β (Δθ - D)) or a square; the methods differ in
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
 
-from raylign.lazy import lazy
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-else:
-    torch = lazy("torch")
+from raylign.lazy import torch
 
 
 class ReferenceMargin(Enum):
@@ -43,7 +36,9 @@ class PairLoss(Enum):
     squared = "squared"
 
 
-def target_margin(mode: ReferenceMargin, ref_margin: Tensor, gamma: float = 0.0, tau: float = 0.0) -> Tensor:
+def target_margin(
+    mode: ReferenceMargin, ref_margin: torch.Tensor, gamma: float = 0.0, tau: float = 0.0
+) -> torch.Tensor:
     """D of each pair, in the shape of `ref_margin` (Δref); the formulas are those of `ReferenceMargin`.
 
     The softplus is written as max + τ log1p(exp(-|.| / τ)): exact for γ = -inf, and no overflow for a tiny τ.
@@ -60,7 +55,7 @@ def target_margin(mode: ReferenceMargin, ref_margin: Tensor, gamma: float = 0.0,
             return hard if tau <= 0 else hard + tau * torch.log1p(torch.exp(-torch.abs(ref_margin - gamma) / tau))
 
 
-def pair_loss(kind: PairLoss, margin: Tensor, target: Tensor, beta: float) -> Tensor:
+def pair_loss(kind: PairLoss, margin: torch.Tensor, target: torch.Tensor, beta: float) -> torch.Tensor:
     """[P] loss of each pair; `margin` (Δθ) carries gradient, `target` (D) does not."""
     if kind is PairLoss.sigmoid:
         return -torch.nn.functional.logsigmoid(beta * (margin - target))
