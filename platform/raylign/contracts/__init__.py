@@ -1,5 +1,6 @@
 """The contracts of all parts. Actors and recipes implement them; the loop uses nothing else."""
 
+from raylign.contracts.estimator import Estimator, PlacedRow, ScoringEstimator
 from raylign.contracts.models import FrozenModelContext, FrozenStream, Learner, LearnerUpdate, WeightUpdate
 from raylign.contracts.objective import Advantage, LossTerms, Objective, TokenView
 from raylign.contracts.part import Part
@@ -32,6 +33,7 @@ __all__ = [
     "Advantage",
     "BatchShape",
     "Completion",
+    "Estimator",
     "FrozenModelContext",
     "FrozenStream",
     "Generator",
@@ -44,6 +46,7 @@ __all__ = [
     "Objective",
     "PairGenerator",
     "Part",
+    "PlacedRow",
     "Policy",
     "PromptSource",
     "Refused",
@@ -58,6 +61,7 @@ __all__ = [
     "Sampling",
     "Scope",
     "Scored",
+    "ScoringEstimator",
     "Stage",
     "StageResult",
     "StageSettings",

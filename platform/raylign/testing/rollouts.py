@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ class FakeRollouts:
     def _scored(self, number: int, task: RolloutTask, index: int) -> Scored:
         seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
         said = self._drawn(task, seed) if self._says is None else self._says(task, index)
-        named = {"prompt_key": task.prompt.key, "sample_index": index, "seed": seed}
+        named: dict[str, Any] = {"prompt_key": task.prompt.key, "sample_index": index, "seed": seed}
         if isinstance(said, Refused):
             return Scored(task=number, trajectory=trajectory(stop=StopReason.ABORT, **named), error=said.reason)
         version = self.published[-1] if self.published else 0
