@@ -16,7 +16,7 @@ import numpy as np
 from raylign.actors.rollout.chat import Chat
 from raylign.chat.messages import ASSISTANT, continues, joined, message_of, refused_at
 from raylign.chat.template import ChatTemplate, chat_template
-from raylign.data.prompts import TARGETS
+from raylign.data.rendered import TARGETS
 from raylign.errors import DataError
 from raylign.records import Message, Prompt, Row
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from raylign.data.answers import GSM8K_MARK
+from raylign.data.columns import Columns, row_of
 from raylign.data.messages import answer_of
-from raylign.data.rows import Batch, DataRow, row_of
+from raylign.data.rows import DataRow
 from raylign.errors import DataError
 
 
-def gsm8k(columns: Batch) -> DataRow:
+def gsm8k(columns: Columns) -> DataRow:
     """The answer behind ``####``; all of it is what is to be imitated."""
     target = str(columns.answer("answer", required=True))
     return row_of(
@@ -25,7 +26,7 @@ def gsm8k(columns: Batch) -> DataRow:
     )
 
 
-def verl(columns: Batch) -> DataRow:
+def verl(columns: Columns) -> DataRow:
     """`reward_model` is an object, or the JSON text of one."""
     model = columns.object_at(columns.row.get("reward_model"), "reward_model")
     if not columns.answer_key and (not isinstance(model, Mapping) or model.get("ground_truth") is None):
@@ -45,7 +46,7 @@ def verl(columns: Batch) -> DataRow:
     )
 
 
-def verifiers(columns: Batch) -> DataRow:
+def verifiers(columns: Columns) -> DataRow:
     """A question with its answer, as verifiers and the published evaluation files have it."""
     prompt = columns.prompt("prompt", "question", "problem", "Question", "Problem")
     task = str(columns.row.get("task") or "")
@@ -69,14 +70,14 @@ def verifiers(columns: Batch) -> DataRow:
     )
 
 
-def openrlhf(columns: Batch) -> DataRow:
+def openrlhf(columns: Columns) -> DataRow:
     """`input`, with `label` as gold answer and `output` as what is to be imitated."""
     answer = columns.answer("label", required=False)
     target = answer_of(columns.row.get("output"), columns.place, "the output")
     return row_of(columns, columns.prompt("input"), "input", "label", "output", answer=answer, target=target)
 
 
-def mbpp_plus(columns: Batch) -> DataRow:
+def mbpp_plus(columns: Columns) -> DataRow:
     """The tests stay in `meta`, prompt included: it shows how the row's own test compares."""
     solution = str(columns.answer("canonical_solution", required=True)).strip()
     text = str(columns.prompt("prompt")).strip().strip('"').strip()

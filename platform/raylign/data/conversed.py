@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from raylign.data.columns import Columns, row_of
 from raylign.data.messages import answer_of, messages_of, said
-from raylign.data.rows import Batch, DataRow, row_of
+from raylign.data.rows import DataRow
 from raylign.errors import DataError
 
 CONVERSATIONS = ("messages", "conversations", "conversation")
 
 
-def trl(columns: Batch) -> DataRow:
+def trl(columns: Columns) -> DataRow:
     """A prompt with its completion, or a conversation; a gold answer beside it where a column names one."""
     answer, place = columns.answer("answer", "solution", "ground_truth", required=False), columns.place
     truth = columns.row.get("ground_truth")
@@ -41,7 +42,7 @@ def trl(columns: Batch) -> DataRow:
     return row_of(columns, prompt, "prompt", "completion", answer=answer, target=target)
 
 
-def alpaca(columns: Batch) -> DataRow:
+def alpaca(columns: Columns) -> DataRow:
     """The instruction, and below it the input where there is one."""
     asked, place = str(columns.prompt("instruction")), columns.place
     if columns.row.get("history") or (columns.row.get("input") and columns.row.get("context")):
@@ -52,7 +53,7 @@ def alpaca(columns: Batch) -> DataRow:
     return row_of(columns, f"{asked}\n\n{more}" if more else asked, *used, target=target)
 
 
-def named(columns: Batch) -> DataRow:
+def named(columns: Columns) -> DataRow:
     """The columns that `data.prompt_key` and `data.answer_key` name."""
     if not columns.prompt_key:
         raise DataError("data.format=columns needs data.prompt_key")

@@ -6,7 +6,8 @@
 | chosen, rejected         | whole conversations as messages           | all but the last message, which both share |
 | chosen, rejected         | whole dialogues as texts (hh-rlhf)        | all up to the last ``Assistant:``, shared  |
 
-Where ``prompt`` comes with whole conversations (UltraFeedback), the conversations count.
+Where ``prompt`` comes with whole conversations (UltraFeedback), the conversations count. A row that a stage wrote
+(`rows`) is a pair by the ``chosen`` and ``rejected`` of its ``meta``.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from raylign.data.columns import tools_column, with_system
 from raylign.data.files import RawRow, read_rows
 from raylign.data.messages import from_text, messages_of, said
-from raylign.data.rows import tools_column, with_system
+from raylign.data.rows import MARK, read_row
 from raylign.errors import DataError
 from raylign.records import Message
 
@@ -55,6 +57,7 @@ class PairText:
     place: str
     tools: tuple[Mapping[str, Any], ...] = ()  # schemas that the chat template renders
     fields: Mapping[str, Any] = field(default_factory=dict)  # what `data.template` may name
+    complete: bool = False  # the messages are what a model is to read: nothing of the run goes around them
 
 
 def read_pairs(path: str | Path, prompt_key: str = "") -> Iterator[PairText | None]:
@@ -71,6 +74,8 @@ def pair_text(row: RawRow, place: str, prompt_key: str = "") -> PairText | None:
 
     prompt_key: the column that holds the prompt, which must be there; empty: ``prompt``, if there.
     """
+    if MARK in row:
+        return _written(row, place)
     chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get(prompt_key or "prompt")
     tools = tools_column(row, place)
     _refuse_reversed(row, place)
@@ -98,6 +103,27 @@ def pair_text(row: RawRow, place: str, prompt_key: str = "") -> PairText | None:
         raise DataError(f"{place}: there is no prompt: neither a column nor a message before the answer")
     shared = with_system(shared, row, place)
     return PairText(messages=shared, chosen=answers[0], rejected=answers[1], place=place, tools=tools, fields=row)
+
+
+def _written(row: RawRow, place: str) -> PairText:
+    """The pair of a row that a stage wrote: its ``meta`` has chosen and rejected. Raises DataError."""
+    task = read_row(row, place)
+    _refuse_reversed(task.meta, place)
+    answers = [task.meta.get(name) for name in ("chosen", "rejected")]
+    for name, answer in zip(("chosen", "rejected"), answers, strict=True):
+        if not isinstance(answer, str) and not (isinstance(answer, Mapping) and answer.get("role") == "assistant"):
+            raise DataError(
+                f"{place}: meta.{name} of a pair must be a text or an assistant's message, not {str(answer)[:60]!r}"
+            )
+    return PairText(
+        messages=task.messages,
+        chosen=answers[0],  # type: ignore[arg-type]
+        rejected=answers[1],  # type: ignore[arg-type]
+        place=place,
+        tools=task.tools,
+        fields=task.fields,
+        complete=task.complete,
+    )
 
 
 def _refuse_reversed(row: RawRow, place: str) -> None:

@@ -174,8 +174,12 @@ def _texts(config: DataConfig, path: str, seed: int, counts: _Counts) -> Iterato
         if text is None:
             counts.unpaired += 1
         else:
-            messages = filled(text.messages, config.template, config.system, text.fields, text.place)
-            yield replace(text, messages=messages)
+            yield text if text.complete else _within(config, text)
+
+
+def _within(config: DataConfig, text: PairText) -> PairText:
+    """The pair with the run's template and system message around its prompt."""
+    return replace(text, messages=filled(text.messages, config.template, config.system, text.fields, text.place))
 
 
 def _tokenize(texts: Iterator[PairText], rules: _Rules, counts: _Counts) -> list[Pair]:

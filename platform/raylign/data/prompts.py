@@ -1,30 +1,23 @@
-"""Rows -> prompts: template, system message, chat template, length limit, duplicates, held-out split."""
+"""The prompts of a run: where their rows come from, what is held out, and the report of what was dropped."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-import numpy as np
-
-from raylign.chat.template import chat_template
 from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.contracts import RowGenerator
 from raylign.data.procedural import procedural_rows
+from raylign.data.prompt_identity import canonical, question_id
 from raylign.data.readers import load_rows
+from raylign.data.rendered import DOUBT, VERIFIER, render
 from raylign.data.rows import DataRow
-from raylign.data.templates import filled
 from raylign.errors import DataError
-from raylign.records import Message, Prompt, content_id
-
-CHUNK = 512  # conversations encoded in one tokenizer call
-DOUBT = "verifier_doubt"  # key of Prompt.meta: why no verifier can judge the prompt
-TARGETS = "targets"  # key of Prompt.meta: all targets, where rows with the same prompt bring several
+from raylign.records import Prompt, content_id
 
 
 class Split(Enum):
@@ -43,18 +36,20 @@ class LoadReport:
 
     source: str
     rows: int  # read or generated
-    duplicates: int  # same messages, answer and target as an earlier row; dropped
+    duplicates: int  # the same prompt and target as an earlier row; dropped
     too_long: int  # rendered to more than data.max_prompt_tokens; dropped
-    leaked: int = 0  # training rows that stand in data.eval_path too; dropped
+    leaked: int = 0  # training prompts that ask what a held-out one asks; dropped
     train: int = 0
     holdout: int = 0
     longest: int = 0  # tokens of the longest prompt kept
     verifiers: dict[str, int] = field(default_factory=dict)
+    complete: int = 0  # rows around which no template and no system message of the run goes
 
     def __str__(self) -> str:
         checks = ", ".join(f"{name or 'none'} {count}" for name, count in sorted(self.verifiers.items()))
+        whole = f", {self.complete} complete (a stage wrote them: no template goes around)" if self.complete else ""
         return (
-            f"{self.source}: {self.rows} rows, dropped {self.duplicates} duplicate, {self.too_long} too long, "
+            f"{self.source}: {self.rows} rows{whole}, dropped {self.duplicates} duplicate, {self.too_long} too long, "
             f"{self.leaked} also in eval; {self.train} train, {self.holdout} held out, "
             f"longest prompt {self.longest} tokens; verifier: {checks}"
         )
@@ -62,7 +57,7 @@ class LoadReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptSet:
-    """Prompts to train on and prompts held out, without a common one."""
+    """Prompts to train on and prompts held out; no question is in both."""
 
     train: tuple[Prompt, ...]
     holdout: tuple[Prompt, ...]
@@ -73,41 +68,33 @@ class PromptSet:
         return (self.train if split is Split.train else self.holdout)[: count or None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rendered:
-    prompts: list[Prompt]
-    rows: int
-    duplicates: int
-    too_long: int
-
-
 def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
     """All prompts of a run, rendered once.
 
-    Rows with the same messages and answer have the same id and are one prompt, with the targets of all. The held-out
-    prompts are those with the smallest ids, so every seed of a run on a file is measured on the same ones; procedural
-    rows depend on `seed`. `data.size` keeps the first rows of a file, or is the number of rows to generate, held-out
-    ones included.
+    Rows of which a part of the run reads the same (see `prompt_identity`) have the same id and are one prompt, with the
+    targets of all. The held-out prompts are those with the smallest hashes of messages, answer and tools, so every seed
+    of a run on a file is measured on the same ones, whatever columns stand beside; procedural rows depend on `seed`. A
+    question that is held out is not trained on in any other form (`question_id`). `data.size` keeps the first rows of a
+    file, or is the number of rows to generate, held-out ones included.
 
     tokenizer: a Hugging Face tokenizer with a chat template, or a `ChatTemplate` with arguments of its own.
     Raises DataError on anything that is wrong with the data.
     """
     source, rows, template = _rows(config, config.path, seed)
-    rendered = _render(rows, template, config, tokenizer)
-    prompts, leaked = rendered.prompts, 0
+    rendered = render(rows, template, config, tokenizer)
+    prompts = rendered.prompts
     if not prompts:
         limit = f"max_prompt_tokens={config.max_prompt_tokens}"
         raise DataError(f"{source}: all {rendered.rows} rows are longer than {limit}")
     if config.eval_path:
         _, rows, template = _rows(config, config.eval_path, seed)
-        held = _render(rows, template, config, tokenizer).prompts
-        train = _without(prompts, held)
-        leaked = len(prompts) - len(train)
+        held = render(rows, template, config, tokenizer).prompts
     else:
-        held = sorted(prompts, key=lambda prompt: prompt.id)[: config.holdout]
-        train = _without(prompts, held)
+        held = sorted(prompts, key=_order)[: config.holdout]
+    train = _without(prompts, held)
+    leaked = len(prompts) - len(train) - (0 if config.eval_path else len(held))
     if not train:
-        raise DataError(f"{source}: {len(prompts)} prompts and data.holdout={config.holdout} leave none to train on")
+        raise DataError(_nothing_left(source, len(prompts), leaked, config))
     report = LoadReport(
         source=source,
         rows=rendered.rows,
@@ -117,7 +104,8 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
         train=len(train),
         holdout=len(held),
         longest=max(len(prompt.token_ids) for prompt in (*train, *held)),
-        verifiers=dict(Counter(str(prompt.meta["verifier"]) for prompt in train)),
+        verifiers=dict(Counter(str(prompt.meta[VERIFIER]) for prompt in train)),
+        complete=rendered.complete,
     )
     return PromptSet(train=tuple(train), holdout=tuple(held), report=report)
 
@@ -149,81 +137,26 @@ def _rows(config: DataConfig, path: str, seed: int) -> tuple[str, Iterable[DataR
     return f"{path} ({kind.value})", rows, config.template
 
 
-def _render(rows: Iterable[DataRow], template: str, config: DataConfig, tokenizer: Any) -> _Rendered:
-    known: dict[str, tuple[DataRow, tuple[Message, ...]]] = {}
-    targets: dict[str, dict[str, Message | str]] = defaultdict(dict)  # by prompt, what is to be imitated after it
-    count = 0
-    for row in rows:
-        count += 1
-        messages = filled(row.messages, template, config.system, row.fields, row.place)
-        tools = (_canonical(row.tools),) if row.tools else ()
-        name = content_id(_canonical(messages), _canonical(row.answer), *tools)
-        known.setdefault(name, (row, messages))
-        if row.target is not None:
-            targets[name].setdefault(_canonical(row.target), row.target)
-    prompts, chat = list[Prompt](), chat_template(tokenizer)
-    for names in _batches({name: _canonical(row.tools) for name, (row, _) in known.items()}):
-        group = [known[name] for name in names]
-        places = [row.place for row, _ in group]
-        tokens = chat.prompts_ids([messages for _, messages in group], group[0][0].tools, places)
-        for name, token_ids in zip(names, tokens, strict=True):
-            if len(token_ids) <= config.max_prompt_tokens:
-                prompt = _prompt(name, *known[name], token_ids, config)
-                prompts.append(_imitated(prompt, tuple(targets[name].values())))
-    more = sum(len(answers) - 1 for answers in targets.values() if answers)
-    duplicates = count - len(known) - more
-    return _Rendered(prompts=prompts, rows=count, duplicates=duplicates, too_long=len(known) - len(prompts))
-
-
-def _batches(tools: Mapping[str, str]) -> Iterator[list[str]]:
-    """Names in their order, at most `CHUNK` neighbours at a time, all of which have the same tools."""
-    batch: list[str] = []
-    for name, its_tools in tools.items():
-        if batch and (len(batch) == CHUNK or tools[batch[0]] != its_tools):
-            yield batch
-            batch = []
-        batch.append(name)
-    if batch:
-        yield batch
-
-
-def _prompt(
-    name: str, row: DataRow, messages: tuple[Message, ...], token_ids: Sequence[int], config: DataConfig
-) -> Prompt:
-    meta = {**row.meta, "verifier": config.verifier or row.verifier}
-    if row.doubt:
-        meta[DOUBT] = row.doubt
-    asked = _asked(row.messages)
-    if asked != _asked(messages):
-        meta["question"] = asked  # without the template, for whoever makes new prompts of it
-    return Prompt(
-        id=name,
-        messages=messages,
-        token_ids=np.asarray(token_ids, np.int32),
-        answer=row.answer,
-        domain=row.domain,
-        meta=meta,
-        tools=row.tools,
-        place=row.place,
-    )
-
-
-def _imitated(prompt: Prompt, targets: tuple[Message | str, ...]) -> Prompt:
-    """The prompt with what is to be imitated after it."""
-    meta = {"target": targets[0]} if targets else {}
-    more = {TARGETS: targets} if len(targets) > 1 else {}
-    return replace(prompt, meta={**prompt.meta, **meta, **more})
-
-
-def _asked(messages: Sequence[Message]) -> Any:
-    """Content of the last user message, or None."""
-    return next((message["content"] for message in reversed(messages) if message["role"] == "user"), None)
+def _order(prompt: Prompt) -> tuple[str, str]:
+    """What decides whether a prompt is held out: the task, then the columns beside it."""
+    tools = (canonical(prompt.tools, prompt.place),) if prompt.tools else ()
+    task = content_id(canonical(prompt.messages, prompt.place), canonical(prompt.answer, prompt.place), *tools)
+    return task, prompt.id
 
 
 def _without(prompts: Sequence[Prompt], others: Sequence[Prompt]) -> list[Prompt]:
-    known = {prompt.id for prompt in others}
-    return [prompt for prompt in prompts if prompt.id not in known]
+    """The prompts that ask nothing that one of the others asks."""
+    asked = {question_id(prompt.messages, prompt.meta, prompt.place) for prompt in others}
+    return [prompt for prompt in prompts if question_id(prompt.messages, prompt.meta, prompt.place) not in asked]
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+def _nothing_left(source: str, prompts: int, leaked: int, config: DataConfig) -> str:
+    held = f"data.eval_path={config.eval_path}" if config.eval_path else f"data.holdout={config.holdout}"
+    if not leaked:
+        return f"{source}: {prompts} prompts and {held} leave none to train on"
+    fix = (
+        "take other rows"
+        if config.eval_path
+        else "set data.holdout=0, or data.eval_path to rows that ask another thing"
+    )
+    return f"{source}: {prompts} prompts and {held} leave none to train on, {leaked} ask what is held out; fix: {fix}"

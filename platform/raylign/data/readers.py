@@ -11,13 +11,15 @@
 | mbpp_plus | ``prompt`` (a docstring)            | ``canonical_solution``                     | tests: meta      |
 | columns   | ``data.prompt_key``                 | ``data.answer_key`` if set                 | meta             |
 
+| raylign   | ``messages``                        | ``answer``                                 | as `rows` says   |
 What is to be imitated (SFT) is TRL's ``completion`` or the last of its ``messages`` (ShareGPT: ``conversations``),
 OpenRLHF's and Alpaca's ``output``, GSM8K's whole ``answer``, and the named answer column of `columns`. Of every format
-``tools`` (or ``functions``) are the row's tools, and ``system`` is its system message. Batch of pictures, films and
+``tools`` (or ``functions``) are the row's tools, and ``system`` is its system message. Columns of pictures, films and
 sound are refused. How messages are read is told in `messages`, which verifier the answers imply in `answers`.
 
 `data.prompt_key`, `data.answer_key` and `data.domain_key` override a format's own columns; a dot enters an object
-(``data.answer_key=extra_info.answer``), written out or as JSON text.
+(``data.answer_key=extra_info.answer``), written out or as JSON text. A file that a stage wrote (`rows`) is known by its
+mark whatever `data.format` says, and says itself what is what: these keys do not apply to it, `data.verifier` does.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ from pathlib import Path
 
 from raylign.data import answered, conversed
 from raylign.data.answers import GSM8K_MARK, Implied, from_json, implied, plain, whole_numbers
+from raylign.data.columns import Columns
 from raylign.data.files import RawRow, read_rows
-from raylign.data.rows import Batch, DataRow
+from raylign.data.rows import MARK, DataRow, read_row
 from raylign.errors import DataError
 
 JUDGED = ("gsm8k", "boxed_math", "exact")  # verifiers that take a text, a number, or a list of them
@@ -49,6 +52,7 @@ class Format(Enum):
     alpaca = "alpaca"
     mbpp_plus = "mbpp_plus"
     columns = "columns"
+    raylign = "raylign"  # written by a stage
 
 
 def load_rows(
@@ -69,14 +73,17 @@ def load_rows(
     source = read_rows(path)
     first = next(source)
     kind = Format[format]
-    if kind is Format.auto:
+    if kind is Format.auto or MARK in first[1]:
         kind = detect(first[1], prompt_key, first[0])
 
     def rows() -> Iterator[DataRow]:
-        read = (
-            _READERS[kind](Batch(raw, place, prompt_key, answer_key, domain_key)) for place, raw in (first, *source)
-        )
-        yield from with_verifiers(list(read), verifier)
+        read = list[DataRow]()
+        for place, raw in (first, *source):
+            if MARK in raw and kind is not Format.raylign:
+                raise DataError(f"{place}: a row that a stage wrote, in a file of {kind.value}; fix: keep them apart")
+            read.append(_READERS[kind](Columns(raw, place, prompt_key, answer_key, domain_key)))
+        settled = kind is Format.raylign and not verifier
+        yield from read if settled else with_verifiers(read, verifier)
 
     return kind, rows()
 
@@ -122,6 +129,7 @@ def detect(row: RawRow, prompt_key: str, place: str) -> Format:
     names = row.keys()
     question = bool({"question", "problem", "Question", "Problem"} & names)
     candidates = (
+        (Format.raylign, MARK in names),
         (Format.columns, bool(prompt_key)),
         (Format.verl, "prompt" in names and _is_object(row.get("reward_model"))),
         (Format.mbpp_plus, {"entry_point", "canonical_solution", "base_input"} <= names),
@@ -146,7 +154,7 @@ def _is_object(value: object) -> bool:
     return isinstance(value, Mapping) or (isinstance(value, str) and value.lstrip()[:1] == "{")
 
 
-_READERS: Mapping[Format, Callable[[Batch], DataRow]] = {
+_READERS: Mapping[Format, Callable[[Columns], DataRow]] = {
     Format.gsm8k: answered.gsm8k,
     Format.verl: answered.verl,
     Format.trl: conversed.trl,
@@ -155,4 +163,5 @@ _READERS: Mapping[Format, Callable[[Batch], DataRow]] = {
     Format.alpaca: conversed.alpaca,
     Format.mbpp_plus: answered.mbpp_plus,
     Format.columns: conversed.named,
+    Format.raylign: lambda columns: read_row(columns.row, columns.place),
 }
