@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -49,32 +49,28 @@ class Evaluator:
     stall_s: float = 1800.0
     missing_limits: Mapping[str, float] = field(default_factory=dict)  # see `refuse_missing`
 
-    async def sample(self, prompts: Sequence[Prompt], samples: int, greedy: bool, training: bool) -> list[Group]:
-        """The scored samples of every prompt. training: whether a strategy may search, as it does for training data.
-
-        Raises RewardError when too much is missing.
-        """
-        task = RolloutTask(
-            prompt=prompts[0], n=samples, sampling=self.sampling, run_seed=self.seed, greedy=greedy, training=training
-        )
-        tasks = [replace(task, prompt=prompt) for prompt in prompts]
-        collected = await collect(tasks, self.rollouts, self.rewards, self.stall_s)
-        refuse_missing(collected.groups, self.missing_limits)
-        return scored(WeightedSum(WeightedSum.Config(), self.weights, self.sampling.max_tokens), collected.groups)
-
     async def run(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
         """Sample every prompt `samples` times and score it. greedy: temperature 0 (then samples should be 1).
 
         Raises DataError without prompts, RewardError when too much is missing, or everything.
         """
-        if not prompts:
+        tasks = [
+            RolloutTask(
+                prompt=prompt, n=samples, sampling=self.sampling, run_seed=self.seed, greedy=greedy, training=False
+            )
+            for prompt in prompts
+        ]
+        if not tasks:
             raise DataError("there is no prompt to evaluate on; fix: set data.holdout, data.eval_path or the split")
-        groups = logged(self.shaper, await self.sample(prompts, samples, greedy, training=False))
+        collected = await collect(tasks, self.rollouts, self.rewards, self.stall_s)
+        refuse_missing(collected.groups, self.missing_limits)
+        plain = WeightedSum(WeightedSum.Config(), self.weights, self.sampling.max_tokens)
+        groups = logged(self.shaper, scored(plain, collected.groups))
         by_group = [[score for score in group.scores if score is not None] for group in groups]
         measured = [scores for scores in by_group if scores]
         if not measured:
             raise RewardError(
-                f"none of {len(prompts) * samples} answers could be scored: {most_common_reason(groups)}; "
+                f"none of {len(tasks) * samples} answers could be scored: {most_common_reason(groups)}; "
                 "fix: remove the cause"
             )
         metrics = {f"eval/{name}": value for name, value in reward_metrics(groups).items()}

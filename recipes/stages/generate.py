@@ -3,7 +3,7 @@
     prompts --batch--> engines, or a judge --samples--> rewards --scores--> keep --rows--> rows.jsonl
                                                                  none? otherwise: drop, or the gold target
 
-Every reader takes the rows (`raylign.data.written`): a later stage trains on ``data: '@NAME'``, supervised, by
+Every reader takes the rows (`raylign.data.rows`): a later stage learns from ``data: '@NAME'``, supervised, by
 reinforcement, or where two samples make a row on pairs.
 """
 
@@ -14,25 +14,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from raylign.config.findings import Findings
 from raylign.config.resolve import Run
-from raylign.config.schema import Node, SamplingConfig, node
-from raylign.contracts import Stage, StageResult, StageSettings
+from raylign.config.schema import Node, SampledSettings, SamplingConfig, node
+from raylign.contracts import ROWS, Stage, StageResult
 from raylign.data.identity import identity_of
 from raylign.data.prompts import Split
 from raylign.data.row_file import RowFile
-from raylign.data.written import json_line
 from raylign.errors import DataError, Problem
-from raylign.evaluate import Evaluator
 from raylign.loop.reward_metrics import reward_metrics
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.evaluate import check_sampling
+from raylign.recipes.stages.group_sampler import group_sampler
 from raylign.recipes.stages.keep import Keep, Kept
-from raylign.recipes.stages.made_rows import PROMPT, TARGET, RowMaker, usable
+from raylign.recipes.stages.made_rows import RowMaker, has_target, usable
 from raylign.recipes.stages.tally import Tally
 from raylign.recipes.stages.training import Training
-from raylign.records import Group, Prompt, derive_seed
-
-ROWS = "rows.jsonl"
+from raylign.records import Group, Prompt
 
 
 class Otherwise(Enum):
@@ -50,8 +48,8 @@ class Generate(Stage):
     """
 
     @dataclass
-    class Config(StageSettings):
-        """What is asked of whom, and what is kept of it."""
+    class Config(SampledSettings):
+        """What is asked of whom, and what is kept of it. The rows ask the prompts as they are without the view."""
 
         split: Split = Split.train
         prompts: int = 0  # of the split, 0: all
@@ -67,9 +65,9 @@ class Generate(Stage):
 
         def __post_init__(self) -> None:
             check_sampling(self.samples, self.greedy, self.sampling)
-            for name in ("batch_prompts", "prompts"):
-                if getattr(self, name) < (name == "batch_prompts"):
-                    raise ValueError(f"{name} is {getattr(self, name)}, set it to a positive number")
+            if self.batch_prompts < 1 or self.prompts < 0:
+                name, least = ("batch_prompts", 1) if self.batch_prompts < 1 else ("prompts", 0)
+                raise ValueError(f"{name} is {getattr(self, name)}, set it to {least} or more")
 
     @classmethod
     def roles(cls, config: Config) -> frozenset[str]:
@@ -77,43 +75,55 @@ class Generate(Stage):
         return frozenset({"rewards"} if config.by else {"rollout", "rewards"})
 
     @classmethod
+    def leaves(cls, config: Config) -> tuple[str, ...]:
+        """The set."""
+        return (ROWS,)
+
+    @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
-        """There must be prompts, and a judge of that name."""
-        problems, settings = [], run.config
-        if config.split is Split.holdout and not (settings.data.holdout or settings.data.eval_path):
-            why, fix = f"{key} asks held-out prompts and there are none", f"set {key}.split=train, or data.holdout=128"
-            problems.append(Problem(key="data.holdout", value="0", why=why, fix=fix))
-        judge = settings.judges.get(config.by)
-        if config.by and judge is None:
-            known = ", ".join(settings.judges) or "none"
-            fix = f"set judges.{config.by}.path=MODEL, or name one of: {known}"
-            problems.append(Problem(key=f"{key}.by", value=config.by, why="is no judge that this run serves", fix=fix))
-        sampling = config.sampling or settings.rollout.sampling
+        """There must be prompts, and a judge of that name that can be asked so."""
+        findings, settings = Findings(key), run.config
+        held = settings.data.holdout or settings.data.eval_path
+        why = "asks held-out prompts and there are none"
+        fix = f"set {key}.split=train, data.holdout=128 or data.eval_path=FILE"
+        findings.expect(config.split is Split.train or bool(held), "split", "holdout", why, fix)
+        if not config.by:
+            return findings
+        judge, known = settings.judges.get(config.by), ", ".join(settings.judges) or "none"
+        fix = f"set judges.{config.by}.path=MODEL, or name one of: {known}"
+        findings.expect(judge is not None, "by", config.by, "is no judge that this run serves", fix)
+        for name in ("strategy", "environment"):
+            why = f"is a matter of the engines, and judges.{config.by} answers in their place"
+            findings.expect(not getattr(config, name), name, "given", why, f"set {key}.by= or leave it out")
+        sampling, where = config.sampling or settings.rollout.sampling, "sampling" if config.sampling else ""
         if judge is not None and judge.endpoint and sampling.top_k:
-            where = f"{key}.sampling" if config.sampling else "rollout.sampling"
-            why, fix = "cannot be asked of an endpoint, whose protocol has no word for it", f"set {where}.top_k=0"
-            problems.append(Problem(key=f"{where}.top_k", value=str(sampling.top_k), why=why, fix=fix))
-        return problems
+            where = f"{key}.sampling.top_k" if config.sampling else "rollout.sampling.top_k"
+            why = "has no word in the protocol of an endpoint"
+            findings.append(Problem(key=where, value=str(sampling.top_k), why=why, fix=f"set {where}=0"))
+        return findings
 
     async def run(self, context: RunContext) -> StageResult:
-        """Ask, score, keep, write, from the newest checkpoint if there is one. Raises DataError when nothing is left."""
+        """Ask, score, keep, write, from the newest checkpoint if there is one.
+
+        Raises DataError when nothing is left, RewardError when too much of a batch is missing.
+        """
         config = self.config
         prompts = (await context.read_prompts()).first(config.split, config.prompts)
         batches = [prompts[i : i + config.batch_prompts] for i in range(0, len(prompts), config.batch_prompts)]
-        file = RowFile(context.folder.stage(self.name) / ROWS)
+        file = RowFile(context.folder.stage(self.name) / f"{ROWS}.jsonl")
         identity = identity_of(prompt.id for prompt in prompts)
         training = await asyncio.to_thread(Training, context, self.name, len(batches), identity, every=1)
         await training.resume(file)
         tally = Tally(**training.kept.get("tally", {}))
-        context.phase(self.name, training.start, "start")
-        evaluator = await self._evaluator(context)
-        keep: Keep = context.run.parts[f"stages.{self.name}.keep"].build()
-        maker = self._maker(context, evaluator)
+        if training.start < len(batches):
+            context.phase(self.name, training.start, "start")
+            sampler = await group_sampler(context, config.sampling, config.by)
+            keep: Keep = context.run.parts[f"stages.{self.name}.keep"].build()
+            maker = self._maker(context, sampler.scored)
         async for step in training.steps(file):
             context.phase(self.name, step, "generate")
-            groups = await evaluator.sample(batches[step], config.samples, config.greedy, training=True)
-            lines, counts = self._lines(groups, keep, maker)
-            await file.append(lines)
+            groups = await sampler.groups(batches[step], config.samples, config.greedy)
+            counts = await self._write(groups, keep, maker, file)
             tally.add(counts)
             training.kept["tally"] = tally.state()
             context.record(self.name, step + 1, self._metrics(groups) | counts.metrics(), groups)
@@ -123,25 +133,34 @@ class Generate(Stage):
                 f"them cut off by a length limit); fix: loosen stages.{self.name}.keep, give it more samples, or set "
                 f"stages.{self.name}.otherwise=target"
             )
-        return StageResult(steps=len(batches), metrics=tally.metrics(), artifacts={"rows": str(file.path)})
+        return StageResult(steps=len(batches), metrics=tally.metrics(), artifacts={ROWS: str(file.path)})
 
-    def _lines(self, groups: Sequence[Group], keep: Keep, maker: RowMaker) -> tuple[list[bytes], Tally]:
-        """The rows of some groups as lines, and their counts."""
-        lines, counts = list[bytes](), Tally()
+    def _maker(self, context: RunContext, scored: bool) -> RowMaker:
+        asked = {prompt.id: prompt for prompt in context.unviewed.first(self.config.split, 0)}
+        model = f"judges.{self.config.by}" if self.config.by else context.model_name
+        return RowMaker(stage=self.name, model=model, scored=scored, asked=asked, ask=self.config.ask)
+
+    async def _write(self, groups: Sequence[Group], keep: Keep, maker: RowMaker, file: RowFile) -> Tally:
+        """Write the rows of some groups, and count."""
+        rows, total = [], Tally()
         for group in groups:
-            choices, origin = keep.keep(group, usable(group, maker.scored, self.config.truncated)), PROMPT
-            if not choices and self.config.otherwise is Otherwise.target and _has_target(group.prompt):
-                choices, origin = [Kept(None)], TARGET
-            rows = [row for kept in choices for row in maker.rows(group, kept, origin)]
-            lines += [json_line(row, group.prompt.place or group.prompt.id) for row in rows]
-            counts.add(self._count(group, choices, len(rows), origin is TARGET, maker.scored))
-        return lines, counts
-
-    def _count(self, group: Group, kept: Sequence[Kept], rows: int, fallback: bool, scored: bool) -> Tally:
-        counts = Tally(prompts=1, samples=len(group.trajectories), rows=rows, fallback=fallback, dropped=not rows)
-        counts.cut = len(usable(group, scored, True)) - len(usable(group, scored, self.config.truncated))
-        counts.keep(group, kept, scored)
-        return counts
+            within = usable(group, maker.scored, self.config.truncated)
+            kept = keep.keep(group, within)
+            fallback = not kept and self.config.otherwise is Otherwise.target and has_target(group.prompt)
+            made = [row for choice in kept or [Kept(None)] * fallback for row in maker.rows(group, choice)]
+            rows += made
+            counts = Tally(
+                prompts=1,
+                samples=len(group.trajectories),
+                rows=len(made),
+                fallback=int(fallback),
+                dropped=int(not made),
+                cut=len(usable(group, maker.scored, True)) - len(within),
+            )
+            counts.keep(group, kept, maker.scored)
+            total.add(counts)
+        await file.append(rows)
+        return total
 
     def _metrics(self, groups: Sequence[Group]) -> dict[str, float]:
         """Of all samples; a served model's have no token ids, so nothing is said of their lengths."""

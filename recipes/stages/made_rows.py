@@ -3,73 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from raylign.config.schema import DataConfig
-from raylign.data.prompts import TARGETS
-from raylign.data.written import written_row
+from raylign.data.rendered import TARGET, TARGETS, rows_of
+from raylign.data.rows import DataRow
 from raylign.errors import DataError
 from raylign.loop.reward_metrics import SAMPLED
 from raylign.recipes.stages.demonstrations import DIALOGUE
 from raylign.recipes.stages.keep import Kept
-from raylign.records import Absent, Group, Message, Missing, Prompt, Trajectory, Value
+from raylign.records import Absent, Group, Missing, Prompt, Value
 
-SAMPLE, TARGET, PROMPT = "sample", "target", "prompt"  # generated.from: what a row's target is
+GENERATED = "generated"  # key of a row's meta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowMaker:
     """Makes the rows of one stage.
 
-    model: whose samples they are, as provenance; data: the settings that the prompts were rendered with; ask: the
-    prompt's column (of meta) whose text the row asks in place of the prompt that was sampled; empty: that prompt.
+    model: whose samples they are; scored: whether they have scores; asked: by id, the prompts as they are without the
+    stage's view, which is what the rows ask; ask: a column of theirs (of meta) whose text the rows ask instead.
     """
 
     stage: str
     model: str
-    data: DataConfig
-    scored: bool  # False: there is no reward, and so no score
+    scored: bool
+    asked: Mapping[str, Prompt] = field(default_factory=dict)
     ask: str = ""
 
-    def rows(self, group: Group, kept: Kept, origin: str = SAMPLE) -> list[dict[str, Any]]:
+    def rows(self, group: Group, kept: Kept) -> list[DataRow]:
         """The rows of one choice; several where a prompt that is kept as it is brings several targets.
 
         Raises DataError on a sample of several calls, and on a prompt that lacks the column `ask`.
         """
-        prompt = self._asked(group.prompt)
         if kept.sample is None:
-            return self._own(group.prompt, prompt, origin)
-        made = self._made(group, kept.sample)
-        row = written_row(prompt, _said(group, kept.sample), made, self._rendered)
+            made = {"stage": self.stage, "from": "prompt"}
+            return [replace(row, meta={**row.meta, GENERATED: made}) for row in rows_of(self._asked(group.prompt))]
+        pair: dict[str, Any] = {}
         if kept.rejected is not None:
-            pair = {"chosen": kept.sample, "rejected": kept.rejected}
-            for name, index in pair.items():
-                row[name] = [_message(_said(group, index))]
-                row[f"score_{name}"] = group.scores[index]
-        return [row]
+            for name, index in (("chosen", kept.sample), ("rejected", kept.rejected)):
+                pair |= {name: _said(group, index), f"{name}_score": group.scores[index]}
+        return [self._row(group, kept.sample, _said(group, kept.sample), pair)]
 
-    def trajectory_row(self, group: Group, index: int) -> dict[str, Any]:
+    def trajectory_row(self, group: Group, index: int) -> DataRow:
         """The row of any trajectory: what each of its calls said, and a target where there is just one."""
-        trajectory = group.trajectories[index]
-        target = trajectory.text if len(trajectory.calls) == 1 else None
-        row = written_row(self._asked(group.prompt), target, self._made(group, index), self._rendered)
-        return {**row, "calls": [call.text for call in trajectory.calls]}
+        calls = [call.text for call in group.trajectories[index].calls]
+        row = self._row(group, index, calls[0] if len(calls) == 1 else None, {})
+        return replace(row, meta={**row.meta, GENERATED: {**row.meta[GENERATED], "calls": calls}})
 
-    def _own(self, sampled: Prompt, asked: Prompt, origin: str) -> list[dict[str, Any]]:
-        made = {"stage": self.stage, "from": origin}
-        targets = sampled.meta.get(TARGETS) or [sampled.meta.get("target")]
-        dialogue = sampled.meta.get(DIALOGUE) or ()
-        return [written_row(asked, target, made, self._rendered, dialogue) for target in targets]
+    def _row(self, group: Group, index: int, target: str | None, pair: Mapping[str, Any]) -> DataRow:
+        row = rows_of(self._asked(group.prompt))[0]
+        meta = {name: value for name, value in row.meta.items() if name != DIALOGUE}  # else that is imitated
+        return replace(row, target=target, meta={**meta, **pair, GENERATED: self._made(group, index)})
 
     def _made(self, group: Group, index: int) -> dict[str, Any]:
         trajectory = group.trajectories[index]
         return {
             "stage": self.stage,
+            "from": "sample",
             "model": self.model,
-            "from": SAMPLE,
+            "prompt": group.prompt.key,
             "sample": index,
-            "visit": group.prompt.visit,
             "seed": trajectory.seed,
             "score": group.scores[index] if self.scored else None,
             "rewards": {
@@ -80,15 +74,8 @@ class RowMaker:
             "truncated": trajectory.truncated,
         }
 
-    @property
-    def _rendered(self) -> Mapping[str, str]:
-        generated = bool(self.data.task) and not self.data.path and not self.data.generator
-        return {
-            "template": self.data.task_template if generated else self.data.template,
-            "system": self.data.system,
-        }
-
-    def _asked(self, prompt: Prompt) -> Prompt:
+    def _asked(self, sampled: Prompt) -> Prompt:
+        prompt = self.asked.get(sampled.id, sampled)
         if not self.ask:
             return prompt
         text = prompt.meta.get(self.ask)
@@ -98,6 +85,11 @@ class RowMaker:
                 f"{', '.join(map(str, prompt.meta))}"
             )
         return replace(prompt, messages=({"role": "user", "content": text},))
+
+
+def has_target(prompt: Prompt) -> bool:
+    """Whether a prompt brings anything to imitate."""
+    return any(prompt.meta.get(name) is not None for name in (TARGET, TARGETS, DIALOGUE))
 
 
 def usable(group: Group, scored: bool, truncated: bool) -> list[int]:
@@ -119,7 +111,3 @@ def _said(group: Group, index: int) -> str:
             "call (raylign.actors.rollout.strategies.SingleTurn), or raylign.recipes.stages.collect.Collect"
         )
     return calls[0].text
-
-
-def _message(text: str) -> Message:
-    return {"role": "assistant", "content": text}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from raylign.data.rows import DataRow, line_of
 from raylign.errors import CheckpointError
 
 STATE = "rows"  # key of the checkpoint's state
@@ -17,7 +18,7 @@ STATE = "rows"  # key of the checkpoint's state
 class RowFile:
     """Appends lines to one file. What stands behind the last checkpoint is written again by the run that resumes.
 
-    Example: ``file = RowFile(folder / "rows.jsonl"); await file.append([json_line(row, place)])``
+    Example: ``file = RowFile(folder / "rows.jsonl"); await file.append([DataRow(...)])``
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,10 +26,13 @@ class RowFile:
         self.count = 0  # lines
         self._bytes, self._digest = 0, hashlib.sha256()
 
-    async def append(self, lines: Sequence[bytes]) -> None:
-        """Write lines after those that are there. Raises OSError, as on a full disk."""
+    async def append(self, rows: Sequence[DataRow]) -> None:
+        """Write rows after those that are there. Raises DataError on one that could not be read back as it is, and
+        OSError, as on a full disk.
+        """
+        lines = [line_of(row, self.count + number) for number, row in enumerate(rows, 1)]
         await asyncio.to_thread(self._append, b"".join(lines))
-        self.count += len(lines)
+        self.count += len(rows)
 
     def state_dict(self) -> dict[str, Any]:
         """How far the file is good, and what stands there."""
