@@ -34,7 +34,7 @@ class FrozenModels:
         log_dir: Path,
         replaced: Callable[[str, LearnerError], None],
     ) -> None:
-        self._run, self._template, self._model_of = run, template, model_of
+        self.run, self._template, self._model_of = run, template, model_of
         self._options, self._log_dir, self._replaced = options, log_dir, replaced
         self._groups: dict[str, tuple[str, FrozenModelGroup]] = {}  # name -> (loaded path, group)
 
@@ -49,7 +49,7 @@ class FrozenModels:
 
         Raises ConfigError on a model with another vocabulary, DataError on a domain without a model.
         """
-        wanted = {name: frozen for name, frozen in self._run.config.frozen.items() if frozen.stream in streams}
+        wanted = {name: frozen for name, frozen in self.run.config.frozen.items() if frozen.stream in streams}
         models = await in_order([partial(self._model, name) for name in wanted], shared)
         routed: dict[str, FrozenStream] = {}
         for stream in sorted({frozen.stream for frozen in wanted.values()}):
@@ -59,7 +59,7 @@ class FrozenModels:
         return routed
 
     async def _model(self, name: str) -> RoutedModel:
-        cfg, frozen = self._run.config, self._run.config.frozen[name]
+        cfg, frozen = self.run.config, self.run.config.frozen[name]
         path = self._model_of(frozen.path)
         policy = self._template.tokenizer
         tokenizer = policy
@@ -71,7 +71,7 @@ class FrozenModels:
             fix = "set rollout.past=keep, or leave own_template and context out"
             raise ConfigError([Problem(key="rollout.past", value="fresh", why=f"{why} (frozen.{name})", fix=fix)])
         own = ChatTemplate(tokenizer, frozen.template_args) if frozen.own_template else None
-        context = self._run.parts[f"frozen.{name}.context"].build() if frozen.context else None
+        context = self.run.parts[f"frozen.{name}.context"].build() if frozen.context else None
         return RoutedModel(
             name=name,
             frozen=await self._group(name, path),
@@ -82,7 +82,7 @@ class FrozenModels:
 
     async def _group(self, name: str, path: str) -> FrozenModelGroup:
         """The actor of a model, holding the weights at `path`."""
-        cfg, frozen = self._run.config, self._run.config.frozen[name]
+        cfg, frozen = self.run.config, self.run.config.frozen[name]
         loaded, group = self._groups.get(name, ("", None))
         if group is None or loaded != path:
             if group is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from omegaconf import OmegaConf
 
-from raylign.actors.environments.actor import EnvironmentActors, EnvironmentSpec
+from raylign.actors.environments.actor import EnvironmentActors, environment_spec
 from raylign.actors.frozen_models import FrozenModels
 from raylign.actors.judge.group import JudgeGroup
 from raylign.actors.learner.group import LearnerGroup, LearnerSpec
@@ -21,6 +21,7 @@ from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import Run
 from raylign.config.schema import LearnerConfig, OptimConfig
+from raylign.contracts import EnvironmentSpec
 from raylign.errors import LearnerError
 from raylign.placement import Placement
 from raylign.records import Prompt
@@ -53,20 +54,30 @@ class Roles:
         model_of: Callable[[str], str],
         told: Told,
     ) -> None:
-        self.run, self.placement, self.log_dir, self.told = run, placement, log_dir, told
+        self.placement, self.log_dir, self.told = placement, log_dir, told
+        self._run = run
         self.shared = placement.plan.shared  # whether roles share devices, and so start one after the other
         self.weights = ""
         self.pool: VllmRolloutPool | None = None
         self._start_model, self._model_of = start_model, model_of
         self._ahead: asyncio.Task[Any] | None = None  # the start of the rollout pool before a stage asks for it
-        self._environments: EnvironmentActors | None = None
-        self.reward_pools: RewardPools | None = None
+        self._environments: dict[str, EnvironmentActors] = {}  # by stage, the run's under no name
+        self.reward_pools: RewardPools | None = None  # those that were started
         self._judges: dict[str, JudgeGroup] = {}
         self._learners: dict[str, LearnerGroup] = {}
         self.frozen = FrozenModels(
             run, template, model_of=model_of, options=self.options, log_dir=log_dir, replaced=self._replaced
         )
         self._locks = {name: asyncio.Lock() for name in ("rollouts", "rewards", "judges")}
+
+    @property
+    def run(self) -> Run:
+        """The run, with the paths of the artifacts that there are."""
+        return self._run
+
+    @run.setter
+    def run(self, run: Run) -> None:
+        self._run = self.frozen.run = run
 
     def options(self, role: str) -> Options:
         """Ray options of the actors of a role, by index."""
@@ -89,7 +100,7 @@ class Roles:
             if self.pool is not None and self.weights != model and not publishes:
                 await self.pool.close()
                 self.pool = None
-            environment = await self._environment()
+            environment = await self.environment()
             if self.pool is None:
                 cfg = self.run.config
                 pool = VllmRolloutPool(
@@ -108,27 +119,37 @@ class Roles:
             self.weights = model
             return self.pool
 
-    async def _environment(self) -> EnvironmentSpec | None:
-        """Where episodes live, if the run has any; actors of their own are started."""
-        environment = EnvironmentSpec.of(self.run.config.environment)
-        if environment is not None and environment.actors and self._environments is None:
-            self._environments = EnvironmentActors(environment, self.log_dir, self.options("environment"))
-            await self._environments.start()
+    async def environment(self, stage: str = "", node: Mapping[str, Any] | None = None) -> EnvironmentSpec | None:
+        """Where episodes live, if there are any: the run's, or those of a stage with one (`node`) of its own.
+
+        Actors that host them are started.
+        """
+        config = self.run.config.environment
+        if not (node or config.fn):
+            return None
+        environment = environment_spec(config, stage, node)
+        if environment.actors and stage not in self._environments:
+            role = f"environment/{stage}" if stage else "environment"
+            actors = EnvironmentActors(environment, self.log_dir, self.options(role))
+            self._environments[stage] = actors
+            await actors.start()
         return environment
 
-    async def rewards(self, prompts: Sequence[Prompt]) -> RewardPools:
-        """The reward pools, proven on gold and wrong answers of these prompts before they are first used."""
+    async def rewards(self, names: Collection[str], prompts: Sequence[Prompt]) -> RewardPools:
+        """The pools of these rewards; each is proven on gold and wrong answers of these prompts when it is started."""
         await self.judges()
         async with self._locks["rewards"]:
-            if self.reward_pools is None:
-                self.reward_pools = RewardPools(
-                    self.run.config.rewards,
-                    log_dir=self.log_dir,
-                    options=lambda name, index: self.placement.options(f"reward/{name}", index),
-                )
-                await self.reward_pools.start()
-                await self.reward_pools.validate(prompts)
-            return self.reward_pools
+            started = self.reward_pools.names if self.reward_pools else frozenset()
+            known = {name: reward for name, reward in self.run.config.rewards.items() if name not in started}
+            more = RewardPools(
+                {name: reward for name, reward in known.items() if name in names},
+                log_dir=self.log_dir,
+                options=lambda name, index: self.placement.options(f"reward/{name}", index),
+            )
+            self.reward_pools = more if self.reward_pools is None else self.reward_pools.with_those_of(more)
+            await more.start()
+            await more.validate(prompts)
+            return self.reward_pools.only(names)
 
     async def judges(self) -> None:
         """Start the served chat models, once, before anybody who may ask them. Raises EngineDeadError, RunError."""
@@ -206,7 +227,8 @@ class Roles:
         if self._ahead is not None:
             self._ahead.cancel()
             await asyncio.gather(self._ahead, return_exceptions=True)
-        optional = (self.pool, self._environments, self.reward_pools)
+        optional = (self.pool, self.reward_pools)
         groups: list[Any] = [*self.frozen.groups, *self._learners.values(), *self._judges.values()]
+        groups += self._environments.values()
         groups += [group for group in optional if group is not None]
         await asyncio.gather(*(group.close() for group in groups), return_exceptions=True)

@@ -20,7 +20,7 @@ from benchmarks.sides.tasks import write_rows
 from benchmarks.step_vs_trl import COMMON, SETTINGS, WORK, warmed_model
 from raylign.config.build import part_config
 from raylign.config.compose import compose
-from raylign.recipes.run import open_run
+from raylign.recipes.opening import open_run
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.rl import Rl
 

@@ -111,7 +111,7 @@ def test_resume_modes() -> None:
 def test_stage_results_survive() -> None:
     folder = RunFolder.open(settings(dir="mine"), RESOLVED)
     assert folder.stage_result("rl") is None
-    result = StageResult(model="x", steps=3, metrics={"eval/score": 0.5}, files={"set": "rows.jsonl"})
+    result = StageResult(steps=3, metrics={"eval/score": 0.5}, artifacts={"model": "x", "rows": "rows.jsonl"})
     folder.finish_stage("rl", result, started_from="y")
     assert folder.stage_result("rl") == result
     folder.close()

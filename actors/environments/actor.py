@@ -6,7 +6,6 @@ An env actor holds nothing that cannot be made again: an episode whose actor die
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ray.exceptions import RayError
 from raylign.actors.environments.host import EnvironmentHost
 from raylign.actors.remote import NoAnswer, cause_of, kill, reply, spawn
 from raylign.config.schema import EnvironmentConfig
+from raylign.contracts import EnvironmentSpec
 from raylign.environment import Observation
 from raylign.errors import EnvironmentLost, RaylignError
 from raylign.records import Prompt
@@ -24,25 +24,13 @@ START_S = 120.0
 RESTARTS = 1000  # Ray's own; a worker that dies at every call is stopped by the retries of the episodes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvironmentSpec:
-    """What a rollout worker needs to reach its environments; `actors` are names, none of them: environments live in the
-    worker.
-
-    Example: ``EnvironmentSpec(node={"_target_": "my.Maze"}, timeout_s=60.0, actors=("environment/0",))``
-    """
-
-    node: Mapping[str, Any]
-    timeout_s: float
-    actors: tuple[str, ...] = field(default=())
-
-    @classmethod
-    def of(cls, config: EnvironmentConfig) -> EnvironmentSpec | None:
-        """The environments of a run under this configuration, or None when it has none."""
-        if not config.fn:
-            return None
-        names = tuple(f"environment/{index}" for index in range(config.workers))
-        return cls(node=dict(config.fn), timeout_s=config.timeout_s, actors=names)
+def environment_spec(
+    config: EnvironmentConfig, stage: str = "", node: Mapping[str, Any] | None = None
+) -> EnvironmentSpec:
+    """The environments of a run, or those of a stage with one (`node`) of its own, hosted by as many actors."""
+    place = f"environment/{stage}" if stage else "environment"
+    names = tuple(f"{place}/{index}" for index in range(config.workers))
+    return EnvironmentSpec(node=dict(node or config.fn), timeout_s=config.timeout_s, actors=names)
 
 
 class EnvironmentActor:
@@ -93,7 +81,7 @@ class EnvironmentActors:
     async def start(self) -> None:
         """Start them. Raises RaylignError when one does not come up."""
         for index, name in enumerate(self._spec.actors):
-            log = str((self._log_dir / f"environment-{index}.log").absolute())
+            log = str((self._log_dir / f"{name.replace('/', '-')}.log").absolute())
             actor = spawn(
                 EnvironmentActor,
                 self._spec,

@@ -12,9 +12,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from raylign.actors.environments.actor import EnvironmentSpec
 from raylign.actors.environments.host import EnvironmentHost
 from raylign.actors.remote import GONE, NoAnswer, cause_of, reply
+from raylign.contracts import EnvironmentSpec
 from raylign.environment import Environments, Observation
 from raylign.errors import EnvironmentLost
 from raylign.records import Prompt

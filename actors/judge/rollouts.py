@@ -56,9 +56,7 @@ class ChatRollouts:
     async def _sample(self, number: int, task: RolloutTask, index: int) -> Scored:
         seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
         sampling = replace(task.sampling, temperature=0.0, top_p=1.0, top_k=0) if task.greedy else task.sampling
-        lost = Trajectory(
-            prompt_key=task.prompt.key, sample_index=index, calls=(), seed=seed, stop=StopReason.ABORT
-        )
+        lost = Trajectory(prompt_key=task.prompt.key, sample_index=index, calls=(), seed=seed, stop=StopReason.ABORT)
         if hidden := _hidden(task.prompt):
             return Scored(task=number, trajectory=lost, error=f"{self._model.name} cannot be shown {hidden}")
         try:

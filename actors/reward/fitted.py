@@ -51,4 +51,6 @@ class Fitted(RewardFunction):
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
         """One value per trajectory, of all the text that was sampled in it."""
         scores = self._estimator.scores(prompt, [trajectory.text for trajectory in trajectories])
-        return [Value(score=finite(score, "the estimator's score")) for _, score in zip(trajectories, scores, strict=True)]
+        return [
+            Value(score=finite(score, "the estimator's score")) for _, score in zip(trajectories, scores, strict=True)
+        ]

@@ -83,7 +83,9 @@ class NgramClassifier(ScoringEstimator):
             with np.load(folder / WEIGHTS) as arrays:
                 weights: Float64s = arrays["weights"]
         except (OSError, ValueError, KeyError) as cause:
-            raise DataError(f"{folder} holds no fitted classifier: {cause}; fix: name the folder that Fit left") from cause
+            raise DataError(
+                f"{folder} holds no fitted classifier: {cause}; fix: name the folder that Fit left"
+            ) from cause
         now: dict[str, Any] = asdict(self.config)
         if changed := [f"{name}={known.get(name)}, now {now[name]}" for name in now if known.get(name) != now[name]]:
             raise DataError(f"{folder} was fitted with {'; '.join(changed)}; fix: give both places the same settings")

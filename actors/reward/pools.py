@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,23 @@ class RewardPools:
         options: Callable[[str, int], Mapping[str, Any]],
     ) -> None:
         self._pools = {name: RewardPool(name, config, Path(log_dir), options) for name, config in configs.items()}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of the rewards."""
+        return frozenset(self._pools)
+
+    def with_those_of(self, others: RewardPools) -> RewardPools:
+        """These rewards and those of others."""
+        both = copy(self)
+        both._pools = self._pools | others._pools
+        return both
+
+    def only(self, names: Collection[str]) -> RewardPools:
+        """Some of these rewards, by the same actors."""
+        some = copy(self)
+        some._pools = {name: pool for name, pool in self._pools.items() if name in names}
+        return some
 
     async def start(self) -> None:
         """Start all actors. Raises RewardError with every pool's problem when some function cannot be made."""

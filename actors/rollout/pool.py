@@ -15,14 +15,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from raylign.actors.environments.actor import EnvironmentSpec
 from raylign.actors.remote import in_order
 from raylign.actors.rollout.engine import EngineSpec
 from raylign.actors.rollout.stream import SampleCounters, SampleStream
 from raylign.actors.rollout.worker import WorkerSpec
 from raylign.actors.rollout.worker_handle import WorkerHandle, serving
 from raylign.config.schema import ModelConfig, RolloutConfig
-from raylign.contracts import RolloutTask, Scored, WeightUpdate
+from raylign.contracts import EnvironmentSpec, RolloutTask, Scored, WeightUpdate
 from raylign.records import Float32s, Int32s
 
 

@@ -1,24 +1,32 @@
-"""The rollout actor: one engine, one strategy, trajectories out in small lists as they finish."""
+"""The rollout actor: one engine, the strategies of its tasks, trajectories out in small lists as they finish."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import ray
 
-from raylign.actors.environments.actor import EnvironmentSpec
 from raylign.actors.environments.remote import environments_of
 from raylign.actors.rollout.engine import Engine, EngineSpec, make_engine
 from raylign.config.build import build
 from raylign.config.schema import EngineKind
-from raylign.contracts import Refused, RolloutStrategy, RolloutTask, Scored, WeightUpdate
+from raylign.contracts import (
+    EnvironmentSpec,
+    Refused,
+    RolloutStrategy,
+    RolloutTask,
+    Scored,
+    StrategySpec,
+    WeightUpdate,
+)
 from raylign.errors import EngineDeadError, RaylignError, RequestError
 from raylign.records import Float32s, Int32s, StopReason, Trajectory, derive_seed
 from raylign.telemetry.logs import redirect_output
@@ -53,9 +61,9 @@ class RolloutWorker:
     def __init__(self, spec: WorkerSpec) -> None:
         redirect_output(spec.log_path)
         self.spec = spec
-        self._strategy = build(
-            RolloutStrategy, spec.strategy, "rollout.strategy", environments=environments_of(spec.environment)
-        )
+        self._strategies: dict[str, RolloutStrategy] = {}  # by content
+        self._own = StrategySpec(node=spec.strategy, environment=spec.environment)
+        self._strategy(self._own)
         self._engine: Engine = make_engine(spec.kind, spec.engine)
         self._phase = "created"
 
@@ -147,7 +155,7 @@ class RolloutWorker:
     async def _run(self, index: int, task: RolloutTask, deliver: Callable[[Scored], None]) -> None:
         left = set(task.samples)
         try:
-            async for outcome in self._strategy.run(task, self._engine):
+            async for outcome in self._strategy(task.strategy or self._own).run(task, self._engine):
                 left.discard(outcome.sample_index)
                 if isinstance(outcome, Refused):
                     deliver(Scored(task=index, trajectory=_refused(task, outcome.sample_index), error=outcome.reason))
@@ -162,6 +170,15 @@ class RolloutWorker:
             reason = str(error) if known else f"{type(error).__name__}: {error}"
             for sample in sorted(left):
                 deliver(Scored(task=index, trajectory=_refused(task, sample), error=reason))
+
+    def _strategy(self, spec: StrategySpec) -> RolloutStrategy:
+        """The strategy of a spec, built when it is first asked for."""
+        content = json.dumps(asdict(spec), sort_keys=True, default=str)
+        if content not in self._strategies:
+            self._strategies[content] = build(
+                RolloutStrategy, spec.node, "strategy", environments=environments_of(spec.environment)
+            )
+        return self._strategies[content]
 
     async def _guard(self, work: Awaitable[T]) -> T:
         """The result of some work; every failure as a plain error, and a dead engine as the end of this process."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from raylign.contracts import RewardPools, RewardShaper, RolloutPool, RolloutTask, Sampling
-from raylign.errors import DataError, RewardError
+from raylign.contracts import Measure, RewardPools, RewardShaper, RolloutPool, RolloutTask, Sampling, StrategySpec
+from raylign.errors import DataError, RewardError, RunError
 from raylign.loop.collect import collect
 from raylign.loop.reward_metrics import most_common_reason, refuse_missing, reward_metrics
 from raylign.loop.scoring import logged, scored
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Group, Prompt
+from raylign.run_folder import write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,8 @@ class Evaluation:
 
     metrics: dict[str, float]
     groups: list[Group]
+    measured: dict[str, float] = field(default_factory=dict)  # of the stage's measures, without ``eval/``
+    tables: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)  # by measure, those that have rows
 
     @property
     def score(self) -> float:
@@ -46,6 +53,8 @@ class Evaluator:
     shaper: RewardShaper  # asked for its metrics only, so that its state stays as it is
     sampling: Sampling
     seed: int
+    strategy: StrategySpec | None = None  # None: the run's
+    measures: Mapping[str, Measure] = field(default_factory=dict)
     stall_s: float = 1800.0
     missing_limits: Mapping[str, float] = field(default_factory=dict)  # see `refuse_missing`
 
@@ -56,7 +65,13 @@ class Evaluator:
         """
         tasks = [
             RolloutTask(
-                prompt=prompt, n=samples, sampling=self.sampling, run_seed=self.seed, greedy=greedy, training=False
+                prompt=prompt,
+                n=samples,
+                sampling=self.sampling,
+                run_seed=self.seed,
+                greedy=greedy,
+                training=False,
+                strategy=self.strategy,
             )
             for prompt in prompts
         ]
@@ -79,4 +94,26 @@ class Evaluator:
             "eval/best": float(np.mean([max(scores) for scores in measured])),
             "eval/prompts": float(len(measured)),
         }
-        return Evaluation(metrics=metrics, groups=groups)
+        own = measured_by(self.measures, groups)
+        tables = {name: rows for name, measure in self.measures.items() if (rows := measure.table(groups))}
+        metrics |= {f"eval/{name}": value for name, value in own.items()}
+        return Evaluation(metrics=metrics, groups=groups, measured=own, tables=tables)
+
+
+def measured_by(measures: Mapping[str, Measure], groups: Sequence[Group]) -> dict[str, float]:
+    """``<measure>/<name>`` of all measures. Raises RunError on a value that is no finite number."""
+    values = {
+        f"{name}/{key}": value for name, measure in measures.items() for key, value in measure.metrics(groups).items()
+    }
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise RunError(f"measure {name} gave {value}; fix: leave out what cannot be measured")
+    return values
+
+
+def write_tables(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Each table as ``<measure>.jsonl``."""
+    for name, rows in tables.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_atomically(folder / f"{name}.jsonl", lines.encode())

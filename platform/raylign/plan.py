@@ -182,22 +182,29 @@ def _roles(run: Blueprint) -> Iterator[Role]:
     if "rollout" in wanted:
         context = config.model.max_context
         yield _engine("rollout", config.rollout, facts, config.model.dtype, context=context)
-        if config.environment.fn and config.environment.workers:
-            yield _host(config)
+        yield from _hosts(run.run, config)
     if {"rollout", "rewards"} & wanted:
         for name in config.judges:
             yield _judge(name, run)
     if "rewards" in wanted:
+        asked = frozenset[str]().union(*(run.run.asked(stage) for stage in run.run.stages))
         for name, reward in config.rewards.items():
+            if name not in asked:
+                continue
             setting = f"rewards.{name}.workers"
             yield Role(
                 name=f"reward/{name}", actors=reward.workers, cpus=reward.cpus, gpus=reward.gpus, setting=setting
             )
 
 
-def _host(config: Config) -> Role:
+def _hosts(run: Run, config: Config) -> Iterator[Role]:
+    """Actors that host episodes: of the run's environment, and of each stage with one of its own."""
     host = config.environment
-    return Role(name="environment", actors=host.workers, cpus=host.cpus, gpus=0.0, setting="environment.workers")
+    if not host.workers:
+        return
+    own = [f"environment/{stage.name}" for stage in run.stages if f"{stage.key}.environment" in run.parts]
+    for name in [*(["environment"] if host.fn else []), *own]:
+        yield Role(name=name, actors=host.workers, cpus=host.cpus, gpus=0.0, setting="environment.workers")
 
 
 def _trainer(name: str, ranks: int, run: Blueprint) -> Role:

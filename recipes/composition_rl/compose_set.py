@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from raylign.config.build import named
 from raylign.config.resolve import Run
-from raylign.contracts import RolloutTask, Stage, StageResult, StageSettings
+from raylign.contracts import ROWS, RolloutTask, Stage, StageResult, StageSettings
 from raylign.errors import DataError, Problem
 from raylign.recipes.composition_rl.compose.chain import Chain
 from raylign.recipes.composition_rl.compose.counts import CompositionCounts
@@ -38,6 +38,11 @@ class ComposeSet(Stage):
     def roles(cls, config: Config) -> frozenset[str]:
         """Rollout workers only."""
         return frozenset({"rollout"})
+
+    @classmethod
+    def leaves(cls, config: Config) -> tuple[str, ...]:
+        """The composed set."""
+        return (ROWS,)
 
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
@@ -76,7 +81,7 @@ class ComposeSet(Stage):
             )
         path = context.folder.stage(self.name) / config.output
         write_rows(path, made)
-        return StageResult(steps=len(starts), metrics=counts.shares(), files={"set": str(path)})
+        return StageResult(steps=len(starts), metrics=counts.shares(), artifacts={ROWS: str(path)})
 
 
 def _task(context: RunContext, seeds: SeedPrompts, chain: Sequence[Chain]) -> RolloutTask:

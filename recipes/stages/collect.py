@@ -1,7 +1,7 @@
 """Rollouts and rewards without a learner: a prompt source learns from what it observes, or rows are collected.
 
-    source --prompts--> rollouts --trajectories--> rewards --groups--> shaper --scores--> source.observe
-                                                                          rows.jsonl <-----+
+source --prompts--> rollouts --trajectories--> rewards --groups--> shaper --scores--> source.observe
+                                                                      rows.jsonl <-----+
 """
 
 from __future__ import annotations

@@ -1,89 +1,61 @@
-"""What the stages of one run share: its settings, folder, data, lineage and actors, and its records."""
+"""What a stage works with: the records and models of its run, its prompts, and how these are sampled and scored."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
-from raylign.actors.learner.group import LearnerGroup
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.reward.router import Verifier
-from raylign.actors.roles import Roles
 from raylign.actors.rollout.pool import VllmRolloutPool
-from raylign.batch import Batch
-from raylign.chat.template import ChatTemplate
-from raylign.config.resolve import Run
 from raylign.config.sampling import sampling_of
-from raylign.config.schema import Config, OptimConfig, Past, SamplingConfig
-from raylign.contracts import FrozenStream, RewardShaper, Sampling
-from raylign.data.prompts import PromptSet, load_prompts, refuse_doubts
-from raylign.evaluate import Evaluation, Evaluator
+from raylign.config.schema import DataConfig, SampledSettings, SamplingConfig
+from raylign.contracts import RewardShaper, Sampling, StrategySpec
+from raylign.data.prompts import PromptSet, refuse_doubts
+from raylign.evaluate import Evaluation, Evaluator, write_tables
 from raylign.loop.reward_metrics import SAMPLED
-from raylign.models.tiny import build_tiny_model, model_cache
-from raylign.models.tokenizer import load_tokenizer
-from raylign.placement import Placement
-from raylign.recipes.stages.actor_figures import ActorFigures
-from raylign.recipes.stages.lineage import Lineage
-from raylign.recipes.stages.outcome import refuse_lost
-from raylign.records import Group, Prompt
-from raylign.run_folder import RunFolder
-from raylign.telemetry.alarms import Alarms
-from raylign.telemetry.progress import Progress
-from raylign.telemetry.recorder import Recorder, read_lines
+from raylign.recipes.stages.models import RunModels
+from raylign.recipes.stages.prompt_sets import PromptSets, data_of
+from raylign.records import Prompt
 
 
 class StopRequested(Exception):
     """SIGTERM, Ctrl-C or an alarm: the stage saved its state and the same command continues it."""
 
 
-class RunContext:
-    """Shared by the stages of one run."""
-
-    def __init__(
-        self, run: Run, folder: RunFolder, recorder: Recorder, progress: Progress, placement: Placement
-    ) -> None:
-        self.run = run
-        self.folder = folder
-        self.recorder = recorder
-        self.progress = progress
-        self.alarms = Alarms(run.config.alarms)
-        self.stop_requested = False
-        self.recorded = False  # any step of the present stage: before the first a stop costs nothing
-        self.first_step = 0  # steps of the run before this stage: recorded steps count over all stages
-        self.figures = ActorFigures(recorder.event)
-        model = run.config.model
-        start = model.path or str(build_tiny_model(model.tiny, model_cache(run.config.run.cache_dir)))
-        self.lineage = Lineage(start, folder, list(run.config.stages))
-        self.tokenizer = load_tokenizer(start, model.trust_remote_code)
-        self.template = ChatTemplate(self.tokenizer, model.template_args, fresh=run.config.rollout.past is Past.fresh)
-        self.roles = Roles(
-            run,
-            placement,
-            log_dir=folder.path / "logs",
-            template=self.template,
-            start_model=start,
-            model_of=self.lineage.of,
-            told=self.event,
-        )
+class RunContext(RunModels):
+    """Shared by the stages of one run. What the present stage brings of its own counts in place of the run's."""
 
     @property
-    def cfg(self) -> Config:
-        """The run's settings."""
-        return self.run.config
+    def name(self) -> str:
+        """Of the present stage; empty before the first."""
+        return self.stage.name if self.stage else ""
+
+    @property
+    def settings(self) -> SampledSettings:
+        """What the present stage brings to its sampling."""
+        config = self.stage.config if self.stage else None
+        return config if isinstance(config, SampledSettings) else SampledSettings()
 
     @cached_property
+    def _prompt_sets(self) -> PromptSets:
+        return PromptSets(self.template, self.folder.path, self.progress.message)
+
+    @property
     def prompts(self) -> PromptSet:
-        """The run's prompts, read when a stage first asks for them (one that learns from pairs never does)."""
-        prompts = load_prompts(self.cfg.data, self.template, self.cfg.seed)
-        self.progress.message(str(prompts.report))
-        return prompts
+        """The stage's prompts, read when they are first asked for (a stage that learns from pairs never does)."""
+        return self._prompt_sets.of(self.run, self.stage)
 
     async def read_prompts(self) -> PromptSet:
-        """The run's prompts, read and tokenised in a thread: that takes seconds."""
+        """The stage's prompts, read and tokenised in a thread: that takes seconds."""
         return await asyncio.to_thread(lambda: self.prompts)
+
+    @property
+    def data(self) -> DataConfig:
+        """The settings that read the stage's rows."""
+        path = self.stage.config.data if self.stage else ""
+        return data_of(self.cfg.data, path, self.folder.path) if path else self.cfg.data
 
     @property
     def sampling(self) -> Sampling:
@@ -91,85 +63,46 @@ class RunContext:
         return sampling_of(self.cfg.rollout.sampling)
 
     @property
+    def weights(self) -> dict[str, float]:
+        """Of the rewards that the stage asks."""
+        return self.run.weights(self.name)
+
+    @property
     def missing_limits(self) -> dict[str, float]:
         """Share of failed samples, and of missing values of each reward, that a step or an evaluation may have."""
-        limits = {name: reward.max_missing for name, reward in self.cfg.rewards.items()}
+        limits = {name: self.cfg.rewards[name].max_missing for name in self.weights}
         return {SAMPLED: self.cfg.rollout.max_missing, **limits}
 
     def shaper(self, stage: str = "") -> RewardShaper:
         """A fresh shaper: the one that a stage brings, or the run's."""
         shaper: RewardShaper = self.run.part("shaper", stage).build(
-            weights=self._weights,
+            weights=self.weights,
             max_tokens=self.cfg.rollout.sampling.max_tokens,
             tokenizer=self.template,
             seed=self.cfg.seed,
         )
         return shaper
 
-    # ---------------------------------------------------------------------------------------------- what is recorded
-
-    def event(self, name: str, message: str = "", **facts: Any) -> None:
-        """Record an event; a message is shown as well."""
-        self.recorder.event(name, **facts)
-        if message:
-            self.progress.message(message)
-
-    def phase(self, stage: str, step: int, phase: str) -> None:
-        """A phase of a step (from 0) begins."""
-        self.recorder.event("phase", stage=stage, stage_step=step, phase=phase)
-
-    def begin(self, stage: str, total: int, done: int) -> None:
-        """A stage starts, or goes on after `done` of its steps: forget what was recorded beyond that point."""
-        self.recorder.truncate(self.first_step + done)
-        recorded = read_lines(self.folder.path / "metrics.jsonl")
-        self.alarms.begin([line for line in recorded if line["stage"] == stage])
-        self.progress.start(stage, total, done)
-
-    def record(
-        self,
-        stage: str,
-        step: int,
-        metrics: Mapping[str, float],
-        groups: Sequence[Group] = (),
-        batch: Batch | None = None,
-        *,
-        rows: Sequence[tuple[int, int]] = (),
-    ) -> None:
-        """Write down step `step` (from 1) of a stage, show it, raise its alarms. rows: as `Recorder.rollouts`."""
-        metrics = {**metrics, **self.figures.take(stage, self.roles.pool, self.roles.reward_pools)}
-        self.recorder.metrics(self.first_step + step, metrics, stage)
-        if groups:
-            self.recorder.rollouts(self.first_step + step, groups, batch, rows, stage)
-        self.progress.step(step, metrics)
-        self.recorded = True
-        refuse_lost(stage, step, metrics)
-        for alarm in self.alarms.step(metrics):
-            self.event("alarm", str(alarm), stage=stage, stage_step=step, **alarm.fields())
-            self.stop_requested |= alarm.stop
-
-    # ------------------------------------------------------------------------------------------- the present model's
-
     async def rollouts(self, publishes: bool = False) -> VllmRolloutPool:
         """The rollout pool with the present model. publishes: the stage puts its own weights in before it samples."""
         return await self.roles.rollouts(self.lineage.model, publishes)
 
+    async def strategy(self) -> StrategySpec | None:
+        """The stage's own strategy in its own environment; None where it takes the run's."""
+        own = self.settings
+        if not (own.strategy or own.environment):
+            return None
+        stage = self.name if own.environment else ""
+        environment = await self.roles.environment(stage, own.environment)
+        return StrategySpec(node=dict(own.strategy or self.cfg.rollout.strategy), environment=environment)
+
     async def rewards(self) -> RewardPools:
-        """The reward pools, proven on the run's prompts."""
-        if any(issubclass(part.cls, Verifier) for part in self.run.parts.values()):
-            refuse_doubts(await self.read_prompts())
-        return await self.roles.rewards((await self.read_prompts()).train)
-
-    async def learner(self, optim: OptimConfig, total_steps: int) -> LearnerGroup:
-        """The policy's learner, loaded from the present model."""
-        return await self.roles.learner(self.lineage.model, optim, total_steps)
-
-    async def critic(self, total_steps: int) -> LearnerGroup:
-        """The value model, started from its own path or the present model."""
-        return await self.roles.critic(self.lineage.model, total_steps)
-
-    async def frozen(self, streams: Collection[str], prompts: Sequence[Prompt]) -> dict[str, FrozenStream]:
-        """The frozen model that fills each of these streams, by stream; started when needed (`FrozenModels.fill`)."""
-        return await self.roles.frozen.fill(streams, prompts, self.roles.shared)
+        """The rewards that the stage asks, proven on its prompts."""
+        prompts, places = await self.read_prompts(), tuple(f"rewards.{name}." for name in self.weights)
+        verifiers = [part for key, part in self.run.parts.items() if issubclass(part.cls, Verifier)]
+        if any(part.key.startswith(places) for part in verifiers):
+            refuse_doubts(prompts)
+        return await self.roles.rewards(self.weights, prompts.train)
 
     async def evaluate(
         self,
@@ -177,27 +110,23 @@ class RunContext:
         samples: int = 1,
         greedy: bool = True,
         sampling: SamplingConfig | None = None,
+        strategy: StrategySpec | None = None,
     ) -> Evaluation:
-        """Score the policy that the engines hold on some prompts. sampling: None takes the run's."""
+        """Score the policy that the engines hold on some prompts. sampling, strategy: None takes the run's."""
         rollouts, rewards = await asyncio.gather(self.rollouts(), self.rewards())
+        measures = {name: self.run.parts[f"stages.{self.name}.measures.{name}"] for name in self.settings.measures}
         evaluator = Evaluator(
             rollouts=rollouts,
             rewards=rewards,
-            weights=self._weights,
+            weights=self.weights,
             shaper=self.shaper(),
             sampling=self.sampling if sampling is None else sampling_of(sampling),
+            strategy=strategy,
+            measures={name: part.build() for name, part in measures.items()},
             seed=self.cfg.seed,
             stall_s=self.cfg.run.stall_s,
             missing_limits=self.missing_limits,
         )
-        return await evaluator.run(prompts, samples, greedy)
-
-    def hand_over(self, model: Path, published: bool) -> None:
-        """Make a stage's model the start of the next. published: the rollout engines hold exactly these weights."""
-        self.lineage.model = str(model)
-        if published:
-            self.roles.weights = self.lineage.model
-
-    @property
-    def _weights(self) -> dict[str, float]:
-        return {name: reward.weight for name, reward in self.cfg.rewards.items()}
+        evaluation = await evaluator.run(prompts, samples, greedy)
+        await asyncio.to_thread(write_tables, self.folder.stage(self.name) / "measures", evaluation.tables)
+        return evaluation

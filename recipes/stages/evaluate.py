@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass
 
 from raylign.config.resolve import Run
-from raylign.config.schema import Node, SamplingConfig, named_nodes
-from raylign.contracts import PromptSource, Stage, StageResult, StageSettings
+from raylign.config.schema import Node, SampledSettings, SamplingConfig, named_nodes
+from raylign.contracts import PromptSource, Stage, StageResult
 from raylign.data.prompts import Split
 from raylign.errors import Problem
 from raylign.evaluate import Evaluation
@@ -26,14 +26,14 @@ def check_sampling(samples: int, greedy: bool, sampling: SamplingConfig | None) 
 
 
 class Evaluate(Stage):
-    """Score the current model, as a rule on the held-out prompts; no rollout strategy searches.
+    """Score the current model, as a rule on the held-out prompts, or on the rows of its own `data`.
 
     With `sets`, on several prompt sets: each is a step of the stage, whose metrics are ``<set>/score`` and, as
     ``<set>/<name>``, those of its source, which observes the answers.
     """
 
     @dataclass
-    class Config(StageSettings):
+    class Config(SampledSettings):
         """How to sample; greedy with one sample is pass@1 at temperature 0."""
 
         samples: int = 1
@@ -54,29 +54,34 @@ class Evaluate(Stage):
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """There must be prompts to ask."""
-        if config.split is Split.train or run.config.data.holdout or run.config.data.eval_path:
+        if config.data or config.split is Split.train or run.config.data.holdout or run.config.data.eval_path:
             return []
         why = f"{key} scores held-out prompts and there are none"
         fix = f"set data.holdout=128, data.eval_path=FILE, or {key}.split=train"
         return [Problem(key="data.holdout", value="0", why=why, fix=fix)]
 
+    @property
+    def _split(self) -> Split:
+        """Rows of its own are all asked."""
+        return Split.train if self.config.data else self.config.split
+
     async def run(self, context: RunContext) -> StageResult:
         """Evaluate the model of the lineage."""
         config = self.config
         context.begin(self.name, max(1, len(config.sets)), 0)
-        prompts = context.prompts.first(config.split, 0 if config.sets else config.prompts)
+        prompts = context.prompts.first(self._split, 0 if config.sets else config.prompts)
         sources = {name: self._source(context, name) for name in config.sets}
         context.phase(self.name, 0, "start")
-        await asyncio.gather(context.rollouts(), context.rewards())
+        strategy, *_ = await asyncio.gather(context.strategy(), context.rollouts(), context.rewards())
         context.phase(self.name, 0, "evaluate")
         if not sources:
-            evaluation = await context.evaluate(prompts, config.samples, config.greedy, config.sampling)
+            evaluation = await context.evaluate(prompts, config.samples, config.greedy, config.sampling, strategy)
             context.record(self.name, 1, evaluation.metrics, evaluation.groups)
             return StageResult(steps=1, metrics=evaluation.metrics)
         metrics: dict[str, float] = {}
         for step, (name, source) in enumerate(sources.items(), 1):
             asked = [prompt for prompt in source.next(config.prompts or len(prompts)) if not prompt.visit]  # each once
-            evaluation = await context.evaluate(asked, config.samples, config.greedy, config.sampling)
+            evaluation = await context.evaluate(asked, config.samples, config.greedy, config.sampling, strategy)
             own = _of_set(name, source, evaluation)
             context.record(self.name, step, own, evaluation.groups)
             metrics |= own
@@ -85,7 +90,7 @@ class Evaluate(Stage):
     def _source(self, context: RunContext, name: str) -> PromptSource:
         """The source of a set. Its seed is that of the set, whatever the run's: every run is asked the same."""
         source: PromptSource = context.run.parts[f"stages.{self.name}.sets.{name}"].build(
-            prompts=context.prompts.first(self.config.split, 0),
+            prompts=context.prompts.first(self._split, 0),
             seed=derive_seed(0, "evaluation", name),
             tokenizer=context.template,
         )
@@ -94,4 +99,5 @@ class Evaluate(Stage):
 
 def _of_set(name: str, source: PromptSource, evaluation: Evaluation) -> dict[str, float]:
     source.observe(evaluation.groups)
-    return {f"{name}/score": evaluation.score} | {f"{name}/{key}": value for key, value in source.metrics().items()}
+    own = {**source.metrics(), **evaluation.measured}
+    return {f"{name}/score": evaluation.score} | {f"{name}/{key}": value for key, value in own.items()}

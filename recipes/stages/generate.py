@@ -30,7 +30,7 @@ from raylign.recipes.stages.keep import Keep, Kept
 from raylign.recipes.stages.made_rows import RowMaker, has_target, usable
 from raylign.recipes.stages.tally import Tally
 from raylign.recipes.stages.training import Training
-from raylign.records import Group, Prompt
+from raylign.records import Group
 
 
 class Otherwise(Enum):

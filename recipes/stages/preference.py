@@ -22,7 +22,7 @@ from raylign.batch import Batch
 from raylign.config.machine import folder_fault
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, OptimConfig, Schedule, node
-from raylign.contracts import FrozenStream, Objective, Stage, StageResult, StageSettings
+from raylign.contracts import MODEL, FrozenStream, Objective, Stage, StageResult, StageSettings
 from raylign.data.identity import identity_of_rows
 from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, rows_of_pairs
 from raylign.data.score_cache import ScoreCache, fingerprint
@@ -85,6 +85,11 @@ class Preference(Stage):
         return frozenset({"learner"})
 
     @classmethod
+    def leaves(cls, config: Config) -> tuple[str, ...]:
+        """The trained model."""
+        return (MODEL,)
+
+    @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """What else must hold within a run."""
         problems, settings = [], run.config
@@ -135,7 +140,7 @@ class Preference(Stage):
         config, folder = self.config, context.folder.stage(self.name)
         objective: Objective = context.run.parts[f"stages.{self.name}.objective"].build()
         settings = (context.template, config.max_tokens, config.truncation, context.cfg.seed)
-        pairs = await asyncio.to_thread(load_pairs, context.cfg.data, *settings)
+        pairs = await asyncio.to_thread(load_pairs, context.data, *settings)
         context.progress.message(str(pairs.report))
         steps = config.steps or max(1, round(config.epochs * -(-len(pairs.train) // config.batch_pairs)))
         identity = await asyncio.to_thread(identity_of_rows, rows_of_pairs((*pairs.train, *pairs.holdout)))
@@ -159,7 +164,8 @@ class Preference(Stage):
             context.record(self.name, step + 1, metrics)
         await learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=False)
-        return StageResult(model=str(folder / "model"), steps=steps, metrics={**kept["before"], **kept["after"]})
+        artifacts = {MODEL: str(folder / "model")}
+        return StageResult(steps=steps, metrics={**kept["before"], **kept["after"]}, artifacts=artifacts)
 
     def _optim(self, steps: int) -> OptimConfig:
         warmup = self.config.optim.warmup_steps or round(self.config.warmup_share * steps)

@@ -10,8 +10,9 @@ from functools import partial
 from raylign.actors.remote import in_order
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
-from raylign.config.schema import Node, SamplingConfig, node
+from raylign.config.schema import Node, SampledSettings, SamplingConfig, node
 from raylign.contracts import (
+    MODEL,
     Advantage,
     BatchShape,
     Objective,
@@ -19,7 +20,7 @@ from raylign.contracts import (
     RewardShaper,
     Stage,
     StageResult,
-    StageSettings,
+    StrategySpec,
 )
 from raylign.data.prompts import Split
 from raylign.errors import DataError, LearnerError, LoadError, Problem, RewardError
@@ -37,7 +38,7 @@ class Rl(Stage):
     publishes = True  # its own weights to the engines, before they sample
 
     @dataclass
-    class Config(StepSettings, StageSettings):
+    class Config(StepSettings, SampledSettings):
         """Numbers of the stage, and the parts that it brings."""
 
         eval_every: int = 0  # 0: never
@@ -65,6 +66,11 @@ class Rl(Stage):
             findings.append(Problem(key=f"{key}.mask_truncated", value="true", why=why, fix=fix))
         findings += _objective_problems(key, config, run)
         return findings
+
+    @classmethod
+    def leaves(cls, config: Config) -> tuple[str, ...]:
+        """The trained model."""
+        return (MODEL,)
 
     @classmethod
     def batch(cls, config: Config) -> BatchShape:
@@ -107,7 +113,7 @@ class Rl(Stage):
             )
         await loop.parts.learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=True)
-        return StageResult(model=str(folder / "model"), steps=self.config.steps)
+        return StageResult(steps=self.config.steps, artifacts={MODEL: str(folder / "model")})
 
     async def _train(self, context: RunContext, loop: Loop) -> None:
         """All steps from the newest checkpoint on. Raises StopRequested once a signal's step is saved."""
@@ -125,7 +131,8 @@ class Rl(Stage):
 
     async def loop(self, context: RunContext) -> Loop:
         """The loop over this run's parts, all of them started."""
-        return Loop(await self._parts(context), self._settings(context), self._on_phase(context))
+        settings = self._settings(context, await context.strategy())
+        return Loop(await self._parts(context), settings, self._on_phase(context))
 
     async def evaluate(self, context: RunContext) -> dict[str, float]:
         """Score under the weights that are live."""
@@ -179,11 +186,12 @@ class Rl(Stage):
             raise DataError(f"stages.{self.name}.domains={domains} leaves no training prompt; there are {known}")
         return chosen
 
-    def _settings(self, context: RunContext) -> LoopSettings:
+    def _settings(self, context: RunContext, strategy: StrategySpec | None) -> LoopSettings:
         return LoopSettings(
             step=self.config,
             seed=context.cfg.seed,
             sampling=context.sampling,
+            strategy=strategy,
             critic_warmup=context.cfg.critic.warmup_steps,
             missing_limits=context.missing_limits,
             stall_s=context.cfg.run.stall_s,

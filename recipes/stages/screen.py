@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from dataclasses import dataclass
-from typing import Any
 
 from raylign.config.resolve import Run
-from raylign.config.schema import SamplingConfig
-from raylign.contracts import Stage, StageResult, StageSettings
+from raylign.config.schema import SampledSettings, SamplingConfig
+from raylign.contracts import ROWS, Stage, StageResult
 from raylign.data.pass_rate import passes
+from raylign.data.rendered import rows_of
+from raylign.data.rows import write_rows
 from raylign.errors import DataError, Problem
 from raylign.objectives.shaping import unknown_reward
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.evaluate import check_sampling
-from raylign.records import Group
 
 
 class Screen(Stage):
-    """Sample every training prompt and write those whose number of solved answers is within bounds as JSONL.
+    """Sample every training prompt and write those whose number of solved answers is within bounds as rows.
 
-    The rows have the columns prompt, answer, domain and whatever else the data set had; read them with
-    ``data.format=columns data.prompt_key=prompt data.answer_key=answer data.domain_key=domain data.verifier=...``.
+    A later stage reads them by ``data=@NAME``, another run by ``data.path``.
     """
 
     @dataclass
-    class Config(StageSettings):
+    class Config(SampledSettings):
         """How often is often enough; a prompt without a measured answer is never kept."""
 
         output: str = "kept.jsonl"  # relative to the stage's folder
@@ -47,6 +46,11 @@ class Screen(Stage):
         return frozenset({"rollout", "rewards"})
 
     @classmethod
+    def leaves(cls, config: Config) -> tuple[str, ...]:
+        """The prompts that were kept."""
+        return (ROWS,)
+
+    @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """The reward that says solved must be one of the run."""
         return unknown_reward(f"{key}.reward", config.reward, run.config.rewards)
@@ -55,7 +59,8 @@ class Screen(Stage):
         """Sample, count, write. Raises DataError when nothing is left."""
         config = self.config
         context.begin(self.name, 1, 0)
-        evaluation = await context.evaluate(context.prompts.train, config.samples, False, config.sampling)
+        strategy = await context.strategy()
+        evaluation = await context.evaluate(context.prompts.train, config.samples, False, config.sampling, strategy)
         groups = evaluation.groups
         kept = [group for group in groups if self._fits(passes(group, config.reward))]
         metrics = evaluation.metrics | {"screen/kept": float(len(kept)), "screen/share": len(kept) / len(groups)}
@@ -63,15 +68,9 @@ class Screen(Stage):
         if not kept:
             raise DataError(f"stages.{self.name} keeps none of {len(groups)} prompts; loosen at_least or at_most")
         path = context.folder.stage(self.name) / config.output
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(_row(group), ensure_ascii=False, default=str) + "\n" for group in kept))
-        return StageResult(steps=1, metrics=metrics, files={"set": str(path)})
+        await asyncio.to_thread(write_rows, path, [row for group in kept for row in rows_of(group.prompt)])
+        return StageResult(steps=1, metrics=metrics, artifacts={ROWS: str(path)})
 
     def _fits(self, passed: list[float]) -> bool:
         solved = round(sum(passed))
         return bool(passed) and self.config.at_least <= solved <= (self.config.at_most or self.config.samples)
-
-
-def _row(group: Group) -> dict[str, Any]:
-    prompt = group.prompt
-    return {**prompt.meta, "prompt": list(prompt.messages), "answer": prompt.answer, "domain": prompt.domain}

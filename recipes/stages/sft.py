@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from raylign.batch import Batch
-from raylign.config.schema import Node, OptimConfig, node
-from raylign.contracts import Objective, Stage, StageResult, StageSettings
+from raylign.config.schema import Node, OptimConfig, SampledSettings, node
+from raylign.contracts import MODEL, Objective, Stage, StageResult
 from raylign.data.identity import identity_of_rows
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.demonstrations import demonstrations
@@ -23,7 +23,7 @@ class Sft(Stage):
     """Fit the policy to targets, until the last step or until held-out samples reach a pass rate."""
 
     @dataclass
-    class Config(StageSettings):
+    class Config(SampledSettings):
         """Numbers of the stage. One step = `batch_size` rows."""
 
         steps: int = 1000
@@ -48,6 +48,11 @@ class Sft(Stage):
     def roles(cls, config: Config) -> frozenset[str]:
         """Engines and rewards are needed for the pass rate only."""
         return frozenset({"learner", "rollout", "rewards"} if config.eval_every else {"learner"})
+
+    @classmethod
+    def leaves(cls, config: Config) -> tuple[str, ...]:
+        """The trained model."""
+        return (MODEL,)
 
     async def run(self, context: RunContext) -> StageResult:
         """Train, from the newest checkpoint if there is one; export the model."""
@@ -77,7 +82,8 @@ class Sft(Stage):
                 break
         await learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=published)
-        return StageResult(model=str(folder / "model"), steps=done, metrics=training.kept["metrics"])
+        artifacts = {MODEL: str(folder / "model")}
+        return StageResult(steps=done, metrics=training.kept["metrics"], artifacts=artifacts)
 
     def rows(self, context: RunContext) -> list[Row]:
         """Rows of the training prompts that bring a target."""

@@ -12,12 +12,11 @@ import numpy as np
 
 from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import ResolvedStage, Run
-from raylign.config.schema import Config, Past
+from raylign.config.schema import Config
 from raylign.data.pairs import PairSet, load_pairs
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import DataError
-from raylign.models.tiny import build_tiny_model
-from raylign.models.tokenizer import load_tokenizer
+from raylign.models.start import start_folder, start_template
 from raylign.recipes.stages.demonstrations import following_messages
 from raylign.recipes.stages.preference import Preference
 from raylign.recipes.stages.sft import Sft
@@ -40,20 +39,22 @@ class _Rendering:
 def first_rows(run: Run) -> str:
     """The first row of every stage, readable. Raises DataError on rows that cannot be rendered."""
     cfg = run.config
-    path = cfg.model.path or str(build_tiny_model(cfg.model.tiny))
-    tokenizer = load_tokenizer(path, cfg.model.trust_remote_code)
-    template = ChatTemplate(tokenizer, cfg.model.template_args, fresh=cfg.rollout.past is Past.fresh)
+    template = start_template(cfg, start_folder(cfg))
     data = replace(cfg.data, size=min(cfg.data.size or ROWS, ROWS), holdout=0, eval_path="")
     blocks: dict[str, list[str]] = {}  # what is shown -> the stages that read it
     prompts: PromptSet | None = None
     for stage in run.stages:
-        if issubclass(stage.cls, Preference):
+        if stage.config.data:
+            lines = [f"reads {stage.config.data}"]
+        elif issubclass(stage.cls, Preference):
             lines = _pair(
                 load_pairs(data, template, stage.config.max_tokens, stage.config.truncation, cfg.seed), template
             )
         else:
             prompts = prompts or load_prompts(data, template, cfg.seed)
-            lines = _of_stage(stage, _Rendering(cfg=cfg, tokenizer=tokenizer, template=template, prompts=prompts))
+            lines = _of_stage(
+                stage, _Rendering(cfg=cfg, tokenizer=template.tokenizer, template=template, prompts=prompts)
+            )
         blocks.setdefault("\n".join(lines), []).append(stage.name)
     return "\n\n".join(f"{', '.join(names)}: {block}" for block, names in blocks.items())
 

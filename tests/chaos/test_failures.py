@@ -21,7 +21,7 @@ from raylign import errors
 from raylign.cli import main, train
 from raylign.config.schema import TelemetryConfig
 from raylign.contracts import StageResult, StageSettings
-from raylign.recipes import run
+from raylign.recipes import opening, run, stage_order
 from raylign.recipes.stages.context import StopRequested
 from raylign.recipes.stages.outcome import refuse_lost
 from raylign.recipes.stages.rl import Rl
@@ -118,6 +118,7 @@ class Context:
         self.lineage = SimpleNamespace(model="m", of=lambda path: "m")
         self.roles = SimpleNamespace(shared=False, close=self.close)
         self.first_step = 0
+        self.enter = lambda name: stage
 
     async def close(self) -> None:
         self.closed = True
@@ -128,9 +129,9 @@ def stages_that(fail: Callable[[], Any], context: Context, monkeypatch: pytest.M
         await fail()
         return StageResult(steps=1)
 
-    monkeypatch.setattr(run, "_run_stage", work)
-    monkeypatch.setattr(run, "dump_stacks", lambda: [])
-    asyncio.run(run.run_stages(context))  # type: ignore[arg-type]
+    monkeypatch.setattr(stage_order, "_run_stage", work)
+    monkeypatch.setattr(stage_order, "dump_stacks", lambda: [])
+    asyncio.run(stage_order.run_stages(context))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a part's own"), errors.RewardError("x"), OutOfMemoryError("x")])
@@ -148,16 +149,16 @@ def test_a_defect_is_recorded_and_not_swallowed(
 
 def test_memory_is_told_as_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("make_plan", "connect", "check_shared", "describe"):
-        monkeypatch.setattr(run, name, lambda *args: "")
+        monkeypatch.setattr(opening, name, lambda *args: "")
     folder = SimpleNamespace(path=tmp_path, resumed=False, close=lambda: None)
-    monkeypatch.setattr(run.RunFolder, "open", lambda *args: folder)
-    monkeypatch.setattr(run.Placement, "create", lambda *args: None)
-    monkeypatch.setattr(run, "RunContext", lambda *args: None)
+    monkeypatch.setattr(opening.RunFolder, "open", lambda *args: folder)
+    monkeypatch.setattr(opening.Placement, "create", lambda *args: None)
+    monkeypatch.setattr(opening, "RunContext", lambda *args: None)
     cfg: Any = SimpleNamespace(telemetry=TelemetryConfig(progress="none"), cluster=SimpleNamespace(ready_timeout_s=1.0))
     resolved: Any = SimpleNamespace(config=cfg, tree={})
     placed = SimpleNamespace(gpus=0, loads=())
-    monkeypatch.setattr(run, "connect", lambda *args: placed)
-    with pytest.raises(errors.RunError, match="ran out of memory"), run.open_run(resolved):
+    monkeypatch.setattr(opening, "connect", lambda *args: placed)
+    with pytest.raises(errors.RunError, match="ran out of memory"), opening.open_run(resolved):
         raise OutOfMemoryError("a page of Ray's text")
 
 

@@ -42,10 +42,10 @@ WRONG = [  # recipe, overrides, key, a word of the reason or the fix
     (GRPO, ("model.tiny.head_dim=7",), "model.tiny.head_dim", "odd"),
     (GRPO, ("model.tiny.hidden_size=-8",), "model.tiny.hidden_size", "negative"),
     (GRPO, ("model.tiny.init_std=nan",), "model.tiny.init_std", "finite"),
-    (GRPO, ("stages.rl.start=@warmup", "~stages.warmup"), "stages.rl.start", "no stage before"),
-    (GRPO, ("stages.rl.start=@after",), "stages.rl.start", "no stage before"),
+    (GRPO, ("stages.rl.start=@warmup", "~stages.warmup"), "stages.rl.start", "no stage of the run"),
+    (GRPO, ("stages.rl.start=@after",), "stages.rl.start", "none of what the stage leaves"),
     (GRPO, ("stages.rl.start=/nowhere",), "stages.rl.start", "does not exist"),
-    (HYPO, ("~stages.sft",), "stages.preference.start", "no stage before"),
+    (HYPO, ("~stages.sft",), "stages.preference.start", "no stage of the run"),
     (HYPO, ("~stages.reference",), "frozen.reference.path", "no stage"),
     (
         GRPO,

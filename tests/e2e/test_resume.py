@@ -1,4 +1,5 @@
-"""A run that is killed again and again ends with the very weights of a run that was left in peace."""
+"""A run that is killed again and again ends with the very weights of a run that was left in peace, also where its
+source and its shaper go by arrays that checkpoints keep in folders of theirs."""
 
 from __future__ import annotations
 
@@ -28,6 +29,8 @@ RUN = [
     "data.size=256",
     "data.holdout=16",
     "rewards.correct.fn={_target_: raylign.actors.reward.python.PythonFunction, path: letters.share_of_letters}",
+    "shaper={_target_: letters.AgainstHistory}",
+    "stages.rl.source={_target_: letters.Retold}",
     "run.allow_targets=[letters.]",
     "telemetry.progress=plain",
 ]
@@ -49,5 +52,7 @@ def test_killed_at_five_points_and_resumed_is_bit_equal(tmp_path: Path) -> None:
     train(again, [*RUN, "run.save_every=2"])
     assert weights(again, "rl") == weights(whole, "rl")
     assert weights(whole, "rl") != first_weights(whole), "nothing was learned"
+    kept = sorted(path.name for path in (whole / "stages/rl").rglob("step_*/*") if path.is_dir())
+    assert {"shaper", "source"} <= set(kept)
     assert [row["step"] for row in steps(again, "rl")] == list(range(1, 8)), "a step is missing or doubled"
     assert [event["kind"] for event in lines(again / "events.jsonl")].count("resumed") >= 4

@@ -9,7 +9,7 @@ import pytest
 from short_runs import places
 
 from raylign.config.compose import compose, options
-from raylign.recipes.run import open_run
+from raylign.recipes.opening import open_run
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.rl import Rl
 

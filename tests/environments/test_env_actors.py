@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import ray
 
-from raylign.actors.environments.actor import EnvironmentActors, EnvironmentSpec
+from raylign.actors.environments.actor import EnvironmentActors, environment_spec
 from raylign.actors.environments.episode import EnvironmentCounters, Episode
 from raylign.actors.environments.host import EnvironmentHost
 from raylign.actors.environments.remote import environments_of
@@ -33,7 +33,7 @@ def serve(ray_session: None, tmp_path: Path) -> Iterator[Callable[..., Environme
 
     def start(workers: int, timeout_s: float = 20.0, **config: Any) -> Environments:
         fn = {"_target_": "environments.Dice", "length": 9, **config}
-        spec = EnvironmentSpec.of(EnvironmentConfig(fn=fn, workers=workers, timeout_s=timeout_s))
+        spec = environment_spec(EnvironmentConfig(fn=fn, workers=workers, timeout_s=timeout_s))
         assert spec is not None
         actors = EnvironmentActors(spec, tmp_path, lambda index: {"num_cpus": 0, "runtime_env": HERE})
         started.append(actors)

@@ -170,7 +170,7 @@ def composed(kind: type) -> Any:
 
 def test_a_shaper_is_made_with_the_policys_template_and_the_runs_seed() -> None:
     run, template = composed(Reading), object()
-    context = SimpleNamespace(run=run, cfg=run.config, template=template, _weights={"correct": 1.0})
+    context = SimpleNamespace(run=run, cfg=run.config, template=template, weights={"correct": 1.0})
     made: Any = RunContext.shaper(cast(RunContext, context))
     assert made.made_of == (template, 7) and made.weights == {"correct": 1.0}
 

@@ -210,7 +210,7 @@ async def test_a_set_is_made_by_the_stage_and_read_by_the_source(
     result = await stage.run(run)  # type: ignore[arg-type]
     shares = {"composer/asked": 2.0, "composer/yield": 0.5, "composer/rejected/too_long": 0.5}
     assert result.steps == 1 and result.metrics == shares and run.recorded == [shares]
-    config = CompositionSource.Config(path=result.files["set"])
+    config = CompositionSource.Config(path=result.artifacts["rows"])
     source = CompositionSource(config, prompts=run.prompts.train, seed=3, tokenizer=tokenizer)
     (asked,) = source.next(1)
     assert asked.meta["composition"]["seeds"] == ["cube", "eggs"] and asked.answer == "60"

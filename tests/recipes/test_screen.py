@@ -52,7 +52,9 @@ class Run:
 
     def record(self, *_: Any) -> None: ...
 
-    async def evaluate(self, prompts: Any, samples: int, greedy: bool, sampling: Any) -> Evaluation:
+    async def strategy(self) -> None: ...
+
+    async def evaluate(self, prompts: Any, samples: int, greedy: bool, sampling: Any, strategy: Any) -> Evaluation:
         assert len(prompts) == 4 and samples == 4 and not greedy and sampling is None
         return Evaluation(metrics={"eval/score": 0.5}, groups=groups())
 
@@ -67,8 +69,7 @@ async def test_screen_keeps_what_is_solved_within_bounds(
     stage = Screen(Screen.Config(samples=4, **bounds), "screen")
     result = await stage.run(Run(tmp_path))  # type: ignore[arg-type]
     assert result.metrics["screen/share"] == len(kept) / 4
-    keys = {"prompt_key": "prompt", "answer_key": "answer", "domain_key": "domain"}
-    rows = list(load_rows(result.files["set"], "columns", **keys)[1])
+    rows = list(load_rows(result.artifacts["rows"])[1])
     assert [row.messages[0]["content"] for row in rows] == kept
     assert {(row.answer, row.domain, row.meta["level"]) for row in rows} == {("7", "d", 3)}
 

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from raylign.config.compose import compose
 from raylign.models.tokenizer import load_tokenizer
-from raylign.recipes.run import engines_may_start
+from raylign.recipes.stage_order import engines_may_start
 
 NO_EVAL = ["stages.warmup.eval_every=0", "stages.warmup.stop_at=null"]
 

@@ -19,7 +19,7 @@ from raylign.config.compose import compose
 from raylign.errors import OUT_OF_MEMORY, RunError
 from raylign.loop.reward_metrics import SAMPLED
 from raylign.plan import make_plan
-from raylign.recipes import run
+from raylign.recipes import opening
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.recipes.stopping import stopping_on_signals
 from raylign.run_folder import RunFolder
@@ -92,8 +92,8 @@ def test_memory_that_ran_out_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     def connect(*_: Any) -> None:
         raise OutOfMemoryError("a page of text\nof Ray's")
 
-    monkeypatch.setattr(run, "connect", connect)
-    with pytest.raises(RunError) as caught, run.open_run(composed):
+    monkeypatch.setattr(opening, "connect", connect)
+    with pytest.raises(RunError) as caught, opening.open_run(composed):
         pass
     assert str(caught.value) == OUT_OF_MEMORY and "\n" not in OUT_OF_MEMORY
     RunFolder.open(composed.config, composed.tree).close()  # not left locked
@@ -112,5 +112,6 @@ def test_a_tiny_model_is_built_in_the_runs_cache(tmp_path: Path, monkeypatch: py
 
 def test_failed_samples_have_a_limit_beside_every_rewards() -> None:
     cfg = compose(["recipe=grpo", "scale=tiny", "rollout.max_missing=0.25"]).config
-    limits = RunContext.missing_limits.fget(cast(Any, SimpleNamespace(cfg=cfg)))  # type: ignore[attr-defined]
+    context = SimpleNamespace(cfg=cfg, weights=dict.fromkeys(cfg.rewards, 1.0))
+    limits = RunContext.missing_limits.fget(cast(Any, context))  # type: ignore[attr-defined]
     assert limits[SAMPLED] == 0.25 and set(cfg.rewards) < set(limits)

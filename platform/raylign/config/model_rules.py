@@ -1,4 +1,4 @@
-"""Rules of the models that a run names: their folders, their shapes, and which stage's model one may start from."""
+"""Rules of the models that a run names: their folders and their shapes."""
 
 from __future__ import annotations
 
@@ -72,29 +72,19 @@ def lacking_rules(config: Config, problems: Findings) -> None:
 def frozen_model_rules(
     config: Config, key: str, path: str, otherwise: str, problems: Findings, *, trained: bool = True
 ) -> None:
-    """A path that is empty, ``@STAGE`` or a model's. trained: the learner's code loads it, not an engine alone."""
-    if path.startswith("@"):
-        fix = f"name one of {', '.join(f'@{stage}' for stage in config.stages)}"
-        problems.expect(path[1:] in config.stages, key, path, "names no stage", fix)
-    elif path:
-        try:
-            model_facts(ModelConfig(path=path))
-        except ValueError as cause:
-            problems.expect(False, key, path, str(cause), f"name a model's folder, or {otherwise}")
-        else:
-            folder_rules(problems, key, path, trained)
+    """A path that is empty, a reference or a model's. trained: the learner's code loads it, not an engine alone."""
+    if not path or path.startswith("@"):
+        return
+    try:
+        model_facts(ModelConfig(path=path))
+    except ValueError as cause:
+        problems.expect(False, key, path, str(cause), f"name a model's folder, or {otherwise}")
+    else:
+        folder_rules(problems, key, path, trained)
 
 
 def lineage_rules(run: Run, problems: Findings) -> None:
-    """The ``start`` of a stage is ``@NAME`` of one that runs before it, or a model's folder."""
-    before: list[str] = []
+    """The ``start`` of a stage is a reference, or a model's folder."""
+    otherwise = "leave it empty for the model of the stage before"
     for stage in run.stages:
-        start = str(stage.config.start or "")
-        if start.startswith("@"):
-            known = ", ".join(f"@{name}" for name in before)
-            fix = f"name {'one of ' if len(before) > 1 else ''}{known}" if before else f"set {stage.key}.start="
-            problems.expect(start[1:] in before, f"{stage.key}.start", start, "names no stage before this one", fix)
-        elif start:
-            otherwise = "leave it empty for the model of the stage before"
-            frozen_model_rules(run.config, f"{stage.key}.start", start, otherwise, problems)
-        before.append(stage.name)
+        frozen_model_rules(run.config, f"{stage.key}.start", stage.config.start, otherwise, problems)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raylign.config.build import OWN, error, named, part_config, target_of
-from raylign.config.schema import CONTRACT, Config
+from raylign.config.schema import CONTRACT, Config, SampledSettings
 from raylign.contracts import Advantage, BatchShape, Objective, Part, Stage
 from raylign.errors import ConfigError, Problem
 
@@ -53,6 +53,11 @@ class ResolvedStage(NamedTuple):
     def roles(self) -> frozenset[str]:
         """The actors it talks to, see `Stage.roles`."""
         return self.cls.roles(self.config)
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """See `Stage.leaves`."""
+        return self.cls.leaves(self.config)
 
     @property
     def batch(self) -> BatchShape | None:
@@ -95,10 +100,23 @@ class Run:
         advantage = self.advantage(stage)
         return advantage is None or advantage.reads_scores
 
+    def streams_of(self, stage: ResolvedStage) -> frozenset[str]:
+        """Extra token streams that the advantage and the objective of a stage read."""
+        return frozenset().union(*(part.needs for part in (self.advantage(stage), self.objective(stage)) if part))
+
     def streams(self) -> frozenset[str]:
         """Extra token streams that advantages and objectives read, e.g. ``value``, which brings a critic."""
-        asking = [part for stage in self.stages for part in (self.advantage(stage), self.objective(stage)) if part]
-        return frozenset().union(*(part.needs for part in asking))
+        return frozenset().union(*(self.streams_of(stage) for stage in self.stages))
+
+    def weights(self, stage: str = "") -> dict[str, float]:
+        """Weight of each reward that a stage (a name) asks; without a stage, or one of its own choice, of all."""
+        part = self.parts.get(f"stages.{stage}")
+        chosen = part.config.weights if part and isinstance(part.config, SampledSettings) else None
+        return {name: reward.weight for name, reward in self.config.rewards.items()} if chosen is None else dict(chosen)
+
+    def asked(self, stage: ResolvedStage) -> frozenset[str]:
+        """Names of the rewards that a stage asks."""
+        return frozenset(self.weights(stage.name)) if "rewards" in stage.roles else frozenset()
 
 
 def resolve(config: Config, tree: Mapping[str, object] | None = None) -> tuple[Run, list[Problem]]:

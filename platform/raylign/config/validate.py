@@ -6,6 +6,7 @@ A section of the configuration knows its own fields (`raylign.config.schema`), a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -18,8 +19,9 @@ from raylign.config.limits import limits
 from raylign.config.machine import machine_problems
 from raylign.config.model_rules import frozen_model_rules, lacking_rules, lineage_rules, model_rules
 from raylign.config.part_rules import part_rules
+from raylign.config.references import reference_rules
 from raylign.config.resolve import ResolvedStage, Run
-from raylign.config.schema import Config, Section
+from raylign.config.schema import Config, SampledSettings, Section
 from raylign.data.procedural import task_names
 from raylign.data.readers import Format
 from raylign.errors import Problem
@@ -43,6 +45,7 @@ def validate(run: Run, to_run: bool = True) -> list[Problem]:
         problems += section.problems(key)
     model_rules(config, problems)
     _data(run, problems)
+    _stage_data(run, problems)
     _sampling(run, problems)
     _rewards(run, problems)
     _learner(config, problems)
@@ -53,6 +56,7 @@ def validate(run: Run, to_run: bool = True) -> list[Problem]:
     limits(run, problems)
     problems += machine_problems(config)
     lineage_rules(run, problems)
+    reference_rules(run, problems)
     problems += device_problems(config)
     problems += alarm_problems(config.alarms)
     for stage in run.stages:
@@ -91,6 +95,13 @@ def _data(run: Run, problems: Findings) -> None:
         problems.expect(not known or data.task in known, "data.task", data.task, "is no reasoning-gym data set", fix)
 
 
+def _stage_data(run: Run, problems: Findings) -> None:
+    """Rows that a stage reads in place of the run's."""
+    for stage in run.stages:
+        if (path := stage.config.data) and not path.startswith("@"):
+            _data_file(problems, f"{stage.key}.data", Path(path).expanduser())
+
+
 def _data_file(problems: Findings, key: str, path: Path) -> None:
     fix = "name a .jsonl or .parquet file"
     if not path.exists():
@@ -122,9 +133,24 @@ def _rewards(run: Run, problems: Findings) -> None:
         f"{', '.join(stage.key for stage in needing)} learns from rewards and there are none",
         "set rewards.NAME.fn._target_=..., or choose a recipe that brings one",
     )
+    for stage in run.stages:
+        _weights(stage, run, problems, stage in needing)
     for name in run.config.rewards:
         fix = "give the reward another name"
         problems.expect(name not in OWN_NAMES, f"rewards.{name}", name, "is what failed samples are counted by", fix)
+
+
+def _weights(stage: ResolvedStage, run: Run, problems: Findings, needed: bool) -> None:
+    """The rewards that a stage asks in place of all."""
+    weights = stage.config.weights if isinstance(stage.config, SampledSettings) else None
+    key = f"{stage.key}.weights"
+    for name, weight in (weights or {}).items():
+        fix = f"name one of {', '.join(run.config.rewards) or 'those that you add under rewards'}"
+        problems.expect(name in run.config.rewards, f"{key}.{name}", weight, "is the weight of no reward", fix)
+        problems.expect(math.isfinite(weight), f"{key}.{name}", weight, "is no weight", f"set {key}.{name}=1")
+    if weights is not None and needed and run.config.rewards:
+        fix = f"name one of {', '.join(run.config.rewards)}, or set {key}=null for all"
+        problems.expect(bool(weights), key, "{}", "leaves no reward to learn from", fix)
 
 
 def _learner(config: Config, problems: Findings) -> None:

@@ -1,10 +1,11 @@
 """The contracts of all parts. Actors and recipes implement them; the loop uses nothing else."""
 
+from raylign.contracts.artifacts import ARTIFACT, MODEL, ROWS, Reference, artifact
 from raylign.contracts.estimator import Estimator, PlacedRow, ScoringEstimator
 from raylign.contracts.models import FrozenModelContext, FrozenStream, Learner, LearnerUpdate, WeightUpdate
 from raylign.contracts.objective import Advantage, LossTerms, Objective, TokenView
 from raylign.contracts.part import Part
-from raylign.contracts.prompts import Generator, PairGenerator, PromptSource, RowGenerator
+from raylign.contracts.prompts import Generator, Measure, PairGenerator, PromptSource, RowGenerator, View
 from raylign.contracts.reward import (
     GroupMetrics,
     GroupSelector,
@@ -16,6 +17,7 @@ from raylign.contracts.reward import (
 )
 from raylign.contracts.rollout import (
     Completion,
+    EnvironmentSpec,
     Policy,
     Refused,
     RolloutPool,
@@ -23,16 +25,21 @@ from raylign.contracts.rollout import (
     RolloutTask,
     Sampling,
     Scored,
+    StrategySpec,
 )
 from raylign.contracts.stage import ROLES, BatchShape, Stage, StageResult, StageSettings
 from raylign.contracts.state import StatefulPart
 from raylign.contracts.sweep import Launcher, Sampler
 
 __all__ = [
+    "ARTIFACT",
+    "MODEL",
     "ROLES",
+    "ROWS",
     "Advantage",
     "BatchShape",
     "Completion",
+    "EnvironmentSpec",
     "Estimator",
     "FrozenModelContext",
     "FrozenStream",
@@ -43,12 +50,14 @@ __all__ = [
     "Learner",
     "LearnerUpdate",
     "LossTerms",
+    "Measure",
     "Objective",
     "PairGenerator",
     "Part",
     "PlacedRow",
     "Policy",
     "PromptSource",
+    "Reference",
     "Refused",
     "RewardFunction",
     "RewardPools",
@@ -66,7 +75,10 @@ __all__ = [
     "StageResult",
     "StageSettings",
     "StatefulPart",
+    "StrategySpec",
     "TokenView",
+    "View",
     "WeightUpdate",
+    "artifact",
     "finite",
 ]

@@ -43,6 +43,34 @@ class PromptSource(StatefulPart):
         """Go on from what `state_dict` gave."""
 
 
+class View(Part):
+    """What a stage makes of prompts before it asks them: a hint, another system message, a choice among them.
+
+    tokenizer: the policy's `ChatTemplate`, whose ``prompt_ids(messages, tools)`` render a changed prompt.
+    """
+
+    what = "a view of prompts"
+    made_with = ("tokenizer", "seed")
+
+    @abstractmethod
+    def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """What is asked in their place. A prompt that keeps its id is sampled with the same seeds as without a view."""
+
+
+class Measure(Part):
+    """Numbers of many groups that are no means over trajectories: ratios of sums, best of N, tables."""
+
+    what = "a measure of groups"
+
+    @abstractmethod
+    def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
+        """Numbers by name; a stage logs them as ``<its name for the measure>/<name>``."""
+
+    def table(self, groups: Sequence[Group]) -> list[Mapping[str, Any]]:
+        """Rows of JSON types for ``measures/<its name>.jsonl`` in the stage's folder; none without rows."""
+        return []
+
+
 class Generator(Part):
     """Makes the data of a run in place of a file: derive from `RowGenerator` or `PairGenerator`."""
 

@@ -62,6 +62,26 @@ class Policy(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentSpec:
+    """What a rollout worker needs to reach environments; `actors` are names, none of them: they live in the worker.
+
+    Example: ``EnvironmentSpec(node={"_target_": "my.Maze"}, timeout_s=60.0, actors=("environment/0",))``
+    """
+
+    node: Mapping[str, Any]
+    timeout_s: float
+    actors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategySpec:
+    """A stage's own strategy, a ``_target_`` node, and its environment; a worker builds it for the first such task."""
+
+    node: Mapping[str, Any]
+    environment: EnvironmentSpec | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutTask:
     """One prompt to be rolled out n times, with the sampling to use. Seeds derive from `run_seed` and the prompt.
 
@@ -74,6 +94,7 @@ class RolloutTask:
     run_seed: int
     greedy: bool = False  # evaluation at temperature 0
     training: bool = True  # False: an evaluation; a strategy that searches for training data then samples plainly
+    strategy: StrategySpec | None = None  # None: the run's
     indices: tuple[int, ...] | None = None  # None: all of 0 .. n - 1
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from raylign.contracts.artifacts import MODEL, ROWS, artifact
 from raylign.contracts.part import Part
 
 ROLES = frozenset({"rollout", "rewards", "learner"})
@@ -16,7 +17,8 @@ ROLES = frozenset({"rollout", "rewards", "learner"})
 class StageSettings:
     """Settings of every stage; the ``Config`` of a stage derives from it."""
 
-    start: str = ""  # model to start from: a path, @NAME for what stage NAME made; empty: the stage before's
+    start: str = artifact(MODEL)  # model to start from: a folder, @STAGE; empty: the stage before's
+    data: str = artifact(ROWS)  # rows of its own: a file, @STAGE or @STAGE/NAME; empty: the run's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +36,17 @@ class BatchShape:
 class StageResult:
     """Result of a finished stage, stored in the run folder and read when the run is continued.
 
-    Example: ``StageResult(model="outputs/run/stages/sft/model", steps=600, metrics={"eval/score": 0.41})``
+    Example: ``StageResult(steps=600, artifacts={"model": "outputs/run/stages/sft/model"}, metrics={"loss": 0.41})``
     """
 
     steps: int  # recorded by the stage
     metrics: Mapping[str, float] = field(default_factory=dict)
-    model: str = ""  # folder of the model that later stages start from; empty: the stage made none
-    files: Mapping[str, str] = field(default_factory=dict)  # further files by name
+    artifacts: Mapping[str, str] = field(default_factory=dict)  # name -> path; those that `Stage.leaves` announces
+
+    @property
+    def model(self) -> str:
+        """Folder of the model that later stages start from; empty: the stage made none."""
+        return self.artifacts.get(MODEL, "")
 
 
 class Stage(Part):
@@ -59,6 +65,11 @@ class Stage(Part):
     def roles(cls, config: Any) -> frozenset[str]:
         """Which actors it talks to, a subset of `ROLES`."""
         return ROLES
+
+    @classmethod
+    def leaves(cls, config: Any) -> tuple[str, ...]:
+        """Names of the artifacts that later stages and parts may refer to; ``@STAGE`` alone can mean the first."""
+        return ()
 
     @classmethod
     def batch(cls, config: Any) -> BatchShape | None:

@@ -68,7 +68,7 @@ class PromptSet:
         return (self.train if split is Split.train else self.holdout)[: count or None]
 
 
-def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
+def load_prompts(config: DataConfig, tokenizer: Any, seed: int, held: Sequence[Prompt] | None = None) -> PromptSet:
     """All prompts of a run, rendered once.
 
     Rows of which a part of the run reads the same (see `prompt_identity`) have the same id and are one prompt, with the
@@ -78,6 +78,7 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
     file, or is the number of rows to generate, held-out ones included.
 
     tokenizer: a Hugging Face tokenizer with a chat template, or a `ChatTemplate` with arguments of its own.
+    held: prompts that are held out in place of any that `config` would hold out.
     Raises DataError on anything that is wrong with the data.
     """
     source, rows, template = _rows(config, config.path, seed)
@@ -86,13 +87,13 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
     if not prompts:
         limit = f"max_prompt_tokens={config.max_prompt_tokens}"
         raise DataError(f"{source}: all {rendered.rows} rows are longer than {limit}")
-    if config.eval_path:
-        _, rows, template = _rows(config, config.eval_path, seed)
-        held = render(rows, template, config, tokenizer).prompts
+    elsewhere = held is not None or bool(config.eval_path)
+    if elsewhere:
+        held = _evaluated(config, tokenizer, seed) if held is None else held
     else:
         held = sorted(prompts, key=_order)[: config.holdout]
     train = _without(prompts, held)
-    leaked = len(prompts) - len(train) - (0 if config.eval_path else len(held))
+    leaked = len(prompts) - len(train) - (0 if elsewhere else len(held))
     if not train:
         raise DataError(_nothing_left(source, len(prompts), leaked, config))
     report = LoadReport(
@@ -108,6 +109,12 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int) -> PromptSet:
         complete=rendered.complete,
     )
     return PromptSet(train=tuple(train), holdout=tuple(held), report=report)
+
+
+def _evaluated(config: DataConfig, tokenizer: Any, seed: int) -> list[Prompt]:
+    """The prompts of data.eval_path."""
+    _, rows, template = _rows(config, config.eval_path, seed)
+    return render(rows, template, config, tokenizer).prompts
 
 
 def refuse_doubts(prompts: PromptSet) -> None:

@@ -234,7 +234,13 @@ class RolloutBuffer:
     async def _collect(self, prompts: Sequence[Prompt], generated: Callable[[], None] = lambda: None) -> Collected:
         settings = self.settings
         tasks = [
-            RolloutTask(prompt=prompt, n=settings.step.group_size, sampling=settings.sampling, run_seed=settings.seed)
+            RolloutTask(
+                prompt=prompt,
+                n=settings.step.group_size,
+                sampling=settings.sampling,
+                run_seed=settings.seed,
+                strategy=settings.strategy,
+            )
             for prompt in prompts
         ]
         return await collect(tasks, self._rollouts, self._rewards, settings.stall_s, generated)

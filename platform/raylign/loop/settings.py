@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from raylign.config.findings import Findings
-from raylign.contracts import Sampling
+from raylign.contracts import Sampling, StrategySpec
 from raylign.errors import Problem
 
 
@@ -56,6 +56,7 @@ class LoopSettings:
     step: StepSettings
     seed: int
     sampling: Sampling
+    strategy: StrategySpec | None = None  # None: the run's
     critic_warmup: int = 0  # steps in which only the critic learns
     missing_limits: Mapping[str, float] = field(default_factory=dict)  # see `collect.refuse_missing`
     stall_s: float = 1800.0

@@ -37,6 +37,7 @@ from raylign.config.schema.run import (
     TelemetryConfig,
     TinyModel,
 )
+from raylign.config.schema.sampled import SampledSettings
 from raylign.contracts import Advantage, GroupSelector, Objective, PromptSource, RewardShaper, Stage
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "RewardConfig",
     "RolloutConfig",
     "RunConfig",
+    "SampledSettings",
     "SamplingConfig",
     "Schedule",
     "Section",

@@ -10,7 +10,7 @@ from typing import Any
 from raylign.config.findings import Findings
 from raylign.config.schema.base import Node, Section, node
 from raylign.config.schema.data import SamplingConfig
-from raylign.contracts import FrozenModelContext, Objective, RewardFunction, RolloutStrategy
+from raylign.contracts import MODEL, FrozenModelContext, Objective, RewardFunction, RolloutStrategy, artifact
 from raylign.environment import Environment
 from raylign.errors import Problem
 
@@ -218,7 +218,7 @@ class LearnerConfig(Section):
 class CriticConfig(Section):
     """The value model of PPO; used when the advantage needs values."""
 
-    path: str = ""  # empty: starts from the policy's weights with a new scalar head
+    path: str = artifact(MODEL)  # a folder or @STAGE; empty: starts from the policy's weights with a new scalar head
     ranks: int = 1
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5))
     objective: Node = node(Objective, "raylign.objectives.loss.value.ValueLoss")
@@ -249,9 +249,7 @@ class FrozenModelConfig(Section):
     """
 
     stream: str = "ref_logprob"
-    path: str = (
-        ""  # Hugging Face folder or id; empty: the model that the stage starts from; @NAME: what stage NAME made
-    )
+    path: str = artifact(MODEL)  # Hugging Face folder or id, or @STAGE; empty: the model that the stage starts from
     domain: str = ""  # prompts of this domain only; empty: all
     own_template: bool = False  # render the prompt with this model's own chat template, response ids unchanged
     template_args: dict[str, Any] = field(default_factory=dict)  # of its own chat template
@@ -276,9 +274,7 @@ class JudgeConfig(EngineConfig):
     default_gpus.judge, unless it is set.
     """
 
-    path: str = (
-        ""  # Hugging Face folder or id, or the endpoint's model; empty: the model that the run starts from; @NAME
-    )
+    path: str = artifact(MODEL)  # Hugging Face folder or id, @STAGE, or the endpoint's model; empty: the run's start
     endpoint: str = ""  # e.g. http://host:8000/v1
     key_file: str = ""  # of the endpoint: a file with its bearer token
     dtype: str = ""  # empty: the policy's

@@ -1,0 +1,73 @@
+"""The prompts of every stage: its own rows or the run's, in the stage's view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from raylign.chat.template import ChatTemplate
+from raylign.config.resolve import ResolvedStage, Run
+from raylign.config.schema import DataConfig
+from raylign.contracts import View
+from raylign.data.prompts import PromptSet, load_prompts
+from raylign.errors import DataError
+from raylign.records import Prompt
+
+
+class PromptSets:
+    """Read when they are first asked for, each file once. folder: the run's; told: is told what was read."""
+
+    def __init__(self, template: ChatTemplate, folder: Path, told: Callable[[str], None]) -> None:
+        self._template, self._folder, self._told = template, folder, told
+        self._read: dict[str, PromptSet] = {}  # by path, and whether held-out rows were left out
+        self._viewed: dict[str, PromptSet] = {}  # by stage
+
+    def of(self, run: Run, stage: ResolvedStage | None) -> PromptSet:
+        """Those of a stage, without one the run's as they are. Raises DataError."""
+        if stage is None:
+            return self._rows(run, "")
+        if stage.name not in self._viewed:
+            prompts, view = self._own(run, stage), run.parts.get(f"{stage.key}.view")
+            if view is not None:
+                prompts = self._seen(prompts, view.build(tokenizer=self._template, seed=run.config.seed), stage.key)
+            self._viewed[stage.name] = prompts
+        return self._viewed[stage.name]
+
+    def _own(self, run: Run, stage: ResolvedStage) -> PromptSet:
+        """The stage's own rows beside the run's held-out prompts, which are none of them where the stage learns."""
+        data, path = run.config.data, stage.config.data
+        if not path:
+            return self._rows(run, "")
+        held = self._rows(run, "").holdout if data.path or data.task or data.generator else ()
+        own = self._rows(run, path, held if "learner" in stage.roles else ())
+        return replace(own, holdout=held)
+
+    def _rows(self, run: Run, path: str, held: Sequence[Prompt] = ()) -> PromptSet:
+        place = f"{path}, none of {len(held)}" if held else path
+        if place not in self._read:
+            data, seed = run.config.data, run.config.seed
+            if path:
+                prompts = load_prompts(data_of(data, path, self._folder), self._template, seed, held=held)
+            else:
+                prompts = load_prompts(data, self._template, seed)
+            self._told(str(prompts.report))
+            self._read[place] = prompts
+        return self._read[place]
+
+    @staticmethod
+    def _seen(prompts: PromptSet, view: View, key: str) -> PromptSet:
+        train, holdout = (tuple(view.prompts(split)) for split in (prompts.train, prompts.holdout))
+        if prompts.train and not train:
+            raise DataError(f"{key}.view leaves none of {len(prompts.train)} prompts")
+        return replace(prompts, train=train, holdout=holdout)
+
+
+def data_of(data: DataConfig, path: str, folder: Path) -> DataConfig:
+    """Settings that read a stage's own file: as the run reads its own, or where a stage of this run wrote it, in the
+    format of stages. None of its rows are held out.
+    """
+    own = replace(data, path=path, eval_path="", task="", generator={}, size=0, holdout=0)
+    if not Path(path).absolute().is_relative_to(folder.absolute()):
+        return own
+    return replace(own, format="auto", prompt_key="", answer_key="", domain_key="", verifier="", system="", template="")
