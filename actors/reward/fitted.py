@@ -21,7 +21,11 @@ class Fitted(RewardFunction):
     Example::
 
         rewards:
-          taste: {fn: {_target_: raylign.actors.reward.fitted.Fitted, fitted: '@fit', estimator: '${stages.fit.estimator}'}}
+          taste:
+            fn:
+              _target_: raylign.actors.reward.fitted.Fitted
+              fitted: '@fit'
+              estimator: ${stages.fit.estimator}
     """
 
     @dataclass

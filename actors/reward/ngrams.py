@@ -66,14 +66,12 @@ class NgramClassifier(ScoringEstimator):
 
     def scores(self, prompt: Prompt, responses: Sequence[str]) -> list[float]:
         """The chance of each, between 0 and 1."""
-        if self._weights is None:
-            raise ValueError("a classifier that was neither fitted nor loaded")
-        chances: list[float] = _sigmoid(self.features(responses) @ self._weights).tolist()
+        chances: list[float] = _sigmoid(self.features(responses) @ self._known()).tolist()
         return chances
 
     def save(self, folder: Path) -> None:
         """Weights, and the settings that they are good for."""
-        np.savez(folder / WEIGHTS, weights=self._weights)
+        np.savez(folder / WEIGHTS, weights=self._known())
         (folder / SETTINGS).write_bytes(orjson.dumps(asdict(self.config)))
 
     def load(self, folder: Path) -> None:
@@ -104,6 +102,11 @@ class NgramClassifier(ScoringEstimator):
         counts /= np.where(norms > 0, norms, 1.0)
         counts[:, -1] = 1.0
         return counts
+
+    def _known(self) -> Float64s:
+        if self._weights is None:
+            raise ValueError("a classifier that was neither fitted nor loaded")
+        return self._weights
 
     def _text(self, row: PlacedRow) -> str:
         value: Message | str | None = Columns(row.columns, row.place, "", "").at(self.config.text)

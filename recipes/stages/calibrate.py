@@ -75,7 +75,7 @@ class Calibrate(Stage):
         findings.expect(bool(asked), "weights", "{}", "there is no reward to measure", "add rewards.NAME.fn")
         held = settings.data.holdout or settings.data.eval_path
         why, fix = "asks held-out prompts and there are none", f"set {key}.split=train, or data.holdout=128"
-        findings.expect(config.split is Split.train or bool(held), "split", "holdout", why, fix)
+        findings.expect(bool(config.data or held) or config.split is Split.train, "split", "holdout", why, fix)
         return findings
 
     async def run(self, context: RunContext) -> StageResult:
@@ -84,7 +84,7 @@ class Calibrate(Stage):
         Raises RewardError when too much of a batch is missing, and where a reward was never measured.
         """
         config = self.config
-        prompts = (await context.read_prompts()).first(config.split, config.prompts)
+        prompts = (await context.read_prompts()).first(Split.train if config.data else config.split, config.prompts)
         batches = [prompts[i : i + config.batch_prompts] for i in range(0, len(prompts), config.batch_prompts)]
         measured = Measured()
         identity = identity_of(prompt.id for prompt in prompts)

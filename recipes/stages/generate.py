@@ -86,7 +86,7 @@ class Generate(Stage):
         held = settings.data.holdout or settings.data.eval_path
         why = "asks held-out prompts and there are none"
         fix = f"set {key}.split=train, data.holdout=128 or data.eval_path=FILE"
-        findings.expect(config.split is Split.train or bool(held), "split", "holdout", why, fix)
+        findings.expect(bool(config.data or held) or config.split is Split.train, "split", "holdout", why, fix)
         if not config.by:
             return findings
         judge, known = settings.judges.get(config.by), ", ".join(settings.judges) or "none"
@@ -102,13 +102,18 @@ class Generate(Stage):
             findings.append(Problem(key=where, value=str(sampling.top_k), why=why, fix=f"set {where}=0"))
         return findings
 
+    @property
+    def _split(self) -> Split:
+        """Rows of its own are all asked."""
+        return Split.train if self.config.data else self.config.split
+
     async def run(self, context: RunContext) -> StageResult:
         """Ask, score, keep, write, from the newest checkpoint if there is one.
 
         Raises DataError when nothing is left, RewardError when too much of a batch is missing.
         """
         config = self.config
-        prompts = (await context.read_prompts()).first(config.split, config.prompts)
+        prompts = (await context.read_prompts()).first(self._split, config.prompts)
         batches = [prompts[i : i + config.batch_prompts] for i in range(0, len(prompts), config.batch_prompts)]
         file = RowFile(context.folder.stage(self.name) / f"{ROWS}.jsonl")
         identity = identity_of(prompt.id for prompt in prompts)
@@ -136,7 +141,7 @@ class Generate(Stage):
         return StageResult(steps=len(batches), metrics=tally.metrics(), artifacts={ROWS: str(file.path)})
 
     def _maker(self, context: RunContext, scored: bool) -> RowMaker:
-        asked = {prompt.id: prompt for prompt in context.unviewed.first(self.config.split, 0)}
+        asked = {prompt.id: prompt for prompt in context.unviewed.first(self._split, 0)}
         model = f"judges.{self.config.by}" if self.config.by else context.model_name
         return RowMaker(stage=self.name, model=model, scored=scored, asked=asked, ask=self.config.ask)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from raylign.actors.judge.chat import ChatModel
 from raylign.actors.judge.rollouts import ChatRollouts
 from raylign.actors.judge.served import Served
 from raylign.config.sampling import sampling_of
@@ -57,6 +58,11 @@ class GroupSampler:
         return scored(WeightedSum(WeightedSum.Config(), self.weights, self.sampling.max_tokens), collected.groups)
 
 
+def served(name: str) -> ChatModel:
+    """The model behind a name under `judges`."""
+    return Served(Served.Config(name=name))
+
+
 async def group_sampler(context: RunContext, sampling: SamplingConfig | None, by: str = "") -> GroupSampler:
     """The sampler of the present stage; its actors are started. Its seeds are the stage's own.
 
@@ -64,7 +70,7 @@ async def group_sampler(context: RunContext, sampling: SamplingConfig | None, by
     """
     rewards = await context.rewards()  # judges come with them
     strategy = None if by else await context.strategy()
-    rollouts: RolloutPool = ChatRollouts(Served(Served.Config(name=by))) if by else await context.rollouts()
+    rollouts: RolloutPool = ChatRollouts(served(by)) if by else await context.rollouts()
     return GroupSampler(
         rollouts=rollouts,
         rewards=rewards,
