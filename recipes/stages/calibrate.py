@@ -14,7 +14,7 @@ import orjson
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.config.schema import SampledSettings, SamplingConfig
-from raylign.contracts import Stage, StageResult
+from raylign.contracts import Asked, Stage, StageResult
 from raylign.data.identity import identity_of
 from raylign.data.prompts import Split
 from raylign.errors import Problem, RewardError
@@ -66,6 +66,12 @@ class Calibrate(Stage):
     def leaves(cls, config: Config) -> tuple[str, ...]:
         """The statistics."""
         return (STATISTICS,)
+
+    @classmethod
+    def asks(cls, config: Config) -> Asked:
+        """Each prompt so often."""
+        max_tokens = config.sampling.max_tokens if config.sampling else 0
+        return Asked(prompts=config.prompts, samples=config.samples, max_tokens=max_tokens)
 
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:

@@ -17,7 +17,7 @@ from typing import Any
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, SampledSettings, SamplingConfig, node
-from raylign.contracts import ROWS, PromptSource, RewardShaper, Stage, StageResult, StatefulPart
+from raylign.contracts import ROWS, Asked, PromptSource, RewardShaper, Stage, StageResult, StatefulPart
 from raylign.data.row_file import RowFile
 from raylign.errors import Problem
 from raylign.loop.part_state import restore_parts, save_part, save_parts
@@ -60,6 +60,12 @@ class Collect(Stage):
     def leaves(cls, config: Config) -> tuple[str, ...]:
         """What was sampled, and what the source has come to."""
         return (ROWS, SOURCE)
+
+    @classmethod
+    def asks(cls, config: Config) -> Asked:
+        """All steps together."""
+        max_tokens = config.sampling.max_tokens if config.sampling else 0
+        return Asked(prompts=config.steps * config.prompts_per_step, samples=config.group_size, max_tokens=max_tokens)
 
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:

@@ -17,7 +17,7 @@ from enum import Enum
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, SampledSettings, SamplingConfig, node
-from raylign.contracts import ROWS, Stage, StageResult
+from raylign.contracts import ROWS, Asked, Stage, StageResult
 from raylign.data.identity import identity_of
 from raylign.data.prompts import Split
 from raylign.data.row_file import RowFile
@@ -78,6 +78,12 @@ class Generate(Stage):
     def leaves(cls, config: Config) -> tuple[str, ...]:
         """The set."""
         return (ROWS,)
+
+    @classmethod
+    def asks(cls, config: Config) -> Asked:
+        """Each prompt so often."""
+        max_tokens = config.sampling.max_tokens if config.sampling else 0
+        return Asked(prompts=config.prompts, samples=config.samples, max_tokens=max_tokens)
 
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:

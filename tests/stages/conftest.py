@@ -8,10 +8,13 @@ import orjson
 import pytest
 import stage_run
 
+from raylign.recipes import stage_order
+
 
 @pytest.fixture(autouse=True)
-def model(tiny_model: Path) -> None:
+def model(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage_run.MODEL.path = str(tiny_model)
+    monkeypatch.setattr(stage_order, "dump_stacks", lambda: [])  # a signal to Ray's processes, and there are none
 
 
 @pytest.fixture

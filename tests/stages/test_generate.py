@@ -133,7 +133,7 @@ async def test_a_view_shows_what_the_rows_do_not_ask(tmp_path: Path, data: str) 
     _, results = await finished(
         tmp_path / "run",
         data,
-        made(samples=1, view=f"{{_target_: {__name__}.Hint}}"),
+        made(samples=1, weights="{}", view=f"{{_target_: {__name__}.Hint}}"),
         f"run.allow_targets=[{__name__.partition('.')[0]}.]",
         rewards={},
         rollouts=rollouts,
@@ -153,7 +153,9 @@ async def test_a_column_may_be_asked_in_place_of_the_prompt(tmp_path: Path, data
     with pytest.raises(
         DataError, match=r"rows.jsonl:\d+: stages.made.ask=solution is no text of this row; it has .*level"
     ):
-        await finished(tmp_path / "other", *words, made(ask="solution"), rewards={}, rollouts=FakeRollouts(says))
+        await finished(
+            tmp_path / "other", *words, made(ask="solution", weights="{}"), rewards={}, rollouts=FakeRollouts(says)
+        )
 
 
 async def test_a_stage_that_is_stopped_and_resumed_writes_the_same_bytes(tmp_path: Path, data: str) -> None:
@@ -225,7 +227,7 @@ async def test_a_reward_that_does_not_apply_is_no_number_of_the_row(tmp_path: Pa
 async def test_samples_of_several_calls_are_no_target(tmp_path: Path, data: str) -> None:
     talk = FakeRollouts(lambda task, index: trajectory("a", "b"))
     with pytest.raises(DataError, match=r"a sample of 2 calls is no single target; fix: .*Collect"):
-        await finished(tmp_path / "run", data, made(), rewards={}, rollouts=talk)
+        await finished(tmp_path / "run", data, made(weights="{}"), rewards={}, rollouts=talk)
 
 
 async def test_a_judge_answers_in_place_of_the_engines(tmp_path: Path, data: str, monkeypatch: Any) -> None:

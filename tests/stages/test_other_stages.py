@@ -12,12 +12,14 @@ import orjson
 import pytest
 from stage_run import finished, lines, stopped
 
+from raylign.cli.plan import stages as stages_table
 from raylign.contracts import Estimator, PlacedRow, RolloutTask
 from raylign.data.source import DatasetSource
 from raylign.errors import CheckpointError, ConfigError, DataError, RewardError, RunError
 from raylign.loop.part_state import restore_part
 from raylign.plan import make_plan
 from raylign.records import Group, Missing, Prompt, Trajectory
+from raylign.stage_costs import stage_costs
 from raylign.testing import FakeRollouts, prompt, tiny_run, trajectory
 
 STAGES = "raylign.recipes.stages"
@@ -174,7 +176,7 @@ def fit(**settings: Any) -> str:
 
 
 async def test_an_estimator_is_fitted_to_the_rows_of_a_file_and_saved(tmp_path: Path, data: str) -> None:
-    _, results = await finished(tmp_path / "run", data, MINE, fit(), rewards={})
+    _, results = await finished(tmp_path / "run", data, MINE, fit(column="level"), rewards={})
     again = Mean(Mean.Config())
     again.load(Path(results["fit"].artifacts["fitted"]))
     assert again.mean == 5.5 and results["fit"].metrics == {"fit/metric": 0.5, "fit/rows": 12.0}
@@ -184,7 +186,7 @@ async def test_an_estimator_is_fitted_to_the_rows_of_a_file_and_saved(tmp_path: 
     ("settings", "error", "message"),
     [
         ({"column": "clicks"}, DataError, r"rows.jsonl:1: no column clicks"),
-        ({"metric": ".nan"}, RunError, "fit/metric is nan"),
+        ({"metric": "nan"}, RunError, "fit/metric is nan"),
         ({"writes": "false"}, RunError, r"Mean.save wrote nothing"),
     ],
 )
@@ -243,3 +245,23 @@ def test_only_the_actors_that_a_stage_asks_are_planned() -> None:
         assert [role.name for role in make_plan(tiny_run(*others, stage)).roles] == ["rollout", "reward/correct"]
     served = make_plan(tiny_run(*others, generate, "judges.teacher={gpus: 0}"))
     assert [role.name for role in served.roles] == ["judge/teacher", "reward/correct"]
+
+
+def test_the_plan_says_of_every_stage_what_it_asks_and_leaves() -> None:
+    others = [f"~stages.{name}" for name in ("warmup", "before", "rl", "after")]
+    names = (
+        "collect.Collect, steps: 5",
+        "calibrate.Calibrate, sampling: {max_tokens: 2}",
+        "generate.Generate, samples: 3",
+    )
+    stages = [f"+stages.s{number}={{_target_: {STAGES}.{name}}}" for number, name in enumerate(names)]
+    tiny = tiny_run(
+        *others, *stages, "+stages.learn={_target_: raylign.recipes.stages.rl.Rl, steps: 2, prompts_per_step: 4}"
+    )
+    costs = {cost.stage: cost for cost in stage_costs(tiny)}
+    prompt_tokens, answer = tiny.config.data.max_prompt_tokens, tiny.config.rollout.sampling.max_tokens
+    assert (costs["s0"].prompts, costs["s0"].tokens) == ("320", f"{320 * (prompt_tokens + answer):,}")
+    assert costs["s1"].tokens == f"{512 * 8 * (prompt_tokens + 2):,}" and costs["s1"].leaves == ("statistics",)
+    assert (costs["s2"].prompts, costs["s2"].tokens) == ("all", f"{3 * (prompt_tokens + answer):,} a prompt")
+    assert costs["learn"].actors == ("learner", "rollout", "reward/correct") and costs["learn"].prompts == "8"
+    assert "s1" in stages_table(tiny) and "rows, source" in stages_table(tiny)

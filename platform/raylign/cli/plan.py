@@ -14,9 +14,11 @@ from raylign.config.compose import compose
 from raylign.config.describe import describe
 from raylign.config.findings import Findings
 from raylign.config.model_rules import lacking_rules
+from raylign.config.resolve import Run
 from raylign.config.schema import Config
 from raylign.errors import NoClusterError, PlanError
 from raylign.plan import Plan, make_plan
+from raylign.stage_costs import stage_costs
 from raylign.telemetry.table import table
 
 ROWS = "raylign.recipes.stages.show"  # by name: the ground floor imports no recipe
@@ -53,6 +55,7 @@ def run(parsed: argparse.Namespace) -> int:
         say()
         raise
     say(render(plan))
+    say(stages(run))
     for note in _notes(config, plan, against):
         say(note)
     say()
@@ -132,6 +135,24 @@ def render(plan: Plan) -> str:
         ]
         text += f"\n\nevery step\n{table(headers, lines)}"
     return text
+
+
+def stages(run: Run) -> str:
+    """What each stage asks of whom, in order, as a table of plain text."""
+    rows = [
+        [
+            cost.stage,
+            cost.kind,
+            ", ".join(cost.actors) or "none",
+            cost.prompts,
+            cost.samples,
+            cost.tokens,
+            ", ".join(cost.leaves) or "-",
+        ]
+        for cost in stage_costs(run)
+    ]
+    headers = ["stage", "kind", "actors", "prompts", "samples each", "tokens at most", "leaves"]
+    return f"\nstages, in order\n{table(headers, rows)}"
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -27,7 +27,7 @@ from raylign.contracts.rollout import (
     Scored,
     StrategySpec,
 )
-from raylign.contracts.stage import ROLES, BatchShape, Stage, StageResult, StageSettings
+from raylign.contracts.stage import ROLES, Asked, BatchShape, Stage, StageResult, StageSettings
 from raylign.contracts.state import StatefulPart
 from raylign.contracts.sweep import Launcher, Sampler
 
@@ -37,6 +37,7 @@ __all__ = [
     "ROLES",
     "ROWS",
     "Advantage",
+    "Asked",
     "BatchShape",
     "Completion",
     "EnvironmentSpec",
