@@ -27,7 +27,7 @@ CODE := platform/raylign actors recipes
 ARGS ?=
 # tests side by side: a run's engine and learner take turns, so that one test keeps about one core busy
 WORKERS ?= 2
-BENCHMARKS := $(filter-out __init__ harness chaos,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
+BENCHMARKS := $(filter-out __init__ harness chaos golden_names reward_curve,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 RECIPE ?= $(NAME)
 
 .PHONY: help setup run browser test test-cluster lint lock wheel bench experiment doctor clean

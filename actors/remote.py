@@ -18,7 +18,10 @@ T = TypeVar("T")
 
 GONE = (RayActorError, ObjectLostError, OutOfMemoryError)  # what a caller sees when an actor's process has ended
 CLOSE_S = 5.0
-CONTENT = re.compile(r"\b(Value|Key|Type|Attribute|Validation|NotImplemented|FileNotFound)Error\b")
+CONTENT = re.compile(  # errors of files and settings; an OSError without a number is transformers' word about a file
+    r"\b(?:Value|Key|Type|Attribute|NotImplemented|Assertion|Import|ModuleNotFound|FileNotFound|Permission|NotADirectory"
+    r"|IsADirectory|\w*Validation|\w*Decode|Template\w*|Safetensor|Undefined)Error\b|\bOSError: (?!\[Errno)"
+)
 NO_CAUSE = ("ray::", "Traceback", "During", "The above")
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -103,10 +106,14 @@ def cause_of(error: BaseException) -> str:
 
 def born_dead(error: BaseException) -> bool:
     """Whether another actor of the same arguments would fail the same way: its constructor raised, or its engine said
-    that it cannot be made of these files and settings. What is short of memory may find it free the next time.
+    that it cannot be made of these files and settings.
     """
-    text = str(error)
-    return unborn(error) or bool(CONTENT.search(text) and "memory" not in text)
+    return unborn(error) or by_content(str(error))
+
+
+def by_content(cause: str) -> bool:
+    """Whether a cause, as ``Kind: text``, lies in files or settings. What is short of memory may find it free later."""
+    return bool(CONTENT.search(cause) and "memory" not in cause)
 
 
 def unborn(error: BaseException) -> bool:

@@ -6,7 +6,8 @@ GRPO, arXiv:2402.03300. Each file of conf/variant names the paper of its own.
 ## Objective
     maximise  E[ sum_t w_t min(r_t A_t, clip(r_t, 1 - low, 1 + high) A_t) ],   r_t = pi(y_t) / pi_old(y_t)
 
-A comes from the scores of a prompt's G samples (`ADVANTAGE`), the clip is `LOSS`, w_t is the global normalisation.
+A comes from the scores of a prompt's G samples (`ADVANTAGE`), the clip is `LOSS`, w_t divides by the
+tokens of the whole batch.
 variant=NAME replaces advantage, loss or both by those of another paper; ``raylign recipes`` lists the variants.
 
 ## Stages

@@ -1,5 +1,8 @@
 """Supervised fine-tuning: cross-entropy on the target text of each prompt.
 
+## Paper
+None of its own; it is the first step of InstructGPT (arXiv:2203.02155, section 3.5) and of most recipes here.
+
 ## Objective
     minimise  -(1 / N) sum_i sum_t log pi(y_it | x_i, y_i<t)      over the N target tokens of a batch
 
@@ -14,4 +17,7 @@ loss/ce falls. stages.sft.stop_at ends the stage at a sampled pass rate instead 
 
 ## Cost
 scale=tiny: about 80 ms a step of 64 short rows on one core.
+
+## Deviations
+The mean is over the target tokens of a batch; trainers that average rows first give short targets more weight.
 """

@@ -17,10 +17,10 @@ import pytest
 from scripted_loop import Size, first_token, make
 
 from raylign.batch import Batch
-from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored
+from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored, StrategySpec
 from raylign.errors import EngineDeadError, RewardError
 from raylign.evaluate import Evaluator
-from raylign.loop import minibatches
+from raylign.loop import Loop, minibatches
 from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.selection import Chain, TopK
 from raylign.objectives.shaping import WeightedSum
@@ -152,8 +152,9 @@ async def test_a_selector_meets_missing_scores() -> None:
     assert all(None not in group.scores for group in result.groups if len(group.trajectories) == 2)
 
 
-async def test_an_evaluation_is_marked_as_one() -> None:
-    loop, seen = make(first_token), list[RolloutTask]()
+async def test_a_stages_own_strategy_is_for_training_and_not_for_evaluations() -> None:
+    made, own, seen = make(first_token), StrategySpec(node={"_target_": "a.Search"}), list[RolloutTask]()
+    loop = Loop(made.parts, replace(made.settings, strategy=own))
     stream = loop.parts.rollouts.stream
 
     async def watched(tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
@@ -172,7 +173,7 @@ async def test_an_evaluation_is_marked_as_one() -> None:
     )
     await evaluator.run([prompt(0)], samples=3, greedy=False)
     await loop.step(0)
-    assert [task.training for task in seen] == [False, True, True, True, True]
+    assert [task.strategy for task in seen] == [None, own, own, own, own]
 
 
 class Counting(FakeLearner):

@@ -13,10 +13,10 @@ import ray
 from ray.util import list_named_actors
 
 from raylign.actors.judge.chat import ChatModel, Reply
-from raylign.actors.remote import GONE, NoAnswer, cause_of, reply
+from raylign.actors.remote import GONE, NoAnswer, cause_of, reply, unborn
 from raylign.config.resolve import Run
 from raylign.contracts import Sampling
-from raylign.errors import EngineDeadError, JudgeUnavailable, Problem, RequestError
+from raylign.errors import EngineDeadError, JudgeUnavailable, LoadError, Problem, RequestError
 from raylign.records import Message
 
 PAUSE_S = 0.5  # before a look for other workers, doubled up to
@@ -31,7 +31,8 @@ def actor_name(judge: str, index: int) -> str:
 class Served(ChatModel):
     """Spreads requests over the workers of one judge, each to the one with the fewest in flight from here.
 
-    A request whose worker dies goes to another, or waits until Ray has restarted it, for at most `patience_s`.
+    A request whose worker dies goes to another, or waits until Ray has restarted it, for at most `patience_s`. For what
+    cannot come back nobody waits: a worker that has no restart left, or whose model's files are at fault.
     """
 
     @dataclass
@@ -40,7 +41,7 @@ class Served(ChatModel):
 
         name: str = "judge"
         timeout_s: float = 600.0  # of one completion, the wait behind others included
-        patience_s: float = 300.0  # how long a judge may be gone
+        patience_s: float = 300.0  # how long a judge that is restarted may be gone
 
         def __post_init__(self) -> None:
             if not self.name or self.timeout_s <= 0 or self.patience_s < 0:
@@ -59,6 +60,7 @@ class Served(ChatModel):
         self.config = config
         self._workers: dict[str, Any] = {}
         self._flying: dict[str, int] = {}
+        self._unfit: dict[str, str] = {}  # workers that no restart helps, and why
 
     @property
     def name(self) -> str:
@@ -67,25 +69,32 @@ class Served(ChatModel):
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
         """The answer of some worker. Raises JudgeUnavailable."""
-        gone_since, pause, why = 0.0, PAUSE_S, "no worker of that name lives in this run's Ray namespace"
-        while True:
-            name = await self._choose()
-            if name is not None:
-                try:
-                    return await self._ask(name, messages, sampling, seed)
-                except (*GONE, EngineDeadError) as error:
-                    self._workers.pop(name, None)
-                    why = cause_of(error)
-                except RequestError as error:
-                    raise JudgeUnavailable(f"{self.name} refuses the request: {error}") from error
-                except NoAnswer:
-                    limit = self.config.timeout_s
-                    raise JudgeUnavailable(f"{self.name} gave no answer within {limit:g} s") from None
+        gone_since, pause, why = 0.0, PAUSE_S, ""
+        while (name := await self._choose()) is not None:
+            try:
+                return await self._ask(name, messages, sampling, seed)
+            except (*GONE, EngineDeadError) as error:
+                self._workers.pop(name, None)
+                why = cause_of(error)
+                if unborn(error):
+                    self._unfit[name] = why
+            except LoadError as error:
+                self._workers.pop(name, None)
+                self._unfit[name] = cause_of(error)
+                continue  # another may have what this one lacks
+            except (RequestError, JudgeUnavailable) as error:
+                verb = "refuses the request" if isinstance(error, RequestError) else "has no answer"
+                raise JudgeUnavailable(f"{self.name} {verb}: {cause_of(error)}") from None
+            except NoAnswer:
+                limit = self.config.timeout_s
+                raise JudgeUnavailable(f"{self.name} gave no answer within {limit:g} s") from None
             gone_since = gone_since or time.monotonic()
             if time.monotonic() - gone_since > self.config.patience_s:
                 raise JudgeUnavailable(f"{self.name} is gone: {why}")
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
+        why = next(iter(self._unfit.values()), why) or "no worker of that name lives in this run's Ray namespace"
+        raise JudgeUnavailable(f"{self.name} is gone for good: {why}; see logs/judge-{self.config.name}-*.log")
 
     async def close(self) -> None:
         """The workers belong to the run."""
@@ -100,8 +109,10 @@ class Served(ChatModel):
             self._flying[name] -= 1
 
     async def _choose(self) -> str | None:
+        """The worker with the fewest requests from here; None when none is there that could ever answer."""
         if not self._workers:
-            self._workers = await asyncio.to_thread(_workers_of, self.config.name)
+            there = await asyncio.to_thread(_workers_of, self.config.name)
+            self._workers = {name: worker for name, worker in there.items() if name not in self._unfit}
         return min(self._workers, key=lambda name: self._flying.get(name, 0), default=None)
 
 

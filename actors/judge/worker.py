@@ -13,11 +13,12 @@ import ray
 
 from raylign.actors.judge.chat import Reply
 from raylign.actors.judge.endpoint import Endpoint
+from raylign.actors.remote import by_content
 from raylign.actors.rollout.engine import Engine, EngineSpec, make_engine
 from raylign.chat.template import ChatTemplate
 from raylign.config.schema import EngineKind
 from raylign.contracts import Sampling
-from raylign.errors import EngineDeadError
+from raylign.errors import EngineDeadError, LoadError
 from raylign.records import Message
 from raylign.telemetry.logs import redirect_output
 
@@ -40,7 +41,8 @@ class JudgeSpec:
 class JudgeWorker:
     """A `ChatModel` in a Ray actor with an event loop. Its weights never change, so Ray restarts it by itself.
 
-    A restarted worker loads its model at the first request.
+    A restarted worker loads its model at the first request. One whose files or settings are no model says so to every
+    request; a load that failed for another reason, and an engine that died, end the process, which Ray makes anew.
     """
 
     def __init__(self, spec: JudgeSpec) -> None:
@@ -49,12 +51,25 @@ class JudgeWorker:
         self._engine: Engine | None = None
         self._endpoint: Endpoint | None = None
         self._starting = asyncio.Lock()
+        self._unfit = ""  # why no try can load the model
 
     async def start(self) -> int:
-        """Load the model, if it is not loaded yet; the process id."""
+        """Load the model, if it is not loaded yet; the process id.
+
+        Raises LoadError when its files or settings are at fault, EngineDeadError when another try may load it.
+        """
         async with self._starting:
-            if self._engine is None and self._endpoint is None:
-                await self._load()
+            if self._engine is None and self._endpoint is None and not self._unfit:
+                try:
+                    await self._load()
+                except Exception as error:
+                    why = str(error) if isinstance(error, EngineDeadError) else f"{type(error).__name__}: {error}"
+                    if not by_content(why):
+                        raise EngineDeadError(why) from error
+                    traceback.print_exception(error)
+                    self._unfit = why
+        if self._unfit:
+            raise LoadError(f"its model cannot be loaded: {self._unfit}")
         return os.getpid()
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
@@ -63,14 +78,14 @@ class JudgeWorker:
         No text in it becomes a special token: what is judged cannot speak in the template's voice.
 
         Raises RequestError on a conversation that does not fit or that the template refuses, JudgeUnavailable when an
-        endpoint gives none, and EngineDeadError, after which the process ends and is made anew.
+        endpoint gives none, LoadError as `start`, and EngineDeadError, after which the process ends and is made anew.
         """
-        await self.start()
-        if self._endpoint is not None:
-            return await self._endpoint.complete(messages, sampling, seed)
-        assert self._engine is not None
-        started = time.perf_counter()
         try:
+            await self.start()
+            if self._endpoint is not None:
+                return await self._endpoint.complete(messages, sampling, seed)
+            assert self._engine is not None
+            started = time.perf_counter()
             completion = await self._engine.generate(self._template.prompt_ids(messages), sampling, seed)
         except EngineDeadError as error:
             traceback.print_exception(error)

@@ -37,7 +37,10 @@ ANNOUNCING = (
 )
 SAID = re.compile(r"\bthe\s{1,3}(?:final\s{1,3}|correct\s{1,3})?answer\s{1,3}is\s{0,3}:?", re.IGNORECASE)
 BRACKETS = re.compile(r"\[\[(.{1,500}?)\]\](?!\])", re.DOTALL)
-BOLD = re.compile(r"\*\*([^*\n]{1,500}?)\*\*")
+NEXT_LIST = re.compile(r"\s*[,;]?\s*\[")  # behind a bracket that closes in a list of lists
+BOLD = re.compile(r"\*\*(?!\*)((?:(?!\*\*)[^\n]){1,500}?)(?<!\*)\*\*")
+CLOSING_MARK = re.compile(r"(####[^\n#]+)#{4,}\s*\Z")  # #### 18 ####
+BETWEEN = " ,;.*\t"  # announcements that share a line, or around one
 EMPHASIS = re.compile(r"^(\*\*\*|\*\*|__|`)(?!\s)(.{1,500}?)(?<!\s)\1(?!\w)(?:[.,;:!?]+$)?")  # **4**, **4** apples
 ENDING = re.compile(r"(?:\*+|__+|`)(?=[.,;:!]?$)")  # of an emphasis that began before the announcement
 SINGLE = re.compile(  # a backslash that JSON would not have, or that begins the name of a command
@@ -75,9 +78,8 @@ def answer_in(response: str, asked: Asked) -> str | None:
 def tagged(response: str, name: str = "answer") -> str | None:
     """What stands in the last ``<answer>...</answer>``, or None."""
     folded = response.lower() if len(response.lower()) == len(response) else response
-    end = folded.rfind(f"</{name.lower()}>")
-    start = folded.rfind(f"<{name.lower()}>", 0, max(end, 0))
-    return response[start + len(name) + 2 : end] if start >= 0 else None
+    start = folded.rfind(f"<{name.lower()}>", 0, max(folded.rfind(f"</{name.lower()}>"), 0))
+    return response[start + len(name) + 2 : folded.find(f"</{name.lower()}>", start)] if start >= 0 else None
 
 
 def announced(response: str) -> str | None:
@@ -95,9 +97,13 @@ def announced(response: str) -> str | None:
     answer = next((text for form in names if (text := answer_in(response, form)) is not None), None)
     if answer is not None:
         return answer
-    last = response.rstrip().rpartition("\n")[2].strip()
-    whole = re.fullmatch(r"\*\*((?:(?!\*\*).)+)\*\*\.?|\[\[(.+)\]\]\.?", last)
-    return next(filter(None, whole.groups())) if whole else None
+    last = response.rstrip().rpartition("\n")[2]
+    for form, pattern in ((Form.bold, BOLD), (Form.brackets, BRACKETS)):
+        if pattern.search(last) and not pattern.sub("", last).strip(BETWEEN):
+            answer = answer_in(last, Asked(form))
+            inner = announced(answer) if answer and len(answer) < len(last.strip()) else None
+            return answer if inner is None else inner
+    return None
 
 
 def _in_form(response: str, asked: Asked) -> str | None:
@@ -106,15 +112,30 @@ def _in_form(response: str, asked: Asked) -> str | None:
         return tagged(response, name)
     if form is Form.json:
         return _in_json(response, name)
-    if form in (Form.brackets, Form.bold):
-        said = (BRACKETS if form is Form.brackets else BOLD).findall(response)
+    if form is Form.brackets:
+        return _in_brackets(response)
+    if form is Form.bold:
+        said = BOLD.findall(response)
         return str(said[-1]) if said else None
     if form is Form.mark:
-        _, mark, tail = response.rpartition("####")
+        _, mark, tail = CLOSING_MARK.sub(r"\1", response).rpartition("####")
         return _line(tail) if mark else None
     line = re.compile(rf"(?:final\s{{1,3}})?\b{re.escape(name)}\s{{0,3}}\**\s{{0,3}}:", re.IGNORECASE)
     lines = list((line if form is Form.line else SAID).finditer(response))
     return _line(response[lines[-1].end() :]) if lines else None
+
+
+def _in_brackets(response: str) -> str | None:
+    """What stands in the last double brackets; a list of lists, ``[[1,2],[3,4]]``, only looks like them and is one."""
+    said = list(BRACKETS.finditer(response))
+    if not said:
+        return None
+    inside, depth = said[-1][1], 0
+    for place, letter in enumerate(inside):
+        depth += (letter in "([{") - (letter in ")]}")  # either end of an interval is open or closed
+        if depth < 0:
+            return said[-1][0] if letter == "]" and NEXT_LIST.match(inside, place + 1) else inside
+    return inside
 
 
 def _in_json(response: str, key: str) -> str | None:

@@ -81,14 +81,13 @@ class Beam(Search):
 
     def starts(self, task: RolloutTask) -> Sequence[int]:
         """See `MultiTurn.starts`."""
-        if not task.training or self.config.keep is Keep.best:
+        if self.config.keep is Keep.best:
             return task.samples
         return sorted({index - index % self.config.width for index in task.samples})
 
     def made_by(self, task: RolloutTask, index: int) -> Sequence[int]:
         """See `MultiTurn.made_by`."""
-        whole = task.training and self.config.keep is Keep.all
-        return range(index, index + self.config.width) if whole else (index,)
+        return range(index, index + self.config.width) if self.config.keep is Keep.all else (index,)
 
     async def search(self, task: RolloutTask, policy: Policy, index: int, ledger: Ledger) -> list[Path]:
         """See `Search.search`."""

@@ -60,14 +60,12 @@ class Search(MultiTurn):
         """Raises ConfigError on a scorer that is none."""
         super().__init__(config, environments)
         self.config: Search.Config = config
-        self.scorer = build(TurnScorer, config.scorer, "rollout.strategy.scorer")
+        self.scorer = build(TurnScorer, config.scorer, "strategy.scorer")
         if config.released_score:
             self.scorer = TurnReward(TurnReward.Config(flag="game_reward", invalid=-1e6))
 
     async def episodes(self, task: RolloutTask, policy: Policy, index: int) -> list[Trajectory]:
-        """The trajectories of one index of `starts`; in an evaluation a plain episode."""
-        if not task.training:
-            return await super().episodes(task, policy, index)
+        """The trajectories of one index of `starts`."""
         ledger = Ledger(self.scorer)
         try:
             paths = await self.search(task, policy, index, ledger)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from benchmarks.experiments._recipe_runs import run_recipe, together
 from benchmarks.experiments.report import ROOT, Claim
 
 HH_RLHF = ROOT.parent / "shared" / "data" / "hh_rlhf" / "harmless_base.jsonl.gz"
-RUNS = ROOT / "outputs" / "experiments" / "hypo-runs"
 METHODS = {"dpo": "dpo", "hypo": "hypo", "smooth": "hypo_smooth", "absolute": "none"}
 WITHOUT_SMOOTH = ("dpo", "hypo", "absolute")  # where the smooth form, which equals the hard one to .01, is left out
 FIGURES = (
@@ -33,15 +33,18 @@ FIGURES = (
 Metrics = dict[str, float]
 
 
-def transformer(seeds: Sequence[int] = (1, 2, 3)) -> list[Claim]:
+def transformer(folder: Path, seeds: Sequence[int] = (1, 2, 3)) -> list[Claim]:
     """D: letter pairs of equal length, summed log-probs, β = .5, 60 equal steps; another task and model per seed.
 
     The seeds are run on the recipe's own model (0.1 million parameters), the first one also on a model of the size that
     the digest names (1 million). The real pairs are figures without a threshold: only 186 of the file's 1,500 are
     length-matched, which is too few to train on, so all lengths are used.
     """
-    jobs: list[Callable[[], dict[str, Metrics]]] = [partial(_methods, seeds[0], LARGE, WITHOUT_SMOOTH), _real]
-    large, real, *runs = together([*jobs, *(partial(_methods, seed) for seed in seeds)])
+    jobs: list[Callable[[], dict[str, Metrics]]] = [
+        partial(_methods, folder, seeds[0], LARGE, WITHOUT_SMOOTH),
+        partial(_real, folder),
+    ]
+    large, real, *runs = together([*jobs, *(partial(_methods, folder, seed) for seed in seeds)])
     gains = [run["hypo"]["agreement/pessimistic"] - run["dpo"]["agreement/pessimistic"] for run in runs]
     claims = [
         Claim(
@@ -78,12 +81,12 @@ def transformer(seeds: Sequence[int] = (1, 2, 3)) -> list[Claim]:
     return claims
 
 
-def equivalence() -> list[Claim]:
+def equivalence(folder: Path) -> list[Claim]:
     """E: losses of every step with the floor at minus infinity, against DPO's own."""
     methods = {"dpo": "dpo", "again": "dpo", "hypo": "hypo", "smooth": "hypo_smooth"}
     stages = _stages(methods, steps=8, rate=1e-3, floorless=("hypo", "smooth"))
     small = ("data.size=600", "data.holdout=100", "stages.sft.epochs=1")
-    run = run_recipe("hypo", RUNS / "E", [*small, *stages])
+    run = run_recipe("hypo", folder / "E", [*small, *stages])
     losses = {name: [step["loss"] for step in run.steps(name)] for name in methods}
     return [
         Claim(
@@ -116,14 +119,16 @@ LARGE = (
 )
 
 
-def _real() -> dict[str, Metrics]:
+def _real(folder: Path) -> dict[str, Metrics]:
     methods = {name: METHODS[name] for name in WITHOUT_SMOOTH}
-    return _held_out("D-real", _stages(methods, steps=24, rate=1e-3, tokens=160), REAL)
+    return _held_out(folder / "D-real", _stages(methods, steps=24, rate=1e-3, tokens=160), REAL)
 
 
-def _methods(seed: int, shape: Sequence[str] = (), methods: Sequence[str] = tuple(METHODS)) -> dict[str, Metrics]:
+def _methods(
+    folder: Path, seed: int, shape: Sequence[str] = (), methods: Sequence[str] = tuple(METHODS)
+) -> dict[str, Metrics]:
     return _held_out(
-        f"D-{'large' if shape else 'seed'}-{seed}",
+        folder / f"D-{'large' if shape else 'seed'}-{seed}",
         _stages({name: METHODS[name] for name in methods}, steps=60, rate=1e-3),
         (*shape, f"seed={seed}", f"model.tiny.seed={seed}", f"data.generator.task_seed={seed}"),
     )
@@ -144,10 +149,10 @@ def _stages(
     return settings
 
 
-def _held_out(name: str, stages: Sequence[str], overrides: Sequence[str]) -> dict[str, Metrics]:
+def _held_out(folder: Path, stages: Sequence[str], overrides: Sequence[str]) -> dict[str, Metrics]:
     """Held-out metrics of every stage of one run. A run that is finished on this commit is read, not repeated."""
     metrics: dict[str, Metrics] = {}
-    for metric, value in run_recipe("hypo", RUNS / name, [*overrides, *stages]).metrics.items():
+    for metric, value in run_recipe("hypo", folder, [*overrides, *stages]).metrics.items():
         stage, _, figure = metric.partition("/eval/")
         if figure:
             metrics.setdefault(stage, {})[figure] = value

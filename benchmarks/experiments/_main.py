@@ -10,12 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from benchmarks.experiments.report import ROOT, Claim, write
 
 Part: TypeAlias = Callable[[Path], list[Claim]]  # of the folder that its runs go to
-Runner: TypeAlias = Callable[[Mapping[str, Part], Path], list[Claim]]
+Kind = TypeVar("Kind")
 
 
 def in_turn(parts: Mapping[str, Part], folder: Path) -> list[Claim]:
@@ -29,11 +29,16 @@ def in_turn(parts: Mapping[str, Part], folder: Path) -> list[Claim]:
 
 
 def main(
-    slug: str, about: str | None, parts: Mapping[str, Part], settings: Mapping[str, Any], run: Runner = in_turn
+    slug: str,
+    about: str | None,
+    parts: Mapping[str, Kind],
+    settings: Mapping[str, Any],
+    run: Callable[[Mapping[str, Kind], Path], list[Claim]],
 ) -> None:
     """Run the parts named on the command line, all by default, and exit: with 0 when every claim holds.
 
-    The result is written under the slug, and under one of its own when some parts were left out.
+    run: gives the claims of the parts that are wanted; `in_turn` where each stands for itself. The result is written
+    under the slug, and under one of its own when some parts were left out.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all by default")

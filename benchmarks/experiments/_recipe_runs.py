@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from benchmarks.experiments.report import ROOT, commit
 
 Metrics = dict[str, float]
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 AT_ONCE = 2  # runs side by side: in a synchronous run engine and learner take turns, so one run keeps one core busy
 
 
@@ -71,7 +71,7 @@ def _is_run_of(folder: Path, overrides: Sequence[str]) -> bool:
     return same and not git["changed"] and git["sha"] == commit()
 
 
-def together(jobs: Sequence[Callable[[], Found]], at_once: int = AT_ONCE) -> list[Found]:
+def together(jobs: Sequence[Callable[[], Result]], at_once: int = AT_ONCE) -> list[Result]:
     """The results of all jobs in their order, `at_once` at a time. Raises what the first failing one raises."""
     with ThreadPoolExecutor(at_once) as pool:
         return [future.result() for future in [pool.submit(job) for job in jobs]]

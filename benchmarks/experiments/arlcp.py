@@ -4,7 +4,7 @@ A  reward algebra: the hand-checkable group, and properties of random groups
 B  the keyword counter on crafted strings
 C  a simulated policy with essential reflections, waste and filler (numpy, `_arlcp_simulated`)
 D  a tiny language model through the real actors: over-thinking traces by sft, then RLOO with ARLCP, and two contrasts
-E  every logged count, statistic and reward of D's run recomputed from the rows' texts and tokens
+E  every logged count, statistic and reward of D's run recomputed from the rows' texts and tokens (`_arlcp_by_hand`)
 
     make experiment RECIPE=arlcp                  all parts, about 7 minutes on 2 quiet cores
     make experiment RECIPE=arlcp ARGS="A B C"     the parts without a language model, seconds
@@ -12,19 +12,16 @@ E  every logged count, statistic and reward of D's run recomputed from the rows'
 
 from __future__ import annotations
 
-import math
-import re
-import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.experiments._arlcp_by_hand import by_hand, facts_of
 from benchmarks.experiments._arlcp_simulated import DIFFICULTIES, simulate
-from benchmarks.experiments._main import main
+from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage
 from benchmarks.experiments.report import Claim
 from raylign.recipes.arlcp.shaper import KEYWORDS, KeywordCounter, ReflectionPenalty, shape_group
@@ -216,7 +213,7 @@ def _outcome(run: FinishedRun, name: str) -> dict[str, float]:
 
 
 def recomputed(folder: Path) -> list[Claim]:
-    """Every figure of a logged row from its text, its tokens and its group, by this file's own plain arithmetic.
+    """Every figure of a logged row from its text, its tokens and its group, by plain arithmetic (`_arlcp_by_hand`).
 
     Nothing of the recipe is called: counts, lengths and verdicts come from the text and the token ids, everything else
     from those three. Advantages are those of the first step, where policy and reference are one and the KL charge is 0.
@@ -227,11 +224,11 @@ def recomputed(folder: Path) -> list[Claim]:
     first = min(step for step, _ in groups)
     miscounted, worst, advantage = Counter(dict.fromkeys(("reflections", "length", "correct"), 0)), 0.0, 0.0
     for (step, _), rows in groups.items():
-        seen = [_seen(row) for row in rows]
-        for row, facts in zip(rows, seen, strict=True):
+        answers = [facts_of(row) for row in rows]
+        for row, facts in zip(rows, answers, strict=True):
             miscounted.update(name for name, value in facts.items() if row["metrics"][f"arlcp/{name}"] != value)
         scores = []
-        for row, expected in zip(rows, _by_hand(seen), strict=True):
+        for row, expected in zip(rows, by_hand(answers), strict=True):
             worst = max(worst, *(abs(row["metrics"][f"arlcp/{name}"] - value) for name, value in expected.items()))
             worst = max(worst, abs(row["score"] - expected["reward"]))
             scores.append(expected["reward"])
@@ -256,49 +253,6 @@ def recomputed(folder: Path) -> list[Claim]:
     ]
 
 
-def _seen(row: Mapping[str, Any]) -> dict[str, float]:
-    """RTC, LEN and C of one answer of the toy, read off its text and its tokens."""
-    text, asked = row["text"], row["messages"][-1]["content"]
-    thought, closed, answer = text.partition("</think>")
-    boxes = re.findall(r"\\boxed\{([^{}]*)\}", answer)
-    well_formed = bool(closed) and "</think>" not in answer and "<think>" not in text
-    enough = sum(_alone(thought, mark) for mark in "~.") >= ord(asked[4]) - ord("A") + 1
-    right = well_formed and enough and bool(boxes) and boxes[-1].strip() == asked[5]
-    length = sum(len(turn["token_ids"]) for turn in row["turns"])
-    return {"reflections": _alone(text, "~"), "length": length, "correct": float(right)}
-
-
-def _alone(text: str, mark: str) -> int:
-    """How often a mark stands between characters that are neither letters nor digits."""
-    around = f" {text} "
-    sides = [(around[i - 1], around[i + 1]) for i, letter in enumerate(around) if letter == mark]
-    return sum(not any(side.isalnum() or side == "_" for side in pair) for pair in sides)
-
-
-def _by_hand(seen: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """The paper's equations for one group, answer by answer, with the toy's tiers (6 and 12)."""
-    pool = [facts for facts in seen if facts["correct"]]
-    mean, std = {}, {}
-    for name in ("reflections", "length"):
-        values = [facts[name] for facts in pool]
-        mean[name] = statistics.fmean(values) if values else 0.0
-        std[name] = statistics.stdev(values) if len(values) > 1 else 1.0
-    expected = []
-    for facts in seen:
-        f = {name: 0.5 + 0.5 * math.tanh((facts[name] - mean[name]) / (std[name] + 1e-6) / 2) for name in mean}
-        tier = 0 if facts["reflections"] <= 6 else 1 if facts["reflections"] <= 12 else 2
-        share = (0.05, 0.10, 0.15)[tier]
-        reward = facts["correct"] * (1 - share * f["reflections"] - (0.2 - share) * f["length"])
-        statistic = {f"mean_{name}": mean[name] for name in mean} | {f"std_{name}": std[name] for name in std}
-        terms = {"tier": tier, "f_reflection": f["reflections"], "f_length": f["length"], "reward": reward}
-        expected.append(statistic | terms)
-    return expected
-
-
 if __name__ == "__main__":
-    main(
-        "arlcp",
-        __doc__,
-        {"A": algebra, "B": counting, "C": simulated, "D": language_model, "E": recomputed},
-        {"seed": SEED},
-    )
+    parts = {"A": algebra, "B": counting, "C": simulated, "D": language_model, "E": recomputed}
+    main("arlcp", __doc__, parts, {"seed": SEED}, in_turn)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.experiments._cm2_tabular import Setting, cosines, train
-from benchmarks.experiments._main import main
+from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe
 from benchmarks.experiments.report import Claim
 from raylign.actors.judge.flips import JudgedTurn, Satisfied, backfilled, flips, step_advantages
@@ -226,6 +226,5 @@ def tiny_run(folder: Path, flip: float = 0.0) -> FinishedRun:
 
 
 if __name__ == "__main__":
-    main(
-        "cm2", __doc__, {"A": algebra, "B": levels, "C": bluffed, "D": group_sizes, "E": language_model}, {"seed": SEED}
-    )
+    parts = {"A": algebra, "B": levels, "C": bluffed, "D": group_sizes, "E": language_model}
+    main("cm2", __doc__, parts, {"seed": SEED}, in_turn)

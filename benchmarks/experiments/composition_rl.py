@@ -16,21 +16,19 @@ start. Only a third of the seeds is shown before a chain's last slot, so that wh
 
 from __future__ import annotations
 
-import argparse
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from benchmarks.experiments._composition_rl_checks import claims as exactness
+from benchmarks.experiments._main import main
 from benchmarks.experiments._recipe_runs import FinishedRun, Metrics, run_recipe, stage, together
-from benchmarks.experiments.report import ROOT, Claim, write
+from benchmarks.experiments.report import ROOT, Claim
 
-PARTS = ("A", "B", "C")
+Part: TypeAlias = Callable[[Sequence[FinishedRun]], list[Claim]]
 SEEDS = (1, 2, 3)
 STEPS = 50
 RATE = 1e-4
@@ -70,28 +68,17 @@ WITHOUT = ["~stages.warmup", "~stages.before", "~stages.rl", "~stages.after"]
 WINDOW = 10  # steps at either end of an arm that training-time ratios are averaged over
 
 
-def main(arguments: list[str]) -> int:
-    """Run the parts named, all by default; exit status 0 when every claim holds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
-    parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "experiments" / "composition_rl-runs")
-    parsed = parser.parse_args(arguments)
-    wanted = parsed.parts or list(PARTS)
-    started = time.time()
-    seeds = SEEDS if "B" in wanted else SEEDS[:1] if "C" in wanted else ()
-    arms = list(ARMS) if "B" in wanted else []
-    given = [overrides(seed, arms, curriculum="C" in wanted and seed == SEEDS[0]) for seed in seeds]
-    folders = [parsed.folder / f"seed{seed}" for seed in seeds]
+def shared_runs(parts: Mapping[str, Part], folder: Path) -> list[Claim]:
+    """The claims of some parts; those that learn share one run a seed."""
+    seeds = SEEDS if "B" in parts else SEEDS[:1] if "C" in parts else ()
+    arms = list(ARMS) if "B" in parts else []
+    given = [overrides(seed, arms, curriculum="C" in parts and seed == SEEDS[0]) for seed in seeds]
+    folders = [folder / f"seed{seed}" for seed in seeds]
     runs = together([partial(run_recipe, "composition_rl", *pair) for pair in zip(folders, given, strict=True)], 3)
-    claims = without_a_model() if "A" in wanted else []
-    claims += learning(runs) if "B" in wanted else []
-    claims += curriculum(runs[0]) if "C" in wanted else []
-    slug = "composition_rl" if set(wanted) == set(PARTS) else f"composition_rl-{''.join(sorted(wanted))}"
-    settings = {"parts": wanted, "seeds": SEEDS, "warmup": [DEMONSTRATIONS, SEEDS_ONLY, CHAINS], "rl": RL, "lr": RATE}
-    return 0 if write(slug, claims, settings, started=started) else 1
+    return [claim for part in parts.values() for claim in part(runs)]
 
 
-def without_a_model() -> list[Claim]:
+def without_a_model(_: Sequence[FinishedRun]) -> list[Claim]:
     """Digest parts 1 and 2, and the real seeds where they are present."""
     data = ROOT.parent / "shared" / "data" / "composition"
     return exactness(data if data.exists() else None)
@@ -142,9 +129,9 @@ def learning(runs: Sequence[FinishedRun]) -> list[Claim]:
     ]
 
 
-def curriculum(run: FinishedRun) -> list[Claim]:
+def curriculum(runs: Sequence[FinishedRun]) -> list[Claim]:
     """Digest part 4: the switch happens where the trigger says, in one run with one optimiser, and solve-all drops."""
-    rows = run.steps("curriculum")
+    rows = runs[0].steps("curriculum")
     depths = [row["source/depth"] for row in rows]
     switch = depths.index(2.0) if 2.0 in depths else len(depths)
     above = [row["source/solve_all"] > SWITCH["solve_all_above"] for row in rows[:switch]]
@@ -200,4 +187,6 @@ def _arms(values: dict[str, np.ndarray]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    settings = {"seeds": SEEDS, "warmup": [DEMONSTRATIONS, SEEDS_ONLY, CHAINS], "rl": RL, "lr": RATE}
+    parts = {"A": without_a_model, "B": learning, "C": curriculum}
+    main("composition_rl", __doc__, parts, settings, shared_runs)

@@ -13,30 +13,23 @@ E  the trainer's equivalences through the real actors: without a floor HyPO's lo
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.experiments._main import main
-from benchmarks.experiments.report import ROOT, Claim
-from raylign.data.pair_rows import PairText, read_pairs
+from benchmarks.experiments._hypo_linear import METHODS, TAU, Mode, Run, controlled_run, unigram_run
+from benchmarks.experiments._hypo_runs import HH_RLHF, equivalence, transformer
+from benchmarks.experiments._main import in_turn, main
+from benchmarks.experiments.report import Claim
+from raylign.data.pair_rows import read_pairs
 from raylign.objectives.loss.margin import PairLoss, ReferenceMargin, pair_loss, target_margin
-
-Run = dict[str, dict[str, float]]  # method -> metric -> value
-Mode = ReferenceMargin
-METHODS = {"dpo": Mode.dpo, "hypo": Mode.hypo, "smooth": Mode.hypo_smooth, "absolute": Mode.none}
-HH_RLHF = ROOT.parent / "shared" / "data" / "hh_rlhf" / "harmless_base.jsonl.gz"
-TAU = 0.1
-
 
 # -------------------------------------------------------------------------------------------------------------- A
 
 
-def algebra(count: int = 10_000) -> list[Claim]:
+def algebra(_: Path, count: int = 10_000) -> list[Claim]:
     """Largest deviation from each identity, over random (Δθ, Δref, β)."""
     rng = np.random.default_rng(0)
     ref = torch.tensor(rng.normal(0, 3, count))
@@ -101,9 +94,9 @@ def _distance(
 # -------------------------------------------------------------------------------------------------------------- B
 
 
-def controlled(seeds: range = range(5)) -> list[Claim]:
+def controlled(_: Path, seeds: range = range(5)) -> list[Claim]:
     """Δθ = w.u on 64 Gaussian features; 60 steps of size .5 at β = 1 from a weak, mostly random reference."""
-    runs = [_controlled(seed) for seed in seeds]
+    runs = [controlled_run(seed) for seed in seeds]
     mean = _means(runs)
     claims = [
         _worst("B/pessimistic agreement: hypo - dpo", runs, "hypo", "dpo", metric="agreement/pessimistic", limit=0.15),
@@ -133,53 +126,10 @@ def controlled(seeds: range = range(5)) -> list[Claim]:
     return claims + _figures("B", mean, f"mean of {len(runs)} seeds")
 
 
-def _controlled(seed: int, features: int = 64, pairs: int = 2000, norm: float = 3.0) -> Run:
-    rng = np.random.default_rng(seed)
-    truth, noise = (norm * vector / np.linalg.norm(vector) for vector in rng.normal(size=(2, features)))
-    start = 0.15 * truth + noise
-    oriented = []
-    for _ in range(2):
-        z = rng.normal(size=(pairs, features))
-        wins = rng.random(pairs) < 1 / (1 + np.exp(-z @ truth))
-        oriented.append(np.where(wins[:, None], z, -z))
-    train, test = (torch.tensor(u) for u in oriented)
-    judged = {}
-    for name, mode in METHODS.items():
-        w = _descend(mode, train, torch.tensor(start), beta=1.0, steps=60, rate=0.5)
-        judged[name] = _judge(test @ w, test @ torch.tensor(start))
-    return judged
-
-
-def _descend(
-    mode: ReferenceMargin, features: torch.Tensor, start: torch.Tensor, *, beta: float, steps: int, rate: float
-) -> torch.Tensor:
-    """Full-batch gradient steps on the library's own loss, for margins that are linear in the parameters."""
-    target = target_margin(mode, features @ start, 0.0, TAU)
-    w = start.clone().requires_grad_()
-    for _ in range(steps):
-        loss = pair_loss(PairLoss.sigmoid, features @ w, target, beta).mean()
-        (gradient,) = torch.autograd.grad(loss, w)
-        with torch.no_grad():
-            w -= rate * gradient
-    return w.detach()
-
-
-def _judge(margin: torch.Tensor, ref: torch.Tensor) -> dict[str, float]:
-    low, high = ref < 0, ref > 0
-    return {
-        "agreement": float((margin > 0).double().mean()),
-        "agreement/pessimistic": float((margin[low] > 0).double().mean()),
-        "agreement/optimistic": float((margin[high] > 0).double().mean()),
-        "margin/pessimistic": float(margin[low].mean()),
-        "relative_agreement": float((margin > ref).double().mean()),
-        "share/pessimistic": float(low.double().mean()),
-    }
-
-
 # -------------------------------------------------------------------------------------------------------------- C
 
 
-def real_pairs(splits: range = range(5), path: Path = HH_RLHF) -> list[Claim]:
+def real_pairs(_: Path, splits: range = range(5), path: Path = HH_RLHF) -> list[Claim]:
     """Averaged log-probs of a unigram model, β = 5, 400 steps of rate 8; 600 pairs held out, 899 to train on (the
     shared file has 1,500 rows where the digest's has 2,312).
 
@@ -190,7 +140,7 @@ def real_pairs(splits: range = range(5), path: Path = HH_RLHF) -> list[Claim]:
     if not path.exists():
         raise SystemExit(f"part C needs {path}; see ../shared/data/README.md")
     pairs = [pair for pair in read_pairs(path) if pair is not None]
-    runs = [_unigram(pairs, seed) for seed in splits]
+    runs = [unigram_run(pairs, seed) for seed in splits]
     relative = [run["dpo"]["relative_agreement"] for run in runs]
     trained = [run["dpo"]["relative_agreement/train"] for run in runs]
     claims = [
@@ -236,35 +186,6 @@ def real_pairs(splits: range = range(5), path: Path = HH_RLHF) -> list[Claim]:
     return claims + _figures("C", _means(runs), f"mean of {len(runs)} splits", expected)
 
 
-def _unigram(pairs: list[PairText], seed: int, held: int = 600, words: int = 1500) -> Run:
-    order = np.random.default_rng(seed).permutation(len(pairs))
-    test, train = order[:held], order[held:]
-    split = [tuple(_words(answer) for answer in (pair.chosen, pair.rejected)) for pair in pairs]
-    counts = Counter(word for i in train for answer in split[i] for word in answer)
-    vocabulary = {word: number for number, (word, _) in enumerate(counts.most_common(words))}
-    size, unknown, end = len(vocabulary) + 2, len(vocabulary), len(vocabulary) + 1
-    rows = np.zeros((len(pairs), 2, size))
-    for i, answers in enumerate(split):
-        for side, answer in enumerate(answers):
-            np.add.at(rows[i, side], [vocabulary.get(word, unknown) for word in answer] + [end], 1)
-    total = 1 + rows[train].sum((0, 1))
-    reference = torch.tensor(np.log(total / total.sum()))
-    # Averaged counts of the two answers sum to one each: the softmax's normaliser cancels in a margin, which is linear.
-    averaged = torch.tensor(rows / rows.sum(-1, keepdims=True))
-    features = averaged[:, 0] - averaged[:, 1]
-    judged = {}
-    for name, mode in METHODS.items():
-        theta = _descend(mode, features[train], reference, beta=5.0, steps=400, rate=8.0)
-        judged[name] = _judge(features[test] @ theta, features[test] @ reference)
-        seen = _judge(features[train] @ theta, features[train] @ reference)
-        judged[name]["relative_agreement/train"] = seen["relative_agreement"]
-    return judged
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+|[^\w\s]", text.lower())
-
-
 # --------------------------------------------------------------------------------------------------------- figures
 
 
@@ -298,8 +219,6 @@ def _figures(
 
 
 if __name__ == "__main__":
-    from benchmarks.experiments._hypo_runs import equivalence, transformer
-
     torch.set_num_threads(1)
     parts = {"A": algebra, "B": controlled, "C": real_pairs, "D": transformer, "E": equivalence}
-    main("hypo", __doc__, {name: lambda _, part=part: part() for name, part in parts.items()}, {})
+    main("hypo", __doc__, parts, {}, in_turn)

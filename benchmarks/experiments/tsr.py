@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.experiments._main import main
+from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, together
 from benchmarks.experiments._tsr_tabular import ARMS, FIRST_SEED, learn
 from benchmarks.experiments.report import Claim
@@ -126,7 +126,7 @@ def _platform(seed: int, search: str, warm: Path) -> list[str]:
     """Overrides of one run; both arms start from one model."""
     started = run_recipe("tsr", warm, [f"seed={seed}", "search=naive", *ROOMS, "~stages.rl", "~stages.after"])
     shape = [f"model.path={started.model('warmup')}", "~stages.warmup", "~stages.after"]
-    width = ["rollout.strategy.width=1"] if search == "beam" else []
+    width = ["stages.rl.strategy.width=1"] if search == "beam" else []
     common = [f"seed={seed}", f"search={search}", GRPO, *ROOMS, *UPDATE, *shape, *width]
     return [*common, "stages.rl.eval_every=4", "stages.rl.steps=40"]
 
@@ -150,12 +150,12 @@ def fairness(folder: Path) -> list[Claim]:
         "seed=1",
         "environment=frozen_lake",
         GRPO,
-        "rollout.strategy.width=1",
+        "stages.rl.strategy.width=1",
         "stages.rl.steps=12",
         "~stages.after",
     ]
     common += ["stages.rl.eval_every=12", "telemetry.rollouts_per_step=0"]
-    noises = {"live": ["rollout.strategy.noise=live", "rollout.strategy.simulations=1"], "fresh": []}
+    noises = {"live": ["stages.rl.strategy.noise=live", "stages.rl.strategy.simulations=1"], "fresh": []}
     jobs = [partial(run_recipe, "tsr", folder / f"D-{name}", [*common, *extra]) for name, extra in noises.items()]
     runs = dict(zip(noises, together(jobs), strict=True))
     # Of whole episodes: a turn's forecast is fair, but the mean over a turn or five weighs those that end early more.
@@ -187,4 +187,4 @@ def _of(run: FinishedRun, name: str) -> Sequence[float]:
 
 
 if __name__ == "__main__":
-    main("tsr", __doc__, {"A": tabular, "B": language_model, "D": fairness}, {"seeds": SEEDS})
+    main("tsr", __doc__, {"A": tabular, "B": language_model, "D": fairness}, {"seeds": SEEDS}, in_turn)

@@ -70,7 +70,6 @@ class Evaluator:
                 sampling=self.sampling,
                 run_seed=self.seed,
                 greedy=greedy,
-                training=False,
                 strategy=self.strategy,
             )
             for prompt in prompts

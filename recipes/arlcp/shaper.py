@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylign.contracts import GroupMetrics, RewardShaper, finite
+from raylign.data.pass_rate import SOLVED
 from raylign.errors import RewardError
 from raylign.objectives.shaping import correctness, correctness_reward
 from raylign.recipes.arlcp.log import TIERS, Float64s, Shaped, rows, splits
@@ -100,8 +101,6 @@ class ReflectionPenalty(RewardShaper):
         penalised: Penalised = Penalised.right
         keywords: list[str] = field(default_factory=lambda: list(KEYWORDS))
         epsilon: float = 1e-6
-        lone_std: float = 1.0  # deviation when a single answer is right; its z-score is 0 in any case
-        correct_from: float = 1.0  # verdicts from here on count as correct
         reward: str = ""  # the reward that tells correctness; empty: the only one with a weight
 
         def __post_init__(self) -> None:
@@ -180,7 +179,7 @@ class ReflectionPenalty(RewardShaper):
         return self.count(text) if count is None else count
 
     def _correct(self, verdict: float, trajectory: Trajectory) -> bool:
-        return finite(verdict, f"reward {self.reward} of {trajectory.prompt_key}") >= self.config.correct_from
+        return finite(verdict, f"reward {self.reward} of {trajectory.prompt_key}") >= SOLVED
 
     def _pooled(self, verdict: Value, correct: bool) -> bool:
         if self.config.pool is StatisticsPool.gated:
@@ -190,7 +189,7 @@ class ReflectionPenalty(RewardShaper):
                 f"shaper.pool=released reads details[ungated], which reward {self.reward} does not give; "
                 "fix: wrap its verifier in raylign.actors.reward.think_gate.ThinkGate, or set shaper.pool=gated"
             )
-        return float(verdict.details["ungated"]) >= self.config.correct_from
+        return float(verdict.details["ungated"]) >= SOLVED
 
 
 def shape_group(
@@ -201,8 +200,8 @@ def shape_group(
     config: ReflectionPenalty.Config,
 ) -> Shaped:
     """The equations of the module's docstring for one group of n answers. All arguments are [n]."""
-    mean_r, std_r = _statistics(reflections[pooled], config)
-    mean_l, std_l = _statistics(lengths[pooled], config)
+    mean_r, std_r = _statistics(reflections[pooled])
+    mean_l, std_l = _statistics(lengths[pooled])
     f_reflection = sigmoid((reflections - mean_r) / (std_r + config.epsilon))
     f_length = sigmoid((lengths - mean_l) / (std_l + config.epsilon))
     tier = (reflections > config.n_1).astype(np.int64) + (reflections > config.n_2)
@@ -228,11 +227,10 @@ def sigmoid(z: Float64s) -> Float64s:
     return np.where(z >= 0, 1.0, small) / (1.0 + small)
 
 
-def _statistics(values: Float64s, config: ReflectionPenalty.Config) -> tuple[float, float]:
-    if len(values) == 0:
-        return 0.0, 1.0  # of no consequence: the gate zeroes every reward
-    std = float(values.std(ddof=1)) if len(values) > 1 else config.lone_std
-    return float(values.mean()), std
+def _statistics(values: Float64s) -> tuple[float, float]:
+    """Mean and deviation. The latter is 1 for a single value, whose z-score is 0 in any case, and for none."""
+    mean = float(values.mean()) if len(values) else 0.0
+    return mean, float(values.std(ddof=1)) if len(values) > 1 else 1.0
 
 
 def _reflection_share(tier: NDArray[np.int64], config: ReflectionPenalty.Config) -> Float64s:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from raylign.records import Prompt, Value
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ZERO = ord("A") - 1  # a need of 1 is shown as A, of 5 as E
+REFLECTION, STEP, FILLER = "~", ".", "-"  # the first is a keyword of the shaper; the second is a plain thought
+NEEDS = (1, 5, 10)  # the difficulties, equally frequent
 
 
 class ToyTraces(RowGenerator):
@@ -27,14 +29,11 @@ class ToyTraces(RowGenerator):
 
     @dataclass
     class Config:
-        """Shape of the traces. `needs` are the difficulties, equally frequent."""
+        """Shape of the traces."""
 
-        needs: list[int] = field(default_factory=lambda: [1, 5, 10])
-        excess: float = 8.0
+        excess: float = 8.0  # mean and spread
         spread: float = 4.0
         filler: float = 0.25  # chance of a filler after a reflection
-        reflection_mark: str = "~"  # one of the shaper's keywords
-        filler_mark: str = "-"
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -44,10 +43,10 @@ class ToyTraces(RowGenerator):
         config = self.config
         rng = np.random.default_rng([seed, 2602, 12113])
         for number in range(size):
-            need, digit = int(rng.choice(config.needs)), int(rng.integers(10))
+            need, digit = int(rng.choice(NEEDS)), int(rng.integers(10))
             count = need + max(0, round(rng.normal(config.excess, config.spread)))
             fillers = rng.random(count) < config.filler
-            thought = "".join(config.reflection_mark + config.filler_mark * bool(filler) for filler in fillers)
+            thought = "".join(REFLECTION + FILLER * bool(filler) for filler in fillers)
             name = "".join(rng.choice(list(LETTERS), 4))
             yield DataRow(
                 messages=({"role": "user", "content": f"{name}{chr(ZERO + need)}{digit}"},),
@@ -60,27 +59,20 @@ class ToyTraces(RowGenerator):
 
 
 class ToyThought(ThinkGate):
-    """The gate, and before the closing tag at least as many thinking words as the prompt's ``meta["need"]``."""
+    """The gate, and before the closing tag at least as many thoughts as the prompt's ``meta["need"]``: reflections and
+    plain steps alike.
+    """
 
-    @dataclass
-    class Config(ThinkGate.Config):
-        """Which marks are thoughts; reflections and plain steps alike."""
-
-        thoughts: list[str] = field(default_factory=lambda: ["~", "."])
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self._mark = config.thoughts[0]
-        self._thoughts = KeywordCounter(config.thoughts)
+    thoughts = KeywordCounter((REFLECTION, STEP))
 
     def judge(self, prompt: Prompt, response: str) -> Value:
         """The gate's verdict, 0 when the thought was too short."""
         verdict = super().judge(prompt, response)
         thought = response.partition(self.config.close_tag)[0]
-        enough = self._thoughts(thought) >= int(prompt.meta["need"])
+        enough = self.thoughts(thought) >= int(prompt.meta["need"])
         return replace(verdict, score=verdict.score * enough)
 
     def gold(self, prompt: Prompt) -> str | None:
         """Just enough thoughts and the answer."""
         gold = super().gold(prompt)
-        return None if gold is None else self._mark * int(prompt.meta["need"]) + gold
+        return None if gold is None else REFLECTION * int(prompt.meta["need"]) + gold

@@ -20,7 +20,7 @@ Tools answer from the record, after that from a simulator. A rollout whose judge
 
 ## Stages
 sft (all assistant turns of the demonstrations), rl. A run needs rollout workers, a tool environment, judge and
-simulator (one served model), a cheap reward, a frozen reference and a learner; no critic.
+simulator (one served model), a reward that adds up the labels, a frozen reference and a learner; no critic.
 
 ## Run it
     raylign train recipe=cm2 scale=tiny

@@ -30,6 +30,7 @@ from raylign.records import Message, Prompt, Trajectory, Value
 TOOLS = "ab"
 NOTHING = {"v": 0}  # what a lookup that was never recorded shows; recorded values are 1 to 9
 WEIGHTS = (0.3, 0.3, 0.4)
+MISREAD = 0.1  # chance that a demonstration reports another value than it saw
 NAMES = ("asked", "found", "said")
 
 
@@ -38,16 +39,15 @@ class LookUps(RowGenerator):
 
     @dataclass
     class Config:
-        """Number of turns, and the chance that a demonstration errs in one."""
+        """Number of turns and of cells, and the chance that a demonstration looks up a wrong one."""
 
         turns: int = 2
         keys: int = 10
         wrong_cell: float = 0.3
-        misread: float = 0.1
 
         def __post_init__(self) -> None:
-            if not 0 <= self.wrong_cell <= 1 or not 0 <= self.misread <= 1:
-                raise ValueError("wrong_cell and misread are probabilities: set them between 0 and 1")
+            if not 0 <= self.wrong_cell <= 1:
+                raise ValueError(f"wrong_cell={self.wrong_cell} is a probability: set it between 0 and 1")
             if self.keys < 2 or not 1 <= self.turns <= len(TOOLS) * self.keys:
                 raise ValueError(f"keys={self.keys}, turns={self.turns}: every turn needs a cell of its own")
 
@@ -74,7 +74,7 @@ class LookUps(RowGenerator):
             lists.append(_items(turn, tool, key, value))
             cell = self._cell(rng, tool, key)
             seen = values.get(cell, NOTHING["v"])
-            reply = int(rng.integers(10)) if rng.random() < self.config.misread else seen
+            reply = int(rng.integers(10)) if rng.random() < MISREAD else seen
             said += [*([user] if turn else []), *_exchange(*cell, seen, reply)]
         raw = {"messages": messages, "tools": [_schema(tool) for tool in TOOLS], "checklist_list": [lists]}
         row = dialogue_row(raw, f"lookups {number}")

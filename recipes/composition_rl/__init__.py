@@ -25,14 +25,15 @@ with the composer model in the place of the policy).
     raylign train recipe=composition_rl scale=tiny '+stages.screen={_target_: raylign.recipes.stages.screen.Screen}'
     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen2.5-32B-Instruct data.path=math12k.jsonl \\
         '~stages.before' '~stages.rl' '~stages.after' rollout.sampling.temperature=0.1 rollout.sampling.top_p=0.7 \\
-        rollout.sampling.max_tokens=4096 'stages.compose={_target_: raylign.recipes.composition_rl.ComposeSet}' \\
-        'rollout.strategy={_target_: raylign.recipes.composition_rl.ComposeRollout}'
+        rollout.sampling.max_tokens=4096 run.save_every=1 \\
+        'stages.compose={_target_: raylign.recipes.composition_rl.ComposeSet}'
 
 The third is a curriculum of depths. The fourth keeps the seeds solved at least once in 8 (the paper's physics pool;
-at_least=8: always). The fifth makes a set with a model; train on it by source.path=<run>/stages/compose/composed.jsonl.
-source.first_domain and last_domain compose across domains; source.mode=online composes the prompts that all rollouts of
-this run have solved; source.linked=false is plain concatenation; source.first_size=500 source.last_size=500 are small
-seed sets. Any RL recipe: ``source={_target_: raylign.recipes.composition_rl.CompositionSource}``.
+at_least=8: always). The fifth makes a set with a model, saved after every 1,024 chains; source.path=FILE trains on what
+it leaves in stages/compose/composed.jsonl of its run. source.first_domain and last_domain compose across domains;
+source.mode=online composes what all rollouts of this run have solved; source.linked=false is plain concatenation;
+source.first_size=500 source.last_size=500 are small seed sets. Any RL recipe takes chains by
+``source={_target_: raylign.recipes.composition_rl.CompositionSource}``.
 
 ## Results
 Paper, Qwen3-4B: overall 28.1 on MATH12K, 31.4 on 199K compositions, 34.4 with depth 1 then 2, 36.4 then 3. Measured
@@ -52,7 +53,8 @@ Paper: 256 x 8 rollouts of up to 16k tokens a step. scale=tiny: 3 to 5 minutes o
 
 from importlib import import_module
 
-from raylign.recipes.composition_rl.source import Composer, CompositionSource, FixedChains, SymbolicComposer
+from raylign.recipes.composition_rl.composers import Composer, SymbolicComposer
+from raylign.recipes.composition_rl.source import CompositionSource, FixedChains
 from raylign.recipes.composition_rl.toy import Digits, MarkedAnswer
 
 __all__ = ["Composer", "CompositionSource", "Digits", "FixedChains", "MarkedAnswer", "SymbolicComposer"]

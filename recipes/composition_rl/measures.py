@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from raylign.data.pass_rate import by_grade, solved
-from raylign.recipes.composition_rl.compose.recovery import links_recovered
+from raylign.data.pass_rate import by_grade, passes, solved
+from raylign.recipes.composition_rl.compose.recovery import links_recovered, recovery_metrics
 from raylign.records import Group
 
 
@@ -19,21 +17,16 @@ def composition(group: Group) -> Mapping[str, Any]:
 
 
 def step_metrics(groups: Sequence[Group], reward: str) -> dict[str, float]:
-    """Solve-all, solve-none and informative ratios, accuracy and length per depth, recovery of the linked values.
-
-    `lucky`: share of the solved chains whose first linked value is not stated right; only the last answer is verified.
-    """
+    """Solve-all, solve-none and informative ratios, accuracy and length per depth, recovery of the linked values."""
     metrics = by_grade(groups, [int(composition(group)["depth"]) for group in groups], "depth", reward)
-    recovered: list[list[bool]] = []  # of each response to a chain, by link
-    lucky: list[bool] = []
+    chains = [group for group in groups if composition(group)["links"]]
+    stated = [links_recovered(t.text, composition(group)["links"]) for group in chains for t in group.trajectories]
+    return metrics | recovery_metrics(stated, [right for group in chains for right in solved(group, reward)])
+
+
+def solved_by_all(groups: Sequence[Group], reward: str) -> Iterator[Sequence[str]]:
+    """The seeds of each chain that every measured rollout solved."""
     for group in groups:
-        if links := composition(group)["links"]:
-            own = [links_recovered(trajectory.text, links) for trajectory in group.trajectories]
-            recovered += own
-            lucky += [not stated[0] for stated, right in zip(own, solved(group, reward), strict=True) if right]
-    if recovered:
-        metrics["v1_recovered"] = float(np.mean([stated[0] for stated in recovered]))
-        metrics["links_recovered"] = float(np.mean([right for stated in recovered for right in stated]))
-    if lucky:
-        metrics["lucky"] = float(np.mean(lucky))
-    return metrics
+        seeds, passed = composition(group)["seeds"], passes(group, reward)
+        if seeds and passed and min(passed) == 1:
+            yield seeds

@@ -8,21 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from raylign.actors.rollout.strategies import call_of
-from raylign.actors.sandbox.contract import Ending, Program, SandboxError
-from raylign.actors.sandbox.local import LocalSandbox
-from raylign.actors.sandbox.settings import Limits, SandboxConfig
 from raylign.contracts import Policy, RolloutStrategy, RolloutTask
 from raylign.environment import Environments
 from raylign.errors import RequestError
 from raylign.recipes.composition_rl.compose.chain import Chain, ChainOrRejected, Reason, Rejected
-from raylign.recipes.composition_rl.compose.drive import Ask, RunProgram, compose_async
+from raylign.recipes.composition_rl.compose.drive import Ask, compose_async
 from raylign.recipes.composition_rl.compose.llm import LlmComposer
 from raylign.recipes.composition_rl.compose.operation import spc_async
-from raylign.recipes.composition_rl.compose.programs import FAILED, REFUSED, refusal
 from raylign.recipes.composition_rl.compose.rows import payload_of
+from raylign.recipes.composition_rl.programs import Programs
 from raylign.records import Call, StopReason, Trajectory, derive_seed
-
-LONGEST = 4000  # characters of a program's output
 
 
 class ComposeRollout(RolloutStrategy):
@@ -31,6 +26,8 @@ class ComposeRollout(RolloutStrategy):
     The prompt's ``meta["chain"]`` holds the records of its seeds; the trajectory's payload is that of `payload_of`. A
     question that does not fit the context rejects the chain too (TOO_LONG).
     """
+
+    what = "a rollout strategy that composes"
 
     @dataclass
     class Config:
@@ -42,36 +39,17 @@ class ComposeRollout(RolloutStrategy):
     def __init__(self, config: Config, environments: Environments | None = None) -> None:
         """`environments` is what every strategy gets; a composer acts in none."""
         self.config = config
+        self.programs = Programs(config.timeout_s)
         self._composer = LlmComposer(LlmComposer.Config(retries=config.retries))
-        limits = Limits(timeout_s=config.timeout_s, memory_mb=2048)
-        self._sandbox = LocalSandbox(SandboxConfig(limits=limits, packages=["sympy", "mpmath"]))
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory]:
         """One trajectory per sample; its calls are the composer's replies."""
         for index in task.samples:
             yield await self._trajectory(task, policy, index)
 
-    async def printed(self, program: RunProgram) -> str:
-        """What a program with sympy at hand printed, or a text that begins with `FAILED` or `REFUSED` and says why.
-
-        Raises SandboxError when the sandbox itself fails.
-        """
-        reason = refusal(program.code)
-        if reason is not None:
-            return f"{REFUSED}{reason}"
-        ran = await self._sandbox.arun(Program(code=program.code))
-        if ran.reason is Ending.STARVED:
-            raise SandboxError(
-                "a program waited for a processor until the wall limit; fix: fewer actors on the machine"
-            )
-        if ran.reason is not Ending.OK:
-            last = ran.stderr.strip().rpartition("\n")[2]
-            return f"{FAILED}{last or ran.reason.value}"[:300]
-        return ran.stdout.strip()[:LONGEST] or f"{FAILED}it printed nothing"
-
     def close(self) -> None:
-        """End the sandbox and whatever runs in it."""
-        self._sandbox.close()
+        """End the programs that run."""
+        self.programs.close()
 
     async def _trajectory(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
         calls: list[Call] = []
@@ -84,7 +62,7 @@ class ComposeRollout(RolloutStrategy):
             return reply.text
 
         async def compose(first: Chain, second: Chain) -> ChainOrRejected:
-            return await compose_async(self._composer, first, second, complete, self.printed)
+            return await compose_async(self._composer, first, second, complete, self.programs.printed)
 
         try:
             chain = await spc_async([Chain.from_record(row) for row in task.prompt.meta["chain"]], compose)

@@ -1,18 +1,22 @@
-"""Prompts <-> chains: a run's prompts as seeds, and chains of them as prompts, rendered anew as the last seed was."""
+"""Prompts <-> chains: a run's prompts as seeds, chains read for them, and chains as prompts like the last seed's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from raylign.chat.template import chat_template
+from raylign.data.files import read_rows
+from raylign.data.identity import DataIdentity, identity_of
 from raylign.data.questions import asked_instead, question_of
 from raylign.errors import DataError
 from raylign.recipes.composition_rl.compose.chain import Chain, CompositionError, Reason, Rejected, seed_problem
+from raylign.recipes.composition_rl.compose.rows import by_depth
 from raylign.records import Prompt
 
 OF_THE_SEED = ("target", "question", "solution", "solution_answer")  # what is said of the seed alone
@@ -39,6 +43,16 @@ class SeedPrompts:
         self.prompts: Mapping[str, Prompt] = {prompt.id: prompt for prompt in prompts}
         self.chains: Mapping[str, Chain] = {prompt.id: _seed(prompt) for prompt in prompts}
         self._template, self._max_tokens = template, max_tokens
+
+    @property
+    def identity(self) -> DataIdentity:
+        """Of the prompts in their order."""
+        return identity_of(self.prompts)
+
+    def made(self, path: str) -> dict[int, list[Chain]]:
+        """The chains of a file that end with one of the seeds, by depth; of no file for an empty path."""
+        with as_data_error(f"{path} (the stage ComposeSet writes such rows)"):
+            return by_depth(read_rows(Path(path).expanduser()), self.chains) if path else {}
 
     def prompt(self, chain: Chain, visit: int) -> Prompt | Rejected:
         """The chain as a prompt, under the last seed's system message, template, verifier and domain.

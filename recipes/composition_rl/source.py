@@ -2,58 +2,25 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import partial
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from raylign.config.build import build
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, node
-from raylign.contracts import Part, PromptSource
+from raylign.contracts import ROWS, PromptSource, artifact
 from raylign.data.curriculum import Curriculum
 from raylign.data.cursor import Cursor
-from raylign.data.files import read_rows
-from raylign.data.identity import identity_of
-from raylign.data.pass_rate import passes
 from raylign.errors import DataError, Problem
 from raylign.objectives.shaping import unknown_reward
-from raylign.recipes.composition_rl.compose.chain import Chain, Rejected
-from raylign.recipes.composition_rl.compose.counts import CompositionCounts
-from raylign.recipes.composition_rl.compose.drive import Work, compose_now
-from raylign.recipes.composition_rl.compose.mastery import Mastery
-from raylign.recipes.composition_rl.compose.operation import side_by_side, spc
-from raylign.recipes.composition_rl.compose.rows import by_depth
+from raylign.recipes.composition_rl.compose.supply import Mode, Supply
 from raylign.recipes.composition_rl.compose.surrogate import Selection
-from raylign.recipes.composition_rl.compose.symbolic import RuleComposer
-from raylign.recipes.composition_rl.measures import composition, step_metrics
+from raylign.recipes.composition_rl.composers import Composer
+from raylign.recipes.composition_rl.measures import solved_by_all, step_metrics
 from raylign.recipes.composition_rl.seeds import SeedPrompts, as_data_error
 from raylign.records import Group, Prompt, derive_seed
-
-
-class Mode(Enum):
-    """Where chains come from."""
-
-    offline = "offline"  # the surrogate set of the curriculum's depth, or the rows of `path`, in a seeded order
-    online = "online"  # the data set's prompts; one that all rollouts solved comes back a link deeper
-
-
-class Composer(Part):
-    """Makes one chain of two and asks nobody; see `compose.drive`."""
-
-    what = "a composer that asks no model (for one that does, make a set by the stage ComposeSet)"
-
-    @abstractmethod
-    def work(self, first: Chain, second: Chain) -> Work:
-        """The requests of one composition; returns the chain or why it was dropped."""
-
-
-class SymbolicComposer(RuleComposer, Composer):
-    """Composes by the rules of `compose.symbolic`."""
 
 
 class CompositionSource(PromptSource):
@@ -66,10 +33,10 @@ class CompositionSource(PromptSource):
     class Config(Selection):
         """What to compose, and when to go deeper."""
 
-        mode: Mode = Mode.offline
+        mode: Mode = Mode.offline  # the chains of a set in a seeded order, or of what is mastered
         composer: Node = node(Composer, "raylign.recipes.composition_rl.SymbolicComposer")
         curriculum: Curriculum.Config = field(default_factory=Curriculum.Config)
-        path: str = ""  # composed rows (of the stage ComposeSet); empty: compose here, with a composer that asks nobody
+        path: str = artifact(ROWS)  # of a ComposeSet: a file or @STAGE; empty: compose here, with what asks nobody
         linked: bool = True  # False: side by side without a link, the paper's control
         max_prompt_tokens: int = 0  # longer chains are dropped and counted; 0: no limit
         reward: str = ""  # the reward that says solved (1); "": the only one, or else the score
@@ -86,17 +53,14 @@ class CompositionSource(PromptSource):
 
     def __init__(self, config: Config, *, prompts: Sequence[Prompt], seed: int, tokenizer: Any = None) -> None:
         self.config = config
-        self._seed = seed
-        self._composer = build(Composer, config.composer, "source.composer")
-        self.seeds = SeedPrompts(prompts, tokenizer, config.max_prompt_tokens)
-        self.curriculum = Curriculum(config.curriculum)
-        self.counts = CompositionCounts()
+        self._online = config.mode is Mode.online
+        self._seeds = SeedPrompts(prompts, tokenizer, config.max_prompt_tokens)
+        self._curriculum = Curriculum(config.curriculum)
+        made, chains = self._seeds.made(config.path), self._seeds.chains.values()
+        composer = build(Composer, config.composer, "source.composer")
         with as_data_error("source"):
-            self._first, self._last = config.seeds(self.seeds.chains.values(), seed)
-        with as_data_error(f"{config.path} (the stage ComposeSet writes such rows)"):
-            self._made = by_depth(read_rows(Path(config.path).expanduser()), self.seeds.chains) if config.path else {}
-        self._mastery = Mastery(self._first, seed)
-        self._identity = identity_of(self.seeds.prompts)
+            self._supply = Supply(chains, config, composer, seed, made=made, mode=config.mode, linked=config.linked)
+        self._seed = seed
         self._observed: dict[str, float] = {}
         self._cursor = self._open()
 
@@ -107,82 +71,57 @@ class CompositionSource(PromptSource):
         """The next n prompts; `visit` is the epoch. Raises DataError when a whole epoch yields none."""
         taken, dropped = list[Prompt](), 0
         while len(taken) < n:
-            ((epoch, number),) = self._cursor.take(1)
-            made = (self._make(chains, epoch) for chains in self._choices(number, epoch))
-            prompts = list(islice(filter(None, made), 1))
-            taken += prompts
-            dropped = 0 if prompts else dropped + 1
+            ((epoch, place),) = self._cursor.take(1)
+            with as_data_error("source"):
+                use = partial(self._seeds.prompt, visit=epoch)
+                prompt = self._supply.take(self._curriculum.depth, place, epoch, use)
+            taken += [prompt] if prompt else []
+            dropped = 0 if prompt else dropped + 1
             if dropped >= len(self):
-                raise DataError(f"none of {dropped} chains could be composed: {dict(self.counts.rejected)}")
+                raise DataError(f"none of {dropped} chains could be composed: {dict(self._supply.counts.rejected)}")
         return taken
 
     def observe(self, groups: Sequence[Group]) -> None:
         """Learn from all groups of a step, those that dynamic sampling dropped included."""
-        depth = self.curriculum.depth
+        depth = self._curriculum.depth
         self._observed = step_metrics(groups, self.config.reward) | {"depth": float(depth)}
-        if self.config.mode is Mode.online:
-            for group in groups:
-                passed = passes(group, self.config.reward)
-                if composition(group)["seeds"] and passed and min(passed) == 1:
-                    self._mastery.solved(composition(group)["seeds"])
-            self._observed["mastered"] = self._mastery.share
-        self._deeper(self.curriculum.step(self._observed.get(f"solve_all/depth_{depth}")))
+        if self._online:
+            for seeds in solved_by_all(groups, self.config.reward):
+                self._supply.mastery.solved(seeds)
+            self._observed["mastered"] = self._supply.mastery.share
+        self._deeper(self._curriculum.step(self._observed.get(f"solve_all/depth_{depth}")))
 
     def evaluated(self, metrics: Mapping[str, float]) -> None:
         """A held-out evaluation of the present policy (`eval/score`)."""
-        self._deeper("eval/score" in metrics and self.curriculum.evaluated(float(metrics["eval/score"])))
+        self._deeper("eval/score" in metrics and self._curriculum.evaluated(float(metrics["eval/score"])))
 
     def metrics(self) -> dict[str, float]:
         """Of the last observed step: solve-all, solve-none, per depth; and cumulative: composer yield, seed reuse."""
-        return self._observed | self.counts.shares() | self.counts.reuse(len(self.seeds.prompts))
+        counts = self._supply.counts
+        return self._observed | counts.shares() | counts.reuse(len(self._seeds.prompts))
 
     def state_dict(self) -> dict[str, Any]:
         """Cursor, curriculum, mastery and counts, and what they are only valid with."""
-        return {
-            "cursor": self._cursor.state_dict(),
-            "curriculum": self.curriculum.state_dict(),
-            "counts": self.counts.state_dict(),
-            "mastery": self._mastery.state_dict(),
-        }
+        own = {"cursor": self._cursor.state_dict(), "curriculum": self._curriculum.state_dict()}
+        return own | self._supply.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Stand where the state was taken. Raises CheckpointError when prompts, seed or the set have changed."""
-        self.curriculum.load_state_dict(state["curriculum"])
+        self._curriculum.load_state_dict(state["curriculum"])
         self._cursor = self._open()
         self._cursor.load_state_dict(state["cursor"])
-        self.counts.load_state_dict(state["counts"])
-        self._mastery.load_state_dict(state["mastery"])
+        self._supply.load_state_dict(state)
 
     def _open(self) -> Cursor:
-        """The beginning of the set of the curriculum's depth; in the online mode, of the last seeds at any depth."""
-        depth, config = self.curriculum.depth, self.config
-        if config.mode is Mode.online:
-            return Cursor(len(self._last), self._identity, self._seed, "order", 0)
-        if self._made and depth > 1 and depth not in self._made:
-            raise DataError(f"{config.path} holds no chain of depth {depth}; it holds depths {sorted(self._made)}")
-        with as_data_error("source"):
-            self._set = config.chains(self._first, self._last, depth, self._seed)
-        return Cursor(len(self._made.get(depth, self._set)), self._identity, self._seed, "order", depth)
+        """The beginning of the chains of the curriculum's depth; online, of the last seeds at any depth."""
+        depth = self._curriculum.depth
+        with as_data_error(self.config.path or "source"):
+            places = self._supply.places(depth)
+        return Cursor(places, self._seeds.identity, self._seed, "order", 0 if self._online else depth)
 
     def _deeper(self, rises: bool) -> None:
-        if rises and self.config.mode is Mode.offline:
+        if rises and not self._online:
             self._cursor = self._open()
-
-    def _choices(self, number: int, epoch: int) -> Iterable[list[Chain]]:
-        """What may be composed at a place of the cursor, best first."""
-        if self.config.mode is Mode.online:
-            return self._mastery.chains(self._last[number], self.curriculum.depth, epoch)
-        made = self._made.get(self.curriculum.depth)
-        return [[made[number]] if made else self._set.chain(number)]
-
-    def _make(self, chains: Sequence[Chain], epoch: int) -> Prompt | None:
-        """The prompt of some chains made one, or None when it was dropped; counted either way."""
-        with as_data_error("source"):
-            compose = partial(compose_now, self._composer)
-            chain = spc(chains, compose) if self.config.linked or len(chains) == 1 else side_by_side(chains)
-        prompt = chain if isinstance(chain, Rejected) else self.seeds.prompt(chain, epoch)
-        self.counts.count(prompt if isinstance(prompt, Rejected) else chain)
-        return None if isinstance(prompt, Rejected) else prompt
 
 
 class FixedChains(CompositionSource):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from raylign.actors.reward.response import ResponseReward
+from raylign.actors.reward.exact import ExactMatch
 from raylign.contracts import RowGenerator
 from raylign.data.rows import DataRow
 from raylign.records import Prompt, Value
@@ -45,32 +45,16 @@ class Digits(RowGenerator):
             )
 
 
-class MarkedAnswer(ResponseReward):
+class MarkedAnswer(ExactMatch):
     """1 when what stands after the last mark is the answer, else 0; no mark is 0 too."""
-
-    @dataclass
-    class Config:
-        """Where the answer begins."""
-
-        mark: str = MARK
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
 
     def judge(self, prompt: Prompt, response: str) -> Value:
         """Compare texts. Raises ValueError when the prompt has no gold answer."""
-        if prompt.answer is None:
-            raise ValueError("the prompt has no gold answer")
-        _, mark, rest = response.rpartition(self.config.mark)
-        return Value(score=float(bool(mark) and rest.strip() == str(prompt.answer)), details={"parsed": rest.strip()})
+        _, mark, rest = response.rpartition(MARK)
+        return super().judge(prompt, rest if mark else "")
 
-    def gold(self, prompt: Prompt) -> str | None:
-        """The answer behind the mark."""
-        return None if prompt.answer is None else f"{self.config.mark}{prompt.answer}"
-
-    def wrong(self, prompt: Prompt) -> str | None:
-        """Something else behind it."""
-        return None if prompt.answer is None else f"{self.config.mark}{prompt.answer}0"
+    def _written(self, prompt: Prompt, answer: str) -> str:
+        return f"{MARK}{answer}"
 
 
 def with_solution(prompt: Prompt) -> Prompt:

@@ -34,7 +34,7 @@ stages.rl.prompts_per_step=128 learner.optim.lr=1e-6`` from the student's start,
 own base>``. A teacher with another chat template, of the same vocabulary: ``frozen.teacher.own_template=true``. Context
 distillation: ``advantage.reward_weight=1 frozen.teacher.context={_target_: raylign.recipes.g_opd.context.X}``: the
 teacher is the student's frozen start, and reads a reference solution (X = SolutionContext) or a judge's critique of the
-answer that it scores (X = CritiqueContext, with url and model).
+answer that it scores (X = CritiqueContext, with url and model of any server with OpenAI's chat completions, key_file).
 
 ## Results
 The paper's multi-teacher student reaches 47.7 (math) and 62.0 (code) at lambda 1.25 against 46.0 and 61.2 of its

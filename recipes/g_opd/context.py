@@ -7,16 +7,14 @@ The released code describes two kinds of context; the wording is this module's o
 from __future__ import annotations
 
 import asyncio
-import json
-import urllib.request
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from raylign.contracts import FrozenModelContext
+from raylign.actors.judge.endpoint import Endpoint
+from raylign.contracts import FrozenModelContext, Sampling
 from raylign.data.questions import last_user, said_instead
-from raylign.errors import DataError
+from raylign.errors import DataError, JudgeUnavailable
 from raylign.records import Message, Missing, Prompt
 
 SOLVE_YOURSELF = (
@@ -68,29 +66,26 @@ class SolutionContext(FrozenModelContext):
 class CritiqueContext(FrozenModelContext):
     """The student's own solution, a judge's critique of it, and the request to write it anew.
 
-    The judge is a server with the chat completions interface of OpenAI (vLLM and others offer it). It is told the
-    problem, the correct answer and the student's solution. One that cannot be asked leaves the sample unscored.
+    The judge is told the problem, the correct answer and the student's solution. One that cannot be asked, or says
+    nothing, leaves the sample unscored.
     """
 
     @dataclass
-    class Config:
-        """The judge and how patiently it is asked."""
+    class Config(Endpoint.Config):
+        """The judge's server and model, and its critiques."""
 
-        url: str = ""  # e.g. http://host:8000/v1
-        model: str = ""
+        timeout_s: float = 300.0  # of one request
+        retries: int = 2
+        connections: int = 64  # requests at a time
         temperature: float = 0.0
         max_tokens: int = 2048  # of a critique
-        timeout_s: float = 300.0
-        retries: int = 2
-        concurrency: int = 64  # requests at a time
         max_missing: float = 0.5  # share of samples without a critique in one step that ends the run
 
         def __post_init__(self) -> None:
-            if not self.url.startswith(("http://", "https://")) or not self.model:
-                raise ValueError(f"url={self.url!r}, model={self.model!r}: name the judge's /v1 address and its model")
-            if min(self.max_tokens, self.concurrency) < 1 or self.retries < 0 or self.timeout_s <= 0:
+            super().__post_init__()
+            if self.max_tokens < 1 or self.temperature < 0:
                 raise ValueError(
-                    "max_tokens and concurrency must be at least 1, retries at least 0, timeout_s positive"
+                    f"max_tokens={self.max_tokens}, temperature={self.temperature}: set at least 1 token, 0 or more"
                 )
             if not 0 <= self.max_missing <= 1:
                 raise ValueError(f"max_missing={self.max_missing} is no share")
@@ -98,45 +93,19 @@ class CritiqueContext(FrozenModelContext):
     def __init__(self, config: Config) -> None:
         self.config = config
         self.max_missing = config.max_missing
-        self._threads = ThreadPoolExecutor(config.concurrency, thread_name_prefix="critique")
+        self._judge = Endpoint(config)
+        self._gate = asyncio.Semaphore(config.connections)  # httpx counts the wait for a connection as the request's
+        self._sampling = Sampling(max_tokens=config.max_tokens, temperature=config.temperature)
 
     async def messages(self, prompt: Prompt, response: str) -> tuple[Message, ...] | Missing:
         """The conversation with the critique; Missing when the judge gave none."""
-        problem = last_user(prompt)
-        asked = CRITICISE.format(problem=problem, answer=prompt.answer, solution=response)
-        critique = await self._ask(asked)
-        if isinstance(critique, Missing):
-            return critique
+        asked = CRITICISE.format(problem=last_user(prompt), answer=prompt.answer, solution=response)
+        try:
+            async with self._gate:
+                reply = await self._judge.complete([{"role": "user", "content": asked}], self._sampling, seed=0)
+        except JudgeUnavailable as error:
+            return Missing(reason=str(error))
+        if not reply.text.strip():
+            return Missing(reason=f"the critique of {self._judge.name} is empty")
         own = {"role": "assistant", "content": response}
-        return (*prompt.messages, own, {"role": "user", "content": REWRITE.format(critique=critique)})
-
-    async def _ask(self, text: str) -> str | Missing:
-        reason = ""
-        for attempt in range(self.config.retries + 1):
-            if attempt:
-                await asyncio.sleep(min(2.0 ** (attempt - 1), 30.0))
-            try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, self._request, text)
-            except (OSError, ValueError, LookupError, TypeError) as error:  # urllib's errors are OSErrors
-                reason = f"{type(error).__name__}: {error}"
-        return Missing(reason=f"judge at {self.config.url}: {reason}")
-
-    def _request(self, text: str) -> str:
-        """One critique. Raises OSError when the server cannot be reached or refuses, the others on a strange reply."""
-        config = self.config
-        body = {
-            "model": config.model,
-            "messages": [{"role": "user", "content": text}],
-            "temperature": config.temperature,
-            "max_tokens": config.max_tokens,
-        }
-        request = urllib.request.Request(
-            f"{config.url.rstrip('/')}/chat/completions",
-            data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=config.timeout_s) as reply:
-            content = json.load(reply)["choices"][0]["message"]["content"]
-        if not isinstance(content, str) or not content.strip():
-            raise ValueError("the critique is empty")
-        return content
+        return (*prompt.messages, own, {"role": "user", "content": REWRITE.format(critique=reply.text)})

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raylign.contracts import StageResult
-from raylign.errors import RunError
+from raylign.errors import RewardError, RunError
 
 
 def checked(name: str, result: object) -> StageResult:
@@ -26,6 +26,24 @@ def refuse_lost(stage: str, step: int, metrics: Mapping[str, float]) -> None:
                 f"{stage}: {name} of step {step} is {value}, the model is lost; fix: the same command with a lower "
                 "learning rate in another run.dir, or look in metrics.jsonl for what was not finite first"
             )
+
+
+def refuse_untaught(stage: str, steps: int, version: int, taught: int) -> None:
+    """Raises RewardError after steps of which none learned anything from its rewards.
+
+    version: policies that were published after an update; taught: steps whose scores said what to change.
+    """
+    if not version:
+        raise RewardError(
+            f"{stage}: none of {steps} steps left a group to learn from, the model is as it was; "
+            "fix: see groups/* and missing/* in metrics.jsonl: prompts that are always or never solved teach nothing"
+        )
+    if not taught:
+        raise RewardError(
+            f"{stage}: in none of {steps} steps did the scores of a group differ, so nothing was learned from them; "
+            "fix: see groups/equal and reward/* in metrics.jsonl: prompts that are sometimes solved, larger groups, "
+            "or a reward that tells these responses apart"
+        )
 
 
 def stage_summary(results: Mapping[str, StageResult]) -> dict[str, Any]:

@@ -23,10 +23,11 @@ from raylign.contracts import (
     StrategySpec,
 )
 from raylign.data.prompts import Split
-from raylign.errors import DataError, LearnerError, LoadError, Problem, RewardError
+from raylign.errors import DataError, LearnerError, LoadError, Problem
 from raylign.loop import Loop, LoopSettings, Parts, StepSettings
 from raylign.objectives.loss.base import PolicyLoss
 from raylign.recipes.stages.context import RunContext
+from raylign.recipes.stages.outcome import refuse_untaught
 from raylign.recipes.stages.training import Training
 from raylign.records import Prompt
 from raylign.run_folder import check_space
@@ -105,12 +106,7 @@ class Rl(Stage):
                 context.recorder.event("learner_restarted", stage=self.name, deaths=deaths, cause=str(error))
                 context.progress.message(f"a learner died and is restarted from the last checkpoint: {error}")
                 await context.roles.end_learners()
-        if loop.version == 0:
-            raise RewardError(
-                f"{self.name}: none of {self.config.steps} steps left a group to learn from, the model is as it was; "
-                "fix: see groups/* and missing/* in metrics.jsonl: prompts that are always or never solved teach "
-                "nothing"
-            )
+        refuse_untaught(self.name, self.config.steps, loop.version, loop.taught)
         await loop.parts.learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=True)
         return StageResult(steps=self.config.steps, artifacts={MODEL: str(folder / "model")})

@@ -66,7 +66,7 @@ KINDS = (
     Kind(
         "no step had anything to learn from",
         errors.RewardError,
-        "chaos/test_failures.py::test_a_stage_without_a_step_to_learn_from_is_a_failure",
+        "chaos/test_failures.py::test_a_stage_that_learned_nothing_is_a_failure",
     ),
     Kind(
         "a reward's constructor raises", errors.RewardError, "reward/test_reward_pools.py::test_start_and_close_errors"
@@ -93,6 +93,11 @@ KINDS = (
         "a judge's worker dies again",
         errors.EngineDeadError,
         "judge/test_served.py::test_a_killed_worker_comes_back_and_a_second_death_is_the_end",
+    ),
+    Kind(
+        "a judge's model can no longer be loaded",
+        MISSING,
+        "judge/test_waiting.py::test_a_judge_whose_files_are_at_fault_is_not_waited_for",
     ),
     Kind(
         "an engine cannot be made of this model",
@@ -154,7 +159,8 @@ KINDS = (
     ),
     Kind("a folder without permission", OSError, "chaos/test_failures.py::test_what_a_machine_refuses_is_one_line"),
     Kind("a run folder in use", errors.RunError, "test_run_folder.py::test_second_process_is_refused"),
-    Kind("Ray ends a process for memory", errors.RunError, "chaos/test_failures.py::test_memory_is_told_as_memory"),
+    Kind("Ray ends a call for memory", errors.RunError, "chaos/test_failures.py::test_memory_is_told_as_memory"),
+    Kind("Ray ends a worker for memory", errors.EngineDeadError, "chaos/test_chaos.py::test_a_machine_without_memory"),
     Kind(
         "no usable checkpoint",
         errors.CheckpointError,
@@ -164,7 +170,12 @@ KINDS = (
         "a damaged checkpoint", "the one before is taken", "test_checkpoint.py::test_damaged_checkpoint_is_passed_over"
     ),
     Kind(
-        "every group is flat",
+        "every group of every step is flat",
+        errors.RewardError,
+        "loop/test_teaching.py::test_steps_whose_scores_never_differ_teach_nothing",
+    ),
+    Kind(
+        "every group of ten steps is flat",
         "shown as groups/equal, and an alarm",
         "telemetry/test_alarms.py::test_each_alarm_is_raised_once_and_alone",
     ),

@@ -26,6 +26,8 @@ from benchmarks.sides.chaos import (
 )
 from short_runs import train
 
+from raylign.errors import OUT_OF_MEMORY
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
@@ -95,3 +97,16 @@ def test_a_full_disk(small_disk: Path, whole: Path) -> None:
     ended(disturbed(folder, RUN, []))
     assert [row["step"] for row in steps_of(folder)] == list(range(1, STEPS + 1))
     assert weights_of(folder) == weights_of(whole)
+
+
+def test_a_machine_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own monitor ends the first worker that it sees; the run says in one line that memory was it."""
+    for name, value in {"memory_usage_threshold": "0", "memory_monitor_refresh_ms": "50"}.items():
+        monkeypatch.setenv(f"RAY_{name}", value)  # read by Ray's server, in a cluster of the run's own
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    run = disturbed(tmp_path / "run", [*RUN, "rollout.max_restarts=0", "learner.max_restarts=0"], [], timeout_s=120)
+    assert run.code == 1 and "Traceback" not in run.output, run.output[-3000:]
+    last = run.output.rstrip().splitlines()[-1]
+    assert last.startswith("raylign train: ") and OUT_OF_MEMORY in last
+    (failed,) = [event for event in events_of(tmp_path / "run") if event["kind"] == "failed"]
+    assert OUT_OF_MEMORY in failed["error"]

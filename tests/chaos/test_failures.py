@@ -9,6 +9,7 @@ import io
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -79,30 +80,41 @@ def test_a_lost_model_ends_the_run() -> None:
     refuse_lost("rl", 3, {"loss": 0.0})
 
 
-async def test_a_stage_without_a_step_to_learn_from_is_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("version", "taught", "why"),
+    [
+        (0, 0, "none of 2 steps left a group to learn from"),
+        (2, 0, "in none of 2 steps did the scores of a group differ"),
+        (2, 1, ""),
+    ],
+    ids=["no step to learn from", "every group flat", "one step taught"],
+)
+async def test_a_stage_that_learned_nothing_is_a_failure(
+    version: int, taught: int, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = Rl(Rl.Config(steps=2), "rl")
+    stage, exported = Rl(Rl.Config(steps=2), "rl"), list[str]()
 
-    async def nothing() -> None:
+    async def nothing(*_: Any) -> None:
         return None
+
+    async def export(folder: str) -> None:
+        exported.append(folder)
 
     async def made(*_: Any) -> Any:
-        return SimpleNamespace(version=0, close=nothing)
-
-    async def trained(*_: Any) -> None:
-        return None
+        learner = SimpleNamespace(export=export)
+        return SimpleNamespace(version=version, taught=taught, close=nothing, parts=SimpleNamespace(learner=learner))
 
     monkeypatch.setattr(stage, "loop", made)
-    monkeypatch.setattr(stage, "_train", trained)
+    monkeypatch.setattr(stage, "_train", nothing)
     context: Any = SimpleNamespace(
         folder=SimpleNamespace(stage=lambda name: tmp_path),
         cfg=SimpleNamespace(run=SimpleNamespace(keep_checkpoints=1)),
         model_of=lambda start: "m",
         hand_over=lambda *args, **named: None,
     )
-    with pytest.raises(errors.RewardError, match="none of 2 steps left a group to learn from"):
+    with pytest.raises(errors.RewardError, match=f"^rl: {why}.*; fix: ") if why else nullcontext():
         await stage.run(context)
+    assert bool(exported) == (not why), "what learned nothing leaves no model"
 
 
 class Context:

@@ -35,6 +35,17 @@ def test_one_page_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == ["run-2.html", "run.html"]
 
 
+@pytest.mark.parametrize("out", [False, True], ids=["into the run folder", "elsewhere"])
+def test_a_page_that_is_a_link_is_replaced_not_followed(out: bool, tmp_path: Path) -> None:
+    run, target = a_run(tmp_path / "run"), tmp_path / "mine"
+    target.write_text("mine")
+    page = tmp_path / "pages" / "run.html" if out else run / "report.html"
+    page.parent.mkdir(exist_ok=True)
+    page.symlink_to(target)
+    assert main(["view", str(run), "--no-serve", *(["--out", str(page.parent)] if out else [])]) == 0
+    assert target.read_text() == "mine" and not page.is_symlink() and '"steps":3' in page.read_text()
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["view", str(tmp_path / "nowhere")]) == 1
     assert "no run folder" in capsys.readouterr().err

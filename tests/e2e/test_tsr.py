@@ -33,7 +33,7 @@ SMALL = [
     "telemetry.rollouts_per_step=0",
     "run.save_every=2",
 ]
-PPO = ["environment=frozen_lake", "rollout.strategy.simulations=2"]
+PPO = ["environment=frozen_lake", "stages.rl.strategy.simulations=2"]
 GRPO = "advantage={_target_: raylign.objectives.advantage.group.GRPO}"
 
 

@@ -1,27 +1,19 @@
-"""The environment that README.md shows: the same text, short, and at work behind the contract."""
+"""The environment that actors/README.md shows, at work behind the contract."""
 
 from __future__ import annotations
 
 import pickle
-import shlex
-import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
 
 from raylign.config.build import build
-from raylign.config.compose import compose
 from raylign.contracts import Part
-from raylign.data.prompts import load_prompts
 from raylign.environment import Environment
 from raylign.errors import ConfigError
 from raylign.records import Prompt
 
-HERE = Path(__file__).resolve().parent
-SOURCE = (HERE / "example_environment.py").read_text()
-NODE = {"_target_": "example_environment.GuessNumber"}
+NODE = {"_target_": "guess.GuessNumber"}
 
 
 def game(**fields: int) -> Environment:
@@ -32,23 +24,6 @@ def game(**fields: int) -> Environment:
 
 def instance(seed: int) -> Prompt:
     return Prompt(id="p", messages=(), token_ids=np.zeros(0, np.int32), meta={"env_seed": seed})
-
-
-def test_the_readme_shows_this_file() -> None:
-    readme = (HERE.parents[1] / "README.md").read_text()
-    assert textwrap.indent(SOURCE, "    ", lambda line: bool(line.strip())) in readme
-    assert len(SOURCE.splitlines()) < 80
-
-
-def test_the_command_of_the_readme_finds_its_instances(tiny_model: Path) -> None:
-    readme = (HERE.parents[1] / "README.md").read_text()
-    block = readme[readme.index("Train on it") :].split("\n\n")[1].replace("\\\n", " ")
-    words = shlex.split(block.replace("guess.", "example_environment."))
-    overrides = words[words.index("train") + 1 :]
-    config = compose(overrides).config
-    prompts = load_prompts(config.data, AutoTokenizer.from_pretrained(tiny_model), 1)
-    assert len(prompts.train) + len(prompts.holdout) == config.data.size == 2000
-    assert str(prompts.train[0].messages[0]["content"]).startswith("Guess my number from 1 to 9")
 
 
 def test_halving_finds_every_number() -> None:

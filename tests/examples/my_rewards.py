@@ -1,18 +1,12 @@
-"""Rewards of one's own: a plain function, and a part with settings that proves itself before the run starts."""
+"""A reward of one's own: a part with settings that proves itself before the run starts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from raylign.contracts import RewardFunction
 from raylign.records import Prompt, Trajectory, Value
-
-
-def short(prompt: str, response: str, answer: str | None, **meta: Any) -> float:
-    """1 for a response below 20 characters."""
-    return 1.0 if len(response) < 20 else 0.0
 
 
 class Near(RewardFunction):

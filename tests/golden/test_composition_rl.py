@@ -9,20 +9,16 @@ import numpy as np
 import pytest
 import sympy
 import torch
-from benchmarks.experiments._composition_rl_checks import (
+from benchmarks.experiments._composition_rl_checks import chain_of, composer, invalid_pairs, solve_all, triples
+from benchmarks.experiments._composition_rl_reader import solve_formula, solve_sentence
+from benchmarks.experiments._composition_rl_records import (
     FLAGS,
-    chain_of,
     compose_real,
-    composer,
-    invalid_pairs,
     mechanically_valid,
     real_seeds,
     rows_of,
-    solve_all,
-    triples,
     vcmd,
 )
-from benchmarks.experiments._composition_rl_reader import solve_formula, solve_sentence
 
 from raylign.batch import Batch
 from raylign.contracts import TokenView

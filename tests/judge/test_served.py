@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ import ray
 from raylign.actors.judge.blocking import BlockingJudge
 from raylign.actors.judge.group import JudgeGroup
 from raylign.actors.judge.served import Served
+from raylign.actors.judge.worker import JudgeSpec, JudgeWorker
+from raylign.actors.remote import kill, spawn
+from raylign.actors.rollout.engine import EngineSpec
 from raylign.config.schema import JudgeConfig
 from raylign.contracts import Sampling
 from raylign.errors import JudgeUnavailable
@@ -23,7 +28,7 @@ from raylign.errors import JudgeUnavailable
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(600)]
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "boolean"}}, "required": ["answer"]}
 QUESTION = ({"role": "user", "content": "Is it?"},)
-NODE = {"model": {"_target_": "raylign.actors.judge.served.Served", "name": "tiny"}, "max_tokens": 24}
+NODE: dict[str, Any] = {"model": {"_target_": "raylign.actors.judge.served.Served", "name": "tiny"}, "max_tokens": 24}
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +80,27 @@ def test_a_killed_worker_comes_back_and_a_second_death_is_the_end(group: JudgeGr
     model = {"_target_": "raylign.actors.judge.served.Served", "name": "tiny", "patience_s": 2}
     with pytest.raises(JudgeUnavailable, match=r"judges\.tiny is gone"):
         ask("after the second death", model=model)
+
+
+def test_a_judge_whose_folder_cannot_be_read_any_more_fails_at_once(
+    ray_session: None, tiny_model: Path, tmp_path: Path
+) -> None:
+    """A worker loads at its first request, as one that Ray has restarted does."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    (folder / "config.json").write_text("{")
+    engine = EngineSpec(model_path=str(folder), dtype="float32", max_context=128, max_sequences=1)
+    spec, options = JudgeSpec(log_path=str(tmp_path / "log"), engine=engine), {"num_cpus": 0.1}
+    actor = spawn(JudgeWorker, spec, options=options, threads=1, gpu=False, health=True, name="judge/spoilt/0")
+    model, began = {**NODE["model"], "name": "spoilt"}, time.monotonic()
+    try:
+        for words in ("once", "twice"):
+            with pytest.raises(
+                JudgeUnavailable, match=r"judges\.spoilt is gone for good: its model cannot be loaded: "
+            ):
+                ask(words, model=model)
+        assert time.monotonic() - began < 100, "the patience is 300 s"
+    finally:
+        kill(actor)
 
 
 def test_a_judge_that_nobody_serves_is_unavailable(ray_session: None) -> None:

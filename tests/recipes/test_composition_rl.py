@@ -20,8 +20,10 @@ from raylign.recipes.composition_rl.compose.chain import Chain
 from raylign.recipes.composition_rl.compose.drive import compose_now
 from raylign.recipes.composition_rl.compose.recovery import links_recovered
 from raylign.recipes.composition_rl.compose.rows import write_rows
+from raylign.recipes.composition_rl.compose.supply import Mode
+from raylign.recipes.composition_rl.compose.symbolic import RuleComposer, Style
 from raylign.recipes.composition_rl.measures import step_metrics
-from raylign.recipes.composition_rl.source import Mode
+from raylign.recipes.composition_rl.seeds import SeedPrompts
 from raylign.recipes.composition_rl.toy import Digits, MarkedAnswer, solution
 from raylign.records import Group, Prompt, content_id
 from raylign.testing import call, trajectory
@@ -85,6 +87,7 @@ def test_composed_prompts_are_rendered_like_their_last_seed(seeds: list[Prompt],
         assert asked.answer == last.answer and asked.domain == "digits" and "target" not in asked.meta
         gold = solution(asked.meta["composition"]["links"], asked.answer)
         assert MarkedAnswer(MarkedAnswer.Config()).judge(asked, gold).score == 1.0
+        assert MarkedAnswer(MarkedAnswer.Config()).judge(asked, str(asked.answer)).score == 0.0, "no mark"
         assert links_recovered(gold, asked.meta["composition"]["links"]) == [True]
 
 
@@ -158,12 +161,9 @@ def test_ablation_draws_the_seeds_of_a_slot_once(seeds: list[Prompt], tokenizer:
 
 
 def test_made_set_is_read_from_its_file(seeds: list[Prompt], tokenizer: Any, tmp_path: Path) -> None:
-    source = make(seeds, tokenizer, candidates=2)
-    ids = {p.id for p in seeds}
-    rows = [
-        compose_now(source._composer, source.seeds.chains[seeds[i].id], source.seeds.chains[seeds[i + 1].id])
-        for i in range(20)
-    ]
+    ids, chains = {p.id for p in seeds}, [*SeedPrompts(seeds, tokenizer).chains.values()]
+    composer = RuleComposer(RuleComposer.Config(style=Style.formula, modulus=10))
+    rows = [compose_now(composer, chains[i], chains[i + 1]) for i in range(20)]
     write_rows(tmp_path / "set.jsonl", [row for row in rows if isinstance(row, Chain)])
     again = make(seeds, tokenizer, path=str(tmp_path / "set.jsonl"))
     assert len(again) == 20 and all(p.meta["composition"]["seeds"][1] in ids for p in again.next(20))
@@ -208,7 +208,7 @@ def test_online_composes_what_the_policy_masters(seeds: list[Prompt], tokenizer:
         assert asked.meta["composition"]["depth"] == (2 if last in mastered else 1)
         assert set(before) <= mastered and last not in before
     assert source.metrics()["mastered"] == pytest.approx(1 / 3)
-    resumed = make(seeds, tokenizer, mode=source.config.mode)
+    resumed = make(seeds, tokenizer, mode=Mode.online)
     resumed.load_state_dict(state)
     assert [p.key for p in resumed.next(60)] == [p.key for p in second]
 

@@ -42,9 +42,8 @@ class Judge(BaseHTTPRequestHandler):
         text = asked["messages"][0]["content"]
         first = text not in self.refused
         self.refused.add(text)
-        reply = {
-            "choices": [{"message": {"role": "assistant", "content": f"[{asked['model']}] {text[-12:]} is wrong"}}]
-        }
+        said = " " if "silence" in text else f"[{asked['model']}] {text[-12:]} is wrong"
+        reply = {"choices": [{"message": {"role": "assistant", "content": said}}]}
         self.send_response(503 if first else 200)
         self.end_headers()
         self.wfile.write(b"{}" if first else json.dumps(reply).encode())
@@ -156,8 +155,10 @@ async def test_judge_that_cannot_be_asked_gives_missing_and_never_an_empty_criti
     asked: list[Prompt], judge: str
 ) -> None:
     impatient = CritiqueContext(CritiqueContext.Config(url=judge, model="m", retries=0))
-    messages = await impatient.messages(asked[0], "first request is refused")
+    messages = await impatient.messages(asked[0], "silence, and the first request is refused")
     assert isinstance(messages, Missing) and "503" in messages.reason
+    messages = await impatient.messages(asked[0], "silence, and the first request is refused")
+    assert isinstance(messages, Missing) and "is empty" in messages.reason
 
 
 async def test_rows_of_a_group_read_contexts_of_their_own(asked: list[Prompt], batch: Batch, tokenizer: Any) -> None:
@@ -264,5 +265,5 @@ def test_initial_student_is_a_teacher_when_it_has_a_context() -> None:
         compose(tiny)
     with pytest.raises(ConfigError, match=r"frozen.teacher.context"):
         compose([*tiny, context.replace("column", "colunm")])
-    with pytest.raises(ConfigError, match="name the judge's /v1 address"):
+    with pytest.raises(ConfigError, match="both must be given, url with http"):
         compose([*tiny, context.replace("SolutionContext, column: target", "CritiqueContext, url: nowhere")])

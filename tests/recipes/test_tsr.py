@@ -18,6 +18,7 @@ from raylign.actors.environments.games.sokoban import Sokoban
 from raylign.actors.environments.host import EnvironmentHost
 from raylign.actors.environments.webshop.shop import WebShop
 from raylign.actors.rollout.beam import Beam
+from raylign.actors.rollout.multi_turn import MultiTurn
 from raylign.actors.rollout.scores import RiskAware, ShopProgress
 from raylign.config.build import build
 from raylign.config.compose import compose, layered
@@ -64,7 +65,9 @@ async def test_simulated_outcomes_are_the_real_ones_and_change_nothing() -> None
 def test_every_search_goes_with_every_environment(environment: str, search: str) -> None:
     cfg = compose(["recipe=tsr", "scale=tiny", f"environment={environment}", f"search={search}"]).config
     host = EnvironmentHost(cfg.environment.fn)
-    strategy = build(Part, cfg.rollout.strategy, "rollout.strategy", environments=host)
+    strategy = build(Part, cfg.stages["rl"]["strategy"], "stages.rl.strategy", environments=host)
+    plain = build(Part, cfg.rollout.strategy, "rollout.strategy", environments=host)
+    assert type(plain) is MultiTurn and plain.config.max_turns == strategy.config.max_turns, "evaluations do not search"
     assert strategy.config.max_turns == {"sokoban": 5, "frozen_lake": 5, "webshop": 9}[environment]
     scorers = {"frozen_lake": RiskAware, "webshop": ShopProgress}
     if search == "code_beam1":
@@ -81,7 +84,8 @@ def test_every_search_goes_with_every_environment(environment: str, search: str)
 
 def test_the_digests_values_are_the_defaults() -> None:
     cfg = layered(["recipe=tsr", "scale=node"]).config
-    assert cfg.rollout.strategy == {
+    assert cfg.rollout.strategy == {"_target_": "raylign.actors.rollout.multi_turn.MultiTurn", "max_turns": 5}
+    assert cfg.stages["rl"]["strategy"] == {
         "_target_": "raylign.actors.rollout.beam.Beam",
         "max_turns": 5,
         "noise": "live",
@@ -115,8 +119,8 @@ def test_grpo_needs_no_critic() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("rollout.strategy.candidates=0", "candidates and width"),
-        ("rollout.strategy.simulations=4", "simulations under live noise"),
+        ("stages.rl.strategy.candidates=0", "candidates and width"),
+        ("stages.rl.strategy.simulations=4", "simulations under live noise"),
         ("stages.after.greedy=true", "samples > 1 of a greedy policy"),
         ("selector.keep=3", "no setting of this part"),
     ],

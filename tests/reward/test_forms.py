@@ -12,7 +12,7 @@ import pytest
 from raylign.actors.reward.asking import asked
 from raylign.actors.reward.boxed import BoxedMath, BoxExtraction
 from raylign.actors.reward.exact import ExactMatch
-from raylign.actors.reward.forms import Asked, Form, answer_in, written
+from raylign.actors.reward.forms import Asked, Form, announced, answer_in, written
 from raylign.actors.reward.numeric import Extraction, NumericAnswer
 from raylign.actors.reward.response import ResponseReward, trajectory_of
 from raylign.actors.reward.validate import validate
@@ -216,3 +216,70 @@ def test_escapes_of_json_are_read_and_rows_of_a_matrix_stay_apart(boxed: BoxedMa
 
 def test_a_gold_that_ends_in_a_dollar_sign_is_whole(boxed: BoxedMath) -> None:
     assert score(boxed, prompt(r"$7166.67 $\$$"), boxed.gold(prompt(r"$7166.67 $\$$")) or "") == 1.0
+
+
+SHARED_LINES = {  # announcements that share a line, or stand in one another
+    "[[3]] [[4]]": "4",
+    "[[3]][[4]]": "4",
+    "[[3]], [[4]].": "4",
+    "3\n [[4]] ": "4",
+    "[[[4]]]": "[4]",
+    "[[x]]; [[y]]": "y",
+    "[[1,2],[3,4]]": "[[1,2],[3,4]]",
+    "[[1, 2] [3, 4]]": "[[1, 2] [3, 4]]",
+    "[[[1,2],[3,4]]]": "[1,2],[3,4]",
+    "[[[[1,2],[3,4]]]]": "[[1,2],[3,4]]",
+    "[[1]] [[1,2],[3,4]]": "[[1,2],[3,4]]",
+    "[[[0,1)]]": "[0,1)",
+    "[[(0,1]]]": "(0,1]",
+    "[[(0,1],[2,3)]]": "(0,1],[2,3)",
+    "[[]0,1[]]": "]0,1[",
+    "[[(1,2)]] [[(3,4)]]": "(3,4)",
+    "**3** **4**": "4",
+    "**3**, **4**.": "4",
+    "**2*3**": "2*3",
+    "***4***": "4",
+    "**[[4]]**": "4",
+    "[[**4**]]": "4",
+    r"\boxed{3} \boxed{4}": "4",
+    r"\boxed{\boxed{4}}": "4",
+    r"\boxed{3}, \fbox{\boxed{4}}.": "4",
+    r"[[\boxed{3}]] [[\boxed{4}]]": "4",
+    "<answer>3</answer> <answer>4</answer>": "4",
+    "<answer><answer>4</answer></answer>": "4",
+    "<answer>4</answer></answer>": "4",
+    "#### 3 #### 4": "4",
+    "#### 4 ####": "4",
+    "#### 3 #### 4 ####  ": "4",
+    "Answer: 3 Answer: 4": "4",
+    "Answer: 3; **Answer:** 4": "4",
+    "The answer is 3. The answer is 4": "4",
+    '{"answer": 3} {"answer": 4}': "4",
+    "so [[3]]": None,
+    "[[3]] or more": None,
+    "[[]]": None,
+    "** **": None,
+    "####": None,
+}
+
+
+@pytest.mark.parametrize("line", SHARED_LINES)
+def test_of_announcements_that_share_a_line_the_last_and_innermost_counts(line: str) -> None:
+    assert announced(line) == announced(f"Hm. 7\n\n{line}\n") == SHARED_LINES[line]
+
+
+def test_the_last_of_two_forms_of_a_line_is_scored() -> None:
+    loose = BoxedMath(BoxedMath.Config(extraction=BoxExtraction.boxed_or_anywhere))
+    for line in ("[[3]] [[4]]", "**3** **4**", "#### 3 #### 4", r"\boxed{3} \boxed{4}"):
+        assert (score(loose, prompt("4"), line), score(loose, prompt("3"), line)) == (1.0, 0.0), line
+    matrix = r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}"
+    for wrong in ("[[3]] [[4]]", "[[1,2],[4,3]]"):
+        assert score(loose, prompt(matrix), wrong) == 0.0, wrong
+
+
+@pytest.mark.parametrize("form", list(Form))
+@pytest.mark.parametrize(
+    "answer", ["[0,1)", "(0,1]", "[0,1]", "(0,1],[2,3)", "2*3", "[1,2],[3,4]", "[[1,2],[3,4]]", "x"]
+)
+def test_what_is_written_in_a_form_is_read_from_it(form: Form, answer: str) -> None:
+    assert answer_in(f"So {written(answer, Asked(form))}", Asked(form)) == answer

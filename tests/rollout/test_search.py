@@ -116,14 +116,6 @@ async def test_costs_of_a_beam_that_hands_on_all(task: RolloutTask, policy: Alph
     assert calls + lived == 4 + 8 + 8 + 2 + 2 + 2
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_evaluations_do_not_search(way: type, task: RolloutTask, policy: Alphabet) -> None:
-    evaluation = replace(task, n=2, training=False)
-    trajectories = await play(way, way.Config(), evaluation, policy)  # type: ignore[attr-defined]
-    assert len(policy.seeds) == 6
-    assert not any(name.startswith("search/") for trajectory in trajectories for name in trajectory.metrics)
-
-
 @pytest.mark.parametrize("way", [Beam, Lookahead])
 async def test_ties_are_broken_by_lot_that_the_seed_fixes(way: type, task: RolloutTask, tokenizer: Any) -> None:
     async def paths(seed: int) -> list[str]:

@@ -73,12 +73,6 @@ def test_without_a_choice_a_search_is_the_plain_rollout(way: type, config: Any, 
         same(trajectory, other)
 
 
-def test_an_evaluation_is_the_plain_rollout(task: RolloutTask, play: Any) -> None:
-    plain = play(MultiTurn, MultiTurn.Config(), replace(task, training=False))
-    for trajectory, other in zip(play(Beam, Beam.Config(), replace(task, training=False)), plain, strict=True):
-        same(trajectory, other)
-
-
 def test_kept_turns_carry_the_policys_own_log_probs(task: RolloutTask, play: Any, engine: Engine, run: Any) -> None:
     for trajectory in play(Beam, Beam.Config(candidates=3, width=2), task):
         ids = [task.prompt.token_ids]

@@ -47,7 +47,6 @@ class Sokoban(BoardGame):
         height: int = 6
         width: int = 6
         boxes: int = 1
-        search_depth: int = 300  # of the reverse play
         inner_walls: int = 3  # at most, in open rooms
         shortest_min: int = 2  # moves of the shortest solution, in open rooms
         shortest_max: int = 8
@@ -79,9 +78,7 @@ class Sokoban(BoardGame):
             lengths = (config.shortest_min, config.shortest_max)
             level = open_level(config.height, config.inner_walls, lengths, instance_seed(meta, self.domain))
         else:
-            carving = Carving(
-                height=config.height, width=config.width, boxes=config.boxes, search_depth=config.search_depth
-            )
+            carving = Carving(height=config.height, width=config.width, boxes=config.boxes)
             level = carved_level(carving, instance_seed(meta, self.domain))
         return SokobanBoard(level, config.max_steps)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from raylign.cli.options import add_overrides, new_command
 from raylign.config.compose import compose
+from raylign.homes import give_home
 from raylign.sweeps.drive import sweep
 
 RUNNER = "raylign.recipes.run"  # by name: the ground floor imports no recipe
@@ -37,6 +38,7 @@ def run(parsed: argparse.Namespace) -> int:
         parallel = [f"sweep.launcher.parallel={parsed.jobs}"] if parsed.jobs else []
         return sweep([*parsed.overrides, *parallel], parsed.config_dir)
     run = compose(parsed.overrides, parsed.config_dir)
+    give_home(run.config.run.cache_dir)
     _quiet_libraries()
     return int(importlib.import_module(RUNNER).train(run, parsed.overrides))
 

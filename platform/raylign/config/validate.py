@@ -22,6 +22,7 @@ from raylign.config.part_rules import part_rules
 from raylign.config.references import reference_rules
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config, SampledSettings, Section
+from raylign.config.secret_rules import secret_problems
 from raylign.data.procedural import task_names
 from raylign.data.readers import Format
 from raylign.errors import Problem
@@ -59,6 +60,7 @@ def validate(run: Run, to_run: bool = True) -> list[Problem]:
     reference_rules(run, problems)
     problems += device_problems(config)
     problems += alarm_problems(config.alarms)
+    problems += secret_problems(run.tree)
     for stage in run.stages:
         if stage.batch and not any(problem.key.startswith(f"{stage.key}.") for problem in problems):
             _batch(stage, run, problems)

@@ -93,7 +93,6 @@ class RolloutTask:
     sampling: Sampling
     run_seed: int
     greedy: bool = False  # evaluation at temperature 0
-    training: bool = True  # False: an evaluation; a strategy that searches for training data then samples plainly
     strategy: StrategySpec | None = None  # None: the run's
     indices: tuple[int, ...] | None = None  # None: all of 0 .. n - 1
 

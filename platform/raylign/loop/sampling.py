@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from raylign.contracts import GroupSelector, RewardShaper
+from raylign.batch import Batch
+from raylign.contracts import Advantage, GroupSelector, RewardShaper
 from raylign.loop.collect import Collected
 from raylign.loop.reward_metrics import refuse_missing, reward_metrics
 from raylign.loop.rollout_buffer import RolloutBuffer
@@ -56,8 +57,8 @@ class StepSampler:
         metrics = (
             reward_metrics(sampled)
             | selected
+            | _equal(sampled)
             | {
-                "groups/equal": float(np.mean([not differs(group) for group in sampled])),
                 "groups/sampled": float(len(sampled)),
                 "groups/rounds": float(len(rounds)),
                 "groups/surplus": float(max(0, len(useful) - numbers.prompts_per_step)),
@@ -75,6 +76,23 @@ class StepSampler:
         return [group for group in chosen if not self._settings.step.dynamic_sampling or differs(group)], metrics
 
 
+def _equal(groups: Sequence[Group]) -> dict[str, float]:
+    """The share of groups whose scores are all equal, of those that have two to compare."""
+    compared = [group for group in groups if sum(score is not None for score in group.scores) > 1]
+    return {"groups/equal": float(np.mean([not differs(group) for group in compared]))} if compared else {}
+
+
 def differs(group: Group) -> bool:
     """Whether a group has two different scores: only then do its samples teach against each other."""
     return len({score for score in group.scores if score is not None}) > 1
+
+
+def teaches(batch: Batch, groups: Sequence[Group], advantage: Advantage) -> bool:
+    """Whether the scores of a step say what to change: some sample is to be drawn more often than another, or less.
+
+    A penalty in the reward (KL) makes advantages of equal scores, which is no word of the rewards.
+    """
+    if not advantage.reads_scores:
+        return True
+    by_score = advantage.compares_samples and "turn_score" not in batch
+    return bool(np.any(batch["advantage"])) and (not by_score or any(map(differs, groups)))

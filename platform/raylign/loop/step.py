@@ -39,7 +39,7 @@ from raylign.loop.clock import BusyShare, StepClock
 from raylign.loop.part_state import restore_parts, save_parts
 from raylign.loop.rollout_buffer import RolloutBuffer
 from raylign.loop.rows import row_places, rows_of
-from raylign.loop.sampling import SampledStep, StepSampler
+from raylign.loop.sampling import SampledStep, StepSampler, teaches
 from raylign.loop.settings import LoopSettings
 from raylign.records import Float32s, Group, Prompt
 from raylign.tasks import together
@@ -76,7 +76,9 @@ class StepResult:
 
 
 class Loop:
-    """Runs steps over its parts; `version` counts published policies."""
+    """Runs steps over its parts. `version` counts published policies, `taught` the steps whose scores said what to
+    change.
+    """
 
     def __init__(
         self, parts: Parts, settings: LoopSettings, on_phase: Callable[[int, str], None] = lambda step, phase: None
@@ -84,14 +86,15 @@ class Loop:
         self.parts = parts
         self.settings = settings
         self.on_phase = on_phase  # told (step, phase) when a phase begins: rollout, reward, score, learn, publish
-        self.version = 0
+        self.version = self.taught = 0
         self._buffer = RolloutBuffer(parts.source, parts.rollouts, parts.rewards, settings)
         self._sampler = StepSampler(self._buffer, parts.shaper, parts.selector, settings)
         self._engines = BusyShare()
 
     def state_dict(self) -> dict[str, Any]:
         """The controller's share of a checkpoint."""
-        return {"version": self.version, **{name: part.state_dict() for name, part in self._stateful().items()}}
+        counts = {"version": self.version, "taught": self.taught}
+        return {**counts, **{name: part.state_dict() for name, part in self._stateful().items()}}
 
     async def save(self, folder: Path) -> None:
         """Write what models, rollouts and the parts' large states have come to; the rest is `state_dict`."""
@@ -104,7 +107,7 @@ class Loop:
 
     async def restore(self, folder: Path, state: Mapping[str, Any]) -> None:
         """Go on from what `save` and `state_dict` gave."""
-        self.version = state["version"]
+        self.version, self.taught = state["version"], state["taught"]
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])
         await asyncio.to_thread(restore_parts, folder, self._stateful())
@@ -140,6 +143,8 @@ class Loop:
         enough = min(2, self.settings.step.group_size) if scored else 0
         usable = [group for group in sampled.groups if len(group.valid) >= enough]
         metrics = sampled.metrics | {"groups/dropped": float(len(sampled.groups) - len(usable))}
+        if not scored:
+            metrics.pop("groups/equal", None)  # nobody compares scores that nobody reads
         if not usable:
             metrics |= self._observe(sampled)
             return StepResult(groups=sampled.groups, batch=None, metrics=metrics | clock.laps)
@@ -150,6 +155,7 @@ class Loop:
         clock.lap("score")
         batch, of_advantage = self.parts.advantage.assign(batch, scores)
         metrics |= of_advantage
+        self.taught += teaches(batch, usable, self.parts.advantage)
         self.on_phase(step, "learn")
         batch, learned = await self._learn(step, batch)
         metrics |= learned

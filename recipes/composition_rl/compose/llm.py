@@ -17,14 +17,14 @@ A program that fails is asked for anew at most twice; equal strings need no prog
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from . import prompts
 from .chain import Chain, Link, Reason
 from .drive import Ask, Request, RunProgram, Work
-from .operation import assemble, distinct, joined, relation_sentence
+from .operation import assemble, distinct, joined, relation_sentence, side_by_side
 from .programs import FAILED, REFUSED
 from .prompts import ONE, TWO
 from .replies import Dropped, code_of, field, last_boxed, value_of
@@ -143,6 +143,23 @@ class LlmComposer:
                 return printed
         reason = Reason.PROGRAM_REFUSED if printed.startswith(REFUSED) else Reason.PROGRAM_FAILED
         raise Dropped(reason, f"step {step}: {printed}")
+
+
+def least_tokens(problems: Sequence[Chain], tokens: Callable[[str], int]) -> int:
+    """Tokens of the longest question about the last link of a chain, the first problem's, without what replies add.
+
+    Who answers must have room for it, or no chain of such problems can be made. tokens: of a question.
+    """
+    first, own, second = problems[0], problems[1].text, side_by_side(problems[1:])
+    questions = (
+        prompts.EXTRACT_FIRST.format(problem=first.text, answer=first.answer),
+        prompts.RECOMPUTE_FIRST.format(problem=first.text, answer=first.answer, definition=ONE),
+        prompts.EXTRACT_SECOND.format(problem=own),
+        prompts.RECOVER_SECOND.format(problem=own, modified=own),
+        prompts.SYMBOLS.format(first=first.text, second=second.text),
+        prompts.SHARED.format(first=first.text, second=second.text),
+    )
+    return max(map(tokens, questions))
 
 
 def _named(text: str, placeholder: str, symbol: str) -> str:

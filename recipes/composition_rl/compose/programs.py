@@ -10,6 +10,7 @@ import ast
 
 FAILED = "failed: "  # begins the reply to a program that printed nothing of use
 REFUSED = "refused: "  # and to one that was not run
+LONGEST, LONGEST_ERROR = 4000, 300  # characters of a reply
 MODULES = frozenset({"sympy", "math", "fractions", "decimal"})
 # fmt: off
 FORBIDDEN = frozenset({
@@ -32,6 +33,13 @@ def refusal(code: str) -> str | None:
         if reason:
             return reason
     return None
+
+
+def reply_of(printed: str, error: str, ending: str = "") -> str:
+    """What is told of a program that ran. ending: how it ended, where that was not well."""
+    if ending:
+        return f"{FAILED}{(error.strip().splitlines() or [ending])[-1]}"[:LONGEST_ERROR]
+    return printed.strip()[:LONGEST] or f"{FAILED}it printed nothing"
 
 
 def _refused(node: ast.AST) -> str | None:

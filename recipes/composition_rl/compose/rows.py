@@ -30,6 +30,11 @@ def write_rows(path: Path, chains: Iterable[Chain]) -> None:
     path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
+def rows_in(path: Path) -> list[dict[str, Any]]:
+    """The records that `write_rows` wrote."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def by_depth(rows: Iterable[tuple[str, Mapping[str, Any]]], seeds: Collection[str]) -> dict[int, list[Chain]]:
     """The chains of rows, each with its place, that end with one of the seeds.
 

@@ -1,21 +1,19 @@
-"""Every command that README, docker/README and the recipe cards print is composed, checked and planned as it stands.
+"""Every command that the pages and the recipe cards print is composed, checked and planned as it stands.
 
 Only names of files, models and folders that a reader fills in are replaced, by tiny local ones.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
 import json
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from pages import EXAMPLES, PAGES, ROOT, Command, commands, short
 
 from raylign.cli import main
 from raylign.config.schema import TinyModel
@@ -23,38 +21,8 @@ from raylign.models.tiny import build_tiny_model
 from raylign.sweeps.drive import _settings
 from raylign.sweeps.space import Space
 
-ROOT = Path(__file__).resolve().parents[2]
-CARDS = sorted([*(ROOT / "recipes").glob("*.py"), *(ROOT / "recipes").glob("*/*.py")])
-COMMAND = re.compile(r"\braylign (train|plan|submit|k8s render) +(.*)")
 CONTEXT = 65_536
-
-
-class Command(NamedTuple):
-    """One printed command. place: file and line, for the name of its test."""
-
-    place: str
-    verb: str
-    rest: str
-
-
-def texts() -> Iterator[tuple[str, str]]:
-    for name in ("README.md", "docker/README.md"):
-        yield name, (ROOT / name).read_text()
-    for path in CARDS:
-        yield str(path.relative_to(ROOT)), ast.get_docstring(ast.parse(path.read_text())) or ""
-
-
-def commands() -> list[Command]:
-    """In the order of the files; lines that end in a backslash go on in the next, code spans end at their backtick."""
-    commands = []
-    for name, text in texts():
-        variables = dict(re.findall(r'\$ ([A-Z]+)="?(.*?)"?(?:  +#.*)?$', text, re.MULTILINE))
-        for match in COMMAND.finditer(re.sub(r"\\\n *", " ", text)):
-            rest = re.split(r"``?|  +#", match[2])[0]
-            for variable, value in reversed(variables.items()):  # a later one may hold an earlier one
-                rest = re.sub(rf"\${variable}\b", lambda hit, value=value: value, rest)
-            commands.append(Command(f"{name}: {match[0][:60]}", match[1], rest))
-    return commands
+COMPOSED = ("train", "plan", "submit", "k8s render")
 
 
 @functools.cache
@@ -73,7 +41,7 @@ def filled(words: list[str], folder: Path) -> list[str]:
         key, equals, value = word.partition("=")
         if word in ("...", "…"):
             command += ["recipe=grpo", "scale=tiny"]
-        elif equals and key in answers and value:
+        elif equals and key in answers and value and not value.startswith("nothere"):
             command.append(f"{key}={answers[key]}")
         elif (equals and key.endswith("model.path")) or (key.endswith(".path") and "/" in value):
             command.append(f"{key}={models()}")
@@ -82,21 +50,30 @@ def filled(words: list[str], folder: Path) -> list[str]:
     return command
 
 
-def test_there_are_commands_of_every_card() -> None:
+def test_refusals_are_shown_as_such() -> None:
+    assert [command.refused for command in commands() if "nothere.jsonl" in command.rest] == [True]
+
+
+def test_there_are_commands_of_every_card_and_page() -> None:
     listed = commands()
-    assert len(listed) >= 35
+    assert len(listed) >= 60
     for path in sorted((ROOT / "conf" / "recipe").glob("*.yaml")):
         assert any(f"recipe={path.stem}" in command.rest for command in listed), path.stem
+    printing = [page for page in PAGES if "raylign train" in page.read_text()]
+    assert {short(page) for page in printing} <= {command.place.split(": ")[0] for command in listed}
 
 
-@pytest.mark.parametrize("command", commands(), ids=lambda command: command.place)
+@pytest.mark.parametrize(  # one that several pages print, once
+    "command",
+    {(c.verb, c.rest): c for c in commands() if c.verb in COMPOSED}.values(),
+    ids=lambda command: command.place,
+)
 def test_a_documented_command_can_be_planned(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "guess.py").write_text(guess_number())
-    shutil.copytree(ROOT / "tests" / "examples", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
     words = [word for word in shlex.split(command.rest) if "<run" not in word]
     overrides = filled([word for word in words if "=" in word or word[0] == "~" or word == "..."], tmp_path)
     if command.verb == "k8s render":
@@ -107,15 +84,27 @@ def test_a_documented_command_can_be_planned(
         overrides = space.point(space.ends()[0])
     if "--config-dir" in words:
         overrides[:0] = words[words.index("--config-dir") :][:2]
-    wrong = "data.path=" in command.rest and "nothere.jsonl" in command.rest
+    if not overrides:
+        return  # an option is named, not a command; see the next test
     status = main(["plan", "--no-fit", *overrides])
-    assert status == (2 if wrong else 0), capsys.readouterr().err
+    assert status == (2 if command.refused else 0), capsys.readouterr().err
 
 
-def guess_number() -> str:
-    """README's environment."""
-    block = re.search(
-        r"((?:    .*\n|\n)*?    class GuessNumber(?:    .*\n|\n|.*\n)*?)\n[A-Z]", (ROOT / "README.md").read_text()
-    )
-    assert block is not None
-    return "".join(line[4:] + "\n" for line in block[1].splitlines())
+@pytest.mark.parametrize("verb", ["train", "plan", "submit", "k8s", "view", "recipes", "export", "doctor"])
+def test_documented_options_are_those_of_the_command(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    known = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", capsys.readouterr().out))
+    named = {
+        option
+        for command in commands()
+        if command.verb.split()[0] == verb
+        for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*(?![\w.=\[])", re.sub(r"'[^']*'", "", command.rest))
+    }
+    assert named <= known, named - known
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.verb == "recipes" and c.rest], ids=lambda c: c.place)
+def test_a_documented_card_is_printed(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    name = command.rest.split()[0]
+    assert main(["recipes", "grpo" if name == "NAME" else name]) == 0 and capsys.readouterr().out
