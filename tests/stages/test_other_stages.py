@@ -152,7 +152,7 @@ class Mean(Estimator):
         """Which, and how it misbehaves."""
 
         column: str = "level"
-        metric: float = 0.5
+        metric: str = "0.5"
         writes: bool = True
 
     def fit(self, rows: Sequence[PlacedRow], seed: int) -> Mapping[str, float]:
@@ -160,7 +160,7 @@ class Mean(Estimator):
             if self.config.column not in row.columns:
                 raise DataError(f"{row.place}: no column {self.config.column}")
         self.mean = float(np.mean([row.columns[self.config.column] for row in rows]))
-        return {"metric": self.config.metric}
+        return {"metric": float(self.config.metric)}
 
     def save(self, folder: Path) -> None:
         if self.config.writes:
@@ -186,7 +186,7 @@ async def test_an_estimator_is_fitted_to_the_rows_of_a_file_and_saved(tmp_path: 
     ("settings", "error", "message"),
     [
         ({"column": "clicks"}, DataError, r"rows.jsonl:1: no column clicks"),
-        ({"metric": "nan"}, RunError, "fit/metric is nan"),
+        ({"metric": "'nan'"}, RunError, "fit/metric is nan"),
         ({"writes": "false"}, RunError, r"Mean.save wrote nothing"),
     ],
 )

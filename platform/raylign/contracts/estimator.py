@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from raylign.contracts.part import Part
 from raylign.records import Prompt
@@ -15,7 +15,7 @@ class PlacedRow(NamedTuple):
     """A row of a file as it stands there. Example: ``PlacedRow("logs.jsonl:3", {"text": "...", "clicks": 2})``"""
 
     place: str  # file and line, for messages
-    columns: Mapping[str, Any]
+    columns: Mapping[str, object]
 
 
 class Estimator(Part):
