@@ -13,6 +13,7 @@ from raylign.actors.frozen_model import FrozenModelGroup
 from raylign.actors.learner.spec import LearnerSpec
 from raylign.actors.remote import in_order
 from raylign.actors.routed import RoutedModel, RoutedModels, same_vocabulary
+from raylign.actors.watching import Starting, unseen
 from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import Run
 from raylign.contracts import FrozenStream
@@ -33,9 +34,10 @@ class FrozenModels:
         options: Callable[[str], Callable[[int], dict[str, Any]]],
         log_dir: Path,
         replaced: Callable[[str, LearnerError], None],
+        starting: Starting = unseen,
     ) -> None:
         self.run, self._template, self._model_of = run, template, model_of
-        self._options, self._log_dir, self._replaced = options, log_dir, replaced
+        self._options, self._log_dir, self._replaced, self._starting = options, log_dir, replaced, starting
         self._groups: dict[str, tuple[str, FrozenModelGroup]] = {}  # name -> (loaded path, group)
 
     @property
@@ -96,7 +98,8 @@ class FrozenModels:
                 restarted=lambda cause: self._replaced(name, cause),
             )
             self._groups[name] = (path, group)
-            await group.start()
+            with self._starting(f"frozen model {name}"):
+                await group.start()
         return group
 
     async def close(self) -> None:

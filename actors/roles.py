@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from raylign.actors.learner.group import LearnerGroup, LearnerSpec
 from raylign.actors.remote import in_order
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
+from raylign.actors.watching import Starting, unseen
 from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import Run
 from raylign.config.schema import LearnerConfig, OptimConfig
@@ -53,7 +55,9 @@ class Roles:
         start_model: str,
         model_of: Callable[[str], str],
         told: Told,
+        starting: Starting = unseen,
     ) -> None:
+        self.starting = starting
         self.placement, self.log_dir, self.told = placement, log_dir, told
         self._run = run
         self.shared = placement.plan.shared  # whether roles share devices, and so start one after the other
@@ -66,7 +70,13 @@ class Roles:
         self._judges: dict[str, JudgeGroup] = {}
         self._learners: dict[str, LearnerGroup] = {}
         self.frozen = FrozenModels(
-            run, template, model_of=model_of, options=self.options, log_dir=log_dir, replaced=self._replaced
+            run,
+            template,
+            model_of=model_of,
+            options=self.options,
+            log_dir=log_dir,
+            replaced=self._replaced,
+            starting=starting,
         )
         self._locks = {name: asyncio.Lock() for name in ("rollouts", "rewards", "judges")}
 
@@ -115,7 +125,8 @@ class Roles:
                 if self.shared:
                     pool.share_device(self.placement.plan.role("rollout").kv_bytes, self._make_room)
                 self.pool = pool
-                await pool.start()
+                with self.starting("rollout engine", lambda: pool.alive, cfg.rollout.workers):
+                    await pool.start()
             self.weights = model
             return self.pool
 
@@ -132,7 +143,8 @@ class Roles:
             role = f"environment/{stage}" if stage else "environment"
             actors = EnvironmentActors(environment, self.log_dir, self.options(role))
             self._environments[stage] = actors
-            await actors.start()
+            with self.starting("environments"):
+                await actors.start()
         return environment
 
     async def rewards(self, names: Collection[str], prompts: Sequence[Prompt]) -> RewardPools:
@@ -147,8 +159,9 @@ class Roles:
                 options=lambda name, index: self.placement.options(f"reward/{name}", index),
             )
             self.reward_pools = more if self.reward_pools is None else self.reward_pools.with_those_of(more)
-            await more.start()
-            await more.validate(prompts)
+            with self.starting("rewards") if more.names else nullcontext():
+                await more.start()
+                await more.validate(prompts)
             return self.reward_pools.only(names)
 
     async def judges(self) -> None:
@@ -157,7 +170,8 @@ class Roles:
             judges = self.run.config.judges
             wanted = [name for name in judges if name not in self._judges]
             self._judges |= {name: self._judge(name) for name in wanted}
-            await in_order([self._judges[name].start for name in wanted], self.shared)
+            with self.starting(f"judges {', '.join(wanted)}") if wanted else nullcontext():
+                await in_order([self._judges[name].start for name in wanted], self.shared)
 
     def _judge(self, name: str) -> JudgeGroup:
         cfg = self.run.config
@@ -172,6 +186,7 @@ class Roles:
             options=self.options(f"judge/{name}"),
             deadline_s=cfg.run.deadline_s,
         )
+        group.scores_for(self._start_model)
         group.share_device(self.placement.plan.role(f"judge/{name}").kv_bytes)
         return group
 
@@ -197,8 +212,10 @@ class Roles:
                 role, config, log_dir=self.log_dir, options=self.options(role), collectives_s=cfg.run.deadline_s
             )
             self._learners[role] = group
-            await group.start()
-        report = await group.load(LearnerSpec.of(cfg, kind, path, config, steps))
+            with self.starting(role):
+                await group.start()
+        with self.starting(f"model of the {role}"):
+            report = await group.load(LearnerSpec.of(cfg, kind, path, config, steps))
         if report.note:  # a model that is not computed as fast as others
             self.told("layout", f"{role}: {report.note}", role=role, note=report.note)
         return group

@@ -10,22 +10,23 @@ from ray.exceptions import OutOfMemoryError
 
 from raylign.capacity import UNKNOWN
 from raylign.cluster import check_shared, connect, shutdown
-from raylign.config.describe import describe
 from raylign.config.resolve import Run
 from raylign.errors import OUT_OF_MEMORY, RunError
 from raylign.placement import Placement
 from raylign.plan import make_plan
+from raylign.recipes.checks import check
 from raylign.recipes.stages.context import RunContext
 from raylign.run_folder import RunFolder
 from raylign.telemetry.logs import driver_log
 from raylign.telemetry.progress import LoggedProgress, make_progress
 from raylign.telemetry.recorder import Recorder
+from raylign.telemetry.summary import announce
 
 
 @contextmanager
 def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
     """Folder, records, cluster and placement of a run; everything is given back at the end, whatever happens."""
-    cfg, plan = run.config, make_plan(run)
+    cfg, plan, reading = run.config, make_plan(run), check(run)
     folder = RunFolder.open(cfg, run.tree)
     recorder = Recorder(folder.path, cfg.telemetry)
     progress = LoggedProgress(make_progress(cfg.telemetry.progress))
@@ -35,14 +36,16 @@ def open_run(run: Run, overrides: Sequence[str] = ()) -> Iterator[RunContext]:
         with driver_log(folder.path / "logs"):
             recorder.settings(run.tree, overrides)
             progress.message(f"{'continuing' if folder.resumed else 'run folder'} {folder.path}")
-            progress.message(describe(run))
-            with importing_ahead():
+            announce(run, plan, recorder, progress)
+            with importing_ahead(), progress.starting("Ray"):
                 placed = connect(cfg.cluster, plan)
             if placed.gpus and not placed.loads:
                 progress.message(f"warning: {UNKNOWN}")
             check_shared(folder.path)
-            placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
-            context = RunContext(run, folder, recorder, progress, placement)
+            with progress.starting("placement"):
+                placement = Placement.create(placed, folder.path.name, cfg.cluster.ready_timeout_s)
+            with progress.starting("tokenizer"):
+                context = RunContext(run, folder, recorder, progress, placement, reading=reading)
             yield context
             ended = True
     except OutOfMemoryError as cause:

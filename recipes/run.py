@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from raylign.config.resolve import Run
 from raylign.recipes.opening import open_run
 from raylign.recipes.stage_order import run_watched
 from raylign.recipes.stages.context import StopRequested
 from raylign.telemetry.report import write_report
+from raylign.telemetry.summary import closing
 
 STOPPED = 3  # exit status of a run that saved itself on a signal
 
@@ -28,16 +28,5 @@ def train(run: Run, overrides: Sequence[str] = ()) -> int:
             return STOPPED
         context.folder.finish(summary)
         context.progress.stop()
-        context.progress.message(closing(summary, write_report(context.folder.path)))
+        context.progress.message(closing(run, summary, write_report(context.folder.path)))
         return 0
-
-
-def closing(summary: Mapping[str, Any], report: Any) -> str:
-    """The last lines of a run: held-out scores in the order of the stages, the model, the report."""
-    scores = [
-        f"{name.removesuffix('/eval/score')} {f'{value:.1%}' if 0 <= value <= 1 else f'{value:.3g}'}"
-        for name, value in summary["metrics"].items()
-        if name.endswith("/eval/score")
-    ]
-    held_out = [f"held-out score: {' -> '.join(scores)}"] if scores else []
-    return "\n".join([*held_out, f"model:  {summary['model']}", f"report: {report}"])

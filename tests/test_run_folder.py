@@ -40,8 +40,33 @@ def test_unfinished_is_continued_and_finished_is_left_alone() -> None:
     third.close()
 
 
+def stepped(folder: RunFolder) -> None:
+    """A run that ended after its first step."""
+    (folder.path / "metrics.jsonl").write_text('{"step": 1}\n')
+    folder.close()
+
+
+@pytest.mark.parametrize("left", ["metrics.jsonl", "stages/rl/checkpoints/1", "stages/rl/done.json", "finished.json"])
+def test_a_run_without_a_step_does_not_keep_its_folder_from_other_settings(left: str) -> None:
+    failed = RunFolder.open(settings(dir="mine"), RESOLVED)
+    failed.stage("rl")
+    (failed.path / "events.jsonl").write_text("{}\n")
+    failed.close()
+    other = {**RESOLVED, "learner": {"optim": {"lr": 2.0}}}
+    mended = RunFolder.open(settings(dir="mine"), other)
+    assert not mended.resumed and not (mended.path / "events.jsonl").exists()
+    mended.close()
+    again = RunFolder.open(settings(dir="mine"), other)
+    assert again.resumed
+    (again.path / left).parent.mkdir(parents=True, exist_ok=True)
+    (again.path / left).write_text("{}")
+    again.close()
+    with pytest.raises(RunError):
+        RunFolder.open(settings(dir="mine"), RESOLVED)
+
+
 def test_other_settings_get_another_default_folder_but_an_explicit_one_is_refused() -> None:
-    RunFolder.open(settings(dir="mine"), RESOLVED).close()
+    stepped(RunFolder.open(settings(dir="mine"), RESOLVED))
     other = {**RESOLVED, "learner": {"optim": {"lr": 2.0}}}
     with pytest.raises(RunError, match=r"learner\.optim\.lr: 1\.0 -> 2\.0"):
         RunFolder.open(settings(dir="mine"), other)
@@ -52,7 +77,7 @@ def test_roles_may_grow_and_shrink_between_a_run_and_its_resumption() -> None:
     small = {**RESOLVED, "learner": {"ranks": 1, "optim": {"lr": 1.0}}, "rewards": {"a": {"workers": 1, "weight": 1}}}
     RunFolder.open(settings(dir="mine"), small).close()
     large = {**RESOLVED, "learner": {"ranks": 4, "optim": {"lr": 1.0}}, "rewards": {"a": {"workers": 9, "weight": 1}}}
-    RunFolder.open(settings(dir="mine"), large).close()
+    stepped(RunFolder.open(settings(dir="mine"), large))
     with pytest.raises(RunError, match=r"rewards\.a\.weight: 1 -> 2"):
         RunFolder.open(settings(dir="mine"), {**large, "rewards": {"a": {"workers": 9, "weight": 2}}})
 

@@ -53,6 +53,7 @@ PROBED = {  # file -> the objects of other libraries that it asks for what they 
     "platform/raylign/config/machine.py": "errors of the operating system",
     "platform/raylign/data/templates.py": "values of a row that a template's field looks into",
     "platform/raylign/models/facts.py": "configs of transformers",
+    "platform/raylign/models/hidden_states.py": "configs of transformers",
     "platform/raylign/models/headers.py": "JSON files of any shape",
     "platform/raylign/models/template_check.py": "errors of jinja",
     "platform/raylign/plain.py": "a module that may lack the class that a file names",

@@ -22,8 +22,12 @@ def key_of(
     model: str, messages: Sequence[Message], schema: Mapping[str, Any] | None, sampling: Sampling, salt: str
 ) -> str:
     """32 hex digits that two questions share only when model, words, schema, sampling and salt are the same."""
-    content = [model, [dict(message) for message in messages], schema, dataclasses.asdict(sampling), salt]
-    text = orjson.dumps(content, option=orjson.OPT_SORT_KEYS, default=str)
+    return key_for(model, [dict(message) for message in messages], schema, dataclasses.asdict(sampling), salt)
+
+
+def key_for(*content: Any) -> str:
+    """32 hex digits that only the same content has."""
+    text = orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY, default=str)
     return hashlib.sha256(text).hexdigest()[:32]
 
 

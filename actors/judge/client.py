@@ -3,6 +3,7 @@
     ask --key--> cache? --no--> in flight? --no--> [semaphore] model.complete --text--> read --value--> cache
                                                         ^                        |
                                                         +---- another seed ------+ unreadable, `tries` times
+    score, embed: the same way to model.score and model.embed
 
 A model that cannot be reached raises JudgeUnavailable, an answer that is never in form JudgeUnreadable. Neither is a
 verdict: whoever asked must treat it as missing.
@@ -13,19 +14,25 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Generic, TypeVar
 
-from raylign.actors.judge.cache import ReplyCache, key_of
-from raylign.actors.judge.chat import ChatModel
+import numpy as np
+
+from raylign.actors.judge.cache import ReplyCache, key_for, key_of
+from raylign.actors.judge.chat import Before, ChatModel
+from raylign.actors.judge.once import Once, packed, unpacked
 from raylign.config.build import build, part_config
-from raylign.config.schema import Node, node
+from raylign.config.schema import Node, Verb, node
 from raylign.contracts import Part, Sampling
 from raylign.errors import ConfigError, JudgeError, JudgeUnavailable, JudgeUnreadable, Problem
-from raylign.records import Message, derive_seed
+from raylign.records import Float32s, Int32s, Message, derive_seed
+from raylign.tasks import together
 
 T = TypeVar("T")
+TEXTS = 64  # embedded by one request
 REPEAT = "repeat"  # seeds of repeated questions are drawn apart from those of tries
 
 
@@ -92,8 +99,7 @@ class Judge(Part):
         self.counts = JudgeCounts()
         self.model: ChatModel = build(ChatModel, config.model, "judge.model") if model is None else model
         self._gate = asyncio.Semaphore(config.concurrency)
-        self._cache = ReplyCache(config.cache_entries, config.cache_dir)
-        self._flying: dict[str, asyncio.Future[str | None]] = {}
+        self._once = Once(ReplyCache(config.cache_entries, config.cache_dir))
 
     async def ask(
         self,
@@ -107,16 +113,58 @@ class Judge(Part):
         read: raises ValueError, KeyError or TypeError on an answer that is not in form. salt: questions of the same
         words and another salt are other questions. Raises JudgeUnavailable, JudgeUnreadable; they carry no verdict.
         """
-        question = _Question(self, messages, schema, salt)
-        counts = JudgeCounts(asked=1)
+
+        async def work(counts: JudgeCounts) -> T:
+            question = _Question(self.config, await self._name(), messages, schema, salt)
+            texts, counts.hits = await self._once.texts([question.key], lambda _: self._fresh(question, read, counts))
+            return question.read(texts[0], read)
+
+        return await self._counted(1, work)
+
+    async def score(self, before: Before, ids: Sequence[int] | Int32s) -> Answer[Float32s]:
+        """[N] log-prob of each of these very ids after `before`, see `ChatModel.score`. Raises JudgeUnavailable, and
+        JudgeUnreadable where the model gives something else than one such number for each id.
+        """
+
+        async def work(counts: JudgeCounts) -> Float32s:
+            given = [int(number) for number in ids]
+            ahead: Any = [dict(entry) if isinstance(entry, Mapping) else int(entry) for entry in before]
+            key = key_for(await self._name(), Verb.score.value, ahead, given)
+            fresh = partial(self._timed, counts, lambda: self._scored(ahead, given))
+            texts, counts.hits = await self._once.texts([key], lambda _: fresh())
+            return unpacked(texts[0])
+
+        return await self._counted(1, work)
+
+    async def embed(self, texts: Sequence[str]) -> Answer[Float32s]:
+        """[N, D] a vector for each text, see `ChatModel.embed`; each text is asked for once. Raises as `score` does.
+
+        The cache counts entries, not bytes: who embeds much asks through `ServedEmbedder`, which has its own.
+        """
+
+        async def work(counts: JudgeCounts) -> Float32s:
+            name = await self._name()
+
+            async def fresh(numbers: Sequence[int]) -> list[str]:
+                parts = [numbers[start : start + TEXTS] for start in range(0, len(numbers), TEXTS)]
+                asked = (self._timed(counts, partial(self._embedded, [texts[n] for n in part])) for part in parts)
+                return [text for part in await together(*asked) for text in part]
+
+            keys = [key_for(name, Verb.embed.value, text) for text in texts]
+            packs, counts.hits = await self._once.texts(keys, fresh)
+            return np.stack([unpacked(pack) for pack in packs]) if packs else np.zeros((0, 0), np.float32)
+
+        return await self._counted(len(texts), work)
+
+    async def close(self) -> None:
+        """Give back what the model holds."""
+        await self.model.close()
+
+    async def _counted(self, asked: int, work: Callable[[JudgeCounts], Awaitable[T]]) -> Answer[T]:
+        """The answer with its counts, which the judge's own take in, failures too."""
+        counts = JudgeCounts(asked=asked)
         try:
-            text = self._cache.find(question.key)
-            while text is None and question.key in self._flying:
-                text = await asyncio.shield(self._flying[question.key])  # None: whoever asked gave up, not the judge
-            if text is None:
-                return await self._fresh(question, read, counts)
-            counts.hits = 1
-            return Answer(value=question.read(text, read), counts=counts)
+            return Answer(value=await work(counts), counts=counts)
         except JudgeError as error:
             counts.unavailable += isinstance(error, JudgeUnavailable)
             counts.unreadable += isinstance(error, JudgeUnreadable)
@@ -124,30 +172,40 @@ class Judge(Part):
         finally:
             self.counts.add(counts)
 
-    async def close(self) -> None:
-        """Give back what the model holds."""
-        await self.model.close()
+    async def _name(self) -> str:
+        """The model's name in keys: what is kept on disk outlives the run, and with it the model behind a name."""
+        return await self.model.identity() if self.config.cache_dir else self.model.name
 
-    async def _fresh(self, question: _Question, read: Callable[[Any], T], counts: JudgeCounts) -> Answer[T]:
-        """Ask the model; others with the same question wait for this answer."""
-        flying: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        flying.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be waiting
-        self._flying[question.key] = flying
+    async def _timed(self, counts: JudgeCounts, ask: Callable[[], Awaitable[list[str]]]) -> list[str]:
+        started = time.perf_counter()
+        try:
+            async with self._gate:
+                counts.calls += 1
+                return await ask()
+        finally:
+            counts.seconds += time.perf_counter() - started
+
+    async def _scored(self, before: Before, ids: Sequence[int]) -> list[str]:
+        logprobs = np.asarray(await self.model.score(before, ids), np.float32)
+        if logprobs.shape != (len(ids),) or not np.isfinite(logprobs).all():
+            raise JudgeUnreadable(f"{self.model.name}: no log-prob for each of {len(ids)} ids: {logprobs[:4]}")
+        return [packed(logprobs)]
+
+    async def _embedded(self, texts: Sequence[str]) -> list[str]:
+        vectors = np.asarray(await self.model.embed(texts), np.float32)
+        if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
+            raise JudgeUnreadable(f"{self.model.name}: no vector for each of {len(texts)} texts, but {vectors.shape}")
+        return [packed(vector) for vector in vectors]
+
+    async def _fresh(self, question: _Question, read: Callable[[Any], T], counts: JudgeCounts) -> list[str]:
         started = time.perf_counter()
         try:
             text, value = await self._tried(question, read, counts)
             if question.repeated:
                 await self._repeat(question, read, value, counts)
-            flying.set_result(text)
-            self._cache.store(question.key, text)
-            return Answer(value=value, counts=counts)
-        except BaseException as error:
-            # Cancelled, or a fault of the caller's `read`: no answer of the judge, so others ask for themselves.
-            flying.set_exception(error) if isinstance(error, JudgeError) else flying.set_result(None)
-            raise
+            return [text]
         finally:
             counts.seconds += time.perf_counter() - started
-            del self._flying[question.key]
 
     async def _tried(self, question: _Question, read: Callable[[Any], T], counts: JudgeCounts) -> tuple[str, T]:
         why = ""
@@ -180,8 +238,14 @@ class Judge(Part):
 class _Question:
     """The words of one question, its key, and how its answers are read."""
 
-    def __init__(self, judge: Judge, messages: Sequence[Message], schema: Mapping[str, Any] | None, salt: str) -> None:
-        config = judge.config
+    def __init__(
+        self,
+        config: Judge.Config,
+        model: str,
+        messages: Sequence[Message],
+        schema: Mapping[str, Any] | None,
+        salt: str,
+    ) -> None:
         self.messages, self.schema = tuple(messages), schema
         self.sampling = Sampling(
             max_tokens=config.max_tokens,
@@ -189,7 +253,7 @@ class _Question:
             top_p=config.top_p,
             structure={"json": dict(schema)} if schema is not None else None,
         )
-        self.key = key_of(judge.model.name, self.messages, schema, self.sampling, salt)
+        self.key = key_of(model, self.messages, schema, self.sampling, salt)
         # By the key and not by chance: the same questions are repeated whoever asks them, and in a resumed run.
         self.repeated = derive_seed(0, self.key, "share") / 2**63 < config.repeat_share
 

@@ -40,6 +40,7 @@ class JudgeGroup:
     ) -> None:
         self.name, self._config, self._options, self._deadline_s = name, config, options, deadline_s
         self._logs = [str((Path(log_dir) / f"judge-{name}-{i}.log").absolute()) for i in range(config.workers)]
+        self._policy_path = ""
         self._engine: EngineSpec | None = None
         if not config.endpoint:
             self._engine = EngineSpec(
@@ -62,6 +63,10 @@ class JudgeGroup:
         if self._engine is not None and self._engine.gpu:
             self._engine = replace(self._engine, kv_cache_bytes=kv_bytes)
 
+    def scores_for(self, policy_path: str) -> None:
+        """Before the start: the model whose ids it is to score, so that another vocabulary is refused."""
+        self._policy_path = policy_path
+
     async def start(self) -> None:
         """Start all workers and load their models. Raises EngineDeadError naming the cause and the log."""
         self._actors = [self._create(index) for index in range(self._config.workers)]
@@ -83,9 +88,13 @@ class JudgeGroup:
             endpoint = Endpoint.Config(url=config.endpoint, model=config.path, key_file=config.key_file)
         spec = JudgeSpec(
             log_path=self._logs[index],
+            key=f"judges.{self.name}",
             kind=config.engine,
             engine=self._engine,
             endpoint=endpoint,
+            verbs=tuple(config.verbs),
+            pooling=config.pooling,
+            policy_path=self._policy_path,
         )
         return spawn(
             JudgeWorker,

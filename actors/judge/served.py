@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 import ray
 from ray.util import list_named_actors
 
-from raylign.actors.judge.chat import ChatModel, Reply
+from raylign.actors.judge.chat import Before, ChatModel, Reply
 from raylign.actors.remote import GONE, NoAnswer, cause_of, reply, unborn
 from raylign.config.resolve import Run
+from raylign.config.schema import Verb
 from raylign.contracts import Sampling
 from raylign.errors import EngineDeadError, JudgeUnavailable, LoadError, Problem, RequestError
-from raylign.records import Message
+from raylign.records import Float32s, Int32s, Message
 
 PAUSE_S = 0.5  # before a look for other workers, doubled up to
 LONGEST_PAUSE_S = 5.0
@@ -35,12 +36,14 @@ class Served(ChatModel):
     cannot come back nobody waits: a worker that has no restart left, or whose model's files are at fault.
     """
 
+    verbs = frozenset(Verb)
+
     @dataclass
     class Config:
         """Which judge, by its name under `judges`."""
 
         name: str = "judge"
-        timeout_s: float = 600.0  # of one completion, the wait behind others included
+        timeout_s: float = 600.0  # of one request, the wait behind others included
         patience_s: float = 300.0  # how long a judge that is restarted may be gone
 
         def __post_init__(self) -> None:
@@ -60,6 +63,7 @@ class Served(ChatModel):
         self.config = config
         self._workers: dict[str, Any] = {}
         self._flying: dict[str, int] = {}
+        self._identity = ""
         self._unfit: dict[str, str] = {}  # workers that no restart helps, and why
 
     @property
@@ -67,12 +71,45 @@ class Served(ChatModel):
         """The judge's name: its model does not change within a run."""
         return f"judges.{self.config.name}"
 
+    @classmethod
+    def lacks(cls, key: str, config: Config, verb: Verb, run: Run) -> list[Problem]:
+        """The judge's section must name the verb."""
+        judge = run.config.judges.get(config.name)
+        if judge is None or verb in judge.verbs:
+            return []
+        verbs = ",".join([*(own.value for own in judge.verbs), verb.value])
+        at = f"judges.{config.name}.verbs"
+        why = f"is not asked to {verb.value}, as {key} needs"
+        return [Problem(key=at, value=str([own.value for own in judge.verbs]), why=why, fix=f"set {at}=[{verbs}]")]
+
+    async def identity(self) -> str:
+        """See `ChatModel.identity`: of the worker's model files, or its endpoint."""
+        if not self._identity:
+            self._identity = str(await self._asked(lambda worker: worker.identity.remote()))
+        return self._identity
+
     async def complete(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
         """The answer of some worker. Raises JudgeUnavailable."""
+        said = [dict(message) for message in messages]
+        answer: Reply = await self._asked(lambda worker: worker.complete.remote(said, sampling, seed))
+        return answer
+
+    async def score(self, before: Before, ids: Sequence[int] | Int32s) -> Float32s:
+        """See `ChatModel.score`. Raises JudgeUnavailable."""
+        logprobs: Float32s = await self._asked(lambda worker: worker.score.remote(before, ids))
+        return logprobs
+
+    async def embed(self, texts: Sequence[str]) -> Float32s:
+        """See `ChatModel.embed`; states and pooling are told by `HiddenStates`. Raises JudgeUnavailable."""
+        vectors: Float32s = await self._asked(lambda worker: worker.embed.remote(list(texts)))
+        return vectors
+
+    async def _asked(self, call: Callable[[Any], Awaitable[Any]]) -> Any:
+        """What a call of some worker returns. Raises JudgeUnavailable."""
         gone_since, pause, why = 0.0, PAUSE_S, ""
         while (name := await self._choose()) is not None:
             try:
-                return await self._ask(name, messages, sampling, seed)
+                return await self._called(name, call)
             except (*GONE, EngineDeadError) as error:
                 self._workers.pop(name, None)
                 why = cause_of(error)
@@ -99,12 +136,10 @@ class Served(ChatModel):
     async def close(self) -> None:
         """The workers belong to the run."""
 
-    async def _ask(self, name: str, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
+    async def _called(self, name: str, call: Callable[[Any], Awaitable[Any]]) -> Any:
         self._flying[name] = self._flying.get(name, 0) + 1
         try:
-            call = self._workers[name].complete.remote([dict(message) for message in messages], sampling, seed)
-            answer: Reply = await reply(call, self.config.timeout_s)
-            return answer
+            return await reply(call(self._workers[name]), self.config.timeout_s)
         finally:
             self._flying[name] -= 1
 

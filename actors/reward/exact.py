@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from raylign.actors.reward.alternatives import alternatives
 from raylign.actors.reward.asking import asked
 from raylign.actors.reward.forms import answer_in, written
-from raylign.actors.reward.response import ResponseReward
+from raylign.actors.reward.response import ResponseReward, last_boxed
 from raylign.records import Prompt, Value
 
 
 class ExactMatch(ResponseReward):
     r"""1 when the response equals a gold answer, white space at both ends ignored; else 0.
 
-    Where the prompt asks for a form (``\boxed{}``, ``<answer>`` tags, see `forms`), what stands in it counts too.
+    Where the prompt asks for a form (``\boxed{}``, ``<answer>`` tags, see `forms`), what stands in it counts too;
+    where it asks for none, what stands in the response's last box.
     """
 
     cpu_s = 2.0
@@ -33,7 +34,7 @@ class ExactMatch(ResponseReward):
         """Compare texts. Raises ValueError when the prompt has no gold answer."""
         golds = {self._plain(gold) for gold in alternatives(prompt.answer)}
         form = asked(prompt)
-        given = answer_in(response, form) if form else None
+        given = answer_in(response, form) if form else last_boxed(response)
         said = [response] if given is None else [response, given]
         return Value(score=float(any(self._plain(text) in golds for text in said)))
 

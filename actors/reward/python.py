@@ -11,6 +11,7 @@ from typing import Any
 
 from raylign.actors.reward.returned import listed, valued
 from raylign.actors.reward.signature import call, signature_of
+from raylign.config.build import NotImportable, importable
 from raylign.config.resolve import Run, foreign_problems
 from raylign.contracts import RewardFunction, Scope
 from raylign.errors import Problem
@@ -54,8 +55,15 @@ class PythonFunction(RewardFunction):
 
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
-        """The function must come from a package that the run may name."""
-        return foreign_problems(f"{key}.path", config.path, run.config)
+        """The function must come from a package that the run may name, and be there."""
+        if foreign := foreign_problems(f"{key}.path", config.path, run.config):
+            return foreign
+        try:
+            function = importable(config.path)
+        except NotImportable as cause:
+            return [Problem(key=f"{key}.path", value=config.path, why=cause.why, fix=cause.fix)]
+        why, fix = f"is {type(function).__name__}, not a function", "name a function, or a class that makes one"
+        return [] if callable(function) else [Problem(key=f"{key}.path", value=config.path, why=why, fix=fix)]
 
     def __init__(self, config: Config) -> None:
         self.config = config

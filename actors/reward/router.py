@@ -11,7 +11,7 @@ from raylign.actors.reward.exact import ExactMatch
 from raylign.actors.reward.numeric import NumericAnswer
 from raylign.actors.reward.procedural import ProceduralScore
 from raylign.actors.reward.unit_tests import UnitTests
-from raylign.config.build import nearest
+from raylign.config.nearest import nearest
 from raylign.config.resolve import Run
 from raylign.contracts import RewardFunction
 from raylign.errors import Problem

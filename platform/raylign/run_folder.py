@@ -61,6 +61,8 @@ class RunFolder:
         except OSError as cause:
             raise RunError(f"run.dir = {path} cannot be used: {cause.strerror}; fix: name another folder") from cause
         known = path / IDENTITY
+        if known.exists() and orjson.loads(known.read_bytes())["hash"] != identity["hash"] and not _worked(path):
+            _clear(path)
         resumed = known.exists()
         if cfg.run.resume is Resume.must and not resumed:
             raise RunError(f"{path} holds nothing to continue; fix: run.resume=auto, or name the folder by run.dir")
@@ -167,6 +169,20 @@ def _lock(path: Path) -> IO[str]:
     stream.write(str(os.getpid()))
     stream.flush()
     return stream
+
+
+def _worked(path: Path) -> bool:
+    """Whether a run has got anywhere in a folder: a step, a checkpoint, a stage, or an end."""
+    steps = path / "metrics.jsonl"
+    kept = (path / "stages").glob("*/checkpoints/*")
+    done = (path / "stages").glob(f"*/{DONE}")
+    return (path / FINISHED).exists() or (steps.exists() and steps.stat().st_size > 0) or any((*kept, *done))
+
+
+def _clear(path: Path) -> None:
+    """Forget a run that ended before its first step: other settings may have the folder. Its logs stay."""
+    for name in (IDENTITY, "events.jsonl", "resolved.yaml"):
+        (path / name).unlink(missing_ok=True)
 
 
 def _own_file(path: Path) -> IO[str]:

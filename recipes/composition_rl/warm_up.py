@@ -10,7 +10,7 @@ from raylign.recipes.composition_rl.source import FixedChains
 from raylign.recipes.composition_rl.toy import with_solution
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.demonstrations import demonstrations
-from raylign.recipes.stages.sft import Sft
+from raylign.recipes.stages.sft import ReadRun, Sft
 from raylign.records import Prompt, Row
 
 
@@ -31,7 +31,7 @@ class WarmUp(Sft):
             if min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-6:
                 raise ValueError(f"shares={self.shares} must be shares that add up to 1")
 
-    def rows(self, context: RunContext) -> list[Row]:
+    def rows(self, context: ReadRun) -> list[Row]:
         """Prompts of every depth by their shares, each with its gold response as the target."""
         prompts: list[Prompt] = []
         for depth, share in enumerate(self.config.shares, 1):
@@ -49,7 +49,7 @@ class WarmUp(Sft):
         return (await context.evaluate(source.next(self.config.eval_prompts))).metrics
 
 
-def _source(context: RunContext, depth: int, purpose: str, first: int = 0) -> FixedChains:
+def _source(context: ReadRun, depth: int, purpose: str, first: int = 0) -> FixedChains:
     """Chains of one depth over the run's seeds, by the composer of its source."""
     given = {name: value for name, value in context.cfg.source.items() if name in ("composer", "reward")}
     curriculum = Curriculum.Config(depths=[depth])

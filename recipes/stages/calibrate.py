@@ -74,6 +74,11 @@ class Calibrate(Stage):
         return Asked(prompts=config.prompts, samples=config.samples, max_tokens=max_tokens)
 
     @classmethod
+    def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
+        """Each reward as it was measured."""
+        return (*(f"{name}/mean" for name in run.weights(key.removeprefix("stages."))), "*")
+
+    @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """There must be rewards to measure, and prompts."""
         findings, settings = Findings(key), run.config

@@ -68,6 +68,11 @@ class Collect(Stage):
         return Asked(prompts=config.steps * config.prompts_per_step, samples=config.group_size, max_tokens=max_tokens)
 
     @classmethod
+    def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
+        """The rewards, and what the source says of them."""
+        return ("reward/mean", "source/*", "*")
+
+    @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """Numbers that no step can have."""
         findings = Findings(key)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from raylign.actors.reward.pools import RewardPools
-from raylign.actors.reward.router import Verifier
 from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.config.sampling import sampling_of
 from raylign.config.schema import DataConfig, SampledSettings, SamplingConfig
@@ -16,7 +15,7 @@ from raylign.data.prompts import PromptSet, refuse_doubts
 from raylign.evaluate import Evaluation, Evaluator, write_tables
 from raylign.loop.reward_metrics import SAMPLED
 from raylign.recipes.stages.models import RunModels
-from raylign.recipes.stages.prompt_sets import PromptSets, data_of
+from raylign.recipes.stages.prompt_sets import PromptSets, data_of, judged
 from raylign.records import Prompt
 
 
@@ -40,7 +39,7 @@ class RunContext(RunModels):
 
     @cached_property
     def _prompt_sets(self) -> PromptSets:
-        return PromptSets(self.template, self.folder.path, self.progress.message)
+        return self.reading.sets.at_work(self.folder.path, self.progress.message, self.starting)
 
     @property
     def prompts(self) -> PromptSet:
@@ -103,9 +102,8 @@ class RunContext(RunModels):
 
     async def rewards(self) -> RewardPools:
         """The rewards that the stage asks, proven on its prompts."""
-        prompts, places = await self.read_prompts(), tuple(f"rewards.{name}." for name in self.weights)
-        verifiers = [part for key, part in self.run.parts.items() if issubclass(part.cls, Verifier)]
-        if any(part.key.startswith(places) for part in verifiers):
+        prompts = await self.read_prompts()
+        if judged(self.run, self.name):
             refuse_doubts(prompts)
         return await self.roles.rewards(self.weights, prompts.train)
 

@@ -23,12 +23,12 @@ from raylign.records import Message, Prompt, Row
 DIALOGUE = "demonstration"  # key of Prompt.meta: the messages that follow the prompt, the assistant's first
 
 
-def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, all_turns: bool = False) -> list[Row]:
+def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, all_turns: bool = False, stage: str = "") -> list[Row]:
     """Rows of the prompts that bring ``meta["target"]`` or ``meta["demonstration"]``.
 
     The loss is on the target, or on every assistant turn of the demonstration, end tokens included. all_turns: where
     the prompt itself holds earlier assistant turns, the loss is on them too. tokenizer: a Hugging Face tokenizer with a
-    chat template, or a `ChatTemplate`.
+    chat template, or a `ChatTemplate`. stage: the key of who imitates, for messages.
 
     Raises DataError when no prompt has either, and with the place of a row that the template cannot render.
     """
@@ -42,8 +42,9 @@ def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, all_turns: bool = 
                     rows += _rows(prompt, following, len(rows), template)
     if not rows:
         raise DataError(
-            f"none of {len(prompts)} prompts has a target to imitate; fix: a format with completions (trl, gsm8k), "
-            "data.answer_key, or drop the sft stage"
+            f"none of {len(prompts)} prompts has a target to imitate{f' in {stage}' if stage else ''}; fix: name the "
+            "column that holds it (data.format=columns data.prompt_key=COLUMN data.answer_key=COLUMN), "
+            f"or leave the stage out{f' (~{stage})' if stage else ''}"
         )
     return rows
 

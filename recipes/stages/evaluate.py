@@ -58,9 +58,17 @@ class Evaluate(Stage):
         return Asked(prompts=config.prompts * max(1, len(config.sets)), samples=config.samples, max_tokens=max_tokens)
 
     @classmethod
+    def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
+        """The score; with sets that of each, the last set's first."""
+        if config.sets:
+            names = list(reversed(config.sets))
+            return (*(f"{name}/score" for name in names), *(f"{name}/*" for name in names))
+        return ("eval/score", "eval/best", "eval/prompts", "eval/*")
+
+    @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """There must be prompts to ask."""
-        if config.data or config.split is Split.train or run.config.data.holdout or run.config.data.eval_path:
+        if config.data or config.split is Split.train or run.config.data.holdout != 0 or run.config.data.eval_path:
             return []
         why = f"{key} scores held-out prompts and there are none"
         fix = f"set data.holdout=128, data.eval_path=FILE, or {key}.split=train"

@@ -47,6 +47,11 @@ class Fit(Stage):
         return (FITTED,)
 
     @classmethod
+    def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
+        """What the estimator says of itself."""
+        return ("fit/rows", "fit/*")
+
+    @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """There must be rows, and something to fit."""
         findings = Findings(key)

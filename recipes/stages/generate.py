@@ -86,6 +86,11 @@ class Generate(Stage):
         return Asked(prompts=config.prompts, samples=config.samples, max_tokens=max_tokens)
 
     @classmethod
+    def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
+        """How much is kept, and of what worth."""
+        return ("generate/score", "generate/kept", "generate/*", "*")
+
+    @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """There must be prompts, and a judge of that name that can be asked so."""
         findings, settings = Findings(key), run.config

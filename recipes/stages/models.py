@@ -11,9 +11,9 @@ from raylign.config.references import bound
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config, OptimConfig
 from raylign.contracts import FrozenStream
-from raylign.models.start import start_folder, start_template
 from raylign.placement import Placement
 from raylign.recipes.stages.lineage import Lineage
+from raylign.recipes.stages.reading import Reading
 from raylign.recipes.stages.records import RunRecords
 from raylign.records import Prompt
 from raylign.run_folder import RunFolder
@@ -25,14 +25,22 @@ class RunModels(RunRecords):
     """`run` has the paths of all artifacts that finished stages left; `stage` is the present one."""
 
     def __init__(
-        self, run: Run, folder: RunFolder, recorder: Recorder, progress: Progress, placement: Placement
+        self,
+        run: Run,
+        folder: RunFolder,
+        recorder: Recorder,
+        progress: Progress,
+        placement: Placement,
+        *,
+        reading: Reading | None = None,
     ) -> None:
         super().__init__(folder, recorder, progress, run.config.alarms)
         self.run = run
         self.stage: ResolvedStage | None = None
-        start = start_folder(run.config)
+        self.reading = reading or Reading(run)
+        start = self.reading.start
         self.lineage = Lineage(start, folder, run)
-        self.template = start_template(run.config, start)
+        self.template = self.reading.template
         self.tokenizer = self.template.tokenizer
         self.roles = Roles(
             run,
@@ -42,6 +50,7 @@ class RunModels(RunRecords):
             start_model=start,
             model_of=self.lineage.of,
             told=self.event,
+            starting=self.starting,
         )
 
     @property

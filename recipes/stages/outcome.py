@@ -28,22 +28,24 @@ def refuse_lost(stage: str, step: int, metrics: Mapping[str, float]) -> None:
             )
 
 
-def refuse_untaught(stage: str, steps: int, version: int, taught: int) -> None:
-    """Raises RewardError after steps of which none learned anything from its rewards.
+def lesson(stage: str, steps: int, version: int, taught: int) -> str:
+    """What must be said of steps that learned nothing from their rewards; empty where some did.
 
-    version: policies that were published after an update; taught: steps whose scores said what to change.
+    version: policies that were published after an update; taught: steps whose scores said what to change. Raises
+    RewardError when there was no update at all: the model is the one that the stage started from.
     """
     if not version:
         raise RewardError(
             f"{stage}: none of {steps} steps left a group to learn from, the model is as it was; "
             "fix: see groups/* and missing/* in metrics.jsonl: prompts that are always or never solved teach nothing"
         )
-    if not taught:
-        raise RewardError(
-            f"{stage}: in none of {steps} steps did the scores of a group differ, so nothing was learned from them; "
-            "fix: see groups/equal and reward/* in metrics.jsonl: prompts that are sometimes solved, larger groups, "
-            "or a reward that tells these responses apart"
-        )
+    if taught:
+        return ""
+    return (
+        f"{stage}: NOTHING LEARNED: in none of {steps} steps did the scores of a group differ; "
+        "fix: see groups/equal and reward/* in metrics.jsonl: prompts that are sometimes solved, larger groups, "
+        "or a reward that tells these responses apart"
+    )
 
 
 def stage_summary(results: Mapping[str, StageResult]) -> dict[str, Any]:

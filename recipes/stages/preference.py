@@ -24,7 +24,7 @@ from raylign.config.resolve import Run
 from raylign.config.schema import Node, OptimConfig, Schedule, node
 from raylign.contracts import MODEL, FrozenStream, Objective, Stage, StageResult, StageSettings
 from raylign.data.identity import identity_of_rows
-from raylign.data.pairs import Pair, PairSet, Truncation, load_pairs, rows_of_pairs
+from raylign.data.pairs import Pair, PairSet, Truncation, rows_of_pairs
 from raylign.data.score_cache import ScoreCache, fingerprint
 from raylign.errors import Problem
 from raylign.objectives.loss.margin import ReferenceMargin
@@ -98,12 +98,14 @@ class Preference(Stage):
             problems.append(
                 _problem("rollout.sampling.temperature", settings.rollout.sampling.temperature, why, "set it to 1")
             )
-        if config.max_tokens > settings.model.max_context:
-            fix = f"set model.max_context={config.max_tokens} or shorten the pairs"
-            problems.append(_problem(f"{key}.max_tokens", config.max_tokens, "is more than model.max_context", fix))
+        context = settings.model.max_context
+        if config.max_tokens > context:
+            fix = f"set {key}.max_tokens={context}, or model.max_context={config.max_tokens} where the model allows it"
+            why = f"is more than model.max_context={context}"
+            problems.append(_problem(f"{key}.max_tokens", config.max_tokens, why, fix))
         if settings.data.max_prompt_tokens >= config.max_tokens:
-            why = f"leaves no room for an answer in max_tokens={config.max_tokens}"
-            fix = "set it below the stage's max_tokens"
+            why = f"leaves no room for an answer in {key}.max_tokens={config.max_tokens}"
+            fix = f"set data.max_prompt_tokens={config.max_tokens // 2}"
             problems.append(_problem("data.max_prompt_tokens", settings.data.max_prompt_tokens, why, fix))
         for name in ("answer_key", "domain_key", "verifier"):
             if getattr(settings.data, name):
@@ -135,12 +137,26 @@ class Preference(Stage):
             )
         return problems
 
+    @classmethod
+    def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
+        """Accuracy, margin and loss of the held-out pairs, or of those of a step where none are held out."""
+        part = run.parts.get(f"{key}.objective")
+        objective = part.build() if part else None
+        names: tuple[str, ...] = ("agreement", "margin", "loss")
+        if config.rows is Rows.chosen:
+            names = ("nll", "loss")
+        elif isinstance(objective, PreferenceLoss) and REFERENCE in objective.needs:
+            names = ("rewards/accuracy", "rewards/margin", "loss")
+        held_out = run.config.data.holdout != 0 or run.config.data.eval_path
+        evaluated = (*(f"eval/{name}" for name in names), "eval/*", "before/*") if held_out else ()
+        return (*evaluated, *names, "*")
+
     async def run(self, context: RunContext) -> StageResult:
         """Score the reference, train from the newest checkpoint if there is one, export the model."""
         config, folder = self.config, context.folder.stage(self.name)
         objective: Objective = context.run.parts[f"stages.{self.name}.objective"].build()
-        settings = (context.template, config.max_tokens, config.truncation, context.cfg.seed)
-        pairs = await asyncio.to_thread(load_pairs, context.data, *settings)
+        settings = (config.max_tokens, config.truncation)
+        pairs = await asyncio.to_thread(context.reading.pairs, context.data, *settings)
         context.progress.message(str(pairs.report))
         steps = config.steps or max(1, round(config.epochs * -(-len(pairs.train) // config.batch_pairs)))
         identity = await asyncio.to_thread(identity_of_rows, rows_of_pairs((*pairs.train, *pairs.holdout)))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from raylign.actors.reward.router import Verifier
+from raylign.actors.watching import Starting, unseen
 from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import DataConfig
@@ -16,12 +18,23 @@ from raylign.records import Prompt
 
 
 class PromptSets:
-    """Read when they are first asked for, each file once. folder: the run's; told: is told what was read."""
+    """Read when they are first asked for, each file once."""
 
-    def __init__(self, template: ChatTemplate, folder: Path, told: Callable[[str], None]) -> None:
-        self._template, self._folder, self._told = template, folder, told
+    def __init__(self, template: ChatTemplate) -> None:
+        self._template = template
+        self._folder = Path()  # of the run, which has none before it works
+        self._told: Callable[[str], None] | None = None
+        self._starting: Starting = unseen
+        self.reports: list[str] = []  # what was read so far
         self._read: dict[str, PromptSet] = {}  # by path, and whether held-out rows were left out
         self._viewed: dict[str, PromptSet] = {}  # by stage
+
+    def at_work(self, folder: Path, told: Callable[[str], None], starting: Starting) -> PromptSets:
+        """These sets for a run that works in a folder. told: is told what is read, and at once what was read before."""
+        self._folder, self._told, self._starting = folder, told, starting
+        for report in self.reports:
+            told(report)
+        return self
 
     def of(self, run: Run, stage: ResolvedStage | None) -> PromptSet:
         """Those of a stage, without one the run's as they are. Raises DataError."""
@@ -47,11 +60,15 @@ class PromptSets:
         place = f"{path}, none of {len(held)}" if held else path
         if place not in self._read:
             data, seed = run.config.data, run.config.seed
-            if path:
-                prompts = load_prompts(data_of(data, path, self._folder), self._template, seed, held=held)
-            else:
-                prompts = load_prompts(data, self._template, seed)
-            self._told(str(prompts.report))
+            with self._starting("prompts"):
+                if path:
+                    prompts = load_prompts(data_of(data, path, self._folder), self._template, seed, held=held)
+                else:
+                    prompts = load_prompts(data, self._template, seed)
+            report = str(prompts.report)
+            self.reports.append(f"{report}\n{prompts.report.judged_by}" if judged(run) else report)
+            if self._told:
+                self._told(self.reports[-1])
             self._read[place] = prompts
         return self._read[place]
 
@@ -61,6 +78,12 @@ class PromptSets:
         if prompts.train and not train:
             raise DataError(f"{key}.view leaves none of {len(prompts.train)} prompts")
         return replace(prompts, train=train, holdout=holdout)
+
+
+def judged(run: Run, stage: str = "") -> bool:
+    """Whether a reward that a stage asks, without a stage any, leaves its verdict to the verifier of the data."""
+    places = tuple(f"rewards.{name}." for name in run.weights(stage))
+    return any(issubclass(part.cls, Verifier) and part.key.startswith(places) for part in run.parts.values())
 
 
 def data_of(data: DataConfig, path: str, folder: Path) -> DataConfig:

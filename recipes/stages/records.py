@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from raylign.actors.roles import Roles
@@ -37,7 +38,11 @@ class RunRecords:
         """Record an event; a message is shown as well."""
         self.recorder.event(name, **facts)
         if message:
-            self.progress.message(message)
+            self.progress.message(" ".join(message.split()))
+
+    def starting(self, what: str, ready: Callable[[], int] | None = None, of: int = 0) -> AbstractContextManager[None]:
+        """Shown as being started while the block lasts, see `Progress.starting`."""
+        return self.progress.starting(what, ready, of)
 
     def phase(self, stage: str, step: int, phase: str) -> None:
         """A phase of a step (from 0) begins."""

@@ -27,7 +27,8 @@ from raylign.errors import DataError, LearnerError, LoadError, Problem
 from raylign.loop import Loop, LoopSettings, Parts, StepSettings
 from raylign.objectives.loss.base import PolicyLoss
 from raylign.recipes.stages.context import RunContext
-from raylign.recipes.stages.outcome import refuse_untaught
+from raylign.recipes.stages.outcome import lesson
+from raylign.recipes.stages.reading import ReadStage
 from raylign.recipes.stages.training import Training
 from raylign.records import Prompt
 from raylign.run_folder import check_space
@@ -84,6 +85,11 @@ class Rl(Stage):
             epochs=config.epochs,
         )
 
+    @classmethod
+    def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
+        """The held-out score where it is measured, else the training reward."""
+        return (*(("eval/score", "eval/*") if config.eval_every else ()), "reward/mean", "reward/std", "loss", "*")
+
     async def run(self, context: RunContext) -> StageResult:
         """Train to the last step, from the newest checkpoint if there is one; export the model."""
         folder = context.folder.stage(self.name)
@@ -106,10 +112,15 @@ class Rl(Stage):
                 context.recorder.event("learner_restarted", stage=self.name, deaths=deaths, cause=str(error))
                 context.progress.message(f"a learner died and is restarted from the last checkpoint: {error}")
                 await context.roles.end_learners()
-        refuse_untaught(self.name, self.config.steps, loop.version, loop.taught)
+        if said := lesson(self.name, self.config.steps, loop.version, loop.taught):
+            context.event("nothing_learned", said, stage=self.name)
         await loop.parts.learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=True)
-        return StageResult(steps=self.config.steps, artifacts={MODEL: str(folder / "model")})
+        return StageResult(
+            steps=self.config.steps,
+            metrics={"steps/taught": loop.taught / self.config.steps},
+            artifacts={MODEL: str(folder / "model")},
+        )
 
     async def _train(self, context: RunContext, loop: Loop) -> None:
         """All steps from the newest checkpoint on. Raises StopRequested once a signal's step is saved."""
@@ -147,7 +158,7 @@ class Rl(Stage):
         advantage = context.run.part("advantage", self.name).build()
         objective = context.run.part("objective", self.name).build()
         needs = advantage.needs | objective.needs
-        prompts = self._prompts(context)  # what is wrong with the data is told before anything starts
+        prompts = self.training_prompts(context)  # what is wrong with the data is told before anything starts
         # Engines come first: they take a share of the device as it is, learners and frozen models what they need.
         starts = (
             partial(context.rollouts, publishes=True),
@@ -174,7 +185,8 @@ class Rl(Stage):
             frozen=frozen,
         )
 
-    def _prompts(self, context: RunContext) -> list[Prompt]:
+    def training_prompts(self, context: RunContext | ReadStage) -> list[Prompt]:
+        """Those of the stage's domains. Raises DataError when there is none."""
         prompts, domains = context.prompts.train, self.config.domains
         chosen = [prompt for prompt in prompts if not domains or prompt.domain in domains]
         if not chosen:

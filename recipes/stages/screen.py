@@ -57,6 +57,11 @@ class Screen(Stage):
         return Asked(prompts=0, samples=config.samples, max_tokens=max_tokens)
 
     @classmethod
+    def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
+        """How many prompts are kept, and the evaluation that chose them."""
+        return ("screen/share", "screen/kept", "eval/score", "eval/*")
+
+    @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """The reward that says solved must be one of the run."""
         return unknown_reward(f"{key}.reward", config.reward, run.config.rewards)

@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 
 from raylign.batch import Batch
+from raylign.config.resolve import Run
 from raylign.config.schema import Node, OptimConfig, SampledSettings, node
 from raylign.contracts import MODEL, Objective, Stage, StageResult
 from raylign.data.identity import identity_of_rows
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.demonstrations import demonstrations
+from raylign.recipes.stages.reading import ReadStage
 from raylign.recipes.stages.training import TrainedModel, Training
 from raylign.records import Row
+
+ReadRun = RunContext | ReadStage  # what rows are made from: a stage at work, or one whose rows have only been read
 
 
 class Sft(Stage):
@@ -54,10 +58,16 @@ class Sft(Stage):
         """The trained model."""
         return (MODEL,)
 
+    @classmethod
+    def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
+        """The pass rate where it is measured, else the loss."""
+        return (*(("eval/score", "eval/*") if config.eval_every else ()), "loss", "nll", "*")
+
     async def run(self, context: RunContext) -> StageResult:
         """Train, from the newest checkpoint if there is one; export the model."""
         config, folder = self.config, context.folder.stage(self.name)
-        rows = await asyncio.to_thread(self.rows, context)
+        await context.read_prompts()
+        rows = context.reading.demonstrated.pop(self.name, []) or await asyncio.to_thread(self.rows, context)
         identity = await asyncio.to_thread(identity_of_rows, rows)
         training = await asyncio.to_thread(Training, context, self.name, config.steps, identity)
         learner = await context.learner(config.optim, config.steps)
@@ -85,9 +95,9 @@ class Sft(Stage):
         artifacts = {MODEL: str(folder / "model")}
         return StageResult(steps=done, metrics=training.kept["metrics"], artifacts=artifacts)
 
-    def rows(self, context: RunContext) -> list[Row]:
+    def rows(self, context: ReadRun) -> list[Row]:
         """Rows of the training prompts that bring a target."""
-        return demonstrations(context.prompts.train, context.template, self.config.all_turns)
+        return demonstrations(context.prompts.train, context.template, self.config.all_turns, f"stages.{self.name}")
 
     async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
         """Score of sampled (not greedy) answers: what reinforcement learning would start from."""

@@ -17,9 +17,8 @@ from raylign.chat.template import ChatTemplate
 from raylign.config.build import build
 from raylign.environment import Environment
 from raylign.errors import DataError
-from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.demonstrations import demonstrations
-from raylign.recipes.stages.sft import Sft
+from raylign.recipes.stages.sft import ReadRun, Sft
 from raylign.records import Message, Prompt, Row, derive_seed
 
 
@@ -45,7 +44,7 @@ class WarmUp(Sft):
         super().__init__(config, name)
         self.config: WarmUp.Config = config
 
-    def rows(self, context: RunContext) -> list[Row]:
+    def rows(self, context: ReadRun) -> list[Row]:
         """Every turn after what was seen and said before it. Raises DataError in an environment that it cannot play."""
         cfg, turns = context.cfg, list[Prompt]()
         for prompt in context.prompts.train:

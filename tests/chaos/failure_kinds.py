@@ -66,7 +66,7 @@ KINDS = (
     Kind(
         "no step had anything to learn from",
         errors.RewardError,
-        "chaos/test_failures.py::test_a_stage_that_learned_nothing_is_a_failure",
+        "chaos/test_failures.py::test_a_stage_that_learned_nothing_fails_or_says_so",
     ),
     Kind(
         "a reward's constructor raises", errors.RewardError, "reward/test_reward_pools.py::test_start_and_close_errors"
@@ -171,7 +171,7 @@ KINDS = (
     ),
     Kind(
         "every group of every step is flat",
-        errors.RewardError,
+        "shown in every step, and said on the screen at the stage's end",
         "loop/test_teaching.py::test_steps_whose_scores_never_differ_teach_nothing",
     ),
     Kind(

@@ -27,7 +27,7 @@ from raylign.recipes.stages.context import StopRequested
 from raylign.recipes.stages.outcome import refuse_lost
 from raylign.recipes.stages.rl import Rl
 from raylign.recipes.stopping import stopping_on_signals
-from raylign.telemetry.progress import PlainProgress
+from raylign.telemetry.lines import PlainProgress
 from raylign.telemetry.recorder import Recorder, read_lines
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -81,18 +81,18 @@ def test_a_lost_model_ends_the_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "taught", "why"),
+    ("version", "taught", "why", "said"),
     [
-        (0, 0, "none of 2 steps left a group to learn from"),
-        (2, 0, "in none of 2 steps did the scores of a group differ"),
-        (2, 1, ""),
+        (0, 0, "none of 2 steps left a group to learn from", []),
+        (2, 0, "", ["nothing_learned"]),
+        (2, 1, "", []),
     ],
     ids=["no step to learn from", "every group flat", "one step taught"],
 )
-async def test_a_stage_that_learned_nothing_is_a_failure(
-    version: int, taught: int, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_stage_that_learned_nothing_fails_or_says_so(
+    version: int, taught: int, why: str, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage, exported = Rl(Rl.Config(steps=2), "rl"), list[str]()
+    stage, exported, events = Rl(Rl.Config(steps=2), "rl"), list[str](), list[str]()
 
     async def nothing(*_: Any) -> None:
         return None
@@ -110,11 +110,12 @@ async def test_a_stage_that_learned_nothing_is_a_failure(
         folder=SimpleNamespace(stage=lambda name: tmp_path),
         cfg=SimpleNamespace(run=SimpleNamespace(keep_checkpoints=1)),
         model_of=lambda start: "m",
+        event=lambda name, message, **facts: events.append(name),
         hand_over=lambda *args, **named: None,
     )
     with pytest.raises(errors.RewardError, match=f"^rl: {why}.*; fix: ") if why else nullcontext():
         await stage.run(context)
-    assert bool(exported) == (not why), "what learned nothing leaves no model"
+    assert bool(exported) == (not why) and events == said, "what was not changed at all leaves no model"
 
 
 class Context:
@@ -160,12 +161,12 @@ def test_a_defect_is_recorded_and_not_swallowed(
 
 
 def test_memory_is_told_as_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("make_plan", "connect", "check_shared", "describe"):
+    for name in ("make_plan", "connect", "check_shared", "announce", "check"):
         monkeypatch.setattr(opening, name, lambda *args: "")
     folder = SimpleNamespace(path=tmp_path, resumed=False, close=lambda: None)
     monkeypatch.setattr(opening.RunFolder, "open", lambda *args: folder)
     monkeypatch.setattr(opening.Placement, "create", lambda *args: None)
-    monkeypatch.setattr(opening, "RunContext", lambda *args: None)
+    monkeypatch.setattr(opening, "RunContext", lambda *args, **named: None)
     cfg: Any = SimpleNamespace(telemetry=TelemetryConfig(progress="none"), cluster=SimpleNamespace(ready_timeout_s=1.0))
     resolved: Any = SimpleNamespace(config=cfg, tree={})
     placed = SimpleNamespace(gpus=0, loads=())

@@ -42,8 +42,13 @@ def test_a_wrong_configuration_ends_with_2_and_no_traceback(tmp_path: Path) -> N
 def test_plan_prints_and_refuses(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "recipe=grpo", "scale=tiny", "variant=ppo"]) == 0
     out = capsys.readouterr().out
-    for text in ("critic", "rollout", "reward/correct", "samples", "821.4 k parameters", "advantage.lam"):
+    for text in ("critic", "rollout", "reward/correct", "samples", "821.4 k parameters", "lam 0.95", "before", "after"):
         assert text in out, text
+    assert len(out.splitlines()) < 50 and "learner.optim.betas" not in out
+    assert main(["plan", "recipe=grpo", "scale=tiny", "--all"]) == 0
+    every = capsys.readouterr().out
+    for text in ("advantage.epsilon", "learner.optim.betas", "cluster.object_store_mb", "run.save_every"):
+        assert text in every, text
     assert main(["plan", "recipe=grpo", "scale=tiny", "cluster.num_cpus=1"]) == 2
     captured = capsys.readouterr()
     assert "rollout.workers" in captured.err and "missing: 1.1 CPU" in captured.err and "learner" in captured.out

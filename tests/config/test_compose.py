@@ -9,8 +9,8 @@ import yaml
 
 from raylign.config.compose import compose_with_problems, layered, options, recipes
 from raylign.config.layers import leaves, merge
+from raylign.config.nearest import nearest_keys
 from raylign.config.schema import Resume, RewardConfig
-from raylign.config.strict import nearest_keys
 from raylign.errors import ConfigError, Problem
 
 
@@ -157,6 +157,11 @@ def test_wrong_element_type_names_the_list() -> None:
         (["recipe=grop"], "recipe", "did you mean grpo?"),
         (["recip=grpo"], "recipe", "is recip= meant to be recipe=?"),
         (["recipe=grpo", "scale=tinny"], "scale", "did you mean tiny?"),
+        (["recipe=GRPO", "scale=tiny"], "recipe", "did you mean grpo?"),
+        (["recipe=g-opd", "scale=tiny"], "recipe", "did you mean g_opd?"),
+        (["recipe=dapo", "scale=tiny"], "recipe", "it is a variant: recipe=grpo variant=dapo"),
+        (["recipe=dpo", "scale=tiny"], "recipe", "recipe=hypo stages.preference.objective.reference_margin=dpo"),
+        (["recipe=grpo", "variant=arlcp"], "variant", "it is a recipe: recipe=arlcp"),
         (["recipe=grpo", "variant=dapoo"], "variant", "did you mean dapo?"),
         (["recipe=grpo", "varaint=dapo"], "varaint", "did you mean variant"),
         ([], "recipe", "known: "),

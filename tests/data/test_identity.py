@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raylign.batch import Batch
 from raylign.data.identity import identity_of_rows
 from raylign.data.pairs import Pair, rows_of_pairs
+from raylign.data.score_cache import ScoreCache
 from raylign.errors import CheckpointError
+from raylign.payloads import put
 from raylign.recipes.stages.training import Training
-from raylign.records import Prompt
+from raylign.records import Payload, Prompt, Row
 
 
 def pair(answer: int) -> Pair:
@@ -38,6 +42,28 @@ def test_other_rows_another_order_and_another_loss_are_other_data() -> None:
             identity_of_rows(other).check(known.state())
     with pytest.raises(CheckpointError, match="does not say"):
         known.check(None)
+
+
+def seen(image: int) -> Row:
+    (row,) = rows_of_pairs([pair(3)])[:1]
+    return replace(row, payload={"image": put(Payload(kind="image", content=np.full((2, 2), image, np.uint8)))})
+
+
+def test_rows_of_the_same_tokens_beside_other_images_are_other_data(tmp_path: Path) -> None:
+    known = identity_of_rows([seen(1)])
+    identity_of_rows([seen(1)]).check(known.state())
+    for other in ([seen(2)], [replace(seen(1), payload={})]):
+        with pytest.raises(CheckpointError, match="other data"):
+            identity_of_rows(other).check(known.state())
+    plain, first, second = (Batch.from_rows([row]) for row in (replace(seen(1), payload={}), seen(1), seen(2)))
+    cache = ScoreCache(tmp_path, {"model": "a"})
+    cache.store(first, np.zeros(first.tokens, np.float32))
+    assert [cache.find(batch)[0] is not None for batch in (plain, first, second, Batch.from_rows([seen(1)]))] == [
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 class Context:

@@ -138,6 +138,18 @@ def test_a_question_that_is_held_out_is_not_trained_on(
     assert (len(prompts.train), prompts.report.leaked) == ((1, 1) if leaks else (2, 0))
 
 
+@pytest.mark.parametrize(("train", "held"), [("{prompt} Box it.", ""), ("", "{prompt} Box it.")])
+def test_a_question_is_known_without_its_template(train: str, held: str, tmp_path: Path, tokenizer: Any) -> None:
+    rows = [{"prompt": f"number {number}"} for number in range(3)]
+    config = DataConfig(path=write(tmp_path / "a.jsonl", rows), holdout=0, template=train)
+    some = DataConfig(path=write(tmp_path / "b.jsonl", rows[:1]), holdout=0, template=held)
+    prompts = load_prompts(config, tokenizer, 1, held=load_prompts(some, tokenizer, 1).train)
+    assert (len(prompts.train), prompts.report.leaked) == (2, 1)
+    said = [{"prompt": "Translate.", "text": f"number {number}"} for number in range(3)]
+    config = DataConfig(path=write(tmp_path / "a.jsonl", said), holdout=1, template="{prompt} {text}")
+    assert len(load_prompts(config, tokenizer, 1).train) == 2, "what differs stands in the template"
+
+
 def test_what_is_held_out_depends_on_the_tasks_alone(tmp_path: Path, tokenizer: Any) -> None:
     rows = [{"prompt": f"number {i}", "answer": str(i), "task": ""} for i in range(30)]
     known = load_prompts(DataConfig(path=write(tmp_path / "a.jsonl", rows), holdout=6), tokenizer, 1)

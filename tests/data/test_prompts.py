@@ -92,8 +92,14 @@ def test_size_keeps_the_first_rows(tmp_path: Path, tokenizer: Any) -> None:
 def test_impossible_settings(tmp_path: Path, tokenizer: Any) -> None:
     path = write(tmp_path / "a.jsonl", [{"prompt": f"number {i}"} for i in range(4)])
     cases = [
-        (DataConfig(path=path), "holdout=256 leave none"),
-        (DataConfig(path=path, max_prompt_tokens=3), "longer than max_prompt_tokens=3"),
+        (
+            DataConfig(path=path, holdout=4),
+            "holdout=4 of 4 prompts leaves none to train on; fix: set data.holdout=3",
+        ),
+        (
+            DataConfig(path=path, max_prompt_tokens=3),
+            r"the shortest prompt has \d+ tokens, more than .*=3; fix: ",
+        ),
         (DataConfig(path=path, template="{question}"), r"a\.jsonl:1: the template .*fields: prompt"),
         (DataConfig(path=path, template="{prompt"), "cannot be filled"),
         (

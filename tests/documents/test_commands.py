@@ -16,7 +16,10 @@ import pytest
 from pages import EXAMPLES, PAGES, ROOT, Command, commands, short
 
 from raylign.cli import main
+from raylign.config.build import build
 from raylign.config.schema import TinyModel
+from raylign.contracts import RowGenerator
+from raylign.data.rows import DataRow
 from raylign.models.tiny import build_tiny_model
 from raylign.sweeps.drive import _settings
 from raylign.sweeps.space import Space
@@ -31,11 +34,28 @@ def models() -> str:
     return str(build_tiny_model(TinyModel(hidden_size=32, layers=1, heads=2, kv_heads=1, context=CONTEXT)))
 
 
+def row(number: int) -> dict[str, object]:
+    """What stands for a row of any command: a question, its answer, a pair, a domain."""
+    pair = {"chosen": f"{number + 1}", "rejected": f"{number}"}
+    asked = {"question": f"{number}+1?", "prompt": f"{number}+1?", "answer": f"so #### {number + 1}"}
+    return {**asked, **pair, "extra_info": {"opd_teacher": "math"}}
+
+
+def annotated(toy: DataRow) -> dict[str, object]:
+    """A dialogue of CM2's toy as a row of a file."""
+    messages = [*toy.messages, *toy.meta["demonstration"]]
+    return {"messages": messages, "tools": toy.tools, "checklist_list": toy.meta["checklists"]}
+
+
 def filled(words: list[str], folder: Path) -> list[str]:
     """What the reader fills in: files and models become tiny local ones, `...` the tiny recipe."""
-    data = folder / "rows.jsonl"
-    data.write_text(json.dumps({"question": "1+1?", "answer": "so #### 2", "chosen": "2", "rejected": "3"}) + "\n")
-    answers = {"data.path": data, "data.generator.path": data, "run.dir": folder / "run", "sweep.dir": folder / "sweep"}
+    data, dialogues = folder / "rows.jsonl", folder / "dialogues.jsonl"
+    data.write_text("".join(json.dumps(row(number)) + "\n" for number in range(20)))
+    if any(word.startswith("data.generator.path=") for word in words):
+        toys = build(RowGenerator, {"_target_": "raylign.recipes.cm2.toy.LookUps"}, "toy").rows(20, 0)
+        dialogues.write_text("".join(json.dumps(annotated(toy)) + "\n" for toy in toys))
+    answers = {"data.path": data, "data.generator.path": dialogues, "run.dir": folder / "run"}
+    answers["sweep.dir"] = folder / "sweep"
     command: list[str] = []
     for word in words:
         key, equals, value = word.partition("=")

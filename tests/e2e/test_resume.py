@@ -1,5 +1,7 @@
-"""A run that is killed again and again ends with the very weights of a run that was left in peace, also where its
-source and its shaper go by arrays that checkpoints keep in folders of theirs."""
+"""A run that is killed again and again ends with the very weights of a run that was left in peace.
+
+Its source and its shaper go by arrays, which checkpoints keep in folders of theirs.
+"""
 
 from __future__ import annotations
 

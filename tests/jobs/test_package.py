@@ -88,7 +88,7 @@ def test_the_working_directory(tmp_path: Path) -> None:
 
 
 def test_all_problems_at_once_and_no_cluster_is_asked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    arguments = ["recipe=grpo", "learner.optim.lrr=2", "data.path=nothere.jsonl", "run.dir=runs/a"]
+    arguments = ["recipe=grpo", "scale=tiny", "learner.optim.lrr=2", "data.path=nothere.jsonl", "run.dir=runs/a"]
     assert main(["submit", "--address", "http://127.0.0.1:9", *arguments]) == 2
     err = capsys.readouterr().err
     assert "3 problem(s)" in err and "did you mean learner.optim.lr?" in err and "nothere.jsonl" in err
@@ -107,7 +107,9 @@ def test_no_job_server(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 def test_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text('{"question": "1+1", "answer": "2"}\n')
-    checked = check_for_cluster(["recipe=grpo", "data.path=rows.jsonl", "data.holdout=1", "run.dir=/shared/a"])
+    checked = check_for_cluster(
+        ["recipe=grpo", "scale=tiny", "data.path=rows.jsonl", "data.holdout=1", "run.dir=/shared/a"]
+    )
     assert checked.overrides[-1] == "cluster.address=auto" and checked.files == ("rows.jsonl",)
     job = make_job(checked, Baggage(environment={"HF_HOME": "/shared/hf"}), tmp_path / "staging")
     assert job.entrypoint.startswith("exec python -m raylign.cli train recipe=grpo")
@@ -121,10 +123,10 @@ def test_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_not_on_this_machine_may_be_on_the_cluster() -> None:
-    checked = check_for_cluster(["recipe=grpo", "data.path=/shared/absent.jsonl", "run.dir=/shared/a"])
+    checked = check_for_cluster(["recipe=grpo", "scale=tiny", "data.path=/shared/absent.jsonl", "run.dir=/shared/a"])
     assert [warning.split(" is ")[0] for warning in checked.warnings] == ["data.path = /shared/absent.jsonl"]
     with pytest.raises(ConfigError, match=r"absent\.jsonl"):
-        check_for_cluster(["recipe=grpo", "data.path=absent.jsonl", "run.dir=/shared/a"])
+        check_for_cluster(["recipe=grpo", "scale=tiny", "data.path=absent.jsonl", "run.dir=/shared/a"])
 
 
 def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,16 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from raylign.actors.embed import ModelEmbedder, ServedEmbedder
 from raylign.actors.judge.blocking import BlockingJudge
 from raylign.actors.judge.group import JudgeGroup
 from raylign.actors.judge.served import Served
 from raylign.actors.judge.worker import JudgeSpec, JudgeWorker
 from raylign.actors.remote import kill, spawn
 from raylign.actors.rollout.engine import EngineSpec
-from raylign.config.schema import JudgeConfig
+from raylign.chat.template import ChatTemplate
+from raylign.config.schema import JudgeConfig, Verb
 from raylign.contracts import Sampling
 from raylign.errors import JudgeUnavailable
 
@@ -33,10 +38,18 @@ NODE: dict[str, Any] = {"model": {"_target_": "raylign.actors.judge.served.Serve
 
 @pytest.fixture(scope="module")
 def group(ray_session: None, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JudgeGroup]:
-    config = JudgeConfig(gpus=0, workers=1, max_context=128, max_sequences=16, kv_cache_gb=0.25, max_restarts=1)
-    made = JudgeGroup(
-        "tiny", config, str(tiny_model), dtype="float32", log_dir=tmp_path_factory.mktemp("logs"), deadline_s=300
+    config = JudgeConfig(
+        gpus=0, workers=1, max_context=128, max_sequences=16, kv_cache_gb=0.25, max_restarts=1, verbs=list(Verb)
     )
+    made = JudgeGroup(
+        "tiny",
+        config,
+        str(tiny_model),
+        dtype="float32",
+        log_dir=tmp_path_factory.mktemp("logs"),
+        deadline_s=300,
+    )
+    made.scores_for(str(tiny_model))
     asyncio.run(made.start())
     yield made
     asyncio.run(made.close())
@@ -63,6 +76,33 @@ def test_any_process_of_the_job_reaches_it(group: JudgeGroup) -> None:
         return isinstance(answer.value, bool)
 
     assert ray.get(elsewhere.remote(), timeout=300)
+
+
+def test_scores_and_vectors_are_those_of_the_model(group: JudgeGroup, tiny_model: Path, tmp_path: Path) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    ids = tokenizer("the very same ids", add_special_tokens=False)["input_ids"]
+    asked = ChatTemplate(tokenizer).prompt_ids(QUESTION)
+    bare = tokenizer("bare", add_special_tokens=False)["input_ids"]
+    client = BlockingJudge(NODE)
+    for before, ahead in ((QUESTION, asked), (bare, bare), (np.array(bare[:1], np.int32), bare[:1])):
+        with torch.no_grad():
+            logits = model(torch.tensor([[*ahead, *ids]])).logits[0, len(ahead) - 1 : -1]
+        expected = torch.log_softmax(logits.double(), -1)[range(len(ids)), ids].numpy()
+        scored = client(lambda judge, before=before: judge.score(before, ids)).value  # type: ignore[misc]
+        np.testing.assert_allclose(scored, expected, atol=2e-5)
+    embedder = ServedEmbedder(ServedEmbedder.Config(model=NODE["model"], cache_dir=str(tmp_path)))  # type: ignore[arg-type]
+    own = ModelEmbedder(ModelEmbedder.Config(path=str(tiny_model), cache_mb=0))
+    texts = ["a", "two words", "", "two words"]
+    vectors = embedder.embed(texts)
+    np.testing.assert_allclose(vectors, own.embed(texts), atol=2e-6)
+    assert str(tiny_model) in embedder.identity and "mean" in embedder.identity
+    with pytest.raises(JudgeUnavailable, match=r"refuses the request: a text has .* at most 128 are read"):
+        embedder.embed(["long " * 200])
+    with pytest.raises(JudgeUnavailable, match=r"refuses the request: the sequence to score has .* at most 127 fit"):
+        client(lambda judge: judge.score(QUESTION, ids * 20))
+    with pytest.raises(JudgeUnavailable, match="needs something before the ids"):
+        client(lambda judge: judge.score([], ids))
 
 
 def test_a_conversation_that_does_not_fit_is_unavailable_at_once(group: JudgeGroup) -> None:

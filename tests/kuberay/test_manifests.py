@@ -122,7 +122,7 @@ def test_secrets_are_references(capsys: pytest.CaptureFixture[str]) -> None:
     wanted = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "huggingface", "key": "token.v1"}}}
     assert all(wanted in pod["containers"][0]["env"] for pod in pods_of(job))
     for word in ("HF_TOKEN", "HF_TOKEN=a", "HF_TOKEN=/a", "HF_TOKEN=a/", "=a/b", "HF-TOKEN=a/b", "HF_TOKEN=a/b/c"):
-        assert main(["k8s", "render", *BASE, "--env-secret", word]) == 2
+        assert main(["k8s", "render", *BASE, "scale=node", "--env-secret", word]) == 2
         assert "--env-secret" in capsys.readouterr().err
     for name in ("HF_TOKEN", "WANDB_API_KEY", "aws_secret_access_id", "DB_PASSWORD", "DB_PASS"):
         assert main(["k8s", "render", *BASE, "scale=gpu", "--env", f"{name}=x"]) == 0
@@ -153,7 +153,7 @@ def test_what_cannot_be_rendered(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert "learner.optim.lr = -1" in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text('{"question": "1+1", "answer": "2"}\n')
-    assert main(["k8s", "render", "recipe=grpo", "run.dir=/elsewhere/a", "data.path=rows.jsonl"]) == 2
+    assert main(["k8s", "render", "recipe=grpo", "scale=tiny", "run.dir=/elsewhere/a", "data.path=rows.jsonl"]) == 2
     err = capsys.readouterr().err
     assert "is not on the claim" in err and "rows.jsonl" in err, "all problems at once"
     assert main(["k8s", "render", *BASE, "--name", "Not_A_Name"]) == 2

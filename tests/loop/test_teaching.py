@@ -17,7 +17,7 @@ from raylign.loop import Loop
 from raylign.loop.sampling import teaches
 from raylign.objectives.advantage.group import GRPO, RLOO
 from raylign.objectives.advantage.reinforce_pp import ReinforcePlusPlus
-from raylign.recipes.stages.outcome import refuse_untaught
+from raylign.recipes.stages.outcome import lesson
 from raylign.records import Float32s, Missing, Prompt, Reward, Trajectory, Value
 
 
@@ -53,8 +53,9 @@ async def test_steps_whose_scores_never_differ_teach_nothing() -> None:
         metrics = (await loop.step(step)).metrics
         assert metrics["groups/equal"] == 1.0 and metrics["advantage/abs"] == 0.0, "shown in every step"
     assert (loop.version, loop.taught) == (3, 0)
-    with pytest.raises(RewardError, match=r"rl: in none of 3 steps did the scores .*; fix: see groups/equal"):
-        refuse_untaught("rl", 3, loop.version, loop.taught)
+    assert lesson("rl", 3, loop.version, loop.taught).startswith("rl: NOTHING LEARNED: in none of 3 steps")
+    with pytest.raises(RewardError, match="the model is as it was"):
+        lesson("rl", 3, 0, 0)
 
 
 @pytest.mark.parametrize(

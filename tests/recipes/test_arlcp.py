@@ -23,6 +23,7 @@ from raylign.objectives.aggregate import Aggregation
 from raylign.recipes.arlcp import ReflectionPenalty
 from raylign.recipes.arlcp.toy import ToyThought, ToyTraces
 from raylign.records import Group, Missing, Prompt, Value
+from raylign.telemetry.alarms import Alarms
 from raylign.testing import call, trajectory
 
 SHAPER = {"_target_": "raylign.recipes.arlcp.ReflectionPenalty", "n_1": 1, "n_2": 2}
@@ -136,6 +137,18 @@ def test_step_metrics_are_split_by_verdict_and_tier() -> None:
     assert metrics["arlcp/groups_one_correct"] == pytest.approx(1 / 3)
     assert metrics["reward/correct"] == pytest.approx(4 / 7), "accuracy, never the shaped score"
     assert "arlcp/truncated" in metrics
+
+
+def test_a_task_without_reflections_is_told() -> None:
+    silent = [group([("so", 9, 1), ("thus", 7, 1)]), group([("hence", 5, 0)])]
+    step = reward_metrics(shape(shaper(), silent))
+    assert step["idle/reflections"] == 1.0
+    alarms = Alarms(compose(["recipe=grpo", "scale=tiny"]).config.alarms)
+    (raised,) = [alarm for _ in range(3) for alarm in alarms.step(step)]
+    assert raised.name == "idle_term" and "shaper.keywords" in raised.hint
+    assert reward_metrics(shape(shaper(), [group(ROWS), *silent]))["idle/reflections"] == pytest.approx(2 / 3)
+    for off in ({"split": "length"}, {"alpha": 0.0}):
+        assert "idle/reflections" not in reward_metrics(shape(shaper(**off), silent))
 
 
 def test_missing_verdicts_leave_the_statistics() -> None:

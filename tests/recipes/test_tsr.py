@@ -122,7 +122,7 @@ def test_grpo_needs_no_critic() -> None:
         ("stages.rl.strategy.candidates=0", "candidates and width"),
         ("stages.rl.strategy.simulations=4", "simulations under live noise"),
         ("stages.after.greedy=true", "samples > 1 of a greedy policy"),
-        ("selector.keep=3", "no setting of this part"),
+        ("selector.keep=3", "is no setting"),
     ],
 )
 def test_what_makes_no_sense_is_refused(override: str, message: str) -> None:

@@ -235,6 +235,9 @@ def test_last_boxed() -> None:
 def test_exact() -> None:
     assert score(ExactMatch(ExactMatch.Config()), prompt("Yes"), " Yes\n") == 1.0
     assert score(ExactMatch(ExactMatch.Config()), prompt("Yes"), "yes") == 0.0
+    boxed = ExactMatch(ExactMatch.Config())
+    assert score(boxed, prompt("Paris"), r"So it is \boxed{Paris}.") == 1.0, "a right box is never 0"
+    assert score(boxed, prompt("Paris"), r"\boxed{Paris} or \boxed{Rome}") == 0.0
     free = ExactMatch(ExactMatch.Config(ignore_case=True, collapse_spaces=True))
     assert score(free, prompt("a  b"), "A\nb") == 1.0 and validate(free, [prompt("a"), prompt(3)]) == []
     with pytest.raises(ValueError, match="no gold answer"):

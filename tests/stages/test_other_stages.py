@@ -12,14 +12,13 @@ import orjson
 import pytest
 from stage_run import finished, lines, stopped
 
-from raylign.cli.plan import stages as stages_table
+from raylign.cli.stage_table import stage_table, tokens_at_most
 from raylign.contracts import Estimator, PlacedRow, RolloutTask
 from raylign.data.source import DatasetSource
 from raylign.errors import CheckpointError, ConfigError, DataError, RewardError, RunError
 from raylign.loop.part_state import restore_part
 from raylign.plan import make_plan
 from raylign.records import Group, Missing, Prompt, Trajectory
-from raylign.stage_costs import stage_costs
 from raylign.testing import FakeRollouts, prompt, tiny_run, trajectory
 
 STAGES = "raylign.recipes.stages"
@@ -258,10 +257,10 @@ def test_the_plan_says_of_every_stage_what_it_asks_and_leaves() -> None:
     tiny = tiny_run(
         *others, *stages, "+stages.learn={_target_: raylign.recipes.stages.rl.Rl, steps: 2, prompts_per_step: 4}"
     )
-    costs = {cost.stage: cost for cost in stage_costs(tiny)}
-    prompt_tokens, answer = tiny.config.data.max_prompt_tokens, tiny.config.rollout.sampling.max_tokens
-    assert (costs["s0"].prompts, costs["s0"].tokens) == ("320", f"{320 * (prompt_tokens + answer):,}")
-    assert costs["s1"].tokens == f"{512 * 8 * (prompt_tokens + 2):,}" and costs["s1"].leaves == ("statistics",)
-    assert (costs["s2"].prompts, costs["s2"].tokens) == ("all", f"{3 * (prompt_tokens + answer):,} a prompt")
-    assert costs["learn"].actors == ("learner", "rollout", "reward/correct") and costs["learn"].prompts == "8"
-    assert "s1" in stages_table(tiny) and "rows, source" in stages_table(tiny)
+    tokens = {stage.name: tokens_at_most(stage, tiny) for stage in tiny.stages}
+    asked, answer = tiny.config.data.max_prompt_tokens, tiny.config.rollout.sampling.max_tokens
+    assert tokens["s0"] == f"{320 * (asked + answer):,}" and tokens["s1"] == f"{512 * 8 * (asked + 2):,}"
+    assert tokens["s2"] == f"{3 * (asked + answer):,} a prompt" and tokens["learn"] == f"{8 * 8 * (asked + answer):,}"
+    rows = {row.split()[0]: row for row in stage_table(tiny).splitlines()[2:]}
+    assert "64 prompts x 1" in rows["s0"] and rows["s0"].split()[-2:] == ["rows,", "source"]
+    assert "rewards, rollout" in rows["s1"] and rows["s1"].split()[-1] == "statistics"

@@ -105,10 +105,37 @@ def test_everything_is_checked_before_the_first_point(tmp_path: Path, capsys: py
 
 
 def test_a_metric_that_nobody_measured_is_missing_not_zero(capsys: pytest.CaptureFixture[str]) -> None:
-    assert sweep(["recipe=grpo", "seed=1,2", "sweep.metric=after/eval/scor"]) == 0
-    assert "best: no point measured sweep.metric=after/eval/scor; there are after/eval/score" in capsys.readouterr().out
+    assert sweep(["recipe=grpo", "seed=1,2", "sweep.metric=after/eval/mine"]) == 0
+    assert "best: no point measured sweep.metric=after/eval/mine; there are after/eval/score" in capsys.readouterr().out
     assert json.loads(Path("multirun/grpo/results.json").read_text())["best"] is None
     assert measured(Path("multirun/grpo/000"), "after/length/mean") == 2.0, "a metric outside of the summaries"
+
+
+def test_a_metric_that_a_point_cannot_log_is_refused_before_the_first(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean after/depth_2/score"):
+        sweep(["recipe=composition_rl", "seed=1,2", "sweep.metric=after/eval/score"])
+    with pytest.raises(ConfigError, match=r"sweep.metric = rl/eval/score: no stage of this run"):
+        sweep(["recipe=grpo", "stages.rl.eval_every=5,0", "sweep.metric=rl/eval/score"])
+    assert not list(tmp_path.iterdir()), "nothing is written for a sweep that is refused"
+
+
+@pytest.mark.parametrize("place", [[], ["sweep.dir=mine"]], ids=["default folder", "named folder"])
+def test_a_grid_is_compared_by_another_metric_without_running_again(place: list[str], tmp_path: Path) -> None:
+    command = ["recipe=grpo", "seed=1,3,2", *place]
+    folder = tmp_path / (place[0].removeprefix("sweep.dir=") if place else "multirun/grpo")
+    assert sweep(command) == 0 and sweep([*command, "sweep.metric=after/eval/length/mean"]) == 0
+    kept = json.loads((folder / "results.json").read_text())
+    assert (kept["metric"], [point["value"] for point in kept["points"]]) == ("after/eval/length/mean", [2.0] * 3)
+    assert sweep([*command, "sweep.metric=after/eval/score", "sweep.direction=minimize"]) == 0
+    assert json.loads((folder / "results.json").read_text())["best"] == "000"
+    assert calls(folder) == [1, 1, 1] and not list(tmp_path.glob("multirun/grpo-*"))
+
+
+def test_points_that_were_chosen_by_a_metric_stay_with_it() -> None:
+    command = ["sweep=optuna", "recipe=grpo", "seed=int(interval(1,7))", "sweep.sampler.trials=3", "sweep.dir=mine"]
+    assert sweep(command) == 0
+    with pytest.raises(RunError, match=r"chosen by after/eval/score \(maximize\), not by after/eval/length/mean"):
+        sweep([*command, "sweep.metric=after/eval/length/mean"])
 
 
 def test_optuna_runs_points_and_is_extended() -> None:

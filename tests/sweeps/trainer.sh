@@ -10,6 +10,6 @@ if [ "$x" = 8 ] && [ ! -e "$dir/saved" ]; then
   touch "$dir/waiting"
   while true; do sleep 0.05; done
 fi
-echo "{\"step\": 1, \"stage\": \"after\", \"time\": 1, \"eval/score\": 0.$x, \"length/mean\": 2}" > "$dir/metrics.jsonl"
+echo "{\"step\": 1, \"stage\": \"after\", \"time\": 1, \"eval/score\": 0.$x, \"length/mean\": 2, \"eval/length/mean\": 2}" > "$dir/metrics.jsonl"
 echo "{\"model\": \"m\", \"metrics\": {\"after/eval/score\": 0.$x}}" > "$dir/.finished"
 mv "$dir/.finished" "$dir/finished.json" # whole or not at all, as a run writes it

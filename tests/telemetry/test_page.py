@@ -9,6 +9,8 @@ import pytest
 from browser import Browser, chromium
 from recorded import Clock, record_run
 
+from raylign.config.schema import TelemetryConfig
+from raylign.telemetry.recorder import Recorder
 from raylign.telemetry.report import write_report
 
 pytestmark = [
@@ -103,6 +105,36 @@ def test_curves_of_every_metric(at: Browser) -> None:
     assert at.count('[data-title="reward/mean"] .alarm[data-alarm=entropy_collapse]') == 1
 
 
+def test_every_chart_has_one_unit(at: Browser, tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+    """Tokens, seconds and megabytes of a learner are three charts; what nobody knows the unit of stands alone."""
+    recorder = Recorder(tmp_path, TelemetryConfig())
+    for step in range(1, 5):
+        learner = {"tokens": 1000.0 * step, "seconds": 0.1 * step, "peak_rss_mb": 600.0 + step, "rows": 64.0 * step}
+        numbers = {f"learner/{name}": value for name, value in learner.items()}
+        numbers |= {"length/mean": 3.0 + step, "length/max": 9.0 + step, "length/truncated": 0.1 * step}
+        recorder.metrics(step, numbers | {"mine/a": 1.0 * step, "mine/b": 100.0 * step}, "rl")
+    recorder.close()
+    at.open(write_report(tmp_path).as_uri())
+    charts = at.run("[...document.querySelectorAll('.chart')].map((e) => [e.dataset.title, e.dataset.unit])")
+    assert sorted(charts) == sorted(
+        [
+            ["learner/tokens", "tokens"],
+            ["learner/seconds", "s"],
+            ["learner/peak_rss_mb", "MB"],
+            ["learner/rows", "rows"],
+            ["length", "tokens"],
+            ["length/truncated", "share"],
+            ["mine/a", ""],
+            ["mine/b", ""],
+        ]
+    )
+    at.wait("document.querySelectorAll('[data-title=length] .legend b').length == 2")
+    assert (
+        "mean" in at.texts("[data-title=length] .legend")[0] and "longest" in at.texts("[data-title=length] .legend")[0]
+    )
+    assert at.texts('[data-title="learner/peak_rss_mb"] h3')[0].startswith("peak memory of a rank (MB)")
+
+
 def test_smoothing_axis_and_search(at: Browser) -> None:
     read = "document.querySelector('[data-title=\"reward/mean\"] path.line').getAttribute('d')"
     at.wait("document.querySelector('[data-title=\"reward/mean\"] path.line')")
@@ -114,7 +146,10 @@ def test_smoothing_axis_and_search(at: Browser) -> None:
     select(at, "axis", "time")
     assert ":" in at.run(ends), "minutes and seconds below the curve"
     select(at, "axis", "stage")
-    assert at.run(ends).endswith("60"), "the first of the 60 steps is 1, whatever came before"
+    assert at.run(ends).endswith("60 step of the stage"), "the first of the 60 steps is 1, whatever came before"
+    select(at, "axis", "step")
+    assert at.run(ends).endswith("60 step of rl"), "where one stage is shown, its own steps are counted"
+    assert "61" not in at.run(ends).split()
     at.press("Escape")  # out of the choice of the axis, which takes letters itself
     at.press("/")
     assert at.run("document.activeElement.id") == "curve-filter"
@@ -126,9 +161,9 @@ def test_a_cursor_by_keyboard(at: Browser) -> None:
     at.wait("document.querySelector('[data-title=entropy] path')")
     at.run("document.querySelector('[data-title=entropy] svg').focus()")
     at.press("ArrowRight")
-    assert "step 2" in at.texts("[data-title=entropy] .legend")[0]
+    assert "rl step 1" in at.texts("[data-title=entropy] .legend")[0]
     at.press("ArrowRight", shift=True)
-    assert "step 12" in at.texts("[data-title=entropy] .legend")[0]
+    assert "rl step 11" in at.texts("[data-title=entropy] .legend")[0]
     assert at.count("[data-title=entropy] .cursor") == 1
 
 
@@ -197,7 +232,7 @@ def test_filters(at: Browser) -> None:
     at.wait("document.getElementById('found').textContent.startsWith('6 of')")
     enter(at, "filter-low", "")
     enter(at, "filter-to", "4")
-    at.wait("document.getElementById('found').textContent.startsWith('10 of')")
+    at.wait("document.getElementById('found').textContent.startsWith('14 of')")
     enter(at, "filter-to", "")
     select(at, "filter-stage", "rl")
     at.wait("document.getElementById('found').textContent.startsWith('228 of')")

@@ -17,10 +17,11 @@ from raylign.telemetry import report
 from raylign.telemetry.recorder import Recorder
 from raylign.telemetry.report import write_report
 from raylign.telemetry.report.folder import Records
-from raylign.telemetry.report.headline import score
+from raylign.telemetry.report.headline import results
 from raylign.telemetry.report.rollouts import Rollouts
 from raylign.telemetry.report.timeline import spans, stage_spans, timeline
 from raylign.telemetry.report.vocabulary import vocabulary
+from raylign.telemetry.units import unit
 
 
 @pytest.fixture
@@ -190,15 +191,82 @@ def test_bytes_of_split_characters(tokenizer_folder: Path) -> None:
     assert b"".join(words[i] for i in ids).decode() == "日 é\n"
 
 
-def test_scores_of_runs_without_evaluations() -> None:
+def recorded(folder: Path, lines: list[dict[str, Any]], events: list[dict[str, Any]] | None = None) -> Records:
+    """A run of these records."""
+    for name, rows in (("metrics", lines), ("events", events or [])):
+        text = "".join(json.dumps({"time": n, "step": n, **row}) + "\n" for n, row in enumerate(rows, 1))
+        (folder / f"{name}.jsonl").write_text(text)
+    return Records.read(folder)
+
+
+def test_scores_of_runs_without_evaluations(tmp_path: Path) -> None:
     lines = [{"stage": "rl", "step": step, "reward/mean": step / 100} for step in range(100)]
-    scores = score(lines)
-    assert scores is not None and scores["what"] == "training reward"
+    (scores,) = results(recorded(tmp_path, lines))
+    assert scores["what"] == "training reward"
     assert scores["before"] == pytest.approx(0.045) and scores["after"] == pytest.approx(0.945)
-    assert score([{"stage": "sft", "step": 1, "loss": 1.0}]) is None
+    (loss,) = results(recorded(tmp_path, [{"stage": "sft", "loss": 0.9}, {"stage": "sft", "loss": 0.4}]))
+    assert (loss["what"], loss["before"], loss["after"]) == ("loss", 0.9, 0.4)
+    assert loss["lower"] and not loss["share"], "a loss is no percentage, and falls when it is better"
+    assert results(recorded(tmp_path, [{"stage": "fit", "step": 1, "rows": 3}])) == []
     inside = [{"stage": "rl", "step": step, "eval/score": step / 10} for step in range(3)]
-    assert (scores := score(inside)) and (scores["before"], scores["after"]) == (0.0, 0.2)
-    assert (scores := score(inside[:1])) and scores["before"] is None
+    (scores,) = results(recorded(tmp_path, inside))
+    assert (scores["before"], scores["after"]) == (0.0, 0.2)
+    assert results(recorded(tmp_path, inside[:1]))[0]["before"] is None
+
+
+def test_a_loss_is_compared_within_its_own_stage(tmp_path: Path) -> None:
+    lines = [{"stage": "sft", "loss": 9.0}] * 3 + [{"stage": "rl", "loss": 0.2}, {"stage": "rl", "loss": 0.1}]
+    (loss,) = results(recorded(tmp_path, lines, [{"kind": "headline", "metric": "loss"}]))
+    assert (loss["before"], loss["after"]) == (0.2, 0.1)
+
+
+def test_the_headline_of_prompt_sets_is_their_score_and_not_the_reward(tmp_path: Path) -> None:
+    """Depth scores that were measured stand at the top, whatever the training reward does."""
+    before = [{"stage": "before", f"depth_{depth}/score": 0.1 * depth} for depth in (1, 2)]
+    training = [
+        {"stage": "rl", "reward/mean": 0.9 - 0.2 * step, "loss": 0.1, "reward/score": 0.5, "time/score": 0.002}
+        for step in range(3)
+    ]
+    after = [{"stage": "after", f"depth_{depth}/score": 0.3 * depth} for depth in (1, 2)]
+    run = recorded(tmp_path, before + training + after, [{"kind": "headline", "metric": "depth_2/score"}])
+    deep, plain = results(run)
+    assert (deep["what"], deep["before"], deep["after"], deep["share"]) == ("score of depth_2", 0.2, 0.6, True)
+    assert (plain["metric"], plain["before"], plain["after"]) == ("depth_1/score", 0.1, 0.3)
+    assert results(recorded(tmp_path, training, [{"kind": "headline", "metric": "depth_2/score"}]))[0]["metric"] == (
+        "reward/mean"
+    ), "before anything is evaluated"
+
+
+def test_the_headline_of_preferences(tmp_path: Path) -> None:
+    """Held-out accuracy, margin and loss: what the stage measured before its first step, and its last evaluation."""
+    names = {"rewards/accuracy": (0.5, 0.8), "rewards/margin": (0.0, 1.5), "loss": (0.69, 0.4)}
+    held = {"kind": "held_out", "stage": "preference"} | {f"before/{name}": v for name, (v, _) in names.items()}
+    other = {"kind": "held_out", "stage": "sft", "before/rewards/accuracy": 0.1}
+    steps: list[dict[str, Any]] = [{"stage": "preference", "loss": 0.7, "rewards/accuracy": 0.55} for _ in range(4)]
+    steps[-1] |= {f"eval/{name}": value for name, (_, value) in names.items()}
+    headline = {"kind": "headline", "metric": "eval/rewards/accuracy"}
+    accuracy, margin, loss = results(recorded(tmp_path, steps, [headline, held, other]))
+    assert (accuracy["what"], accuracy["before"], accuracy["after"]) == ("held-out accuracy", 0.5, 0.8)
+    assert (margin["what"], margin["before"], margin["after"], margin["share"]) == ("held-out margin", 0.0, 1.5, False)
+    assert (loss["what"], loss["before"], loss["after"], loss["lower"]) == ("held-out loss", 0.69, 0.4, True)
+
+
+def test_known_metrics_have_one_unit_each() -> None:
+    """Names that one family mixes; absent where nobody knows."""
+    units = {
+        "s": ("time/step", "learner/seconds", "publish/load", "loop/lag_max_s", "reward_pool/x/latency_mean_s"),
+        "tokens": ("learner/tokens", "length/mean", "eval/length/max", "tokens/sampled", "select/tokens_kept"),
+        "tokens/s": ("tokens/per_second", "learner/tokens_per_second"),
+        "share": ("length/empty", "missing/rollout", "eval/rewards/accuracy", "groups/equal", "idle/learner"),
+        "nat": ("sampler_gap", "max/sampler_gap", "publish/gap_mean", "ref_kl", "entropy", "eval/margin"),
+        "groups": ("groups/dropped", "async/in_flight", "select/groups_kept"),
+        "score": ("reward/mean", "eval/score", "depth_2/score", "reward/correct"),
+        "loss": ("loss", "loss/policy", "eval/loss", "critic/loss/value"),
+        "MB": ("learner/peak_rss_mb",),
+        "": ("mine/a", "arlcp/tier"),
+    }
+    for wanted, names in units.items():
+        assert {name: unit(name) for name in names} == dict.fromkeys(names, wanted)
 
 
 def test_comparison_with_other_runs(run: Path, tmp_path: Path, clock: Clock, tokenizer_folder: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from raylign import __version__
 from raylign.cli import doctor, export, k8s, plan, recipes, submit, train, view
+from raylign.config.other_names import hint
 from raylign.errors import ConfigError, DataError, PlanError, RaylignError, said_of
 
 COMMANDS = (train, submit, k8s, plan, view, recipes, export, doctor)
@@ -36,6 +37,22 @@ def _reader_is_gone() -> bool:
     return any(event & select.POLLERR for _, event in screen.poll(0))
 
 
+def _as_settings(words: Sequence[str]) -> str:
+    """What options in the way of TRL and OpenRLHF are called here; empty where nothing is known by their names."""
+    hints = [f"{word}: {found}" for word in words if (found := hint(word.strip("-").partition("=")[0], ()))]
+    return f" (settings are written KEY=VALUE; {'; '.join(hints)})" if hints else ""
+
+
+def find_modules_here() -> None:
+    """Let `_target_` name a module of the current folder, as in the actors, where Ray sees to it.
+
+    The folder comes last: no file there stands in for a module of the installation.
+    """
+    here = os.path.abspath(os.curdir)
+    if here not in sys.path:
+        sys.path.append(here)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. arguments: by default those of the process."""
     parser = argparse.ArgumentParser(
@@ -52,9 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and "overrides" in parsed and not any(text.startswith("-") for text in rest):
         parsed.overrides = [*parsed.overrides, *rest]  # argparse takes no settings after an option
     elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{_as_settings(rest)}")
     if not list(Path("/dev").glob("nvidia[0-9]*")):
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns on the screen that it found no GPU
+    find_modules_here()
     try:
         return int(parsed.run(parsed))
     except RaylignError as error:

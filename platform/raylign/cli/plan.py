@@ -5,26 +5,30 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from raylign.capacity import UNKNOWN, device_memory
 from raylign.cli.options import add_overrides, new_command, say
+from raylign.cli.stage_table import stage_table
 from raylign.cluster import LOCAL, connect, local_gpus, local_node, shutdown, without_gpus
 from raylign.config.compose import compose
 from raylign.config.describe import describe
 from raylign.config.findings import Findings
 from raylign.config.model_rules import lacking_rules
-from raylign.config.resolve import Run
 from raylign.config.schema import Config
 from raylign.errors import NoClusterError, PlanError
+from raylign.models.tokenizer_check import holds_tokenizer
 from raylign.plan import Plan, make_plan
-from raylign.stage_costs import stage_costs
+from raylign.telemetry.summary import summary
 from raylign.telemetry.table import table
 
-ROWS = "raylign.recipes.stages.show"  # by name: the ground floor imports no recipe
+CHECKS, SHOW = "raylign.recipes.checks", "raylign.recipes.stages.show"  # by name: no recipe is imported here
+MADE = 64  # rows of a task or a generator that a plan reads; files are read whole
 EPILOG = """\
 examples:
   raylign plan recipe=grpo scale=tiny
+  raylign plan recipe=grpo scale=tiny --all                     every setting, defaults included
   raylign plan recipe=grpo scale=cluster cluster.address=auto   checks against the running cluster
   raylign plan recipe=grpo scale=node --no-fit                  prints a plan for a machine that is not this one
   raylign plan recipe=grpo scale=node cluster.gpu_memory_gb=80  checks the memory of GPUs that are not here
@@ -39,6 +43,7 @@ def add_to(commands: Any) -> None:
     parser = new_command(commands, "plan", "print roles, placement, batch arithmetic and memory of a run", EPILOG)
     add_overrides(parser)
     parser.add_argument("--no-fit", action="store_true", help="do not check the plan against this machine or a cluster")
+    parser.add_argument("--all", action="store_true", help="print every setting, defaults included")
     parser.add_argument("--show-prompt", action="store_true", help="print the first rows as the model reads them")
     parser.set_defaults(run=run)
 
@@ -46,8 +51,11 @@ def add_to(commands: Any) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Print the plan; raises PlanError when it does not fit."""
     run = compose(parsed.overrides, parsed.config_dir, to_run=parsed.show_prompt)
-    config = run.config
+    config, unread = run.config, _without_tokenizer(run.config.model.path)
     plan, against = make_plan(run), ""
+    reading = None if unread else importlib.import_module(CHECKS).check(run, MADE)
+    say(summary(run, plan))
+    say()
     try:
         plan, against = _checked(config, plan, parsed.no_fit)
     except PlanError:
@@ -55,15 +63,17 @@ def run(parsed: argparse.Namespace) -> int:
         say()
         raise
     say(render(plan))
-    say(stages(run))
-    for note in _notes(config, plan, against):
+    say(f"\nstages, in this order\n{stage_table(run)}")
+    if reading:
+        say("\ndata\n" + "\n".join(reading.reports))
+    for note in _notes(config, plan, against, unread):
         say(note)
-    say()
-    say("settings that change the numbers")
-    say(describe(run))
+    if parsed.all:
+        say()
+        say(describe(run))
     if parsed.show_prompt:
         say()
-        say(importlib.import_module(ROWS).first_rows(run))
+        say(importlib.import_module(SHOW).first_rows(reading))
     return 0
 
 
@@ -100,13 +110,20 @@ def _on_described(config: Config, plan: Plan) -> tuple[Plan, str]:
     return plan.check(nodes, config.cluster.gpu_memory_gb), f"checked against {where}, as set"
 
 
-def _notes(config: Config, plan: Plan, against: str) -> list[str]:
+def _without_tokenizer(path: str) -> str:
+    """Why the rows cannot be read here; empty when they can. A folder may be planned by its config.json alone."""
+    folder = Path(path).expanduser()
+    lacking = bool(path) and folder.is_dir() and not holds_tokenizer(folder)
+    return f"the data are not read: {path} has no tokenizer" if lacking else ""
+
+
+def _notes(config: Config, plan: Plan, against: str, unread: str) -> list[str]:
     """Notes below the plan, one per line."""
     lacks = Findings()
     lacking_rules(config, lacks)
     notes = [f"{problem.key} {problem.why}: planned from its config.json; a run needs them" for problem in lacks]
     unchecked = [UNKNOWN] if plan.gpus and not plan.loads else []
-    return [f"note: {note}" for note in [against, *unchecked, *notes] if note]
+    return [f"note: {note}" for note in [against, unread, *unchecked, *notes] if note]
 
 
 def render(plan: Plan) -> str:
@@ -119,7 +136,7 @@ def render(plan: Plan) -> str:
         rows.append([role.name, role.actors, role.cpus, role.gpus, _ranges(where), memory, role.memory])
     rows.append(["total", len(plan.bundles), round(plan.cpus, 3), round(plan.gpus, 3), "", "", plan.strategy])
     headers = ["role", "actors", "CPUs each", "GPUs each", "node", "GiB each", "of which"]
-    text = f"model: {plan.model}\n\nroles, one placement group\n{table(headers, rows)}"
+    text = f"roles, one placement group\n{table(headers, rows)}"
     if plan.loads:
         headers = ["GPUs", "GiB needed", "of usable", "left", "by"]
         loads = [
@@ -135,24 +152,6 @@ def render(plan: Plan) -> str:
         ]
         text += f"\n\nevery step\n{table(headers, lines)}"
     return text
-
-
-def stages(run: Run) -> str:
-    """What each stage asks of whom, in order, as a table of plain text."""
-    rows = [
-        [
-            cost.stage,
-            cost.kind,
-            ", ".join(cost.actors) or "none",
-            cost.prompts,
-            cost.samples,
-            cost.tokens,
-            ", ".join(cost.leaves) or "-",
-        ]
-        for cost in stage_costs(run)
-    ]
-    headers = ["stage", "kind", "actors", "prompts", "samples each", "tokens at most", "leaves"]
-    return f"\nstages, in order\n{table(headers, rows)}"
 
 
 def _ranges(numbers: Sequence[int]) -> str:

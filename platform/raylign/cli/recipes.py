@@ -10,7 +10,7 @@ from typing import Any
 
 from raylign.cli.options import new_command, say
 from raylign.config.compose import options, recipes
-from raylign.config.strict import nearest_option
+from raylign.config.nearest import nearest_option
 from raylign.errors import ConfigError, Problem
 from raylign.telemetry.table import table
 

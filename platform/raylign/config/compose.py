@@ -26,10 +26,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from raylign.config.layers import Layers
+from raylign.config.nearest import nearest_option
 from raylign.config.overrides import apply_overrides, check_choices, parse
 from raylign.config.resolve import Run, resolve
 from raylign.config.schema import Config
-from raylign.config.strict import nearest_option
+from raylign.config.toy import TOY, count_own_rows, unnamed_scale
 from raylign.config.typed import to_config
 from raylign.config.validate import validate
 from raylign.errors import ConfigError, Problem
@@ -78,7 +79,6 @@ def _merged(overrides: Sequence[str], config_dir: str) -> tuple[Config | None, d
     parsed, problems = parse(overrides)
     groups = set(repository.get_group_options("", ObjectType.GROUP))
     picked, choice_problems = check_choices(parsed, groups, repository)
-    problems += choice_problems
     if any(problem.key == "recipe" for problem in choice_problems):  # any recipe will do to check the other keys
         picked += OverridesParser.create().parse_overrides([f"recipe={repository.get_group_options('recipe')[0]}"])
     try:
@@ -90,12 +90,17 @@ def _merged(overrides: Sequence[str], config_dir: str) -> tuple[Config | None, d
             layers.add(_load(repository, item.config_path, item.package), str(item.config_path))
     except (HydraException, ConfigLoadError, OmegaConfBaseException, YAMLError) as cause:
         fix = "correct the file"
+        problems += choice_problems
         problems.append(Problem(key="configuration", value=" ".join(overrides), why=str(cause), fix=fix))
         return None, {}, problems
     choices = defaults.overrides.known_choices
     layers.add({"recipe": choices["recipe"], "scale": choices["scale"]}, "choices")
     problems += _apply_scale(layers, str(choices["scale"]), repository)
     problems += apply_overrides(layers, [item for item in picked if item.key_or_group not in groups])
+    count_own_rows(layers)
+    if choices["scale"] == TOY and not any(item.key_or_group == "scale" for item in parsed):
+        choice_problems += unnamed_scale(layers, repository.get_group_options("scale"))
+    problems += choice_problems
     _drop_empty(layers.tree)
     _give_gpus(layers.tree)
     try:

@@ -7,22 +7,15 @@ from pathlib import Path
 
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
+from raylign.config.room import room_rules
 from raylign.config.schema import Config, ModelConfig
 from raylign.models.facts import model_facts, model_folder
 from raylign.models.folder_check import folder_fault, folder_lacks
 
 
-def model_rules(config: Config, problems: Findings) -> None:
+def model_rules(run: Run, problems: Findings) -> None:
     """The policy's start: its folder or tiny shape, and the room that prompts and responses take."""
-    model, data = config.model, config.data
-    tokens = data.max_prompt_tokens + config.rollout.sampling.max_tokens
-    problems.expect(
-        tokens <= model.max_context,
-        "model.max_context",
-        model.max_context,
-        f"is less than data.max_prompt_tokens + rollout.sampling.max_tokens = {tokens}",
-        f"set model.max_context={tokens}, or shorten one of the two",
-    )
+    config, model = run.config, run.config.model
     try:
         facts = model_facts(model)
     except ValueError as cause:
@@ -41,13 +34,7 @@ def model_rules(config: Config, problems: Findings) -> None:
         f"does not divide the {facts.heads} attention heads of {facts.name}",
         f"set rollout.tensor_parallel={math.gcd(facts.heads, max(1, ranks))}",
     )
-    problems.expect(
-        not facts.context or model.max_context <= facts.context,
-        "model.max_context",
-        model.max_context,
-        f"is more than the {facts.context} positions of {facts.name}",
-        f"set model.max_context={facts.context}" + ("" if model.path else " or raise model.tiny.context"),
-    )
+    room_rules(run, facts, problems)
 
 
 def folder_rules(problems: Findings, key: str, path: str, trained: bool = True) -> None:

@@ -10,8 +10,11 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from raylign.config.layers import COMMAND_LINE, Layers, merge
-from raylign.config.strict import nearest_keys, nearest_option
+from raylign.config.nearest import nearest_keys, nearest_option
+from raylign.config.other_names import RECIPES
 from raylign.errors import Problem
+
+NAMED = ("recipe", "variant", "scale")  # groups that a name is looked for in
 
 
 def parse(overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
@@ -57,7 +60,7 @@ def check_choices(
         elif wanted in known:
             picked.append(override)
         else:
-            fix = nearest_option(str(wanted), known)
+            fix = _meant(group, str(wanted), repository) or nearest_option(str(wanted), known)
             problems.append(Problem(key=group, value=str(wanted), why=f"is no {group}", fix=fix))
     asked = {override.key_or_group for override in parsed}
     if "recipe" not in asked:
@@ -67,6 +70,15 @@ def check_choices(
         fix = f"add recipe=NAME{hint}; known: {', '.join(known)}"
         problems.append(Problem(key="recipe", value="absent", why="every run needs a recipe", fix=fix))
     return picked, problems
+
+
+def _meant(group: str, name: str, repository: CachingConfigRepository) -> str:
+    """What stands in another group under this name, or is called otherwise here; empty when nothing does."""
+    other = next((item for item in NAMED if item != group and name in repository.get_group_options(item)), "")
+    if group == "recipe" and (other or name.lower() in RECIPES):
+        recipe = "recipe=grpo variant" if other == "variant" else other
+        return f"it is a {other}: {recipe}={name}" if other else f"write {RECIPES[name.lower()]}"
+    return f"it is a {other}: {other}={name}" if other else ""
 
 
 def apply_overrides(layers: Layers, overrides: Sequence[Override]) -> list[Problem]:

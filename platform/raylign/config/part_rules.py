@@ -28,7 +28,8 @@ def _rules(key: str, settings: DataclassInstance, config: Config) -> list[Proble
         if isinstance(value, SamplingConfig):
             room = config.model.max_context - config.data.max_prompt_tokens
             why = f"leaves no room for the prompt's {config.data.max_prompt_tokens} tokens in model.max_context"
-            problems.at_most(f"{item.name}.max_tokens", value.max_tokens, room, why)
+            if room > 0:  # else the lengths of the whole run do not fit, which is told there
+                problems.at_most(f"{item.name}.max_tokens", value.max_tokens, room, why)
         elif item.name == "kl_coef":
             why = "pays for running away from the reference; a penalty is positive"
             problems.expect(value >= 0, item.name, value, why, f"set {below}=0 or more")

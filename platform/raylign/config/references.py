@@ -9,7 +9,7 @@ from typing import Any
 
 from raylign.config.findings import Findings
 from raylign.config.resolve import ResolvedStage, Run
-from raylign.contracts import ARTIFACT, Reference
+from raylign.contracts import ARTIFACT, MODEL, Reference
 
 
 def references(run: Run) -> list[Reference]:
@@ -43,7 +43,8 @@ def reference_rules(run: Run, problems: Findings) -> None:
         named = stages.get(reference.stage)
         first = min((order.index(stage.name) for stage in users(run, reference.key)), default=len(order))
         before = [f"@{name}" for name in order[:first] if reference.among(stages[name].leaves)]
-        empty = f"set {reference.key}= for none"
+        what = "the model that is meant without one" if reference.name == MODEL else "none"
+        empty = f"set {reference.key}= for {what}"
         fix = f"name {'one of ' if len(before) > 1 else ''}{', '.join(before)}, or {empty}" if before else empty
         if named is None:
             problems.expect(False, reference.key, reference.value, "names no stage of the run", fix)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
+import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from raylign.config.build import OWN, target_class
 from raylign.config.culprit import short
 from raylign.config.numbers import field_faults
+from raylign.config.schema.base import CONTRACT
 from raylign.config.type_names import type_name
-from raylign.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +42,7 @@ def check(schema: type, tree: Mapping[str, object], prefix: str = "") -> tuple[d
             siblings = tuple(f"{prefix}{other}" for other in names)
             faults.append(Fault(key=key, value=short(value), why="is no setting", siblings=siblings))
             continue
-        hint = hints[name]
+        hint = _section(hints[name], value)
         item = _mapping_item(hint)
         if dataclasses.is_dataclass(hint) or item is not None:
             if not isinstance(value, Mapping):
@@ -53,7 +52,9 @@ def check(schema: type, tree: Mapping[str, object], prefix: str = "") -> tuple[d
                 faults += below
             else:
                 clean[name], below = _check_items(item, value, key)
-                faults += below or _wrong_numbers(schema, name, clean[name], prefix)
+                if not below and not _holds_parts(schema, name):
+                    below = _wrong_numbers(schema, name, clean[name], prefix)
+                faults += below
             continue
         try:
             scratch[name] = value
@@ -76,48 +77,6 @@ def leaf_keys(schema: type, prefix: str = "") -> Iterator[str]:
             yield from leaf_keys(typing.cast(type, hint), f"{prefix}{item.name}.")
         else:
             yield f"{prefix}{item.name}"
-
-
-def part_keys(tree: Mapping[str, object], prefix: str = "") -> Iterator[str]:
-    """Dotted keys of the settings of all parts in a tree whose class can be imported."""
-    for name, value in tree.items():
-        if not isinstance(value, Mapping):
-            continue
-        key = f"{prefix}{name}"
-        if "_target_" in value:
-            if not str(value["_target_"]).startswith(OWN):
-                continue  # imported when it has been let through; here it only costs a suggestion
-            try:
-                cls = target_class(value, key)
-            except ConfigError:
-                continue  # reported where the run is resolved
-            yield from (f"{key}.{item.name}" for item in dataclasses.fields(cls.Config))
-        else:
-            yield from part_keys(value, f"{key}.")
-
-
-def nearest_keys(key: str, known: Sequence[str], siblings: Sequence[str] = ()) -> str:
-    """A suggestion: the nearest key beside it, else keys of the same last name anywhere, else the nearest anywhere."""
-    last = key.rsplit(".", 1)[-1]
-    for names in (siblings, known):
-        by_last = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}
-        if last in by_last:
-            same = [name for name in names if name.rsplit(".", 1)[-1] == last]
-            return f"did you mean {' or '.join(same[:3])}?"
-        close = difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.6)
-        if close:
-            return f"did you mean {by_last[close[0]]}?"
-    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
-    if close:
-        return f"did you mean {close[0]}?"
-    return f"known: {', '.join(siblings or known) or 'none'}"
-
-
-def nearest_option(name: str, known: Sequence[str]) -> str:
-    """As `nearest_keys`, of a short list: all of it is told too, since what looks alike is rarely what was meant."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    every = f"known: {', '.join(known)}"
-    return f"did you mean {close[0]}? ({every})" if close else every
 
 
 @functools.cache
@@ -145,6 +104,18 @@ def _wrong_numbers(schema: type, name: str, value: object, prefix: str) -> list[
     plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
     faults = field_faults(schema, name, plain, prefix)
     return [Fault(key=path, value=short(number), why=why, fix=fix) for path, number, why, fix in faults]
+
+
+def _holds_parts(schema: type, name: str) -> bool:
+    """Whether a field holds parts, whose classes say what their numbers may be."""
+    return any(item.name == name and CONTRACT in item.metadata for item in dataclasses.fields(schema))
+
+
+def _section(hint: object, value: object) -> object:
+    """The dataclass of a section that may be null, where something is given for it; else the type as it is."""
+    if typing.get_origin(hint) not in (types.UnionType, typing.Union) or not isinstance(value, Mapping):
+        return hint
+    return next((member for member in typing.get_args(hint) if dataclasses.is_dataclass(member)), hint)
 
 
 def _mapping_item(hint: object) -> object:

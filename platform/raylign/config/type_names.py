@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import types
 import typing
@@ -20,14 +19,3 @@ def type_name(hint: Any) -> str:
         return " or ".join("null" if item is type(None) else type_name(item) for item in within)
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a mapping"}
     return names.get(origin or hint, str(hint))
-
-
-def expected_at(schema: type, path: str) -> str:
-    """What the field at a dotted path below a dataclass holds, in words; "" where that cannot be told."""
-    hint: Any = schema
-    for name in path.split("."):
-        hints = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}
-        if name not in hints:
-            return ""
-        hint = hints[name]
-    return "a mapping" if dataclasses.is_dataclass(hint) else type_name(hint)

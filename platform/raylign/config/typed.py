@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from raylign.config.layers import COMMAND_LINE, Layers
+from raylign.config.build import part_keys
+from raylign.config.culprit import short, within
+from raylign.config.layers import COMMAND_LINE, Layers, leaves
+from raylign.config.nearest import nearest_keys
+from raylign.config.other_names import OWN as OWN_NAMES
+from raylign.config.other_names import hint
 from raylign.config.schema import Config
-from raylign.config.strict import check, leaf_keys, nearest_keys, part_keys
+from raylign.config.strict import Fault, check, leaf_keys
 from raylign.errors import Problem
 
 
@@ -20,13 +26,12 @@ def to_config(
 ) -> tuple[Config | None, dict[str, object]]:
     """The typed config and its plain form; appends to `problems`."""
     clean, faults = check(Config, tree)
-    everywhere = [*leaf_keys(Config), *part_keys(tree)] if faults else []
+    known = _Known.of(tree, groups) if faults else _Known([], [], [])
     for fault in faults:
-        origin = layers.origin(fault.key)
-        where = "" if origin in ("", COMMAND_LINE) else f" (set in {origin})"
-        siblings = fault.siblings if "." in fault.key else tuple(dict.fromkeys([*fault.siblings, *sorted(groups)]))
-        fix = fault.fix or nearest_keys(fault.key, everywhere, siblings)
-        problems.append(Problem(key=fault.key, value=fault.value, why=fault.why + where, fix=fix))
+        for key, value in _each(fault, tree):
+            origin = layers.origin(fault.key)
+            where = "" if origin in ("", COMMAND_LINE) else f" (set in {origin})"
+            problems.append(Problem(key=key, value=value, why=fault.why + where, fix=known.fix(key, fault)))
     try:
         config = OmegaConf.to_object(OmegaConf.merge(_structured(), _literal(clean)))
     except (OmegaConfBaseException, ValueError) as cause:
@@ -34,6 +39,42 @@ def to_config(
         return None, clean
     assert isinstance(config, Config)
     return config, clean
+
+
+class _Known(NamedTuple):
+    """The keys that there are."""
+
+    settings: list[str]  # of the schema, and of every part one level deep
+    all: list[str]  # at every depth
+    groups: list[str]
+
+    @classmethod
+    def of(cls, tree: Mapping[str, object], groups: set[str]) -> _Known:
+        """Those of a tree."""
+        listed, parts = list(leaf_keys(Config)), list(part_keys(tree))
+        shallow = [key for key, deep in parts if not deep]
+        sections = [f"stages.{name}" for name in _mapping(tree.get("stages"))]
+        return cls([*listed, *shallow], [*listed, *(key for key, _ in parts), *sections, *groups], sorted(groups))
+
+    def fix(self, key: str, fault: Fault) -> str:
+        """What to do about a key that is not there, or is of the wrong type."""
+        if not fault.siblings and key not in OWN_NAMES:
+            return fault.fix
+        beside = fault.siblings if "." in key else tuple(dict.fromkeys([*fault.siblings, *self.groups]))
+        return hint(key, self.all) or nearest_keys(key, self.settings, beside)
+
+
+def _each(fault: Fault, tree: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """(key, value) of a fault; of a section that is not known, each of its settings."""
+    value = within(tree, fault.key)
+    if fault.siblings and isinstance(value, Mapping) and value:
+        yield from ((key, short(leaf)) for key, leaf in leaves(value, f"{fault.key}."))
+    else:
+        yield fault.key, fault.value
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _literal(value: object) -> object:

@@ -12,12 +12,13 @@ from dataclasses import fields
 from pathlib import Path
 
 from raylign.config.alarms import alarm_problems
-from raylign.config.build import nearest
 from raylign.config.devices import device_problems
 from raylign.config.findings import Findings
+from raylign.config.headline import metric_problems
 from raylign.config.limits import limits
 from raylign.config.machine import machine_problems
 from raylign.config.model_rules import frozen_model_rules, lacking_rules, lineage_rules, model_rules
+from raylign.config.nearest import nearest
 from raylign.config.part_rules import part_rules
 from raylign.config.references import reference_rules
 from raylign.config.resolve import ResolvedStage, Run
@@ -44,7 +45,7 @@ def validate(run: Run, to_run: bool = True) -> list[Problem]:
     problems.not_negative(seed=config.seed)
     for key, section in _sections(config, ""):
         problems += section.problems(key)
-    model_rules(config, problems)
+    model_rules(run, problems)
     _data(run, problems)
     _stage_data(run, problems)
     _sampling(run, problems)
@@ -61,6 +62,7 @@ def validate(run: Run, to_run: bool = True) -> list[Problem]:
     problems += device_problems(config)
     problems += alarm_problems(config.alarms)
     problems += secret_problems(run.tree)
+    problems += metric_problems(run)
     for stage in run.stages:
         if stage.batch and not any(problem.key.startswith(f"{stage.key}.") for problem in problems):
             _batch(stage, run, problems)
@@ -91,6 +93,9 @@ def _data(run: Run, problems: Findings) -> None:
         "neither a file nor a task gives the prompts",
         "set data.path=FILE.jsonl or data.task=basic_arithmetic",
     )
+    if data.generator and not data.path:
+        why = f"stands beside data.generator={data.generator.get('_target_')}, and only one of them makes the rows"
+        problems.expect(not data.task, "data.task", data.task, why, "set data.task=, or leave data.generator out")
     if data.task and not data.path and not data.generator:
         known = task_names()
         fix = f"{nearest(data.task, known)}" if known else "name a reasoning-gym data set"

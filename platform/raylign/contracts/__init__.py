@@ -1,6 +1,7 @@
 """The contracts of all parts. Actors and recipes implement them; the loop uses nothing else."""
 
 from raylign.contracts.artifacts import ARTIFACT, MODEL, ROWS, Reference, artifact
+from raylign.contracts.embedder import EmbedCounts, Embedder
 from raylign.contracts.estimator import Estimator, PlacedRow, ScoringEstimator
 from raylign.contracts.models import FrozenModelContext, FrozenStream, Learner, LearnerUpdate, WeightUpdate
 from raylign.contracts.objective import Advantage, LossTerms, Objective, TokenView
@@ -40,6 +41,8 @@ __all__ = [
     "Asked",
     "BatchShape",
     "Completion",
+    "EmbedCounts",
+    "Embedder",
     "EnvironmentSpec",
     "Estimator",
     "FrozenModelContext",

@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from raylign.contracts.artifacts import MODEL, ROWS, artifact
 from raylign.contracts.part import Part
+
+if TYPE_CHECKING:
+    from raylign.config.resolve import Run
 
 ROLES = frozenset({"rollout", "rewards", "learner"})
 
@@ -92,6 +95,11 @@ class Stage(Part):
         if shape is None:
             return None
         return Asked(prompts=shape.steps * shape.prompts_per_step, samples=shape.group_size)
+
+    @classmethod
+    def logs(cls, key: str, config: Any, run: Run) -> tuple[str, ...]:
+        """Its metrics, what it is judged by first; ``name/*``: any below, ``*``: any other. Empty: nobody knows."""
+        return ()
 
     @abstractmethod
     async def run(self, context: Any) -> StageResult:

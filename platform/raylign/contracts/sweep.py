@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from raylign.contracts.part import Part
 
@@ -16,6 +16,7 @@ class Sampler(Part):
 
     what = "a sampler of sweeps"
     made_with = ("space", "folder", "seed", "direction")
+    learns: ClassVar[bool] = True  # its choices depend on what points measured, so that another metric is another sweep
     total: int
 
     @abstractmethod

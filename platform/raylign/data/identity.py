@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from raylign.data.prompt_identity import canonical
 from raylign.errors import CheckpointError
 from raylign.records import Row, content_id
 
@@ -40,7 +41,13 @@ def identity_of(names: Iterable[str]) -> DataIdentity:
 
 
 def identity_of_rows(samples: Sequence[Row]) -> DataIdentity:
-    """The identity of rows for the learner: their tokens, and where the loss is."""
+    """The identity of rows for the learner: their tokens, where the loss is, and what their payloads hold."""
     return identity_of(
-        sha256(sample.token_ids.tobytes() + b"|" + sample.loss_mask.tobytes()).hexdigest() for sample in samples
+        sha256(
+            sample.token_ids.tobytes()
+            + b"|"
+            + sample.loss_mask.tobytes()
+            + (b"|" + canonical(sample.payload).encode() if sample.payload else b"")
+        ).hexdigest()
+        for sample in samples
     )

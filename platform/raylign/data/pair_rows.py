@@ -80,7 +80,10 @@ def pair_text(row: RawRow, place: str, prompt_key: str = "") -> PairText | None:
     tools = tools_column(row, place)
     _refuse_reversed(row, place)
     if chosen is None or rejected is None:
-        raise DataError(f"{place}: a pair needs columns chosen and rejected; columns present: {', '.join(row)}")
+        raise DataError(
+            f"{place}: a pair needs columns chosen and rejected; columns present: {', '.join(row)}; fix: rename the "
+            "column of the better answer to chosen and the other's to rejected"
+        )
     if prompt_key and prompt is None:
         why = "is null" if prompt_key in row else "is missing"
         raise DataError(f"{place}: the column data.prompt_key={prompt_key} {why}; columns present: {', '.join(row)}")
@@ -177,5 +180,8 @@ def _dialogue(text: str, place: str) -> tuple[Message, ...]:
         for speaker, words in zip(parts[1::2], parts[2::2], strict=True)
     )
     if not messages:
-        raise DataError(f"{place}: no column 'prompt', and the texts have no turns marked '\\n\\nAssistant:'")
+        raise DataError(
+            f"{place}: no column 'prompt', and the texts have no turns marked '\\n\\nAssistant:'; fix: name the "
+            "prompt's column with data.prompt_key"
+        )
     return messages

@@ -18,6 +18,7 @@ from raylign.chat.template import ChatTemplate, chat_template
 from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.contracts import PairGenerator
+from raylign.data.holdout import held_out
 from raylign.data.pair_rows import PairText, read_pairs
 from raylign.data.templates import filled
 from raylign.errors import DataError
@@ -61,12 +62,23 @@ class PairReport:
     train: int
     holdout: int
     longest: int  # tokens of prompt and answer
+    whole: int  # tokens of the longest pair before it was cut
 
     def __str__(self) -> str:
         return (
             f"{self.source}: {self.rows} rows, dropped {self.unpaired} without a common prompt, {self.same} equal or "
             f"repeated, {self.too_long} too long, {self.leaked} with a held-out prompt; {self.cut} cut; {self.train} "
-            f"train, {self.holdout} held out, longest {self.longest} tokens"
+            f"train, {self.holdout} held out, longest {self.longest} tokens{self._mostly_cut}"
+        )
+
+    @property
+    def _mostly_cut(self) -> str:
+        """What to do where cut pairs are no exception."""
+        if 2 * self.cut <= self.rows:
+            return ""
+        return (
+            f"\nwarning: {self.cut} of {self.rows} pairs are cut, the longest has {self.whole} tokens: raise "
+            "max_tokens of the stage, data.max_prompt_tokens and model.max_context"
         )
 
 
@@ -94,6 +106,7 @@ class _Counts:
     same: int = 0
     too_long: int = 0
     cut: int = 0
+    whole: int = 0  # tokens of the longest pair
 
 
 def load_pairs(config: DataConfig, tokenizer: Any, max_tokens: int, truncation: Truncation, seed: int) -> PairSet:
@@ -111,12 +124,13 @@ def load_pairs(config: DataConfig, tokenizer: Any, max_tokens: int, truncation: 
         # What is dropped among the held-out rows is not reported: the counts are about what is trained on.
         held = _tokenize(_texts(config, config.eval_path, seed, _Counts()), rules, _Counts())
     else:
-        held = sorted(pairs, key=lambda pair: pair.prompt.id)[: config.holdout]
+        held = sorted(pairs, key=lambda pair: pair.prompt.id)[: held_out(config, len(pairs), source, "pairs")]
     taken = {pair.prompt.id for pair in held}
     train = [pair for pair in pairs if pair.prompt.id not in taken]
     leaked = len(pairs) - len(train) - (0 if config.eval_path else len(held))
     if not train:
-        raise DataError(f"{source}: {len(pairs)} pairs and data.holdout={config.holdout} leave none to train on")
+        fix = "name another data.eval_path, or leave it out"
+        raise DataError(f"{source}: every one of {len(pairs)} prompts is held out too; fix: {fix}")
     longest = max(len(p.prompt.token_ids) + max(len(p.chosen), len(p.rejected)) for p in (*train, *held))
     report = PairReport(
         source=source,
@@ -129,6 +143,7 @@ def load_pairs(config: DataConfig, tokenizer: Any, max_tokens: int, truncation: 
         train=len(train),
         holdout=len(held),
         longest=longest,
+        whole=counts.whole,
     )
     return PairSet(train=tuple(train), holdout=tuple(held), report=report)
 
@@ -202,14 +217,26 @@ def _tokenize(texts: Iterator[PairText], rules: _Rules, counts: _Counts) -> list
         if pair is not None:
             pairs[name] = pair
     if not pairs:
-        raise DataError(f"none of {counts.rows} rows makes a pair: {counts}")
+        raise DataError(_no_pair(counts, rules))
     return list(pairs.values())
+
+
+def _no_pair(counts: _Counts, rules: _Rules) -> str:
+    why = [f"{counts.unpaired} have no common prompt", f"{counts.same} have equal answers or are repeated"]
+    fix = "see that chosen and rejected differ, and only in the last answer"
+    if counts.too_long:
+        why.append(f"{counts.too_long} are longer than max_tokens={rules.max_tokens}")
+        fix = f"set max_tokens of the stage to {counts.whole} (and model.max_context with it), or truncation: left"
+    elif counts.cut:
+        fix = f"the answers differ only in what is cut: set max_tokens of the stage to {counts.whole}"
+    return f"none of {counts.rows} rows makes a pair: {', '.join(why)}; fix: {fix}"
 
 
 def _pair(
     messages: tuple[Message, ...], ids: Int32s, answers: Sequence[Int32s], rules: _Rules, counts: _Counts
 ) -> Pair | None:
     """The pair within its limits, None where it does not survive them."""
+    counts.whole = max(counts.whole, len(ids) + max(map(len, answers)))
     prompt, chosen, rejected = _fit(ids, answers, rules.data.max_prompt_tokens, rules.max_tokens)
     was_cut = len(prompt) < len(ids) or len(chosen) < len(answers[0]) or len(rejected) < len(answers[1])
     if was_cut and rules.truncation is Truncation.drop:

@@ -15,6 +15,7 @@ import numpy as np
 
 from raylign.data.messages import MEDIA
 from raylign.errors import DataError
+from raylign.payloads import Reference, fetch
 from raylign.records import Message, Payload, content_id
 
 BOOKKEEPING = frozenset(
@@ -90,7 +91,7 @@ def _counted(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lasting(value: Any) -> Any:
     """What stands for a value that JSON lacks."""
-    if isinstance(value, Payload | np.ndarray | np.generic):
+    if isinstance(value, Payload | Reference | np.ndarray | np.generic):
         return _array(value)
     if isinstance(value, bytes | bytearray):
         return {"bytes": hashlib.sha256(value).hexdigest()}
@@ -105,8 +106,8 @@ def _lasting(value: Any) -> Any:
 
 
 def _array(value: Any) -> Any:
-    if isinstance(value, Payload):
-        return [value.kind, _array(value.content)]
+    if isinstance(value, Payload | Reference):
+        return [value.kind, _array(value.content if isinstance(value, Payload) else fetch(value))]
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return [str(value.dtype), value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
     return value.tolist()

@@ -11,13 +11,20 @@ from typing import Any
 from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.contracts import RowGenerator
+from raylign.data.holdout import held_out, too_long
 from raylign.data.procedural import procedural_rows
 from raylign.data.prompt_identity import canonical, question_id
+from raylign.data.questions import question_of, said_instead
 from raylign.data.readers import load_rows
 from raylign.data.rendered import DOUBT, VERIFIER, render
 from raylign.data.rows import DataRow
 from raylign.errors import DataError
 from raylign.records import Prompt, content_id
+
+UNJUDGED = (
+    "no gold answer to judge by; fix: name its column with data.answer_key, or set a reward of your own "
+    "(rewards.correct.fn=...)"
+)
 
 
 class Split(Enum):
@@ -42,17 +49,31 @@ class LoadReport:
     train: int = 0
     holdout: int = 0
     longest: int = 0  # tokens of the longest prompt kept
+    whole: int = 0  # tokens of the longest prompt of all
     verifiers: dict[str, int] = field(default_factory=dict)
+    implied: bool = False  # the verifiers follow from the data, nobody named one
     complete: int = 0  # rows around which no template and no system message of the run goes
 
     def __str__(self) -> str:
-        checks = ", ".join(f"{name or 'none'} {count}" for name, count in sorted(self.verifiers.items()))
         whole = f", {self.complete} complete (a stage wrote them: no template goes around)" if self.complete else ""
-        return (
+        counts = (
             f"{self.source}: {self.rows} rows{whole}, dropped {self.duplicates} duplicate, {self.too_long} too long, "
             f"{self.leaked} also in eval; {self.train} train, {self.holdout} held out, "
-            f"longest prompt {self.longest} tokens; verifier: {checks}"
+            f"longest prompt {self.longest} tokens"
         )
+        if 2 * self.too_long <= self.rows:
+            return counts
+        return (
+            f"{counts}\nwarning: {self.too_long} of {self.rows} rows are left out as too long; the longest prompt has "
+            f"{self.whole} tokens: raise data.max_prompt_tokens, and model.max_context with it"
+        )
+
+    @property
+    def judged_by(self) -> str:
+        """Which verifier judges how many prompts, and why it does: a line of a run whose rewards ask for one."""
+        checks = ", ".join(f"{name or 'none'} {count}" for name, count in sorted(self.verifiers.items()))
+        why = " (as the answers or the data set's name imply; data.verifier names another)" if self.implied else ""
+        return f"verifier: {checks}{why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +106,12 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int, held: Sequence[P
     rendered = render(rows, template, config, tokenizer)
     prompts = rendered.prompts
     if not prompts:
-        limit = f"max_prompt_tokens={config.max_prompt_tokens}"
-        raise DataError(f"{source}: all {rendered.rows} rows are longer than {limit}")
+        raise too_long(source, f"{rendered.rows} rows", rendered.shortest, config)
     elsewhere = held is not None or bool(config.eval_path)
     if elsewhere:
         held = _evaluated(config, tokenizer, seed) if held is None else held
     else:
-        held = sorted(prompts, key=_order)[: config.holdout]
+        held = sorted(prompts, key=_order)[: held_out(config, len(prompts), source, "prompts")]
     train = _without(prompts, held)
     leaked = len(prompts) - len(train) - (0 if elsewhere else len(held))
     if not train:
@@ -105,7 +125,9 @@ def load_prompts(config: DataConfig, tokenizer: Any, seed: int, held: Sequence[P
         train=len(train),
         holdout=len(held),
         longest=max(len(prompt.token_ids) for prompt in (*train, *held)),
+        whole=rendered.longest,
         verifiers=dict(Counter(str(prompt.meta[VERIFIER]) for prompt in train)),
+        implied=bool(config.path and not config.verifier),
         complete=rendered.complete,
     )
     return PromptSet(train=tuple(train), holdout=tuple(held), report=report)
@@ -118,8 +140,10 @@ def _evaluated(config: DataConfig, tokenizer: Any, seed: int) -> list[Prompt]:
 
 
 def refuse_doubts(prompts: PromptSet) -> None:
-    """Raises DataError where a prompt that a verifier is to judge says how no verifier could."""
-    doubts = [prompt.meta[DOUBT] for prompt in (*prompts.train, *prompts.holdout) if DOUBT in prompt.meta]
+    """Raises DataError where a prompt that a verifier is to judge says how no verifier could, or names none."""
+    every = (*prompts.train, *prompts.holdout)
+    doubts = [prompt.meta[DOUBT] for prompt in every if DOUBT in prompt.meta]
+    doubts = doubts or [f"{prompt.place}: {UNJUDGED}" for prompt in every if not prompt.meta[VERIFIER]]
     if doubts:
         more = f" ({len(doubts)} such prompts)" if len(doubts) > 1 else ""
         raise DataError(f"{doubts[0]}{more}")
@@ -139,9 +163,11 @@ def _rows(config: DataConfig, path: str, seed: int) -> tuple[str, Iterable[DataR
         raise DataError("no data: set data.path to a file, data.task to a reasoning-gym data set, or data.generator")
     keys = (config.prompt_key, config.answer_key, config.domain_key)
     kind, rows = load_rows(path, config.format, *keys, verifier=config.verifier)
-    if config.size and path == config.path:
-        rows = (row for row, _ in zip(rows, range(config.size), strict=False))
-    return f"{path} ({kind.value})", rows, config.template
+    every = list(rows)
+    if config.size and path == config.path and len(every) > config.size:
+        kept = f"the first data.size={config.size} of {len(every)} rows"
+        return f"{path} ({kind.value}, {kept})", every[: config.size], config.template
+    return f"{path} ({kind.value})", every, config.template
 
 
 def _order(prompt: Prompt) -> tuple[str, str]:
@@ -152,15 +178,26 @@ def _order(prompt: Prompt) -> tuple[str, str]:
 
 
 def _without(prompts: Sequence[Prompt], others: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts that ask nothing that one of the others asks."""
-    asked = {question_id(prompt.messages, prompt.meta, prompt.place) for prompt in others}
-    return [prompt for prompt in prompts if question_id(prompt.messages, prompt.meta, prompt.place) not in asked]
+    """The prompts that ask nothing that one of the others asks, as it is read or as it was before the template."""
+    read = {_read(prompt) for prompt in others}
+    asked = read | {_bare(prompt) for prompt in others}
+    return [prompt for prompt in prompts if _read(prompt) not in asked and _bare(prompt) not in read]
+
+
+def _read(prompt: Prompt) -> str:
+    return question_id(prompt.messages, prompt.meta, prompt.place)
+
+
+def _bare(prompt: Prompt) -> str:
+    """The question without the template: two of them are not compared, as a template may hold all that differs."""
+    if not isinstance(prompt.meta.get("question"), str):
+        return _read(prompt)
+    return question_id(said_instead(prompt, question_of(prompt)), prompt.meta, prompt.place)
 
 
 def _nothing_left(source: str, prompts: int, leaked: int, config: DataConfig) -> str:
-    held = f"data.eval_path={config.eval_path}" if config.eval_path else f"data.holdout={config.holdout}"
-    if not leaked:
-        return f"{source}: {prompts} prompts and {held} leave none to train on"
+    set_to = "null" if config.holdout is None else config.holdout
+    held = f"data.eval_path={config.eval_path}" if config.eval_path else f"data.holdout={set_to}"
     fix = (
         "take other rows"
         if config.eval_path

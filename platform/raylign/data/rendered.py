@@ -34,6 +34,8 @@ class Rendered:
     duplicates: int
     too_long: int
     complete: int  # rows around which no template went, since a stage wrote them
+    shortest: int  # tokens of the shortest prompt, however long
+    longest: int
 
 
 def render(rows: Iterable[DataRow], template: str, config: DataConfig, tokenizer: Any) -> Rendered:
@@ -48,11 +50,12 @@ def render(rows: Iterable[DataRow], template: str, config: DataConfig, tokenizer
         known.setdefault(prompt.id, prompt)
         if row.target is not None:
             targets[prompt.id].setdefault(canonical(row.target, row.place), row.target)
-    prompts, chat = list[Prompt](), chat_template(tokenizer)
+    prompts, lengths, chat = list[Prompt](), list[int](), chat_template(tokenizer)
     for group in _batches(known.values()):
         places = [prompt.place for prompt in group]
         tokens = chat.prompts_ids([prompt.messages for prompt in group], group[0].tools, places)
         for prompt, token_ids in zip(group, tokens, strict=True):
+            lengths.append(len(token_ids))
             if len(token_ids) <= config.max_prompt_tokens:
                 prompts.append(_imitated(prompt, token_ids, tuple(targets[prompt.id].values())))
     more = sum(len(answers) - 1 for answers in targets.values() if answers)
@@ -62,6 +65,8 @@ def render(rows: Iterable[DataRow], template: str, config: DataConfig, tokenizer
         duplicates=count - len(known) - more,
         too_long=len(known) - len(prompts),
         complete=complete,
+        shortest=min(lengths, default=0),
+        longest=max(lengths, default=0),
     )
 
 

@@ -29,7 +29,7 @@ from typing import Any
 
 from raylign.data.exact_json import dumps, restored
 from raylign.data.strict_json import parse
-from raylign.errors import DataError
+from raylign.errors import DataError, said_of
 from raylign.records import Message
 
 MARK, VERSION = "raylign", 1
@@ -94,7 +94,8 @@ def write_rows(path: Path | str, rows: Iterable[DataRow]) -> int:
         finally:
             staging.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"{error.filename or path}: {error.strerror or error}; {path} is not written") from error
+        why = said_of(error) or f"{error.filename or path}: {error.strerror or error}"
+        raise DataError(f"{why}; {path} is not written") from error
     return count
 
 

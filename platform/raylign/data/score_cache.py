@@ -1,7 +1,8 @@
 """Log-probs of rows under frozen models, kept on disk by content and reused by every run that asks for the same.
 
 A row's key is the hash of who scored it (the models' files, their data type and temperature) and of what was scored
-(token ids and loss mask). Shards are written whole and renamed, so a killed run loses at most the one in progress.
+(token ids, loss mask and payload). Shards are written whole and renamed, so a killed run loses at most the one in
+progress.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import orjson
 
 from raylign.batch import Batch
+from raylign.data.prompt_identity import canonical
 from raylign.errors import DataError
 from raylign.records import Float32s, content_id
 
@@ -83,10 +85,14 @@ class ScoreCache:
 
 
 def row_keys(batch: Batch) -> list[bytes]:
-    """16 bytes a row: the hash of its token ids and loss mask."""
+    """16 bytes a row: the hash of its token ids and loss mask, and of what its payload holds."""
     ids = np.ascontiguousarray(batch["token_ids"], np.int32)
     mask = np.ascontiguousarray(batch["loss_mask"], bool)
-    return [hashlib.sha256(ids[a:b].tobytes() + mask[a:b].tobytes()).digest()[:16] for a, b in _spans(batch)]
+    shown = [canonical(held).encode() if held else b"" for held in batch.payloads] or [b""] * len(batch)
+    return [
+        hashlib.sha256(ids[a:b].tobytes() + mask[a:b].tobytes() + held).digest()[:16]
+        for (a, b), held in zip(_spans(batch), shown, strict=True)
+    ]
 
 
 def fingerprint(path: str) -> str:

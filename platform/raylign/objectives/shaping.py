@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raylign.contracts import GroupMetrics, RewardShaper, finite
 from raylign.errors import ConfigError, Problem
 from raylign.records import Absent, Group, Trajectory, Value
+
+if TYPE_CHECKING:
+    from raylign.config.resolve import Run
 
 
 class WeightedSum(RewardShaper):
@@ -33,6 +36,15 @@ class WeightedSum(RewardShaper):
         def __post_init__(self) -> None:
             if self.overlong_buffer < 0 or self.overlong_penalty < 0:
                 raise ValueError("overlong_buffer and overlong_penalty must be 0 or more")
+
+    @classmethod
+    def problems(cls, key: str, config: Any, run: Run) -> list[Problem]:
+        """The buffer lies within an answer."""
+        most = run.config.rollout.sampling.max_tokens
+        if config.overlong_buffer <= most:
+            return []
+        why, fix = f"exceeds rollout.sampling.max_tokens={most}", f"set {key}.overlong_buffer={most // 4}"
+        return [Problem(key=f"{key}.overlong_buffer", value=str(config.overlong_buffer), why=why, fix=fix)]
 
     def __init__(
         self, config: Config, weights: Mapping[str, float], max_tokens: int, tokenizer: Any = None, seed: int = 0

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import orjson
 
 from raylign.cli.options import say
 from raylign.config.compose import compose_with_problems
+from raylign.config.headline import direction, sweep_metric, sweep_problems
 from raylign.config.resolve import Run
 from raylign.config.schema import Config
 from raylign.contracts import Launcher, Sampler
@@ -24,7 +26,7 @@ from raylign.run_folder import write_atomically
 from raylign.sweeps.points import Handle, Point
 from raylign.sweeps.results import Results, judge
 from raylign.sweeps.space import Space
-from raylign.telemetry.progress import duration
+from raylign.telemetry.shown import duration
 
 POLL_S = 0.5
 STOPPED = 3  # exit status of a run that saved itself: it is not over
@@ -38,29 +40,37 @@ def sweep(overrides: Sequence[str], config_dir: str = "") -> int:
     space = Space.parse(overrides)
     run = _settings(space, config_dir)
     config = run.config
-    folder = _folder(config, space)
+    judged = _judged(run)
+    folder = _folder(config, space, judged)
     sampler: Sampler = run.parts["sweep.sampler"].build(
-        space=space, folder=folder, seed=config.seed, direction=config.sweep.direction
+        space=space, folder=folder, seed=config.seed, direction=judged.direction
     )
-    problems = _problems([space.point(values) for values in sampler.to_check()], config_dir)
+    problems = _problems([space.point(values) for values in sampler.to_check()], config_dir, metric=judged.metric)
     if problems:
         raise ConfigError(problems)
     launcher: Launcher = run.parts["sweep.launcher"].build(config_dir=config_dir, name=folder.name)
-    resumed = _claim(folder, space, _identity(config, space))
+    resumed = _claim(folder, space, _identity(config, space), judged, sampler.learns)
     say(f"{'continuing ' if resumed else ''}{sampler.total} points, {launcher.parallel} at a time, in {folder}")
     points: list[Point] = []
     try:
         with _terminable():
-            _Driver(sampler, launcher, config.sweep.metric, points).run()
+            _Driver(sampler, launcher, judged.metric, points).run()
     finally:
         launcher.close()
-        results = Results(folder=folder, points=points, metric=config.sweep.metric, direction=config.sweep.direction)
+        results = Results(folder=folder, points=points, metric=judged.metric, direction=judged.direction)
         results.write()
         say(results.render())
     if all(point.status == 0 for point in points):
         write_atomically(folder / "finished.json", b"{}")
         return 0
     return 1
+
+
+class Judged(NamedTuple):
+    """What points are compared by."""
+
+    metric: str  # <stage>/<metric>
+    direction: str  # maximize or minimize
 
 
 class _Driver:
@@ -141,12 +151,24 @@ def _settings(space: Space, config_dir: str) -> Run:
     return run
 
 
-def _problems(points: Sequence[Sequence[str]], config_dir: str, known: Sequence[Problem] = ()) -> list[Problem]:
-    """What is wrong with any of the points, each problem once."""
+def _judged(run: Run) -> Judged:
+    """As the sweep says, or by the headline of its first point. Raises ConfigError when no stage says what that is."""
+    metric = sweep_metric(run)
+    if not metric:
+        why, fix = "no stage says what it is judged by", "set sweep.metric=STAGE/METRIC"
+        raise ConfigError([Problem(key="sweep.metric", value="empty", why=why, fix=fix)])
+    return Judged(metric, direction(metric, run.config.sweep.direction))
+
+
+def _problems(
+    points: Sequence[Sequence[str]], config_dir: str, known: Sequence[Problem] = (), metric: str = ""
+) -> list[Problem]:
+    """What is wrong with any of the points, each problem once. metric: that every one of them must be able to log."""
     told = {(problem.key, problem.value) for problem in known}
     by_key: dict[tuple[str, str], Problem] = {}
     for overrides in points:
-        _, problems = compose_with_problems(overrides, config_dir)
+        run, problems = compose_with_problems(overrides, config_dir)
+        problems = [*problems, *(sweep_problems(metric, run) if run and not problems else ())]
         by_key |= {
             (problem.key, problem.value): problem for problem in problems if (problem.key, problem.value) not in told
         }
@@ -154,13 +176,17 @@ def _problems(points: Sequence[Sequence[str]], config_dir: str, known: Sequence[
 
 
 def _identity(config: Config, space: Space) -> str:
-    """Changes with what the points are and how they are chosen; how many, where and in what order is free."""
-    choosing = [config.sweep.sampler.get("_target_"), config.sweep.metric, config.sweep.direction]
-    return hashlib.sha256(orjson.dumps([space.fixed, choosing, repr(space.dimensions)])).hexdigest()[:8]
+    """Changes with what the points are and who chooses them; how many, where, in what order and how they are compared
+    is free.
+    """
+    sampler = config.sweep.sampler.get("_target_")
+    return hashlib.sha256(orjson.dumps([space.fixed, sampler, repr(space.dimensions)])).hexdigest()[:8]
 
 
-def _folder(config: Config, space: Space) -> Path:
-    """The named folder, or the first numbered default one that is new or holds this very sweep, unfinished."""
+def _folder(config: Config, space: Space, judged: Judged) -> Path:
+    """The named folder, or the first numbered default one that is new or holds this very sweep, unfinished or compared
+    by something else.
+    """
     if config.sweep.dir:
         return Path(config.sweep.dir).expanduser()
     base, identity = Path("multirun") / config.recipe, _identity(config, space)
@@ -168,25 +194,33 @@ def _folder(config: Config, space: Space) -> Path:
         path = base if number == 1 else base.with_name(f"{base.name}-{number}")
         if not (path / "sweep.json").exists():
             return path
-        same = orjson.loads((path / "sweep.json").read_bytes())["identity"] == identity
-        if same and not (path / "finished.json").exists():
+        known = orjson.loads((path / "sweep.json").read_bytes())
+        over = (path / "finished.json").exists() and known["judged"] == list(judged)
+        if known["identity"] == identity and not over:
             return path
     raise RunError(f"too many sweeps beside {base}; fix: name one by sweep.dir")
 
 
-def _claim(folder: Path, space: Space, identity: str) -> bool:
-    """Make the folder this sweep's; True when it was already. Raises RunError when it is another's."""
-    known = folder / "sweep.json"
-    if known.exists():
-        if orjson.loads(known.read_bytes())["identity"] != identity:
-            raise RunError(
-                f"{folder} holds another sweep; fix: the command that it was started with, or another sweep.dir"
-            )
-        return True
+def _claim(folder: Path, space: Space, identity: str, judged: Judged, learns: bool) -> bool:
+    """Make the folder this sweep's; True when it was already. learns: its points were chosen by what was measured.
+
+    Raises RunError when it is another's.
+    """
+    place = folder / "sweep.json"
+    known = orjson.loads(place.read_bytes()) if place.exists() else None
+    if known and known["identity"] != identity:
+        raise RunError(f"{folder} holds another sweep; fix: the command that it was started with, or another sweep.dir")
+    if known and learns and known["judged"] != list(judged):
+        metric, way = known["judged"]
+        raise RunError(
+            f"{folder}: its points are chosen by {metric} ({way}), not by {judged.metric} ({judged.direction}); "
+            f"fix: sweep.metric={metric} sweep.direction={way}, or another sweep.dir"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     words = [*space.fixed, *(item.key for item in space.dimensions), *space.own]
-    write_atomically(known, orjson.dumps({"identity": identity, "command": words}, option=orjson.OPT_INDENT_2))
-    return False
+    facts = {"identity": identity, "judged": list(judged), "command": words}
+    write_atomically(place, orjson.dumps(facts, option=orjson.OPT_INDENT_2))
+    return known is not None
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from raylign.sweeps.space import Space
 class Grid(Sampler):
     """The full grid of a space."""
 
+    learns = False
+
     @dataclass
     class Config:
         """Nothing to set: the command line says it all."""

@@ -13,7 +13,7 @@ import orjson
 
 from raylign.run_folder import write_atomically
 from raylign.sweeps.points import Point, best_of, measured, metrics_of
-from raylign.telemetry.progress import duration
+from raylign.telemetry.shown import duration
 from raylign.telemetry.table import table
 
 

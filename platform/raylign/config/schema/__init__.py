@@ -12,6 +12,7 @@ from typing import Any
 from raylign.config.alarms import AlarmConfig, default_alarms
 from raylign.config.schema.base import CONTRACT, Node, Section, named_nodes, node, nodes
 from raylign.config.schema.data import DataConfig, SamplingConfig
+from raylign.config.schema.judges import JudgeConfig, Pooling, Verb
 from raylign.config.schema.roles import (
     CriticConfig,
     DefaultGpus,
@@ -19,7 +20,6 @@ from raylign.config.schema.roles import (
     EngineKind,
     EnvironmentConfig,
     FrozenModelConfig,
-    JudgeConfig,
     LearnerConfig,
     Offload,
     OptimConfig,
@@ -58,6 +58,7 @@ __all__ = [
     "Offload",
     "OptimConfig",
     "Past",
+    "Pooling",
     "Resume",
     "RewardConfig",
     "RolloutConfig",
@@ -69,6 +70,7 @@ __all__ = [
     "SweepConfig",
     "TelemetryConfig",
     "TinyModel",
+    "Verb",
     "named_nodes",
     "node",
     "nodes",

@@ -33,7 +33,7 @@ class DataConfig(Section):
     task_template: str = ""  # `template` of procedural rows, e.g. "{metadata[expression]}="
     generator: Node = node(Generator)
     size: int = 0  # rows to generate or keep, 0: all
-    holdout: int = 256
+    holdout: int | None = None  # rows to hold out; null: a tenth of them, at most 256
     shuffle: bool = True
     max_prompt_tokens: int = 2048  # longer prompts are dropped at load, with a count
 
@@ -50,7 +50,7 @@ class DataConfig(Section):
         why = "has no place for the prompt, so that all prompts would be the same"
         filled = not self.template or "{" in self.template
         problems.expect(filled, "template", self.template, why, "put {prompt} into it")
-        problems.not_negative(size=self.size, holdout=self.holdout)
+        problems.not_negative(size=self.size, holdout=self.holdout or 0)
         why = f"is less than the {SHORTEST_PROMPT} tokens of a letter in a chat template: every prompt would be dropped"
         enough = self.max_prompt_tokens >= SHORTEST_PROMPT
         problems.expect(enough, "max_prompt_tokens", self.max_prompt_tokens, why, f"set {key}.max_prompt_tokens=128")
@@ -60,8 +60,8 @@ class DataConfig(Section):
         if not self.path:
             problems.at_most("size", self.size, MOST_ROWS, "is more rows than can be made before a run")
         why = f"leaves nothing to train on of {key}.size={self.size} rows"
-        enough = not self.size or bool(self.eval_path) or self.holdout < self.size
-        problems.expect(enough, "holdout", self.holdout, why, f"set {key}.holdout below {self.size}")
+        enough = not self.size or bool(self.eval_path) or (self.holdout or 0) < self.size
+        problems.expect(enough, "holdout", self.holdout, why, f"set {key}.holdout={self.size // 10}")
         return problems
 
 

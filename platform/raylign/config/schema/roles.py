@@ -263,31 +263,3 @@ class FrozenModelConfig(Section):
         findings.positive(cpus=self.cpus)
         findings.whole_gpus(self.gpus)
         return findings
-
-
-@dataclass
-class JudgeConfig(EngineConfig):
-    """One chat model that the run serves for judges, simulated tools and simulated users (`actors/judge`).
-
-    Parts reach it by its name: ``model: {_target_: raylign.actors.judge.served.Served, name: NAME}``. With an
-    `endpoint` its workers pass requests on to a server elsewhere, and hold no model. As composed `gpus` is
-    default_gpus.judge, unless it is set.
-    """
-
-    path: str = artifact(MODEL)  # Hugging Face folder or id, @STAGE, or the endpoint's model; empty: the run's start
-    endpoint: str = ""  # e.g. http://host:8000/v1
-    key_file: str = ""  # of the endpoint: a file with its bearer token
-    dtype: str = ""  # empty: the policy's
-    max_context: int = 16384
-    template: dict[str, Any] = field(default_factory=dict)  # arguments of the chat template, e.g. enable_thinking
-
-    def problems(self, key: str) -> list[Problem]:
-        """See `Section.problems`."""
-        findings = Findings(key)
-        findings += super().problems(key)
-        findings.positive(max_context=self.max_context)
-        findings.one_of("dtype", self.dtype, ("", "float32", "bfloat16"))
-        if self.endpoint:
-            fix = f"set {key}.path to the name of the endpoint's model"
-            findings.expect(bool(self.path), "path", "empty", "an endpoint serves models by name", fix)
-        return findings

@@ -140,6 +140,7 @@ class TelemetryConfig(Section):
     ray_metrics: bool = False  # every step's numbers as gauges on Ray's metrics port, for Prometheus
     rollouts_per_step: int = 64  # trajectories kept in rollouts/step_*.jsonl, 0: all
     progress: str = "auto"  # auto | rich | plain | none
+    headline: str = ""  # metric that the report begins with, of any stage; empty: what the last stage is judged by
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
@@ -155,13 +156,13 @@ class SweepConfig(Section):
     """What ``raylign train -m`` does with the points; a single run knows nothing of it."""
 
     dir: str = ""  # empty: multirun/<recipe>, numbered after a finished sweep
-    metric: str = "after/eval/score"  # <stage>/<metric>: what points are compared by
-    direction: str = "maximize"  # maximize | minimize
+    metric: str = ""  # <stage>/<metric>: what points are compared by; empty: the headline
+    direction: str = ""  # maximize | minimize; empty: losses are minimized, all else is maximized
     sampler: Node = node(Sampler, "raylign.sweeps.grid.Grid")
     launcher: Node = node(Launcher, "raylign.sweeps.processes.Processes")
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
         problems = Findings(key)
-        problems.one_of("direction", self.direction, ("maximize", "minimize"))
+        problems.one_of("direction", self.direction, ("", "maximize", "minimize"))
         return problems

@@ -1,12 +1,15 @@
 // One chart: lines that break where a stage ends, stage boundaries, alarms, and a cursor for mouse and keyboard.
 
-const BOX = { width: 460, height: 190, left: 54, right: 10, top: 12, bottom: 24 };
+const BOX = { width: 460, height: 196, left: 54, right: 10, top: 12, bottom: 28 };
 const MAX_POINTS = 900; // drawn of one line; beyond, the lowest and the highest of each stretch
 
 function chartCard(chart) {
   const legend = el("div", { class: "legend" });
   const picture = svg("svg", { viewBox: `0 0 ${BOX.width} ${BOX.height}`, tabindex: "0", role: "img", "aria-label": `curve of ${chart.title}` });
-  const card = el("div", { class: "card chart", "data-title": chart.title }, el("h3", {}, chart.title), picture, legend);
+  const names = chart.lines.map((line) => line.metric).filter((name, i, all) => all.indexOf(name) === i);
+  const unit = chart.unit && !chart.title.includes(chart.unit) ? el("span", { class: "unit" }, ` (${chart.unit})`) : null;
+  const card = el("div", { class: "card chart", "data-title": chart.key, "data-unit": chart.unit }, el("h3", { title: names.join(", ") }, chart.title, unit,
+    names.length === 1 && names[0] !== chart.title ? el("span", { class: "name" }, names[0]) : null), picture, legend);
   card.style.aspectRatio = "auto";
   const state = { ...chart, card, picture, legend, stale: true, visible: false, cursor: null };
   picture.append(svg("rect", { width: BOX.width, height: BOX.height, fill: "none" })); // holds the place until drawn
@@ -89,19 +92,34 @@ function scaleChart(chart, all) {
   chart.py = (y) => BOX.height - BOX.bottom - (((log ? Math.log10(y) : y) - y0) / (y1 - y0 || 1)) * (BOX.height - BOX.top - BOX.bottom);
 }
 
+// The one stage whose steps a chart shows, and how far they are from those of the run; null where they are of several.
+function stageOf(chart) {
+  if (curveState.axis !== "step" || !chart.data) return null;
+  const ofOthers = chart.data.some((line) => line.run !== 0);
+  const stages = new Set(chart.data.flatMap((line) => line.points.map((point) => point[2])));
+  if (ofOthers || stages.size !== 1) return null;
+  const [stage] = stages;
+  return { name: RUNS[0].stages[stage], before: beginOf(RUNS[0], stage) - 1 };
+}
+
 function drawGrid(chart) {
   const { picture, px, py, rows, range } = chart;
+  const own = stageOf(chart);
+  const before = own ? own.before : 0;
   for (const y of rows) {
     const value = curveState.log ? 10 ** y : y;
     picture.append(svg("line", { class: "gridline", x1: BOX.left, x2: BOX.width - BOX.right, y1: py(value), y2: py(value) }));
     picture.append(svg("text", { x: BOX.left - 6, y: py(value) + 3.5, "text-anchor": "end" }, fmt(value)));
   }
   const over = curveState.axis === "time";
-  const marks = (over ? timeTicks : ticks)(range[0], range[1]).filter((x) => x >= range[0] && x <= range[1] && (over || x === Math.round(x)));
+  const [low, high] = [range[0] - before, range[1] - before];
+  const marks = (over ? timeTicks : ticks)(low, high).filter((x) => x >= low && x <= high && (over || x === Math.round(x)));
   for (const x of marks) {
     const text = over ? seconds(x) : fmt(x);
-    picture.append(svg("text", { x: px(x), y: BOX.height - 8, "text-anchor": "middle" }, text));
+    picture.append(svg("text", { x: px(x + before), y: BOX.height - 12, "text-anchor": "middle" }, text));
   }
+  const axis = over ? "since the start" : own ? `step of ${own.name}` : curveState.axis === "stage" ? "step of the stage" : "step of the run";
+  picture.append(svg("text", { class: "axis", x: BOX.width - BOX.right, y: BOX.height - 1, "text-anchor": "end" }, axis));
   drawBoundaries(chart);
   drawAlarms(chart);
 }
@@ -129,7 +147,7 @@ function drawAlarms({ picture, px, range }) {
     const mark = svg("g", { class: "alarm", "data-alarm": name });
     mark.append(svg("line", { class: "alarmline", x1: px(x), x2: px(x), y1: BOX.top, y2: BOX.height - BOX.bottom }));
     mark.append(svg("path", { class: "alarmmark", d: `M${px(x) - 4},${BOX.top - 8}h8l-4,8z`, style: "fill:var(--bad)" }));
-    mark.append(svg("title", {}, `alarm ${name} at step ${step}`));
+    mark.append(svg("title", {}, `alarm ${name} at ${run.stages[run.stage[row]]} step ${step - beginOf(run, run.stage[row]) + 1}`));
     picture.append(mark);
   }
 }
@@ -168,8 +186,19 @@ function showLegend(chart, x) {
     const point = x === null ? line.points[line.points.length - 1] : nearest(line.points);
     return el("span", {}, el("i", { style: `background:${line.color}` }), `${line.label} `, el("b", {}, fmt(point[1])));
   });
-  const at = x === null ? null : el("span", {}, curveState.axis === "time" ? `at ${seconds(x)}` : `step ${fmt(x)}`);
+  const at = x === null ? null : el("span", {}, placeText(chart, x));
   chart.legend.replaceChildren(...[at, ...entries].filter(Boolean));
+}
+
+// The place of the cursor in words: a step is that of its stage.
+function placeText(chart, x) {
+  if (curveState.axis === "time") return `at ${seconds(x)}`;
+  if (curveState.axis === "stage") return `step ${fmt(x)}`;
+  const point = chart.data.flatMap((line) => line.points.map((each) => [each, line.run])).find(([each]) => each[0] === x);
+  if (!point) return `step ${fmt(x)}`;
+  const run = RUNS[point[1]];
+  const stage = point[0][2];
+  return `${run.stages[stage]} step ${fmt(x - beginOf(run, stage) + 1)}`;
 }
 
 function xOfPointer(chart, event) {

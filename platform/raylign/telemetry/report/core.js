@@ -76,6 +76,12 @@ function seconds(value) {
   return h ? `${h}:${pad(m)}:${pad(s)}` : `${m}:${pad(s)}`;
 }
 
+// The number that a step of the run has within its stage.
+function stageStep(name, step) {
+  const stage = RUN.stages.find((each) => each.name === name);
+  return stage && stage.first !== null ? step - stage.first + 1 : step;
+}
+
 function percent(value) {
   return `${(value * 100).toFixed(1)} %`;
 }

@@ -31,7 +31,7 @@ function curveBar() {
     el("label", {}, "smoothing", el("input", { type: "range", id: "smoothing", min: 0, max: 0.99, step: 0.01, value: curveState.smoothing,
       oninput: (event) => { value.textContent = Number(event.target.value).toFixed(2); smooth(event); } }), value),
     el("label", {}, "over", el("select", { id: "axis", onchange: change("axis", (t) => t.value) },
-      el("option", { value: "step" }, "steps"), el("option", { value: "stage" }, "steps of the stage"), el("option", { value: "time" }, "time"))),
+      el("option", { value: "step" }, "steps of the run"), el("option", { value: "stage" }, "steps of the stage"), el("option", { value: "time" }, "time"))),
     el("label", {}, el("input", { type: "checkbox", id: "log", onchange: change("log", (t) => t.checked) }), "logarithmic"));
 }
 
@@ -40,25 +40,34 @@ function runsLegend() {
     RUNS.map((run, i) => el("span", {}, el("i", { style: `background:${series(i)}` }), run.name)));
 }
 
-// Charts are {title, lines: [{label, run, metric, color}]}: one per family of metrics (the name up to its last slash);
-// with several runs one per metric, coloured by run. Constant metrics are listed, not drawn.
+// Charts are {title, unit, key, lines: [{label, run, metric, color}]}: one per family of metrics (the name up to its last
+// slash) and unit; with several runs one per metric, coloured by run. Constant metrics are listed, not drawn.
 function planCharts() {
   const names = [...new Set(RUNS.flatMap((run) => Object.keys(run.metrics)))].sort();
-  const wanted = names.filter((name) => name.toLowerCase().includes(curveState.filter));
+  const wanted = names.filter((name) => `${name} ${wordsOf(name)[0]}`.toLowerCase().includes(curveState.filter));
   const steady = wanted.filter((name) => RUNS.every((run) => isSteady(run.metrics[name])));
   const moving = wanted.filter((name) => !steady.includes(name));
   const charts = RUNS.length > 1 ? moving.map(chartOfMetric) : chartsOfFamilies(moving);
-  const place = (title) => {
-    const index = FIRST.indexOf(familyOf(title)) >= 0 ? FIRST.indexOf(familyOf(title)) : FIRST.indexOf(title);
+  const place = (key) => {
+    const index = FIRST.indexOf(familyOf(key)) >= 0 ? FIRST.indexOf(familyOf(key)) : FIRST.indexOf(key);
     return index >= 0 ? index : FIRST.length;
   };
-  charts.sort((a, b) => place(a.title) - place(b.title) || a.title.localeCompare(b.title));
+  charts.sort((a, b) => place(a.lines[0].metric) - place(b.lines[0].metric) || a.key.localeCompare(b.key));
   const main = charts.filter((chart) => chart.main).slice(0, 12);
   return { main, others: charts.filter((chart) => !main.includes(chart)), steady };
 }
 
 function familyOf(name) {
   return name.includes("/") ? name.slice(0, name.lastIndexOf("/")) : name;
+}
+
+// The unit of a metric, "" where nobody knows; and what a person calls it: alone, and among its family.
+function unitOf(name) {
+  return RUNS.map((run) => run.units[name]).find((unit) => unit !== undefined) ?? "";
+}
+
+function wordsOf(name) {
+  return RUNS.map((run) => run.words[name]).find(Boolean) ?? [name, name];
 }
 
 function isSteady(column) {
@@ -70,23 +79,28 @@ function isSteady(column) {
 function chartOfMetric(name) {
   const lines = RUNS.map((run, i) => ({ label: run.name, run: i, metric: name, color: series(i) }));
   const main = FIRST.includes(familyOf(name)) || FIRST.includes(name);
-  return { title: name, main, lines: lines.filter((line) => RUNS[line.run].metrics[name]) };
+  return { title: wordsOf(name)[0], unit: unitOf(name), key: name, main, lines: lines.filter((line) => RUNS[line.run].metrics[name]) };
 }
 
+// A metric whose unit nobody knows has a chart to itself.
 function chartsOfFamilies(names) {
-  const families = new Map();
+  const groups = new Map();
   for (const name of names) {
-    const family = familyOf(name);
-    if (!families.has(family)) families.set(family, []);
-    families.get(family).push(name);
+    const place = unitOf(name) ? `${familyOf(name)} ${unitOf(name)}` : ` ${name}`;
+    if (!groups.has(place)) groups.set(place, []);
+    groups.get(place).push(name);
   }
+  const begun = new Set();
   const charts = [];
-  for (const [family, members] of families) {
+  for (const members of groups.values()) {
+    const [family, unit] = [familyOf(members[0]), unitOf(members[0])];
     const perChart = family === "time" ? SERIES : 6;
     for (let first = 0; first < members.length; first += perChart) {
-      const lines = members.slice(first, first + perChart).map((metric, i) => (
-        { label: metric.slice(metric.lastIndexOf("/") + 1), run: 0, metric, color: series(i) }));
-      charts.push({ title: lines.length === 1 ? lines[0].metric : family, main: FIRST.includes(family) && first === 0, lines });
+      const lines = members.slice(first, first + perChart).map((metric, i) => ({ label: wordsOf(metric)[1], run: 0, metric, color: series(i) }));
+      const alone = lines.length === 1;
+      charts.push({ title: alone ? wordsOf(lines[0].metric)[0] : family.replaceAll("_", " "), unit, key: alone ? lines[0].metric : begun.has(family) ? `${family} ${unit}` : family,
+        main: FIRST.includes(family) && first === 0, lines });
+      if (!alone) begun.add(family);
     }
   }
   return charts;
@@ -126,11 +140,12 @@ function redrawCharts() {
 // can then be compared.
 function placesOf(run) {
   if (curveState.axis !== "stage") return curveState.axis === "time" ? run.time : run.step;
-  const first = new Map();
-  return run.stage.map((stage, i) => {
-    if (!first.has(stage)) first.set(stage, run.step[i]);
-    return run.step[i] - first.get(stage) + 1;
-  });
+  return run.stage.map((stage, i) => run.step[i] - beginOf(run, stage) + 1);
+}
+
+// The step of the run with which a stage begins.
+function beginOf(run, stage) {
+  return run.step[run.stage.indexOf(stage)];
 }
 
 function lastOf(column) {

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from raylign.telemetry.report.folder import Records
+from raylign.telemetry.units import label, title, unit
 
 NOT_METRICS = ("step", "stage", "time")
 
 
 def curves(run: Records) -> dict[str, Any]:
-    """{"name", "stages", "stage": [index], "step": [..], "time": [seconds since the start], "metrics": {name: column}}.
+    """{"name", "stages", "stage": [index], "step": [..], "time": [seconds since the start], "metrics": {name: column},
+    "units": {name: unit}, "words": {name: [title, label among its family]}, "alarms": [..]}.
 
     A column has one entry a recorded step, null where the step has no such number.
     """
@@ -30,6 +32,8 @@ def curves(run: Records) -> dict[str, Any]:
         "step": [line["step"] for line in run.metrics],
         "time": [round(line["time"] - run.started, 2) for line in run.metrics],
         "metrics": {name: metrics[name] for name in sorted(metrics)},
+        "units": {name: unit(name) for name in metrics},
+        "words": {name: [title(name), label(name)] for name in metrics},
         "alarms": [
             [event["step"], event["alarm"], str(event.get("metric", ""))]
             for event in run.events

@@ -28,7 +28,7 @@ function detailHead(row, prompt, body) {
   const { step, stage, stop, sample, score, advantage, tokens } = INDEX.columns;
   const sign = advantage[row] > 0 ? "good" : advantage[row] < 0 ? "bad" : null;
   return [
-    el("h2", {}, `${INDEX.stages[stage[row]] || "rollout"}, step ${step[row]}, sample ${sample[row]}`),
+    el("h2", {}, `${INDEX.stages[stage[row]] || "rollout"}, step ${stageStep(INDEX.stages[stage[row]], step[row])}, sample ${sample[row]}`),
     el("div", { class: "chips" }, chip("score", score[row] === null ? "missing" : fmt(score[row]), score[row] === null ? "bad" : null),
       chip(Array.isArray(body.advantage) ? "mean advantage" : "advantage", advantage[row] === null ? "none" : fmt(advantage[row]), sign),
       chip("sampled", `${tokens[row]} tokens`), chip("prompt", `${prompt.tokens} tokens`), chip("stop", INDEX.stops[stop[row]]),

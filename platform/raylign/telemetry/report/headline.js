@@ -3,7 +3,7 @@
 function showHeadline() {
   byId("name").textContent = RUN.name;
   byId("facts").append(...RUN.facts.map(([key, value]) => el("span", {}, `${key} `, el("b", {}, value))));
-  byId("tiles").append(...[scoreTile(), stepsTile(), timeTile(), tokensTile(), alarmsTile()].filter(Boolean));
+  byId("tiles").append(...[scoreTile(RUN.score, "hero"), ...RUN.also.map((score) => scoreTile(score, "")), stepsTile(), timeTile(), tokensTile(), alarmsTile()].filter(Boolean));
   if (RUN.beside.length) byId("tiles").append(...RUN.beside.map(besideTile));
   showAlarms();
 }
@@ -13,22 +13,20 @@ function tile(label, value, note = null, kind = "", noteKind = "") {
     note ? el("div", { class: `note ${noteKind}` }, note) : null);
 }
 
-// Shares are shown in percent; scores of another range as they are.
-function scoreText(value, all) {
-  const share = all.every((entry) => entry[2] >= 0 && entry[2] <= 1);
-  return share ? percent(value) : fmt(value);
+// Shares are shown in percent; what has another unit or range as it is.
+function scoreText(score, value) {
+  return score.share ? percent(value) : fmt(value);
 }
 
-function scoreTile() {
-  const score = RUN.score;
-  if (!score) return RUN.steps ? null : tile("nothing recorded yet", "–", null, "hero");
-  const { before, after, all, what } = score;
-  if (before === null) return tile(what, scoreText(after, all), null, "hero");
-  const share = all.every((entry) => entry[2] >= 0 && entry[2] <= 1);
+function scoreTile(score, kind) {
+  if (!score) return RUN.steps ? null : tile("nothing recorded yet", "–", null, kind);
+  const { before, after, share, lower, what } = score;
+  if (before === null) return tile(what, scoreText(score, after), null, kind);
   const change = after - before;
+  const better = lower ? -change : change;
   const text = share ? `${change < 0 ? "−" : "+"}${Math.abs(change * 100).toFixed(1)} points` : `${change < 0 ? "−" : "+"}${fmt(Math.abs(change))}`;
-  const value = [scoreText(before, all), el("span", { class: "arrow" }, "→"), scoreText(after, all)];
-  return tile(`${what}, before → after`, value, text, "hero", change > 0 ? "good" : change < 0 ? "bad" : "");
+  const value = [scoreText(score, before), el("span", { class: "arrow" }, "→"), scoreText(score, after)];
+  return tile(`${what}, before → after`, value, text, kind, better > 0 ? "good" : better < 0 ? "bad" : "");
 }
 
 function stepsTile() {
@@ -55,7 +53,7 @@ function alarmsTile() {
 function besideTile(other, number) {
   const score = other.score;
   const mark = el("i", { style: `display:inline-block;width:14px;height:4px;border-radius:2px;margin:0 6px 3px 0;background:${series(number + 1)}` });
-  const value = score ? scoreText(score.after, score.all) : "–";
+  const value = score ? scoreText(score, score.after) : "–";
   return tile(el("span", {}, mark, other.name), value, `${score ? score.what : "no score"}, ${count(other.steps)} steps, ${other.time}`);
 }
 
@@ -64,6 +62,6 @@ function showAlarms() {
   const box = byId("alarms");
   box.hidden = false;
   box.append(...RUN.alarms.map((alarm) => el("p", {},
-    el("b", {}, alarm.alarm), ` at step ${alarm.step}`, alarm.stage ? ` (${alarm.stage})` : "", ": ",
+    el("b", {}, alarm.alarm), alarm.stage ? ` at ${alarm.stage} step ${stageStep(alarm.stage, alarm.step)}` : ` at step ${alarm.step}`, ": ",
     alarm.text || "", alarm.hint ? " · " : "", el("span", { class: "dim" }, alarm.hint || ""))));
 }

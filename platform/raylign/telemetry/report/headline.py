@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from raylign.telemetry.progress import duration
+from raylign.config.headline import lower_is_better
 from raylign.telemetry.report.folder import Records
+from raylign.telemetry.shown import LEARNING, duration, evaluated, set_scores
+from raylign.telemetry.units import PERCENT, before_of, title, unit
 
-SCORE = "eval/score"
-REWARD = "reward/mean"
+FALLBACK = ("eval/score", "eval/rewards/accuracy", "eval/agreement", "reward/mean", "eval/loss", "loss")  # best first
+COMPANIONS = {  # shown beside a headline
+    "eval/rewards/accuracy": ("eval/rewards/margin", "eval/loss"),
+    "eval/agreement": ("eval/margin", "eval/loss"),
+    "rewards/accuracy": ("rewards/margin", "loss"),
+}
 ENDS = 0.1  # share of a stage's steps that its beginning and its end are averaged over
 
 
 def headline(run: Records) -> dict[str, Any]:
     """Name, state, score before and after, totals and alarms, ready to be shown (numbers as text)."""
-    alarms = fired(run.events)
+    alarms, scores = fired(run.events), results(run)
     return {
         "name": run.name,
         "facts": _facts(run),
         "finished": run.finished,
-        "score": score(run.metrics),
+        "score": scores[0] if scores else None,
+        "also": scores[1:],
         "steps": len(run.metrics),
         "stages": stages(run),
         "time": duration(run.ended - run.started) if run.metrics else "",
@@ -35,23 +41,52 @@ def headline(run: Records) -> dict[str, Any]:
     }
 
 
-def score(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Held-out score before and after training, or without evaluations the training reward; None without either.
+def results(run: Records) -> list[dict[str, Any]]:
+    """The run's headline, and what is read beside it; empty where nothing of the kind was recorded."""
+    recorded = {name for line in run.metrics for name in line}
+    sets = sorted({name for line in run.metrics for name in set_scores(line)}, reverse=True)
+    known = [str(event["metric"]) for event in run.events if event["kind"] == "headline"]
+    metric = next((name for name in (*known[-1:], *FALLBACK, *sets) if name in recorded), "")
+    beside = [name for name in sets if name != metric] if metric in sets else COMPANIONS.get(metric, ())
+    measured = [score(run.metrics, name, run.events) for name in (metric, *beside) if name]
+    return [entry for entry in measured if entry]
 
-    Stages that do nothing but evaluate (one line) say it best; else the first and the last evaluation do.
+
+def score(
+    lines: Sequence[Mapping[str, Any]], metric: str, events: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any] | None:
+    """A metric before and after training: {"what", "metric", "before", "after", "share", "lower", "all"}; None without.
+
+    Of evaluations, those of stages that do nothing else say it best; else what the last stage measured before its first
+    step (an event) or the first evaluation, and the last one. Of what every step logs, the means of both ends of the
+    last stage that logs it. `before` is null where there is but one value.
     """
-    scores = [(str(line["stage"]), line["step"], line[SCORE]) for line in lines if _is_number(line.get(SCORE))]
-    if len(scores) > 1:
-        written = Counter(str(line["stage"]) for line in lines)
-        alone = [entry for entry in scores if written[entry[0]] == 1]
-        first, last = (alone[0], alone[-1]) if len(alone) > 1 else (scores[0], scores[-1])
-        return {"what": "held-out score", "before": first[2], "after": last[2], "all": scores}
-    rewards = [(str(line["stage"]), line["step"], line[REWARD]) for line in lines if _is_number(line.get(REWARD))]
-    if not rewards:
-        return {"what": "held-out score", "before": None, "after": scores[0][2], "all": scores} if scores else None
-    few = max(1, round(ENDS * len(rewards)))
-    before, after = _mean([r[2] for r in rewards[:few]]), _mean([r[2] for r in rewards[-few:]])
-    return {"what": "training reward", "before": before if len(rewards) > 1 else None, "after": after, "all": scores}
+    values = [(str(line["stage"]), line["step"], line[metric]) for line in lines if _is_number(line.get(metric))]
+    if not values:
+        return None
+    last_stage = values[-1][0]
+    if evaluated({metric: 0}):
+        learning = {str(line["stage"]) for line in lines if any(name in line for name in LEARNING)}
+        alone = [entry for entry in values if entry[0] not in learning]
+        chosen = alone if len(alone) > 1 else values
+        name = before_of(metric)
+        own = [event[name] for event in events if event.get("stage") == last_stage and _is_number(event.get(name))]
+        first, last = chosen[0][2] if chosen is alone or not own else own[-1], chosen[-1][2]
+        several = len(values) > 1 or bool(own)
+    else:
+        chosen = [entry for entry in values if entry[0] == last_stage]
+        few = max(1, round(ENDS * len(chosen)))
+        first, last = (_mean([entry[2] for entry in part]) for part in (chosen[:few], chosen[-few:]))
+        several = len(chosen) > 1
+    return {
+        "what": title(metric),
+        "metric": metric,
+        "before": first if several else None,
+        "after": last,
+        "share": unit(metric) in PERCENT and all(0 <= entry[2] <= 1 for entry in values),
+        "lower": lower_is_better(metric),
+        "all": values,
+    }
 
 
 def stages(run: Records) -> list[dict[str, Any]]:

@@ -33,8 +33,7 @@ function rowElement(place) {
   const row = order[place];
   const { step, stage, stop, score, advantage, tokens, turns } = INDEX.columns;
   const facts = [
-    el("span", {}, "step ", el("b", {}, String(step[row]))),
-    INDEX.stages.length > 1 ? el("span", {}, INDEX.stages[stage[row]]) : null,
+    el("span", {}, `${INDEX.stages[stage[row]] || ""} step `, el("b", {}, String(stageStep(INDEX.stages[stage[row]], step[row])))),
     el("span", {}, "score ", el("b", {}, fmt(score[row]))),
     advantage[row] === null ? null : el("span", {}, "adv ", el("b", { class: advantage[row] > 0 ? "good" : advantage[row] < 0 ? "bad" : null }, fmt(advantage[row]))),
     el("span", {}, `${tokens[row]} tok`), turns[row] > 1 ? el("span", {}, `${turns[row]} turns`) : null, el("span", {}, INDEX.stops[stop[row]]),

@@ -39,7 +39,7 @@ function filterBar() {
     el("label", {}, "stage", el("select", { id: "filter-stage", onchange: set("stage") }, options(["", ...INDEX.stages], ["all", ...INDEX.stages]))),
     el("label", {}, "stop", el("select", { id: "filter-stop", onchange: set("stop") }, options(["", ...INDEX.stops], ["all", ...INDEX.stops]))),
     el("label", {}, el("select", { id: "filter-reward", "aria-label": "number that is filtered by", onchange: set("reward") }, options(rewards)), field("filter-low", "low", "from"), "–", field("filter-high", "high", "to")),
-    el("label", {}, "step", field("filter-from", "from", "first"), "–", field("filter-to", "to", "last")),
+    el("label", {}, "step of the stage", field("filter-from", "from", "first"), "–", field("filter-to", "to", "last")),
     el("label", {}, "order", el("select", { id: "sort", onchange: set("sort") }, options(
       ["recorded", "score-down", "score-up", "advantage-down", "advantage-up", "tokens-down", "tokens-up", "newest"],
       ["as recorded", "score, high first", "score, low first", "advantage, high first", "advantage, low first", "longest first", "shortest first", "newest first"]))));
@@ -59,8 +59,9 @@ function passing() {
   for (let i = 0; i < step.length; i++) {
     if (filters.stage && stage[i] !== wantedStage) continue;
     if (filters.stop && stop[i] !== wantedStop) continue;
-    if (filters.from !== null && step[i] < filters.from) continue;
-    if (filters.to !== null && step[i] > filters.to) continue;
+    const own = stageStep(INDEX.stages[stage[i]], step[i]); // as the list shows it
+    if (filters.from !== null && own < filters.from) continue;
+    if (filters.to !== null && own > filters.to) continue;
     if (bounded && (column[i] === null || (filters.low !== null && column[i] < filters.low) || (filters.high !== null && column[i] > filters.high))) continue;
     matches.push(i);
   }

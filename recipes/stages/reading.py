@@ -1,0 +1,80 @@
+"""What a run reads before any actor works: its model's chat template and its rows, each once, by whoever asks first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from raylign.chat.template import ChatTemplate
+from raylign.config.resolve import ResolvedStage, Run
+from raylign.config.schema import Config, DataConfig
+from raylign.data.pairs import PairSet, Truncation, load_pairs
+from raylign.data.prompts import PromptSet
+from raylign.errors import DataError
+from raylign.models.start import start_folder, start_template
+from raylign.recipes.stages.prompt_sets import PromptSets
+from raylign.records import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadStage:
+    """The part of a stage's context that its rows are made from."""
+
+    cfg: Config
+    template: ChatTemplate
+    prompts: PromptSet
+
+
+class Reading:
+    """Of one run. made: of a task or a generator only so many rows, none of them held out; 0: all.
+
+    Everything raises DataError on what cannot be read.
+    """
+
+    def __init__(self, run: Run, made: int = 0) -> None:
+        data = run.config.data
+        if made and not data.path:
+            fewer = replace(data, size=min(data.size or made, made), holdout=0, eval_path="")
+            run = replace(run, config=replace(run.config, data=fewer))
+        self.run = run
+        self.demonstrated: dict[str, list[Row]] = {}  # by stage, of those that imitate
+        self._pairs: dict[str, PairSet] = {}  # by everything that decides about them
+
+    @cached_property
+    def start(self) -> str:
+        """Folder or id of the model that the run starts from; the tiny one is built when it is not there yet."""
+        return start_folder(self.run.config)
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """Of that model, with the run's arguments."""
+        try:
+            return start_template(self.run.config, self.start)
+        except (OSError, KeyError) as cause:
+            why = " ".join(str(cause).split())[:200]
+            raise DataError(
+                f"model.path = {self.start}: its tokenizer cannot be loaded ({why}); fix: name a folder with "
+                "tokenizer.json, or a Hub id that can be read here"
+            ) from cause
+
+    @cached_property
+    def sets(self) -> PromptSets:
+        """The prompts of all stages."""
+        return PromptSets(self.template)
+
+    def of(self, stage: ResolvedStage) -> ReadStage:
+        """What the rows of a stage are made from."""
+        return ReadStage(cfg=self.run.config, template=self.template, prompts=self.sets.of(self.run, stage))
+
+    def pairs(self, data: DataConfig, max_tokens: int, truncation: Truncation) -> PairSet:
+        """Preference pairs, cut to a stage's limits."""
+        key = repr((data, max_tokens, truncation))
+        if key not in self._pairs:
+            self._pairs[key] = load_pairs(data, self.template, max_tokens, truncation, self.run.config.seed)
+        return self._pairs[key]
+
+    @property
+    def reports(self) -> list[str]:
+        """What has been read so far."""
+        prompts = self.sets.reports if "sets" in vars(self) else []
+        return [*prompts, *dict.fromkeys(str(pairs.report) for pairs in self._pairs.values())]
