@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 
 from raylign.contracts import StageResult
-from raylign.models.start import start_template
 from raylign.recipes.stage_order import run_stages
 from raylign.recipes.stages.context import RunContext, StopRequested
 from raylign.recipes.stages.lineage import Lineage
+from raylign.recipes.stages.reading import Reading
 from raylign.recipes.stages.records import RunRecords
 from raylign.run_folder import RunFolder
 from raylign.telemetry.progress import make_progress
@@ -36,7 +36,9 @@ class FakeRun(RunContext):
         RunRecords.__init__(self, opened, recorder, make_progress("none"), run.config.alarms)
         self.run, self.stage = run, None
         self.lineage = Lineage("the-start", opened, run)
-        self.template = start_template(run.config, MODEL.path)
+        self.reading = Reading(run)
+        self.reading.start = MODEL.path
+        self.template = self.reading.template
         self.fakes = SimpleNamespace(rollouts=rollouts or FakeRollouts(), rewards=FakeRewards(rewards))
         self.roles: Any = SimpleNamespace(
             run=run, pool=None, reward_pools=None, shared=False, start_rollouts=lambda model: None, close=self.close

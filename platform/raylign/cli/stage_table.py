@@ -28,7 +28,7 @@ def stage_table(run: Run) -> str:
 
 
 def tokens_at_most(stage: ResolvedStage, run: Run) -> str:
-    """Of all prompts and samples of a stage, if each ran to its limit; of one prompt where all that there are are asked."""
+    """Of all samples of a stage, if each ran to its limit; where it asks all the prompts that there are, of one."""
     asked, config = stage.cls.asks(stage.config), run.config
     if asked is None:
         return "-"
