@@ -165,7 +165,7 @@ async def test_a_stage_that_is_stopped_and_resumed_writes_the_same_bytes(tmp_pat
     await stopped(again, data, made(), stop_after=1, **fakes)
     path = again / "stages/made/rows.jsonl"
     known = path.read_bytes()
-    path.write_bytes(known + b'{"raylign": 1, "messages')  # half a row of a batch that a kill cut off
+    path.write_bytes(known + b'{"raylign": 1, "messages' * 9999)  # of a batch that a kill cut off
     context, results = await finished(again, data, made(), **fakes)
     assert context.steps == 2, "the first batch is not asked again"
     assert path.read_bytes() == Path(whole["made"].artifacts["rows"]).read_bytes()
