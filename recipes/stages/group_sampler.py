@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -68,9 +69,12 @@ async def group_sampler(context: RunContext, sampling: SamplingConfig | None, by
 
     sampling: None takes the run's; by: a name under `judges`, which answers in place of the engines.
     """
-    rewards = await context.rewards()  # judges come with them
-    strategy = None if by else await context.strategy()
-    rollouts: RolloutPool = ChatRollouts(served(by)) if by else await context.rollouts()
+    strategy: StrategySpec | None = None
+    rollouts: RolloutPool
+    if by:
+        rewards, rollouts = await context.rewards(), ChatRollouts(served(by))  # judges come with the rewards
+    else:
+        rewards, rollouts, strategy = await asyncio.gather(context.rewards(), context.rollouts(), context.strategy())
     return GroupSampler(
         rollouts=rollouts,
         rewards=rewards,

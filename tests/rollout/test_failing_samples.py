@@ -42,7 +42,8 @@ class Raising:
 
 def worker(error: Exception) -> RolloutWorker:
     made: Any = RolloutWorker.__new__(RolloutWorker)  # without its engine
-    made._strategy, made._engine = Raising(error), None
+    made._own, made._engine = None, None
+    made._strategy = lambda spec: Raising(error)
     return made  # type: ignore[no-any-return]
 
 
