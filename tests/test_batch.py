@@ -6,28 +6,12 @@ import numpy as np
 import pytest
 
 from raylign.batch import Batch, offsets_of
-from raylign.records import Row
-
-
-def sample(group: int, prompt: int, length: int, **extras: float) -> Row:
-    ids = np.arange(length, dtype=np.int32) + 10 * group
-    mask = np.arange(length) >= prompt
-    return Row(
-        group=group,
-        prompt_length=prompt,
-        token_ids=ids,
-        loss_mask=mask,
-        sampler_logprob=np.where(mask, -1.0, 0.0).astype(np.float32),
-        policy_version=np.where(mask, 3, -1).astype(np.int32),
-        advantage=np.zeros(length, np.float32),
-        weight=np.ones(length, np.float32),
-        extras={name: np.full(length, value, np.float32) for name, value in extras.items()},
-    )
+from raylign.testing import row
 
 
 @pytest.fixture
 def batch() -> Batch:
-    return Batch.from_rows([sample(0, 2, 5, tau=1.0), sample(0, 2, 3, tau=2.0), sample(1, 1, 4, tau=3.0)])
+    return Batch.from_rows([row(0, 2, 5, tau=1.0), row(0, 2, 3, tau=2.0), row(1, 1, 4, tau=3.0)])
 
 
 def test_layout(batch: Batch) -> None:
@@ -79,6 +63,6 @@ def test_offsets() -> None:
 
 
 def test_rows_without_tokens() -> None:
-    batch = Batch.from_rows([sample(0, 0, 0), sample(0, 0, 2)])
+    batch = Batch.from_rows([row(0, 0, 0), row(0, 0, 2)])
     assert batch.row_of_token.tolist() == [1, 1]
     assert len(batch.row(0, "weight")) == 0

@@ -13,7 +13,6 @@ import numpy as np
 import orjson
 import pytest
 import torch
-from scripted_loop import Rule, Scripted, Student, prompt
 
 from raylign import plain
 from raylign.actors.learner.forward import forward_kind, loss_of_nothing
@@ -21,18 +20,15 @@ from raylign.actors.learner.passes import token_streams
 from raylign.actors.learner.spec import LearnerSpec, scatter
 from raylign.batch import Batch
 from raylign.config.schema import LearnerConfig, TelemetryConfig
-from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored
-from raylign.data.source import DatasetSource
+from raylign.contracts import LearnerUpdate, RolloutTask, Scored
 from raylign.errors import CheckpointError, RewardError
-from raylign.loop import Loop, LoopSettings, Parts, StepSettings
+from raylign.loop import Loop, StepSettings
 from raylign.loop.rows import rows_of
-from raylign.objectives.advantage.group import GRPO
-from raylign.objectives.selection import KeepAll
-from raylign.objectives.shaping import WeightedSum
 from raylign.packing import dummy
 from raylign.payloads import Reference, fetch, put
 from raylign.records import Float32s, Group, Payload, Prompt, Reward, Trajectory, Value
 from raylign.telemetry.recorder import Recorder
+from raylign.testing import FakeLearner, FakeRewards, FakeRollouts, fake_loop
 
 CPU = torch.device("cpu")
 SPEC = LearnerSpec(
@@ -47,7 +43,7 @@ def picture(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (4, 3, 3)).astype(np.uint8)
 
 
-class Painter(Scripted):
+class Painter(FakeRollouts):
     """Every trajectory brings an image, and plain data beside it."""
 
     async def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
@@ -58,7 +54,7 @@ class Painter(Scripted):
                 yield [replace(item, trajectory=trajectory)]
 
 
-class InProcess(Student):
+class InProcess(FakeLearner):
     """A learner without ranks: its forward kind, and plain gradient descent."""
 
     def __init__(self) -> None:
@@ -95,19 +91,11 @@ def brightness(_: Prompt, trajectory: Trajectory) -> Reward:
 
 
 def make(staleness: int = 0, needs: frozenset[str] = frozenset({"constant"})) -> Loop:
-    parts = Parts(
-        source=DatasetSource(DatasetSource.Config(), prompts=[prompt(i) for i in range(12)], seed=1),
-        rollouts=Painter(),  # type: ignore[arg-type]
-        rewards=Rule(brightness),
-        shaper=WeightedSum(WeightedSum.Config(), weights={"rule": 1.0, "size": 0.0}, max_tokens=8),
-        selector=KeepAll(KeepAll.Config(), seed=1),
-        advantage=GRPO(GRPO.Config()),
-        learner=InProcess(),  # type: ignore[arg-type]
-        objective={},
-        objective_needs=needs,
+    rewards, step = (
+        FakeRewards({"rule": brightness}),
+        StepSettings(prompts_per_step=2, group_size=3, staleness=staleness),
     )
-    step = StepSettings(steps=0, prompts_per_step=2, group_size=3, staleness=staleness)
-    return Loop(parts, LoopSettings(step=step, seed=1, sampling=Sampling(max_tokens=8), stall_s=5.0))
+    return fake_loop(rewards, step=step, rollouts=Painter(), learner=InProcess(), objective={}, objective_needs=needs)
 
 
 def level(loop: Loop) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raylign import testing
 from raylign.checkpoint import Checkpoints
 from raylign.config.schema import TelemetryConfig
 from raylign.contracts import RolloutTask, Sampling, Scored
@@ -22,25 +23,15 @@ from raylign.loop.collect import collect
 from raylign.loop.rollout_buffer import FILE, RolloutBuffer
 from raylign.loop.settings import LoopSettings, StepSettings
 from raylign.loop_lag import LoopLag
-from raylign.records import Call, Group, Prompt, StopReason, Trajectory, Value
+from raylign.records import Group, Prompt, Trajectory, Value
 from raylign.tasks import owned, together
 from raylign.telemetry.recorder import Recorder
 
 MEGABYTE = 1 << 20
 
 
-def call() -> Call:
-    return Call(
-        context_ids=np.zeros(0, np.int32),
-        token_ids=np.array([1, 2], np.int32),
-        logprobs=np.zeros(2, np.float32),
-        versions=np.zeros(2, np.int32),
-        stop=StopReason.EOS,
-    )
-
-
-def trajectory(key: str, index: int = 0) -> Trajectory:
-    return Trajectory(prompt_key=key, sample_index=index, calls=(call(),), seed=0, stop=StopReason.EOS)
+def trajectory(key: str) -> Trajectory:
+    return testing.trajectory("ab", prompt_key=key)
 
 
 @contextmanager

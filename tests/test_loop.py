@@ -1,23 +1,23 @@
 """The loop over scripted parts: order, dynamic sampling, missing rewards, dropped groups, resumption of its state.
 
-The engines' own behaviour is tested where they live; the parts here (`scripted_loop`) compute exactly known numbers, so
+The engines' own behaviour is tested where they live; the fakes here (`scripted_loop`) give exactly known numbers, so
 that the controller's arithmetic can be checked.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from scripted_loop import Rule, Scripted, first_token, make, prompt
+from scripted_loop import Size, first_token, make
 
 from raylign.batch import Batch
-from raylign.contracts import RolloutTask, Sampling, Scored, StrategySpec
+from raylign.contracts import LearnerUpdate, RolloutTask, Sampling, Scored, StrategySpec
 from raylign.errors import EngineDeadError, RewardError
 from raylign.evaluate import Evaluator
 from raylign.loop import Loop, minibatches
@@ -25,13 +25,14 @@ from raylign.objectives.advantage.group import GRPO
 from raylign.objectives.selection import Chain, TopK
 from raylign.objectives.shaping import WeightedSum
 from raylign.records import Float32s, Missing, Prompt, Reward, StopReason, Trajectory, Value
+from raylign.testing import FakeLearner, FakeRewards, FakeRollouts, prompt
 
 
 async def test_groups_come_in_task_order_whatever_the_order_of_arrival() -> None:
     loop = make(first_token)
     result = await loop.step(0)
     keys = [group.prompt.key for group in result.groups]
-    assert keys == list(reversed(loop.parts.rollouts.drawn))  # type: ignore[attr-defined]
+    assert keys == [task.prompt.key for task in loop.parts.rollouts.asked]  # type: ignore[attr-defined]
     assert all([t.sample_index for t in group.trajectories] == [0, 1, 2] for group in result.groups)
     assert result.metrics["reward/size"] == 3.0
     assert loop.parts.rollouts.published == [1] and loop.version == 1  # type: ignore[attr-defined]
@@ -175,15 +176,23 @@ async def test_a_stages_own_strategy_is_for_training_and_not_for_evaluations() -
     assert [task.strategy for task in seen] == [None, own, own, own, own]
 
 
+class Counting(FakeLearner):
+    """Its metrics count its updates."""
+
+    async def update(self, batch: Batch, objective: Mapping[str, Any]) -> LearnerUpdate:
+        done = await super().update(batch, objective)
+        return replace(done, metrics={"loss": float(self.updates), "max/gap": float(self.updates)})
+
+
 async def test_minibatches_split_whole_groups_and_cover_all() -> None:
-    loop = make(first_token, prompts_per_step=6, minibatches=3, epochs=2)
+    loop = make(first_token, prompts_per_step=6, minibatches=3, epochs=2, learner=Counting())
     result = await loop.step(0)
     batches = loop.parts.learner.batches  # type: ignore[attr-defined]
     assert len(batches) == 6
     for epoch in (batches[:3], batches[3:]):
         assert sorted(g for batch in epoch for g in set(batch.groups.tolist())) == [0, 1, 2, 3, 4, 5]
         assert all(len(set(batch.groups.tolist())) == 2 and len(batch) == 6 for batch in epoch)
-    assert result.metrics["max/gap"] == 6.0 and result.metrics["loss/policy"] == 3.5
+    assert result.metrics["max/gap"] == 6.0 and result.metrics["loss"] == 3.5
     again = minibatches(result.batch, 3, seed=(1, 0, 0))  # type: ignore[arg-type]
     assert [set(b.groups.tolist()) for b in again] == [set(b.groups.tolist()) for b in batches[:3]]
 
@@ -197,11 +206,14 @@ async def test_state_restores_the_cursor(tmp_path: Path) -> None:
     resumed = make(first_token, count=10)
     await broken.save(tmp_path)
     await resumed.restore(tmp_path, broken.state_dict())
+    await resumed.publish()
     for step in range(2, 4):
         await resumed.step(step)
     assert resumed.version == 4
-    drawn = whole.parts.rollouts.drawn[8:]  # type: ignore[attr-defined]
-    assert resumed.parts.rollouts.drawn == drawn  # type: ignore[attr-defined]
+    asked = [[task.prompt.key for task in loop.parts.rollouts.asked] for loop in (whole, resumed)]  # type: ignore[attr-defined]
+    assert asked[1] == asked[0][8:]
+    learners: list[Any] = [whole.parts.learner, resumed.parts.learner]
+    np.testing.assert_array_equal(learners[0].logits, learners[1].logits)
 
 
 async def test_silence_is_an_error() -> None:
@@ -269,8 +281,8 @@ async def test_an_evaluation_scores_by_the_rewards_alone_and_logs_what_the_shape
     """DAPO's overlong penalty, as any shaping, is for training; a held-out score is no place for it."""
     penalty = WeightedSum.Config(overlong_buffer=8, overlong_penalty=5.0)
     evaluator = Evaluator(
-        rollouts=Scripted(),  # type: ignore[arg-type]
-        rewards=Rule(first_token),
+        rollouts=FakeRollouts(),
+        rewards=FakeRewards({"rule": first_token, "size": Size(Size.Config())}),
         weights={"rule": 0.5, "size": 0.0},
         shaper=WeightedSum(penalty, weights={"rule": 0.5, "size": 0.0}, max_tokens=8),
         sampling=Sampling(max_tokens=8),

@@ -46,6 +46,11 @@ class RunContext(RunModels):
         """The stage's prompts, read when they are first asked for (a stage that learns from pairs never does)."""
         return self._prompt_sets.of(self.run, self.stage)
 
+    @property
+    def unviewed(self) -> PromptSet:
+        """The same prompts as they are without the stage's view."""
+        return self._prompt_sets.unviewed(self.run, self.stage) if self.stage else self.prompts
+
     async def read_prompts(self) -> PromptSet:
         """The stage's prompts, read and tokenised in a thread: that takes seconds."""
         return await asyncio.to_thread(lambda: self.prompts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, SampledSettings, SamplingConfig, named_nodes
-from raylign.contracts import PromptSource, Stage, StageResult
+from raylign.contracts import Asked, PromptSource, Stage, StageResult
 from raylign.data.prompts import Split
 from raylign.errors import Problem
 from raylign.evaluate import Evaluation
@@ -50,6 +50,12 @@ class Evaluate(Stage):
     def roles(cls, config: Config) -> frozenset[str]:
         """Nothing learns here."""
         return frozenset({"rollout", "rewards"})
+
+    @classmethod
+    def asks(cls, config: Config) -> Asked:
+        """Each prompt of the split, or of all sets."""
+        max_tokens = config.sampling.max_tokens if config.sampling else 0
+        return Asked(prompts=config.prompts * max(1, len(config.sets)), samples=config.samples, max_tokens=max_tokens)
 
     @classmethod
     def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:

@@ -58,6 +58,12 @@ class RunModels(RunRecords):
         """The run's settings."""
         return self.run.config
 
+    @property
+    def model_name(self) -> str:
+        """The present model as what is made with it names it: within the run folder wherever that is."""
+        path, folder = Path(self.lineage.model).absolute(), self.folder.path.absolute()
+        return str(path.relative_to(folder)) if path.is_relative_to(folder) else self.lineage.model
+
     def enter(self, name: str) -> ResolvedStage:
         """The stage of that name is the present one: what it refers to is there. Raises RunError when it is not."""
         self.run = self.roles.run = bound(self.run, self.lineage.path_of)

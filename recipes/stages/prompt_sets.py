@@ -41,14 +41,14 @@ class PromptSets:
         if stage is None:
             return self._rows(run, "")
         if stage.name not in self._viewed:
-            prompts, view = self._own(run, stage), run.parts.get(f"{stage.key}.view")
+            prompts, view = self.unviewed(run, stage), run.parts.get(f"{stage.key}.view")
             if view is not None:
                 prompts = self._seen(prompts, view.build(tokenizer=self._template, seed=run.config.seed), stage.key)
             self._viewed[stage.name] = prompts
         return self._viewed[stage.name]
 
-    def _own(self, run: Run, stage: ResolvedStage) -> PromptSet:
-        """The stage's own rows beside the run's held-out prompts, which are none of them where the stage learns."""
+    def unviewed(self, run: Run, stage: ResolvedStage) -> PromptSet:
+        """Without the view: the stage's own rows beside the run's held-out prompts, none of them where it learns."""
         data, path = run.config.data, stage.config.data
         if not path:
             return self._rows(run, "")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from raylign.config.resolve import Run
 from raylign.config.schema import SampledSettings, SamplingConfig
-from raylign.contracts import ROWS, Stage, StageResult
+from raylign.contracts import ROWS, Asked, Stage, StageResult
 from raylign.data.pass_rate import passes
 from raylign.data.rendered import rows_of
 from raylign.data.rows import write_rows
@@ -49,6 +49,12 @@ class Screen(Stage):
     def leaves(cls, config: Config) -> tuple[str, ...]:
         """The prompts that were kept."""
         return (ROWS,)
+
+    @classmethod
+    def asks(cls, config: Config) -> Asked:
+        """Every training prompt."""
+        max_tokens = config.sampling.max_tokens if config.sampling else 0
+        return Asked(prompts=0, samples=config.samples, max_tokens=max_tokens)
 
     @classmethod
     def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:

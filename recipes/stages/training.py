@@ -1,4 +1,4 @@
-"""How every stage that learns goes through its steps: from the newest checkpoint on, saved, stopped and ended alike."""
+"""How every stage with checkpoints goes through its steps: from the newest one on, saved, stopped and ended alike."""
 
 from __future__ import annotations
 
@@ -56,12 +56,17 @@ class Training:
             context.record("sft", step + 1, metrics)
     """
 
-    def __init__(self, context: RunContext, stage: str, steps: int, identity: DataIdentity | None = None) -> None:
-        """identity: of the data. Raises CheckpointError when the newest checkpoint was made on other data.
+    def __init__(
+        self, context: RunContext, stage: str, steps: int, identity: DataIdentity | None = None, every: int = 0
+    ) -> None:
+        """identity: of the data; every: steps between checkpoints, 0: `run.save_every`.
+
+        Raises CheckpointError when the newest checkpoint was made on other data.
 
         Reads the whole of that checkpoint: an event loop makes a training in a thread.
         """
         self._context, self._stage, self._steps, self._identity = context, stage, steps, identity
+        self._every = every or context.cfg.run.save_every
         self._checkpoints = Checkpoints(context.folder.stage(stage) / "checkpoints", context.cfg.run.keep_checkpoints)
         self.newest: Checkpoint | None = self._checkpoints.newest()
         self.saved = False  # whether a checkpoint was written after the last step
@@ -82,11 +87,11 @@ class Training:
             self._context.recorder.event("resumed", stage=self._stage, checkpoint=str(self.newest.folder))
 
     async def steps(self, trained: Trained) -> AsyncIterator[int]:
-        """The numbers of the steps to do, from 0; a checkpoint follows the last, every `run.save_every`, and a signal.
+        """The numbers of the steps to do, from 0; a checkpoint follows the last, every so many, and a signal.
 
         Raises StopRequested once a signal's step is saved.
         """
-        every = self._context.cfg.run.save_every
+        every = self._every
         for step in range(self.start, self._steps):
             yield step
             last, stop = step + 1 == self._steps, self._context.stop_requested

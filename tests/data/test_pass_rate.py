@@ -4,31 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pytest
 
+from raylign import testing
 from raylign.data.pass_rate import by_grade, passes, solve_ratios, solved
 from raylign.errors import ConfigError
 from raylign.objectives.shaping import correctness_reward
-from raylign.records import Absent, Call, Group, Missing, Prompt, Reward, StopReason, Trajectory, Value
+from raylign.records import Absent, Group, Missing, Reward, Value
+from raylign.testing import call, trajectory
 
 
 def group(rewards: Sequence[Mapping[str, Reward]], scores: Sequence[float | None] = ()) -> Group:
-    nothing = np.zeros(0, np.int32)
-    call = Call(
-        context_ids=nothing,
-        token_ids=np.array([1, 2, 3], np.int32),
-        logprobs=np.zeros(3, np.float32),
-        versions=np.zeros(3, np.int32),
-        stop=StopReason.EOS,
-        text="",
-    )
-    trajectories = tuple(
-        Trajectory(prompt_key="p", sample_index=i, calls=(call,), seed=0, stop=StopReason.EOS, rewards=own)
-        for i, own in enumerate(rewards)
-    )
-    prompt = Prompt(id="p", messages=(), token_ids=np.zeros(1, np.int32))
-    return Group(prompt=prompt, trajectories=trajectories, scores=tuple(scores))
+    samples = [trajectory(call(tokens=3), rewards=dict(own)) for own in rewards]
+    return testing.group(*samples, scores=scores)
 
 
 RIGHT, WRONG, LOST = Value(score=1.0), Value(score=0.4), Missing(reason="timeout")

@@ -3,58 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from raylign.batch import Batch, offsets_of
+from raylign import testing
+from raylign.batch import Batch
 from raylign.contracts import Objective, TokenView
 from raylign.packing import MicroBatch, pack
+from raylign.testing.random_data import VOCAB
 
-VOCAB = 11
-
-
-def random_batch(seed: int = 0, groups: int = 4, size: int = 3, multi_turn: bool = True) -> Batch:
-    """Rows of different lengths; observation spans inside the responses when multi_turn; float64 streams."""
-    rng = np.random.default_rng(seed)
-    ids, masks, prompts, numbers = [], [], [], []
-    for group in range(groups):
-        prompt = rng.integers(0, VOCAB, rng.integers(1, 6))
-        for _ in range(size):
-            length = int(rng.integers(1, 9))
-            mask = np.ones(length, bool)
-            if multi_turn and length > 3:
-                mask[rng.integers(1, length - 1)] = False
-            ids.append(np.concatenate([prompt, rng.integers(0, VOCAB, length)]))
-            masks.append(np.concatenate([np.zeros(len(prompt), bool), mask]))
-            prompts.append(len(prompt))
-            numbers.append(group)
-    mask = np.concatenate(masks)
-    total = len(mask)
-
-    def logprobs(shift: float) -> Any:
-        return np.where(mask, base + shift * noise.standard_normal(total), 0.0)
-
-    noise = np.random.default_rng(seed + 1)
-    base = -np.abs(noise.standard_normal(total)) - 0.1
-    return Batch(
-        offsets=offsets_of([len(row) for row in ids]),
-        prompt_lengths=np.array(prompts, np.int32),
-        groups=np.array(numbers, np.int32),
-        streams={
-            "token_ids": np.concatenate(ids).astype(np.int32),
-            "loss_mask": mask,
-            "sampler_logprob": logprobs(0.3),
-            "policy_version": np.where(mask, 0, -1).astype(np.int32),
-            "advantage": np.where(mask, noise.standard_normal(total), 0.0),
-            "weight": np.ones(total, np.float32),
-            "old_logprob": logprobs(0.3),
-            "ref_logprob": logprobs(0.3),
-            "value": np.where(mask, noise.standard_normal(total), 0.0),
-            "return": np.where(mask, noise.standard_normal(total), 0.0),
-        },
-    )
+random_batch = partial(testing.random_batch, dtype=np.float64)
 
 
 def current_logprobs(batch: Batch, seed: int = 9, scale: float = 0.3) -> torch.Tensor:

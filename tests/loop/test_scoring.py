@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from scripted_loop import Observing, Remembering, first_token, make, prompt
+from scripted_loop import Observing, Remembering, first_token, make
 
 from raylign.config.compose import compose
 from raylign.contracts import GroupMetrics, RewardShaper, Sampling
@@ -22,6 +22,7 @@ from raylign.loop.scoring import logged, scored
 from raylign.objectives.shaping import WeightedSum
 from raylign.recipes.stages.context import RunContext
 from raylign.records import Group
+from raylign.testing import prompt
 
 
 def evaluator_of(loop: Loop) -> Evaluator:

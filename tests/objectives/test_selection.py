@@ -8,41 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raylign import testing
 from raylign.config.build import build
 from raylign.contracts import Part
 from raylign.errors import ConfigError
 from raylign.objectives.selection import Chain, KeepAll, Spread, TopK, VarianceFilter, selection_metrics
-from raylign.records import Call, Group, Prompt, StopReason, Trajectory
+from raylign.records import Group
+from raylign.testing import call, prompt, trajectory
 
 HERE = "raylign.objectives.selection"
 
 
 def group(scores: Sequence[float | None], name: str = "p", call_scores: bool = False) -> Group:
-    none = np.zeros(0, np.int32)
-    trajectories = tuple(
-        Trajectory(
-            prompt_key=f"{name}#0",
-            sample_index=index,
-            calls=(
-                Call(
-                    context_ids=none,
-                    token_ids=np.zeros(index + 1, np.int32),
-                    logprobs=np.zeros(index + 1, np.float32),
-                    versions=np.zeros(index + 1, np.int32),
-                    stop=StopReason.EOS,
-                ),
-            ),
-            seed=index,
-            stop=StopReason.EOS,
-        )
-        for index in range(len(scores))
-    )
-    return Group(
-        prompt=Prompt(id=name, messages=(), token_ids=none),
-        trajectories=trajectories,
-        scores=tuple(scores),
-        call_scores=tuple(np.full(1, index, np.float32) for index in range(len(scores))) if call_scores else (),
-    )
+    samples = [trajectory(call(tokens=index + 1), seed=index) for index in range(len(scores))]
+    finer = tuple(np.full(1, index, np.float32) for index in range(len(scores))) if call_scores else ()
+    return testing.group(*samples, prompt=prompt(id=name), scores=scores, call_scores=finer)
 
 
 def kept(selected: Group) -> list[int]:

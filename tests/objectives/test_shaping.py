@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
+from raylign import testing
 from raylign.loop.scoring import logged, scored
 from raylign.objectives.shaping import WeightedSum
-from raylign.records import Call, Group, Missing, Prompt, Reward, StopReason, Trajectory, Value
+from raylign.records import Group, Missing, Reward, StopReason, Trajectory, Value
 
-PROMPT = Prompt(id="p", messages=(), token_ids=np.zeros(2, np.int32))
+PROMPT = testing.prompt()
 
 
 def trajectory(length: int = 3, stop: StopReason = StopReason.EOS, **rewards: Reward) -> Trajectory:
-    call = Call(
-        context_ids=np.zeros(0, np.int32),
-        token_ids=np.zeros(length, np.int32),
-        logprobs=np.zeros(length, np.float32),
-        versions=np.zeros(length, np.int32),
-        stop=stop,
-    )
-    return Trajectory(prompt_key="p#0", sample_index=0, calls=(call,), seed=0, stop=stop, rewards=rewards)
+    return testing.trajectory(testing.call(tokens=length, stop=stop), rewards=dict(rewards))
 
 
 def shape(shaper: WeightedSum, *trajectories: Trajectory) -> Group:
@@ -77,7 +70,7 @@ def test_soft_overlong_penalty(length: int, penalty: float) -> None:
 
 def test_a_reward_that_is_not_finite_is_refused_by_name() -> None:
     shaper = WeightedSum(WeightedSum.Config(), {"right": 1.0}, max_tokens=10)
-    with pytest.raises(ValueError, match="reward right of p#0 is nan"):
+    with pytest.raises(ValueError, match="reward right of p0#0 is nan"):
         shape(shaper, trajectory(right=Value(score=float("nan"))))
 
 

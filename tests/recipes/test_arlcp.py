@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raylign import testing
 from raylign.actors.reward.response import trajectory_of
 from raylign.actors.reward.think_gate import ThinkGate
 from raylign.config.build import build, part_config
@@ -21,8 +22,9 @@ from raylign.loop.scoring import logged, scored
 from raylign.objectives.aggregate import Aggregation
 from raylign.recipes.arlcp import ReflectionPenalty
 from raylign.recipes.arlcp.toy import ToyThought, ToyTraces
-from raylign.records import Call, Group, Missing, Prompt, StopReason, Trajectory, Value
+from raylign.records import Group, Missing, Prompt, Value
 from raylign.telemetry.alarms import Alarms
+from raylign.testing import call, trajectory
 
 SHAPER = {"_target_": "raylign.recipes.arlcp.ReflectionPenalty", "n_1": 1, "n_2": 2}
 GATE = {
@@ -32,29 +34,12 @@ GATE = {
 
 
 def prompt(answer: str = "7", text: str = "same text", **fields: Any) -> Prompt:
-    messages = ({"role": "user", "content": text},)
-    return Prompt(
-        id=fields.pop("id", "p"), messages=messages, token_ids=np.array([1, 2], np.int32), answer=answer, **fields
-    )
-
-
-def trajectory(text: str, length: int, verdict: Any, index: int = 0) -> Trajectory:
-    call = Call(
-        context_ids=np.zeros(0, np.int32),
-        token_ids=np.arange(length, dtype=np.int32),
-        logprobs=np.full(length, -0.5, np.float32),
-        versions=np.zeros(length, np.int32),
-        stop=StopReason.EOS,
-        text=text,
-    )
-    reward = verdict if isinstance(verdict, (Value, Missing)) else Value(score=float(verdict))
-    return Trajectory(
-        prompt_key="p#0", sample_index=index, calls=(call,), seed=index, stop=call.stop, rewards={"correct": reward}
-    )
+    return testing.prompt(text=text, **{"id": "p", "answer": answer, **fields})
 
 
 def group(rows: list[tuple[str, int, Any]], **fields: Any) -> Group:
-    return Group(prompt=prompt(**fields), trajectories=tuple(trajectory(*row, i) for i, row in enumerate(rows)))
+    samples = [trajectory(call(text, length), rewards={"correct": verdict}) for text, length, verdict in rows]
+    return testing.group(*samples, prompt=prompt(**fields))
 
 
 def shaper(**choices: Any) -> ReflectionPenalty:

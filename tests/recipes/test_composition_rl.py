@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raylign import testing
 from raylign.config.compose import compose
 from raylign.data.curriculum import Curriculum, Trigger
 from raylign.errors import CheckpointError, ConfigError, DataError
@@ -24,7 +25,8 @@ from raylign.recipes.composition_rl.compose.symbolic import RuleComposer, Style
 from raylign.recipes.composition_rl.measures import step_metrics
 from raylign.recipes.composition_rl.seeds import SeedPrompts
 from raylign.recipes.composition_rl.toy import Digits, MarkedAnswer, solution
-from raylign.records import Call, Group, Prompt, StopReason, Trajectory, Value, content_id
+from raylign.records import Group, Prompt, content_id
+from raylign.testing import call, trajectory
 
 FORMULA = {"_target_": "raylign.recipes.composition_rl.SymbolicComposer", "style": "formula", "modulus": 10}
 
@@ -67,30 +69,8 @@ def make(prompts: Sequence[Prompt], tokenizer: Any, seed: int = 1, **config: Any
 
 
 def group(asked: Prompt, scores: Sequence[float], text: str = "") -> Group:
-    none = np.zeros(0, np.int32)
-    call = Call(
-        context_ids=none,
-        token_ids=np.array([7, 8], np.int32),
-        logprobs=np.zeros(2, np.float32),
-        versions=np.zeros(2, np.int32),
-        stop=StopReason.EOS,
-        text=text,
-    )
-    trajectories = tuple(
-        Trajectory(
-            prompt_key=asked.key,
-            sample_index=index,
-            calls=(call,),
-            seed=0,
-            stop=StopReason.EOS,
-            rewards={"correct": Value(score=score)},
-        )
-        for index, score in enumerate(scores)
-    )
-    return Group(prompt=asked, trajectories=trajectories, scores=tuple(scores))
-
-
-# ------------------------------------------------------------------------------------------------------- offline
+    samples = [trajectory(call(text, 2), rewards={"correct": score}) for score in scores]
+    return testing.group(*samples, prompt=asked, scores=scores)
 
 
 def test_composed_prompts_are_rendered_like_their_last_seed(seeds: list[Prompt], tokenizer: Any) -> None:

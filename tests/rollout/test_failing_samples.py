@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,29 +11,22 @@ import pytest
 
 from raylign.actors.environments.host import EnvironmentHost, encodable
 from raylign.actors.rollout.worker import RolloutWorker
-from raylign.contracts import RolloutTask, Sampling, Scored
+from raylign.contracts import Refused, RolloutTask, Sampling, Scored
 from raylign.environment import Environment, Observation
 from raylign.errors import DataError, EngineDeadError, RequestError, RewardError
 from raylign.evaluate import Evaluator
 from raylign.loop.collect import collect
 from raylign.loop.reward_metrics import most_common_reason, refuse_missing, reward_metrics
 from raylign.objectives.shaping import WeightedSum
-from raylign.records import Call, Group, Missing, Prompt, StopReason, Trajectory, Value
+from raylign.records import Group, Missing, Prompt, Trajectory, Value
+from raylign.testing import FakeRewards, FakeRollouts, call, trajectory
 
 PROMPT = Prompt(id="p", messages=(), token_ids=np.array([1], np.int32))
 TASK = RolloutTask(prompt=PROMPT, n=4, sampling=Sampling(max_tokens=4), run_seed=1)
 
 
 def drawn(index: int) -> Trajectory:
-    call = Call(
-        context_ids=np.array([1], np.int32),
-        token_ids=np.array([2], np.int32),
-        logprobs=np.zeros(1, np.float32),
-        versions=np.zeros(1, np.int32),
-        stop=StopReason.EOS,
-        text="x",
-    )
-    return Trajectory(prompt_key=PROMPT.key, sample_index=index, calls=(call,), seed=1, stop=StopReason.EOS)
+    return trajectory(call("x"), prompt_key=PROMPT.key, sample_index=index)
 
 
 class Raising:
@@ -49,7 +42,8 @@ class Raising:
 
 def worker(error: Exception) -> RolloutWorker:
     made: Any = RolloutWorker.__new__(RolloutWorker)  # without its engine
-    made._strategy, made._engine = Raising(error), None
+    made._own, made._engine = None, None
+    made._strategy = lambda spec: Raising(error)
     return made  # type: ignore[no-any-return]
 
 
@@ -74,30 +68,16 @@ async def test_a_dead_engine_is_no_failed_sample() -> None:
         await worker(EngineDeadError("gone"))._run(0, TASK, lambda item: None)
 
 
-class Rollouts:
+def rollouts(failing: int) -> FakeRollouts:
     """Fails as many samples of every task as it is told."""
-
-    def __init__(self, failing: int) -> None:
-        self.failing = failing
-
-    async def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
-        for number, task in enumerate(tasks):
-            for index in task.samples:
-                failed = index < self.failing
-                yield [Scored(task=number, trajectory=drawn(index), error="no chat template" if failed else "")]
+    refused = [Refused(sample_index=index, reason="no chat template") for index in range(failing)]
+    return FakeRollouts(lambda task, index: refused[index] if index < failing else "x")
 
 
-@dataclass
-class Rewards:
+def rewards(readable: bool = True) -> FakeRewards:
     """Every answer is right, or unreadable."""
-
-    readable: bool = True
-
-    async def score(self, prompt: Prompt, trajectory: Trajectory) -> dict[str, Any]:
-        return {"correct": Value(score=1.0) if self.readable else Missing(reason="the judge is unreadable")}
-
-    async def score_group(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
-        return [{}] * len(trajectories)
+    verdict = Value(score=1.0) if readable else Missing(reason="the judge is unreadable")
+    return FakeRewards({"correct": lambda prompt, said: verdict})
 
 
 def shaper() -> WeightedSum:
@@ -105,7 +85,7 @@ def shaper() -> WeightedSum:
 
 
 async def groups_of(failing: int, readable: bool = True) -> list[Group]:
-    collected = await collect([TASK, TASK], Rollouts(failing), Rewards(readable), 5.0)  # type: ignore[arg-type]
+    collected = await collect([TASK, TASK], rollouts(failing), rewards(readable), 5.0)
     return shaper().score(collected.groups)
 
 
@@ -125,8 +105,8 @@ async def test_failed_samples_have_a_limit_of_their_own() -> None:
 @pytest.mark.parametrize("limited", [True, False])
 async def test_an_evaluation_of_nothing_is_no_result(failing: int, readable: bool, why: str, limited: bool) -> None:
     evaluator = Evaluator(
-        rollouts=Rollouts(failing),  # type: ignore[arg-type]
-        rewards=Rewards(readable),  # type: ignore[arg-type]
+        rollouts=rollouts(failing),
+        rewards=rewards(readable),
         weights={"correct": 1.0},
         shaper=shaper(),
         sampling=TASK.sampling,
@@ -137,7 +117,7 @@ async def test_an_evaluation_of_nothing_is_no_result(failing: int, readable: boo
         await evaluator.run([PROMPT], samples=4, greedy=False)
     with pytest.raises(DataError, match=r"data\.holdout"):
         await evaluator.run([])
-    evaluation = await replace(evaluator, rollouts=Rollouts(1), rewards=Rewards()).run([PROMPT], 4, False)  # type: ignore[arg-type]
+    evaluation = await replace(evaluator, rollouts=rollouts(1), rewards=rewards()).run([PROMPT], 4, False)
     assert evaluation.metrics["eval/score"] == 1.0 and evaluation.metrics["eval/missing/share"] == 0.25
 
 

@@ -8,41 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raylign.records import Call, Group, Missing, Prompt, StopReason, Trajectory, Value
-
-
-def trajectory(prompt: Prompt, index: int, reward: Value | Missing, tokens: int = 3) -> Trajectory:
-    call = Call(
-        context_ids=np.zeros(0, np.int32),
-        token_ids=np.arange(tokens, dtype=np.int32),
-        logprobs=np.full(tokens, -0.5, np.float32),
-        versions=np.full(tokens, 2, np.int32),
-        stop=StopReason.EOS,
-        text=f"answer {index}",
-    )
-    return Trajectory(
-        prompt_key=prompt.key,
-        sample_index=index,
-        calls=(call,),
-        seed=index,
-        stop=StopReason.EOS,
-        rewards={"correct": reward},
-    )
+from raylign.records import Group, Missing, Value
+from raylign.testing import call, group, prompt, trajectory
 
 
 def build_group(number: int = 0, size: int = 3) -> Group:
-    prompt = Prompt(
-        id=f"p{number}",
-        messages=({"role": "user", "content": "1+1?"},),
-        token_ids=np.array([7, 8], np.int32),
-        answer="2",
-    )
-    rewards: list[Value | Missing] = [Value(score=1.0), Missing(reason="timeout"), Value(score=0.0)]
-    return Group(
-        prompt=prompt,
-        trajectories=tuple(trajectory(prompt, i, rewards[i % 3]) for i in range(size)),
-        scores=(1.0, None, 0.0)[:size],
-    )
+    asked = prompt(number, "1+1?", token_ids=np.array([7, 8], np.int32), answer="2")
+    rewards = (Value(score=1.0), Missing(reason="timeout"), Value(score=0.0))
+    samples = [
+        trajectory(call(f"answer {i}", 3, versions=2), rewards={"correct": rewards[i % 3]}, seed=i) for i in range(size)
+    ]
+    return group(*samples, prompt=asked, scores=(1.0, None, 0.0)[:size])
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Every stage of a run as a row of a table: what it is, starts from, reads, and how far it goes."""
+"""Every stage of a run as a row of a table: what it is, starts from, reads, how far it goes, and what it leaves."""
 
 from __future__ import annotations
 
@@ -17,10 +17,23 @@ def stage_table(run: Run) -> str:
     for stage in run.stages:
         start, reads = stage.config.start or model, stage.config.data or data
         asks = ", ".join(sorted(stage.roles)) or "-"
-        rows.append([stage.name, stage.cls.__name__, start, reads, asks, *_size(stage)])
+        left = ", ".join(stage.leaves) or "-"
+        rows.append(
+            [stage.name, stage.cls.__name__, start, reads, asks, *_size(stage), tokens_at_most(stage, run), left]
+        )
         if "learner" in stage.roles:
             model = f"@{stage.name}"
-    return table(["stage", "kind", "starts from", "reads", "asks", "steps", "a step"], rows)
+    headers = ["stage", "kind", "starts from", "reads", "asks", "steps", "a step", "tokens at most", "leaves"]
+    return table(headers, rows)
+
+
+def tokens_at_most(stage: ResolvedStage, run: Run) -> str:
+    """Of all samples of a stage, if each ran to its limit; where it asks all the prompts that there are, of one."""
+    asked, config = stage.cls.asks(stage.config), run.config
+    if asked is None:
+        return "-"
+    one = asked.samples * (config.data.max_prompt_tokens + (asked.max_tokens or config.rollout.sampling.max_tokens))
+    return f"{asked.prompts * one:,}" if asked.prompts else f"{one:,} a prompt"
 
 
 def _source(run: Run) -> str:
@@ -39,6 +52,8 @@ def _size(stage: ResolvedStage) -> tuple[str, str]:
     if not settings.get("steps") and settings.get("epochs"):
         steps = f"{settings['epochs']:g} epoch(s)"
     unit = next((f"{settings[name]} {what}" for name, what in BATCHES.items() if name in settings), "")
-    if "samples" in settings:
+    if "prompts_per_step" in settings:
+        unit = f"{settings['prompts_per_step']} prompts x {settings['group_size']}"
+    elif "samples" in settings:
         unit = f"{settings.get('prompts') or 'all'} prompts x {settings['samples']}"
     return steps, unit or "-"

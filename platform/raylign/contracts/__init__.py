@@ -2,6 +2,7 @@
 
 from raylign.contracts.artifacts import ARTIFACT, MODEL, ROWS, Reference, artifact
 from raylign.contracts.embedder import EmbedCounts, Embedder
+from raylign.contracts.estimator import Estimator, PlacedRow, ScoringEstimator
 from raylign.contracts.models import FrozenModelContext, FrozenStream, Learner, LearnerUpdate, WeightUpdate
 from raylign.contracts.objective import Advantage, LossTerms, Objective, TokenView
 from raylign.contracts.part import Part
@@ -27,7 +28,7 @@ from raylign.contracts.rollout import (
     Scored,
     StrategySpec,
 )
-from raylign.contracts.stage import ROLES, BatchShape, Stage, StageResult, StageSettings
+from raylign.contracts.stage import ROLES, Asked, BatchShape, Stage, StageResult, StageSettings
 from raylign.contracts.state import StatefulPart
 from raylign.contracts.sweep import Launcher, Sampler
 
@@ -37,11 +38,13 @@ __all__ = [
     "ROLES",
     "ROWS",
     "Advantage",
+    "Asked",
     "BatchShape",
     "Completion",
     "EmbedCounts",
     "Embedder",
     "EnvironmentSpec",
+    "Estimator",
     "FrozenModelContext",
     "FrozenStream",
     "Generator",
@@ -55,6 +58,7 @@ __all__ = [
     "Objective",
     "PairGenerator",
     "Part",
+    "PlacedRow",
     "Policy",
     "PromptSource",
     "Reference",
@@ -70,6 +74,7 @@ __all__ = [
     "Sampling",
     "Scope",
     "Scored",
+    "ScoringEstimator",
     "Stage",
     "StageResult",
     "StageSettings",

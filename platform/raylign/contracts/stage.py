@@ -36,6 +36,15 @@ class BatchShape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a stage asks of the policy in all, or of a served model in its place."""
+
+    prompts: int  # 0: all that it has
+    samples: int = 1  # of each
+    max_tokens: int = 0  # of a sample; 0: the run's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageResult:
     """Result of a finished stage, stored in the run folder and read when the run is continued.
 
@@ -78,6 +87,14 @@ class Stage(Part):
     def batch(cls, config: Any) -> BatchShape | None:
         """The shape of its steps where it samples groups and trains on them, else None."""
         return None
+
+    @classmethod
+    def asks(cls, config: Any) -> Asked | None:
+        """What it samples, evaluations on the way left out; None where it samples nothing."""
+        shape = cls.batch(config)
+        if shape is None:
+            return None
+        return Asked(prompts=shape.steps * shape.prompts_per_step, samples=shape.group_size)
 
     @classmethod
     def logs(cls, key: str, config: Any, run: Run) -> tuple[str, ...]:
