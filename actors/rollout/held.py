@@ -6,9 +6,13 @@ stayed behind shows: `qkv_proj` as `q_proj`, `k_proj`, `v_proj`, and the weights
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+
+if TYPE_CHECKING:
+    import torch
 
 ROWS = 512  # of the identity, at a time
 
@@ -16,7 +20,7 @@ Parts = Sequence[tuple[str, int]]  # names of the modules that a fused one stand
 
 
 def held_digests(model: Any) -> dict[str, dict[str, Any]]:
-    """SHA-256 of each part of each parameter and of each packed copy, their dtypes, and what vLLM fuses.
+    """XXH3 (128 bit) of each part of each parameter and of each packed copy, their dtypes, and what vLLM fuses.
 
     On a CPU linear layers give their parameter away and keep a packed copy that nothing lists, and a tied head keeps
     one beside the embedding. Such a copy is read back through its own kernel: the rows of an identity matrix give its
@@ -27,6 +31,7 @@ def held_digests(model: Any) -> dict[str, dict[str, Any]]:
     dtypes: dict[str, str] = {}
     fused = {whole: list(parts) for whole, parts in (getattr(model, "packed_modules_mapping", None) or {}).items()}
     listed: set[int] = set()  # a tied weight is a parameter of two modules
+    identity = _Identity()
     for prefix, module in model.named_modules():
         parts = _parts(prefix, module, fused)
         told: dict[str, str] = {}
@@ -37,7 +42,7 @@ def held_digests(model: Any) -> dict[str, dict[str, Any]]:
                 digests |= told
                 dtypes |= dict.fromkeys(told, _dtype(parameter))
         if getattr(module, "cpu_linear", None) is not None:
-            told = _packed(module, parts or [(prefix, 0)])
+            told = _packed(module, parts or [(prefix, 0)], identity)
             digests |= told
             dtypes |= dict.fromkeys(told, _dtype(module.weight))
     return {"digests": digests, "dtypes": dtypes, "fused": fused}
@@ -62,34 +67,65 @@ def _parameter(name: str, key: str, module: Any, parameter: Any, parts: Parts) -
         yield name, _digest(parameter)
         return
     each = [_digest(expert) for expert in parameter.detach()]
-    yield name, hashlib.sha256("".join(each).encode()).hexdigest()
+    yield name, xxhash.xxh3_128_hexdigest("".join(each).encode())
     yield from ((f"{name}[{number}]", digest) for number, digest in enumerate(each))
 
 
 def _digest(tensor: Any) -> str:
-    """vLLM's own, which knows its quantised tensors too."""
+    """Of a tensor's bytes; vLLM's own digests of one that keeps them in inner tensors, as quantised ones do."""
     import torch
+    from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+    from vllm.model_executor.parameter import SharedWeightParameter
+
+    if not isinstance(tensor, SharedWeightParameter) and not is_traceable_wrapper_subclass(tensor):
+        return xxhash.xxh3_128_hexdigest(_bytes(tensor))
     from vllm.model_executor.model_loader.weight_checksum import compute_tensor_digests
 
+    inner: Any = tensor  # of types that torch's signatures do not know
     holder = torch.nn.Module()
     is_parameter = isinstance(tensor, torch.nn.Parameter)
-    holder.register_parameter("tensor", tensor if is_parameter else torch.nn.Parameter(tensor, requires_grad=False))
+    holder.register_parameter("tensor", inner if is_parameter else torch.nn.Parameter(inner, requires_grad=False))
     return "+".join(compute_tensor_digests(holder).values())
 
 
-def _packed(module: Any, parts: Parts) -> dict[str, str]:
+def _bytes(tensor: torch.Tensor) -> Any:
     import torch
 
-    inputs, hashes = _inputs(module), [hashlib.sha256() for _ in parts]
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+
+
+def _packed(module: Any, parts: Parts, identity: _Identity) -> dict[str, str]:
+    import torch
+
+    hashes = [xxhash.xxh3_128() for _ in parts]
     sizes = [size for _, size in parts]
     with torch.no_grad():
-        for start in range(0, inputs, ROWS):
-            rows = torch.zeros(min(ROWS, inputs - start), inputs, dtype=module.weight.dtype)
-            rows[torch.arange(len(rows)), start + torch.arange(len(rows))] = 1
+        for rows in identity.rows(_inputs(module), module.weight.dtype):
             columns = module.cpu_linear(rows, module.weight, None)
             for piece, digest in zip(columns.split(sizes, 1) if sizes[0] else [columns], hashes, strict=True):
-                digest.update(piece.contiguous().view(-1).view(torch.uint8).numpy())
+                digest.update(_bytes(piece))
     return {f"{name}.packed": digest.hexdigest() for (name, _), digest in zip(parts, hashes, strict=True)}
+
+
+class _Identity:
+    """Rows of identity matrices, `ROWS` at a time; layers of one shape share the memory."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[tuple[int, torch.dtype], torch.Tensor] = {}
+
+    def rows(self, size: int, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+        """[at most ROWS, size] each, valid until the next is asked for."""
+        import torch
+
+        if (size, dtype) not in self._blocks:
+            self._blocks[size, dtype] = torch.zeros(min(ROWS, size), size, dtype=dtype)
+        block = self._blocks[size, dtype]
+        for start in range(0, size, ROWS):
+            rows = block[: size - start]
+            diagonal = rows.diagonal(start)
+            diagonal.fill_(1)
+            yield rows
+            diagonal.zero_()
 
 
 def _inputs(module: Any) -> int:

@@ -1,7 +1,7 @@
 """The proof of a weight update: the engine's bytes changed where the published ones did, and its log-probs agree.
 
-Bytes. Every published tensor comes with its SHA-256, and the engine tells the digest of every parameter and of every
-packed copy that it computes with. An engine tensor must change exactly when one of its published sources did. So a
+Bytes. Every published tensor comes with the digest of its bytes, and the engine tells the digest of every parameter
+and packed copy that it computes with. An engine tensor must change exactly when one of its published sources did. So a
 tensor that stayed behind is found even where its meaning differs by less than rounding. Before its first update an
 engine is loaded with decoys, numbers that differ from the published ones in every place: then all must change.
 

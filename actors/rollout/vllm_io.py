@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -162,7 +163,7 @@ def named_tensors(layout: Layout, buffer: Bytes) -> Iterator[tuple[str, torch.Te
         flat = torch.from_numpy(np.asarray(buffer, np.uint8))
     for name, dtype_name, shape, offset in layout:
         dtype: torch.dtype = getattr(torch, dtype_name.removeprefix("torch."))
-        end = offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        end = offset + math.prod(shape) * dtype.itemsize
         if end > len(flat):
             raise EngineDeadError(f"weight {name} ends at byte {end} of a buffer of {len(flat)} bytes")
         part = flat[offset:end]

@@ -1,12 +1,14 @@
 """Short runs of the command line; some are killed, of some is kept what a kill would leave.
 
-They join one Ray cluster, which saves each of them the seconds that a cluster of its own takes to come and go.
+They join one Ray cluster, which saves each of them the seconds that a cluster of its own takes to come and go, and
+whose workers are forked from a process that has imported everything (`warm`). Runs that are to be killed start cold.
 """
 
 from __future__ import annotations
 
 import atexit
 import io
+import json
 import os
 import shutil
 import signal
@@ -20,20 +22,34 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import orjson
+import pytest
+import warm
 from dying import at_phases
 from ray.cluster_utils import Cluster
+from warm_start import COLD
 
 from raylign.cli import main
 
 HERE = Path(__file__).parent
 PATHS = (HERE, HERE.parents[1])  # where the cluster's workers find `letters` and `benchmarks`
 
+# What every worker of a driver started with this gets besides its own variables.
+WORKERS_COLD = ("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": {"env_vars": {COLD: "1"}}}))
+
 
 @cache
 def cluster() -> str:
     """The address of the cluster, started when first asked for."""
     os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, PATHS), os.environ.get("PYTHONPATH", "")])
-    head = {"num_cpus": 6, "include_dashboard": False, "object_store_memory": 300_000_000}
+    warm.start()
+    head = {
+        "num_cpus": 6,
+        "include_dashboard": False,
+        "include_log_monitor": False,  # workers write logs of their own
+        "no_monitor": True,  # nothing is scaled
+        "object_store_memory": 300_000_000,
+        "setup_worker_path": str(HERE / "warm_start.py"),
+    }
     running = Cluster(initialize_head=True, head_node_args=head)
     atexit.register(running.shutdown)
     return str(running.address)
@@ -43,11 +59,17 @@ Moment: TypeAlias = tuple[str, str, int]  # a stage, a phase, and the step of th
 
 
 def train(
-    folder: Path, overrides: Sequence[str], keep: Mapping[Path, Moment] = MappingProxyType({}), status: int = 0
+    folder: Path,
+    overrides: Sequence[str],
+    keep: Mapping[Path, Moment] = MappingProxyType({}),
+    status: int = 0,
+    cold: bool = False,
 ) -> str:
     """Run the command line here, to this exit status; what it printed.
 
     keep: folders that become what a death at a moment would have left of `folder`: `train` resumes from them.
+    cold: no worker is forked from the warm process. Each file has such a run, mostly the one that resumes: its weights
+    are compared with a warm run's.
     """
 
     def copy(*now: str | int) -> None:
@@ -56,7 +78,9 @@ def train(
                 shutil.copytree(folder, path)
 
     printed = io.StringIO()
-    with at_phases(copy), redirect_stdout(printed):
+    with at_phases(copy), redirect_stdout(printed), pytest.MonkeyPatch.context() as patch:
+        if cold:
+            patch.setenv(*WORKERS_COLD)
         returned = main(["train", *overrides, *places(folder)])
     assert returned == status, printed.getvalue()[-3000:]
     assert all(path.exists() for path in keep), f"the run never came to one of {list(keep.values())}"
@@ -67,7 +91,12 @@ def killed(folder: Path, overrides: Sequence[str], moment: Moment, delay: float)
     """Run in a process of its own, to a death by SIGKILL `delay` seconds after a moment, which must come."""
     command = [sys.executable, str(HERE / "dying.py"), *map(str, moment), str(delay), "train"]
     done = subprocess.run(
-        [*command, *overrides, *places(folder)], capture_output=True, text=True, timeout=280, check=False
+        [*command, *overrides, *places(folder)],
+        env={**os.environ, **dict([WORKERS_COLD])},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
     )
     assert done.returncode == -signal.SIGKILL, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
 

@@ -94,7 +94,7 @@ def test_every_figure_of_the_digest_is_logged(undisturbed: Path) -> None:
 def test_killed_and_resumed_is_bit_equal(undisturbed: Path) -> None:
     folder = undisturbed.with_name("killed")
     assert len(steps(folder, "rl")) == 2
-    train(folder, SMALL)
+    train(folder, SMALL, cold=True)
     assert weights(folder, "rl") == weights(undisturbed, "rl")
 
 

@@ -90,7 +90,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_and_resumed_is_bit_equal(undisturbed: Path, name: str, learned: int) -> None:
     folder = undisturbed.with_name(name)
     assert len(steps(folder, "preference")) == learned
-    train(folder, KILLED)
+    train(folder, KILLED, cold=True)
     assert weights(undisturbed, "preference") == weights(folder, "preference")
     assert [row["step"] for row in steps(folder, "preference")] == list(range(1, 7)), "a step is missing or doubled"
     resumed = [event["kind"] for event in lines(folder / "events.jsonl")].count("resumed")

@@ -81,7 +81,7 @@ def test_evaluations_do_not_search(ppo: Path) -> None:
 def test_killed_and_resumed_is_bit_equal(ppo: Path) -> None:
     folder = ppo.with_name("killed")
     assert len(steps(folder, "rl")) == 2
-    train(folder, [*SMALL, *PPO])
+    train(folder, [*SMALL, *PPO], cold=True)
     assert weights(folder, "rl") == weights(ppo, "rl")
 
 

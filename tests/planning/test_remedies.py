@@ -14,7 +14,7 @@ from raylign.actors.learner.optimization import effective_stage
 from raylign.config.schema import LearnerConfig, Offload
 from raylign.errors import PlanError
 from raylign.models.facts import ModelFacts
-from raylign.models.memory import learner_sizes
+from raylign.models.memory import learner_sizes, state_bytes
 from raylign.plan import Plan, Role
 from raylign.remedies import Change, misfit, remedy
 
@@ -82,10 +82,12 @@ def test_a_plan_counts_the_stage_that_runs(stage: int, dtype: str, tmp_path: Pat
     shape = ModelFacts(name="x", parameters=10**9, context=1, layers=2, hidden=8, vocab=8, kv_values=8)
     learner = LearnerConfig(zero_stage=stage, ranks=4)
     runs = LearnerConfig(zero_stage=effective_stage(learner, dtype), ranks=4)
-    assert learner_sizes(learner, 4, dtype, shape) == learner_sizes(runs, 4, dtype, shape)
+    sizes = learner_sizes(learner, 4, dtype, shape)
+    assert sizes == learner_sizes(runs, 4, dtype, shape)
+    assert sizes["gradients"] == 1e9 * state_bytes(runs.zero_stage, 4, dtype == "bfloat16")["gradients"]
     if dtype == "bfloat16":
         model = folder_of("Qwen3-0.6B", tmp_path / "model")
-        sizes = [
+        planned = [
             plan_of(model, "node", f"learner.zero_stage={n}").role("learner").memory_gb for n in (stage, max(stage, 2))
         ]
-        assert sizes[0] == sizes[1]
+        assert planned[0] == planned[1]

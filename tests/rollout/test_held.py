@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import xxhash
 from torch import Tensor, nn
 
 from raylign.actors.rollout.held import ROWS, held_digests
@@ -84,6 +85,13 @@ def test_one_part_of_a_fused_weight_shows_alone(model: Model, row: int, name: st
 @pytest.mark.parametrize("column", [0, ROWS - 1, ROWS + 2])
 def test_a_copy_that_nothing_lists_is_read_through_its_kernel(model: Model, column: int) -> None:
     assert moved(model, lambda other: other.packed_proj.copy[0][column, 9].add_(1e-3)) == {"k_proj.packed"}
+
+
+def test_a_copy_is_read_exactly_however_many_rows_it_takes(model: Model) -> None:
+    pieces = model.packed_proj.copy[0].split(list(SIZES.values()), 1)
+    told = held_digests(model)["digests"]
+    for name, piece in zip(SIZES, pieces, strict=True):
+        assert told[f"{name}.packed"] == xxhash.xxh3_128_hexdigest(piece.contiguous().numpy())
 
 
 def test_one_expert_shows_beside_the_whole(model: Model) -> None:

@@ -16,8 +16,8 @@ from raylign.records import Float32s, Int32s, Message, Missing, Prompt
 class WeightUpdate:
     """One version of the policy on its way to the rollout engines.
 
-    `buffer`: object-store reference to a flat uint8 array; `layout`: name, dtype, shape, offset; `digests`: SHA-256 of
-    each tensor, by name; `probe_ids` [R, L], `probe_logprobs` [R, L - 1]: rows, and the learner's of their later ids.
+    `buffer`: object-store reference to a flat uint8 array; `layout`: name, dtype, shape, offset; `digests`: of each
+    tensor's bytes, by name; `probe_ids` [R, L], `probe_logprobs` [R, L - 1]: rows, the learner's of their later ids.
     """
 
     version: int

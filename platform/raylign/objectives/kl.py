@@ -23,12 +23,12 @@ from enum import Enum
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from raylign.batch import Batch
+from raylign.lazy import torch
 
-T = TypeVar("T", NDArray[np.float64], torch.Tensor)
+T = TypeVar("T", NDArray[np.float64], "torch.Tensor")
 
 
 class KlEstimator(Enum):
@@ -53,9 +53,9 @@ def kl(estimator: KlEstimator, logprob: T, ref_logprob: T) -> T:
         return difference
     if estimator is KlEstimator.k2:
         return difference * difference / 2
-    if isinstance(difference, torch.Tensor):
-        return torch.expm1(-difference) + difference
-    return np.expm1(-difference) + difference
+    if isinstance(difference, np.ndarray | float):
+        return np.expm1(-difference) + difference
+    return torch.expm1(-difference) + difference
 
 
 @dataclass

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-import torch
+from raylign.lazy import torch
 
 
 class Mismatch(Enum):

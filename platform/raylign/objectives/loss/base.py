@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from raylign.batch import Batch
 from raylign.contracts import LossTerms, Objective, TokenView
+from raylign.lazy import torch
 from raylign.objectives.aggregate import Aggregation, check_aggregation, mean_weights, token_weights
 from raylign.objectives.kl import KlEstimator, kl
 from raylign.objectives.mismatch import Mismatch, MismatchConfig, mismatch_weights
@@ -77,14 +76,14 @@ class PolicyLoss(Objective):
         self.config = config
 
     @abstractmethod
-    def token_loss(self, ratio: Tensor, advantage: Tensor, logprob: Tensor) -> Tensor:
+    def token_loss(self, ratio: torch.Tensor, advantage: torch.Tensor, logprob: torch.Tensor) -> torch.Tensor:
         """[K] l_t from r, A and log pi, [K] each; `ratio` and `logprob` carry gradient."""
 
-    def ratio(self, log_ratio: Tensor, token_ratio: Tensor, view: TokenView) -> Tensor:
+    def ratio(self, log_ratio: torch.Tensor, token_ratio: torch.Tensor, view: TokenView) -> torch.Tensor:
         """[K] r as `token_loss` sees it: that of the token, token_ratio = exp(log_ratio)."""
         return token_ratio
 
-    def clipped(self, ratio: Tensor, advantage: Tensor) -> tuple[Tensor, Tensor]:
+    def clipped(self, ratio: torch.Tensor, advantage: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """[K] which tokens a lower and an upper bound of r took out, for the metrics: none."""
         return torch.zeros_like(ratio), torch.zeros_like(ratio)
 
@@ -159,12 +158,14 @@ class PolicyLoss(Objective):
             metrics = self._metrics(view, old, ratio, parts)
         return LossTerms(components=components, metrics=metrics)
 
-    def _old(self, view: TokenView, logprob: Tensor) -> Tensor:
+    def _old(self, view: TokenView, logprob: torch.Tensor) -> torch.Tensor:
         if self.config.old_logprob is OldLogprob.detach:
             return logprob.detach()
         return view["old_logprob" if self.config.old_logprob is OldLogprob.recompute else "sampler_logprob"]
 
-    def _metrics(self, view: TokenView, old: Tensor, ratio: Tensor, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _metrics(
+        self, view: TokenView, old: torch.Tensor, ratio: torch.Tensor, parts: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         assert view.logprob is not None
         weight = view["mean_weight"]
         logprob = view.logprob.detach()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from raylign.batch import Batch
 from raylign.contracts import LossTerms, Objective, TokenView
+from raylign.lazy import torch
 from raylign.objectives.aggregate import Aggregation, check_aggregation, mean_weights, token_weights
 
 

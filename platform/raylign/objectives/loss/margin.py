@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from raylign.lazy import torch
 
 
 class ReferenceMargin(Enum):
@@ -38,7 +36,9 @@ class PairLoss(Enum):
     squared = "squared"
 
 
-def target_margin(mode: ReferenceMargin, ref_margin: Tensor, gamma: float = 0.0, tau: float = 0.0) -> Tensor:
+def target_margin(
+    mode: ReferenceMargin, ref_margin: torch.Tensor, gamma: float = 0.0, tau: float = 0.0
+) -> torch.Tensor:
     """D of each pair, in the shape of `ref_margin` (Δref); the formulas are those of `ReferenceMargin`.
 
     The softplus is written as max + τ log1p(exp(-|.| / τ)): exact for γ = -inf, and no overflow for a tiny τ.
@@ -55,8 +55,8 @@ def target_margin(mode: ReferenceMargin, ref_margin: Tensor, gamma: float = 0.0,
             return hard if tau <= 0 else hard + tau * torch.log1p(torch.exp(-torch.abs(ref_margin - gamma) / tau))
 
 
-def pair_loss(kind: PairLoss, margin: Tensor, target: Tensor, beta: float) -> Tensor:
+def pair_loss(kind: PairLoss, margin: torch.Tensor, target: torch.Tensor, beta: float) -> torch.Tensor:
     """[P] loss of each pair; `margin` (Δθ) carries gradient, `target` (D) does not."""
     if kind is PairLoss.sigmoid:
-        return -logsigmoid(beta * (margin - target))
+        return -torch.nn.functional.logsigmoid(beta * (margin - target))
     return (margin - target - 1 / (2 * beta)) ** 2

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from raylign.batch import Batch
 from raylign.contracts import TokenView
+from raylign.lazy import torch
 
 Float64s = NDArray[np.float64]
 
@@ -36,18 +35,18 @@ class Pairs:
     (Δref = -1) and rightly ordered by the policy (Δθ = 2).
     """
 
-    chosen: Tensor  # [P]
-    rejected: Tensor  # [P]
-    ref_chosen: Tensor | None = None  # [P]
-    ref_rejected: Tensor | None = None  # [P]
+    chosen: torch.Tensor  # [P]
+    rejected: torch.Tensor  # [P]
+    ref_chosen: torch.Tensor | None = None  # [P]
+    ref_rejected: torch.Tensor | None = None  # [P]
 
     @property
-    def margin(self) -> Tensor:
+    def margin(self) -> torch.Tensor:
         """[P] Δθ."""
         return self.chosen - self.rejected
 
     @property
-    def ref_margin(self) -> Tensor | None:
+    def ref_margin(self) -> torch.Tensor | None:
         """[P] Δref."""
         if self.ref_chosen is None or self.ref_rejected is None:
             return None
@@ -87,13 +86,13 @@ def answer_weights(batch: Batch, mode: SequenceLogprob) -> Float64s:
     return np.asarray(mask / lengths[row], np.float64)
 
 
-def by_row(view: TokenView, name: str) -> Tensor:
+def by_row(view: TokenView, name: str) -> torch.Tensor:
     """[rows] a stream that is the same on every token of a row."""
     stream = view[name]
     return stream.new_zeros(view.rows).scatter(0, view.segment, stream)
 
 
-def sides(pair: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
+def sides(pair: torch.Tensor, side: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Row numbers of the chosen and the rejected answers within the micro-batch, in the same order of pairs."""
     order = torch.argsort(pair * 2 + (1 - side))
     chosen, rejected = order[0::2], order[1::2]

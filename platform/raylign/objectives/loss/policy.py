@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-import torch
-from torch import Tensor
-
 from raylign.contracts import TokenView
+from raylign.lazy import torch
 from raylign.objectives.loss.base import PolicyLoss
 from raylign.objectives.mismatch import row_sums
 
@@ -41,7 +39,7 @@ class ClippedLoss(PolicyLoss):
         """[1 - low, 1 + high]."""
         return 1 - self.config.clip_low, 1 + self.config.clip_high
 
-    def token_loss(self, ratio: Tensor, advantage: Tensor, logprob: Tensor) -> Tensor:
+    def token_loss(self, ratio: torch.Tensor, advantage: torch.Tensor, logprob: torch.Tensor) -> torch.Tensor:
         """-min(r A, clip(r, 1 - low, 1 + high) A), and at most -c A where A < 0."""
         objective = torch.minimum(ratio * advantage, ratio.clamp(*self.bounds) * advantage)
         if self.config.dual_clip is not None:
@@ -49,7 +47,7 @@ class ClippedLoss(PolicyLoss):
             objective = torch.where(advantage < 0, floor, objective)
         return -objective
 
-    def clipped(self, ratio: Tensor, advantage: Tensor) -> tuple[Tensor, Tensor]:
+    def clipped(self, ratio: torch.Tensor, advantage: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens below 1 - low with A < 0, and above 1 + high with A > 0 (above c with A < 0)."""
         lowest, highest = self.bounds
         low, high = (ratio < lowest) & (advantage < 0), (ratio > highest) & (advantage > 0)
@@ -65,7 +63,7 @@ class GSPO(ClippedLoss):
     paper.
     """
 
-    def ratio(self, log_ratio: Tensor, token_ratio: Tensor, view: TokenView) -> Tensor:
+    def ratio(self, log_ratio: torch.Tensor, token_ratio: torch.Tensor, view: TokenView) -> torch.Tensor:
         """s_t."""
         assert view.logprob is not None
         return torch.exp(_row_mean(log_ratio, view).detach() + view.logprob - view.logprob.detach())
@@ -106,11 +104,11 @@ class CISPO(PolicyLoss):
             return 0.0, self.config.clip_high
         return 1 - self.config.clip_low, 1 + self.config.clip_high
 
-    def token_loss(self, ratio: Tensor, advantage: Tensor, logprob: Tensor) -> Tensor:
+    def token_loss(self, ratio: torch.Tensor, advantage: torch.Tensor, logprob: torch.Tensor) -> torch.Tensor:
         """-sg[clip(r)] A log pi."""
         return -ratio.clamp(*self.bounds).detach() * advantage * logprob
 
-    def clipped(self, ratio: Tensor, advantage: Tensor) -> tuple[Tensor, Tensor]:
+    def clipped(self, ratio: torch.Tensor, advantage: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens whose weight was raised to the lower bound, and lowered to the upper."""
         lowest, highest = self.bounds
         return ratio < lowest, ratio > highest
@@ -119,7 +117,7 @@ class CISPO(PolicyLoss):
 class Reinforce(PolicyLoss):
     """l = -A log pi (Williams 1992; RLOO)."""
 
-    def token_loss(self, ratio: Tensor, advantage: Tensor, logprob: Tensor) -> Tensor:
+    def token_loss(self, ratio: torch.Tensor, advantage: torch.Tensor, logprob: torch.Tensor) -> torch.Tensor:
         """-A log pi."""
         return -advantage * logprob
 
@@ -130,7 +128,7 @@ def check_clip(low: float, high: float) -> None:
         raise ValueError(f"clip_low={low}, clip_high={high}: set both to 0 or more")
 
 
-def _row_mean(values: Tensor, view: TokenView) -> Tensor:
+def _row_mean(values: torch.Tensor, view: TokenView) -> torch.Tensor:
     """[K] mean of the row's values, repeated on each of its tokens."""
     sums = row_sums(values, view.segment, view.rows)
     counts = row_sums(torch.ones_like(values), view.segment, view.rows)

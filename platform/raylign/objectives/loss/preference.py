@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from raylign.batch import Batch
 from raylign.config.numbers import unbounded
 from raylign.contracts import LossTerms, Objective, TokenView
+from raylign.lazy import torch
 from raylign.objectives.loss.margin import PairLoss, ReferenceMargin, pair_loss, target_margin
 from raylign.objectives.loss.pairs import Pairs, SequenceLogprob, answer_weights, by_row, pair_rows, sides
 from raylign.objectives.mismatch import row_sums
@@ -128,14 +127,14 @@ class PreferenceLoss(Objective):
             metrics["length/rejected"] = torch.sum(share * lengths[rejected])
         return LossTerms(components={"preference": torch.sum(share * loss)}, metrics=metrics)
 
-    def target(self, pairs: Pairs) -> Tensor:
+    def target(self, pairs: Pairs) -> torch.Tensor:
         """[P] D, without gradient."""
         config, ref_margin = self.config, pairs.ref_margin
         if ref_margin is None:
             ref_margin = torch.zeros_like(pairs.margin)
         return target_margin(config.reference_margin, ref_margin.detach(), config.gamma, config.tau).detach()
 
-    def metrics(self, pairs: Pairs, share: Tensor, class_share: Tensor | None) -> dict[str, Tensor]:
+    def metrics(self, pairs: Pairs, share: torch.Tensor, class_share: torch.Tensor | None) -> dict[str, torch.Tensor]:
         """Additive metrics of some pairs. share: [P] 1 / all pairs; class_share: [P] 1 / all pairs of its class."""
         margin, target, ref_margin = pairs.margin.detach(), self.target(pairs), pairs.ref_margin
         values = {
@@ -169,7 +168,7 @@ def held_out_metrics(objective: PreferenceLoss, batch: Batch, logprob: NDArray[n
     chosen, rejected = pair_rows(batch)
     weight = answer_weights(batch, objective.config.logprob)
 
-    def answers(stream: NDArray[np.float32]) -> Tensor:
+    def answers(stream: NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy(np.bincount(batch.row_of_token, weight * stream.astype(np.float64), len(batch)))
 
     policy = answers(logprob)
@@ -196,7 +195,7 @@ def held_out_metrics(objective: PreferenceLoss, batch: Batch, logprob: NDArray[n
     }
 
 
-def _implicit_rewards(pairs: Pairs, target: Tensor, beta: float) -> Mapping[str, Tensor]:
+def _implicit_rewards(pairs: Pairs, target: torch.Tensor, beta: float) -> Mapping[str, torch.Tensor]:
     """HyPO's logged rewards; see `PreferenceLoss`."""
     assert pairs.ref_chosen is not None and pairs.ref_rejected is not None
     half = (target - (pairs.ref_chosen - pairs.ref_rejected)) / 2

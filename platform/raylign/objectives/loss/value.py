@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from raylign.batch import Batch
 from raylign.contracts import LossTerms, Objective, TokenView
+from raylign.lazy import torch
 from raylign.objectives.aggregate import Aggregation, check_aggregation, counted_tokens, mean_weights
 
 
