@@ -84,8 +84,8 @@ class ReflectionPenalty(RewardShaper):
 
     A trajectory whose verdict is missing has no score and enters no statistic. Recorded per trajectory (so that every
     number can be recomputed from the logged rows): ``arlcp/reflections``, ``length``, ``correct``, ``pooled``,
-    ``tier``, ``f_reflection``, ``f_length``, ``reward``, and the group's means and deviations. ``idle/reflections`` is
-    the share of groups in which no answer reflects, where the reflection term, if it is on, takes the same from all.
+    ``tier``, ``f_reflection``, ``f_length``, ``reward``, and the group's means and deviations. ``unused/reflections``
+    is the share of groups in which no answer reflects, where the reflection term, if it is on, takes the same from all.
     """
 
     @dataclass
@@ -155,7 +155,7 @@ class ReflectionPenalty(RewardShaper):
             of_group["arlcp/groups_none_correct"] = float(not measured.correct.any())
             of_group["arlcp/groups_one_correct"] = float(measured.correct.sum() == 1)
             if self.config.alpha and self.config.split is not BudgetSplit.length:
-                of_group["idle/reflections"] = float(not measured.reflections.any())
+                of_group["unused/reflections"] = float(not measured.reflections.any())
         return GroupMetrics(group=of_group, trajectories=logged)
 
     def _measured(self, group: Group) -> Measured | None:

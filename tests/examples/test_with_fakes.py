@@ -1,4 +1,5 @@
 from my_advantage import OverMean
+
 from raylign.testing import FakeRewards, fake_loop
 
 

@@ -142,13 +142,13 @@ def test_step_metrics_are_split_by_verdict_and_tier() -> None:
 def test_a_task_without_reflections_is_told() -> None:
     silent = [group([("so", 9, 1), ("thus", 7, 1)]), group([("hence", 5, 0)])]
     step = reward_metrics(shape(shaper(), silent))
-    assert step["idle/reflections"] == 1.0
+    assert step["unused/reflections"] == 1.0
     alarms = Alarms(compose(["recipe=grpo", "scale=tiny"]).config.alarms)
     (raised,) = [alarm for _ in range(3) for alarm in alarms.step(step)]
-    assert raised.name == "idle_term" and "shaper.keywords" in raised.hint
-    assert reward_metrics(shape(shaper(), [group(ROWS), *silent]))["idle/reflections"] == pytest.approx(2 / 3)
+    assert raised.name == "unused_term" and "shaper.keywords" in raised.hint
+    assert reward_metrics(shape(shaper(), [group(ROWS), *silent]))["unused/reflections"] == pytest.approx(2 / 3)
     for off in ({"split": "length"}, {"alpha": 0.0}):
-        assert "idle/reflections" not in reward_metrics(shape(shaper(**off), silent))
+        assert "unused/reflections" not in reward_metrics(shape(shaper(**off), silent))
 
 
 def test_missing_verdicts_leave_the_statistics() -> None:

@@ -44,7 +44,7 @@ def healthy(step: int) -> dict[str, float]:
         "restarts/rollout": 1.0 if step in (10, 90) else 0.0,
         "length/truncated": float("nan"),
         "length/empty": 0.02,
-        "idle/reflection": 0.1,
+        "unused/reflection": 0.1,
     }
     return metrics | ({"eval/score": 0.2 + 0.5 * share + 0.02 * noise(step)} if step % 10 == 9 else {})
 
@@ -67,7 +67,7 @@ BAD = {
     "zero_variance": bent(groups__equal=lambda step, value: 0.99 if step > 80 else value),
     "length_explosion": bent(length__mean=lambda step, value: value * 1.03**step),
     "empty_answers": bent(length__empty=lambda step, value: 0.9 if step > 70 else value),
-    "idle_term": bent(idle__reflection=lambda step, value: 1.0 if step > 50 else value),
+    "unused_term": bent(unused__reflection=lambda step, value: 1.0 if step > 50 else value),
     "clip_share": bent(clip_low=lambda step, value: 0.6 if step > 100 else value),
     "staleness": bent(async__staleness=lambda step, value: 12.0 if step > 30 else value),
     "logprob_gap": bent(sampler_gap=lambda step, value: 0.2 if step > 30 else value),

@@ -103,8 +103,8 @@ def _of_the_policy() -> dict[str, AlarmConfig]:
             hint="most answers end before they begin: look for a reward that pays for silence, or a prompt that closes "
             "the turn by itself",
         ),
-        "idle_term": AlarmConfig(
-            metrics=["idle/*"],
+        "unused_term": AlarmConfig(
+            metrics=["unused/*"],
             threshold=0.9,  # share of groups in which a term of the shaper has nothing to tell answers apart by
             window=3,
             hint="a part of the reward does nothing on these prompts: set the shaper's words to those that this model "

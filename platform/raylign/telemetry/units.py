@@ -86,7 +86,10 @@ UNITS: tuple[tuple[str, str], ...] = (  # pattern of a name without eval/, befor
     (r".*_per_second|tokens/per_second", "tokens/s"),
     (r"time/.*|publish/(fetch|pause|load|commit|verify|resume|seconds)|(.*/)?(seconds|latency)|.*_s", "s"),
     (r".*_mb", "MB"),
-    (r"length/(truncated|empty)|missing/.*|share(/.*)?|groups/(equal|fill)|idle/.*|.*zero_variance.*", "share"),
+    (
+        r"length/(truncated|empty)|missing/.*|share(/.*)?|groups/(equal|fill)|(idle|unused)/.*|.*zero_variance.*",
+        "share",
+    ),
     (r"reward/(unscored|overlong)|.*(accuracy|agreement)(/.*)?|clip_(low|high)|mismatch_cut", "share"),
     (r"advantage/(flat_groups|invalid_rows|few_holders)|.*/(unscored|hit_rate|failures|disagreement|yield)", "share"),
     (r"(.*/)?(solve_all|solve_none|informative|lucky|.*recovered)(/.*)?|screen/share|gradient_weight.*", "share"),
