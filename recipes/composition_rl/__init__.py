@@ -22,7 +22,9 @@ with the composer model in the place of the policy).
     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen3-4B-Base data.path=math12k.jsonl
     raylign train recipe=composition_rl scale=tiny stages.rl.eval_every=10 \\
         'source.curriculum={depths: [1, 2, 3], trigger: either}'
-    raylign train recipe=composition_rl scale=tiny '+stages.screen={_target_: raylign.recipes.stages.screen.Screen}'
+    raylign train recipe=composition_rl scale=tiny \\
+        '+stages.screen={_target_: raylign.recipes.stages.generate.Generate, samples: 8}' \\
+        '+stages.screen.keep={_target_: raylign.recipes.stages.keep.PassRate, at_least: 1}'
     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen2.5-32B-Instruct data.path=math12k.jsonl \\
         '~stages.before' '~stages.rl' '~stages.after' rollout.sampling.temperature=0.1 rollout.sampling.top_p=0.7 \\
         rollout.sampling.max_tokens=4096 run.save_every=1 \\
