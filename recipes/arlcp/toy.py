@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from raylign.records import Prompt, Value
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ZERO = ord("A") - 1  # a need of 1 is shown as A, of 5 as E
 REFLECTION, STEP, FILLER = "~", ".", "-"  # the first is a keyword of the shaper; the second is a plain thought
-NEEDS = (1, 5, 10)  # the difficulties, equally frequent
 
 
 class ToyTraces(RowGenerator):
@@ -31,6 +30,7 @@ class ToyTraces(RowGenerator):
     class Config:
         """Shape of the traces."""
 
+        needs: list[int] = field(default_factory=lambda: [1, 5, 10])  # the difficulties, equally frequent
         excess: float = 8.0  # mean and spread
         spread: float = 4.0
         filler: float = 0.25  # chance of a filler after a reflection
@@ -43,7 +43,7 @@ class ToyTraces(RowGenerator):
         config = self.config
         rng = np.random.default_rng([seed, 2602, 12113])
         for number in range(size):
-            need, digit = int(rng.choice(NEEDS)), int(rng.integers(10))
+            need, digit = int(rng.choice(config.needs)), int(rng.integers(10))
             count = need + max(0, round(rng.normal(config.excess, config.spread)))
             fillers = rng.random(count) < config.filler
             thought = "".join(REFLECTION + FILLER * bool(filler) for filler in fillers)
