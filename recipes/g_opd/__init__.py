@@ -38,9 +38,9 @@ answer that it scores (X = CritiqueContext, with url and model of any server wit
 
 ## Results
 The paper's multi-teacher student reaches 47.7 (math) and 62.0 (code) at lambda 1.25 against 46.0 and 61.2 of its
-teachers. Measured at scale=tiny (`benchmarks/experiments/g_opd.py`, mean of 2 seeds): base .260, teacher .818, student
-.637 at lambda .5, .826 at 1, .872 at 1.25. Two teachers, one seed: .391 and .842 on their own tasks; the student of
-both .424 and .901 at 1.25, .397 and .862 at 1, .150 and .212 with the teachers swapped.
+teachers. Measured at scale=tiny (`benchmarks/experiments/g_opd.py`, mean of 2 seeds): base .259, teacher .808, student
+.612 at lambda .5, .825 at 1, .857 at 1.25. Two teachers, one seed: .447 and .827 on their own tasks; the student of
+both .477 and .883 at 1.25, within .02 of the teachers at 1, .170 and .216 with the teachers swapped.
 
 ## Cost
 Paper: 50 to 100 steps of 1024 samples up to 16k tokens. scale=tiny: 48 steps of 48 samples, about a second each.
