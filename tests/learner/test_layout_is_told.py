@@ -13,6 +13,7 @@ from raylign.actors.learner.group import LearnerGroup
 from raylign.actors.learner.spec import LearnerSpec, Loaded
 from raylign.actors.learner.worker import LearnerWorker
 from raylign.actors.roles import Roles
+from raylign.actors.watching import unseen
 from raylign.config.compose import compose
 from raylign.config.schema import LearnerConfig
 
@@ -39,6 +40,7 @@ async def test_the_run_says_it_where_it_is_looked_at(tmp_path: Path, note: str) 
     group._group.call = call  # type: ignore[method-assign]
     told = list[tuple[str, str, dict[str, Any]]]()
     roles: Any = Roles.__new__(Roles)  # without its run
+    roles.frozen, roles.starting = SimpleNamespace(), unseen
     roles.run, roles._learners = compose(["recipe=grpo", "scale=tiny"]), {"learner": group}
     roles.told = lambda name, message="", **facts: told.append((name, message, facts))
     await roles._learner("learner", "causal_lm", "m", LearnerConfig(), 1)
