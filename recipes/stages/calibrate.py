@@ -84,9 +84,10 @@ class Calibrate(Stage):
         findings, settings = Findings(key), run.config
         asked = settings.rewards if config.weights is None else config.weights
         findings.expect(bool(asked), "weights", "{}", "there is no reward to measure", "add rewards.NAME.fn")
-        held = settings.data.holdout or settings.data.eval_path
         why, fix = "asks held-out prompts and there are none", f"set {key}.split=train, or data.holdout=128"
-        findings.expect(bool(config.data or held) or config.split is Split.train, "split", "holdout", why, fix)
+        findings.expect(
+            bool(config.data) or settings.data.holds_out or config.split is Split.train, "split", "holdout", why, fix
+        )
         return findings
 
     async def run(self, context: RunContext) -> StageResult:

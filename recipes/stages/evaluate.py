@@ -68,7 +68,7 @@ class Evaluate(Stage):
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """There must be prompts to ask."""
-        if config.data or config.split is Split.train or run.config.data.holdout != 0 or run.config.data.eval_path:
+        if config.data or config.split is Split.train or run.config.data.holds_out:
             return []
         why = f"{key} scores held-out prompts and there are none"
         fix = f"set data.holdout=128, data.eval_path=FILE, or {key}.split=train"

@@ -147,8 +147,7 @@ class Preference(Stage):
             names = ("nll", "loss")
         elif isinstance(objective, PreferenceLoss) and REFERENCE in objective.needs:
             names = ("rewards/accuracy", "rewards/margin", "loss")
-        held_out = run.config.data.holdout != 0 or run.config.data.eval_path
-        evaluated = (*(f"eval/{name}" for name in names), "eval/*", "before/*") if held_out else ()
+        evaluated = (*(f"eval/{name}" for name in names), "eval/*", "before/*") if run.config.data.holds_out else ()
         return (*evaluated, *names, "*")
 
     async def run(self, context: RunContext) -> StageResult:

@@ -14,6 +14,7 @@ from raylign.config.resolve import Run
 from raylign.config.schema import Node, OptimConfig, SampledSettings, node
 from raylign.contracts import MODEL, Objective, Stage, StageResult
 from raylign.data.identity import identity_of_rows
+from raylign.errors import Problem
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.recipes.stages.reading import ReadStage
@@ -62,6 +63,14 @@ class Sft(Stage):
     def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
         """The pass rate where it is measured, else the loss."""
         return (*(("eval/score", "eval/*") if config.eval_every else ()), "loss", "nll", "*")
+
+    @classmethod
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
+        """A pass rate is measured on held-out prompts, where no class of its own measures it otherwise."""
+        if cls._pass_rate is not Sft._pass_rate:
+            return []
+        never = f"{key}.eval_every=0" + ("" if config.stop_at is None else f" {key}.stop_at=null")
+        return run.config.data.unasked(key, config.eval_every, f"set data.holdout=128, or {never}")
 
     async def run(self, context: RunContext) -> StageResult:
         """Train, from the newest checkpoint if there is one; export the model."""

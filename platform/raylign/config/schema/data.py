@@ -37,6 +37,18 @@ class DataConfig(Section):
     shuffle: bool = True
     max_prompt_tokens: int = 2048  # longer prompts are dropped at load, with a count
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether there are held-out prompts; null holds out a tenth."""
+        return self.holdout != 0 or bool(self.eval_path)
+
+    def unasked(self, key: str, every: int, fix: str) -> list[Problem]:
+        """What is wrong with a stage at `key` that evaluates on held-out prompts every so many steps, 0: never."""
+        if not every or self.holds_out:
+            return []
+        why = "evaluates on held-out prompts and there are none"
+        return [Problem(key=f"{key}.eval_every", value=str(every), why=why, fix=fix)]
+
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
         problems = Findings(key)
