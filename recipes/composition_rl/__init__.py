@@ -20,7 +20,7 @@ with the composer model in the place of the policy).
 ## Run it
     raylign train recipe=composition_rl scale=tiny
     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen3-4B-Base data.path=math12k.jsonl
-    raylign train recipe=composition_rl scale=tiny stages.rl.eval_every=10 \\
+    raylign train recipe=composition_rl scale=tiny stages.rl.eval_every=10 stages.rl.eval_split=train \\
         'source.curriculum={depths: [1, 2, 3], trigger: either}'
     raylign train recipe=composition_rl scale=tiny \\
         '+stages.screen={_target_: raylign.recipes.stages.generate.Generate, samples: 8}' \\

@@ -84,10 +84,8 @@ class Calibrate(Stage):
         findings, settings = Findings(key), run.config
         asked = settings.rewards if config.weights is None else config.weights
         findings.expect(bool(asked), "weights", "{}", "there is no reward to measure", "add rewards.NAME.fn")
-        why, fix = "asks held-out prompts and there are none", f"set {key}.split=train, or data.holdout=128"
-        findings.expect(
-            bool(config.data) or settings.data.holds_out or config.split is Split.train, "split", "holdout", why, fix
-        )
+        if not config.data and config.split is Split.holdout:
+            findings += settings.data.unasked()
         return findings
 
     async def run(self, context: RunContext) -> StageResult:

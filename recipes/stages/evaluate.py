@@ -68,11 +68,7 @@ class Evaluate(Stage):
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """There must be prompts to ask."""
-        if config.data or config.split is Split.train or run.config.data.holds_out:
-            return []
-        why = f"{key} scores held-out prompts and there are none"
-        fix = f"set data.holdout=128, data.eval_path=FILE, or {key}.split=train"
-        return [Problem(key="data.holdout", value="0", why=why, fix=fix)]
+        return [] if config.data or config.split is Split.train else run.config.data.unasked()
 
     @property
     def _split(self) -> Split:

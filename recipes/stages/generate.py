@@ -94,11 +94,8 @@ class Generate(Stage):
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """There must be prompts, and a judge of that name that can be asked so."""
         findings, settings = Findings(key), run.config
-        why = "asks held-out prompts and there are none"
-        fix = f"set {key}.split=train, data.holdout=128 or data.eval_path=FILE"
-        findings.expect(
-            bool(config.data) or settings.data.holds_out or config.split is Split.train, "split", "holdout", why, fix
-        )
+        if not config.data and config.split is Split.holdout:
+            findings += settings.data.unasked()
         if not config.by:
             return findings
         judge, known = settings.judges.get(config.by), ", ".join(settings.judges) or "none"

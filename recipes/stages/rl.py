@@ -61,9 +61,8 @@ class Rl(Stage):
         findings += config.step_problems(key)
         findings.positive(eval_samples=config.eval_samples)
         findings.not_negative(eval_every=config.eval_every)
-        if config.eval_split is Split.holdout:
-            fix = f"set data.holdout=128, {key}.eval_split=train, or {key}.eval_every=0"
-            findings += run.config.data.unasked(key, config.eval_every, fix)
+        if config.eval_every and config.eval_split is Split.holdout:
+            findings += run.config.data.unasked()
         shaper = run.parts.get(f"{key}.shaper") or run.parts.get("shaper")
         if config.mask_truncated and shaper and shaper.node.get("overlong_buffer"):
             why = "truncated responses would be masked and punished"

@@ -67,10 +67,7 @@ class Sft(Stage):
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """A pass rate is measured on held-out prompts, where no class of its own measures it otherwise."""
-        if cls._pass_rate is not Sft._pass_rate:
-            return []
-        never = f"{key}.eval_every=0" + ("" if config.stop_at is None else f" {key}.stop_at=null")
-        return run.config.data.unasked(key, config.eval_every, f"set data.holdout=128, or {never}")
+        return run.config.data.unasked() if config.eval_every and cls._pass_rate is Sft._pass_rate else []
 
     async def run(self, context: RunContext) -> StageResult:
         """Train, from the newest checkpoint if there is one; export the model."""

@@ -42,12 +42,13 @@ class DataConfig(Section):
         """Whether there are held-out prompts; null holds out a tenth."""
         return self.holdout != 0 or bool(self.eval_path)
 
-    def unasked(self, key: str, every: int, fix: str) -> list[Problem]:
-        """What is wrong with a stage at `key` that evaluates on held-out prompts every so many steps, 0: never."""
-        if not every or self.holds_out:
+    def unasked(self) -> list[Problem]:
+        """What is wrong where stages ask held-out prompts; the same of each such stage, so that it is told once."""
+        if self.holds_out:
             return []
-        why = "evaluates on held-out prompts and there are none"
-        return [Problem(key=f"{key}.eval_every", value=str(every), why=why, fix=fix)]
+        why = "stages ask held-out prompts and there are none"
+        fix = "set data.holdout=128 or data.eval_path=FILE, or of them split=train, eval_split=train, eval_every=0"
+        return [Problem(key="data.holdout", value="0", why=why, fix=fix)]
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
