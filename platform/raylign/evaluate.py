@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from raylign.contracts import Measure, RewardPools, RewardShaper, RolloutPool, RolloutTask, Sampling, StrategySpec
+from raylign.contracts import Measure, RewardShaper
 from raylign.errors import DataError, RewardError, RunError
-from raylign.loop.collect import collect
-from raylign.loop.reward_metrics import most_common_reason, refuse_missing, reward_metrics
-from raylign.loop.scoring import logged, scored
-from raylign.objectives.shaping import WeightedSum
+from raylign.loop.group_sampler import GroupSampler
+from raylign.loop.reward_metrics import most_common_reason, reward_metrics
+from raylign.loop.scoring import logged
 from raylign.records import Group, Prompt
 from raylign.run_folder import write_atomically
 
@@ -44,47 +43,25 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluator:
+class Evaluator(GroupSampler):
     """What an evaluation needs besides prompts."""
 
-    rollouts: RolloutPool
-    rewards: RewardPools
-    weights: Mapping[str, float]  # of the rewards
     shaper: RewardShaper  # asked for its metrics only, so that its state stays as it is
-    sampling: Sampling
-    seed: int
-    strategy: StrategySpec | None = None  # None: the run's
     measures: Mapping[str, Measure] = field(default_factory=dict)
-    stall_s: float = 1800.0
-    missing_limits: Mapping[str, float] = field(default_factory=dict)  # see `refuse_missing`
 
     async def run(self, prompts: Sequence[Prompt], samples: int = 1, greedy: bool = True) -> Evaluation:
         """Sample every prompt `samples` times and score it. greedy: temperature 0 (then samples should be 1).
 
         Raises DataError without prompts, RewardError when too much is missing, or everything.
         """
-        tasks = [
-            RolloutTask(
-                prompt=prompt,
-                n=samples,
-                sampling=self.sampling,
-                run_seed=self.seed,
-                greedy=greedy,
-                strategy=self.strategy,
-            )
-            for prompt in prompts
-        ]
-        if not tasks:
+        if not prompts:
             raise DataError("there is no prompt to evaluate on; fix: set data.holdout, data.eval_path or the split")
-        collected = await collect(tasks, self.rollouts, self.rewards, self.stall_s)
-        refuse_missing(collected.groups, self.missing_limits)
-        plain = WeightedSum(WeightedSum.Config(), self.weights, self.sampling.max_tokens)
-        groups = logged(self.shaper, scored(plain, collected.groups))
+        groups = logged(self.shaper, await self.groups(prompts, samples, greedy))
         by_group = [[score for score in group.scores if score is not None] for group in groups]
         measured = [scores for scores in by_group if scores]
         if not measured:
             raise RewardError(
-                f"none of {len(tasks) * samples} answers could be scored: {most_common_reason(groups)}; "
+                f"none of {len(prompts) * samples} answers could be scored: {most_common_reason(groups)}; "
                 "fix: remove the cause"
             )
         metrics = {f"eval/{name}": value for name, value in reward_metrics(groups).items()}

@@ -20,11 +20,12 @@ from raylign.config.schema import Node, SampledSettings, SamplingConfig, node
 from raylign.contracts import ROWS, Asked, PromptSource, RewardShaper, Stage, StageResult, StatefulPart
 from raylign.data.row_file import RowFile
 from raylign.errors import Problem
+from raylign.loop.group_sampler import GroupSampler
 from raylign.loop.part_state import restore_parts, save_part, save_parts
 from raylign.loop.reward_metrics import reward_metrics
 from raylign.loop.scoring import logged, scored
 from raylign.recipes.stages.context import RunContext
-from raylign.recipes.stages.group_sampler import GroupSampler, group_sampler
+from raylign.recipes.stages.group_sampler import group_sampler
 from raylign.recipes.stages.made_rows import RowMaker
 from raylign.recipes.stages.training import Training
 from raylign.records import Group
