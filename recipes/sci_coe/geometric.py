@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 
 from raylign.config.build import build
+from raylign.config.findings import Findings
+from raylign.config.resolve import Run
 from raylign.config.schema import Node, node
 from raylign.contracts import Embedder
+from raylign.errors import Problem
 from raylign.recipes.sci_coe.geometry import (
     Combine,
     LabelRule,
@@ -23,6 +26,7 @@ from raylign.recipes.sci_coe.geometry import (
     terms,
 )
 from raylign.recipes.sci_coe.judged import VOID, Judged
+from raylign.recipes.sci_coe.roles import SolveAndVerify
 from raylign.recipes.sci_coe.strategy_text import answers_of
 from raylign.records import Prompt, Trajectory, Value, derive_seed
 
@@ -61,6 +65,17 @@ class Geometric(Judged):
                 raise ValueError(f"clusters={self.clusters} must be 0 or more")
 
     config: Config
+
+    @classmethod
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
+        """Where strategies are compared with one another there must be two."""
+        findings = Findings()
+        findings += super().problems(key, config, run)
+        for place, part in run.parts.items():
+            if issubclass(part.cls, SolveAndVerify) and part.config.strategies < 2:
+                why, fix = f"is nothing that {key} could compare", f"set {place}.strategies=8"
+                findings.expect(False, f"{place}.strategies", part.config.strategies, why, fix)
+        return findings
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

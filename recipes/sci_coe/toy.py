@@ -27,7 +27,7 @@ from raylign.actors.reward.response import ResponseReward
 from raylign.chat.template import ChatTemplate
 from raylign.contracts import Measure, RowGenerator, Sampling, View
 from raylign.data.rows import DataRow
-from raylign.errors import DataError
+from raylign.errors import DataError, JudgeUnavailable
 from raylign.recipes.sci_coe.prompts import judged_texts
 from raylign.recipes.sci_coe.roles import VERIFIES, in_role, role_of
 from raylign.records import Group, Message, Prompt, Value, derive_seed
@@ -42,26 +42,27 @@ LABELLED, UNLABELLED = "labelled", "unlabelled"
 
 
 class TwoSteps(RowGenerator):
-    """Different questions, the first `labelled` of them of the domain ``labelled``, the others ``unlabelled``.
+    """Different questions, a share `labelled` of them of the domain ``labelled``, the others ``unlabelled``.
 
     All have their answers: what does not see them is the stage that is asked without.
     """
 
     @dataclass
     class Config:
-        """How many have labels that training sees."""
+        """How many have labels that the first stage sees."""
 
-        labelled: int = 320
+        labelled: float = 0.15
 
         def __post_init__(self) -> None:
-            if self.labelled < 1:
-                raise ValueError(f"labelled={self.labelled}: the first stage needs some, set it to 1 or more")
+            if not 0 < self.labelled < 1:
+                raise ValueError(f"labelled={self.labelled} is a share, and both stages need some: between 0 and 1")
 
     config: Config
 
     def rows(self, size: int, seed: int) -> Iterator[DataRow]:
         """`size` questions, or all 16,000 for 0, in a random order."""
         order = np.random.default_rng([seed, 2602, 12164]).permutation(1000 * 4 * len(UNITS))
+        share = self.config.labelled
         for number, code in enumerate(order[: size or None]):
             rest, digits = divmod(int(code), 1000)
             unit, signs = UNITS[rest // 4], ("+-"[rest % 2], "+-"[rest // 2 % 2])
@@ -70,7 +71,7 @@ class TwoSteps(RowGenerator):
                 messages=({"role": "user", "content": question},),
                 place=f"two steps {question}",
                 answer=worked(question)[1],
-                domain=LABELLED if number < self.config.labelled else UNLABELLED,
+                domain=LABELLED if int((number + 1) * share) > int(number * share) else UNLABELLED,
             )
 
 
@@ -169,10 +170,13 @@ class Kinds(Measure):
 def judge(messages: Sequence[Message], sampling: Sampling, seed: int, **settings: Any) -> str:
     """A judge that carries out strategies exactly; what is none it decides by chance.
 
-    settings: ``mute``, the chance of a reply without a verdict.
+    settings: ``mute``, the chance of a reply without a verdict, and ``absent``, that of none.
     """
     rng = np.random.default_rng(seed)
-    if rng.random() < float(settings.get("mute", 0.0)):
+    mute, absent = (rng.random() < float(settings.get(name, 0.0)) for name in ("mute", "absent"))
+    if absent:
+        raise JudgeUnavailable("this judge is absent now and then")
+    if mute:
         return "This is hard to say."
     question, solution, strategy = judged_texts(str(messages[-1]["content"]))
     return "CORRECT" if accepts(question, solution, strategy, bool(rng.random() < 0.5)) else "INCORRECT"
