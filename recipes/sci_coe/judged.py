@@ -16,10 +16,11 @@ from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.config.schema import Node
 from raylign.contracts import RewardFunction, Scope
+from raylign.data.questions import question_of
 from raylign.errors import Problem
 from raylign.recipes.sci_coe.geometry import Float64s, Int64s
 from raylign.recipes.sci_coe.matrix import Matrix, MatrixJudge, Unparsable, pairs_to_ask
-from raylign.recipes.sci_coe.roles import SOLVES, VERIFIES, SolveAndVerify, question_of, role_of
+from raylign.recipes.sci_coe.roles import SOLVES, VERIFIES, SolveAndVerify, role_of
 from raylign.recipes.sci_coe.strategy_text import Strategy, read_strategy, without_thought
 from raylign.records import Prompt, Trajectory, Value, derive_seed
 

@@ -14,7 +14,7 @@ from raylign.actors.rollout.strategies import SingleTurn, call_of
 from raylign.config.findings import Findings
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.contracts import Policy, RolloutTask
-from raylign.environment import Environments
+from raylign.data.questions import question_of, said_instead
 from raylign.errors import Problem
 from raylign.recipes.sci_coe.prompts import QUESTION, SOLVER, VERIFIER
 from raylign.records import Int32s, Message, Prompt, Trajectory, derive_seed
@@ -25,8 +25,8 @@ SOLVES, VERIFIES = "solver", "verifier"  # roles of calls
 class SolveAndVerify(SingleTurn):
     """Samples 0 .. `solutions` - 1 of a prompt solve it, the following `strategies` verify; one call each.
 
-    Each role reads a context of its own: the prompt's messages, the last of them put into the role's template. Samples
-    beyond both are refused where the run is composed. A single sample, as of a greedy evaluation, solves.
+    Each role reads a context of its own: the prompt's messages, with the question in the role's template in place of
+    `data.template`. Another number of samples is refused where the run is composed, but for a single one, which solves.
     """
 
     @dataclass
@@ -63,9 +63,6 @@ class SolveAndVerify(SingleTurn):
 
     config: Config
 
-    def __init__(self, config: Config, environments: Environments | None = None) -> None:
-        super().__init__(config, environments)
-
     async def _sample(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
         solves = index < self.config.solutions
         template = self.config.solver if solves else self.config.verifier
@@ -81,19 +78,8 @@ class SolveAndVerify(SingleTurn):
 
 
 def in_role(prompt: Prompt, template: str) -> tuple[Message, ...]:
-    """The prompt's messages with the last one's text as the question of the template."""
-    last = prompt.messages[-1]
-    return (*prompt.messages[:-1], {**last, "content": template.replace(QUESTION, question_of(prompt))})
-
-
-def question_of(prompt: Prompt) -> str:
-    """The text of the last message. Raises ValueError where it is not plain text."""
-    content = prompt.messages[-1].get("content")
-    if not isinstance(content, str):
-        raise ValueError(
-            f"{prompt.place or prompt.id}: the last message is no plain text, which both roles are asked by"
-        )
-    return content
+    """The prompt's messages with its question in the role's template, which takes the place of `data.template`."""
+    return said_instead(prompt, template.replace(QUESTION, question_of(prompt)))
 
 
 def role_of(trajectory: Trajectory) -> str:

@@ -26,6 +26,7 @@ import numpy as np
 from raylign.actors.reward.response import ResponseReward
 from raylign.chat.template import ChatTemplate
 from raylign.contracts import Measure, RowGenerator, Sampling, View
+from raylign.data.questions import question_of
 from raylign.data.rows import DataRow
 from raylign.errors import DataError, JudgeUnavailable
 from raylign.recipes.sci_coe.prompts import judged_texts
@@ -116,7 +117,7 @@ class Demonstrations(View):
         return made
 
     def _solution(self, prompt: Prompt, rng: np.random.Generator) -> str:
-        question = str(prompt.messages[-1]["content"])
+        question = question_of(prompt)
         first, answer = worked(question)
         if rng.random() < self.config.wrong_step:
             first = str(rng.integers(10))
