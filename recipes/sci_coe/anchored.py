@@ -84,7 +84,7 @@ class Anchored(Judged):
             if isinstance(outcome, Failed) or outcome[0] is None:
                 why = outcome.reason if isinstance(outcome, Failed) else "who compares says that it does not apply"
                 raise RewardError(f"an answer could not be compared: {why}")
-            labels.append(outcome[0].score >= RIGHT)
+            labels.append(outcome[0].score >= RIGHT * self._function.maximum)
         return np.array(labels, bool)
 
     def _strategies(self, asked: Asked, verdicts: Float64s, right: Bools) -> list[float]:

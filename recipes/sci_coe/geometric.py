@@ -108,7 +108,7 @@ class Geometric(Judged):
             note |= {"consensus": float(shares[row]), "label": bool(labels[row])}
         for index, column in enumerate(spoken):
             notes[1][column] |= _terms_of(parts, index)
-        solver = [float(share) for share in normalised(shares, self.config.tau)]
+        solver = [None if np.isnan(share) else float(share) for share in normalised(shares, self.config.tau)]
         return self.values(asked, matrix, solver, verifier_scores.tolist(), notes)
 
 

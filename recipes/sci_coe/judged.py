@@ -30,11 +30,12 @@ VOID = -1.0  # reward of a strategy without a word, the least that consistency c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The samples of a question by role. Numbers index its trajectories.
+    """The samples of a question by role. Numbers index its trajectories; one of another role is in neither.
 
-    Example: ``Asked(solvers=[0, 1], verifiers=[2], solutions=["4", "5"], strategies=[Strategy(...)])``
+    Example: ``Asked(count=3, solvers=[0, 1], verifiers=[2], solutions=["4", "5"], strategies=[Strategy(...)])``
     """
 
+    count: int
     solvers: Sequence[int]
     verifiers: Sequence[int]
     solutions: Sequence[str]
@@ -78,6 +79,11 @@ class Judged(RewardFunction):
         """The judge must be one, and every stage that learns from this reward must sample both roles."""
         findings, name = Findings(), key.removeprefix("rewards.").removesuffix(".fn")
         findings += judge_problems(f"{key}.judge", config.judge)
+        for place, part in run.parts.items():
+            if issubclass(part.cls, SolveAndVerify) and config.solutions_judged:
+                fits = part.config.strategies * config.solutions_judged >= part.config.solutions
+                why, fix = f"leaves some of the solutions of {place} without a verdict", f"set {key}.solutions_judged=0"
+                findings.expect(fits, f"{key}.solutions_judged", config.solutions_judged, why, fix)
         for stage in run.stages:
             if not run.weights(stage.name).get(name) or "rewards" not in stage.roles:
                 continue
@@ -102,6 +108,7 @@ class Judged(RewardFunction):
         verifiers = [number for number, role in enumerate(roles) if role == VERIFIES]
         question = question_of(prompt)
         return Asked(
+            count=len(trajectories),
             solvers=solvers,
             verifiers=verifiers,
             solutions=[without_thought(trajectories[number].text) for number in solvers],
@@ -132,7 +139,7 @@ class Judged(RewardFunction):
 
         solver, verifier: of each role; notes: further details of each.
         """
-        values: dict[int, Value | None] = {}
+        values: list[Value | None] = [None] * asked.count
         for row, (number, score) in enumerate(zip(asked.solvers, solver, strict=True)):
             details = {"role": SOLVES, **_of_solution(matrix, row), **notes[0][row]}
             values[number] = None if score is None else Value(score=score, details=details)
@@ -142,8 +149,7 @@ class Judged(RewardFunction):
             details = {"role": VERIFIES, **marks, **_of_strategy(matrix, column), **notes[1][column]}
             cost = self.config.stating_costs * strategy.stated
             values[number] = None if score is None else Value(score=score - cost, details=details)
-        ordered = [values[number] for number in sorted(values)]
-        return _with_costs(ordered, matrix)
+        return _with_costs(values, matrix)
 
 
 def _of_solution(matrix: Matrix | None, row: int) -> dict[str, float]:

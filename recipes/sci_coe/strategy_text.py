@@ -15,7 +15,8 @@ from raylign.recipes.sci_coe.prompts import HEADING
 
 CUT = "[answer removed]"
 SHORTEST = 3  # letters and digits of an answer that is cut out wherever it stands; shorter ones stand in any text
-VALUE = r"(?:[-+\u2212]?\$?\\?[\d.]*\d[^\s;]*|\(?[A-J]\)?(?=[\s.,;]|$)|\$[^$]+\$)"
+LETTER = r"(?-i:\(?[B-HJ]\)?(?=[\s.,;]|$)|\([AI]\)|[AI](?=[.,;]|\s*$))"  # of an option; A and I are words, too
+VALUE = rf"(?:[-+\u2212]?\$?\\?[\d.]*\d[^\s;]*|{LETTER}|\$[^$]+\$)"
 # fmt: off
 STATED = re.compile(
     r"\\(?:boxed|fbox)\s*\{(?:[^{}]|\{[^{}]*\})*\}"

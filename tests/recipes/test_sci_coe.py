@@ -32,6 +32,7 @@ from raylign.recipes.sci_coe.anchored import Grading
 from raylign.recipes.sci_coe.judged import VOID
 from raylign.recipes.sci_coe.matrix import Unparsable
 from raylign.recipes.sci_coe.strategy_text import CUT, read_strategy
+from raylign.testing import records
 
 # ----------------------------------------------------------------------------------------------------- geometric
 
@@ -88,6 +89,13 @@ def test_roles_are_told_by_the_calls_whatever_their_order() -> None:
     by_text = dict(zip([t.text for t in plain], scores(geometric().score(asked(), plain)), strict=True))
     for trajectory, score in zip(mixed, scores(geometric().score(asked(), mixed)), strict=True):
         assert score == pytest.approx(by_text[trajectory.text], abs=1e-6)
+
+
+def test_samples_of_a_role_that_is_neither_are_left_alone() -> None:
+    other = records.trajectory(records.call("r9", role="critic"))
+    plain = said(SOLUTIONS, STRATEGIES)
+    values = geometric().score(asked(), [plain[0], other, *plain[1:]])
+    assert values[1] is None and [scores(values)[0], *scores(values)[2:]] == scores(geometric().score(asked(), plain))
 
 
 def test_the_matrix_is_asked_once_and_never_again() -> None:
@@ -160,6 +168,7 @@ def test_a_second_try_may_bring_the_verdict() -> None:
         ("Check. <answer>B</answer> Then bound it.", f"Check. {CUT} Then bound it."),
         ("Final answer: 3.2e5", CUT),
         ("The correct answer is (B), so reject others.", f"The {CUT}, so reject others."),
+        ("The answer is B because of symmetry.", f"The {CUT} because of symmetry."),
         ("Reject it unless it says 42.7 or more.", f"Reject it unless it says {CUT} or more."),
     ],
 )
@@ -172,6 +181,7 @@ def test_a_strategy_that_states_the_answer_is_cut_and_marked(text: str, kept: st
     "text",
     [
         "Check that the answer is positive and that its unit is joule.",
+        "Check that the answer is a positive number. The result is A or B or none.",
         "The answer should be dimensionless; recompute it with 3 digits.",
         "Verify that the result is at least 0 and at most 100.",
         "Use the 300 K of the question.",

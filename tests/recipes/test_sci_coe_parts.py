@@ -182,6 +182,10 @@ def test_the_toy_has_labels_for_some_and_answers_for_all() -> None:
         (["rewards.anchored.fn.judge={}"], "judge is empty"),
         (["rollout.strategy.solver=solve"], "solver"),
         (["rollout.strategy.strategies=1", "stages.evolve.group_size=9"], "rollout.strategy.strategies = 1"),
+        (
+            ["rewards.geometric.fn.solutions_judged=1", "rollout.strategy.strategies=4", "stages.evolve.group_size=12"],
+            "judged = 1",
+        ),
         (["shaper.correct=right"], "shaper.correct"),
         (
             ["rollout.strategy=null", "rollout.strategy={_target_: raylign.actors.rollout.strategies.SingleTurn}"],
