@@ -22,12 +22,15 @@ from raylign.testing import records
 GEOMETRIC = "rewards.geometric.fn"
 EMBED = "raylign.actors.embed"
 SERVED = "{_target_: raylign.actors.judge.served.Served, name: judge}"
-ECHO = "{_target_: raylign.actors.judge.scripted.Scripted, function: raylign.actors.judge.scripted.echo}"
+FUNCTION = "raylign.actors.judge.scripted.echo"
+ECHO = f"{{_target_: raylign.actors.judge.scripted.Scripted, function: {FUNCTION}}}"
 UNDER_COMPOSITION = [
     "recipe=composition_rl",
     "scale=tiny",
-    "rollout.strategy={_target_: raylign.recipes.sci_coe.SolveAndVerify, solver: '{question}', verifier: '{question}!'}",
-    f"+rewards.geometric={{timeout_s: 60, fn: {{_target_: raylign.recipes.sci_coe.Geometric, judge: {{model: {ECHO}}}}}}}",
+    "rollout.strategy={_target_: raylign.recipes.sci_coe.SolveAndVerify, "
+    "solver: '{question}', verifier: '{question}!'}",
+    "+rewards.geometric={timeout_s: 60, fn: {_target_: raylign.recipes.sci_coe.Geometric, "
+    f"judge: {{model: {ECHO}}}}}}}",
     "rewards.correct.fn={_target_: raylign.recipes.sci_coe.Solved, "
     "answers: {_target_: raylign.recipes.composition_rl.MarkedAnswer}}",
     "rows={_target_: raylign.loop.context_rows.PerContext}",
@@ -108,9 +111,6 @@ def test_both_roles_are_asked_the_composed_question(composed: tuple[CompositionS
         prompt, said(["#1", "#2"], ["look CORRECT", "look again INCORRECT"])
     )
     assert scores(values)[:2] == [0.5 / 0.8, 0.5 / 0.8]  # the echo of a strategy is its verdict
-
-
-FUNCTION = "raylign.actors.judge.scripted.echo"
 
 
 def test_the_source_counts_solutions_alone(composed: tuple[CompositionSource, Prompt, Any]) -> None:
