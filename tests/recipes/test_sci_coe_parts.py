@@ -167,52 +167,73 @@ def test_the_toy_has_labels_for_some_and_answers_for_all() -> None:
 # ------------------------------------------------------------------------------------------------------- settings
 
 
+def refused(*settings: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        compose(["recipe=sci_coe", "scale=tiny", *settings])
+    return str(error.value)
+
+
+def test_numbers_of_samples_that_do_not_fit_the_roles_are_refused_where_the_run_is_composed() -> None:
+    said = refused(
+        "stages.anchor.group_size=12",
+        "stages.evolve.eval_every=5",
+        "stages.after.samples=1",
+        "stages.after.weights={geometric: 1}",
+        "rewards.geometric.fn.solutions_judged=1",
+        "rollout.strategy.strategies=1",
+        "shaper.correct=right",
+    )
+    for line in (
+        "stages.anchor.group_size = 12",
+        "stages.evolve.group_size = 16",
+        "stages.evolve.eval_samples = 1",
+        "stages.after.samples = 1",
+        "rewards.geometric.fn.solutions_judged = 1",
+        "rollout.strategy.strategies = 1",
+        "shaper.correct = right",
+    ):
+        assert line in said, line
+
+
+def test_a_strategy_that_verifies_nothing_is_refused() -> None:
+    single = "rollout.strategy={_target_: raylign.actors.rollout.strategies.SingleTurn}"
+    assert "rollout.strategy._target_ = SingleTurn" in refused("rollout.strategy=null", single)
+
+
+def test_settings_that_mean_nothing_are_refused_all_at_once() -> None:
+    said = refused(
+        "rewards.geometric.fn.tau=1.2", "rewards.anchored.fn.stating_costs=-1", "rollout.strategy.solver=solve"
+    )
+    assert all(name in said for name in ("geometric.fn.tau", "anchored.fn.stating_costs", "rollout.strategy.solver"))
+
+
 @pytest.mark.parametrize(
     ("settings", "where"),
     [
-        (["stages.anchor.group_size=12"], "stages.anchor.group_size = 12"),
-        (["stages.after.samples=8"], "stages.after.samples = 8"),
-        (["rollout.strategy.strategies=12"], "stages.evolve.group_size = 16"),
-        (["stages.evolve.eval_every=5"], "stages.evolve.eval_samples = 1"),
-        (["rewards.geometric.fn.tau=0"], "tau"),
-        (["rewards.geometric.fn.tau=1.2"], "tau"),
-        (["rewards.geometric.fn.weights=[1,0]"], "weights"),
-        (["rewards.geometric.fn.weights=[0,0,0]"], "weights"),
-        (["rewards.geometric.fn.combine=product", "rewards.geometric.fn.weights=[1,1,1]"], "weights"),
-        (["rewards.anchored.fn.judge={}"], "judge is empty"),
-        (["rollout.strategy.solver=solve"], "solver"),
-        (["rollout.strategy.strategies=1", "stages.evolve.group_size=9"], "rollout.strategy.strategies = 1"),
-        (
-            ["rewards.geometric.fn.solutions_judged=1", "rollout.strategy.strategies=4", "stages.evolve.group_size=12"],
-            "judged = 1",
-        ),
-        (["shaper.correct=right"], "shaper.correct"),
-        (
-            ["rollout.strategy=null", "rollout.strategy={_target_: raylign.actors.rollout.strategies.SingleTurn}"],
-            "rollout.strategy._target_ = SingleTurn",
-        ),
-        (["stages.after.samples=1", "stages.after.weights={geometric: 1}"], "stages.after.samples = 1"),
+        ({"tau": 0.0}, "tau"),
+        ({"weights": [1.0, 0.0]}, "weights"),
+        ({"weights": [0.0, 0.0, 0.0]}, "weights"),
+        ({"weights": [1.0, -1.0, 0.0]}, "weights"),
+        ({"combine": "product", "weights": [1.0, 1.0, 1.0]}, "weights"),
+        ({"clusters": -1}, "clusters"),
+        ({"solutions_judged": -1}, "solutions_judged"),
+        ({"judge": {}}, "judge"),
+        ({"label": "median"}, "label"),
     ],
 )
-def test_what_cannot_be_right_is_refused_where_the_run_is_composed(settings: list[str], where: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        compose(["recipe=sci_coe", "scale=tiny", *settings])
-    assert where in str(refused.value)
+def test_settings_are_checked_by_their_class(settings: dict[str, Any], where: str) -> None:
+    with pytest.raises(ConfigError, match=where):
+        part_config({"_target_": "raylign.recipes.sci_coe.Geometric", "judge": judge(), **settings}, "r.fn")
 
 
 def test_arms_are_settings() -> None:
-    for arm in (
-        ["weights=[1,0,0]"],
-        ["weights=[1,0,1]"],
-        ["label=absolute"],
-        ["combine=product"],
-        ["leave_one_out=false"],
-    ):
-        compose(["recipe=sci_coe", "scale=tiny", *(f"rewards.geometric.fn.{setting}" for setting in arm)])
-    for setting in ("grading=strict", "unparsable=reject", "solutions_judged=4"):
-        compose(["recipe=sci_coe", "scale=tiny", f"rewards.anchored.fn.{setting}"])
-
-
-def test_settings_are_checked_by_their_class() -> None:
-    with pytest.raises(ConfigError, match="stating_costs"):
-        part_config({"_target_": "raylign.recipes.sci_coe.Geometric", "judge": judge(), "stating_costs": -1}, "r.fn")
+    geometric_arms = ("weights=[1,0,0]", "label=absolute", "leave_one_out=false", "solutions_judged=4")
+    anchored_arms = ("grading=strict", "unparsable=reject")
+    compose(
+        [
+            "recipe=sci_coe",
+            "scale=tiny",
+            *(f"rewards.geometric.fn.{arm}" for arm in geometric_arms),
+            *(f"rewards.anchored.fn.{arm}" for arm in anchored_arms),
+        ]
+    )
