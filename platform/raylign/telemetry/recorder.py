@@ -261,15 +261,15 @@ def _streams(
     by_trajectory: dict[tuple[int, int], dict[str, Float32s]] = {}
     for row, place in zip(range(len(batch)), places, strict=True):
         lengths = [len(call.token_ids) for call in groups[place.group].trajectories[place.trajectory].calls]
-        ends = np.cumsum(lengths)
-        sampled = np.concatenate([np.arange(ends[call] - lengths[call], ends[call]) for call in place.calls] or [[]])
+        ends = np.cumsum(lengths).tolist()
+        sampled = [at for call in place.calls for at in range(ends[call] - lengths[call], ends[call])]
         mask = batch.row(row, "loss_mask")
         values = {name: batch.row(row, name)[mask] for name in ("advantage", "weight")}
         if learner:
             values["gap"] = _rounded(batch.row(row, learner)[mask] - batch.row(row, "sampler_logprob")[mask])
         streams = by_trajectory.setdefault((place.group, place.trajectory), {})
         for name, learned in values.items():
-            streams.setdefault(name, np.full(sum(lengths), np.nan, np.float32))[sampled.astype(int)] = learned
+            streams.setdefault(name, np.full(sum(lengths), np.nan, np.float32))[sampled] = learned
     return {at: {name: _compact(values) for name, values in streams.items()} for at, streams in by_trajectory.items()}
 
 
