@@ -85,7 +85,8 @@ class GroupAdvantage(Advantage):
         """Roles can be compared where a strategy names them."""
         stages = [stage for stage in run.stages if stage.batch and run.part("advantage", stage.name).key == key]
         strategies = [run.parts.get(f"{stage.key}.strategy") or run.parts.get("rollout.strategy") for stage in stages]
-        nameless = [part for part in strategies if part and issubclass(part.cls, RolloutStrategy) and not part.cls.roles]
+        known = [part for part in strategies if part and issubclass(part.cls, RolloutStrategy)]
+        nameless = [part for part in known if not part.cls.roles]
         if not config.by_role or not nameless:
             return []
         why = f"compares roles, and {nameless[0].key}={nameless[0].cls.__name__} names none"
