@@ -29,6 +29,8 @@ class SolveAndVerify(SingleTurn):
     `data.template`. Another number of samples is refused where the run is composed, but for a single one, which solves.
     """
 
+    roles = (SOLVES, VERIFIES)
+
     @dataclass
     class Config(SingleTurn.Config):
         """How many of each role, and what they are told."""

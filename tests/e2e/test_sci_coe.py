@@ -52,8 +52,8 @@ def test_both_roles_read_contexts_of_their_own_and_are_learned_in_them(groups: A
         assert [row["turns"][0]["role"] for row in group] == ["solver"] * 8 + ["verifier"] * 8
         contexts = [tuple(row["turns"][0]["context_ids"]) for row in group]
         assert len({*contexts[:8]}) == len({*contexts[8:]}) == 1 and contexts[0] != contexts[8]
-        gaps = np.concatenate([np.atleast_1d(row["gap"]) for row in group])
-        assert np.abs(gaps).max() < 1e-3
+        learned = [row for row in group if row["score"] is not None]
+        assert len(learned) >= 8 and np.abs(np.concatenate([np.atleast_1d(row["gap"]) for row in learned])).max() < 1e-3
 
 
 def test_rewards_without_labels_can_be_recomputed_from_the_run_folder(groups: Any) -> None:
