@@ -16,7 +16,7 @@ from raylign.config.schema import Node, node
 from raylign.contracts import RewardFunction
 from raylign.errors import RewardError
 from raylign.recipes.sci_coe.geometry import Bools, Float64s, separation
-from raylign.recipes.sci_coe.judged import RIGHT, VOID, Asked, Judged
+from raylign.recipes.sci_coe.judged import RIGHT, VOID, Asked, Judged, Notes
 from raylign.recipes.sci_coe.strategy_text import answers_of
 from raylign.records import Prompt, Trajectory, Value
 
@@ -59,7 +59,7 @@ class Anchored(Judged):
         golds = alternatives(prompt.answer)
         asked = self.asked(prompt, trajectories, {*golds, *answers_of([t.text for t in trajectories])})
         right = self._right(prompt, [trajectories[number] for number in asked.solvers])
-        notes = ([{"right": bool(label)} for label in right], [{} for _ in asked.strategies])
+        notes: Notes = ([{"right": bool(label)} for label in right], [{} for _ in asked.strategies])
         if not right.any() or not asked.strategies:
             return self.values(asked, None, [*map(float, right)], [None] * len(asked.strategies), notes)
         matrix = self.matrix(prompt, asked)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from raylign.recipes.sci_coe.geometry import (
     pseudo_labels,
     terms,
 )
-from raylign.recipes.sci_coe.judged import VOID, Judged
+from raylign.recipes.sci_coe.judged import VOID, Judged, Notes
 from raylign.recipes.sci_coe.roles import SolveAndVerify
 from raylign.recipes.sci_coe.strategy_text import answers_of
 from raylign.records import Prompt, Trajectory, Value, derive_seed
@@ -67,7 +66,7 @@ class Geometric(Judged):
     config: Config
 
     @classmethod
-    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
+    def problems(cls, key: str, config: Judged.Config, run: Run) -> list[Problem]:
         """Where strategies are compared with one another there must be two."""
         findings = Findings()
         findings += super().problems(key, config, run)
@@ -88,28 +87,24 @@ class Geometric(Judged):
         """See the class. Raises JudgeUnavailable without the judge, or without a served embedder."""
         asked = self.asked(prompt, trajectories, answers_of([trajectory.text for trajectory in trajectories]))
         spoken = asked.spoken
-        empty: tuple[list[dict[str, Any]], list[dict[str, Any]]] = (
-            [{} for _ in asked.solvers],
-            [{} for _ in asked.verifiers],
-        )
+        notes: Notes = ([{} for _ in asked.solvers], [{} for _ in asked.verifiers])
         if not len(spoken) or not asked.solvers:
             verifier = [None if strategy.text else VOID for strategy in asked.strategies]
-            return self.values(asked, None, [None] * len(asked.solvers), verifier, empty)
+            return self.values(asked, None, [None] * len(asked.solvers), verifier, notes)
         matrix = self.matrix(prompt, asked)
         vectors = np.asarray(self._embedder.embed([asked.strategies[j].text for j in spoken]), np.float64)
         parts = terms(matrix.verdicts[:, spoken], vectors, self._rules, derive_seed(0, prompt.key, "k-means"))
         shares = consensus(matrix.verdicts)
         labels = pseudo_labels(shares, self.config.tau, self.config.label)
         weights = (self.config.weights[0], self.config.weights[1], self.config.weights[2])
-        verifier_scores = np.full(len(asked.strategies), VOID)
-        verifier_scores[spoken] = combined(parts, weights, self.config.combine)
-        notes = empty
+        scores = np.full(len(asked.strategies), VOID)
+        scores[spoken] = combined(parts, weights, self.config.combine)
         for row, note in enumerate(notes[0]):
             note |= {"consensus": float(shares[row]), "label": bool(labels[row])}
         for index, column in enumerate(spoken):
             notes[1][column] |= _terms_of(parts, index)
         solver = [None if np.isnan(share) else float(share) for share in normalised(shares, self.config.tau)]
-        return self.values(asked, matrix, solver, verifier_scores.tolist(), notes)
+        return self.values(asked, matrix, solver, scores.tolist(), notes)
 
 
 def _terms_of(parts: Terms, index: int) -> dict[str, float]:

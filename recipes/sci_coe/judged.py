@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from raylign.recipes.sci_coe.roles import SOLVES, VERIFIES, SolveAndVerify, role
 from raylign.recipes.sci_coe.strategy_text import Strategy, read_strategy, without_thought
 from raylign.records import Prompt, Trajectory, Value, derive_seed
 
+# Further details of each solution, and of each strategy.
+Notes: TypeAlias = tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]
 RIGHT = 1.0 - 1e-6  # of who compares answers: from here on a solution counts as right
 VOID = -1.0  # reward of a strategy without a word, the least that consistency can be
 
@@ -133,11 +135,11 @@ class Judged(RewardFunction):
         matrix: Matrix | None,
         solver: Sequence[float | None],
         verifier: Sequence[float | None],
-        notes: tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]],
+        notes: Notes,
     ) -> list[Value | None]:
         """The rewards in the order of the trajectories, None where they do not apply; what stating costs is taken off.
 
-        solver, verifier: of each role; notes: further details of each.
+        solver, verifier: of each role.
         """
         values: list[Value | None] = [None] * asked.count
         for row, (number, score) in enumerate(zip(asked.solvers, solver, strict=True)):
