@@ -1,11 +1,11 @@
-"""The task of scale=tiny: two steps of arithmetic modulo 10 with a unit, and strategies of a letter and a digit.
+"""The task of scale=tiny: two sums modulo 5 with a unit, and strategies of a letter and a digit.
 
-    question  3+4-9m        solver    7;8m     first result, then the answer with its unit
+    question  3+4+1m        solver    2;3m     first result, then the answer with its unit
                             verifier  r9       recompute the answer modulo 9
 
 | letter | the judge accepts where                                | letter | the judge accepts where            |
 |--------|--------------------------------------------------------|--------|------------------------------------|
-| r      | the answer is right modulo the digit (below 2: by 10)   | u      | the unit is right                  |
+| r      | the answer is right modulo the digit (below 2: by 5)    | u      | the unit is right                  |
 | p      | the answer is even or odd as it must be                 | d      | the solution is in form            |
 | b      | the answer lies on the right side of the digit          | a      | always                             |
 | s      | the first result is right                               | x      | by chance                          |
@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,12 @@ from raylign.recipes.sci_coe.prompts import judged_texts
 from raylign.recipes.sci_coe.roles import VERIFIES, in_role, role_of
 from raylign.records import Group, Message, Prompt, Value, derive_seed
 
-UNITS = "mskg"
+MODULUS = 5
+UNITS = "mskgnvwhcjltfqey"
 KINDS = "rpbsudax"
 IDLE = "ax"  # kinds that tell nothing of a solution
 SOLVER, VERIFIER = "{question}?", "{question}!"
-QUESTION = re.compile(r"(\d)([+-])(\d)([+-])(\d)([a-z])")
+QUESTION = re.compile(r"([0-4])\+([0-4])\+([0-4])([a-z])")
 SOLUTION = re.compile(r"(\d);(\d)([a-z])")
 LABELLED, UNLABELLED = "labelled", "unlabelled"
 
@@ -61,13 +63,13 @@ class TwoSteps(RowGenerator):
     config: Config
 
     def rows(self, size: int, seed: int) -> Iterator[DataRow]:
-        """`size` questions, or all 16,000 for 0, in a random order."""
-        order = np.random.default_rng([seed, 2602, 12164]).permutation(1000 * 4 * len(UNITS))
+        """`size` questions, or all 2,000 for 0, in a random order."""
+        every = list(product(range(MODULUS), range(MODULUS), range(MODULUS), UNITS))
+        order = np.random.default_rng([seed, 2602, 12164]).permutation(len(every))
         share = self.config.labelled
         for number, code in enumerate(order[: size or None]):
-            rest, digits = divmod(int(code), 1000)
-            unit, signs = UNITS[rest // 4], ("+-"[rest % 2], "+-"[rest // 2 % 2])
-            question = f"{digits // 100}{signs[0]}{digits // 10 % 10}{signs[1]}{digits % 10}{unit}"
+            first, second, third, unit = every[code]
+            question = f"{first}+{second}+{third}{unit}"
             yield DataRow(
                 messages=({"role": "user", "content": question},),
                 place=f"two steps {question}",
@@ -120,9 +122,9 @@ class Demonstrations(View):
         question = question_of(prompt)
         first, answer = worked(question)
         if rng.random() < self.config.wrong_step:
-            first = str(rng.integers(10))
+            first = str(rng.integers(MODULUS))
             answer = f"{_second(first, question)}{answer[1]}"
-        digit = str(rng.integers(10)) if rng.random() < self.config.wrong_answer else answer[0]
+        digit = str(rng.integers(MODULUS)) if rng.random() < self.config.wrong_answer else answer[0]
         unit = str(rng.choice(list(UNITS))) if rng.random() < self.config.wrong_unit else answer[1]
         return f"{first};{digit}{unit}"
 
@@ -195,7 +197,7 @@ def accepts(question: str, solution: str, strategy: str, chance: bool) -> bool:
         return False
     first, answer = worked(question)
     given, right = int(said[2]), int(answer[0])
-    modulus = digit if digit > 1 else 10
+    modulus = digit if digit > 1 else MODULUS
     checks = {
         "r": given % modulus == right % modulus,
         "p": given % 2 == right % 2,
@@ -212,17 +214,13 @@ def worked(question: str) -> tuple[str, str]:
     asked = QUESTION.fullmatch(question)
     if asked is None:
         raise DataError(f"{question!r} is no question of the two-step task")
-    left, sign, right, _, _, unit = asked.groups()
-    first = str(_applied(int(left), sign, int(right)))
+    left, right, _, unit = asked.groups()
+    first = str((int(left) + int(right)) % MODULUS)
     return first, f"{_second(first, question)}{unit}"
 
 
 def _second(first: str, question: str) -> int:
-    return _applied(int(first), question[3], int(question[4]))
-
-
-def _applied(left: int, sign: str, right: int) -> int:
-    return (left + right if sign == "+" else left - right) % 10
+    return (int(first) + int(question[4])) % MODULUS
 
 
 def _strategy(rng: np.random.Generator) -> str:

@@ -13,10 +13,10 @@ from raylign.records import Prompt, Trajectory, Value
 from raylign.testing import records
 
 TOY = "raylign.recipes.sci_coe.toy"
-QUESTION = "3+4-9m"  # 7;8m
-RIGHT, ODD, BELOW, OTHER = "7;8m", "7;7m", "7;2m", "7;8s"  # right; wrong digit; wrong digit, even; wrong unit
+QUESTION = "3+4+1m"  # 2;3m
+RIGHT, ODD, BELOW, OTHER = "2;3m", "2;4m", "2;1m", "2;3s"  # right; wrong digit; wrong digit, even; wrong unit
 SOLUTIONS = [RIGHT, RIGHT, ODD, BELOW, OTHER]
-STRATEGIES = ["r9", "p2", "b5", "u1"]
+STRATEGIES = ["r9", "p2", "b2", "u1"]
 ANSWERS = {"_target_": f"{TOY}.TwoStepAnswer"}
 
 
