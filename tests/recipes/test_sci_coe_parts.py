@@ -26,11 +26,11 @@ from sci_coe_groups import (
 
 from raylign.chat.template import ChatTemplate
 from raylign.config.build import part_config
-from raylign.config.compose import compose
+from raylign.config.compose import compose, compose_with_problems
 from raylign.contracts import Completion, RolloutTask, Sampling
 from raylign.errors import ConfigError
 from raylign.models.tokenizer import load_tokenizer
-from raylign.recipes.sci_coe import BestOfN, CoEvolution, SolveAndVerify, Solved
+from raylign.recipes.sci_coe import BestOfN, CoEvolution, ScienceAnswer, SolveAndVerify, Solved
 from raylign.recipes.sci_coe.prompts import judge_question, judged_texts
 from raylign.recipes.sci_coe.toy import Kinds, TwoSteps, accepts
 from raylign.records import Group, Missing, StopReason, Trajectory
@@ -224,6 +224,16 @@ def test_settings_that_mean_nothing_are_refused_all_at_once() -> None:
 def test_settings_are_checked_by_their_class(settings: dict[str, Any], where: str) -> None:
     with pytest.raises(ConfigError, match=where):
         part_config({"_target_": "raylign.recipes.sci_coe.Geometric", "judge": judge(), **settings}, "r.fn")
+
+
+def test_the_papers_values_and_its_answers_are_those_of_every_larger_scale(tiny_model: Path) -> None:
+    models = [f"model.path={tiny_model}", f"judges.judge.path={tiny_model}", "data.path=rows.jsonl"]
+    context = ["model.max_context=256", "judges.judge.max_context=256", "rollout.sampling.max_tokens=64"]
+    run, _ = compose_with_problems(["recipe=sci_coe", "scale=gpu", *models, *context])
+    geometric = run.parts["rewards.geometric.fn"].config
+    assert (geometric.tau, geometric.weights, geometric.leave_one_out) == (0.8, [1, 0.5, 1], True)
+    assert run.parts["rewards.anchored.fn.answers"].cls is run.parts["rewards.correct.fn.answers"].cls is ScienceAnswer
+    assert run.config.learner.optim.lr == 1e-6 and run.parts["objective"].config.kl_coef == 0.01
 
 
 def test_arms_are_settings() -> None:
