@@ -1,4 +1,4 @@
-"""Rows of a rule's own making, what strategies measure of a whole set, and views whose questions are longer than prompts."""
+"""Rows of a rule's own making, what strategies measure over a set, and views whose questions are longer than prompts."""
 
 from __future__ import annotations
 
