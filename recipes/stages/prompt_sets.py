@@ -87,12 +87,12 @@ def _seen(prompts: PromptSet, view: View, stage: ResolvedStage, run: Run) -> Pro
 
 
 def _refuse_short_context(questions: tuple[int, int], stage: ResolvedStage, run: Run) -> None:
-    """questions: tokens of the shortest and the longest. Raises DataError where there is no room for any reply."""
+    """questions: tokens of the shortest and the longest. Raises DataError where no engine has room for any reply."""
     model, asked = run.config.model, stage.cls.asks(stage.config)
     own = asked.max_tokens if asked else 0
     reply, where = own or run.config.rollout.sampling.max_tokens, f"{stage.key if own else 'rollout'}.sampling"
     enough = questions[1] + reply
-    if questions[0] and questions[0] + reply > model.max_context:
+    if "rollout" in stage.roles and questions[0] and questions[0] + reply > model.max_context:
         positions = model_facts(model).context
         larger = f"a model.path that has them (this one: {positions})" if model.path else f"model.tiny.context={enough}"
         raise DataError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 import stage_run
@@ -238,7 +239,8 @@ def view(**config: Any) -> ChainsToCompose:
 
 
 def test_prompts_are_the_chains_of_the_surrogate_set() -> None:
-    asked = [prompt(number, f"{number} + 1?", domain="ab"[number % 2], meta={"verifier": "v"}) for number in range(12)]
+    named: dict[str, Any] = {"meta": {"verifier": "v"}, "token_ids": np.arange(9)}
+    asked = [prompt(number, f"{number} + 1?", domain="ab"[number % 2], **named) for number in range(12)]
     seeds = [seed_problem(one.messages[0]["content"], one.answer, one.id, one.domain) for one in asked]
     settings: dict[str, Any] = {"candidates": 2, "slots": Slots.product, "seed": 1}
     chains = SurrogateSet(seeds[0::2], seeds[1::2], 3, **settings)
@@ -251,8 +253,8 @@ def test_prompts_are_the_chains_of_the_surrogate_set() -> None:
         assert composed.messages[0]["content"] == records[-1]["question"] and composed.answer == records[-1]["answer"]
     with pytest.raises(DataError, match="ChainsToCompose: 13 first seeds are asked for and there are 12"):
         view(first_size=13).prompts(asked)
-    least, most = view().questions(asked)
-    assert 0 < least < most
+    least, most = view().questions([*asked, prompt(99, "9" * 500, token_ids=np.arange(500))])
+    assert view().questions(asked) == (least, least) and most > least + 500, "by the longest, too"
 
 
 def test_a_set_brings_its_strategy_and_a_later_stage_its_own() -> None:

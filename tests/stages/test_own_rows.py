@@ -1,4 +1,4 @@
-"""Rows of a rule's own making, what strategies measure over a set, and views whose questions are longer than prompts."""
+"""Rows of a rule's own making, what strategies measure over a set, and views that are asked more than prompts."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_a_row_that_no_reader_takes_is_refused(
 
 async def test_what_a_strategy_measures_is_counted_over_the_whole_set(tmp_path: Path, data: str) -> None:
     fakes: Any = {"rewards": {}, "rollouts": FakeRollouts(states)}
-    context, whole = await finished(tmp_path / "whole", data, OWN, keep(), **fakes)
+    _, whole = await finished(tmp_path / "whole", data, OWN, keep(), **fakes)
     steps, metrics = lines(tmp_path / "whole/metrics.jsonl"), whole["made"].metrics
     assert metrics["tries"] == 2.0 and 0 < metrics["stated"] == metrics["generate/kept"] < 1
     stated = sum(step["stated"] * step["generate/prompts"] for step in steps)
