@@ -23,7 +23,7 @@ from raylign.errors import CheckpointError, ConfigError, DataError, RewardError
 from raylign.recipes import stage_order
 from raylign.recipes.checks import check
 from raylign.recipes.composition_rl import ChainsToCompose, CompositionSource
-from raylign.recipes.composition_rl.compose.chain import seed_problem
+from raylign.recipes.composition_rl.compose.chain import Chain, seed_problem
 from raylign.recipes.composition_rl.compose.surrogate import Slots, SurrogateSet
 from raylign.recipes.composition_rl.rollout import ComposeRollout
 from raylign.recipes.stage_order import run_stages
@@ -104,7 +104,13 @@ class Engines:
 def run_of(
     folder: Path, seeds: Path, engines: Engines, *overrides: str, context: int = 8192, stop_after: int = 0
 ) -> Any:
-    settings = [f"data.path={seeds}", "data.holdout=0", "rollout.max_missing=0.4", "rollout.sampling.max_tokens=9"]
+    settings = [
+        f"data.path={seeds}",
+        "data.domain_key=domain",
+        "data.holdout=0",
+        "rollout.max_missing=0.4",
+        "rollout.sampling.max_tokens=9",
+    ]
     room = [f"model.max_context={context}", f"model.tiny.context={context}", "data.max_prompt_tokens=200"]
     given = [*TINY, *settings, *room, *stage(), *overrides]
     run = FakeRun(folder, *given, rewards={}, rollouts=engines, stop_after=stop_after)
@@ -127,7 +133,7 @@ async def made_in(
     return run, result
 
 
-async def test_a_set_is_made_by_the_stage_and_read_by_the_source(
+async def test_a_set_is_made_by_the_stage_and_read_by_the_source_and_as_rows(
     strategy: ComposeRollout, seeds: Path, tmp_path: Path
 ) -> None:
     engines = Engines(strategy, too_long=SECOND.text)  # as the first of two it does not fit
@@ -150,22 +156,11 @@ async def test_a_set_is_made_by_the_stage_and_read_by_the_source(
     names = {asked.answer: asked.id for asked in run.unviewed.train}
     assert asked.meta["composition"]["seeds"] == [names["6"], names["60"]] and asked.answer == "60"
     assert asked.messages[0]["content"].startswith("How many faces has a cube? Define $F$ as")
-
-
-async def test_any_recipe_reads_the_chains_as_rows(strategy: ComposeRollout, seeds: Path, tmp_path: Path) -> None:
-    run, result = await made_in(tmp_path / "run", seeds, Engines(strategy))
-    rows = lines(result.artifacts["rows"])
-    assert [row["meta"]["generated"]["from"] for row in rows] == ["sample"] * 2
-    assert all(row["meta"]["generated"]["seed"] and "target" not in row for row in rows), (
-        "no seed's target is a chain's"
-    )
-    prompts = load_prompts(DataConfig(path=result.artifacts["rows"], holdout=0), run.template, 1).train
-    own = {seed.answer: seed for seed in run.unviewed.train}
-    for asked in prompts:
-        assert (
-            asked.messages[-1]["content"] == asked.meta["chain"]["question"] != own[asked.answer].messages[0]["content"]
-        )
-        assert asked.meta["verifier"] == own[asked.answer].meta["verifier"] and asked.domain == "math"
+    (row,) = lines(result.artifacts["rows"])
+    assert row["meta"]["generated"]["from"] == "sample" and "target" not in row, "the seed's target is not the chain's"
+    (read,) = load_prompts(DataConfig(path=result.artifacts["rows"], holdout=0), run.template, 1).train
+    assert read.messages == asked.messages and (read.answer, read.domain) == ("60", "math"), "as rows of any recipe"
+    assert read.meta["verifier"] == asked.meta["verifier"] and Chain.from_record(read.meta["chain"]).depth == 2
 
 
 async def test_a_set_whose_samples_fail_is_no_success(strategy: ComposeRollout, seeds: Path, tmp_path: Path) -> None:
@@ -207,7 +202,7 @@ async def test_a_context_that_holds_no_question_is_refused_before_the_first_chai
         await made_in(tmp_path / "a", seeds, engines, context=256)
     least, most, enough, own = map(int, re.findall(r"(?:take|to|context=)\s?(\d+)(?!\s\()", str(refused.value)))
     assert least < most and enough == own == most + 9, refused.value
-    assert not engines.asked and not (tmp_path / "a/stages/compose").exists()
+    assert not engines.asked
     _, result = await made_in(tmp_path / "b", seeds, engines, context=enough)
     assert result.steps == 1
     with pytest.raises(DataError, match=rf"reply up to 20 \(stages\.compose\.sampling\.max_tokens\).*={most + 20} and"):
@@ -218,7 +213,9 @@ async def test_a_context_that_holds_no_question_is_refused_before_the_first_chai
 
 def test_it_is_refused_where_the_run_is_opened_or_planned(seeds: Path, tiny_model: Path, tmp_path: Path) -> None:
     room = [f"model.path={tiny_model}", "model.max_context=256", "data.max_prompt_tokens=200"]
-    run = tiny_run(*TINY, *OTHERS, *room, f"data.path={seeds}", f"run.dir={tmp_path / 'run'}", *stage())
+    run = tiny_run(
+        *TINY, *OTHERS, *room, f"data.path={seeds}", "data.holdout=0", f"run.dir={tmp_path / 'run'}", *stage()
+    )
     with pytest.raises(DataError, match=r"and a model\.path that has them \(this one: 256\)"):
         check(run)
 
@@ -254,7 +251,7 @@ def test_prompts_are_the_chains_of_the_surrogate_set() -> None:
     with pytest.raises(DataError, match="ChainsToCompose: 13 first seeds are asked for and there are 12"):
         view(first_size=13).prompts(asked)
     least, most = view().questions([*asked, prompt(99, "9" * 500, token_ids=np.arange(500))])
-    assert view().questions(asked) == (least, least) and most > least + 500, "by the longest, too"
+    assert view().questions(asked) == (least, least) and most > least + 400, "by the longest, too"
 
 
 def test_a_set_brings_its_strategy_and_a_later_stage_its_own() -> None:
