@@ -25,7 +25,7 @@ from raylign.recipes.sci_coe.strategy_text import Strategy, read_strategy, witho
 from raylign.records import Prompt, Trajectory, Value, derive_seed
 
 # Further details of each solution, and of each strategy.
-Notes: TypeAlias = tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]
+Notes: TypeAlias = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 RIGHT = 1.0 - 1e-6  # of who compares answers: from here on a solution counts as right
 VOID = -1.0  # reward of a strategy without a word, the least that consistency can be
 
