@@ -1,6 +1,6 @@
 """The task of scale=tiny: two sums modulo 5 with a unit, and strategies of a letter and a digit.
 
-    question  3+4+1m        solver    2;3m     first result, then the answer with its unit
+    question  3+4+1mk       solver    2;3mk    first result, then the answer with its unit
                             verifier  r9       recompute the answer modulo 9
 
 | letter | the judge accepts where                                | letter | the judge accepts where            |
@@ -35,12 +35,12 @@ from raylign.recipes.sci_coe.roles import VERIFIES, in_role, role_of
 from raylign.records import Group, Message, Prompt, Value, derive_seed
 
 MODULUS = 5
-UNITS = "mskgnvwhcjltfqey"
+UNITS = tuple(map("".join, product("mskgnvwhcjltfqey", repeat=2)))  # so many that no question is learned by heart
 KINDS = "rpbsudax"
 IDLE = "ax"  # kinds that tell nothing of a solution
 SOLVER, VERIFIER = "{question}?", "{question}!"
-QUESTION = re.compile(r"([0-4])\+([0-4])\+([0-4])([a-z])")
-SOLUTION = re.compile(r"(\d);(\d)([a-z])")
+QUESTION = re.compile(r"([0-4])\+([0-4])\+([0-4])([a-z]{2})")
+SOLUTION = re.compile(r"(\d);(\d)([a-z]{2})")
 LABELLED, UNLABELLED = "labelled", "unlabelled"
 
 
@@ -54,7 +54,7 @@ class TwoSteps(RowGenerator):
     class Config:
         """How many have labels that the first stage sees."""
 
-        labelled: float = 0.15
+        labelled: float = 0.05
 
         def __post_init__(self) -> None:
             if not 0 < self.labelled < 1:
@@ -63,7 +63,7 @@ class TwoSteps(RowGenerator):
     config: Config
 
     def rows(self, size: int, seed: int) -> Iterator[DataRow]:
-        """`size` questions, or all 2,000 for 0, in a random order."""
+        """`size` questions, or all 32,000 for 0, in a random order."""
         every = list(product(range(MODULUS), range(MODULUS), range(MODULUS), UNITS))
         order = np.random.default_rng([seed, 2602, 12164]).permutation(len(every))
         share = self.config.labelled
@@ -88,7 +88,7 @@ class Demonstrations(View):
     class Config:
         """How many of each, and the chances of an error."""
 
-        each: int = 4
+        each: int = 2
         wrong_answer: float = 0.3
         wrong_step: float = 0.1
         wrong_unit: float = 0.1
@@ -123,9 +123,9 @@ class Demonstrations(View):
         first, answer = worked(question)
         if rng.random() < self.config.wrong_step:
             first = str(rng.integers(MODULUS))
-            answer = f"{_second(first, question)}{answer[1]}"
+            answer = f"{_second(first, question)}{answer[1:]}"
         digit = str(rng.integers(MODULUS)) if rng.random() < self.config.wrong_answer else answer[0]
-        unit = str(rng.choice(list(UNITS))) if rng.random() < self.config.wrong_unit else answer[1]
+        unit = str(rng.choice(UNITS)) if rng.random() < self.config.wrong_unit else answer[1:]
         return f"{first};{digit}{unit}"
 
 
@@ -138,7 +138,7 @@ class TwoStepAnswer(ResponseReward):
 
     def judge(self, prompt: Prompt, response: str) -> Value:
         """Compare. Raises DataError on a prompt of another task."""
-        if prompt.answer is None or len(str(prompt.answer)) != 2:
+        if prompt.answer is None or len(str(prompt.answer)) != 3:
             raise DataError(f"the answer {prompt.answer!r} is none of the two-step task")
         said = SOLUTION.fullmatch(response.strip())
         return Value(score=float(said is not None and f"{said[2]}{said[3]}" == prompt.answer))
@@ -203,7 +203,7 @@ def accepts(question: str, solution: str, strategy: str, chance: bool) -> bool:
         "p": given % 2 == right % 2,
         "b": (given >= digit) == (right >= digit),
         "s": said[1] == first,
-        "u": said[3] == answer[1],
+        "u": said[3] == answer[1:],
         "d": True,
     }
     return checks[kind]

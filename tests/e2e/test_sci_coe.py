@@ -16,6 +16,7 @@ SMALL = [
     "seed=3",
     "data.size=256",
     "data.holdout=8",
+    "data.generator.labelled=0.2",
     "stages.warmup.steps=200",
     "stages.warmup.batch_size=32",
     "stages.anchor.steps=2",

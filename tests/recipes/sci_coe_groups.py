@@ -13,8 +13,8 @@ from raylign.records import Prompt, Trajectory, Value
 from raylign.testing import records
 
 TOY = "raylign.recipes.sci_coe.toy"
-QUESTION = "3+4+1m"  # 2;3m
-RIGHT, ODD, BELOW, OTHER = "2;3m", "2;4m", "2;1m", "2;3s"  # right; wrong digit; wrong digit, even; wrong unit
+QUESTION = "3+4+1mk"  # 2;3mk
+RIGHT, ODD, BELOW, OTHER = "2;3mk", "2;4mk", "2;1mk", "2;3ms"  # right; wrong digit; wrong digit, even; wrong unit
 SOLUTIONS = [RIGHT, RIGHT, ODD, BELOW, OTHER]
 STRATEGIES = ["r9", "p2", "b2", "u1"]
 ANSWERS = {"_target_": f"{TOY}.TwoStepAnswer"}

@@ -68,7 +68,7 @@ def test_the_naive_consensus_and_the_product() -> None:
 def test_the_gold_answer_is_never_looked_at() -> None:
     trajectories = said(SOLUTIONS, STRATEGIES)
     known, hidden, false = (
-        scores(geometric().score(asked(answer=answer), trajectories)) for answer in ("3m", None, "4s")
+        scores(geometric().score(asked(answer=answer), trajectories)) for answer in ("3mk", None, "4ms")
     )
     assert known == hidden == false
     assert validate(geometric(), [asked(answer=None)]) == []
@@ -201,7 +201,7 @@ def test_what_stands_before_the_heading_and_in_thoughts_is_not_the_strategy() ->
 
 def test_stating_the_answer_costs_and_strategies_without_a_word_have_the_least() -> None:
     clean = geometric().score(asked(), said(SOLUTIONS, ["r9 first", "p2", "u1", ""]))
-    stated = geometric().score(asked(), said(SOLUTIONS, ["r9 first \\boxed{3m}", "p2", "u1", "<think>r9</think>"]))
+    stated = geometric().score(asked(), said(SOLUTIONS, ["r9 first \\boxed{3mk}", "p2", "u1", "<think>r9</think>"]))
     assert clean[5] is not None and stated[5] is not None and stated[8] is not None
     assert stated[5].details["stated"] and not stated[5].details["void"] and not clean[5].details["stated"]
     without = sum(

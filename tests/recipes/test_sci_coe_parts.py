@@ -72,7 +72,7 @@ async def test_each_role_reads_a_context_of_its_own(tiny_model: Path) -> None:
     policy, done = await rolled_out(tiny_model)
     assert [t.calls[0].role for t in done] == ["solver"] * 2 + ["verifier"] * 3
     assert all(len(t.calls) == 1 and t.calls[0].fresh for t in done)
-    for trajectory, read in zip(done, ["3+4+1m?"] * 2 + ["check 3+4+1m!"] * 3, strict=True):
+    for trajectory, read in zip(done, ["3+4+1mk?"] * 2 + ["check 3+4+1mk!"] * 3, strict=True):
         ids = policy.template.prompt_ids([{"role": "user", "content": read}])
         assert trajectory.calls[0].context_ids.tolist() == ids
     assert [sampling.max_tokens for _, sampling, _ in policy.asked] == [20, 20, 9, 9, 9]
@@ -108,7 +108,7 @@ def scored_group(reward: Any, solutions: Sequence[str], strategies: Sequence[str
 
 
 def test_every_figure_of_the_digest_is_logged() -> None:
-    group = scored_group(geometric(tau=0.75), SOLUTIONS, ["r9", "p2", "b2", "u1", "r9 \\boxed{3m}"])
+    group = scored_group(geometric(tau=0.75), SOLUTIONS, ["r9", "p2", "b2", "u1", "r9 \\boxed{3mk}"])
     shaper = CoEvolution(
         CoEvolution.Config(correct="correct"), weights={"geometric": 1.0, "correct": 0.0}, max_tokens=9
     )
