@@ -23,16 +23,17 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raylign.actors.reward.response import ResponseReward
 from raylign.chat.template import ChatTemplate
-from raylign.contracts import Measure, RowGenerator, Sampling, View
+from raylign.contracts import Embedder, Measure, RowGenerator, Sampling, View
 from raylign.data.questions import question_of
 from raylign.data.rows import DataRow
 from raylign.errors import DataError, JudgeUnavailable
 from raylign.recipes.sci_coe.prompts import judged_texts
 from raylign.recipes.sci_coe.roles import VERIFIES, in_role, role_of
-from raylign.records import Group, Message, Prompt, Value, derive_seed
+from raylign.records import Float32s, Group, Message, Prompt, Value, derive_seed
 
 MODULUS = 5
 UNITS = tuple(map("".join, product("mskgnvwhcjltfqey", repeat=2)))  # so many that no question is learned by heart
@@ -150,6 +151,44 @@ class TwoStepAnswer(ResponseReward):
     def wrong(self, prompt: Prompt) -> str | None:
         """The answer without its form."""
         return str(prompt.answer)
+
+
+class KindDirections(Embedder):
+    """A direction for each kind of strategy and a smaller part for its digit, as an embedding model sees texts that say
+    the same with another number. What decides by chance says something else with every text.
+    """
+
+    @dataclass
+    class Config:
+        """How long the digit's part is beside the kind's, whose length is 1."""
+
+        digit: float = 0.4
+        dimensions: int = 16
+
+        def __post_init__(self) -> None:
+            if self.digit < 0 or self.dimensions < 2:
+                raise ValueError(f"digit={self.digit} must be 0 or more, dimensions={self.dimensions} 2 or more")
+
+    @property
+    def identity(self) -> str:
+        """See `Embedder.identity`."""
+        return f"kinds of strategies {self.config}"
+
+    def embed(self, texts: Sequence[str]) -> Float32s:
+        """See `Embedder.embed`."""
+        self.counts.asked += len(texts)
+        self.counts.computed += len(texts)
+        vectors = np.array([self._vector(text) for text in texts]).reshape(len(texts), self.config.dimensions)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+    def _vector(self, text: str) -> NDArray[np.float64]:
+        kind = text[:1] if text[:1] in KINDS and text[:1] != "x" else text
+        parts = [
+            np.random.default_rng(derive_seed(0, *name)).normal(size=self.config.dimensions)
+            for name in (("kind", kind), ("digit", text[1:]))
+        ]
+        first, second = (part / np.linalg.norm(part) for part in parts)
+        return np.asarray(first + self.config.digit * second, np.float64)
 
 
 class Kinds(Measure):

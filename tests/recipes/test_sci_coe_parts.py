@@ -32,7 +32,7 @@ from raylign.errors import ConfigError
 from raylign.models.tokenizer import load_tokenizer
 from raylign.recipes.sci_coe import BestOfN, CoEvolution, ScienceAnswer, SolveAndVerify, Solved
 from raylign.recipes.sci_coe.prompts import judge_question, judged_texts
-from raylign.recipes.sci_coe.toy import Kinds, TwoSteps, accepts
+from raylign.recipes.sci_coe.toy import KindDirections, Kinds, TwoSteps, accepts
 from raylign.records import Group, Missing, StopReason, Trajectory
 
 # ---------------------------------------------------------------------------------------------------------- roles
@@ -154,6 +154,14 @@ def test_kinds_of_strategies() -> None:
     group = Group(prompt=asked(), trajectories=tuple(said([RIGHT], ["r9", "r3", "a1", "zz"])))
     metrics = Kinds(Kinds.Config()).metrics([group])
     assert metrics["entropy"] == pytest.approx(1.5 * np.log(2)) and metrics["idle"] == 0.5
+
+
+def test_the_toys_embedder_sees_kinds_more_than_digits() -> None:
+    vectors = KindDirections(KindDirections.Config()).embed(["r9", "r3", "p9", "x1", "x2", "r9"])
+    near = vectors @ vectors.T
+    np.testing.assert_allclose(np.diag(near), 1, atol=1e-6)
+    assert near[0, 1] > 0.7 > max(near[0, 2], near[3, 4]) and near[0, 5] == pytest.approx(1)
+    assert KindDirections(KindDirections.Config()).embed([]).shape == (0, 16)
 
 
 def test_the_toy_has_labels_for_some_and_answers_for_all() -> None:
