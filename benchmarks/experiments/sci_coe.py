@@ -3,7 +3,7 @@
 A  the numbers: a table of four solutions and five strategies worked out by hand; permutations, doubles, outliers
 B  the collapse world (simulated policies, `_sci_coe_world`; rewards are the recipe's): 16 arms of three seeds. Naive
    consensus drifts off the topic, reliability stops that, diversity keeps more than one way of judging, anchors help
-C  a tiny language model through the real actors, three seeds: anchored on 20 steps of labels, then 40 steps without;
+C  a tiny language model through the real actors, three seeds: anchored on 80 labels, then 40 steps without any;
    beside it the naive consensus, no anchors, and twice the unlabelled questions
 
     make experiment RECIPE=sci_coe                   all parts, about 20 minutes on 2 cores
