@@ -25,7 +25,8 @@ def limits(run: Run, problems: Findings) -> None:
 
 def _unread(run: Run, problems: Findings) -> None:
     """Settings of the command line that no stage of the run reads, though they are right in others."""
-    if not run.stages or any(stage.batch for stage in run.stages):
+    unknown = len(run.stages) < len(run.config.stages)  # one at fault, which is told elsewhere
+    if unknown or any(stage.batch for stage in run.stages):
         return
     own = [stage.key for stage in run.stages if isinstance(vars(stage.config).get("optim"), OptimConfig)]
     for key in sorted(run.given):
