@@ -9,9 +9,10 @@ from pathlib import Path
 from raylign.actors.reward.router import Verifier
 from raylign.actors.watching import Starting, unseen
 from raylign.chat.template import ChatTemplate
-from raylign.config.resolve import ResolvedStage, Run
+from raylign.config.references import references
+from raylign.config.resolve import ResolvedPart, ResolvedStage, Run
 from raylign.config.schema import DataConfig
-from raylign.contracts import View
+from raylign.contracts import Asked, View
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import DataError
 from raylign.records import Prompt
@@ -43,7 +44,9 @@ class PromptSets:
         if stage.name not in self._viewed:
             prompts, view = self.unviewed(run, stage), run.parts.get(f"{stage.key}.view")
             if view is not None:
-                prompts = self._seen(prompts, view.build(tokenizer=self._template, seed=run.config.seed), stage.key)
+                if any(reference.key.startswith(f"{view.key}.") for reference in references(run)):
+                    return prompts  # before the work, when what the view refers to is not there yet
+                prompts = self._seen(prompts, run, stage, view)
             self._viewed[stage.name] = prompts
         return self._viewed[stage.name]
 
@@ -72,11 +75,22 @@ class PromptSets:
             self._read[place] = prompts
         return self._read[place]
 
-    @staticmethod
-    def _seen(prompts: PromptSet, view: View, key: str) -> PromptSet:
-        train, holdout = (tuple(view.prompts(split)) for split in (prompts.train, prompts.holdout))
+    def _seen(self, prompts: PromptSet, run: Run, stage: ResolvedStage, part: ResolvedPart) -> PromptSet:
+        """As the view shows them: the held-out prompts, and where the stage asks others the others too."""
+        view: View = part.build(tokenizer=self._template, seed=run.config.seed)
+        asked = stage.cls.asks(stage.config) or Asked(prompts=0)
+        holdout = tuple(view.prompts(prompts.holdout))
+        train = prompts.train if asked.held_out else tuple(view.prompts(prompts.train))
         if prompts.train and not train:
-            raise DataError(f"{key}.view leaves none of {len(prompts.train)} prompts")
+            raise DataError(f"{part.key} leaves none of {len(prompts.train)} prompts")
+        longest = max((len(prompt.token_ids) for prompt in (*holdout, *train)), default=0)
+        needed = longest + (asked.max_tokens or run.config.rollout.sampling.max_tokens)
+        if needed > run.config.model.max_context:
+            raise DataError(
+                f"{part.key} makes prompts of up to {longest} tokens, so that model.max_context="
+                f"{run.config.model.max_context} has no room for an answer; fix: set model.max_context={needed}, or "
+                "lower data.max_prompt_tokens"
+            )
         return replace(prompts, train=train, holdout=holdout)
 
 
