@@ -1,0 +1,118 @@
+"""The whole recipe over a simulated reasoner that thinks by habit, or by the plan that it is shown; no engine."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+import stage_run
+from stage_run import finished, lines, stopped
+
+from raylign.contracts import RolloutTask
+from raylign.errors import DataError, RunError
+from raylign.recipes.inject_rbp.table import PatternTable
+from raylign.recipes.inject_rbp.toy import SumReward, asked, habit, trace
+from raylign.records import derive_seed
+from raylign.testing import FakeRollouts
+
+ARMS = ("none", "correct", "rlopt", "naive", "incorrect", "random", "cross_family")
+SMALL = ["recipe=inject_rbp", "scale=tiny", "~stages.pretrain", "data.size=400", "data.holdout=200"]
+
+
+def reasons(task: RolloutTask, index: int) -> str:
+    plan, _, question = task.prompt.messages[-1]["content"].rpartition("|")
+    family, summands = asked(question)
+    rng = np.random.default_rng(derive_seed(task.run_seed, task.prompt.key, index))
+    return trace(family, summands, plan[1::2] or habit(family, rng), rng)
+
+
+def overrides(*more: str) -> list[str]:
+    return [*SMALL, f"stages.sealed.start={stage_run.MODEL.path}", *more]
+
+
+def fakes() -> dict[str, Any]:
+    return {"rewards": {"correct": SumReward(SumReward.Config())}, "rollouts": FakeRollouts(reasons)}
+
+
+async def test_the_arms_stand_in_their_order(tmp_path: Path) -> None:
+    context, results = await finished(tmp_path / "run", *overrides(), **fakes())
+    score = {arm: results[arm].metrics["eval/score"] for arm in ARMS}
+    assert score["incorrect"] < score["none"] + 0.02 < score["correct"] < score["rlopt"], score
+    assert score["rlopt"] > score["none"] + 0.3 and score["rlopt"] > score["cross_family"] + 0.1, score
+    measured = {arm: results[arm].metrics for arm in ARMS}
+    assert measured["rlopt"]["eval/behaviour/l1"] < 0.5 * measured["none"]["eval/behaviour/l1"]
+    assert measured["rlopt"]["eval/behaviour/followed"] == 1 > measured["none"]["eval/behaviour/followed"]
+    gain = score["rlopt"] - score["none"]
+    assert measured["rlopt"]["eval/behaviour/gain"] == pytest.approx(gain)
+    assert measured["rlopt"]["eval/behaviour/gain_low"] < gain < measured["rlopt"]["eval/behaviour/gain_high"]
+    assert results["unchanged"].metrics == {"seal/unchanged": 1.0}
+    fitted = results["fit"].metrics
+    assert fitted["fit/families"] == 2 and fitted["fit/traces"] == 1600 and fitted["fit/structured"] > 0.9
+    assert fitted["fit/js/outcome"] > 0 and fitted["fit/p/outcome"] < 0.05 and fitted["fit/p/families/slips"] < 0.05
+    tables = orjson.loads((Path(results["fit"].artifacts["fitted"]) / "tables.json").read_bytes())
+    assert {"all", "slips", "detours"} == set(tables) and "^^" in tables["slips"]["states"]
+    chains = {arm: [row["injectant"]["chain"] for row in lines(results[arm].artifacts["behaviour"])] for arm in ARMS}
+    assert all("C" not in chain[:-1] for of_arm in chains.values() for chain in of_arm)
+    asked_of = {arm: {row["prompt"] for row in lines(results[arm].artifacts["behaviour"])} for arm in ARMS}
+    assert len({frozenset(names) for names in asked_of.values()}) == 1, "all arms ask the same questions"
+    seeds = {(task.prompt.key, task.run_seed) for task in context.fakes.rollouts.asked if task.n == 3}
+    assert len(seeds) == 200, "with the same seeds"
+
+
+async def test_a_run_that_is_stopped_injects_the_same(tmp_path: Path) -> None:
+    few = overrides(*(f"~stages.{arm}" for arm in ARMS[3:]), "data.size=60", "data.holdout=20")
+    _, whole = await finished(tmp_path / "whole", *few, **fakes())
+    await stopped(tmp_path / "again", *few, stop_after=4, **fakes())
+    _, again = await finished(tmp_path / "again", *few, **fakes())
+    assert {name: result.metrics for name, result in whole.items()} == {
+        name: result.metrics for name, result in again.items()
+    }
+
+
+async def test_a_question_of_the_history_is_not_evaluated(tmp_path: Path) -> None:
+    """The history of another run, whose questions are those that are held out here."""
+    few = overrides(*(f"~stages.{arm}" for arm in ARMS[1:]), "data.size=60", "data.holdout=20")
+    _, results = await finished(tmp_path / "first", *few, "stages.history.split=holdout", "~stages.none", **fakes())
+    fitted = results["fit"].artifacts["fitted"]
+    with pytest.raises(DataError, match=r"20 of 20 questions are in the history.*their own answers would be injected"):
+        await finished(tmp_path / "second", *few, f"stages.none.view.store={fitted}", **fakes())
+    longer = "stages.none.view.history_questions=true"
+    _, results = await finished(tmp_path / "third", *few, f"stages.none.view.store={fitted}", longer, **fakes())
+    assert results["none"].metrics["eval/prompts"] == 20
+
+
+async def test_a_history_grows_by_what_was_injected_into_it(tmp_path: Path) -> None:
+    """The online variant: a second set, made under injection, and a table of both."""
+    view = "{_target_: raylign.recipes.inject_rbp.Inject, store: '@fit', arm: rlopt, shown: chain, block: '{chain}|',"
+    view += " step: '{number}{letter}', between: '', history_questions: true}"
+    second = f"+stages.more={{_target_: raylign.recipes.stages.generate.Generate, samples: 2, view: {view}}}"
+    again = "+stages.refit={_target_: raylign.recipes.stages.fit.Fit, data: '@more', estimator: {after: '@fit', "
+    again += "_target_: raylign.recipes.inject_rbp.PatternTable, behaviours: '${stages.fit.estimator.behaviours}'}}"
+    few = overrides(*(f"~stages.{arm}" for arm in ARMS), "~stages.unchanged", "data.size=60", "data.holdout=20")
+    _, results = await finished(tmp_path / "run", *few, second, again, **fakes())
+    first, both = results["fit"].metrics, results["refit"].metrics
+    assert (first["fit/traces"], both["fit/traces"]) == (40 * 8, 40 * 10) and both["fit/right"] > first["fit/right"]
+    table = PatternTable.of(Path(results["refit"].artifacts["fitted"]))
+    assert len(table.traces) == 400 and len({trace.asked for trace in table.traces}) == 40
+
+
+async def test_a_model_that_changed_is_told(tmp_path: Path) -> None:
+    model = shutil.copytree(stage_run.MODEL.path, tmp_path / "model")
+
+    def changing(task: RolloutTask, index: int) -> str:
+        (model / "generation_config.json").write_text("{}")
+        return reasons(task, index)
+
+    few = [*SMALL, *(f"~stages.{arm}" for arm in ARMS), "data.size=60", "data.holdout=20"]
+    with pytest.raises(RunError, match=r"stages.unchanged: the model .* has the fingerprint .*, and had .* before"):
+        await finished(
+            tmp_path / "run",
+            *few,
+            f"stages.sealed.start={model}",
+            rewards={"correct": SumReward(SumReward.Config())},
+            rollouts=FakeRollouts(changing),
+        )
