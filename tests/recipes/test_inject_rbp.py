@@ -77,7 +77,7 @@ def test_words_and_separator_can_be_ones_own() -> None:
     assert own.chain("1Pqdcf\n2 LOOK  again\nokay") == "PVP"
     with pytest.raises(ValueError, match=r"'X' is no behaviour; choose from O, P, S, E, V, C"):
         parser(lexicon={"X": ["x"]})
-    with pytest.raises(ValueError, match="lexicon.P holds an empty marker"):
+    with pytest.raises(ValueError, match=r"lexicon.P holds an empty marker"):
         parser(lexicon={"P": ["*"]})
 
 
@@ -191,7 +191,7 @@ def test_real_solutions(shared_data: Callable[[str], Path]) -> None:
     assert len(models) == 4 and len(answers) == 2640
     settings = {"text": "solution", "score": "is_correct", "by": "model", "question": "question", "permutations": 199}
     blank = PatternTable(PatternTable.Config(**settings))  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="none of 2640 traces has 3 paragraphs; fix: set behaviours.separator=newline"):
+    with pytest.raises(DataError, match=r"none of 2640 traces has 3 paragraphs; fix: .*separator=newline"):
         blank.fit(answers, seed=1)
     behaviours = {
         "_target_": "raylign.recipes.inject_rbp.BehaviourParser",
@@ -269,10 +269,8 @@ def test_every_arm_injects_its_own(template: ChatTemplate, store: str) -> None:
 
 def test_an_arm_without_anything_to_inject_is_refused(template: ChatTemplate, tmp_path: Path) -> None:
     table([("a", "OPVC", 1.0)] * 3).save(tmp_path)
-    for arm, message in (
-        ("incorrect", "no trace of family a has"),
-        ("cross_family", "no right trace of another family"),
-    ):
+    messages = {"incorrect": "no trace of family a has", "cross_family": "no right trace of another family"}
+    for arm, message in messages.items():
         for shown in ("patterns", "chain"):
             with pytest.raises(DataError, match=rf"arm={arm}: .*{message}.*fix: "):
                 seen(template, str(tmp_path), arm=arm, shown=shown)
@@ -352,11 +350,8 @@ def test_each_paragraph_begins_with_the_planned_words(template: ChatTemplate) ->
     ] == [True] * 3
     assert [sampling.stop for _, sampling, _ in policy.asked] == [("\n\n",), ("\n\n",), ()]
     assert len({seed for _, _, seed in policy.asked}) == 3 and made.stop is StopReason.EOS
-    assert [template.text_of(call.context_ids) for call in made.calls] == [
-        "Next,",
-        "Let me check:",
-        "The final answer is",
-    ]
+    markers = ["Next,", "Let me check:", "The final answer is"]
+    assert [template.text_of(call.context_ids) for call in made.calls] == markers
     forced = sum(len(call.context_ids) for call in made.calls)
     assert made.metrics == {"inline/markers": forced, "inline/steps": 3}
     assert made.response_length == sum(len(call.token_ids) for call in made.calls)
@@ -448,10 +443,7 @@ def test_no_learner_is_planned(tmp_path: Path) -> None:
         ("stages.rlopt.view.arm=best", "stages.rlopt.view.arm"),
         ("stages.rlopt.measures.behaviour.against=@unchanged/behaviour", "is none of what the stage leaves"),
         ("stages.fit.estimator.behaviours.lexicon={X: [x]}", "'X' is no behaviour"),
-        (
-            "+stages.more={_target_: raylign.recipes.inject_rbp.Seal, of: '@pretrain'}",
-            "is none of what the stage leaves",
-        ),
+        ("stages.unchanged.of=@pretrain", "is none of what the stage leaves"),
     ],
 )
 def test_bad_settings_are_told_before_work(override: str, message: str) -> None:
@@ -460,20 +452,10 @@ def test_bad_settings_are_told_before_work(override: str, message: str) -> None:
 
 
 def test_learning_between_the_seals_is_refused() -> None:
-    learn = "stages.none={_target_: raylign.recipes.inject_rbp.Pretrain, steps: 1}"
-    others = [f"~stages.{name}" for name in ("correct", "rlopt", "naive", "incorrect", "random", "cross_family")]
-    with pytest.raises(ConfigError, match=r"stages.none learns in between, so that the model cannot be the same"):
-        compose(
-            [
-                "recipe=inject_rbp",
-                "scale=tiny",
-                "~stages.none",
-                *others,
-                f"+{learn}",
-                "~stages.unchanged",
-                "+stages.last={_target_: raylign.recipes.inject_rbp.Seal, of: '@sealed'}",
-            ]
-        )
+    learn = "+stages.learn={_target_: raylign.recipes.inject_rbp.Pretrain, steps: 1}"
+    last = "+stages.last={_target_: raylign.recipes.inject_rbp.Seal, of: '@sealed'}"
+    with pytest.raises(ConfigError, match=r"stages.learn learns in between, so that the model cannot be the same"):
+        compose(["recipe=inject_rbp", "scale=tiny", learn, last])
 
 
 def test_it_injects_into_an_evaluation_of_arlcp_by_overrides_alone() -> None:
@@ -510,9 +492,8 @@ def test_the_toys_traces_and_their_reward() -> None:
         for name, chain in (("habit", habit(family, rng)), ("OPVPVC", "OPVPVC"), ("OEPPC", "OEPPC"), ("OPPC", "OPPC")):
             text = trace(family, summands, chain, rng)
             assert own.chain(text) == chain and len(chain) <= 9
-            right.setdefault(f"{family}/{name}", []).append(
-                reward.score(judged, [trajectory_of(judged, text)])[0].score
-            )
+            (verdict,) = reward.score(judged, [trajectory_of(judged, text)])
+            right.setdefault(f"{family}/{name}", []).append(verdict.score)
         gold, wrong = reward.gold(judged), reward.wrong(judged)
         assert gold and wrong and reward.judge(judged, gold).score == 1 and reward.judge(judged, wrong).score == 0
     mean = {name: float(np.mean(scores)) for name, scores in right.items()}
