@@ -1,4 +1,4 @@
-"""Test A of InjectRBP's digest: a simulated reasoner, whose chains come from a Markov chain and succeed by their patterns.
+"""Test A of InjectRBP's digest: a simulated reasoner, a Markov chain of behaviours that succeeds by their patterns.
 
 Behaviours follow each other by `ROWS`, at most 14 of them. P(right) = sigmoid(-0.4 + distinct good patterns + every
 occurrence of a bad one - 0.05 max(0, L - 8) - 2 without a conclusion). The reasoner follows an injected policy at 7 of
@@ -7,19 +7,17 @@ occurrence of a bad one - 0.05 max(0, L - 8) - 2 without a conclusion). The reas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raylign.contracts import PlacedRow
-from raylign.recipes.inject_rbp.behaviours import SYMBOLS
 from raylign.recipes.inject_rbp.families import Family
-from raylign.recipes.inject_rbp.patterns import grams
 from raylign.recipes.inject_rbp.policies import Softmax, markov, roll
 from raylign.recipes.inject_rbp.table import PatternTable
-from raylign.recipes.inject_rbp.values import ACTIONS, LAST, STATES
+from raylign.recipes.inject_rbp.values import LAST
 
 Float64s = NDArray[np.float64]
 

@@ -33,9 +33,9 @@ verifier; no learner, reference or judge.
 Choices: ``stages.fit.estimator.values=fqi``, ``gamma``, ``outcome=centred`` (how hard a question is plays no part),
 ``tau`` and ``kappa``; ``stages.rlopt.view.shown=chain`` gives one chain in order in place of patterns with shares.
 ``stages.rlopt.view.shown=nothing`` with ``stages.rlopt.strategy={_target_: raylign.recipes.inject_rbp.Inline}`` begins
-each paragraph with words of the planned behaviour. ``estimator.after=@EARLIER`` adds traces to a table, and
-``history_questions: true`` lets a view inject into the questions of the history to make them. `Inject` is a view for any
-evaluation: ``stages.after.view={_target_: raylign.recipes.inject_rbp.Inject, store: FOLDER, arm: rlopt}``.
+each paragraph with words of the planned behaviour. Online: another history with a view of ``history_questions: true``,
+and a Fit with ``estimator.after=@fit``. `Inject` is a view for any recipe's evaluation:
+``stages.after.view={_target_: raylign.recipes.inject_rbp.Inject, store: FOLDER, arm: rlopt}``.
 
 ## Results
 PLACEHOLDER
@@ -44,18 +44,20 @@ PLACEHOLDER
 The table: seconds. scale=tiny: PLACEHOLDER.
 
 ## Deviations
-- The paper's lexicon, wording of the injection, reward, update and policy are not published: formulas beyond freq_D are
-  secondary or [inferred], and every choice is a setting. [inferred]: markers beyond "Okay," (O) and "Now", "First," (P),
-  K = 5, kappa = 5, tau = .05, M = 32, 8 samples, temperature .6.
-- Of several markers in a paragraph the longest names it (``behaviours.prefer=priority``: the first of C, V, E, S, O, P).
-  The last paragraph is a conclusion by its box alone, never by the right answer: that would read right and wrong
-  traces with different eyes.
+- Lexicon, wording of the injection, reward, update and policy are not published: what goes beyond freq_D is secondary or
+  [inferred], and every choice is a setting. [inferred] are also K = 5, kappa = 5, tau = .05, M = 32, 8 samples of a
+  question, temperature .6, and all markers but "Okay," (O), "Now" and "First," (P).
+- Of several markers the longest names a paragraph; ``behaviours.prefer=priority``: the first of C, V, E, S, O, P. The
+  last paragraph is a conclusion by its box alone, never by the right answer, which would read right and wrong traces
+  with different eyes.
 - An episode of the MDP ends at the first conclusion; statistics of patterns count whole chains.
-- The best of M chains is the one with the highest mean of Q weighted by rho. Random patterns conclude at their end only.
-- A question that is in the history is refused, in whatever form it comes; a paper's split by question is checked.
-- What is mined lives in the run folder (``history.jsonl``, ``tables.json``), not in an actor; parsing is by rule, no judge.
+- The best of M chains has the highest mean of Q weighted by rho. Random patterns conclude at their end only.
+- A question that is in the history is refused in whatever form it comes.
+- What is mined lies in the run folder (``history.jsonl``, ``tables.json``), not in an actor. Parsing is by rule; the
+  digest's optional judge is left out.
 - `Inline` leaves its markers out of what a verifier reads: they are not the model's words.
-- [inferred] scale=tiny: chains in order, since half of what its model imitates begins with one; 0.15 million parameters.
+- [inferred] scale=tiny: chains in order, since half of what its model imitates begins with one; a .15 million
+  parameter model (the digest: 1 to 3).
 """
 
 from typing import Any

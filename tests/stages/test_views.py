@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ GENERATE = "+stages.made={_target_: raylign.recipes.stages.generate.Generate, sa
 class Counted(View):
     """Says how many rows another stage wrote before every question."""
 
-    shown: list[str] = []
+    shown: ClassVar[list[str]] = []
 
     @dataclass
     class Config:
