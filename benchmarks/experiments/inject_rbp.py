@@ -11,7 +11,7 @@ D  real text: 660 questions of GSM8K with the solutions of four models, parsed; 
     make experiment RECIPE=inject_rbp                    all parts; the recipe's card has the measured cost
     make experiment RECIPE=inject_rbp ARGS="A B D"       the parts without a language model, a minute
 
-Thresholds are the digest's, those of A and B calibrated. What a note calls a sign is asked to be above 0 by two standard
+Thresholds are the digest's, those of A and B calibrated. What a note calls a sign must be above 0 by two standard
 errors over the seeds.
 """
 

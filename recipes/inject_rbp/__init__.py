@@ -44,8 +44,8 @@ PLACEHOLDER
 The table: seconds. scale=tiny: PLACEHOLDER.
 
 ## Deviations
-- Lexicon, wording of the injection, reward, update and policy are not published: what goes beyond freq_D is secondary or
-  [inferred], and every choice is a setting. [inferred] are also K = 5, kappa = 5, tau = .05, M = 32, 8 samples of a
+- Lexicon, wording of the injection, reward, update and policy are not published: what goes beyond freq_D is secondary
+  or [inferred], and every choice is a setting. [inferred] are also K = 5, kappa = 5, tau = .05, M = 32, 8 samples of a
   question, temperature .6, and all markers but "Okay," (O), "Now" and "First," (P).
 - Of several markers the longest names a paragraph; ``behaviours.prefer=priority``: the first of C, V, E, S, O, P. The
   last paragraph is a conclusion by its box alone, never by the right answer, which would read right and wrong traces

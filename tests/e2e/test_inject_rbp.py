@@ -1,4 +1,4 @@
-"""InjectRBP through the command line: a history by a frozen model, a table of it, and arms that its questions never met."""
+"""InjectRBP through the command line: a history by a frozen model, its table, and arms on other questions."""
 
 from __future__ import annotations
 
@@ -46,16 +46,14 @@ def test_no_arm_learns_and_no_weight_changes(tmp_path: Path) -> None:
     assert {role.name for role in make_plan(frozen).roles} == {"rollout", "reward/correct"}, "no learner"
     assert (folder / "stages/sealed/fingerprint.txt").read_text().strip() == fingerprint(str(model))
     assert steps(folder, "unchanged")[0]["seal/unchanged"] == 1
-    started = {
-        event["stage"]: event["model"] for event in lines(folder / "events.jsonl") if event["kind"] == "stage_started"
-    }
+    events = [event for event in lines(folder / "events.jsonl") if event["kind"] == "stage_started"]
+    started = {event["stage"]: event["model"] for event in events}
     assert {started[name] for name in ("history", "none", "rlopt", "inline")} == {str(model)}
     table = PatternTable.of(folder / "stages/fit/fitted")
     assert len(table.traces) == 96 and steps(folder, "fit")[0]["fit/traces"] == 96
     arms = {name: lines(folder / f"stages/{name}/measures/behaviour.jsonl") for name in ("none", "rlopt", "inline")}
-    assert {row["prompt"] for row in arms["none"]} == {row["prompt"] for row in arms["rlopt"]} and len(
-        arms["none"]
-    ) == 12
+    asked_of = {name: {row["prompt"] for row in rows} for name, rows in arms.items()}
+    assert len(asked_of["none"]) == 12 and asked_of["none"] == asked_of["rlopt"] == asked_of["inline"]
     asked = {trace.asked for trace in table.traces}
     assert len(asked) == 48
     prompts = [row for path in (folder / "rollouts").glob("*.jsonl") for row in lines(path)]
