@@ -121,7 +121,7 @@ def one_seed(folder: Path, seed: int) -> FinishedRun:
     """The recipe at scale=tiny, one sample of every question by arm, and a second table by Q-iteration."""
     fitted = "{_target_:raylign.recipes.stages.fit.Fit,data:'@history',estimator:{values:fqi,"
     fitted += "_target_:raylign.recipes.inject_rbp.PatternTable,behaviours:'${stages.fit.estimator.behaviours}'}}"
-    view = "{_target_:raylign.recipes.inject_rbp.Inject,store:'@fit_fqi',arm:rlopt,shown:chain,block:'{chain}|',"
+    view = "{_target_:raylign.recipes.inject_rbp.Inject,store:'@fit_fqi',arm:rlopt,form:chain,block:'{chain}|',"
     view += "step:'{number}{letter}',between:''}"
     arm = f"{{_target_:raylign.recipes.stages.evaluate.Evaluate,greedy:false,view:{view}}}"
     samples = [f"stages.{name}.samples=1" for name in ("none", *ARMS)]

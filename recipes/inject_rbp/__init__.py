@@ -27,14 +27,17 @@ verifier; no learner, reference or judge.
 
 ## Run it
     raylign train recipe=inject_rbp scale=tiny
-    raylign train recipe=inject_rbp scale=gpu model.path=Qwen/Qwen3-8B data.path=math.jsonl data.domain_key=subject \
+    raylign train recipe=inject_rbp scale=gpu model.path=Qwen/Qwen3-8B data.path=math.jsonl
+    raylign train recipe=inject_rbp scale=gpu model.path=Qwen/Qwen3-8B data.path=math.jsonl \
         '~stages.naive' '~stages.incorrect' '~stages.random'
 
+The second leaves out the controls. ``data.domain_key=COLUMN`` names the families of questions.
+
 Choices: ``stages.fit.estimator.values=fqi``, ``gamma``, ``outcome=centred`` (how hard a question is plays no part),
-``tau`` and ``kappa``; ``stages.rlopt.view.shown=chain`` gives one chain in order in place of patterns with shares.
-``stages.rlopt.view.shown=nothing`` with ``stages.rlopt.strategy={_target_: raylign.recipes.inject_rbp.Inline}`` begins
-each paragraph with words of the planned behaviour. Online: another history with a view of ``history_questions: true``,
-and a Fit with ``estimator.after=@fit``. `Inject` is a view for any recipe's evaluation:
+``tau`` and ``kappa``; ``stages.rlopt.view.form=chain`` gives one chain in order in place of patterns with shares. With
+``stages.rlopt.view.shown=false`` beside it, ``stages.rlopt.strategy={_target_: raylign.recipes.inject_rbp.Inline}``
+begins each paragraph with words of the planned behaviour. Online: another history with a view of
+``history_questions: true``, and a Fit with ``estimator.after=@fit``. `Inject` is a view for any recipe's evaluation:
 ``stages.after.view={_target_: raylign.recipes.inject_rbp.Inject, store: FOLDER, arm: rlopt}``.
 
 ## Results

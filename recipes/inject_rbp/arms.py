@@ -25,22 +25,22 @@ class Arm(Enum):
     random = "random"  # a control: any patterns
 
 
-class Shown(Enum):
-    """In which form the model reads the injectant."""
+class Form(Enum):
+    """What an injectant is."""
 
     patterns = "patterns"  # the most frequent patterns with their shares
     chain = "chain"  # one chain, in order
-    nothing = "nothing"  # the question alone; a chain is noted beside it, for a strategy or a measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Injectant:
-    """What one question gets: the patterns with their shares, or the chain. `family`: whose; empty: of all together.
+    """What one question gets: patterns with their shares, or a chain.
 
-    Example: ``Injectant(family="algebra", patterns={"PVC": 0.6, "VPV": 0.4}, chain="")``
+    Example: ``Injectant(family="algebra", pooled=False, patterns={"PVC": 0.6, "VPV": 0.4}, chain="")``
     """
 
-    family: str
+    family: str  # whose; empty: of all together
+    pooled: bool  # the question's own family has no right trace, or is not known
     patterns: dict[str, float]
     chain: str
 
@@ -48,8 +48,8 @@ class Injectant:
 class Injector:
     """Makes injectants. top: K of the patterns that are shown; chains: M that a policy rolls."""
 
-    def __init__(self, table: PatternTable, arm: Arm, shown: Shown, *, top: int, chains: int) -> None:
-        self.table, self.arm, self.shown, self.top, self.chains = table, arm, shown, top, chains
+    def __init__(self, table: PatternTable, arm: Arm, form: Form, *, top: int, chains: int) -> None:
+        self.table, self.arm, self.form, self.top, self.chains = table, arm, form, top, chains
         # the naive arm trusts every value alike: rho = 1
         self.softmax: Softmax = replace(table.softmax, kappa=0.0) if arm is Arm.naive else table.softmax
         self._policies: dict[str, Float64s] = {}  # by family
@@ -57,9 +57,10 @@ class Injector:
     def injectant(self, domain: str, seed: int) -> Injectant:
         """Of one question. seed: of what is drawn. Raises DataError where the arm has nothing to draw from."""
         family, rng = self._family(domain), np.random.default_rng(seed)
-        if self.shown is Shown.patterns:
-            return Injectant(family=family.name, patterns=self._patterns(family, rng), chain="")
-        return Injectant(family=family.name, patterns={}, chain=self._chain(family, rng))
+        patterns = self._patterns(family, rng) if self.form is Form.patterns else {}
+        chain = self._chain(family, rng) if self.form is Form.chain else ""
+        pooled = family is self.table.whole and bool(self.table.config.by)
+        return Injectant(family=family.name, pooled=pooled, patterns=patterns, chain=chain)
 
     def _family(self, domain: str) -> Family:
         """Whose patterns a question gets."""

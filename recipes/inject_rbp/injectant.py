@@ -12,7 +12,7 @@ WHOLE = "whole"  # key of a trajectory's payload: its text with the markers that
 
 
 def injectant_of(prompt: Prompt) -> Mapping[str, Any] | None:
-    """What a prompt was given: ``arm``, ``family``, ``patterns`` and ``chain``; None without a view `Inject`."""
+    """What a prompt was given: `Injectant`'s fields and the ``arm``; None without a view `Inject`."""
     injectant: Mapping[str, Any] | None = prompt.meta.get(INJECTANT)
     return injectant
 

@@ -16,7 +16,7 @@ from raylign.contracts import View, artifact
 from raylign.data.prompts import Split
 from raylign.data.questions import last_user, said_instead
 from raylign.errors import DataError, Problem
-from raylign.recipes.inject_rbp.arms import Arm, Injectant, Injector, Shown
+from raylign.recipes.inject_rbp.arms import Arm, Form, Injectant, Injector
 from raylign.recipes.inject_rbp.behaviours import MEANINGS, NAMES
 from raylign.recipes.inject_rbp.history import asked_before
 from raylign.recipes.inject_rbp.injectant import INJECTANT
@@ -47,7 +47,8 @@ class Inject(View):
 
         store: str = artifact("fitted")  # the pattern table: @STAGE of its Fit, or a folder
         arm: Arm = Arm.correct
-        shown: Shown = Shown.patterns
+        form: Form = Form.patterns
+        shown: bool = True  # false: it is only noted beside the question, for a strategy or for a measure
         top: int = 5  # K, patterns that are shown
         chains: int = 32  # M, that a policy rolls for a question
         block: str = ""  # with {behaviours}, and {patterns} or {chain}; empty: our own words
@@ -61,8 +62,8 @@ class Inject(View):
                 raise ValueError(f"{name} is {getattr(self, name)}, set it to 1 or more")
             _filled("block", self.block, behaviours="", patterns="", chain="")
             _filled("step", self.step, number=1, name="", letter="")
-            place = "{chain}" if self.shown is Shown.chain else "{patterns}"
-            if self.block and self.shown is not Shown.nothing and place not in self.block:
+            place = f"{{{self.form.name}}}"
+            if self.block and place not in self.block:
                 raise ValueError(f"block has no {place}, so that nothing would be injected; put it in")
 
     config: Config
@@ -71,7 +72,7 @@ class Inject(View):
         super().__init__(config)
         self._template, self._seed = tokenizer, seed
         self._table = PatternTable.of(Path(config.store))
-        self._injector = Injector(self._table, config.arm, config.shown, top=config.top, chains=config.chains)
+        self._injector = Injector(self._table, config.arm, config.form, top=config.top, chains=config.chains)
 
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
@@ -106,7 +107,7 @@ class Inject(View):
         seed = derive_seed(self._seed, INJECTANT, self.config.arm.name, prompt.id)
         injectant = self._injector.injectant(prompt.domain, seed)
         meta = {**prompt.meta, INJECTANT: {"arm": self.config.arm.name, **asdict(injectant)}}
-        if self.config.shown is Shown.nothing:
+        if not self.config.shown:
             return replace(prompt, meta=meta)
         messages = said_instead(prompt, self._block(injectant) + last_user(prompt))
         ids = self._template.prompt_ids(messages, prompt.tools)
@@ -119,7 +120,7 @@ class Inject(View):
             "patterns": "; ".join(_said(gram, share) for gram, share in injectant.patterns.items()),
             "chain": self.config.between.join(shown),
         }
-        own = CHAIN if self.config.shown is Shown.chain else PATTERNS
+        own = CHAIN if self.config.form is Form.chain else PATTERNS
         return (self.config.block or own).format(**fields)
 
     def _step(self, number: int, symbol: str) -> str:

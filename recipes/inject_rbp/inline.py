@@ -2,8 +2,8 @@
 
     prompt --> marker of b_1 --generate to a blank line--> marker of b_2 --generate--> ... --> the rest, freely
 
-The plan is the chain that `Inject` notes beside the prompt (``shown=nothing``). Markers are read by the model as if it
-had written them; they are no sampled tokens, and nothing is learned from them.
+The plan is the chain that `Inject` notes beside the prompt (``form=chain shown=false``). Markers are read by the model
+as if it had written them; they are no sampled tokens, and nothing is learned from them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Inline(RolloutStrategy):
         if not chain:
             raise RequestError(
                 f"prompt {task.prompt.id} brings no chain to follow; fix: give the stage view={{_target_: "
-                "raylign.recipes.inject_rbp.Inject, shown: nothing, ...}"
+                "raylign.recipes.inject_rbp.Inject, form: chain, shown: false, ...}"
             )
         jobs = [asyncio.ensure_future(self._sample(task, policy, index, chain)) for index in task.samples]
         try:

@@ -100,7 +100,7 @@ def _followed(answers: Sequence[tuple[Group, Sequence[str]]]) -> dict[str, float
         target = distribution(frequencies([plan])) if plan else as_distribution(injectant["patterns"])
         injected[domain].append(target)
         produced[domain] += chains
-        pooled.append(bool(domain) and injectant["family"] == "")
+        pooled.append(bool(injectant["pooled"]))
         steps += [_agreement(plan, chain) for chain in chains if plan]
     if not pooled:
         return {}

@@ -96,8 +96,7 @@ class PatternTable(Estimator):
             question=self.config.question,
         )
         read = [trace_of(row, columns, self.parser) for row in rows]
-        earlier = read_traces(Path(self.config.after) / HISTORY) if self.config.after else []
-        traces = [*earlier, *(trace for trace in read if trace is not None)]
+        traces = [*self._earlier(), *(trace for trace in read if trace is not None)]
         self._refuse_useless(traces, len(rows))
         self._learn(traces)
         metrics = {
@@ -153,6 +152,18 @@ class PatternTable(Estimator):
         """The families that answer for themselves, where there are several."""
         several = self.families.values() if len(self.families) > 1 else ()
         return [family for family in several if any(family.right)]
+
+    def _earlier(self) -> list[Trace]:
+        """Those of the table that this one goes on from. Raises DataError where its texts were parsed otherwise."""
+        if not self.config.after:
+            return []
+        earlier = PatternTable.of(Path(self.config.after))
+        if earlier.config.behaviours != self.config.behaviours:
+            raise DataError(
+                f"after={self.config.after}: its traces were parsed by {earlier.config.behaviours}, these by "
+                f"{self.config.behaviours}; fix: give both the same `behaviours`"
+            )
+        return earlier.traces
 
     def _learn(self, traces: Sequence[Trace]) -> None:
         """Be the table of these traces."""

@@ -235,17 +235,18 @@ def test_patterns_stand_before_the_question(template: ChatTemplate, store: str) 
     assert shown.meta[INJECTANT] == {
         "arm": "correct",
         "family": "a",
+        "pooled": False,
         "patterns": {"OPV": 0.5, "PVC": 0.5},
         "chain": "",
     }
 
 
 def test_a_chain_in_order_and_in_a_form_of_ones_own(template: ChatTemplate, store: str) -> None:
-    shown = seen(template, store, shown="chain")
+    shown = seen(template, store, form="chain")
     assert "1. Objective, 2. Progression, 3. Verification, 4. Conclusion.\n\nHow much?" in shown.messages[-1]["content"]
-    own = seen(template, store, shown="chain", block="{chain}|", step="{number}{letter}", between="")
+    own = seen(template, store, form="chain", block="{chain}|", step="{number}{letter}", between="")
     assert own.messages[-1]["content"] == "1O2P3V4C|How much?"
-    beside = seen(template, store, shown="nothing")
+    beside = seen(template, store, form="chain", shown=False)
     assert beside.messages[-1]["content"] == "How much?" and beside.meta[INJECTANT]["chain"] == "OPVC"
     assert beside.token_ids.tolist() == prompt(1).token_ids.tolist()
 
@@ -264,16 +265,17 @@ def test_every_arm_injects_its_own(template: ChatTemplate, store: str) -> None:
     assert seen(template, store, arm="random").meta == seen(template, store, arm="random").meta
     assert seen(template, store, arm="random").meta != seen(template, store, arm="random", seed=8).meta
     pooled = seen(template, store, domain="c").meta[INJECTANT]
-    assert pooled["family"] == "" and {"OEP", "PVC"} <= set(pooled["patterns"]), "no right answer: all families"
+    assert pooled["family"] == "" and pooled["pooled"], "no right answer: all families together"
+    assert {"OEP", "PVC"} <= set(pooled["patterns"])
 
 
 def test_an_arm_without_anything_to_inject_is_refused(template: ChatTemplate, tmp_path: Path) -> None:
     table([("a", "OPVC", 1.0)] * 3).save(tmp_path)
     messages = {"incorrect": "no trace of family a has", "cross_family": "no right trace of another family"}
     for arm, message in messages.items():
-        for shown in ("patterns", "chain"):
+        for form in ("patterns", "chain"):
             with pytest.raises(DataError, match=rf"arm={arm}: .*{message}.*fix: "):
-                seen(template, str(tmp_path), arm=arm, shown=shown)
+                seen(template, str(tmp_path), arm=arm, form=form)
 
 
 def test_a_question_of_the_history_is_refused_in_any_form(template: ChatTemplate, store: str) -> None:
@@ -379,7 +381,8 @@ def test_a_prompt_without_a_plan_is_refused(template: ChatTemplate) -> None:
 
 
 def answered(number: int, texts: list[str], scores: list[float | None], **injectant: Any) -> Any:
-    meta = {INJECTANT: {"arm": "correct", "family": "a", "patterns": {}, "chain": "", **injectant}} if injectant else {}
+    plain = {"arm": "correct", "family": "a", "pooled": False, "patterns": {}, "chain": ""}
+    meta = {INJECTANT: {**plain, **injectant}} if injectant else {}
     return group(*(trajectory(text) for text in texts), scores=scores, prompt=prompt(number, domain="a", meta=meta))
 
 
@@ -428,7 +431,7 @@ def test_no_learner_is_planned(tmp_path: Path) -> None:
     assert {role.name for role in make_plan(run).roles} == {"rollout", "reward/correct"}
     assert not any("learner" in stage.roles for stage in run.stages)
     rlopt = run.parts["stages.rlopt.view"].config
-    assert (rlopt.top, rlopt.chains, rlopt.shown.name) == (5, 32, "patterns")
+    assert (rlopt.top, rlopt.chains, rlopt.form.name, rlopt.shown) == (5, 32, "patterns", True)
     fitted = run.parts["stages.fit.estimator"].config
     assert (fitted.gamma, fitted.tau, fitted.kappa, fitted.values.name) == (0.98, 0.05, 5.0, "mc")
 

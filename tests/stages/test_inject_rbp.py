@@ -87,7 +87,7 @@ async def test_a_question_of_the_history_is_not_evaluated(tmp_path: Path) -> Non
 
 async def test_a_history_grows_by_what_was_injected_into_it(tmp_path: Path) -> None:
     """The online variant: a second set, made under injection, and a table of both."""
-    view = "{_target_: raylign.recipes.inject_rbp.Inject, store: '@fit', arm: rlopt, shown: chain, block: '{chain}|',"
+    view = "{_target_: raylign.recipes.inject_rbp.Inject, store: '@fit', arm: rlopt, form: chain, block: '{chain}|',"
     view += " step: '{number}{letter}', between: '', history_questions: true}"
     second = f"+stages.more={{_target_: raylign.recipes.stages.generate.Generate, samples: 2, view: {view}}}"
     again = "+stages.refit={_target_: raylign.recipes.stages.fit.Fit, data: '@more', estimator: {after: '@fit', "
