@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from raylign.chat.template import ChatTemplate
 from raylign.data.questions import last_user
 from raylign.recipes.inject_rbp.toy import asked, habit, plan_block, trace
 from raylign.recipes.stages.demonstrations import demonstrations
@@ -36,17 +35,19 @@ class Pretrain(Sft):
 
     def rows(self, context: ReadRun) -> list[Row]:
         """Raises DataError on questions of another task."""
-        seed = context.cfg.seed
-        made = [each for prompt in context.prompts.train for each in self._traces(prompt, seed, context.template)]
-        return demonstrations(made, context.template, stage=f"stages.{self.name}")
+        seed, template = context.cfg.seed, context.template
+        made = [each for prompt in context.prompts.train for each in self._traces(prompt, seed)]
+        ids = template.prompts_ids([each.messages for each in made], (), [each.place for each in made])
+        encoded = [replace(each, token_ids=np.asarray(row, np.int32)) for each, row in zip(made, ids, strict=True)]
+        return demonstrations(encoded, template, stage=f"stages.{self.name}")
 
-    def _traces(self, prompt: Prompt, seed: int, template: ChatTemplate) -> Iterator[Prompt]:
+    def _traces(self, prompt: Prompt, seed: int) -> Iterator[Prompt]:
+        """Prompts with their targets, not encoded yet."""
         family, summands = asked(last_user(prompt))
         for number in range(self.config.traces):
             rng = np.random.default_rng(derive_seed(seed, prompt.id, "pretrain", number))
             chain = habit(family, rng)
             block = plan_block(chain) if rng.random() < self.config.planned else ""
             messages = ({"role": "user", "content": block + last_user(prompt)},)
-            ids = np.asarray(template.prompt_ids(messages), np.int32)
             meta = {"target": trace(family, summands, chain, rng)}
-            yield replace(prompt, id=f"{prompt.id}-{number}", messages=messages, token_ids=ids, meta=meta)
+            yield replace(prompt, id=f"{prompt.id}-{number}", messages=messages, meta=meta)
