@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.experiments._inject_rbp_markov import simulate
 from inject_rbp_cases import parser
 
 from raylign.actors.reward.response import trajectory_of
@@ -115,3 +116,15 @@ def test_verification_repairs_only_what_stands_before_it() -> None:
     under_way.total = 0
     under_way.paragraph("S", rng)
     assert under_way.paragraph("V", rng) == "Vqa" and under_way.total == 0
+
+
+# ------------------------------------------------------------------------------------------------ simulated reasoner
+
+
+def test_a_simulated_reasoner_is_helped_in_the_digests_order() -> None:
+    """Test A at a fraction of its size: six seeds of fewer chains."""
+    runs = [simulate(500, seed, chains=1500) for seed in range(6)]
+    mean = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
+    assert mean["none"] == pytest.approx(0.288, abs=0.01), "the digest's own figure"
+    assert mean["incorrect"] < mean["none"] - 0.01 and mean["correct"] == pytest.approx(0.371, abs=0.02)
+    assert mean["rasp"] > mean["naive"] > mean["correct"] + 0.02
