@@ -32,6 +32,7 @@ from raylign.contracts import PlacedRow
 from raylign.recipes.inject_rbp.patterns import frequencies
 from raylign.recipes.inject_rbp.policies import Softmax
 from raylign.recipes.inject_rbp.table import PatternTable
+from raylign.recipes.inject_rbp.values import ValueEstimate
 
 SEEDS = (1, 2, 3)
 SIMULATED_SEEDS = range(15)
@@ -50,7 +51,7 @@ def simulated(_: Path) -> list[Claim]:
     """Mean P(right) of every arm, over seeds."""
     runs = {size: [simulate(size, seed) for seed in SIMULATED_SEEDS] for size in HISTORIES}
     mean = {size: _means(each) for size, each in runs.items()}
-    fitted = _means([simulate(500, seed, values="fqi") for seed in SIMULATED_SEEDS])
+    fitted = _means([simulate(500, seed, values=ValueEstimate.fqi) for seed in SIMULATED_SEEDS])
     at = mean[500]
     note = f"{SIMULATED}; 500 chains, {len(SIMULATED_SEEDS)} seeds"
     claims = [

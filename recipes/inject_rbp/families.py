@@ -94,7 +94,7 @@ def family_of(name: str, traces: Sequence[Trace], how: Estimation) -> Family:
     if how.values is ValueEstimate.mc:
         values = monte_carlo(chains, rewards, how.gamma, how.longest)
     else:
-        values = fitted_q(chains, rewards, how.gamma, how.longest, how.least, how.sweeps)
+        values = fitted_q(chains, rewards, how.gamma, how.longest, least=how.least, sweeps=how.sweeps)
     sides = {side: tuple(t.chain for t in traces if (t.score >= how.right) is side) for side in (True, False)}
     return Family(name=name, right=sides[True], wrong=sides[False], values=values, longest=how.longest)
 

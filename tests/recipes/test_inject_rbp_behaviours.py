@@ -16,6 +16,7 @@ from raylign.errors import DataError
 from raylign.recipes.inject_rbp.behaviours import Prefer, Separator, checked_chain
 from raylign.recipes.inject_rbp.patterns import counts_of, frequencies
 from raylign.recipes.inject_rbp.table import PatternTable
+from raylign.recipes.inject_rbp.values import ValueEstimate
 
 BOX = r"\boxed{5}"
 
@@ -84,7 +85,7 @@ def test_what_is_said_of_a_history() -> None:
 
 
 def test_a_table_comes_back_with_its_settings(tmp_path: Path) -> None:
-    made = table(values="fqi", gamma=0.9)
+    made = table(values=ValueEstimate.fqi, gamma=0.9)
     made.save(tmp_path)
     again = PatternTable.of(tmp_path)
     assert again.config.gamma == 0.9 and again.traces == made.traces
