@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 from raylign.chat.template import ChatTemplate
 from raylign.contracts import Completion, RolloutTask, Sampling
 from raylign.errors import DataError, RequestError
+from raylign.recipes.inject_rbp.arms import Arm, Form
 from raylign.recipes.inject_rbp.injectant import INJECTANT, text_of
 from raylign.recipes.inject_rbp.injection import Inject
 from raylign.recipes.inject_rbp.inline import Inline
@@ -42,7 +43,9 @@ def store(tmp_path: Path) -> str:
 
 
 def seen(template: ChatTemplate, store: str, domain: str = "a", seed: int = 7, **settings: Any) -> Prompt:
-    view = Inject(Inject.Config(store=store, **settings), tokenizer=template, seed=seed)
+    kinds: dict[str, Any] = {"arm": Arm, "form": Form}
+    typed = {name: kinds[name](value) if name in kinds else value for name, value in settings.items()}
+    view = Inject(Inject.Config(store=store, **typed), tokenizer=template, seed=seed)
     (shown,) = view.prompts([prompt(1, "How much?", domain=domain)])
     return shown
 

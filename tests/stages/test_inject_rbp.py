@@ -20,7 +20,18 @@ from raylign.records import derive_seed
 from raylign.testing import FakeRollouts
 
 ARMS = ("none", "correct", "rlopt", "naive", "incorrect", "random", "cross_family")
-SMALL = ["recipe=inject_rbp", "scale=tiny", "~stages.pretrain", "data.size=400", "data.holdout=200"]
+SMALL = [
+    "recipe=inject_rbp",
+    "scale=tiny",
+    "~stages.pretrain",
+    "data.size=240",
+    "data.holdout=100",
+    "stages.history.samples=4",
+    "stages.history.batch_prompts=16",
+    "stages.fit.estimator.permutations=99",
+    "telemetry.rollouts_per_step=1",
+]
+FEW = ("data.size=60", "data.holdout=20")
 
 
 def reasons(task: RolloutTask, index: int) -> str:
@@ -30,8 +41,12 @@ def reasons(task: RolloutTask, index: int) -> str:
     return trace(family, summands, plan[1::2] or habit(family, rng), rng)
 
 
-def overrides(*more: str) -> list[str]:
-    return [*SMALL, f"stages.sealed.start={stage_run.MODEL.path}", *more]
+def overrides(*more: str, arms: tuple[str, ...] = ARMS, model: str | Path = "") -> list[str]:
+    """Those of a small run with some of the arms, one sample of every question in each."""
+    small = [*SMALL, f"stages.sealed.start={model or stage_run.MODEL.path}"]
+    small += [f"stages.{arm}.samples=1" for arm in arms]
+    small += [f"stages.{arm}.measures.behaviour.resamples=200" for arm in arms]
+    return [*small, *(f"~stages.{arm}" for arm in ARMS if arm not in arms), *more]
 
 
 def fakes() -> dict[str, Any]:
@@ -51,7 +66,7 @@ async def test_the_arms_stand_in_their_order(tmp_path: Path) -> None:
     assert measured["rlopt"]["eval/behaviour/gain_low"] < gain < measured["rlopt"]["eval/behaviour/gain_high"]
     assert results["unchanged"].metrics == {"seal/unchanged": 1.0}
     fitted = results["fit"].metrics
-    assert fitted["fit/families"] == 2 and fitted["fit/traces"] == 1600 and fitted["fit/structured"] > 0.9
+    assert fitted["fit/families"] == 2 and fitted["fit/traces"] == 560 and fitted["fit/structured"] > 0.9
     assert fitted["fit/js/outcome"] > 0 and fitted["fit/p/outcome"] < 0.05 and fitted["fit/p/families/slips"] < 0.05
     tables = orjson.loads((Path(results["fit"].artifacts["fitted"]) / "tables.json").read_bytes())
     assert {"all", "slips", "detours"} == set(tables) and "^^" in tables["slips"]["states"]
@@ -59,14 +74,14 @@ async def test_the_arms_stand_in_their_order(tmp_path: Path) -> None:
     assert all("C" not in chain[:-1] for of_arm in chains.values() for chain in of_arm)
     asked_of = {arm: {row["prompt"] for row in lines(results[arm].artifacts["behaviour"])} for arm in ARMS}
     assert len({frozenset(names) for names in asked_of.values()}) == 1, "all arms ask the same questions"
-    seeds = {(task.prompt.key, task.run_seed) for task in context.fakes.rollouts.asked if task.n == 3}
-    assert len(seeds) == 200, "with the same seeds"
+    seeds = {(task.prompt.key, task.run_seed) for task in context.fakes.rollouts.asked if task.n == 1}
+    assert len(seeds) == 100, "with the same seeds"
 
 
 async def test_a_run_that_is_stopped_injects_the_same(tmp_path: Path) -> None:
-    few = overrides(*(f"~stages.{arm}" for arm in ARMS[3:]), "data.size=60", "data.holdout=20")
+    few = overrides(*FEW, arms=("none", "correct"))
     _, whole = await finished(tmp_path / "whole", *few, **fakes())
-    await stopped(tmp_path / "again", *few, stop_after=4, **fakes())
+    await stopped(tmp_path / "again", *few, stop_after=2, **fakes())
     _, again = await finished(tmp_path / "again", *few, **fakes())
     assert {name: result.metrics for name, result in whole.items()} == {
         name: result.metrics for name, result in again.items()
@@ -75,8 +90,10 @@ async def test_a_run_that_is_stopped_injects_the_same(tmp_path: Path) -> None:
 
 async def test_a_question_of_the_history_is_not_evaluated(tmp_path: Path) -> None:
     """The history of another run, whose questions are those that are held out here."""
-    few = overrides(*(f"~stages.{arm}" for arm in ARMS[1:]), "data.size=60", "data.holdout=20")
-    _, results = await finished(tmp_path / "first", *few, "stages.history.split=holdout", "~stages.none", **fakes())
+    few = overrides(*FEW, arms=("none",))
+    _, results = await finished(
+        tmp_path / "first", *overrides(*FEW, "stages.history.split=holdout", arms=()), **fakes()
+    )
     fitted = results["fit"].artifacts["fitted"]
     with pytest.raises(DataError, match=r"20 of 20 questions are in the history.*their own answers would be injected"):
         await finished(tmp_path / "second", *few, f"stages.none.view.store={fitted}", **fakes())
@@ -92,12 +109,12 @@ async def test_a_history_grows_by_what_was_injected_into_it(tmp_path: Path) -> N
     second = f"+stages.more={{_target_: raylign.recipes.stages.generate.Generate, samples: 2, view: {view}}}"
     again = "+stages.refit={_target_: raylign.recipes.stages.fit.Fit, data: '@more', estimator: {after: '@fit', "
     again += "_target_: raylign.recipes.inject_rbp.PatternTable, behaviours: '${stages.fit.estimator.behaviours}'}}"
-    few = overrides(*(f"~stages.{arm}" for arm in ARMS), "~stages.unchanged", "data.size=60", "data.holdout=20")
+    few = overrides("~stages.unchanged", *FEW, arms=())
     _, results = await finished(tmp_path / "run", *few, second, again, **fakes())
     first, both = results["fit"].metrics, results["refit"].metrics
-    assert (first["fit/traces"], both["fit/traces"]) == (40 * 8, 40 * 10) and both["fit/right"] > first["fit/right"]
+    assert (first["fit/traces"], both["fit/traces"]) == (40 * 4, 40 * 6) and both["fit/right"] > first["fit/right"]
     table = PatternTable.of(Path(results["refit"].artifacts["fitted"]))
-    assert len(table.traces) == 400 and len({trace.asked for trace in table.traces}) == 40
+    assert len(table.traces) == 240 and len({trace.asked for trace in table.traces}) == 40
 
 
 async def test_a_model_that_changed_is_told(tmp_path: Path) -> None:
@@ -107,12 +124,10 @@ async def test_a_model_that_changed_is_told(tmp_path: Path) -> None:
         (model / "generation_config.json").write_text("{}")
         return reasons(task, index)
 
-    few = [*SMALL, *(f"~stages.{arm}" for arm in ARMS), "data.size=60", "data.holdout=20"]
     with pytest.raises(RunError, match=r"stages.unchanged: the model .* has the fingerprint .*, and had .* before"):
         await finished(
             tmp_path / "run",
-            *few,
-            f"stages.sealed.start={model}",
+            *overrides(*FEW, arms=(), model=model),
             rewards={"correct": SumReward(SumReward.Config())},
             rollouts=FakeRollouts(changing),
         )
