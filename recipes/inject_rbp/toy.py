@@ -1,15 +1,16 @@
 """The task of scale=tiny: sums of three numbers, written in paragraphs whose behaviours decide whether they come right.
 
     question   slips: pdqcrf     p = d, q = c, r = f, letters a .. h for 0 .. 7; how much is p + q + r, modulo 8?
-    trace      1Opd | 2Pqdcf | 3Vqdcf | 4Prffd | 5Vrffd | 6Crd     number, behaviour, name of the last summand, sum
+    trace      1Opd. | 2Ppdqcfrfc | 3Vpdqcfrfb | 4Cb       number, behaviour, what it says, the sum so far (. for none)
 
-A Progression (P) adds the next summand: ``2Pqdcf`` says that with q, d + c = f. What a behaviour does is the family's:
+A Progression (P) adds in two steps: ``2Ppdqcfrfc`` says that p + q is f and that f + r is c. What a behaviour does is
+the family's:
 
-    slips     P slips three times in ten; V (after P) adds anew and repairs; E starts again
-    detours   the question reads xdqcrf, and every start but that of an E reads a for the first summand; P never slips
+    slips     the second step of a P slips three times in ten; a V that follows a P adds anew and repairs
+    detours   the question reads xdqcrf, and x is taken for a until an E (Exploration) has read it; P never slips
 
-So slips want a V after every P, and detours want an E before the first. Half of what the model imitates begins with a
-plan, ``1O2P3V4P5V6C|``, and follows it: what is injected in this form is something that it has read before.
+So slips want a V after the last P, and detours want an E before it. Half of what the model imitates begins with a plan,
+``1O2P3V4C|``, and follows it: what is injected in this form is something that it has read before.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ LONGEST = 9  # paragraphs, so that a number is one digit
 SLIP = 0.3
 SLIPS, DETOURS = "slips", "detours"
 START: Mapping[str, str] = MappingProxyType({SLIPS: "p", DETOURS: "x"})  # family -> name of its first summand
-NAMES = "qrz"  # of the second summand, the third, and of none
+NAMES = "qr"  # of the others
+NONE = "."  # in place of a sum
 # The next behaviour O, P, S, E, V, C after none, and after each: how the model thinks by itself.
 HABITS: Mapping[str, tuple[float, ...]] = MappingProxyType(
     {
@@ -96,54 +98,48 @@ class SumReward(ResponseReward):
         if gold not in LETTERS or len(gold) != 1:
             raise DataError(f"the answer {gold!r} is none of the sums")
         last = response.strip().split("\n")[-1]
-        return Value(score=float(len(last) == 4 and last[1] == CONCLUSION and last[3] == gold))
+        return Value(score=float(len(last) == 3 and last[1] == CONCLUSION and last[2] == gold))
 
     def gold(self, prompt: Prompt) -> str | None:
         """The conclusion alone."""
-        return f"1{CONCLUSION}z{prompt.answer}"
+        return f"1{CONCLUSION}{prompt.answer}"
 
     def wrong(self, prompt: Prompt) -> str | None:
         """No conclusion."""
-        return f"1Oz{prompt.answer}"
+        return f"1O{prompt.answer}"
 
 
 @dataclass(slots=True)
 class Sum:
-    """A trace under way: the name of the last summand, the sum, and the addition that a V could repeat."""
+    """A trace under way: what the first summand is taken for, the sum so far, and whether a P was just written."""
 
     family: str
     summands: Sequence[int]
-    name: str
-    total: int
-    addition: tuple[int, int] | None = None
+    first: int
+    total: int | None = None
+    added: bool = False
 
     @classmethod
     def of(cls, family: str, summands: Sequence[int]) -> Sum:
         """Before the first paragraph."""
-        total = summands[0] if family == SLIPS else 0
-        return cls(family, summands, START[family], total)
+        return cls(family, summands, summands[0] if family == SLIPS else 0)
 
     def paragraph(self, symbol: str, rng: np.random.Generator) -> str:
         """What the behaviour writes, without its number."""
-        if symbol == "P":
-            self.name = NAMES[min(NAMES.find(self.name) + 1, len(NAMES) - 1)]
-            summand = self.summands[1 + NAMES.index(self.name)] if self.name != NAMES[-1] else 0
-            self.addition = (self.total, summand)
-            self.total = sum(self.addition) % MODULUS
-            if self.family == SLIPS and rng.random() < SLIP:
+        if symbol == "P" or (symbol == "V" and self.added):
+            self.added = True
+            half = (self.first + self.summands[1]) % MODULUS
+            self.total = (half + self.summands[2]) % MODULUS
+            if symbol == "P" and self.family == SLIPS and rng.random() < SLIP:
                 self.total = (self.total + int(rng.integers(1, MODULUS))) % MODULUS
-            return self._added(symbol)
-        if symbol == "V" and self.addition is not None:
-            self.total = sum(self.addition) % MODULUS
-            return self._added(symbol)
-        self.addition = None
+            numbers = (self.first, self.summands[1], half, self.summands[2], self.total)
+            first, second, between, third, total = (LETTERS[number] for number in numbers)
+            return f"{symbol}{START[self.family]}{first}{NAMES[0]}{second}{between}{NAMES[1]}{third}{total}"
+        self.added = False
         if symbol == "E":
-            self.name, self.total = START[self.family], self.summands[0]
-        return f"{symbol}{self.name}{LETTERS[self.total]}"
-
-    def _added(self, symbol: str) -> str:
-        assert self.addition is not None
-        return symbol + self.name + "".join(LETTERS[number] for number in (*self.addition, self.total))
+            self.first = self.summands[0]
+        read = f"{START[self.family]}{LETTERS[self.first]}" if symbol in "OE" else ""
+        return f"{symbol}{read}{NONE if self.total is None else LETTERS[self.total]}"
 
 
 def question(family: str, summands: Sequence[int]) -> str:

@@ -89,7 +89,7 @@ def test_the_toys_traces_and_their_reward() -> None:
         family, summands = asked(question)
         assert family == row.domain and row.answer == LETTERS[sum(summands) % 8]
         judged = Prompt(id="x", messages=row.messages, token_ids=np.zeros(0, np.int32), answer=row.answer)
-        for name, chain in (("habit", habit(family, rng)), ("OPVPVC", "OPVPVC"), ("OEPPC", "OEPPC"), ("OPPC", "OPPC")):
+        for name, chain in (("habit", habit(family, rng)), ("OPVC", "OPVC"), ("OEPC", "OEPC"), ("OPC", "OPC")):
             text = trace(family, summands, chain, rng)
             assert own.chain(text) == chain and len(chain) <= 9
             (verdict,) = reward.score(judged, [trajectory_of(judged, text)])
@@ -97,9 +97,9 @@ def test_the_toys_traces_and_their_reward() -> None:
         gold, wrong = reward.gold(judged), reward.wrong(judged)
         assert gold and wrong and reward.judge(judged, gold).score == 1 and reward.judge(judged, wrong).score == 0
     mean = {name: float(np.mean(scores)) for name, scores in right.items()}
-    assert mean["slips/OPVPVC"] == mean["detours/OEPPC"] == 1
-    assert mean["slips/OPPC"] == pytest.approx(0.7**2 + 0.3**2 / 7, abs=0.06) and mean["detours/OPVPVC"] < 0.2
-    assert 0.1 < mean["slips/habit"] < 0.3 and 0.08 < mean["detours/habit"] < 0.3
+    assert mean["slips/OPVC"] == mean["detours/OEPC"] == 1
+    assert mean["slips/OPC"] == pytest.approx(0.7, abs=0.06) and mean["detours/OPVC"] == pytest.approx(1 / 8, abs=0.05)
+    assert 0.4 < mean["slips/habit"] < 0.6 and 0.2 < mean["detours/habit"] < 0.5
     assert plan_block("OPV") == "1O2P3V|"
     with pytest.raises(ValueError, match="choose from slips, detours"):
         Sums.Config(families=["slip"])
@@ -112,10 +112,12 @@ def test_verification_repairs_only_what_stands_before_it() -> None:
     under_way = Sum.of("slips", [3, 2, 5])
     under_way.paragraph("P", rng)
     under_way.total = 0  # a slip
-    assert under_way.paragraph("V", rng) == "Vqdcf" and under_way.total == 5
+    assert under_way.paragraph("V", rng) == "Vpdqcfrfc" and under_way.total == 2
     under_way.total = 0
-    under_way.paragraph("S", rng)
-    assert under_way.paragraph("V", rng) == "Vqa" and under_way.total == 0
+    assert under_way.paragraph("S", rng) == "Sa" and under_way.paragraph("V", rng) == "Va"
+    lost = Sum.of("detours", [3, 2, 5])
+    assert lost.paragraph("O", rng) == "Oxa." and lost.paragraph("P", rng) == "Pxaqccrfh"
+    assert lost.paragraph("E", rng) == "Exdh" and lost.paragraph("P", rng) == "Pxdqcfrfc"
 
 
 # ------------------------------------------------------------------------------------------------ simulated reasoner
