@@ -94,6 +94,20 @@ def test_every_arm_injects_its_own(template: ChatTemplate, store: str) -> None:
     assert {"OEP", "PVC"} <= set(pooled["patterns"])
 
 
+def test_a_lucky_pattern_is_injected_by_the_naive_arm_alone(template: ChatTemplate, tmp_path: Path) -> None:
+    sure, lucky = [("a", "OPVC", 1.0)] * 60 + [("a", "OPVC", 0.0)] * 40, [("a", "OESC", 1.0)]
+    table([*sure, *lucky]).save(tmp_path)
+    shown = {arm: seen(template, str(tmp_path), arm=arm).meta[INJECTANT]["patterns"] for arm in ("rlopt", "naive")}
+    assert shown["naive"]["OES"] > 0.4 > 0.2 > shown["rlopt"].get("OES", 0), shown
+
+
+def test_another_family_needs_a_right_trace(template: ChatTemplate, tmp_path: Path) -> None:
+    table([("a", "OPVC", 1.0), ("b", "OEPC", 0.0)] * 3).save(tmp_path)
+    with pytest.raises(DataError, match="no right trace of another family than a"):
+        seen(template, str(tmp_path), arm="cross_family")
+    assert seen(template, str(tmp_path), "b", arm="cross_family").meta[INJECTANT]["family"] == "a"
+
+
 def test_an_arm_without_anything_to_inject_is_refused(template: ChatTemplate, tmp_path: Path) -> None:
     table([("a", "OPVC", 1.0)] * 3).save(tmp_path)
     messages = {"incorrect": "no trace of family a has", "cross_family": "no right trace of another family"}
