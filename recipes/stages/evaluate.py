@@ -60,11 +60,13 @@ class Evaluate(Stage):
     def asks(cls, config: Config) -> Asked:
         """Each prompt of the split, or of all sets."""
         max_tokens = config.sampling.max_tokens if config.sampling else 0
+        held_out = config.split is Split.holdout and not config.data
         return Asked(
             prompts=config.prompts * max(1, len(config.sets)),
             samples=config.samples,
             max_tokens=max_tokens,
-            held_out=config.split is Split.holdout and not config.data,
+            held_out=held_out,
+            trained=not held_out,
         )
 
     @classmethod

@@ -10,11 +10,12 @@ from raylign.actors.reward.router import Verifier
 from raylign.actors.watching import Starting, unseen
 from raylign.chat.template import ChatTemplate
 from raylign.config.references import references
-from raylign.config.resolve import ResolvedPart, ResolvedStage, Run
+from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import DataConfig
-from raylign.contracts import Asked, View
+from raylign.contracts import View
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import DataError
+from raylign.models.facts import model_facts
 from raylign.records import Prompt
 
 
@@ -46,7 +47,7 @@ class PromptSets:
             if view is not None:
                 if any(reference.key.startswith(f"{view.key}.") for reference in references(run)):
                     return prompts  # before the work, when what the view refers to is not there yet
-                prompts = self._seen(prompts, run, stage, view)
+                prompts = _seen(prompts, view.build(tokenizer=self._template, seed=run.config.seed), stage, run)
             self._viewed[stage.name] = prompts
         return self._viewed[stage.name]
 
@@ -75,23 +76,50 @@ class PromptSets:
             self._read[place] = prompts
         return self._read[place]
 
-    def _seen(self, prompts: PromptSet, run: Run, stage: ResolvedStage, part: ResolvedPart) -> PromptSet:
-        """As the view shows them: the held-out prompts, and where the stage asks others the others too."""
-        view: View = part.build(tokenizer=self._template, seed=run.config.seed)
-        asked = stage.cls.asks(stage.config) or Asked(prompts=0)
-        holdout = tuple(view.prompts(prompts.holdout))
-        train = prompts.train if asked.held_out else tuple(view.prompts(prompts.train))
-        if prompts.train and not train:
-            raise DataError(f"{part.key} leaves none of {len(prompts.train)} prompts")
-        longest = max((len(prompt.token_ids) for prompt in (*holdout, *train)), default=0)
-        needed = longest + (asked.max_tokens or run.config.rollout.sampling.max_tokens)
-        if needed > run.config.model.max_context:
-            raise DataError(
-                f"{part.key} makes prompts of up to {longest} tokens, so that model.max_context="
-                f"{run.config.model.max_context} has no room for an answer; fix: set model.max_context={needed}, or "
-                "lower data.max_prompt_tokens"
-            )
-        return replace(prompts, train=train, holdout=holdout)
+
+def _seen(prompts: PromptSet, view: View, stage: ResolvedStage, run: Run) -> PromptSet:
+    """Both splits in the view; a stage that asks no held-out prompts has none, and its view need not take them. Where
+    no training prompts are asked they stay as they are, for rewards to prove themselves on.
+    """
+    key, asked = f"{stage.key}.view", stage.cls.asks(stage.config)
+    prompts = prompts if asked is None or asked.held_out else replace(prompts, holdout=())
+    shown = prompts if asked is None or asked.trained else replace(prompts, train=())
+    for split in filter(None, (shown.train, shown.holdout)):
+        _refuse_short_context(view.questions(split), stage, run)
+    train, holdout = (tuple(view.prompts(split)) if split else () for split in (shown.train, shown.holdout))
+    if shown.train and not train:
+        raise DataError(f"{key} leaves none of {len(prompts.train)} prompts")
+    if not any(view.questions(split) != (0, 0) for split in (shown.train, shown.holdout)):
+        _refuse_long_prompts((*train, *holdout), stage, run)
+    return replace(prompts, train=train if shown is prompts else prompts.train, holdout=holdout)
+
+
+def _refuse_long_prompts(prompts: Sequence[Prompt], stage: ResolvedStage, run: Run) -> None:
+    """Raises DataError where a view makes prompts so long that whole replies would not fit behind them."""
+    asked, context = stage.cls.asks(stage.config), run.config.model.max_context
+    longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
+    needed = longest + ((asked.max_tokens if asked else 0) or run.config.rollout.sampling.max_tokens)
+    if needed > context:
+        raise DataError(
+            f"{stage.key}.view makes prompts of up to {longest} tokens, so that model.max_context={context} has no room "
+            f"for an answer; fix: set model.max_context={needed}, or lower data.max_prompt_tokens"
+        )
+
+
+def _refuse_short_context(questions: tuple[int, int], stage: ResolvedStage, run: Run) -> None:
+    """questions: tokens of the shortest and the longest. Raises DataError where no engine has room for any reply."""
+    model, asked = run.config.model, stage.cls.asks(stage.config)
+    own = asked.max_tokens if asked else 0
+    reply, where = own or run.config.rollout.sampling.max_tokens, f"{stage.key if own else 'rollout'}.sampling"
+    enough = questions[1] + reply
+    if "rollout" in stage.roles and questions[0] and questions[0] + reply > model.max_context:
+        positions = model_facts(model).context
+        larger = f"a model.path that has them (this one: {positions})" if model.path else f"model.tiny.context={enough}"
+        raise DataError(
+            f"model.max_context = {model.max_context}: the questions of {stage.key} take {questions[0]} to "
+            f"{questions[1]} tokens, and a reply up to {reply} ({where}.max_tokens); fix: model.max_context={enough}"
+            f"{f' and {larger}' if 0 < positions < enough else ''}"
+        )
 
 
 def judged(run: Run, stage: str = "") -> bool:
