@@ -84,12 +84,13 @@ def _seen(prompts: PromptSet, view: View, stage: ResolvedStage, run: Run) -> Pro
     key, asked = f"{stage.key}.view", stage.cls.asks(stage.config)
     prompts = prompts if asked is None or asked.held_out else replace(prompts, holdout=())
     shown = prompts if asked is None or asked.trained else replace(prompts, train=())
-    for split in filter(None, (shown.train, shown.holdout)):
-        _refuse_short_context(view.questions(split), stage, run)
+    questions = [view.questions(split) for split in (shown.train, shown.holdout) if split]
+    for lengths in questions:
+        _refuse_short_context(lengths, stage, run)
     train, holdout = (tuple(view.prompts(split)) if split else () for split in (shown.train, shown.holdout))
     if shown.train and not train:
         raise DataError(f"{key} leaves none of {len(prompts.train)} prompts")
-    if not any(view.questions(split) != (0, 0) for split in (shown.train, shown.holdout)):
+    if not any(longest for _, longest in questions):  # the prompts themselves are asked
         _refuse_long_prompts((*train, *holdout), stage, run)
     return replace(prompts, train=train if shown is prompts else prompts.train, holdout=holdout)
 
@@ -101,8 +102,8 @@ def _refuse_long_prompts(prompts: Sequence[Prompt], stage: ResolvedStage, run: R
     needed = longest + ((asked.max_tokens if asked else 0) or run.config.rollout.sampling.max_tokens)
     if needed > context:
         raise DataError(
-            f"{stage.key}.view makes prompts of up to {longest} tokens, so that model.max_context={context} has no room "
-            f"for an answer; fix: set model.max_context={needed}, or lower data.max_prompt_tokens"
+            f"{stage.key}.view makes prompts of up to {longest} tokens, so that model.max_context={context} has no "
+            f"room for an answer; fix: set model.max_context={needed}, or lower data.max_prompt_tokens"
         )
 
 

@@ -90,7 +90,7 @@ async def test_an_evaluation_of_training_prompts_is_shown_them(tmp_path: Path, d
     _, results = await finished(
         tmp_path / "run", data, HERE, GENERATE, evaluate("last", f"split: train, {view()}"), **fakes()
     )
-    assert len(Counted.shown) == 12 and results["last"].metrics["eval/prompts"] == 10
+    assert len(Counted.shown) == 10 and results["last"].metrics["eval/prompts"] == 10
     assert results["last"].metrics["eval/score"] == 1
 
 
