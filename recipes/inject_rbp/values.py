@@ -125,6 +125,6 @@ def _summed(steps: Visits, values: Float64s, which: np.ndarray | None = None) ->
     """Visits of every pair and the sum of some values over them, of all steps or of some. [49, 6] each"""
     chosen = np.ones(len(values), bool) if which is None else which
     place = (steps.state * ACTIONS + steps.action)[chosen]
-    n = np.bincount(place, minlength=STATES * ACTIONS).reshape(STATES, ACTIONS)
-    total = np.bincount(place, values[chosen], STATES * ACTIONS).reshape(STATES, ACTIONS)
-    return n, total
+    n = np.bincount(place, minlength=STATES * ACTIONS).astype(np.int64)
+    total = np.bincount(place, values[chosen], STATES * ACTIONS).astype(np.float64)
+    return n.reshape(STATES, ACTIONS), total.reshape(STATES, ACTIONS)
