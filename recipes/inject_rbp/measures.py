@@ -16,7 +16,7 @@ from raylign.data.files import read_rows
 from raylign.recipes.inject_rbp.behaviours import CONCLUSION, BehaviourParser
 from raylign.recipes.inject_rbp.injectant import injectant_of, text_of
 from raylign.recipes.inject_rbp.paired import gain_over
-from raylign.recipes.inject_rbp.patterns import ORDER, Float64s, as_distribution, distribution, frequencies
+from raylign.recipes.inject_rbp.patterns import ORDER, Float64s, Int64s, as_distribution, distribution, frequencies
 from raylign.records import Group
 
 
@@ -89,7 +89,7 @@ class Compliance(Measure):
 
 def _followed(answers: Sequence[tuple[Group, Sequence[str]]]) -> dict[str, float]:
     """See `Compliance`; nothing of groups without an injectant."""
-    injected: dict[str, list[Float64s]] = defaultdict(list)
+    injected: dict[str, list[Float64s | Int64s]] = defaultdict(list)
     produced: dict[str, list[str]] = defaultdict(list)
     steps, pooled = list[float](), list[bool]()
     for group, chains in answers:
@@ -97,8 +97,7 @@ def _followed(answers: Sequence[tuple[Group, Sequence[str]]]) -> dict[str, float
         if injectant is None:
             continue
         plan, domain = str(injectant["chain"]), group.prompt.domain
-        target = distribution(frequencies([plan])) if plan else as_distribution(injectant["patterns"])
-        injected[domain].append(target)
+        injected[domain].append(frequencies([plan]) if plan else as_distribution(injectant["patterns"]))
         produced[domain] += chains
         pooled.append(bool(injectant["pooled"]))
         steps += [_agreement(plan, chain) for chain in chains if plan]
@@ -115,8 +114,8 @@ def _followed(answers: Sequence[tuple[Group, Sequence[str]]]) -> dict[str, float
     return metrics | ({"followed": float(np.mean(steps))} if steps else {})
 
 
-def _distance(injected: Sequence[Float64s], produced: Sequence[str]) -> float | None:
-    """L1 between the mean of what was injected and what the answers show; None where either has no pattern."""
+def _distance(injected: Sequence[Float64s | Int64s], produced: Sequence[str]) -> float | None:
+    """L1 between the patterns of all that was injected and those of the answers; None where either has none."""
     target, shown = distribution(np.sum(injected, axis=0)), distribution(frequencies(produced))
     return float(np.abs(target - shown).sum()) if target.any() and shown.any() else None
 

@@ -240,6 +240,9 @@ def test_compliance_by_hand() -> None:
     assert metrics["pooled"] == 0 and "followed" not in metrics and metrics["tokens"] > 10
     planned = measure.metrics([answered(1, [followed, other], [1.0, 0.0], chain="OPVC")])
     assert planned["followed"] == pytest.approx((1 + 3 / 4) / 2)
+    longer = "Okay\n\nNext\n\nWait\n\nNext\n\nWait\n\nThe answer is 5"
+    exactly = [answered(1, [followed] * 2, [1.0, 0.0], chain="OPVC"), answered(2, [longer] * 2, [1.0], chain="OPVPVC")]
+    assert measure.metrics(exactly)["l1"] == 0, "plans of any length that are followed are no distance away"
     assert measure.metrics([answered(1, [""], [0.0])])["chain_length"] == 0
     assert "l1" not in measure.metrics([answered(1, ["Okay"], [0.0], chain="OPVC")]), "no pattern is no distance"
     assert measure.metrics([]) == {}
