@@ -12,6 +12,7 @@ import pytest
 import stage_run
 from stage_run import finished, lines, stopped
 
+from raylign.config.compose import recipes
 from raylign.contracts import RolloutTask
 from raylign.errors import DataError, RunError
 from raylign.recipes.inject_rbp.table import PatternTable
@@ -132,3 +133,32 @@ async def test_a_model_that_changed_is_told(tmp_path: Path) -> None:
             rewards={"correct": SumReward(SumReward.Config())},
             rollouts=FakeRollouts(changing),
         )
+
+
+async def test_an_evaluation_of_arlcp_is_injected_into_by_overrides_alone(tmp_path: Path) -> None:
+    """A thinker that verifies every other time, and always where it is shown the patterns of its right answers."""
+    if "arlcp" not in recipes():
+        pytest.skip("recipe arlcp is not installed")
+
+    def thinks(task: RolloutTask, index: int) -> str:
+        verifies = index % 2 == 0 or "Verification (" in task.prompt.messages[-1]["content"]
+        return f"Okay.\n\nNext, so.\n\n{'Wait, yes' if verifies else 'Then'}.\n\nSo far.</think>\\boxed{{1}}"
+
+    fit = "data: '@history', estimator: {_target_: raylign.recipes.inject_rbp.PatternTable, by: ''}"
+    view = "view: {_target_: raylign.recipes.inject_rbp.Inject, store: '@fit', arm: rlopt}"
+    measure = "measures: {behaviour: {_target_: raylign.recipes.inject_rbp.Compliance}}"
+    _, results = await finished(
+        tmp_path / "run",
+        *("recipe=arlcp", "scale=tiny", "data.size=40", "data.holdout=10", "model.max_context=2048"),
+        *("model.tiny.context=2048", *(f"~stages.{name}" for name in ("sft", "before", "rl", "after"))),
+        "+stages.history={_target_: raylign.recipes.stages.generate.Generate, samples: 4, truncated: true}",
+        f"+stages.fit={{_target_: raylign.recipes.stages.fit.Fit, {fit}}}",
+        f"+stages.injected={{_target_: raylign.recipes.stages.evaluate.Evaluate, {view}, {measure}}}",
+        rewards={"correct": lambda prompt, said: float("Wait" in said.text)},
+        rollouts=FakeRollouts(thinks),
+    )
+    assert results["fit"].metrics["fit/right"] == 0.5 and results["fit"].metrics["fit/families"] == 1
+    injected = results["injected"].metrics
+    assert (
+        injected["eval/score"] == 1 and injected["eval/behaviour/l1"] < 0.5 and injected["eval/behaviour/pooled"] == 0
+    )
