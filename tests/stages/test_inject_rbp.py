@@ -141,7 +141,7 @@ async def test_an_evaluation_of_arlcp_is_injected_into_by_overrides_alone(tmp_pa
         pytest.skip("recipe arlcp is not installed")
 
     def thinks(task: RolloutTask, index: int) -> str:
-        verifies = index % 2 == 0 or "Verification (" in task.prompt.messages[-1]["content"]
+        verifies = index % 2 == 0 or "Progression - Verification" in task.prompt.messages[-1]["content"]
         return f"Okay.\n\nNext, so.\n\n{'Wait, yes' if verifies else 'Then'}.\n\nSo far.</think>\\boxed{{1}}"
 
     fit = "data: '@history', estimator: {_target_: raylign.recipes.inject_rbp.PatternTable, by: ''}"
