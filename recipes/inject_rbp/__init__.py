@@ -41,10 +41,16 @@ begins each paragraph with words of the planned behaviour. Online: another histo
 ``stages.after.view={_target_: raylign.recipes.inject_rbp.Inject, store: FOLDER, arm: rlopt}``.
 
 ## Results
-PLACEHOLDER
+The paper: up to +5.34 points by InjectCorrect, up to +8.67 by InjectRLOpt. Measured (`benchmarks/experiments/inject_rbp.py`):
+a simulated reasoner after 500 chains is right at .286 without injection, .260 (wrong answers injected), .372 (right ones),
+.423 (naive softmax), .442 (reliability-aware), and .309 by Q-iteration, whose maximum puts conclusions off. scale=tiny,
+TINY.
+On 660 questions of GSM8K right and wrong solutions have other patterns (.031 bits, p = .001), but not those of the same
+question (p = .9): there patterns tell which questions are hard. Values know two behaviours back: where what decides lies
+further off (how many summands were added), a simulated InjectRLOpt fell below no injection on two of three seeds.
 
 ## Cost
-The table: seconds. scale=tiny: PLACEHOLDER.
+The table: seconds. scale=tiny: about 5 CPU minutes, most of them for the model to imitate; the experiment about 15.
 
 ## Deviations
 - Lexicon, wording of the injection, reward, update and policy are not published: what goes beyond freq_D is secondary
