@@ -41,13 +41,15 @@ begins each paragraph with words of the planned behaviour. Online: another histo
 ``stages.after.view={_target_: raylign.recipes.inject_rbp.Inject, store: FOLDER, arm: rlopt}``.
 
 ## Results
-The paper: up to +5.34 points by InjectCorrect, up to +8.67 by InjectRLOpt. Measured (`benchmarks/experiments/inject_rbp.py`):
-a simulated reasoner after 500 chains is right at .286 without injection, .260 (wrong answers injected), .372 (right ones),
-.423 (naive softmax), .442 (reliability-aware), and .309 by Q-iteration, whose maximum puts conclusions off. scale=tiny,
-TINY.
-On 660 questions of GSM8K right and wrong solutions have other patterns (.031 bits, p = .001), but not those of the same
-question (p = .9): there patterns tell which questions are hard. Values know two behaviours back: where what decides lies
-further off (how many summands were added), a simulated InjectRLOpt fell below no injection on two of three seeds.
+The paper: up to +5.34 points by InjectCorrect, up to +8.67 by InjectRLOpt. Measured at scale=tiny
+(`benchmarks/experiments/inject_rbp.py`, seed 1, 500 questions): none .354, correct .628, rlopt .900, naive .872,
+incorrect .182; what rlopt injects is followed (L1 .00, without injection 1.98), in 19 tokens an answer instead of 51.
+A simulated reasoner after 500 chains is right at .286 without injection, .260 with wrong answers injected, .372 with
+right ones, .423 by the naive softmax, .442 by the reliability-aware one, and .309 by Q-iteration, whose maximum puts
+conclusions off. On 660 questions of GSM8K right and wrong solutions have other patterns (.031 bits, p = .001), but not
+those of the same question (p = .9): there patterns tell which questions are hard. Values know two behaviours back:
+where what decides lies further off (how many summands were added), a simulated InjectRLOpt fell below no injection on
+two of three seeds.
 
 ## Cost
 The table: seconds. scale=tiny: about 5 CPU minutes, most of them for the model to imitate; the experiment about 15.
