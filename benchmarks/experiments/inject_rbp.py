@@ -95,7 +95,7 @@ def language_model(folder: Path, seeds: Sequence[int] = SEEDS) -> list[Claim]:
     scores = {arm: [run.metrics[f"{arm}/eval/score"] for run in runs] for arm in ("none", *ARMS, "rlopt_fqi")}
     mean = {arm: float(np.mean(values)) for arm, values in scores.items()}
     count = f"{REAL}; {len(seeds)} seeds"
-    l1 = {arm: [run.metrics[f"{arm}/eval/behaviour/l1"] for run in runs] for arm in ("none", *ARMS)}
+    l1 = {arm: [run.metrics.get(f"{arm}/eval/behaviour/l1", np.nan) for run in runs] for arm in ("none", "rlopt")}
     left = [after / before for after, before in zip(l1["rlopt"], l1["none"], strict=True)]
     unchanged = min(run.metrics["unchanged/seal/unchanged"] for run in runs)
     ordered = min(mean["rlopt"] - mean["correct"], mean["correct"] - mean["none"])
