@@ -50,7 +50,7 @@ def validate(run: Run, to_run: bool = True) -> list[Problem]:
     _stage_data(run, problems)
     _sampling(run, problems)
     _rewards(run, problems)
-    _learner(config, problems)
+    _learner(run, problems)
     _frozen(config, problems)
     _scale(config, problems)
     if to_run:
@@ -163,7 +163,10 @@ def _weights(stage: ResolvedStage, run: Run, problems: Findings, needed: bool) -
         problems.expect(bool(weights), key, "{}", "leaves no reward to learn from", fix)
 
 
-def _learner(config: Config, problems: Findings) -> None:
+def _learner(run: Run, problems: Findings) -> None:
+    config = run.config
+    if not any("learner" in stage.roles for stage in run.stages):
+        return
     size, tokens = config.learner.micro_batch_tokens, config.data.max_prompt_tokens + config.rollout.sampling.max_tokens
     problems.expect(
         size >= tokens,
