@@ -49,13 +49,16 @@ def annotated(toy: DataRow) -> dict[str, object]:
 
 def filled(words: list[str], folder: Path) -> list[str]:
     """What the reader fills in: files and models become tiny local ones, `...` the tiny recipe."""
-    data, dialogues = folder / "rows.jsonl", folder / "dialogues.jsonl"
-    data.write_text("".join(json.dumps(row(number)) + "\n" for number in range(20)))
+    data, held, dialogues = (folder / f"{name}.jsonl" for name in ("rows", "held", "dialogues"))
+    for path, numbers in ((data, range(20)), (held, range(20, 30))):
+        path.write_text("".join(json.dumps(row(number)) + "\n" for number in numbers))
     if any(word.startswith("data.generator.path=") for word in words):
         toys = build(RowGenerator, {"_target_": "raylign.recipes.cm2.toy.LookUps"}, "toy").rows(20, 0)
         dialogues.write_text("".join(json.dumps(annotated(toy)) + "\n" for toy in toys))
     answers = {"data.path": data, "data.generator.path": dialogues, "run.dir": folder / "run"}
-    answers["sweep.dir"] = folder / "sweep"
+    answers |= {"sweep.dir": folder / "sweep", "data.eval_path": held}
+    stage_data = {word.partition("=")[0] for word in words if re.match(r"stages\.\w+\.data=[^'\"@]", word)}
+    answers |= dict.fromkeys(stage_data, data)
     command: list[str] = []
     for word in words:
         key, equals, value = word.partition("=")
