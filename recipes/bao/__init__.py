@@ -11,9 +11,9 @@ u_t = [a_t in A_u]. With T the budget of turns and T' the turns completed, the s
     R2G'_t = sum_{k >= t} gamma^(k - t) r'_k
     A_{i,t} = (R2G'_{i,t} - mean) / (std + 1e-6)    over the rollouts of the group that have a turn t, 0 below two
 
-on all tokens of the turn, in a clipped ratio loss (0.2) without KL. lambda_ans answers turning to the user again without
-work on the world between; lambda_think answers thinking that eats the budget. In the configuration: shaper.effort (w),
-answer, think, gamma, cap.
+on all tokens of the turn, in a clipped ratio loss (0.2) without KL. lambda_ans answers turning to the user again
+without work on the world between, lambda_think answers thinking that eats the budget. In the configuration:
+shaper.effort (w), answer, think, gamma, cap.
 
 ## Stages
 teach (a teacher with behaviour instructions plays each gym, successes are kept), sft (all its turns), before, rl, after

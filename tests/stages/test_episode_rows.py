@@ -19,7 +19,7 @@ from raylign.actors.rollout.chat import Chat
 from raylign.actors.rollout.multi_turn import MultiTurn
 from raylign.chat.template import ChatTemplate
 from raylign.config.schema import DataConfig
-from raylign.contracts import EnvironmentSpec, RolloutTask, Sampling
+from raylign.contracts import EnvironmentSpec, RolloutTask, Sampling, View
 from raylign.data.prompts import load_prompts
 from raylign.environment import Environment, Observation
 from raylign.errors import ConfigError, DataError, JudgeUnavailable
@@ -160,6 +160,22 @@ async def test_an_episode_without_model_or_environment_is_missing() -> None:
         assert one.error == "the teacher is away" and not one.trajectory.calls
     for one in await episodes(Scripted.of(teacher), MultiTurn.Config(retries=1), breaks=True):
         assert "no environment" in one.error and "broken" in one.error and not one.trajectory.calls
+
+
+class Instructed(View):
+    """A system message for the teacher."""
+
+    @dataclass
+    class Config:
+        """Nothing to set."""
+
+    def __init__(self, config: Any, tokenizer: Any, seed: int) -> None:
+        super().__init__(config)
+
+    def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """See `View.prompts`."""
+        told = {"role": "system", "content": "take care"}
+        return [replace(one, messages=(told, *one.messages)) for one in prompts]
 
 
 class Careful(FakeRun):
