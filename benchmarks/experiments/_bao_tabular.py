@@ -3,7 +3,8 @@
 Four actions a turn: probe or answer, each short (1 token) or long (4). A probe halves |H| (rounded up) with chance h, a
 long one with h + .1. An answer is right with chance 1/|H|; a wrong one removes one hypothesis. 24 tokens, 15 turns; a
 turn that the tokens do not pay for is not executed and ends the episode as a failure. One softmax table over (|H|,
-whether the last action asked the user). Rewards and returns to go are the recipe's code, an episode at a time.
+whether the last action asked the user). The shaped rewards are those of `raylign.recipes.bao.turns` for all episodes
+at once; part A compares the two.
 """
 
 from __future__ import annotations

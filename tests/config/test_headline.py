@@ -14,6 +14,7 @@ HEADLINES = {
     "tsr": "after/eval/score",
     "cm2": "after/eval/score",
     "arlcp": "after/eval/score",
+    "bao": "after/eval/score",
 }
 TINY = ["scale=tiny", "recipe=grpo"]
 
