@@ -8,7 +8,7 @@ from typing import Any
 
 from raylign.contracts import Measure
 from raylign.recipes.bao.turns import Episode, FlagNames, episode_of
-from raylign.records import Group, Value
+from raylign.records import Group, Missing
 
 ALL = "all"
 
@@ -71,7 +71,7 @@ class UserEffort(Measure):
         by_domain: dict[str, list[Episode]] = {}
         for group in groups:
             for trajectory in group.trajectories:
-                if trajectory.calls and all(isinstance(reward, Value) for reward in trajectory.rewards.values()):
+                if trajectory.calls and not any(isinstance(reward, Missing) for reward in trajectory.rewards.values()):
                     episode = episode_of(trajectory, names, config.budget)
                     by_domain.setdefault(ALL, []).append(episode)
                     by_domain.setdefault(group.prompt.domain or "no domain", []).append(episode)

@@ -16,6 +16,7 @@ from raylign.actors.environments.user_gyms.protocol import Act as Turn
 from raylign.actors.environments.user_gyms.protocol import Choice, Form, read_act, write_act
 from raylign.actors.environments.user_gyms.small import FACTORS, MODULUS
 from raylign.contracts import Sampling
+from raylign.errors import JudgeUnavailable
 from raylign.records import Message
 
 
@@ -68,6 +69,8 @@ def read(messages: Sequence[Message]) -> Known:
     """What a conversation has shown so far."""
     said = [message for message in messages if message["role"] != "system"]
     digits = str(said[0]["content"])
+    if len(digits) != 2 or not digits.isdigit():
+        raise JudgeUnavailable("the toy's teacher plays SmallFunctions only; set stages.teach=null stages.sft=null")
     known = Known((int(digits[0]), int(digits[1])), {(p, q) for p in FACTORS for q in FACTORS})
     for turn, heard in zip(said[1::2], said[2::2], strict=True):
         act, answer = read_act(str(turn["content"]), Form.marks), str(heard["content"])
