@@ -17,6 +17,7 @@ from raylign.errors import DataError
 NAMES = "abcd"
 NEAR = 1e-6  # of an answer to the expected value
 DIGITS = 4  # that a try shows
+LARGEST = 1e16  # from which a float counts no more
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 ONE = re.compile(rf"\s*{NUMBER}\s*")
 SOME = re.compile(rf"[\[(]?\s*{NUMBER}(?:[\s,;]+{NUMBER})*\s*[\])]?")
@@ -110,7 +111,7 @@ class FunctionGym(UserGym):
 def written(value: float) -> str:
     """A value as it is shown: to four digits after the point, whole numbers without one."""
     rounded = round(value, DIGITS)
-    return str(int(rounded)) if rounded.is_integer() else repr(rounded)
+    return str(int(rounded)) if rounded.is_integer() and abs(rounded) < LARGEST else repr(rounded)
 
 
 def _shown(numbers: tuple[float, ...]) -> str:
