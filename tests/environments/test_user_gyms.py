@@ -37,6 +37,7 @@ STORY = {
         {"statement": "Albatross soup revealed the truth.", "score": 0.1},
     ],
 }
+ONE_CALL = '<tool_call>{"name": "interact_with_env", "arguments": {"choice": "action", "content": "1"}}</tool_call>'
 ENTITY = {
     "id": "e1",
     "title": "Lion",
@@ -78,7 +79,7 @@ async def play(gym: Environment, *acts: tuple[str, str], number: int = 0) -> lis
     ("text", "why"),
     [
         ("hello", "exactly one call"),
-        (write_act(Choice.action, "1", Form.call) * 2, "exactly one call of interact_with_env in a turn, not 2"),
+        (ONE_CALL * 2, "exactly one call of interact_with_env in a turn, not 2"),
         ('<tool_call>{"name": "interact_with_env", </tool_call>', "could not be read"),
         ('<tool_call>{"name": "other", "arguments": {}}</tool_call>', "there is no tool other"),
         (
@@ -86,7 +87,7 @@ async def play(gym: Environment, *acts: tuple[str, str], number: int = 0) -> lis
             "choice must be one of",
         ),
         ('<tool_call>{"name": "interact_with_env", "arguments": {"choice": "answer"}}</tool_call>', "content must be"),
-        ("<think>" + write_act(Choice.action, "1", Form.call), "exactly one call"),
+        (f"<think>{ONE_CALL}", "exactly one call"),
     ],
 )
 def test_turns_that_are_no_act_say_why(text: str, why: str) -> None:

@@ -23,6 +23,8 @@ from raylign.contracts import EnvironmentSpec, RolloutTask, Sampling, View
 from raylign.data.prompts import load_prompts
 from raylign.environment import Environment, Observation
 from raylign.errors import ConfigError, DataError, JudgeUnavailable
+from raylign.models.tokenizer import load_tokenizer
+from raylign.recipes.stage_order import run_stages
 from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.records import Call, Prompt, StopReason, Trajectory, row_from
 from raylign.testing import FakeRollouts, call, prompt, tiny_run, trajectory
@@ -67,10 +69,11 @@ def played(template: ChatTemplate, asked: Prompt, said: Sequence[tuple[str, list
     return trajectory(*calls, stop=StopReason.DONE)
 
 
-async def test_a_row_of_an_episode_has_the_ids_that_were_sampled_and_no_others(tmp_path: Path, data: str) -> None:
-    context = FakeRun(tmp_path / "words", data, rewards={})
-    template, pad = context.template, context.template.tokenizer.pad_token_id
-    await context.close()
+async def test_a_row_of_an_episode_has_the_ids_that_were_sampled_and_no_others(
+    tmp_path: Path, data: str, tiny_model: Path
+) -> None:
+    template = ChatTemplate(load_tokenizer(str(tiny_model), False))
+    pad = template.tokenizer.pad_token_id
     said = [("ask", [pad], True), ("cut", [], False), ("done", [pad, pad], True)]
     episodes: dict[str, Trajectory] = {}
 
@@ -95,9 +98,7 @@ async def test_a_row_of_an_episode_has_the_ids_that_were_sampled_and_no_others(t
 
 
 def test_ids_of_another_vocabulary_are_left_alone(tiny_model: Path) -> None:
-    from transformers import AutoTokenizer
-
-    template = ChatTemplate(AutoTokenizer.from_pretrained(tiny_model))
+    template = ChatTemplate(load_tokenizer(str(tiny_model), False))
     plain = [
         {"role": "assistant", "content": "a"},
         {"role": "tool", "content": "b"},
@@ -191,8 +192,6 @@ class Careful(FakeRun):
 
 
 async def test_a_teacher_plays_with_instructions_that_its_pupil_does_not_read(tmp_path: Path, data: str) -> None:
-    from raylign.recipes.stage_order import run_stages
-
     made = f"+stages.made={{_target_: {GENERATE}, weights: {{}}, view: {{_target_: {__name__}.Instructed}}, "
     made += "teacher: {_target_: raylign.actors.judge.scripted.Scripted, function: raylign.actors.judge.scripted.echo}}"
     plays = "rollout.strategy={_target_: raylign.actors.rollout.multi_turn.MultiTurn, max_turns: 5}"
