@@ -87,7 +87,8 @@ def penalties(episode: Episode, *, answer: float, think: float, effort: float, c
     left = episode.budget - episode.completed
     if len(thinking) and not episode.solved and left > 0:
         thinking[-1] = min(think * left / episode.completed, cap)
-    return effort * episode.user, answer * episode.consecutive, thinking
+    asked, again = episode.user.astype(np.float64), episode.consecutive.astype(np.float64)
+    return effort * asked, answer * again, thinking
 
 
 def to_go(rewards: Float64s, gamma: float) -> Float64s:
