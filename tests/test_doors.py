@@ -23,12 +23,11 @@ from raylign.config.schema import LearnerConfig, TelemetryConfig
 from raylign.contracts import LearnerUpdate, RolloutTask, Scored
 from raylign.errors import CheckpointError, RewardError
 from raylign.loop import Loop, StepSettings
-from raylign.loop.rows import rows_of
 from raylign.packing import dummy
 from raylign.payloads import Reference, fetch, put
 from raylign.records import Float32s, Group, Payload, Prompt, Reward, Trajectory, Value
 from raylign.telemetry.recorder import Recorder
-from raylign.testing import FakeLearner, FakeRewards, FakeRollouts, fake_loop
+from raylign.testing import FakeLearner, FakeRewards, FakeRollouts, fake_loop, rows_of
 
 CPU = torch.device("cpu")
 SPEC = LearnerSpec(
@@ -108,7 +107,7 @@ async def test_a_third_kind_reads_payloads_and_fills_its_stream() -> None:
     batch = result.batch
     assert batch is not None and len(batch.payloads) == len(batch) == 6
     assert level(loop) == pytest.approx(0.25), "one step down the extra tensor"
-    for row, (group, sample) in enumerate(result.rows):
+    for row, (group, sample) in enumerate((place.group, place.trajectory) for place in result.places):
         trajectory = result.groups[group].trajectories[sample]
         held = batch.payloads[row]
         assert held == {"image": trajectory.payload["image"]} and isinstance(held["image"], Reference)
@@ -158,7 +157,7 @@ def test_a_reference_of_another_run_is_no_data() -> None:
 async def test_the_record_says_what_a_payload_is(tmp_path: Path) -> None:
     result = await make().step(0)
     recorder = Recorder(tmp_path, TelemetryConfig())
-    path = recorder.rollouts(1, result.groups, result.batch, result.rows)
+    path = recorder.rollouts(1, result.groups, result.batch, result.places)
     recorder.close()
     lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
     image = {"kind": "image", "shape": [4, 3, 3], "dtype": "uint8", "bytes": 36}
@@ -173,7 +172,7 @@ def test_a_payload_is_an_array_of_numbers(content: Any) -> None:
 
 async def test_payloads_stay_with_their_rows() -> None:
     groups: list[Group] = (await make().step(0)).groups
-    batch, _ = rows_of(groups)
+    batch = rows_of(groups).batch
     picked = batch.select([4, 1])
     assert picked.payloads == (batch.payloads[4], batch.payloads[1])
     fresh = np.zeros(batch.tokens, np.float32)

@@ -316,5 +316,7 @@ async def test_one_missing_verdict_costs_no_row_its_record() -> None:
     loop = make(but_one)
     loop.parts = replace(loop.parts, advantage=Unscored(Unscored.Config()))
     result = await loop.step(0)
-    assert result.batch is not None and len(result.rows) == len(result.batch) == 12
-    assert list(result.rows) == [(group, sample) for group in range(4) for sample in range(3)]
+    assert result.batch is not None and len(result.places) == len(result.batch) == 12
+    assert [(place.group, place.trajectory) for place in result.places] == [
+        (group, sample) for group in range(4) for sample in range(3)
+    ]

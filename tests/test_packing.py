@@ -168,7 +168,7 @@ def test_prompts_that_differ_within_a_group_are_refused() -> None:
     lying = Batch(
         offsets=batch.offsets, prompt_lengths=batch.prompt_lengths, groups=np.zeros(2, np.int32), streams=batch.streams
     )
-    with pytest.raises(ValueError, match="rows 0 and 1 of group 0 differ"):
+    with pytest.raises(ValueError, match="rows 0 and 1 of prompt 0 differ"):
         pack(lying, 1, 64, True)
     assert len(pack(lying, 1, 64, False)[0][0].rows) == 2
 

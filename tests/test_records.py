@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
+from raylign.loop.rows import row_from
 from raylign.records import (
     Call,
     Group,
@@ -17,7 +18,6 @@ from raylign.records import (
     Trajectory,
     content_id,
     derive_seed,
-    row_from,
 )
 
 EOS = 2

@@ -13,6 +13,7 @@ DeepSpeed unpickles its own files: a checkpoint is trusted like the program itse
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import shutil
 import subprocess
@@ -59,14 +60,13 @@ def restore(engine: TrainingEngine, folder: str) -> None:
     ]
     if wrong:
         raise CheckpointError(f"checkpoint {folder} does not fit this learner: {', '.join(wrong)}")
-    if stored["ranks"] == engine.environment or engine.stage == 0:  # without ZeRO every rank holds everything
+    if stored["ranks"] == engine.ranks or engine.stage == 0:  # without ZeRO every rank holds everything
         loaded, _ = engine.engine.load_checkpoint(folder, tag=TAG)
     else:
         loaded = _load_universal(engine, path)
     if loaded is None:
         raise CheckpointError(f"DeepSpeed could not read the checkpoint {folder}")
-    random_state = path / f"random-{engine.rank % stored['ranks']}.pt"
-    _set_random_state(torch.load(random_state, weights_only=True))
+    _set_random_state(read_random_state(path / f"random-{engine.rank % stored['ranks']}.pt"))
     engine.step = int(stored["step"])
     engine.probe = np.array(stored["probe"], np.int32)
 
@@ -78,7 +78,7 @@ def _load_universal(engine: TrainingEngine, path: Path) -> str | None:
         failure[0] = _make_universal(path)
     torch.distributed.broadcast_object_list(failure, src=0)
     if failure[0]:
-        raise CheckpointError(f"the checkpoint {path} cannot be cut for {engine.environment} ranks: {failure[0]}")
+        raise CheckpointError(f"the checkpoint {path} cannot be cut for {engine.ranks} ranks: {failure[0]}")
     config = engine.engine._config  # DeepSpeed reads it at load, and has no other way to say it for one load
     config.load_universal_checkpoint = True
     try:
@@ -104,12 +104,24 @@ def _make_universal(path: Path) -> str:
 
 def _fit(engine: TrainingEngine) -> dict[str, Any]:
     return {
-        "ranks": engine.environment,
+        "ranks": engine.ranks,
         "zero_stage": engine.stage,
         "dtype": engine.spec.dtype,
         "kind": engine.spec.kind_name,
         "parameters": engine.parameters,
     }
+
+
+def read_random_state(path: Path) -> dict[str, Any]:
+    """Of one rank. Raises CheckpointError on a file that is none, or holds more than tensors and plain values."""
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as cause:
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        raise CheckpointError(
+            f"{path} is no random state of a learner ({reason}); fix: resume an earlier checkpoint"
+        ) from cause
+    return state
 
 
 def _random_state() -> dict[str, Any]:

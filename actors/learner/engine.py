@@ -42,8 +42,8 @@ class TrainingEngine:
     Every method is collective: all ranks call it, in the same order, with the same arguments.
     """
 
-    def __init__(self, spec: LearnerSpec, rank: int, environment: int, device: torch.device) -> None:
-        self.spec, self.rank, self.environment, self.device = spec, rank, environment, device
+    def __init__(self, spec: LearnerSpec, rank: int, ranks: int, device: torch.device) -> None:
+        self.spec, self.rank, self.ranks, self.device = spec, rank, ranks, device
         self.stage = effective_stage(spec.learner, spec.dtype)
         self.kind = forward_kind(spec)
         self.step = 0
@@ -84,7 +84,7 @@ class TrainingEngine:
         started = time.perf_counter()
         objective = self._objective(node)
         batch = objective.prepare(batch)
-        plan = self.kind.pack(batch, self.environment, objective.whole_groups)
+        plan = self.kind.pack(batch, self.ranks, objective.whole_groups)
         mine, totals = plan[self.rank], Totals()
         rate = learning_rate(self.spec.learner.optim, self.step, self.spec.total_steps)
         for group in self.engine.optimizer.param_groups:
@@ -92,7 +92,7 @@ class TrainingEngine:
         self.engine.train()
         for index, micro in enumerate(mine):
             self.engine.set_gradient_accumulation_boundary(index == len(mine) - 1)
-            self.engine.backward(self._loss(micro, batch, objective, totals) * self.environment)
+            self.engine.backward(self._loss(micro, batch, objective, totals) * self.ranks)
         sums = totals.sums(self.step)
         norm = self._apply()
         self.step += 1
@@ -123,7 +123,7 @@ class TrainingEngine:
                 f"a {self.spec.kind_name} cannot fill the stream {', '.join(unknown)} (it fills: {able})"
             )
         self.engine.eval()
-        mine = self.kind.pack(batch, self.environment)[self.rank]
+        mine = self.kind.pack(batch, self.ranks)[self.rank]
         return token_streams(
             lambda micro: self.kind.fill(names, self.engine, self.kind.inputs(micro, batch, self.device)), names, mine
         )

@@ -55,6 +55,8 @@ def checked(values: Any, count: int) -> tuple[Value | None, ...]:
         for name, channel in value.channels.items():
             if not np.isfinite(channel).all():
                 raise ValueError(f"channel {name} holds NaN or infinity")
+        for role, score in value.roles.items():
+            finite(score, f"the score of role {role}")
     return tuple(values)
 
 

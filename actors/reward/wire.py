@@ -37,6 +37,7 @@ def pack_outcome(outcome: Outcome) -> bytes:
             "score": value.score,
             "details": dict(value.details),
             "channels": {name: np.asarray(channel).tolist() for name, channel in value.channels.items()},
+            "roles": dict(value.roles),
         }
         for value in outcome
     ]
@@ -55,6 +56,7 @@ def unpack_outcome(payload: bytes) -> Outcome:
             score=float(value["score"]),
             details=value["details"],
             channels={name: np.asarray(channel, np.float32) for name, channel in value["channels"].items()},
+            roles={role: float(score) for role, score in value["roles"].items()},
         )
         for value in reply["values"]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,10 @@ Array = NDArray[Any]
 class Batch:
     """B rows laid end to end in streams of N tokens. Row i is ``stream[offsets[i]:offsets[i + 1]]``.
 
+    What is compared and what is computed once are two numbers of a row: rows of one `groups` number share a baseline,
+    rows of one `prompts` number their first tokens. Arrays by row that have a meaning here: ``prompt`` (see `prompts`),
+    ``sample`` (see `samples`) and ``role`` (see `roles`).
+
     Streams always present: token_ids (int32), loss_mask (bool), sampler_logprob (float32), policy_version (int32),
     advantage (float32), weight (float32). Others are added by name: old_logprob, ref_logprob, value, return, ...
     Arrays that came through the object store are read-only; make new ones, never write in place.
@@ -31,9 +35,15 @@ class Batch:
 
     offsets: NDArray[np.int64]  # [B + 1]
     prompt_lengths: Int32s  # [B]
-    groups: Int32s  # [B] rows with the same number share their first prompt_length tokens
+    groups: Int32s  # [B] rows with the same number are compared with each other
     streams: Mapping[str, Array]  # name -> [N]
     payloads: tuple[Mapping[str, Reference], ...] = ()  # [B] what each row has beside its tokens; empty: no row has any
+    arrays: Mapping[str, Array] = field(default_factory=dict)  # name -> [B]
+
+    def __post_init__(self) -> None:
+        for name, array in self.arrays.items():
+            if array.shape != (len(self),):
+                raise ValueError(f"array {name} has shape {array.shape}, expected ({len(self)},)")
 
     def __len__(self) -> int:
         return len(self.prompt_lengths)
@@ -48,6 +58,24 @@ class Batch:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens per row, [B]."""
         return np.diff(self.offsets)
+
+    @property
+    def prompts(self) -> Array:
+        """[B] rows with the same number, and the same prompt_length, share their first prompt_length tokens.
+
+        Array ``prompt``, else `groups`.
+        """
+        return self.arrays.get("prompt", self.groups)
+
+    @property
+    def samples(self) -> Array:
+        """[B] rows with the same number are of one trajectory. Array ``sample``, else each row is one of its own."""
+        return self.arrays.get("sample", np.arange(len(self)))
+
+    @property
+    def roles(self) -> Array:
+        """[B] role of the calls that a row learns from, text. Array ``role``, else "" for every row."""
+        return self.arrays.get("role", np.full(len(self), ""))
 
     @property
     def tokens(self) -> int:
@@ -81,6 +109,7 @@ class Batch:
             groups=self.groups[rows],
             streams={name: stream[index] for name, stream in self.streams.items()},
             payloads=tuple(self.payloads[row] for row in rows) if self.payloads else (),
+            arrays={name: array[rows] for name, array in self.arrays.items()},
         )
 
     def by_context(self) -> Batch:
@@ -88,7 +117,7 @@ class Batch:
 
         Such a row says so by the stream ``fresh``, above 0 at the first token of each context of its own. Every stream
         keeps its length N and order, so what is computed for these rows fits the uncut ones. An objective's row is then
-        a context, and each has its row's payload.
+        a context; each has its row's payload and numbers, but shares tokens only with the contexts that begin like it.
         """
         if "fresh" not in self:
             return self
@@ -97,20 +126,26 @@ class Batch:
         starts = np.isin(offsets[:-1], self.offsets[:-1])
         owner = np.cumsum(starts) - 1  # the uncut row of each context
         mask, ids = np.asarray(self["loss_mask"], bool), self["token_ids"]
-        lengths, groups = np.zeros(len(owner), np.int32), np.zeros(len(owner), np.int32)
+        lengths, prompts = np.zeros(len(owner), np.int32), np.zeros(len(owner), np.int32)
         numbers: dict[tuple[int, bytes], int] = {}
         for row, (start, end) in enumerate(pairwise(offsets)):
             sampled = np.flatnonzero(mask[start:end])
             first = int(sampled[0]) if len(sampled) else int(end - start)
             lengths[row] = self.prompt_lengths[owner[row]] if starts[row] else first
-            key = (int(self.groups[owner[row]]), ids[start : start + lengths[row]].tobytes())
-            groups[row] = numbers.setdefault(key, len(numbers))
-        payloads = tuple(self.payloads[row] for row in owner) if self.payloads else ()
-        return replace(self, offsets=offsets, prompt_lengths=lengths, groups=groups, payloads=payloads)
+            key = (int(self.prompts[owner[row]]), ids[start : start + lengths[row]].tobytes())
+            prompts[row] = numbers.setdefault(key, len(numbers))
+        return replace(
+            self,
+            offsets=offsets,
+            prompt_lengths=lengths,
+            groups=self.groups[owner],
+            payloads=tuple(self.payloads[row] for row in owner) if self.payloads else (),
+            arrays={name: array[owner] for name, array in self.arrays.items()} | {"prompt": prompts},
+        )
 
     @classmethod
     def from_rows(cls, samples: Sequence[Row]) -> Batch:
-        """Lay samples end to end. All must carry the same extra streams."""
+        """Lay samples end to end. All must carry the same extra streams and numbers."""
         names = ("token_ids", "loss_mask", "sampler_logprob", "policy_version", "advantage", "weight")
         streams: dict[str, Array] = {
             name: np.concatenate([getattr(sample, name) for sample in samples]) for name in names
@@ -123,6 +158,7 @@ class Batch:
             groups=np.array([sample.group for sample in samples], np.int32),
             streams=streams,
             payloads=tuple(sample.payload for sample in samples) if any(sample.payload for sample in samples) else (),
+            arrays={name: np.array([sample.numbers[name] for sample in samples]) for name in samples[0].numbers},
         )
 
 

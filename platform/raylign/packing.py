@@ -56,7 +56,7 @@ def pack(
     `budget` is computed tokens per micro-batch; a row that is longer gets one of its own. A group may be split, its
     prompt is then repeated; with `whole_groups` it never is, and a group that is longer than the budget gets a
     micro-batch of its own. Rows without loss tokens are left out. Raises ValueError when a row has a loss on its first
-    token (nothing predicts it), or when rows of one group differ inside their first prompt_length tokens.
+    token (nothing predicts it), or when rows of one prompt differ inside their first prompt_length tokens.
     """
     if ranks < 1 or budget < 1:
         raise ValueError(f"ranks and budget must be at least 1, got {ranks} and {budget}")

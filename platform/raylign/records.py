@@ -37,6 +37,7 @@ class Value:
     """A reward that was measured.
 
     `channels` carries finer-grained parts, one entry per turn or per token, under the name that the reward gives them.
+    `roles` has the score of the calls of a role, where it is not that of the whole trajectory.
 
     Example: ``Value(score=1.0, details={"parsed": "42"})``
     """
@@ -44,6 +45,7 @@ class Value:
     score: float
     details: Mapping[str, Any] = field(default_factory=dict)
     channels: Mapping[str, Float32s] = field(default_factory=dict)
+    roles: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,8 @@ class Call:
 
     context_ids: Int32s  # [C] observation tokens appended since the previous turn (empty for the first turn)
     fresh: bool = False  # context_ids are all that the call read: nothing before them
+    role: str = ""  # what the policy was asked to be, where it plays several parts
+    learn: bool = True  # False: nothing is learned from what was sampled here
     token_ids: Int32s  # [R] sampled ids, EOS included when it was sampled
     logprobs: Float32s  # [R] processed log-probability of each sampled id under the sampler
     versions: Int32s  # [R] policy version that sampled each id
@@ -150,6 +154,11 @@ class Trajectory:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles of its calls, in the order of their first; ("",) where it has no call."""
+        return tuple(dict.fromkeys(call.role for call in self.calls)) or ("",)
+
+    @property
     def text(self) -> str:
         """All sampled text, turns joined by newlines."""
         return "\n".join(call.text for call in self.calls)
@@ -171,7 +180,7 @@ class Group:
 
     `scores[i]` is None when any reward of trajectory i is Missing: it takes no part in the group's statistics.
     `call_scores[i]`, where a shaper gives it, has one number per turn of trajectory i, for advantages finer than a
-    trajectory.
+    trajectory. `role_scores[i]` has the score of the calls of a role where it is not `scores[i]`.
 
     Example: ``Group(prompt=p, trajectories=(t0, t1), scores=(1.0, None))``
     """
@@ -180,6 +189,7 @@ class Group:
     trajectories: tuple[Trajectory, ...]
     scores: tuple[float | None, ...] = ()
     call_scores: tuple[Float32s | None, ...] = ()
+    role_scores: tuple[Mapping[str, float], ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -187,17 +197,22 @@ class Group:
         """Indices of the trajectories that have a score."""
         return tuple(i for i, score in enumerate(self.scores) if score is not None)
 
+    def score_of(self, index: int, role: str) -> float | None:
+        """The score of the calls of a role in a trajectory; None where the trajectory has no score."""
+        score = self.scores[index]
+        return score if score is None or not self.role_scores else self.role_scores[index].get(role, score)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One row for the learner: a prompt, what followed it, and its per-token streams, all of length T.
 
-    Position t of every stream describes token t. `loss_mask` is true only on sampled ids.
+    Position t of every stream describes token t. `loss_mask` is true only on sampled ids, of calls to learn from.
 
     Example: ``Row(group=0, prompt_length=2, token_ids=[5, 6, 9, 2], loss_mask=[0, 0, 1, 1], ...)``
     """
 
-    group: int  # samples of one group share their first `prompt_length` tokens
+    group: int  # rows that are compared with each other: those of one visit of a prompt
     prompt_length: int
     token_ids: Int32s  # [T]
     loss_mask: Bools  # [T]
@@ -207,6 +222,7 @@ class Row:
     weight: Float32s  # [T] extra per-token weight of the policy loss, 1 by default
     extras: Mapping[str, Float32s] = field(default_factory=dict)  # named streams, each [T]
     payload: Mapping[str, Any] = field(default_factory=dict)  # a Reference by name
+    numbers: Mapping[str, int | float | str] = field(default_factory=dict)  # one of each for the row, see `Batch`
 
 
 def content_id(*parts: str) -> str:
@@ -221,71 +237,3 @@ def derive_seed(run_seed: int, *path: str | int) -> int:
     """
     text = "\x1f".join(str(part) for part in (run_seed, *path))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
-def row_from(
-    trajectory: Trajectory,
-    prompt: Prompt,
-    group: int,
-    call_scores: Float32s | None = None,
-    by_turn: bool = False,
-    *,
-    fresh: bool = False,
-) -> Row:
-    """The learner's row of a trajectory: loss only on sampled ids, streams laid out token by token.
-
-    by_turn: with the extra streams ``call`` (number of the policy's call, -1 where not sampled), ``turn`` (the dialogue
-    turn that it belongs to: flag ``turn``, else the call), ``turn_reward`` (what the environment gave for it, at its
-    last token) and ``turn_score`` (`call_scores`, [turns], on all tokens of each call; NaN where there is none). fresh:
-    with the stream ``fresh``, 1 at the first token of each context of its own (`Batch.by_context`).
-    """
-    ids: list[Int32s] = [prompt.token_ids]
-    mask: list[Bools] = [np.zeros(len(prompt.token_ids), bool)]
-    logprobs: list[Float32s] = [np.zeros(len(prompt.token_ids), np.float32)]
-    versions: list[Int32s] = [np.full(len(prompt.token_ids), -1, np.int32)]
-    for call in trajectory.calls:
-        context = len(call.context_ids)
-        ids += [call.context_ids, call.token_ids]
-        mask += [np.zeros(context, bool), np.ones(len(call.token_ids), bool)]
-        logprobs += [np.zeros(context, np.float32), call.logprobs]
-        versions += [np.full(context, -1, np.int32), call.versions]
-    token_ids = np.concatenate(ids).astype(np.int32)
-    return Row(
-        group=group,
-        prompt_length=len(prompt.token_ids),
-        token_ids=token_ids,
-        loss_mask=np.concatenate(mask),
-        sampler_logprob=np.concatenate(logprobs).astype(np.float32),
-        policy_version=np.concatenate(versions).astype(np.int32),
-        advantage=np.zeros(len(token_ids), np.float32),
-        weight=np.ones(len(token_ids), np.float32),
-        extras=(_turn_streams(trajectory, len(prompt.token_ids), call_scores) if by_turn else {})
-        | ({"fresh": _contexts(trajectory, len(prompt.token_ids), len(token_ids))} if fresh else {}),
-    )
-
-
-def _contexts(trajectory: Trajectory, start: int, total: int) -> Float32s:
-    """See `row_from`; start: where the first turn's context begins."""
-    fresh = np.zeros(total, np.float32)
-    for call in trajectory.calls:
-        if call.fresh:
-            fresh[start] = 1.0
-        start += len(call.context_ids) + len(call.token_ids)
-    return fresh
-
-
-def _turn_streams(trajectory: Trajectory, start: int, scores: Float32s | None) -> dict[str, Float32s]:
-    """See `row_from`; start: where the first turn's context begins."""
-    total = start + sum(len(call.context_ids) + len(call.token_ids) for call in trajectory.calls)
-    streams = {name: np.full(total, -1, np.float32) for name in ("call", "turn")}
-    streams |= {"turn_reward": np.zeros(total, np.float32), "turn_score": np.zeros(total, np.float32)}
-    for number, turn in enumerate(trajectory.calls):
-        start += len(turn.context_ids)
-        end = start + len(turn.token_ids)
-        streams["call"][start:end] = number
-        streams["turn"][start:end] = turn.flags.get("turn", number)
-        streams["turn_score"][start:end] = np.nan if scores is None else scores[number]
-        if turn.reward is not None and end > start:
-            streams["turn_reward"][end - 1] = turn.reward
-        start = end
-    return streams

@@ -46,7 +46,7 @@ class RowNeeds:
 
 
 def row_needs(batch: Batch, share_prompts: bool, whole_groups: bool = False) -> RowNeeds:
-    """Raises ValueError when a row has a loss on its first token, or rows of one group differ inside their first
+    """Raises ValueError when a row has a loss on its first token, or rows of one prompt differ inside their first
     prompt_length tokens. whole_groups: rows of a group have one key also where they do not agree on their prompt.
     """
     mask = np.asarray(batch["loss_mask"], bool)
@@ -64,20 +64,21 @@ def row_needs(batch: Batch, share_prompts: bool, whole_groups: bool = False) -> 
         return RowNeeds(batch=batch, need=need, shared=shared, key=key)
     if not share_prompts:
         return RowNeeds(batch=batch, need=need, shared=np.zeros_like(need), key=np.arange(len(batch), dtype=np.int64))
-    # Rows of a group share their prompt only when they agree on how long it is.
-    pairs = np.stack([batch.groups.astype(np.int64), batch.prompt_lengths.astype(np.int64)], axis=1)
+    # Rows share their prompt only when they agree on how long it is.
+    pairs = np.stack([batch.prompts.astype(np.int64), batch.prompt_lengths.astype(np.int64)], axis=1)
     key = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
     _check_prompts(batch, key, need)
     return RowNeeds(batch=batch, need=need, shared=batch.prompt_lengths.astype(np.int64), key=key)
 
 
 def _group_prompts(batch: Batch) -> Int64s:
-    """[B] prompt length of the row's group, 0 where its rows do not agree on it: they then share nothing."""
+    """[B] prompt length of the row's group, 0 where its rows do not agree on the prompt: they then share nothing."""
     group = np.unique(batch.groups, return_inverse=True)[1].reshape(-1)
-    shortest = np.full(len(batch), np.iinfo(np.int64).max)
-    np.minimum.at(shortest, group, batch.prompt_lengths)
     agree = np.ones(len(batch), bool)
-    np.logical_and.at(agree, group, batch.prompt_lengths == shortest[group])
+    for of_row in (batch.prompts, batch.prompt_lengths):
+        least = np.full(len(batch), np.iinfo(np.int64).max)
+        np.minimum.at(least, group, of_row)
+        np.logical_and.at(agree, group, of_row == least[group])
     return np.where(agree[group], batch.prompt_lengths, 0).astype(np.int64)
 
 
@@ -89,5 +90,5 @@ def _check_prompts(batch: Batch, key: Int64s, need: Int64s) -> None:
         mine, theirs = (batch.row(index, "token_ids")[:length] for index in (row, leader))
         if not np.array_equal(mine, theirs):
             raise ValueError(
-                f"rows {leader} and {row} of group {int(batch.groups[row])} differ in their first {length} tokens"
+                f"rows {leader} and {row} of prompt {int(batch.prompts[row])} differ in their first {length} tokens"
             )

@@ -14,8 +14,8 @@ SPC(q2..qK)). D_hat_CK: 20 fresh random candidates for every k < K and every q_K
 ## Stages
 before, rl, after (evaluation by depth); scale=tiny: warmup (sft on seeds and some chains) first. A run needs prompts
 with a verifiable answer, rollout workers, a rule verifier, a learner. No critic; a reference only with a KL
-coefficient. Chains come from `SymbolicComposer` (rules, no model) or `LlmComposer` (eleven steps; stage `ComposeSet`,
-with the composer model in the place of the policy).
+coefficient. Chains come from `SymbolicComposer` (rules, no model) or `LlmComposer` (eleven steps): from a stage
+`Generate` with the composer model as the policy, and three parts of its own (the fifth command).
 
 ## Run it
     raylign train recipe=composition_rl scale=tiny
@@ -27,12 +27,14 @@ with the composer model in the place of the policy).
         '+stages.screen.keep={_target_: raylign.recipes.stages.keep.PassRate, at_least: 1}'
     raylign train recipe=composition_rl scale=node model.path=Qwen/Qwen2.5-32B-Instruct data.path=math12k.jsonl \\
         '~stages.before' '~stages.rl' '~stages.after' rollout.sampling.temperature=0.1 rollout.sampling.top_p=0.7 \\
-        rollout.sampling.max_tokens=4096 run.save_every=1 \\
-        'stages.compose={_target_: raylign.recipes.composition_rl.ComposeSet}'
+        'stages.compose={_target_: raylign.recipes.stages.generate.Generate, weights: {}, batch_prompts: 1024}' \\
+        'stages.compose.view={_target_: raylign.recipes.composition_rl.ChainsToCompose}' \\
+        'stages.compose.strategy={_target_: raylign.recipes.composition_rl.ComposeRollout}' \\
+        'stages.compose.keep={_target_: raylign.recipes.composition_rl.ComposedChains}' rollout.sampling.max_tokens=4096
 
 The third is a curriculum of depths. The fourth keeps the seeds solved at least once in 8 (the paper's physics pool;
 at_least=8: always). The fifth makes a set with a model, saved after every 1,024 chains; source.path=FILE trains on what
-it leaves in stages/compose/composed.jsonl of its run. source.first_domain and last_domain compose across domains;
+it leaves in stages/compose/rows.jsonl of its run. source.first_domain and last_domain compose across domains;
 source.mode=online composes what all rollouts of this run have solved; source.linked=false is plain concatenation;
 source.first_size=500 source.last_size=500 are small seed sets. Any RL recipe takes chains by
 ``source={_target_: raylign.recipes.composition_rl.CompositionSource}``.
@@ -60,12 +62,12 @@ from raylign.recipes.composition_rl.source import CompositionSource, FixedChains
 from raylign.recipes.composition_rl.toy import Digits, MarkedAnswer
 
 __all__ = ["Composer", "CompositionSource", "Digits", "FixedChains", "MarkedAnswer", "SymbolicComposer"]
-WITH_ENGINES = {"ComposeRollout": "rollout", "ComposeSet": "compose_set", "WarmUp": "warm_up"}
+LAZY = {"ChainsToCompose": "composing", "ComposedChains": "composing", "ComposeRollout": "rollout", "WarmUp": "warm_up"}
 
 
 def __getattr__(name: str) -> type:
     """What brings Ray, vLLM and DeepSpeed with it is imported when it is asked for."""
-    if name not in WITH_ENGINES:
+    if name not in LAZY:
         raise AttributeError(name)
-    part: type = getattr(import_module(f"{__name__}.{WITH_ENGINES[name]}"), name)
+    part: type = getattr(import_module(f"{__name__}.{LAZY[name]}"), name)
     return part

@@ -12,22 +12,22 @@ from raylign.contracts import Policy, RolloutStrategy, RolloutTask
 from raylign.environment import Environments
 from raylign.errors import RequestError
 from raylign.recipes.composition_rl.compose.chain import Chain, ChainOrRejected, Reason, Rejected
+from raylign.recipes.composition_rl.compose.counts import outcome
 from raylign.recipes.composition_rl.compose.drive import Ask, compose_async
 from raylign.recipes.composition_rl.compose.llm import LlmComposer
 from raylign.recipes.composition_rl.compose.operation import spc_async
 from raylign.recipes.composition_rl.compose.rows import payload_of
+from raylign.recipes.composition_rl.composers import Composing
 from raylign.recipes.composition_rl.programs import Programs
 from raylign.records import Call, StopReason, Trajectory, derive_seed
 
 
-class ComposeRollout(RolloutStrategy):
+class ComposeRollout(Composing, RolloutStrategy):
     """A rollout strategy in which the policy is the composer: an episode is the eleven steps of each link of a chain.
 
-    The prompt's ``meta["chain"]`` holds the records of its seeds; the trajectory's payload is that of `payload_of`. A
-    question that does not fit the context rejects the chain too (TOO_LONG).
+    The prompt's ``meta["chain"]`` holds the records of its seeds (`ChainsToCompose`); the trajectory has the payload
+    of `payload_of` and the metrics of `outcome`. A question that does not fit the context rejects the chain (TOO_LONG).
     """
-
-    what = "a rollout strategy that composes"
 
     @dataclass
     class Config:
@@ -75,4 +75,5 @@ class ComposeRollout(RolloutStrategy):
             seed=seed,
             stop=StopReason.DONE,
             payload=payload_of(chain),
+            metrics=outcome(chain),
         )

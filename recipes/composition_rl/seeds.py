@@ -12,14 +12,17 @@ import numpy as np
 
 from raylign.chat.template import chat_template
 from raylign.data.files import read_rows
-from raylign.data.identity import DataIdentity, identity_of
 from raylign.data.questions import asked_instead, question_of
+from raylign.data.rendered import rows_of
+from raylign.data.rows import DataRow
 from raylign.errors import DataError
 from raylign.recipes.composition_rl.compose.chain import Chain, CompositionError, Reason, Rejected, seed_problem
 from raylign.recipes.composition_rl.compose.rows import by_depth
 from raylign.records import Prompt
 
+CHAIN = "chain"  # key of meta: the record of a composed chain, or the list of its seeds' before
 OF_THE_SEED = ("target", "question", "solution", "solution_answer")  # what is said of the seed alone
+IMITATED = ("targets", "demonstration")  # the same, and no note for a composer
 
 
 @contextmanager
@@ -44,14 +47,9 @@ class SeedPrompts:
         self.chains: Mapping[str, Chain] = {prompt.id: _seed(prompt) for prompt in prompts}
         self._template, self._max_tokens = template, max_tokens
 
-    @property
-    def identity(self) -> DataIdentity:
-        """Of the prompts in their order."""
-        return identity_of(self.prompts)
-
     def made(self, path: str) -> dict[int, list[Chain]]:
         """The chains of a file that end with one of the seeds, by depth; of no file for an empty path."""
-        with as_data_error(f"{path} (the stage ComposeSet writes such rows)"):
+        with as_data_error(f"{path} (a stage that keeps ComposedChains writes such rows)"):
             return by_depth(read_rows(Path(path).expanduser()), self.chains) if path else {}
 
     def prompt(self, chain: Chain, visit: int) -> Prompt | Rejected:
@@ -63,12 +61,23 @@ class SeedPrompts:
         written = {"composition": {"depth": chain.depth, "seeds": [*chain.seeds], "links": [*map(asdict, chain.links)]}}
         if chain.depth == 1:
             return replace(last, meta={**last.meta, **written}, visit=visit)
-        messages = asked_instead(last, chain.text)
-        ids = np.asarray(chat_template(self._template).prompt_ids(messages, last.tools), np.int32)
+        asked = _asking(last, chain.text, written)
+        ids = np.asarray(chat_template(self._template).prompt_ids(asked.messages, last.tools), np.int32)
         if self._max_tokens and len(ids) > self._max_tokens:
             return Rejected(reason=Reason.TOO_LONG, detail=f"{len(ids)} tokens")
-        meta = {name: value for name, value in last.meta.items() if name not in OF_THE_SEED} | written
-        return replace(last, id=chain.id, messages=messages, token_ids=ids, meta=meta, visit=visit)
+        return replace(asked, id=chain.id, token_ids=ids, visit=visit)
+
+
+def composed_row(last: Prompt, record: Mapping[str, Any]) -> DataRow:
+    """The row that asks a composed chain as its last seed is asked; its record is ``meta["chain"]``."""
+    (row,) = rows_of(_asking(last, str(record["question"]), {CHAIN: record}))
+    return row
+
+
+def _asking(last: Prompt, text: str, written: Mapping[str, Any]) -> Prompt:
+    """The last seed's prompt with the text of a chain in its place, without what is said of the seed alone."""
+    meta = {name: value for name, value in last.meta.items() if name not in (*OF_THE_SEED, *IMITATED)}
+    return replace(last, messages=asked_instead(last, text), meta={**meta, **written})
 
 
 def _seed(prompt: Prompt) -> Chain:

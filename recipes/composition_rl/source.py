@@ -13,6 +13,7 @@ from raylign.config.schema import Node, node
 from raylign.contracts import ROWS, PromptSource, artifact
 from raylign.data.curriculum import Curriculum
 from raylign.data.cursor import Cursor
+from raylign.data.identity import identity_of
 from raylign.errors import DataError, Problem
 from raylign.objectives.shaping import unknown_reward
 from raylign.recipes.composition_rl.compose.supply import Mode, Supply
@@ -36,7 +37,7 @@ class CompositionSource(PromptSource):
         mode: Mode = Mode.offline  # the chains of a set in a seeded order, or of what is mastered
         composer: Node = node(Composer, "raylign.recipes.composition_rl.SymbolicComposer")
         curriculum: Curriculum.Config = field(default_factory=Curriculum.Config)
-        path: str = artifact(ROWS)  # of a ComposeSet: a file or @STAGE; empty: compose here, with what asks nobody
+        path: str = artifact(ROWS)  # of ComposedChains: a file or @STAGE; empty: compose here, with what asks nobody
         linked: bool = True  # False: side by side without a link, the paper's control
         max_prompt_tokens: int = 0  # longer chains are dropped and counted; 0: no limit
         reward: str = ""  # the reward that says solved (1); "": the only one, or else the score
@@ -117,7 +118,7 @@ class CompositionSource(PromptSource):
         depth = self._curriculum.depth
         with as_data_error(self.config.path or "source"):
             places = self._supply.places(depth)
-        return Cursor(places, self._seeds.identity, self._seed, "order", 0 if self._online else depth)
+        return Cursor(places, identity_of(self._seeds.prompts), self._seed, "order", 0 if self._online else depth)
 
     def _deeper(self, rises: bool) -> None:
         if rises and not self._online:

@@ -71,7 +71,8 @@ class Calibrate(Stage):
     def asks(cls, config: Config) -> Asked:
         """Each prompt so often."""
         max_tokens = config.sampling.max_tokens if config.sampling else 0
-        return Asked(prompts=config.prompts, samples=config.samples, max_tokens=max_tokens)
+        held_out = config.split is Split.holdout and not config.data
+        return Asked(prompts=config.prompts, samples=config.samples, max_tokens=max_tokens, held_out=held_out)
 
     @classmethod
     def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:

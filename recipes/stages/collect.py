@@ -66,7 +66,8 @@ class Collect(Stage):
     def asks(cls, config: Config) -> Asked:
         """All steps together."""
         max_tokens = config.sampling.max_tokens if config.sampling else 0
-        return Asked(prompts=config.steps * config.prompts_per_step, samples=config.group_size, max_tokens=max_tokens)
+        prompts = config.steps * config.prompts_per_step
+        return Asked(prompts=prompts, samples=config.group_size, max_tokens=max_tokens, held_out=False)
 
     @classmethod
     def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:

@@ -55,7 +55,8 @@ class Evaluate(Stage):
     def asks(cls, config: Config) -> Asked:
         """Each prompt of the split, or of all sets."""
         max_tokens = config.sampling.max_tokens if config.sampling else 0
-        return Asked(prompts=config.prompts * max(1, len(config.sets)), samples=config.samples, max_tokens=max_tokens)
+        prompts, held_out = config.prompts * max(1, len(config.sets)), config.split is Split.holdout and not config.data
+        return Asked(prompts=prompts, samples=config.samples, max_tokens=max_tokens, held_out=held_out)
 
     @classmethod
     def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:

@@ -86,7 +86,8 @@ class Generate(Stage):
     def asks(cls, config: Config) -> Asked:
         """Each prompt so often."""
         max_tokens = config.sampling.max_tokens if config.sampling else 0
-        return Asked(prompts=config.prompts, samples=config.samples, max_tokens=max_tokens)
+        held_out = config.split is Split.holdout and not config.data
+        return Asked(prompts=config.prompts, samples=config.samples, max_tokens=max_tokens, held_out=held_out)
 
     @classmethod
     def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
@@ -144,9 +145,8 @@ class Generate(Stage):
             context.record(self.name, step + 1, self._metrics(groups) | counts.metrics(), groups)
         if not tally.rows:
             raise DataError(
-                f"stages.{self.name} keeps nothing of {tally.prompts} prompts ({tally.samples} samples, {tally.cut} of "
-                f"them cut off by a length limit); fix: loosen stages.{self.name}.keep, give it more samples, or set "
-                f"stages.{self.name}.otherwise=target"
+                f"stages.{self.name} keeps nothing of {tally}; fix: loosen stages.{self.name}.keep, give it more "
+                f"samples, or set stages.{self.name}.otherwise=target"
             )
         return StageResult(steps=len(batches), metrics=tally.metrics(), artifacts={ROWS: str(file.path)})
 

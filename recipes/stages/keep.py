@@ -10,16 +10,22 @@ from typing import Any, NamedTuple
 from raylign.config.resolve import Run
 from raylign.contracts import Part
 from raylign.data.pass_rate import passes
+from raylign.data.rows import DataRow
 from raylign.errors import Problem
 from raylign.objectives.shaping import unknown_reward
 from raylign.records import Group, Value
 
 
 class Kept(NamedTuple):
-    """What one row is made of. Example: ``Kept(2)``, or as a preference pair ``Kept(2, rejected=0)``"""
+    """What one row is made of. Example: ``Kept(2)``, or as a preference pair ``Kept(2, rejected=0)``
+
+    row: written in place of the prompt and what the sample said, where the rule makes rows of its own, say from a
+    trajectory's payload; checked like every row of a file, and told in its meta where it comes from.
+    """
 
     sample: int | None  # of the group's trajectories; None: the prompt as it is, with the target that it brings
     rejected: int | None = None
+    row: DataRow | None = None
 
 
 class Keep(Part):

@@ -39,6 +39,8 @@ class RowMaker:
         Raises DataError on a pair of episodes, on several calls without observations, and on a prompt that lacks the
         column `ask`.
         """
+        if kept.row is not None:
+            return [self._own(group, kept, kept.row)]
         if kept.sample is None:
             made = {"stage": self.stage, "from": "prompt"}
             return [replace(row, meta={**row.meta, GENERATED: made}) for row in rows_of(self._asked(group.prompt))]
@@ -56,6 +58,17 @@ class RowMaker:
         calls = [call.text for call in group.trajectories[index].calls]
         row = self._row(group, index, calls[0] if len(calls) == 1 else None, {})
         return replace(row, meta={**row.meta, GENERATED: {**row.meta[GENERATED], "calls": calls}})
+
+    def _own(self, group: Group, kept: Kept, row: DataRow) -> DataRow:
+        """The row that a rule made."""
+        if kept.rejected is not None:
+            raise DataError(
+                f"prompt {group.prompt.key}: stages.{self.stage}.keep makes a row of its own and names a rejected "
+                "sample; fix: put `chosen` and `rejected` into the row's meta"
+            )
+        prompt = {"stage": self.stage, "from": "prompt", "prompt": group.prompt.key}
+        made = prompt if kept.sample is None else self._made(group, kept.sample)
+        return replace(row, meta={**row.meta, GENERATED: made})
 
     def _row(self, group: Group, index: int, target: str | None, pair: Mapping[str, Any]) -> DataRow:
         row = rows_of(self._asked(group.prompt))[0]

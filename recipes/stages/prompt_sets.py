@@ -14,6 +14,7 @@ from raylign.config.schema import DataConfig
 from raylign.contracts import View
 from raylign.data.prompts import PromptSet, load_prompts
 from raylign.errors import DataError
+from raylign.models.facts import model_facts
 from raylign.records import Prompt
 
 
@@ -43,7 +44,7 @@ class PromptSets:
         if stage.name not in self._viewed:
             prompts, view = self.unviewed(run, stage), run.parts.get(f"{stage.key}.view")
             if view is not None:
-                prompts = self._seen(prompts, view.build(tokenizer=self._template, seed=run.config.seed), stage.key)
+                prompts = _seen(prompts, view.build(tokenizer=self._template, seed=run.config.seed), stage, run)
             self._viewed[stage.name] = prompts
         return self._viewed[stage.name]
 
@@ -72,12 +73,33 @@ class PromptSets:
             self._read[place] = prompts
         return self._read[place]
 
-    @staticmethod
-    def _seen(prompts: PromptSet, view: View, key: str) -> PromptSet:
-        train, holdout = (tuple(view.prompts(split)) for split in (prompts.train, prompts.holdout))
-        if prompts.train and not train:
-            raise DataError(f"{key}.view leaves none of {len(prompts.train)} prompts")
-        return replace(prompts, train=train, holdout=holdout)
+
+def _seen(prompts: PromptSet, view: View, stage: ResolvedStage, run: Run) -> PromptSet:
+    """Both splits in the view; a stage that asks no held-out prompts has none, and its view need not take them."""
+    key, asked = f"{stage.key}.view", stage.cls.asks(stage.config)
+    prompts = prompts if asked is None or asked.held_out else replace(prompts, holdout=())
+    for split in filter(None, (prompts.train, prompts.holdout)):
+        _refuse_short_context(view.questions(split), stage, run)
+    train, holdout = (tuple(view.prompts(split)) if split else () for split in (prompts.train, prompts.holdout))
+    if prompts.train and not train:
+        raise DataError(f"{key} leaves none of {len(prompts.train)} prompts")
+    return replace(prompts, train=train, holdout=holdout)
+
+
+def _refuse_short_context(questions: tuple[int, int], stage: ResolvedStage, run: Run) -> None:
+    """questions: tokens of the shortest and the longest. Raises DataError where no engine has room for any reply."""
+    model, asked = run.config.model, stage.cls.asks(stage.config)
+    own = asked.max_tokens if asked else 0
+    reply, where = own or run.config.rollout.sampling.max_tokens, f"{stage.key if own else 'rollout'}.sampling"
+    enough = questions[1] + reply
+    if "rollout" in stage.roles and questions[0] and questions[0] + reply > model.max_context:
+        positions = model_facts(model).context
+        larger = f"a model.path that has them (this one: {positions})" if model.path else f"model.tiny.context={enough}"
+        raise DataError(
+            f"model.max_context = {model.max_context}: the questions of {stage.key} take {questions[0]} to "
+            f"{questions[1]} tokens, and a reply up to {reply} ({where}.max_tokens); fix: model.max_context={enough}"
+            f"{f' and {larger}' if 0 < positions < enough else ''}"
+        )
 
 
 def judged(run: Run, stage: str = "") -> bool:

@@ -26,14 +26,16 @@ class ReadStage:
 
 
 class Reading:
-    """Of one run. made: of a task or a generator only so many rows, none of them held out; 0: all.
+    """Of one run. made: of a task or a generator only so many rows, none of them held out; 0: all. A stage's view sees
+    all of them, since it may choose among them.
 
     Everything raises DataError on what cannot be read.
     """
 
     def __init__(self, run: Run, made: int = 0) -> None:
         data = run.config.data
-        if made and not data.path:
+        viewed = any(f"{stage.key}.view" in run.parts for stage in run.stages)
+        if made and not data.path and not viewed:
             fewer = replace(data, size=min(data.size or made, made), holdout=0, eval_path="")
             run = replace(run, config=replace(run.config, data=fewer))
         self.run = run

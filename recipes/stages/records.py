@@ -9,6 +9,7 @@ from typing import Any
 from raylign.actors.roles import Roles
 from raylign.batch import Batch
 from raylign.config.alarms import AlarmConfig
+from raylign.contracts import Place
 from raylign.recipes.stages.actor_figures import ActorFigures
 from raylign.recipes.stages.outcome import refuse_lost
 from raylign.records import Group
@@ -63,13 +64,13 @@ class RunRecords:
         groups: Sequence[Group] = (),
         batch: Batch | None = None,
         *,
-        rows: Sequence[tuple[int, int]] = (),
+        places: Sequence[Place] = (),
     ) -> None:
-        """Write down step `step` (from 1) of a stage, show it, raise its alarms. rows: as `Recorder.rollouts`."""
+        """Write down step `step` (from 1) of a stage, show it, raise its alarms. places: as `Recorder.rollouts`."""
         metrics = {**metrics, **self.figures.take(stage, self.roles.pool, self.roles.reward_pools)}
         self.recorder.metrics(self.first_step + step, metrics, stage)
         if groups:
-            self.recorder.rollouts(self.first_step + step, groups, batch, rows, stage)
+            self.recorder.rollouts(self.first_step + step, groups, batch, places, stage)
         self.progress.step(step, metrics)
         self.recorded = True
         refuse_lost(stage, step, metrics)

@@ -136,7 +136,7 @@ class Rl(Stage):
                 loop.on_phase(step, "evaluate")
                 metrics |= await self.evaluate(context)
                 loop.evaluated(metrics)
-            context.record(self.name, step + 1, metrics, result.groups, result.batch, rows=result.rows)
+            context.record(self.name, step + 1, metrics, result.groups, result.batch, places=result.places)
 
     async def loop(self, context: RunContext) -> Loop:
         """The loop over this run's parts, all of them started."""
@@ -178,6 +178,7 @@ class Rl(Stage):
             rewards=rewards,
             shaper=context.shaper(self.name),
             selector=context.run.parts["selector"].build(seed=cfg.seed),
+            rows=context.run.parts["rows"].build(),
             advantage=advantage,
             learner=learner,
             objective=dict(objective_node),

@@ -13,9 +13,9 @@ from raylign.batch import Batch
 from raylign.chat.template import ChatTemplate
 from raylign.contracts import Completion, RolloutTask, Sampling
 from raylign.environment import Observation
-from raylign.loop.rows import rows_of
 from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.records import Group, Prompt, StopReason
+from raylign.testing import rows_of
 
 THOUGHTS = ("<think>\nt\n</think>\n\nb", "<think>\nu\n</think>\n\nd", "<think>\nv\n</think>\n\nf")
 ENVIRONMENT = ("c", "e", "")
@@ -73,7 +73,7 @@ def contexts(template: ChatTemplate) -> list[list[int]]:
 
 def rows(path: Path, prompt: Prompt) -> Batch:
     trajectory = path.trajectory()
-    return rows_of([Group(prompt=prompt, trajectories=(trajectory, trajectory), scores=(1.0, 0.0))])[0]
+    return rows_of([Group(prompt=prompt, trajectories=(trajectory, trajectory), scores=(1.0, 0.0))]).batch
 
 
 async def test_kept_ids_stay_as_they_were_sampled(tokenizers: Any) -> None:
@@ -101,7 +101,8 @@ async def test_a_fresh_context_is_what_the_template_renders_and_a_row_of_its_own
         assert cut.row(row, "token_ids").tolist() == [*policy.read[row % 3], *said]
         assert cut.row(row, "loss_mask").tolist() == [False] * len(policy.read[row % 3]) + [True] * len(said)
         assert cut.prompt_lengths[row] == len(policy.read[row % 3])
-    assert cut.groups.tolist() == [0, 1, 2, 0, 1, 2], "rows of a group share their prompt"
+    assert cut.prompts.tolist() == [0, 1, 2, 0, 1, 2], "contexts that begin alike share their beginning"
+    assert not cut.groups.any(), "and all are of one group"
 
 
 async def test_a_past_that_the_template_does_not_rewrite_goes_on_in_its_context(tokenizers: Any) -> None:

@@ -298,7 +298,7 @@ def test_gae_invalid_row(batch: Batch, scores: np.ndarray) -> None:
 def test_gae_turn_reward_on_an_observation_is_refused(batch: Batch, scores: np.ndarray) -> None:
     turn = np.zeros(batch.tokens)
     turn[0] = 1.0
-    with pytest.raises(ValueError, match="token 0, which was not sampled"):
+    with pytest.raises(ValueError, match="token 0, from which nothing is learned"):
         GAE(GAE.Config(reward_at=RewardAt.turns)).assign(batch.with_streams(turn_reward=turn), scores)
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from raylign.batch import Batch
-from raylign.loop.rows import rows_of
 from raylign.objectives.advantage.turn import Level, TurnAdvantage, TurnStd
 from raylign.objectives.mismatch import Mismatch, MismatchConfig, mismatch_weights
 from raylign.records import Call, Float32s, Group, Prompt, StopReason, Trajectory
+from raylign.testing import rows_of
 
 # (dialogue turn of each call, score of each call) of six rollouts; the last has no verdict
 ROLLOUTS = [
@@ -49,7 +49,8 @@ def rows(unscored: tuple[int, ...] = (6,)) -> tuple[Batch, Float32s]:
         scores=tuple(None if i in unscored else sum(scores) for i, (_, scores) in enumerate(ROLLOUTS)),
         call_scores=tuple(np.array(scores, np.float32) for _, scores in ROLLOUTS),
     )
-    return rows_of([group], unscored=True)
+    made = rows_of([group], unscored=True)
+    return made.batch, made.scores
 
 
 def expected(level: str, std: str, min_holders: int) -> list[list[float]]:

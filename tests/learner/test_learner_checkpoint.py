@@ -13,7 +13,7 @@ from learner_cases import CROSS_ENTROPY, learner_config, make_batch, read_weight
 
 from raylign.actors.learner.spec import LearnerSpec
 from raylign.config.schema import OptimConfig, Schedule
-from raylign.errors import LearnerError
+from raylign.errors import CheckpointError, LearnerError
 
 pytestmark = [pytest.mark.ray, pytest.mark.deepspeed]
 
@@ -99,3 +99,30 @@ def test_a_checkpoint_of_another_shape_is_refused(
     with pytest.raises(Exception, match=r"does not fit this learner: zero_stage 1 \(now 2\)") as caught:
         run(group.restore(folder))
     assert isinstance(caught.value, LearnerError)
+
+
+class Bomb:
+    """What a hostile file of a random state would hold: unpickled, it leaves a mark."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("content", ["bomb", "half", "absent"])
+def test_a_random_state_is_read_and_never_unpickled(content: str, tmp_path: Path) -> None:
+    import torch
+
+    from raylign.actors.learner.checkpoint import read_random_state
+
+    path, mark = tmp_path / "random-0.pt", tmp_path / "mark"
+    torch.save({"torch": Bomb(mark)} if content == "bomb" else {"torch": torch.get_rng_state()}, path)
+    if content == "half":
+        path.write_bytes(path.read_bytes()[:100])
+    if content == "absent":
+        path.unlink()
+    with pytest.raises(CheckpointError, match=r"random-0\.pt is no random state of a learner .*fix: resume an earlier"):
+        read_random_state(path)
+    assert not mark.exists()

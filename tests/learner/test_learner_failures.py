@@ -149,7 +149,7 @@ def stuck_worker() -> type:
     """A rank that raises, or waits for ever as in a collective. Local, so that Ray pickles it by value."""
 
     class Stuck:
-        def __init__(self, rank: int, environment: int, log: str) -> None:
+        def __init__(self, rank: int, ranks: int, log: str) -> None:
             self.rank = rank
 
         @plain_errors

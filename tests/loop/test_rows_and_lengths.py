@@ -35,8 +35,8 @@ async def test_a_step_says_which_trajectory_each_row_is(advantage: type[GRPO], r
     whole = make(half)
     parts = replace(whole.parts, advantage=advantage(GRPO.Config()))
     result = await Loop(parts, whole.settings).step(0)
-    assert result.batch is not None and len(result.rows) == len(result.batch) == rows
-    for row, (number, index) in enumerate(result.rows):
+    assert result.batch is not None and len(result.places) == len(result.batch) == rows
+    for row, (number, index) in enumerate((place.group, place.trajectory) for place in result.places):
         sampled = result.groups[number].trajectories[index].calls[0].token_ids
         assert list(result.batch.row(row, "token_ids")[result.batch.row(row, "loss_mask")]) == list(sampled)
 

@@ -17,14 +17,13 @@ from raylign.config.schema import Schedule
 from raylign.contracts import Part
 from raylign.errors import ConfigError, RewardError
 from raylign.loop.reward_metrics import reward_metrics
-from raylign.loop.rows import rows_of
 from raylign.loop.scoring import logged, scored
 from raylign.objectives.aggregate import Aggregation
 from raylign.recipes.arlcp import ReflectionPenalty
 from raylign.recipes.arlcp.toy import ToyThought, ToyTraces
 from raylign.records import Group, Missing, Prompt, Value
 from raylign.telemetry.alarms import Alarms
-from raylign.testing import call, trajectory
+from raylign.testing import call, rows_of, trajectory
 
 SHAPER = {"_target_": "raylign.recipes.arlcp.ReflectionPenalty", "n_1": 1, "n_2": 2}
 GATE = {
@@ -157,7 +156,7 @@ def test_missing_verdicts_leave_the_statistics() -> None:
     with_missing = shape(shaper(), [group(rows)])[0]
     assert with_missing.scores[1] is None and "arlcp/reward" not in with_missing.trajectories[1].metrics
     assert [score for score in with_missing.scores if score is not None] == list(plain.scores)
-    assert len(rows_of([with_missing])[1]) == 4
+    assert len(rows_of([with_missing]).scores) == 4
     assert shape(shaper(), [group([("", 3, Missing(reason="died"))])])[0].scores == (None,)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,17 @@ import pytest
 from raylign import testing
 from raylign.config.compose import compose
 from raylign.data.curriculum import Curriculum, Trigger
+from raylign.data.rows import write_rows
 from raylign.errors import CheckpointError, ConfigError, DataError
 from raylign.models.tiny import build_tiny_model
 from raylign.recipes.composition_rl import CompositionSource
 from raylign.recipes.composition_rl.compose.chain import Chain
 from raylign.recipes.composition_rl.compose.drive import compose_now
 from raylign.recipes.composition_rl.compose.recovery import links_recovered
-from raylign.recipes.composition_rl.compose.rows import write_rows
 from raylign.recipes.composition_rl.compose.supply import Mode
 from raylign.recipes.composition_rl.compose.symbolic import RuleComposer, Style
 from raylign.recipes.composition_rl.measures import step_metrics
-from raylign.recipes.composition_rl.seeds import SeedPrompts
+from raylign.recipes.composition_rl.seeds import SeedPrompts, composed_row
 from raylign.recipes.composition_rl.toy import Digits, MarkedAnswer, solution
 from raylign.records import Group, Prompt, content_id
 from raylign.testing import call, trajectory
@@ -89,6 +90,13 @@ def test_composed_prompts_are_rendered_like_their_last_seed(seeds: list[Prompt],
         assert MarkedAnswer(MarkedAnswer.Config()).judge(asked, gold).score == 1.0
         assert MarkedAnswer(MarkedAnswer.Config()).judge(asked, str(asked.answer)).score == 0.0, "no mark"
         assert links_recovered(gold, asked.meta["composition"]["links"]) == [True]
+
+
+def test_a_chain_brings_nothing_to_imitate_of_its_seed(seeds: list[Prompt], tokenizer: Any) -> None:
+    said = {"target": "#1", "targets": ("#1", "#2"), "demonstration": [{"role": "assistant", "content": "#1"}]}
+    asked = [replace(one, meta={**one.meta, **said}) for one in seeds]
+    for composed in make(asked, tokenizer).next(5):
+        assert composed.meta.keys() == {"verifier", "composition"}
 
 
 def test_template_stays_around_the_composed_text(tokenizer: Any) -> None:
@@ -164,9 +172,17 @@ def test_made_set_is_read_from_its_file(seeds: list[Prompt], tokenizer: Any, tmp
     ids, chains = {p.id for p in seeds}, [*SeedPrompts(seeds, tokenizer).chains.values()]
     composer = RuleComposer(RuleComposer.Config(style=Style.formula, modulus=10))
     rows = [compose_now(composer, chains[i], chains[i + 1]) for i in range(20)]
-    write_rows(tmp_path / "set.jsonl", [row for row in rows if isinstance(row, Chain)])
+    records = [row.record() for row in rows if isinstance(row, Chain)]
+    by_id = {p.id: p for p in seeds}
+    write_rows(tmp_path / "set.jsonl", [composed_row(by_id[record["seeds"][-1]], record) for record in records])
+    (tmp_path / "bare.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    bare = make(seeds, tokenizer, path=str(tmp_path / "bare.jsonl"))
     again = make(seeds, tokenizer, path=str(tmp_path / "set.jsonl"))
     assert len(again) == 20 and all(p.meta["composition"]["seeds"][1] in ids for p in again.next(20))
+    assert [p.id for p in bare.next(40)[20:]] == [p.id for p in again.next(20)]
+    write_rows(tmp_path / "others.jsonl", digits())
+    with pytest.raises(DataError, match=r"others.jsonl:1: no composed problem"):
+        make(seeds, tokenizer, path=str(tmp_path / "others.jsonl"))
     with pytest.raises(DataError, match="none of 20 rows ends with a seed"):
         make(seeds[40:], tokenizer, path=str(tmp_path / "set.jsonl"))
 

@@ -17,7 +17,7 @@ from chains.drive import compose_now
 from chains.operation import spc
 from chains.symbolic import RuleComposer
 from chains.llm import LlmComposer
-from chains import counts, made, mastery, programs, recovery, rows, supply, surrogate
+from chains import counts, mastery, programs, recovery, rows, supply, surrogate
 
 compose = partial(compose_now, RuleComposer(RuleComposer.Config()))
 chain = spc([seed_problem("What is 10 + 3?", "13"), seed_problem("Compute $7 + 3$.", "10")], compose)

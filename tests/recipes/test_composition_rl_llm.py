@@ -94,7 +94,7 @@ def test_composer_that_asks_cannot_run_in_the_controller() -> None:
     with pytest.raises(CompositionError, match="asks a language model"):
         compose_now(llm(), FIRST, SECOND)
     composer = "source.composer={_target_: raylign.recipes.composition_rl.compose.llm.LlmComposer}"
-    with pytest.raises(ConfigError, match=r"is not a composer that asks no model .* the stage ComposeSet"):
+    with pytest.raises(ConfigError, match=r"is not a composer that asks no model .* make a set in advance"):
         compose(["recipe=composition_rl", "scale=tiny", composer])
 
 
@@ -106,6 +106,11 @@ async def test_composing_is_an_episode_of_a_policy(strategy: ComposeRollout, tok
     (trajectory,) = [one async for one in strategy.run(task, Scripted(tokenizer))]  # type: ignore[arg-type]
     assert len(trajectory.calls) == 8
     assert Chain.from_record(trajectory.payload["chain"]).answer == "60"
+    assert {name for name, value in trajectory.metrics.items() if value} == {"composer/yield"}
+    assert len(trajectory.metrics) == 1 + len(Reason)
+    (lost,) = [one async for one in strategy.run(task, Scripted(tokenizer, too_long=FIRST.text))]  # type: ignore[arg-type]
+    assert lost.payload == {"rejected": "too_long"}
+    assert {name for name, value in lost.metrics.items() if value} == {"composer/rejected/too_long"}
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from raylign.actors.reward.episode import Earned, EpisodeReturn
 from raylign.actors.rollout.engine import Engine
 from raylign.actors.rollout.multi_turn import MultiTurn
 from raylign.contracts import Refused, RolloutTask, Sampling
-from raylign.loop.rows import rows_of
 from raylign.records import Group, Prompt, StopReason, Trajectory
+from raylign.testing import rows_of
 
 pytestmark = pytest.mark.vllm
 
@@ -70,7 +70,7 @@ def test_an_episode_from_start_to_end(task: RolloutTask, play: Callable[..., Any
         # The engine's own scoring of the whole row gives the log-probs that the tokens were sampled with.
         whole = ids_of(trajectory, task.prompt)
         scored = run(engine.score(whole, 1))
-        sample = rows_of([Group(prompt=task.prompt, trajectories=(trajectory,), scores=(1.0,))])[0]
+        sample = rows_of([Group(prompt=task.prompt, trajectories=(trajectory,), scores=(1.0,))]).batch
         mask = sample["loss_mask"]
         np.testing.assert_array_equal(sample["token_ids"], whole)
         np.testing.assert_allclose(sample["sampler_logprob"][1:][mask[1:]], scored[mask[1:]], atol=2e-4)
@@ -129,7 +129,7 @@ def test_turn_streams_of_the_learners_rows(task: RolloutTask, play: Callable[...
         np.arange(len(trajectory.calls), dtype=np.float32) + 10 * trajectory.sample_index for trajectory in trajectories
     )
     group = Group(prompt=task.prompt, trajectories=tuple(trajectories), scores=scores, call_scores=call_scores)
-    batch, _ = rows_of([group])
+    batch = rows_of([group]).batch
     for index, trajectory in enumerate(trajectories):
         mask, call = batch.row(index, "loss_mask"), batch.row(index, "call")
         assert set(call[~mask]) <= {-1.0}

@@ -14,9 +14,10 @@ import pytest
 
 from raylign.batch import Batch
 from raylign.config.schema import TelemetryConfig
-from raylign.loop.rows import row_places
-from raylign.records import Call, Group, Missing, Prompt, StopReason, Trajectory, Value, row_from
+from raylign.loop.rows import row_from
+from raylign.records import Call, Group, Missing, Prompt, StopReason, Trajectory, Value
 from raylign.telemetry.recorder import Recorder
+from raylign.testing import rows_of
 
 NONE = np.zeros(0, np.int32)
 VERDICTS = [
@@ -171,7 +172,7 @@ def record_run(
         }
         recorder.metrics(step + 2, numbers, "rl")
         group = dialogue(tokenizer, step) if step % 10 == 0 else plain_group(step + 1, samples, tokenizer)
-        recorder.rollouts(step + 2, [group], batch_of(group), row_places([group]), "rl")
+        recorder.rollouts(step + 2, [group], batch_of(group), rows_of([group]).places, "rl")
         if alarm and step == steps // 2:
             text, hint = "entropy is 0.6, 50.00% of its start, 1.1", "samples become alike"
             recorder.event("alarm", stage="rl", alarm="entropy_collapse", metric="entropy", text=text, hint=hint)

@@ -16,10 +16,11 @@ import yaml
 
 from raylign.batch import Batch
 from raylign.config.schema import TelemetryConfig
-from raylign.loop.rows import row_places, rows_of
-from raylign.records import Group, Value, row_from
+from raylign.loop.rows import row_from
+from raylign.records import Group, Value
 from raylign.telemetry.recorder import Recorder, read_lines
 from raylign.telemetry.sinks import Sink
+from raylign.testing import rows_of
 
 Groups = Callable[..., Group]
 
@@ -50,7 +51,7 @@ def test_rollouts_hold_everything(tmp_path: Path, a_group: Groups) -> None:
     group = a_group()
     batch = Batch.from_rows([row_from(group.trajectories[i], group.prompt, 0) for i in group.valid])
     advantage = np.where(batch["loss_mask"], np.where(batch.row_of_token == 0, 1.0, -1.0), 0).astype(np.float32)
-    path = recorder.rollouts(12, [group], batch.with_streams(advantage=advantage), row_places([group]), "rl")
+    path = recorder.rollouts(12, [group], batch.with_streams(advantage=advantage), rows_of([group]).places, "rl")
     recorder.flush()
     assert path.name == "step_000012.jsonl"
     first, missing, last = lines(path)
@@ -66,10 +67,11 @@ def test_rollouts_hold_everything(tmp_path: Path, a_group: Groups) -> None:
 
 def test_a_row_without_a_score_keeps_what_an_advantage_that_reads_none_gave_it(tmp_path: Path, a_group: Groups) -> None:
     recorder, group = Recorder(tmp_path, TelemetryConfig()), a_group()
-    batch, _ = rows_of([group], unscored=True)
+    rows = rows_of([group], unscored=True)
+    batch = rows.batch
     assert len(group.valid) < len(batch) == len(group.trajectories)
     advantage = np.where(batch["loss_mask"], batch.row_of_token + 1.0, 0).astype(np.float32)
-    path = recorder.rollouts(1, [group], batch.with_streams(advantage=advantage), row_places([group], unscored=True))
+    path = recorder.rollouts(1, [group], batch.with_streams(advantage=advantage), rows.places)
     recorder.flush()
     assert [line["advantage"] for line in lines(path)] == [1.0, 2.0, 3.0]
     recorder.close()
@@ -80,7 +82,7 @@ def test_varying_advantages_are_kept_per_token(tmp_path: Path, a_group: Groups) 
     group = a_group(size=1)
     batch = Batch.from_rows([row_from(group.trajectories[0], group.prompt, 0)])
     advantage = np.array([0, 0, 1, 2, 3], np.float32)
-    path = recorder.rollouts(1, [group], batch.with_streams(advantage=advantage), row_places([group]))
+    path = recorder.rollouts(1, [group], batch.with_streams(advantage=advantage), rows_of([group]).places)
     recorder.flush()
     assert lines(path)[0]["advantage"] == [1.0, 2.0, 3.0]
     recorder.close()
@@ -101,7 +103,7 @@ def test_details_channels_turns_gaps_and_weights(tmp_path: Path, a_group: Groups
     learner = np.where(mask, batch["sampler_logprob"] + np.float32(0.0123456), 0).astype(np.float32)
     weight = np.where(np.cumsum(mask) == 1, 0.0, 1.0).astype(np.float32)
     path = recorder.rollouts(
-        1, [group], batch.with_streams(learner_logprob=learner, weight=weight), row_places([group])
+        1, [group], batch.with_streams(learner_logprob=learner, weight=weight), rows_of([group]).places
     )
     recorder.flush()
     (row,) = lines(path)

@@ -25,7 +25,6 @@ from raylign.contracts import (
 from raylign.errors import ConfigError, EngineDeadError
 from raylign.loop import StepSettings
 from raylign.loop.collect import collect
-from raylign.loop.rows import rows_of
 from raylign.records import Absent, Missing, Prompt, StopReason, Trajectory, Value
 from raylign.row_needs import row_needs
 from raylign.testing import (
@@ -40,6 +39,7 @@ from raylign.testing import (
     random_batch,
     random_groups,
     row,
+    rows_of,
     tiny_run,
     trajectory,
 )
@@ -182,7 +182,8 @@ def test_random_rows_are_rows_and_random_groups_make_rows() -> None:
         assert batch["advantage"].dtype == np.float32 and not batch["advantage"][~batch["loss_mask"]].any()
         assert random_batch(seed)["old_logprob"].tobytes() == batch["old_logprob"].tobytes()
     groups = random_groups(1, count=20, size=4)
-    rows, scores = rows_of(groups)
+    made = rows_of(groups)
+    rows, scores = made.batch, made.scores
     valid = sum(len(group.valid) for group in groups)
     assert len(rows) == len(scores) == valid < 80 and "turn" in rows
     assert all(sample.prompt_key == group.prompt.key for group in groups for sample in group.trajectories)

@@ -28,6 +28,7 @@ from raylign.contracts.rollout import (
     Scored,
     StrategySpec,
 )
+from raylign.contracts.row_maker import Place, RowMaker, Rows
 from raylign.contracts.stage import ROLES, Asked, BatchShape, Stage, StageResult, StageSettings
 from raylign.contracts.state import StatefulPart
 from raylign.contracts.sweep import Launcher, Sampler
@@ -58,6 +59,7 @@ __all__ = [
     "Objective",
     "PairGenerator",
     "Part",
+    "Place",
     "PlacedRow",
     "Policy",
     "PromptSource",
@@ -70,6 +72,8 @@ __all__ = [
     "RolloutStrategy",
     "RolloutTask",
     "RowGenerator",
+    "RowMaker",
+    "Rows",
     "Sampler",
     "Sampling",
     "Scope",

@@ -26,6 +26,16 @@ class Advantage(Part):
     compares_samples: ClassVar[bool] = False
 
     @property
+    def by_role(self) -> bool:
+        """Whether samples are compared within their role only."""
+        return False
+
+    @property
+    def whole_trajectories(self) -> bool:
+        """Whether it looks along a trajectory, so that all of its calls must stand in one row."""
+        return False
+
+    @property
     def needs(self) -> frozenset[str]:
         """The extra streams that it reads: ``value``, ``old_logprob``, or one that a frozen model fills."""
         return frozenset()
@@ -34,7 +44,8 @@ class Advantage(Part):
     def assign(self, batch: Batch, scores: Float32s) -> tuple[Batch, dict[str, float]]:
         """The batch with its `advantage` stream (and `return`, for a critic) filled in, and metrics.
 
-        scores: [B] one scalar per row. Rows of one group have the same number in ``batch.groups``.
+        scores: [B] one scalar per row, equal on the rows of one of ``batch.samples``. What is compared has the same
+        number in ``batch.groups``.
         """
 
 

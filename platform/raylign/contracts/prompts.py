@@ -56,6 +56,14 @@ class View(Part):
     def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """What is asked in their place. A prompt that keeps its id is sampled with the same seeds as without a view."""
 
+    def questions(self, prompts: Sequence[Prompt]) -> tuple[int, int]:
+        """Tokens of the shortest and the longest question that a strategy asks about what `prompts` makes of these.
+
+        Where the shortest leaves no room for a reply the stage is refused, as soon as its rows can be read. (0, 0): the
+        strategy asks the prompts themselves, whose lengths are settings.
+        """
+        return 0, 0
+
 
 class Measure(Part):
     """Numbers of many groups that are no means over trajectories: ratios of sums, best of N, tables."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from raylign.chat.template import ChatTemplate
 from raylign.contracts.models import WeightUpdate
@@ -122,6 +122,7 @@ class RolloutStrategy(Part):
 
     what = "a rollout strategy"
     made_with = ("environments",)
+    roles: ClassVar[tuple[str, ...]] = ()  # that its calls have, where the policy plays several
 
     @abstractmethod
     def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory | Refused]:

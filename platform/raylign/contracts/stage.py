@@ -42,6 +42,7 @@ class Asked:
     prompts: int  # 0: all that it has
     samples: int = 1  # of each
     max_tokens: int = 0  # of a sample; 0: the run's
+    held_out: bool = True  # held-out prompts may be among them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

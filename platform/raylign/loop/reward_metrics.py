@@ -44,10 +44,12 @@ def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """Means per reward over what was measured, the share that was missing, and lengths.
 
     Metrics that shapers and strategies left on groups and trajectories are averaged over those that have them. Rewards
-    and mean lengths are also given by domain, ``reward/<name>/<domain>``, where the prompts have several.
+    and mean lengths are also given by domain, ``reward/<name>/<domain>``, where the prompts have several, and by the
+    role of the calls, ``role/<role>/<name>`` and ``role/<role>/length``, where calls have one.
     """
     trajectories = [t for group in groups for t in group.trajectories]
     metrics = _means([group.metrics for group in groups]) | _means([t.metrics for t in trajectories])
+    metrics |= _by_role(trajectories)
     domains = sorted({group.prompt.domain for group in groups})
     if len(domains) > 1:
         for domain in domains:
@@ -93,6 +95,18 @@ def _rewards_of(groups: Sequence[Group]) -> dict[str, float]:
             if isinstance(reward, Value):
                 scores.setdefault(f"reward/{name}", []).append(reward.score)
     return {name: float(np.mean(values)) for name, values in sorted(scores.items())}
+
+
+def _by_role(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    columns: dict[str, list[float]] = {}
+    for trajectory in trajectories:
+        for role in filter(None, trajectory.roles):
+            length = sum(len(call.token_ids) for call in trajectory.calls if call.role == role)
+            columns.setdefault(f"role/{role}/length", []).append(length)
+            for name, reward in trajectory.rewards.items():
+                if isinstance(reward, Value):
+                    columns.setdefault(f"role/{role}/{name}", []).append(reward.roles.get(role, reward.score))
+    return {name: float(np.mean(values)) for name, values in sorted(columns.items())}
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -32,9 +32,16 @@ class StepSampler:
     """Fills steps; see `StepSettings` for the rules."""
 
     def __init__(
-        self, buffer: RolloutBuffer, shaper: RewardShaper, selector: GroupSelector, settings: LoopSettings
+        self,
+        buffer: RolloutBuffer,
+        shaper: RewardShaper,
+        selector: GroupSelector,
+        settings: LoopSettings,
+        by_role: bool = False,
     ) -> None:
+        """by_role: scores are compared within a role only."""
         self._buffer, self._shaper, self._selector, self._settings = buffer, shaper, selector, settings
+        self._by_role = by_role
 
     async def sample(self, on_phase: Callable[[str], None]) -> SampledStep:
         """One step's groups. on_phase: told ``rollout`` and ``reward`` when they begin."""
@@ -45,7 +52,7 @@ class StepSampler:
             collected = await self._buffer.take(numbers.prompts_per_step, lambda: on_phase("reward"))
             collected.groups = logged(self._shaper, scored(self._shaper, collected.groups))
             rounds.append(collected)
-            differing = [group for group in collected.groups if not numbers.dynamic_sampling or differs(group)]
+            differing = [group for group in collected.groups if self._useful(group)]
             useful += differing
             self._buffer.replace(len(collected.groups) - len(differing))
             if len(useful) >= numbers.prompts_per_step:
@@ -57,7 +64,7 @@ class StepSampler:
         metrics = (
             reward_metrics(sampled)
             | selected
-            | _equal(sampled)
+            | _equal(sampled, self._by_role)
             | {
                 "groups/sampled": float(len(sampled)),
                 "groups/rounds": float(len(rounds)),
@@ -73,18 +80,28 @@ class StepSampler:
         """What the selector keeps; with dynamic sampling, without the groups that it has made equal."""
         chosen = self._selector.select(groups)
         metrics = selection_metrics(groups, chosen)
-        return [group for group in chosen if not self._settings.step.dynamic_sampling or differs(group)], metrics
+        return [group for group in chosen if self._useful(group)], metrics
+
+    def _useful(self, group: Group) -> bool:
+        """Whether dynamic sampling, where it is on, keeps a group."""
+        return not self._settings.step.dynamic_sampling or differs(group, self._by_role)
 
 
-def _equal(groups: Sequence[Group]) -> dict[str, float]:
+def _equal(groups: Sequence[Group], by_role: bool) -> dict[str, float]:
     """The share of groups whose scores are all equal, of those that have two to compare."""
     compared = [group for group in groups if sum(score is not None for score in group.scores) > 1]
-    return {"groups/equal": float(np.mean([not differs(group) for group in compared]))} if compared else {}
+    return {"groups/equal": float(np.mean([not differs(group, by_role) for group in compared]))} if compared else {}
 
 
-def differs(group: Group) -> bool:
-    """Whether a group has two different scores: only then do its samples teach against each other."""
-    return len({score for score in group.scores if score is not None}) > 1
+def differs(group: Group, by_role: bool = False) -> bool:
+    """Whether a group has two different scores (by_role: of one role): only then do its samples teach against each
+    other.
+    """
+    scores: dict[str, set[float | None]] = {}
+    for index in group.valid:
+        for role in group.trajectories[index].roles if by_role else ("",):
+            scores.setdefault(role, set()).add(group.score_of(index, role))
+    return any(len(of_role) > 1 for of_role in scores.values())
 
 
 def teaches(batch: Batch, groups: Sequence[Group], advantage: Advantage) -> bool:
@@ -94,5 +111,6 @@ def teaches(batch: Batch, groups: Sequence[Group], advantage: Advantage) -> bool
     """
     if not advantage.reads_scores:
         return True
-    by_score = advantage.compares_samples and "turn_score" not in batch
-    return bool(np.any(batch["advantage"])) and (not by_score or any(map(differs, groups)))
+    told_by_scores = not advantage.compares_samples or "turn_score" in batch
+    told = told_by_scores or any(differs(group, advantage.by_role) for group in groups)
+    return told and bool(np.any(batch["advantage"]))

@@ -21,16 +21,16 @@ def scored(shaper: RewardShaper, groups: Sequence[Group]) -> list[Group]:
     for before, after in zip(groups, result, strict=True):
         place = f"trajectories of {before.prompt.key}"
         _refuse(shaper, "score", len(before.trajectories), len(after.scores), place)
-        if after.call_scores:
-            _refuse(shaper, "score", len(before.trajectories), len(after.call_scores), place)
+        for finer in filter(None, (after.call_scores, after.role_scores)):
+            _refuse(shaper, "score", len(before.trajectories), len(finer), place)
         same = len(before.trajectories) == len(after.trajectories)
         same = same and all(a is b for a, b in zip(before.trajectories, after.trajectories, strict=True))
         if not same or after.prompt is not before.prompt:
             raise RewardError(
                 f"{type(shaper).__name__}.score changed prompt or trajectories of {before.prompt.key}; "
-                "fix: replace scores and call_scores only, in the groups' order; what is logged is given by metrics"
+                "fix: replace the scores only, in the groups' order; what is logged is given by metrics"
             )
-        for score in after.scores:
+        for score in (*after.scores, *(score for roles in after.role_scores for score in roles.values())):
             if score is not None and not math.isfinite(score):
                 raise RewardError(
                     f"{type(shaper).__name__}.score gives {score} in {before.prompt.key}; "

@@ -28,17 +28,19 @@ from raylign.contracts import (
     GroupSelector,
     Learner,
     LearnerUpdate,
+    Place,
     PromptSource,
     RewardPools,
     RewardShaper,
     RolloutPool,
+    RowMaker,
     StatefulPart,
 )
 from raylign.errors import RewardError
 from raylign.loop.clock import BusyShare, StepClock
 from raylign.loop.part_state import restore_parts, save_parts
 from raylign.loop.rollout_buffer import RolloutBuffer
-from raylign.loop.rows import row_places, rows_of
+from raylign.loop.rows import PerTrajectory, without_truncated
 from raylign.loop.sampling import SampledStep, StepSampler, teaches
 from raylign.loop.settings import LoopSettings
 from raylign.records import Float32s, Group, Prompt
@@ -60,6 +62,7 @@ class Parts:
     learner: Learner
     objective: Mapping[str, Any]  # `_target_` node, built in the learner
     objective_needs: frozenset[str]
+    rows: RowMaker = field(default_factory=lambda: PerTrajectory(PerTrajectory.Config()))
     critic: Learner | None = None
     critic_objective: Mapping[str, Any] | None = None
     frozen: Mapping[str, FrozenStream] = field(default_factory=dict)  # stream name -> who fills it
@@ -72,7 +75,7 @@ class StepResult:
     groups: list[Group]
     batch: Batch | None  # None when no group was left to learn from
     metrics: dict[str, float]
-    rows: list[tuple[int, int]] = field(default_factory=list)  # (group, trajectory) of each row of the batch
+    places: Sequence[Place] = ()  # where each row of the batch comes from
 
 
 class Loop:
@@ -88,7 +91,7 @@ class Loop:
         self.on_phase = on_phase  # told (step, phase) when a phase begins: rollout, reward, score, learn, publish
         self.version = self.taught = 0
         self._buffer = RolloutBuffer(parts.source, parts.rollouts, parts.rewards, settings)
-        self._sampler = StepSampler(self._buffer, parts.shaper, parts.selector, settings)
+        self._sampler = StepSampler(self._buffer, parts.shaper, parts.selector, settings, parts.advantage.by_role)
         self._engines = BusyShare()
 
     def state_dict(self) -> dict[str, Any]:
@@ -149,11 +152,13 @@ class Loop:
             metrics |= self._observe(sampled)
             return StepResult(groups=sampled.groups, batch=None, metrics=metrics | clock.laps)
         self.on_phase(step, "score")
-        batch, scores = rows_of(usable, self.settings.step.mask_truncated, unscored=not scored)
-        batch, seconds = await self._annotate(batch, [group.prompt for group in usable])
+        rows = self.parts.rows.rows(usable, unscored=not scored)
+        if self.settings.step.mask_truncated:
+            rows = without_truncated(rows, usable)
+        batch, seconds = await self._annotate(rows.batch, [group.prompt for group in usable])
         metrics |= seconds
         clock.lap("score")
-        batch, of_advantage = self.parts.advantage.assign(batch, scores)
+        batch, of_advantage = self.parts.advantage.assign(batch, rows.scores)
         metrics |= of_advantage
         self.taught += teaches(batch, usable, self.parts.advantage)
         self.on_phase(step, "learn")
@@ -171,7 +176,7 @@ class Loop:
             "tokens/sampled": float(sampled.tokens),
             "tokens/per_second": sampled.tokens / max(clock.total, 1e-9),
         }
-        return StepResult(groups=usable, batch=batch, metrics=metrics, rows=row_places(usable, unscored=not scored))
+        return StepResult(groups=usable, batch=batch, metrics=metrics, places=rows.places)
 
     def _observe(self, sampled: SampledStep) -> dict[str, float]:
         """Show the source every group that was sampled, before any was dropped; what it has to say about them."""

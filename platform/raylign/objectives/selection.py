@@ -182,6 +182,7 @@ def subgroup(group: Group, indices: Indices) -> Group:
         trajectories=tuple(group.trajectories[index] for index in chosen),
         scores=tuple(group.scores[index] for index in chosen),
         call_scores=tuple(group.call_scores[index] for index in chosen) if group.call_scores else (),
+        role_scores=tuple(group.role_scores[index] for index in chosen) if group.role_scores else (),
     )
 
 

@@ -20,7 +20,8 @@ class WeightedSum(RewardShaper):
     With L = max_tokens, buffer C and y sampled tokens: 0 for y <= L - C, (L - C - y) / C in between, -1 for y > L; all
     times overlong_penalty. A trajectory lacking any reward of non-zero weight has no score (absent is not zero) and
     leaves its group's statistics. A reward that does not apply (`Absent`) adds nothing; where none applies there is no
-    score. A reward of weight 0 is only logged.
+    score. A reward of weight 0 is only logged. Where a reward scores roles (`Value.roles`), each role of a trajectory
+    has its own sum, in which such rewards count by what they gave to the role and all else by the score.
 
     Group metrics: mean of each reward over the trajectories that have it (`reward/<name>`), `reward/score`,
     `reward/unscored` (share without a score), `reward/overlong` (mean penalty, when on).
@@ -67,10 +68,18 @@ class WeightedSum(RewardShaper):
         return [GroupMetrics(group=self._metrics(group)) for group in groups]
 
     def _scored(self, group: Group) -> Group:
-        return replace(group, scores=self._scores(group))
+        return replace(group, scores=self._scores(group), role_scores=self._role_scores(group))
 
     def _scores(self, group: Group) -> tuple[float | None, ...]:
         return tuple(self._score(trajectory) for trajectory in group.trajectories)
+
+    def _role_scores(self, group: Group) -> tuple[dict[str, float], ...]:
+        """Of each trajectory by role; empty where no reward scores roles."""
+        values = [value for t in group.trajectories for value in t.rewards.values() if isinstance(value, Value)]
+        if not any(value.roles for value in values):
+            return ()
+        by_role = [{role: self._score(t, role) for role in t.roles} for t in group.trajectories]
+        return tuple({role: score for role, score in scores.items() if score is not None} for scores in by_role)
 
     def _metrics(self, group: Group) -> dict[str, float]:
         scores, metrics = self._scores(group), dict[str, float]()
@@ -88,7 +97,7 @@ class WeightedSum(RewardShaper):
             metrics["reward/overlong"] = sum(map(self._overlong, group.trajectories)) / count
         return metrics
 
-    def _score(self, trajectory: Trajectory) -> float | None:
+    def _score(self, trajectory: Trajectory, role: str | None = None) -> float | None:
         total, applied = self._overlong(trajectory), 0
         weights = {name: weight for name, weight in self.weights.items() if weight != 0}
         for name, weight in weights.items():
@@ -97,7 +106,8 @@ class WeightedSum(RewardShaper):
                 continue
             if not isinstance(reward, Value):
                 return None
-            total += weight * finite(reward.score, f"reward {name} of {trajectory.prompt_key}")
+            score = reward.score if role is None else reward.roles.get(role, reward.score)
+            total += weight * finite(score, f"reward {name} of {trajectory.prompt_key}")
             applied += 1
         return total if applied or not weights else None
 

@@ -26,6 +26,7 @@ import yaml
 
 from raylign.batch import Batch
 from raylign.config.schema import TelemetryConfig
+from raylign.contracts import Place
 from raylign.payloads import described
 from raylign.records import Absent, Float32s, Group, Missing, Reward, Trajectory
 from raylign.run_folder import write_atomically
@@ -84,20 +85,20 @@ class Recorder:
         step: int,
         groups: Sequence[Group],
         batch: Batch | None = None,
-        rows: Sequence[tuple[int, int]] = (),
+        places: Sequence[Place] = (),
         stage: str = "",
     ) -> Path:
         """Store trajectories of one step, whole groups first, up to the configured number; see `flush`.
 
-        rows: (group, trajectory) of each row of `batch`, whose streams are stored. A line holds prompt, turns (ids,
-        log-probs, versions; text, reward and flags), rewards with their details, and of rows of the batch `advantage`,
-        `weight` and `gap` (the learner's log-prob less the sampler's): one number where all sampled tokens share it,
-        else one per sampled token; null where it is not known.
+        places: where each row of `batch` comes from; its streams are stored. A line holds prompt, turns (ids,
+        log-probs, versions; text, role, reward and flags), rewards with their details, and of rows of the batch
+        `advantage`, `weight` and `gap` (the learner's log-prob less the sampler's): one number where all sampled tokens
+        share it, else one per sampled token; null where it is not known or nothing is learned from the token.
         """
         path = self.folder / "rollouts" / f"step_{step:06d}.jsonl"
 
         def write() -> None:
-            streams = _streams(batch, rows) if batch is not None else {}
+            streams = _streams(groups, batch, places) if batch is not None else {}
             limit = self._config.rollouts_per_step or sum(len(group.trajectories) for group in groups)
             lines = []
             for g, group in enumerate(groups):
@@ -229,6 +230,8 @@ def _row(group: Group, trajectory: Trajectory) -> dict[str, Any]:
                 "versions": call.versions,
                 "stop": call.stop.value,
                 **({"text": call.text} if len(trajectory.calls) > 1 else {}),
+                **({"role": call.role} if call.role else {}),
+                **({} if call.learn else {"learn": False}),
                 **({"reward": call.reward} if call.reward is not None else {}),
                 **({"flags": dict(call.flags)} if call.flags else {}),
             }
@@ -246,25 +249,35 @@ def _reward(reward: Reward) -> dict[str, Any]:
         "score": reward.score,
         **({"details": dict(reward.details)} if reward.details else {}),
         **({"channels": dict(reward.channels)} if reward.channels else {}),
+        **({"roles": dict(reward.roles)} if reward.roles else {}),
     }
 
 
-def _streams(batch: Batch, rows: Sequence[tuple[int, int]]) -> dict[tuple[int, int], dict[str, Any]]:
-    """advantage, weight and gap of every row."""
+def _streams(
+    groups: Sequence[Group], batch: Batch, places: Sequence[Place]
+) -> dict[tuple[int, int], dict[str, Float32s | float | None]]:
+    """advantage, weight and gap of every trajectory that has a row, by (group, trajectory); NaN where no row learns."""
     learner = next((name for name in LEARNER_LOGPROBS if name in batch), None)
-    by_place: dict[tuple[int, int], dict[str, Any]] = {}
-    for index, place in zip(range(len(batch)), rows, strict=True):
-        mask = batch.row(index, "loss_mask")
-        streams = {name: batch.row(index, name)[mask] for name in ("advantage", "weight")}
+    by_trajectory: dict[tuple[int, int], dict[str, Float32s]] = {}
+    for row, place in zip(range(len(batch)), places, strict=True):
+        lengths = [len(call.token_ids) for call in groups[place.group].trajectories[place.trajectory].calls]
+        ends = np.cumsum(lengths).tolist()
+        sampled = [at for call in place.calls for at in range(ends[call] - lengths[call], ends[call])]
+        mask = batch.row(row, "loss_mask")
+        values = {name: batch.row(row, name)[mask] for name in ("advantage", "weight")}
         if learner:
-            streams["gap"] = _rounded(batch.row(index, learner)[mask] - batch.row(index, "sampler_logprob")[mask])
-        by_place[place] = {name: _compact(values) for name, values in streams.items()}
-    return by_place
+            values["gap"] = _rounded(batch.row(row, learner)[mask] - batch.row(row, "sampler_logprob")[mask])
+        streams = by_trajectory.setdefault((place.group, place.trajectory), {})
+        for name, learned in values.items():
+            streams.setdefault(name, np.full(sum(lengths), np.nan, np.float32))[sampled] = learned
+    return {at: {name: _compact(values) for name, values in streams.items()} for at, streams in by_trajectory.items()}
 
 
-def _compact(values: Float32s) -> float | Float32s:
-    """One number where all are equal."""
-    return float(values[0]) if len(values) and bool((values == values[0]).all()) else values
+def _compact(values: Float32s) -> Float32s | float | None:
+    """One number where all are equal, None where there is none."""
+    if np.isnan(values).all():
+        return None
+    return float(values[0]) if bool((values == values[0]).all()) else values
 
 
 def _rounded(values: Float32s) -> Float32s:

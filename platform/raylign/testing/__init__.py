@@ -22,7 +22,7 @@ Every part of a recipe can be tried with them in milliseconds, in the real loop,
 | `FrozenStream` | `FakeFrozen`   | a constant, or a function of the batch                                             |
 
 `fake_loop` puts them into a `raylign.loop.Loop` with parts of yours, and `tiny_run` composes a run from overrides.
-`prompt`, `call`, `trajectory`, `group` and `row` make records, `random_batch` and `random_groups` many of them. They
+`prompt`, `call`, `trajectory`, `group`, `row` and `rows_of` make records, `random_batch` and `random_groups` many. They
 prove the arithmetic around a part. That a recipe works is proven by a run of the real actors:
 ``raylign train ... scale=tiny``.
 """
@@ -31,7 +31,7 @@ from raylign.testing.frozen import FakeFrozen
 from raylign.testing.learner import FakeLearner
 from raylign.testing.loops import fake_loop, tiny_run
 from raylign.testing.random_data import random_batch, random_groups
-from raylign.testing.records import call, group, prompt, row, trajectory
+from raylign.testing.records import call, group, prompt, row, rows_of, trajectory
 from raylign.testing.rewards import FakeRewards
 from raylign.testing.rollouts import FakeRollouts
 
@@ -47,6 +47,7 @@ __all__ = [
     "random_batch",
     "random_groups",
     "row",
+    "rows_of",
     "tiny_run",
     "trajectory",
 ]

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from raylign.contracts import Rows
+from raylign.loop.rows import PerTrajectory
 from raylign.records import Call, Group, Int32s, Prompt, Reward, Row, StopReason, Trajectory, Value
 
 LOGPROB = -0.5  # of every sampled token, unless a test says otherwise
@@ -85,6 +87,11 @@ def row(group: int = 0, prompt_length: int = 2, tokens: int | Sequence[int] = 5,
         weight=np.ones(len(ids), np.float32),
         extras={name: np.full(len(ids), value, np.float32) for name, value in extras.items()},
     )
+
+
+def rows_of(groups: Sequence[Group], unscored: bool = False) -> Rows:
+    """One row for each trajectory of the groups that has a score (unscored: for all), as a run makes them."""
+    return PerTrajectory(PerTrajectory.Config()).rows(groups, unscored)
 
 
 def _ids(text: str, tokens: int | Sequence[int] | None) -> Int32s:

@@ -32,7 +32,6 @@ class Reason(StrEnum):
     PROGRAM_REFUSED = "program_refused"  # a generated program is unsafe
     PROGRAM_FAILED = "program_failed"  # it raised, printed nothing, or ran out of time, on every try
     TOO_LONG = "too_long"  # more tokens than a prompt may have
-    NO_REPLY = "no_reply"  # whoever was to compose the pair failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from .chain import ChainOrRejected, Rejected
+from .chain import ChainOrRejected, Reason, Rejected
 
+YIELD, REJECTED = "composer/yield", "composer/rejected/"  # names of metrics; a reason follows the second
 REUSE = (1, 2, 4, 8, 16, 32)  # lower ends of the histogram's bins
+
+
+def outcome(result: ChainOrRejected) -> dict[str, float]:
+    """Of one chain that was asked for: 1 for what became of it, 0 for what else could have; their means are shares."""
+    rejected = result.reason if isinstance(result, Rejected) else None
+    return {YIELD: float(rejected is None)} | {f"{REJECTED}{reason}": float(reason is rejected) for reason in Reason}
 
 
 class CompositionCounts:
@@ -35,8 +42,8 @@ class CompositionCounts:
         if not self.asked:
             return {}
         lost = sum(self.rejected.values())
-        shares = {f"composer/rejected/{why}": count / self.asked for why, count in sorted(self.rejected.items())}
-        return shares | {"composer/asked": float(self.asked), "composer/yield": 1 - lost / self.asked}
+        shares = {f"{REJECTED}{why}": count / self.asked for why, count in sorted(self.rejected.items())}
+        return shares | {"composer/asked": float(self.asked), YIELD: 1 - lost / self.asked}
 
     def reuse(self, seeds: int) -> dict[str, float]:
         """How evenly that many seeds are used: share used at all, the most used one, a histogram by powers of two."""

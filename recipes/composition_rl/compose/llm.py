@@ -162,6 +162,14 @@ def least_tokens(problems: Sequence[Chain], tokens: Callable[[str], int]) -> int
     return max(map(tokens, questions))
 
 
+def tokens_between(
+    slots: Sequence[Sequence[Chain]], size: Callable[[Chain], int], tokens: Callable[[str], int]
+) -> tuple[int, int]:
+    """`least_tokens` of the smallest problems of all slots, and of the largest."""
+    smallest, largest = ([end(slot, key=size) for slot in slots] for end in (min, max))
+    return least_tokens(smallest, tokens), least_tokens(largest, tokens)
+
+
 def _named(text: str, placeholder: str, symbol: str) -> str:
     r"""The text with the placeholder replaced: ``{P}`` in mathematics, ``$P$`` where no dollar stands around it."""
     bare = "{" + symbol + "}" if len(symbol) > 1 else symbol

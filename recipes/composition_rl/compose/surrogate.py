@@ -62,6 +62,11 @@ class SurrogateSet:
     def __len__(self) -> int:
         return len(self._last) * self._width
 
+    @property
+    def slots(self) -> list[tuple[Chain, ...]]:
+        """[K] the seeds that may stand in each, first to last."""
+        return [*[self._first] * (self.depth - 1), self._last]
+
     def chain(self, number: int) -> list[Chain]:
         """The K seeds of a chain, first to last; pairwise distinct."""
         last, choice = divmod(number, self._width)

@@ -38,7 +38,7 @@ from raylign.config.schema.run import (
     TinyModel,
 )
 from raylign.config.schema.sampled import SampledSettings
-from raylign.contracts import Advantage, GroupSelector, Objective, PromptSource, RewardShaper, Stage
+from raylign.contracts import Advantage, GroupSelector, Objective, PromptSource, RewardShaper, RowMaker, Stage
 
 __all__ = [
     "CONTRACT",
@@ -93,6 +93,7 @@ class Config:
     rewards: dict[str, RewardConfig] = field(default_factory=dict)
     shaper: Node = node(RewardShaper, "raylign.objectives.shaping.WeightedSum")
     selector: Node = node(GroupSelector, "raylign.objectives.selection.KeepAll")
+    rows: Node = node(RowMaker, "raylign.loop.rows.PerTrajectory")
     advantage: Node = node(Advantage, "raylign.objectives.advantage.group.GRPO")
     objective: Node = node(Objective, "raylign.objectives.loss.policy.ClippedLoss")
     learner: LearnerConfig = field(default_factory=LearnerConfig)

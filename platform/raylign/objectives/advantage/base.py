@@ -1,7 +1,8 @@
 """What all advantages of a group share, so that a method is its formula and nothing else.
 
 A method derives from `GroupAdvantage` and writes one hook, `of_group`: [G] rewards -> [G] advantages. Missing rewards,
-groups of equal rewards, KL in the reward, whitening, the loss mask and the weights of missing rows are dealt with here.
+groups of equal rewards, samples of several rows, roles, KL in the reward, whitening, the loss mask and the weights of
+missing rows are dealt with here.
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raylign.batch import Batch
-from raylign.contracts import Advantage
+from raylign.contracts import Advantage, RolloutStrategy
+from raylign.errors import Problem
+from raylign.objectives.advantage.samples import Int64s, compared_samples, one_of_each
 from raylign.objectives.aggregate import counted_tokens
 from raylign.objectives.kl import RewardKl
 from raylign.objectives.whiten import Whiten, whiten
 from raylign.records import Float32s
+
+if TYPE_CHECKING:
+    from raylign.config.resolve import Run
 
 Float64s = NDArray[np.float64]
 
@@ -42,8 +49,11 @@ class KlOrder(Enum):
 
 
 class GroupAdvantage(Advantage):
-    """One advantage per row from the rewards of its group, on every loss token of the row (KL to go excepted).
+    """One advantage per sample from the rewards of its group, on every loss token of it (KL to go excepted).
 
+    A sample is a trajectory, in one row or several (`Batch.samples`); with `by_role` it is what a trajectory's calls of
+    one role said, compared with the same role of the others in the group (PRIME, arXiv:2602.11170; Sci-CoE,
+    arXiv:2602.12164). Each is counted once, however many rows it has.
     A NaN reward is missing: its row gets advantage 0 and weight 0 and enters no statistic. Where a method compares the
     rows of a group (`compares_samples`), a group of one row and a group whose rewards are all equal (up to the rounding
     of float32) get exactly 0, never a division by epsilon. Statistics are float64.
@@ -58,6 +68,7 @@ class GroupAdvantage(Advantage):
         kl_share: KlShare = KlShare.total
         kl_order: KlOrder = KlOrder.before_baseline
         whiten: Whiten = Whiten.none
+        by_role: bool = False
 
         def __post_init__(self) -> None:
             to_go = self.kl_share is KlShare.to_go and self.kl_order is KlOrder.before_baseline
@@ -69,6 +80,19 @@ class GroupAdvantage(Advantage):
 
     config: Config
 
+    @classmethod
+    def problems(cls, key: str, config: Any, run: Run) -> list[Problem]:
+        """Roles can be compared where a strategy names them."""
+        stages = [stage for stage in run.stages if stage.batch and run.part("advantage", stage.name).key == key]
+        strategies = [run.parts.get(f"{stage.key}.strategy") or run.parts.get("rollout.strategy") for stage in stages]
+        known = [part for part in strategies if part and issubclass(part.cls, RolloutStrategy)]
+        nameless = [part for part in known if not part.cls.roles]
+        if not config.by_role or not nameless:
+            return []
+        why = f"compares roles, and {nameless[0].key}={nameless[0].cls.__name__} names none"
+        fix = f"set {key}.by_role=false, or a strategy whose class says which `roles` its calls have"
+        return [Problem(key=f"{key}.by_role", value="true", why=why, fix=fix)]
+
     def __init__(self, config: Config) -> None:
         self.config = config
 
@@ -77,24 +101,39 @@ class GroupAdvantage(Advantage):
         """[G] advantages of one group. rewards: [G], none missing; where groups are compared, not all equal."""
 
     @property
+    def by_role(self) -> bool:
+        """Whether samples are compared within their role only."""
+        return self.config.by_role
+
+    @property
+    def whole_trajectories(self) -> bool:
+        """KL to go is summed along a trajectory."""
+        return self.config.kl_coef != 0 and self.config.kl_share is KlShare.to_go
+
+    @property
     def needs(self) -> frozenset[str]:
         """`ref_logprob` (and `old_logprob`) when KL is in the reward."""
         return self.config.kl_streams
 
     def assign(self, batch: Batch, scores: Float32s) -> tuple[Batch, dict[str, float]]:
-        """Fill `advantage`; zero `weight` on missing rows. scores: [B], NaN where missing; raises on infinity."""
-        rows, rewards = batch.row_of_token, checked_scores(scores, len(batch))
+        """Fill `advantage`; zero `weight` on missing rows. scores: [B], NaN where missing.
+
+        Raises ValueError on infinity, and where rows of one sample have different scores.
+        """
+        rewards, compared = checked_scores(scores, len(batch)), compared_samples(batch, self.config.by_role)
+        rows, tokens = compared.of_row, compared.of_row[batch.row_of_token]
+        rewards = one_of_each(rewards, compared)
         valid = ~np.isnan(rewards)
         penalty = self.config.kl_penalty(batch)
-        total = np.bincount(rows, weights=penalty, minlength=len(batch))
+        total = np.bincount(tokens, weights=penalty, minlength=len(rewards))
         before = self.config.kl_order is KlOrder.before_baseline
-        by_row, flat = self._by_row(rewards - total if before else rewards, batch.groups, valid)
-        advantage = by_row[rows]
+        by_sample, flat = self._by_sample(rewards - total if before else rewards, compared.groups, valid)
+        advantage = by_sample[tokens]
         if not before:
             to_go = self.config.kl_share is KlShare.to_go
-            advantage = advantage - (_to_go(penalty, batch) if to_go else total[rows])
-        advantage = np.where(np.asarray(batch["loss_mask"], bool) & valid[rows], advantage, 0.0)
-        batch = without_missing(batch, valid)
+            advantage = advantage - (_to_go(penalty, batch) if to_go else total[tokens])
+        advantage = np.where(np.asarray(batch["loss_mask"], bool) & valid[tokens], advantage, 0.0)
+        batch = without_missing(batch, valid[rows])
         counted = counted_tokens(batch)
         if self.config.whiten is Whiten.batch:
             advantage = whiten(advantage, counted)
@@ -108,19 +147,19 @@ class GroupAdvantage(Advantage):
             metrics["advantage/kl_penalty"] = float(np.mean(total[valid])) if valid.any() else 0.0
         return batch.with_streams(advantage=advantage.astype(np.float32)), metrics
 
-    def _by_row(self, rewards: Float64s, groups: NDArray[np.int32], valid: NDArray[np.bool_]) -> tuple[Float64s, float]:
-        """[B] advantages, 0 on missing rows, and the share of groups whose rewards are all equal."""
+    def _by_sample(self, rewards: Float64s, groups: Int64s, valid: NDArray[np.bool_]) -> tuple[Float64s, float]:
+        """[S] advantages, 0 on missing ones, and the share of groups whose rewards are all equal."""
         result = np.zeros(len(rewards))
         order = np.flatnonzero(valid)
         order = order[np.argsort(groups[order], kind="stable")]
         cuts = np.flatnonzero(np.diff(groups[order])) + 1
-        members = [rows for rows in np.split(order, cuts) if len(rows)]
+        members = [samples for samples in np.split(order, cuts) if len(samples)]
         flat = 0
-        for rows in members:
-            differ = rewards_differ(rewards[rows])
+        for samples in members:
+            differ = rewards_differ(rewards[samples])
             flat += not differ
             if differ or not self.compares_samples:
-                result[rows] = self.of_group(rewards[rows])
+                result[samples] = self.of_group(rewards[samples])
         return result, flat / max(len(members), 1)
 
 

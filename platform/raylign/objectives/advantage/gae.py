@@ -58,6 +58,11 @@ class GAE(Advantage):
         self.config = config
 
     @property
+    def whole_trajectories(self) -> bool:
+        """The value of a token is that of what follows it."""
+        return True
+
+    @property
     def needs(self) -> frozenset[str]:
         """`value`, and `ref_logprob` (and `old_logprob`) when KL is in the reward."""
         return frozenset({"value"}) | self.config.kl_streams
@@ -103,7 +108,7 @@ def _turn_rewards(batch: Batch) -> Float64s:
     reward = np.asarray(batch["turn_reward"], np.float64)
     stray = np.flatnonzero((reward != 0) & ~np.asarray(batch["loss_mask"], bool))
     if len(stray):
-        raise ValueError(f"turn_reward lies on token {int(stray[0])}, which was not sampled and can earn nothing")
+        raise ValueError(f"turn_reward lies on token {int(stray[0])}, from which nothing is learned")
     return reward
 
 

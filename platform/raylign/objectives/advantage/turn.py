@@ -66,6 +66,11 @@ class TurnAdvantage(Advantage):
 
     config: Config
 
+    @property
+    def whole_trajectories(self) -> bool:
+        """Its turns are counted along a trajectory."""
+        return self.config.level is not Level.trajectory
+
     def __init__(self, config: Config) -> None:
         self.config = config
         self._compared: GroupAdvantage

@@ -60,7 +60,7 @@ function turnsPart(body) {
 function turnElement(body, turn, number, first, most) {
   const versions = turn.versions.length ? `policy ${turn.versions.length > 1 ? `${turn.versions[0]}–${turn.versions[turn.versions.length - 1]}` : turn.versions[0]}` : "";
   const reward = turn.reward === null || turn.reward === undefined ? null : el("span", {}, "reward ", el("b", { class: turn.reward > 0 ? "good" : turn.reward < 0 ? "bad" : null }, fmt(turn.reward)));
-  const head = el("div", { class: "who" }, el("b", {}, body.turns.length > 1 ? `turn ${number + 1}` : "sampled"), `${turn.ids.length} tokens`, el("span", {}, turn.stop), el("span", {}, versions), reward);
+  const head = el("div", { class: "who" }, el("b", {}, body.turns.length > 1 ? `turn ${number + 1}` : "sampled"), turn.role ? el("b", {}, turn.role) : null, `${turn.ids.length} tokens`, el("span", {}, turn.stop), el("span", {}, versions), reward);
   const tokens = el("div", { class: "said mono tokens" }, sampledTokens(body, turn, first, most));
   const text = turn.text || (INDEX.vocabulary ? textsOf(turn.ids).join("") : "");
   const flags = Object.keys(turn.flags ?? {}).length ? el("div", { class: "tree" }, tree(turn.flags)) : null;

@@ -118,6 +118,7 @@ def _body(row: Mapping[str, Any]) -> dict[str, Any]:
                 "versions": sorted(set(turn["versions"])),
                 "stop": turn["stop"],
                 "text": turn.get("text", ""),
+                "role": turn.get("role", ""),
                 "reward": turn.get("reward"),
                 "flags": turn.get("flags", {}),
             }
@@ -141,6 +142,8 @@ def _score(reward: Mapping[str, Any] | None) -> float | None:
 
 
 def _mean(advantage: Any) -> float | None:
+    """Over the tokens that are learned from."""
     if isinstance(advantage, list):
-        return float(np.float32(np.mean(advantage))) if advantage else None
+        learned = [value for value in advantage if value is not None]
+        return float(np.float32(np.mean(learned))) if learned else None
     return None if advantage is None else float(np.float32(advantage))
