@@ -135,7 +135,12 @@ def _lived(calls: Sequence[Call]) -> bool:
 
 
 def _dialogue(group: Group, calls: Sequence[Call]) -> list[Message]:
-    """What was said and observed, from the first call to the last; ids where an engine sampled them."""
+    """What was said and observed, from the first call to the last; ids where an engine sampled them.
+
+    Raises DataError on calls that are not to be learned from, of several roles, or that nothing stands between.
+    """
+    if len({call.role for call in calls}) > 1 or not all(call.learn for call in calls):
+        raise _no_target(group, len(calls))
     messages: list[Message] = []
     for number, call in enumerate(calls):
         if number and not calls[number - 1].observed:

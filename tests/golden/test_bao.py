@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raylign.loop.rows import rows_of
 from raylign.objectives.advantage.turn import Level, TurnAdvantage, TurnStd
 from raylign.recipes.bao import BehaviourShaper, UserEffort, UserRlCredits
 from raylign.recipes.bao.userrl import Credit, Score
 from raylign.records import Group, Missing, Reward, StopReason, Trajectory
-from raylign.testing import call, group, trajectory
+from raylign.testing import call, group, rows_of, trajectory
 
 T = 15
 
@@ -105,8 +104,8 @@ def some_rollouts(seed: int, count: int = 6) -> list[Trajectory]:
 
 def advantages(groups: list[Group], level: Level, std: TurnStd) -> list[list[np.ndarray]]:
     """Per trajectory the advantage of each call, which must be the same on all its tokens."""
-    batch, scores = rows_of(groups)
-    held = TurnAdvantage(TurnAdvantage.Config(level=level, std=std, min_holders=2)).assign(batch, scores)[0]
+    made = rows_of(groups)
+    held = TurnAdvantage(TurnAdvantage.Config(level=level, std=std, min_holders=2)).assign(made.batch, made.scores)[0]
     rows = []
     for row in range(len(held)):
         number, values = held.row(row, "call"), held.row(row, "advantage")

@@ -23,10 +23,11 @@ from raylign.contracts import EnvironmentSpec, RolloutTask, Sampling, View
 from raylign.data.prompts import load_prompts
 from raylign.environment import Environment, Observation
 from raylign.errors import ConfigError, DataError, JudgeUnavailable
+from raylign.loop.rows import row_from
 from raylign.models.tokenizer import load_tokenizer
 from raylign.recipes.stage_order import run_stages
 from raylign.recipes.stages.demonstrations import demonstrations
-from raylign.records import Call, Prompt, StopReason, Trajectory, row_from
+from raylign.records import Call, Prompt, StopReason, Trajectory
 from raylign.testing import FakeRollouts, call, prompt, tiny_run, trajectory
 
 GENERATE = "raylign.recipes.stages.generate.Generate"
@@ -126,8 +127,12 @@ async def test_episodes_make_no_pairs_and_calls_without_observations_no_rows(tmp
         await finished(tmp_path / "pairs", data, made, **fakes)
     silent = FakeRollouts(lambda task, index: trajectory(call("a", reward=0.0), call("b", reward=1.0)))
     made = f"+stages.made={{_target_: {GENERATE}, weights: {{}}}}"
-    with pytest.raises(DataError, match="2 calls is no single target"):
-        await finished(tmp_path / "silent", data, made, rewards={}, rollouts=silent)
+    asked = call("a", reward=0.0, observed=({"role": "tool", "content": "b"},))
+    read = FakeRollouts(lambda task, index: trajectory(replace(asked, learn=False), call("c", reward=1.0)))
+    parts = FakeRollouts(lambda task, index: trajectory(replace(asked, role="x"), call("c", role="y")))
+    for name, rollouts in (("silent", silent), ("read", read), ("parts", parts)):
+        with pytest.raises(DataError, match="2 calls is no single target"):
+            await finished(tmp_path / name, data, made, rewards={}, rollouts=rollouts)
 
 
 def teacher(messages: Any, sampling: Any, seed: int, absent: bool = False) -> str:
