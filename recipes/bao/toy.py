@@ -1,9 +1,9 @@
 """The teacher of scale=tiny: a script that plays `SmallFunctions` as its instructions tell it, or without any.
 
-34            what is the rule p a + q b at 3, 4?
-?10   2       p = 2
-2?01  3       q = 3; the thought is what is known of p and q
-23!3          2 * 3 + 3 * 4 = 18, modulo 5: 3
+asked  34            what is the rule p a + q b at 3, 4, modulo 5?
+says   ?10    2      p = 2
+says   2?01   3      q = 3; the thought is what is known: p
+says   12!3          2 * 3 = 1 and 3 * 4 = 2, together 3
 """
 
 from __future__ import annotations
@@ -36,9 +36,12 @@ class Known:
 
     @property
     def memory(self) -> str:
-        """p, and then q, as far as they are known."""
-        parts = [{rule[place] for rule in self.rules} for place in (0, 1)]
-        return "".join(str(min(part)) for part in parts if len(part) == 1)
+        """p where it is known; with q the two products that make the value."""
+        ps, qs = ({rule[place] for rule in self.rules} for place in (0, 1))
+        if len(ps) > 1:
+            return ""
+        p, q = min(ps), min(qs)
+        return str(p) if len(qs) > 1 else f"{p * self.test[0] % MODULUS}{q * self.test[1] % MODULUS}"
 
 
 def value(rule: tuple[int, int], at: tuple[int, int]) -> int:
