@@ -42,7 +42,9 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
                     context.lineage.model = result.model
                 context.first_step += result.steps
                 results[stage.name] = result
-    except StopRequested:
+    except StopRequested as stop:
+        with suppress(OSError):
+            context.recorder.event("stopped", text=str(stop))
         raise
     except Exception as error:
         # A stage that stalls or dies leaves everybody's stacks in the logs, before the actors are ended.

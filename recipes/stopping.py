@@ -1,9 +1,10 @@
-"""What SIGTERM and Ctrl-C do to a run: the first stops it in order, the second ends the process at once."""
+"""What SIGTERM and Ctrl-C do to a run: the first stops it in order, a later one ends the process at once."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,6 +13,7 @@ from raylign.recipes.stages.context import RunContext, StopRequested
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 NOTHING_DONE = "stopped before a step was done"
+ECHO_S = 0.5  # one wish to stop may come twice: to the process, and to the group that `make` and `timeout` end with it
 
 
 @contextmanager
@@ -19,8 +21,8 @@ def stopping_on_signals(context: RunContext) -> Iterator[None]:
     """While a stage works: the first signal stops it after the current step, saved, or at once where the stage has done
     none yet: its engines may take minutes to start, and its data seconds to be read.
 
-    For the task that runs the stages, in the main thread. Raises StopRequested in it, or KeyboardInterrupt from the
-    second signal on.
+    For the task that runs the stages, in the main thread. Raises StopRequested in it, or KeyboardInterrupt from a
+    signal later than `ECHO_S` after the first.
     """
     stopping = _Stopping(context)
     before = {number: signal.signal(number, stopping.signalled) for number in SIGNALS}
@@ -41,14 +43,17 @@ class _Stopping:
 
     def __init__(self, context: RunContext) -> None:
         self.context = context
-        self.asked = False  # by a signal; an alarm may have asked for the same, which is no first signal
+        self.asked: float | None = None  # when, by a signal; an alarm may have asked for the same, which is no signal
         self.cancelled = self.over = False
         self.loop, self.work = asyncio.get_running_loop(), asyncio.current_task()
 
     def signalled(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        now = time.monotonic()
+        if self.asked is not None:
+            if now - self.asked < ECHO_S:
+                return
             raise KeyboardInterrupt
-        self.asked = self.context.stop_requested = True
+        self.asked, self.context.stop_requested = now, True
         if self.context.recorded:
             self.context.progress.message("stopping after this step; once more to stop at once")
             return

@@ -14,6 +14,7 @@ import numpy as np
 from raylign.config.build import build
 from raylign.config.schema import Node, node
 from raylign.contracts import RowGenerator
+from raylign.data.prompt_identity import INSTANCE
 from raylign.data.rows import DataRow
 from raylign.environment import Environment, Observation
 from raylign.records import Prompt, derive_seed
@@ -22,8 +23,8 @@ from raylign.records import Prompt, derive_seed
 class EnvironmentRows(RowGenerator):
     """Instance i has the seed ``first_seed + i`` (or a first one drawn from the run's), kept as ``meta["env_seed"]``.
 
-    Its messages are those of `Environment.reset`, its flags are kept in ``meta`` (``domain`` becomes the domain).
-    Instances that begin alike are one prompt.
+    Its messages are those of `Environment.reset`, its flags are kept in ``meta`` (``domain`` becomes the domain). Of
+    instances that begin alike one may be trained on and another held out, unless `Environment.shows_all`.
     """
 
     @dataclass
@@ -48,23 +49,23 @@ class EnvironmentRows(RowGenerator):
         first = derive_seed(seed, "instances") % 2**31 if config.first_seed is None else config.first_seed
         system = ({"role": "system", "content": config.system},) if config.system else ()
         for env_seed in range(first, first + size):
-            observation = self._first(env_seed)
+            observation, shows_all = self._first(env_seed)
             yield DataRow(
                 messages=(*system, *observation.messages),
                 place=f"instance {env_seed}",
                 verifier=config.verifier,
                 domain=str(observation.flags.get("domain", "")),
-                meta={"env_seed": env_seed, **_facts(observation)},
+                meta={"env_seed": env_seed, **({} if shows_all else {INSTANCE: env_seed}), **_facts(observation)},
             )
 
-    def _first(self, env_seed: int) -> Observation:
-        """What an instance shows first."""
+    def _first(self, env_seed: int) -> tuple[Observation, bool]:
+        """What an instance shows first, and whether that is all of it."""
         environment = build(Environment, self.config.environment, "data.generator.environment")
         prompt = Prompt(id="", messages=(), token_ids=np.zeros(0, np.int32), meta={"env_seed": env_seed})
         observation = _awaited(environment.reset(prompt, 0))
         _awaited(environment.close())
         assert isinstance(observation, Observation)
-        return observation
+        return observation, environment.shows_all
 
 
 def _awaited(result: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from raylign.actors.reward.alternatives import alternatives
-from raylign.actors.reward.asking import asked_or
+from raylign.actors.reward.asking import asked, asked_or
 from raylign.actors.reward.forms import Form, announced, answer_in, written
 from raylign.actors.reward.marking import equal
 from raylign.actors.reward.response import ResponseReward, last_boxed
@@ -29,6 +29,7 @@ LAST_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?%?")
 class BoxExtraction(Enum):
     r"""Where the answer is looked for where the prompt asks for no other form than ``\boxed{}``."""
 
+    asked = "asked"  # in \boxed{...} where the prompt asks for it, else as `boxed_or_anywhere` does
     boxed = "boxed"  # the last complete \boxed{...}; a response without one is wrong
     boxed_or_anywhere = "boxed_or_anywhere"  # else any form of `forms`, the last formula, or number of the text
 
@@ -37,7 +38,8 @@ class BoxedMath(ResponseReward):
     r"""1 when the response's answer is the gold one, or one of several, else 0; no answer is 0 too.
 
     The answer stands where the prompt asks for it (see `forms`): in ``<answer>`` tags, behind ``Answer:`` or ``####``,
-    else in the last ``\boxed{}``. What counts as the same is told in `marking` and `worth`.
+    in the last ``\boxed{}``. Where a prompt asks for no form, nobody was told of a box: the answer is then what the
+    response says it is, else its last formula or number. What counts as the same is told in `marking` and `worth`.
 
     A wrong answer is 0 whatever it does to the comparison; only a gold that cannot be compared is an error.
     """
@@ -49,7 +51,7 @@ class BoxedMath(ResponseReward):
     class Config:
         """How the answer is found."""
 
-        extraction: BoxExtraction = BoxExtraction.boxed
+        extraction: BoxExtraction = BoxExtraction.asked
         longest: int = 500  # characters; a longer answer is wrong, unless the gold is as long
 
         def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class BoxedMath(ResponseReward):
         """Compare with the gold answers. Raises ValueError when there is none, or none can be compared."""
         golds = [_content(gold) for gold in alternatives(prompt.answer)]
         answer = answer_in(response, asked_or(prompt, Form.boxed))
-        if answer is None and self.config.extraction is BoxExtraction.boxed_or_anywhere:
+        if answer is None and self._anywhere(prompt) and "\\boxed" not in response:  # one that breaks off is none
             answer = _anywhere(response)
         if answer is None:
             return Value(score=0.0, details={"parsed": None})
@@ -78,6 +80,12 @@ class BoxedMath(ResponseReward):
     def wrong(self, prompt: Prompt) -> str | None:
         """A number that no answer is likely to be."""
         return None if prompt.answer is None else self._written(prompt, "-9876543.21")
+
+    def _anywhere(self, prompt: Prompt) -> bool:
+        """Whether an answer counts that stands in no form."""
+        extraction = self.config.extraction
+        free = extraction is BoxExtraction.asked and asked(prompt) is None
+        return free or extraction is BoxExtraction.boxed_or_anywhere
 
     def _any(self, golds: list[str], answer: str) -> bool:
         errors = []

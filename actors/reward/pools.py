@@ -14,6 +14,8 @@ from raylign.contracts import Scope
 from raylign.errors import RewardError
 from raylign.records import Prompt, Reward, Trajectory
 
+SHOWN = 6  # problems of rewards that are told one by one
+
 
 class RewardPools:
     """Implements the contract `raylign.contracts.RewardPools` on Ray actors; lives on the driver's event loop.
@@ -59,7 +61,9 @@ class RewardPools:
         problems_of = await asyncio.gather(*(pool.validate(prompts) for pool in self._pools.values()))
         problems = [f"{name}: {line}" for name, lines in zip(self._pools, problems_of, strict=True) for line in lines]
         if problems:
-            raise RewardError("rewards that do not prove themselves:\n" + "\n".join(f"  {line}" for line in problems))
+            more = [f"and {len(problems) - SHOWN} more of the kind"] if len(problems) > SHOWN else []
+            lines = "\n".join(f"  {line}" for line in [*problems[:SHOWN], *more])
+            raise RewardError(f"rewards that do not prove themselves:\n{lines}")
 
     async def score(self, prompt: Prompt, trajectory: Trajectory) -> Mapping[str, Reward]:
         """The trajectory-scoped rewards of one trajectory. Calls of the same moment travel together."""

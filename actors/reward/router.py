@@ -45,7 +45,11 @@ class Verifier(RewardFunction):
         if not name or name in VERIFIERS:
             return []
         why = f"is none of {', '.join(VERIFIERS)}, which {key} knows"
-        return [Problem(key="data.verifier", value=name, why=why, fix=f"{nearest(name, VERIFIERS)} Empty: by the data")]
+        return [
+            Problem(
+                key="data.verifier", value=name, why=why, fix=f"{nearest(name, VERIFIERS)} (empty: as the data implies)"
+            )
+        ]
 
     def __init__(self, config: Config) -> None:
         # All are made here, in the zygote, so that no verdict's deadline pays for an import.

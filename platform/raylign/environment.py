@@ -44,10 +44,12 @@ class Environment(Part):
 
     what = "an environment"
     replayable: bool = True  # the same prompt, seed and actions lead to the same observations
+    shows_all: bool = False  # True: what an instance shows at its start is all of it; two that begin alike are the same
 
     @abstractmethod
     def reset(self, prompt: Prompt, seed: int) -> Observation | Awaitable[Observation]:
-        """Begin. The prompt says which instance (``prompt.meta``), `seed` draws the episode's noise.
+        """Begin. The prompt says which instance (``prompt.meta``): the same for all samples that are compared with each
+        other. `seed` draws the noise of this episode alone.
 
         The messages are those that the prompt already ends with (see `raylign.actors.environments.rows`).
         """

@@ -41,9 +41,9 @@ source.first_size=500 source.last_size=500 are small seed sets. Any RL recipe ta
 
 ## Results
 Paper, Qwen3-4B: overall 28.1 on MATH12K, 31.4 on 199K compositions, 34.4 with depth 1 then 2, 36.4 then 3. Measured
-(make experiment RECIPE=composition_rl), mean of 3 seeds, arms of 50 steps from one warm model: depth 2 .58 at first;
-.59 after the seeds alone, .72 after chains, .55 after pairs without a link; depth 1 stays 1.00; solved by all: .98 of
-the seeds (batches .08 full), .40 of the chains (.91 full); v1, never rewarded, is recovered in .65 -> .72 of rollouts.
+(make experiment RECIPE=composition_rl), mean of 3 seeds, arms of 50 steps from one warm model: depth 2 .55 at first;
+.54 after the seeds alone, .66 after chains, .52 after pairs without a link; depth 1 stays 1.00; solved by all: .99 of
+the seeds (batches .03 full), .38 of the chains (.97 full); v1, never rewarded, is recovered in .62 -> .71 of rollouts.
 
 ## Cost
 Paper: 256 x 8 rollouts of up to 16k tokens a step. scale=tiny: 3 to 5 minutes on 2 cores; the experiment 25.

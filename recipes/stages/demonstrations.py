@@ -44,10 +44,10 @@ def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, all_turns: bool = 
                 else:
                     rows += _rows(prompt, following, len(rows), template)
     if not rows:
+        where, without = (f" in {stage}", f" (~{stage})") if stage else ("", "")
         raise DataError(
-            f"none of {len(prompts)} prompts has a target to imitate{f' in {stage}' if stage else ''}; fix: name the "
-            "column that holds it (data.format=columns data.prompt_key=COLUMN data.answer_key=COLUMN), "
-            f"or leave the stage out{f' (~{stage})' if stage else ''}"
+            f"none of {len(prompts)} training prompts has a target to imitate{where}; fix: name the column that holds "
+            f"it (data.format=columns data.prompt_key=COLUMN data.answer_key=COLUMN), or leave the stage out{without}"
         )
     return rows
 

@@ -95,6 +95,8 @@ class Sft(Stage):
             context.record(self.name, step + 1, metrics)
             training.kept["metrics"] = metrics
             if config.stop_at is not None and metrics.get("eval/score", 0.0) >= config.stop_at:
+                reached = f"{self.name} ends at step {done} of {config.steps}: its held-out score reached stop_at"
+                context.progress.message(f"{reached}={config.stop_at:g}")
                 break
         await learner.export(str(folder / "model"))
         context.hand_over(folder / "model", published=published)

@@ -26,7 +26,7 @@ from raylign.recipes import opening, run, stage_order
 from raylign.recipes.stages.context import StopRequested
 from raylign.recipes.stages.outcome import refuse_lost
 from raylign.recipes.stages.rl import Rl
-from raylign.recipes.stopping import stopping_on_signals
+from raylign.recipes.stopping import ECHO_S, stopping_on_signals
 from raylign.telemetry.lines import PlainProgress
 from raylign.telemetry.recorder import Recorder, read_lines
 
@@ -211,7 +211,7 @@ def test_a_signal_before_the_first_step_stops_at_once(
     with pytest.raises(StopRequested, match="before a step"):
         stages_that(work, context, monkeypatch)
     assert context.closed and context.screen.getvalue().startswith("stopping: ") and signal.getsignal(number) is before
-    assert not read_lines(tmp_path / "events.jsonl"), "a stop is no failure"
+    assert [event["kind"] for event in read_lines(tmp_path / "events.jsonl")] == ["stopped"], "a stop is no failure"
 
 
 async def test_a_signal_in_a_step_lets_it_end(tmp_path: Path) -> None:
@@ -226,6 +226,8 @@ async def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     context: Any = Context(tmp_path, recorded=True)
     with pytest.raises(KeyboardInterrupt), stopping_on_signals(context):
         signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # of one wish: to the process, and to its group
+        await asyncio.sleep(ECHO_S + 0.05)
         signal.raise_signal(signal.SIGINT)
 
 

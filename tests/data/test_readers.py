@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raylign.data.columns import Columns
+from raylign.data.conversed import named
 from raylign.data.readers import Format, load_rows
 from raylign.data.rows import DataRow
 from raylign.errors import DataError
@@ -185,3 +187,11 @@ def test_domain_is_read_where_it_is_named(tmp_path: Path) -> None:
     assert by_column.domain == "code" and by_column.meta["extra_info"]["ref_solution"] == "s"
     with pytest.raises(DataError, match=r"a.jsonl:1: no text at data.domain_key=extra_info.teacher"):
         read(path, domain_key="extra_info.teacher")
+
+
+@pytest.mark.parametrize(
+    ("answer", "target"), [(7, "7"), (-3, "-3"), (2.5, "2.5"), (4.0, "4"), (True, None), ([1], None), ("7", "7")]
+)
+def test_an_answer_that_is_a_number_is_imitated_as_it_is_written(answer: object, target: str | None) -> None:
+    row = named(Columns({"q": "a?", "a": answer}, "line 1", "q", "a", ""))
+    assert row.target == target and row.answer == answer

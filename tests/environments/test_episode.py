@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from raylign.actors.environments.episode import EnvironmentCounters, Episode, EpisodeDiverged
 from raylign.actors.environments.host import EnvironmentHost
 from raylign.actors.environments.rows import EnvironmentRows
-from raylign.environment import Observation
+from raylign.data.prompt_identity import question_id
+from raylign.environment import Environment, Observation
 from raylign.errors import ConfigError, EnvironmentLost
 from raylign.records import Prompt
 
@@ -161,3 +162,14 @@ def test_rows_are_the_first_observations() -> None:
     rows = asyncio.run(inside_a_loop())
     assert [row.meta["env_seed"] for row in rows] == [5, 6, 7]
     assert rows[1].messages == ({"role": "system", "content": "Roll."}, {"role": "user", "content": "start 6"})
+
+
+@pytest.mark.parametrize("shows_all", [False, True])
+def test_instances_that_begin_alike_are_the_same_where_the_start_shows_all(shows_all: bool) -> None:
+    """A game that hides something says the same at every start; each of its instances is a question of its own."""
+    config = EnvironmentRows.Config(environment={"_target_": "environments.Dice"}, first_seed=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Environment, "shows_all", shows_all)
+        rows = list(EnvironmentRows(config).rows(4, seed=1))
+    asked = {question_id(({"role": "user", "content": "Guess."},), row.meta, row.place) for row in rows}
+    assert len(asked) == (1 if shows_all else 4)

@@ -12,7 +12,7 @@ class Guess(Environment):
         turns: int = 4
 
     def reset(self, prompt, seed):
-        game = prompt.meta["env_seed"]
+        game = prompt.meta["env_seed"]  # not seed: a group's samples play one game, seed is each one's own noise
         self.hidden, self.turn = random.Random(game).randint(1, 9), 0
         return self.say(f"Guess a digit. Game {game}.")
 

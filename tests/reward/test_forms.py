@@ -58,8 +58,10 @@ def numeric() -> NumericAnswer:
         (r"1+1? Answer in <answer> tags, with \boxed{} around it.", Form.boxed, r"<answer>\boxed{2}</answer>", "2"),
         ("1+1? Finish with #### and the number.", Form.mark, "#### 2", "2"),
         (r"1+1? Put the answer in \boxed{}.", Form.boxed, r"\boxed{2}", "Answer: 2"),
-        ("1+1?", None, r"\boxed{2}", "2"),
-        ("Question: 1+1?\nAnswer:", None, r"\boxed{2}", "2"),
+        ("1+1?", None, r"\boxed{2}", r"\boxed{3} 2"),  # nobody was told of a box: a right answer is right without it
+        ("1+1?", None, "2", "3"),
+        ("1+1?", None, "1 + 1 is 2", r"1 + 1 is \boxed{2"),
+        ("Question: 1+1?\nAnswer:", None, "The answer is 2.", "It is not 2 but 3"),
     ],
 )
 def test_the_answer_stands_where_the_prompt_asks(

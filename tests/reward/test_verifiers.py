@@ -212,7 +212,7 @@ def test_numeric_extraction_choices() -> None:
 
 
 def test_boxed_choices_and_errors() -> None:
-    strict = BoxedMath(BoxedMath.Config())
+    strict = BoxedMath(BoxedMath.Config(extraction=BoxExtraction.boxed))
     loose = BoxedMath(BoxedMath.Config(extraction=BoxExtraction.boxed_or_anywhere))
     half = prompt("\\frac{1}{2}")
     for response in ("\\boxed{0.5}", "\\boxed{3} no, \\boxed{\\dfrac12}", "\\boxed {1/2}", "\\boxed{2/4} \\boxed{"):

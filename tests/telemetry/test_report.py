@@ -17,10 +17,11 @@ from raylign.telemetry import report
 from raylign.telemetry.recorder import Recorder
 from raylign.telemetry.report import write_report
 from raylign.telemetry.report.folder import Records
-from raylign.telemetry.report.headline import results
+from raylign.telemetry.report.headline import headline, results
 from raylign.telemetry.report.rollouts import Rollouts
 from raylign.telemetry.report.timeline import spans, stage_spans, timeline
 from raylign.telemetry.report.vocabulary import vocabulary
+from raylign.telemetry.shown import duration
 from raylign.telemetry.units import unit
 
 
@@ -301,3 +302,25 @@ def test_the_page_has_no_list_of_roles_of_its_own(run: Path) -> None:
     roles = timeline(Records.read(run))["roles"]
     assert "TIME.roles" in script and {"rollout", "reward", "frozen", "learner"} == set(roles)
     assert "ROLES" not in script and '"scorer"' not in script
+
+
+@pytest.mark.parametrize("ends", [("stopped",), ("failed",), ()], ids=["stopped", "failed", "killed"])
+def test_between_a_process_and_the_next_nothing_ran(tmp_path: Path, ends: tuple[str, ...]) -> None:
+    begin = {"kind": "headline", "metric": "eval/score"}
+    events = [
+        {**begin, "time": 0.0},
+        {"kind": "stage_started", "stage": "rl", "time": 1.0},
+        {"kind": "phase", "stage": "rl", "phase": "learn", "time": 2.0},
+        *({"kind": kind, "time": 5.0} for kind in ends),
+        {**begin, "time": 105.0},
+        {"kind": "stage_started", "stage": "rl", "time": 106.0},
+        {"kind": "phase", "stage": "rl", "phase": "learn", "time": 107.0},
+        {"kind": "stage_finished", "stage": "rl", "metrics": {}, "time": 109.0},
+    ]
+    lines = [{"stage": "rl", "time": 4.0}, {"stage": "rl", "time": 108.0}]
+    run = recorded(tmp_path, lines, events)
+    end = 5.0 if ends else 4.0
+    assert [(band.start, band.end) for band in stage_spans(run)] == [(1.0, end), (106.0, 109.0)]
+    assert [(span.start, span.end) for span in spans(run)][-1] == (107.0, 109.0)
+    assert all(span.end <= end or span.start >= 106 for span in spans(run))
+    assert run.worked == pytest.approx(end + 4.0) and headline(run)["time"] == duration(run.worked)

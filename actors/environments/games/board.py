@@ -63,6 +63,7 @@ class BoardGame(Environment):
     rules: ClassVar[str]
     legend: ClassVar[str]
     cropped: ClassVar[bool] = False  # whether the outermost cells are always walls, left out of compact grids
+    shows_all = True
 
     @dataclass
     class Config(AgentLimits):

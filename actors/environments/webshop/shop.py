@@ -44,6 +44,8 @@ class WebShop(Environment):
     words.
     """
 
+    shows_all = True
+
     @dataclass
     class Config(AgentLimits):
         """The shop and its goals (limits: TSR's for WebShop)."""

@@ -92,5 +92,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"raylign {parsed.command}: {told}\n")
         return RUN_ERROR
     except KeyboardInterrupt:
-        sys.stderr.write(f"raylign {parsed.command}: stopped\n")
+        again = "; the same command continues from its last checkpoint" if parsed.command == "train" else ""
+        sys.stderr.write(f"raylign {parsed.command}: stopped at once{again}\n")
         return 130

@@ -54,9 +54,18 @@ def alpaca(columns: Columns) -> DataRow:
 
 
 def named(columns: Columns) -> DataRow:
-    """The columns that `data.prompt_key` and `data.answer_key` name."""
+    """The columns that `data.prompt_key` and `data.answer_key` name; an answer that is a text or a number is also what
+    is imitated.
+    """
     if not columns.prompt_key:
         raise DataError("data.format=columns needs data.prompt_key")
     answer = columns.answer(required=False)
-    target = answer if isinstance(answer, str) else None
+    target = answer if isinstance(answer, str) else _digits(answer)
     return row_of(columns, columns.prompt(), answer=answer, target=target)
+
+
+def _digits(answer: object) -> str | None:
+    """A number as it is written; one that a column with gaps made a float is whole again. None for anything else."""
+    if isinstance(answer, bool) or not isinstance(answer, int | float):
+        return None
+    return str(int(answer)) if isinstance(answer, float) and answer.is_integer() else str(answer)

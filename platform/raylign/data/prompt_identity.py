@@ -26,7 +26,9 @@ BOOKKEEPING = frozenset(
     }
 )
 CONTAINERS = frozenset({"extra_info", "info", "metadata", "extra", "entry"})
+INSTANCE = "instance"  # of an environment, where its start does not show all of it
 SHOWN = (
+    INSTANCE,
     *MEDIA,
     "users",
     "goal",

@@ -72,14 +72,14 @@ def toy_scale(config: Config) -> list[str]:
     own = [key for key, path in (("model.path", config.model.path), ("data.path", config.data.path)) if path]
     if config.scale != "tiny" or not own:
         return []
-    sampling, data, optim = config.rollout.sampling, config.data, config.learner.optim
+    sampling, data = config.rollout.sampling, config.data
     numbers = (
         f"prompts of {data.max_prompt_tokens:,} and answers of {sampling.max_tokens:,} tokens, {config.model.dtype}"
     )
     verb = "are" if len(own) > 1 else "is"
     return [
         f"warning: TOY SCALE: scale=tiny is for toys on a CPU; {' and '.join(own)} {verb} your own.",
-        f"warning: TOY SCALE: {numbers}, {_held_out(data)}, learner.optim.lr={optim.lr:g}.",
+        f"warning: TOY SCALE: {numbers}, {_held_out(data)}, rates of a tiny model.",
         "warning: TOY SCALE: write scale=gpu, node or cluster for a run of real size, or set these numbers yourself.",
     ]
 
@@ -108,7 +108,8 @@ def _data(config: Config) -> str:
     made = str(data.generator.get("_target_", "")).rpartition(".")[2]
     source = data.path or made or data.task or "a source of its own"
     held = data.eval_path or _held_out(data)
-    rows = f"{data.size:,} rows" if data.size else "all rows"
+    most = "at most " if data.path else ""
+    rows = f"{most}{data.size:,} rows" if data.size else "all rows"
     return f"{source}, {rows}, {held}, prompts of at most {data.max_prompt_tokens:,} tokens"
 
 

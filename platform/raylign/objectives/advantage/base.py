@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylign.batch import Batch
-from raylign.contracts import Advantage, RolloutStrategy
+from raylign.contracts import Advantage, Part, RolloutStrategy
 from raylign.errors import Problem
 from raylign.objectives.advantage.samples import Int64s, compared_samples, one_of_each
 from raylign.objectives.aggregate import counted_tokens
@@ -85,8 +85,7 @@ class GroupAdvantage(Advantage):
         """Roles can be compared where a strategy names them."""
         stages = [stage for stage in run.stages if stage.batch and run.part("advantage", stage.name).key == key]
         strategies = [run.parts.get(f"{stage.key}.strategy") or run.parts.get("rollout.strategy") for stage in stages]
-        known = [part for part in strategies if part and issubclass(part.cls, RolloutStrategy)]
-        nameless = [part for part in known if not part.cls.roles]
+        nameless = [part for part in strategies if part and not _names_roles(part.cls)]
         if not config.by_role or not nameless:
             return []
         why = f"compares roles, and {nameless[0].key}={nameless[0].cls.__name__} names none"
@@ -161,6 +160,11 @@ class GroupAdvantage(Advantage):
             if differ or not self.compares_samples:
                 result[samples] = self.of_group(rewards[samples])
         return result, flat / max(len(members), 1)
+
+
+def _names_roles(cls: type[Part]) -> bool:
+    """Whether a strategy does; of a class that is none somebody else says so."""
+    return not issubclass(cls, RolloutStrategy) or bool(cls.roles)
 
 
 def checked_scores(scores: Float32s, rows: int) -> Float64s:

@@ -33,8 +33,9 @@ function pointsOf(line) {
   return points;
 }
 
-// Exponential mean of each stage, corrected for its start.
-function smoothed(points) {
+// Exponential mean of each stage, corrected for its start; evaluations are few, and stay as they were measured.
+function smoothed(points, metric) {
+  if (metric.split("/").includes("eval")) return points;
   const out = [];
   let [total, weight, stage] = [0, 0, -1];
   for (const [x, y, s] of points) {
@@ -153,9 +154,9 @@ function drawAlarms({ picture, px, range }) {
 }
 
 function drawLine(chart, line) {
-  const soft = smoothed(line.points);
+  const soft = smoothed(line.points, line.metric);
   line.soft = soft;
-  const many = line.points.length > 12 && curveState.smoothing > 0;
+  const many = line.points.length > 12 && curveState.smoothing > 0 && soft !== line.points;
   const path = (points, raw) => {
     let [d, stage] = ["", -1];
     for (const [x, y, s] of thinned(points)) {

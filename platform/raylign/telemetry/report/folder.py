@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,13 @@ class Records:
         """Time of the last record; 0 without any."""
         times = [*(line["time"] for line in self.metrics[-1:]), *(event["time"] for event in self.events[-1:])]
         return float(max(times, default=0.0))
+
+    @property
+    def worked(self) -> float:
+        """Seconds from the first record to the last, without those between a process and the one that continued it."""
+        begins = {float(event["time"]) for event in self.events if event["kind"] == "headline"}
+        times = sorted(float(record["time"]) for record in (*self.metrics, *self.events))
+        return sum(later - earlier for earlier, later in pairwise(times) if later not in begins)
 
     def settings(self) -> dict[str, str]:
         """Dotted key -> value."""

@@ -33,7 +33,7 @@ def headline(run: Records) -> dict[str, Any]:
         "also": scores[1:],
         "steps": len(run.metrics),
         "stages": stages(run),
-        "time": duration(run.ended - run.started) if run.metrics else "",
+        "time": duration(run.worked) if run.metrics else "",
         "tokens": sum(_number(line.get("tokens/sampled")) for line in run.metrics),
         "speed": _mean([line["tokens/per_second"] for line in run.metrics if "tokens/per_second" in line]),
         "alarms": alarms,

@@ -22,7 +22,20 @@ async function showSettings() {
 async function showEvents() {
   const { events } = await data("tables");
   const start = events.length ? events[0].time : 0;
-  const rows = events.map(({ time, step, kind, ...fields }) => [seconds(Math.max(0, time - start)), String(step),
-    el("span", { class: kind === "alarm" ? "bad" : null }, kind), Object.entries(fields).map(([key, value]) => `${key}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join("  ").slice(0, 600)]);
+  const rows = events.map(({ time, step, kind, ...fields }) => [seconds(Math.max(0, time - start)), el("span", { class: "whole" }, String(step)),
+    el("span", { class: kind === "alarm" ? "bad whole" : "whole" }, kind.replaceAll("_", " ")), fieldsOf(fields)]);
   byId("panel-events").replaceChildren(el("div", { class: "card" }, rows.length ? tableOf(["after", "step", "event", ""], rows) : "No events are recorded."));
+}
+
+// What an event says, as names and values; the numbers of a whole stage unfold.
+function fieldsOf(fields) {
+  const said = ([name, value]) => el("span", { class: "field" }, el("span", { class: "dim" }, name.replaceAll("_", " ")), " ",
+    typeof value === "number" ? fmt(value) : typeof value === "object" && value !== null ? numbersOf(value) : String(value));
+  return el("span", {}, Object.entries(fields).map(said));
+}
+
+function numbersOf(values) {
+  const entries = Object.entries(values);
+  if (!entries.length) return "none";
+  return el("details", {}, el("summary", {}, `${entries.length}`), tableOf(null, entries.map(([name, value]) => [name, typeof value === "number" ? value : JSON.stringify(value)])));
 }

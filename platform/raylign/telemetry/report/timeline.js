@@ -20,7 +20,7 @@ async function showTimeline() {
     el("div", { class: "bar" },
       zoom("+", "closer (+)", () => zoomBy(0.5)), zoom("−", "farther (−)", () => zoomBy(2)),
       zoom("◀", "earlier (←)", () => panBy(-0.3)), zoom("▶", "later (→)", () => panBy(0.3)), zoom("whole run", "whole run (0)", () => zoomTo(0, TIME.seconds)),
-      TIME.stages.map(([name, start, end]) => zoom(name, `stage ${name}`, () => zoomTo(start, end)))),
+      [...new Set(TIME.stages.map(([name]) => name))].map((name) => zoom(name, `stage ${name}`, () => zoomToStage(name)))),
     el("div", { class: "card lanes-card" }, el("div", { id: "lanes", tabindex: "0", "aria-label": "timeline of stages and roles; plus and minus zoom, arrows move", onkeydown: timelineKey }),
       swatches(), el("div", { class: "readout", id: "readout" }, " ")),
     el("div", { class: "tables" }, busyCard(), phasesCard()), markersCard());
@@ -36,6 +36,12 @@ function swatches() {
 
 function phaseColor(phase) {
   return phase === "measured" ? "var(--s7)" : series(Math.max(0, PHASES.indexOf(phase)));
+}
+
+// From the first process that worked on a stage to the last.
+function zoomToStage(name) {
+  const pieces = TIME.stages.filter(([stage]) => stage === name);
+  zoomTo(Math.min(...pieces.map(([, start]) => start)), Math.max(...pieces.map(([, , end]) => end)));
 }
 
 function zoomTo(start, end) {

@@ -34,7 +34,8 @@ BUSY = {
 }
 BETWEEN_STEPS = ("evaluate", "save")
 OWN_STREAMS = ("old_logprob", "value")  # scored by the learner or the critic, all others by frozen models
-NEW_PROCESS = ("stage_started", "resumed")  # what follows a kill
+NEW_PROCESS = ("headline", "stage_started", "resumed")  # what follows a kill
+ENDED = ("stopped", "failed")  # the last records of a process that ends by itself
 
 
 class Span(NamedTuple):
@@ -67,7 +68,7 @@ def timeline(run: Records) -> dict[str, Any]:
         "markers": [
             {"time": round(event["time"] - run.started, 3), "kind": event["kind"], "text": _text(event)}
             for event in run.events
-            if event["kind"] not in ("phase", "stage_started", "stage_finished", "published")
+            if event["kind"] not in ("phase", "headline", "stage_started", "stage_finished", "published")
         ],
         "table": table(run, phases, bands, measured),
     }
@@ -75,7 +76,7 @@ def timeline(run: Records) -> dict[str, Any]:
 
 def spans(run: Records) -> list[Span]:
     """One span per recorded phase. What ran when a process was killed has no known end and is left out."""
-    marks = [event for event in run.events if event["kind"] in ("phase", "stage_finished", *NEW_PROCESS)]
+    marks = [event for event in run.events if event["kind"] in ("phase", "stage_finished", *ENDED, *NEW_PROCESS)]
     phases, current = [], None
     for mark in marks:
         if current is not None and mark["kind"] not in NEW_PROCESS:
@@ -103,10 +104,11 @@ def stage_spans(run: Records) -> list[Span]:
             if name and last > start:
                 stages.append(Span(name, "stage", 0, start, last))
             name, start = str(stage), now
-        last = now
-        if mark["kind"] == "stage_finished" and name:
-            stages.append(Span(name, "stage", 0, start, now))
+        ends = mark["kind"] in ("stage_finished", *ENDED)
+        if (ends or mark["kind"] == "headline") and name:  # a process that is killed has no record of its end
+            stages.append(Span(name, "stage", 0, start, now if ends else last))
             name = ""
+        last = now
     if name and last > start:
         stages.append(Span(name, "stage", 0, start, last))
     return stages
