@@ -298,7 +298,7 @@ async def test_the_real_files_are_read_whole_and_are_questions_of_their_own() ->
     assert [len(gym.rows()) for gym in mixture._gyms.values()] == [538, 471, 401]
     rows = list(EnvironmentRows(EnvironmentRows.Config(environment=node, first_seed=500)).rows(60, 0))
     assert {row.domain for row in rows} == {"function", "turtle"}
-    assert len({row.meta["goal"] for row in rows}) == 60, "a held-out instance is no training instance"
+    assert len({row.meta["instance"] for row in rows}) == 60, "a held-out instance is no training instance"
     functions = build(FunctionGym, gyms["function"], "gym")
     for number in range(0, 538, 50):
         row = functions.rows()[number]

@@ -73,9 +73,9 @@ class FunctionGym(UserGym):
             )
         return function
 
-    def opening(self, row: Function) -> tuple[str, str]:
-        """All are asked alike; the rule and its test input tell them apart."""
-        return self.rules, f"{row.rule} @ {_shown(row.test)}"
+    def opening(self, row: Function) -> str:
+        """All are asked alike."""
+        return self.rules
 
     async def respond(self, row: Function, act: Act, own: dict[str, Any]) -> Reply:
         """See `UserGym.respond`."""

@@ -15,7 +15,6 @@ from raylign.errors import DataError, JudgeError
 from raylign.records import Prompt
 
 INSTANCE = "env_seed"  # key of Prompt.meta: the number of the instance
-SAME = "goal"  # flag of the first observation, later key of Prompt.meta: instances with the same one are one question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +79,8 @@ class UserGym(Environment):
         """An instance. Raises DataError, with the place, on a row that is none."""
 
     @abstractmethod
-    def opening(self, row: Any) -> tuple[str, str]:
-        """What is asked of the policy, and what tells the instance from others that are asked alike."""
+    def opening(self, row: Any) -> str:
+        """What is asked of the policy."""
 
     @abstractmethod
     async def respond(self, row: Any, act: Act, own: dict[str, Any]) -> Reply:
@@ -104,12 +103,10 @@ class UserGym(Environment):
                 f"data.generator.first_seed=0 data.size={len(rows)}"
             )
         self._progress = Progress(number=number)
-        task, same = self.opening(rows[number])
+        task = self.opening(rows[number])
         if self.config.form is Form.call:
             task = "\n".join([task, how_to_act(self.config.form, self.choices), f"You have {self.config.turns} turns."])
-        return Observation(
-            messages=({"role": "user", "content": task},), flags={"domain": self.domain, SAME: f"{self.domain}: {same}"}
-        )
+        return Observation(messages=({"role": "user", "content": task},), flags={"domain": self.domain})
 
     async def step(self, action: str) -> Observation:
         """See `Environment.step`. Raises RuntimeError when the episode is over, or was never begun."""

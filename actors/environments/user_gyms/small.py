@@ -56,9 +56,9 @@ class SmallFunctions(FunctionGym):
         """See `UserGym.rows`."""
         return small_functions()
 
-    def opening(self, row: Function) -> tuple[str, str]:
+    def opening(self, row: Function) -> str:
         """The test input."""
-        return "".join(f"{number:g}" for number in row.test), f"{row.rule} @ {row.test}"
+        return "".join(f"{number:g}" for number in row.test)
 
     async def respond(self, row: Function, act: Act, own: dict[str, Any]) -> Reply:
         """See `UserGym.respond`."""

@@ -54,9 +54,9 @@ class TelepathyGym(JudgedGym):
         title, described, target = (text_of(row, key, place) for key in ("title", "description", "target_entity"))
         return Entity(title=title, described=described, target=target)
 
-    def opening(self, row: Entity) -> tuple[str, str]:
+    def opening(self, row: Entity) -> str:
         """Of what kind the entity is."""
-        return row.described, row.title
+        return row.described
 
     async def judged(self, row: Entity, act: Act, own: dict[str, Any]) -> Reply:
         """See `JudgedGym.judged`."""

@@ -69,9 +69,9 @@ class TurtleGym(JudgedGym):
         title, surface, bottom = (text_of(row, key, place) for key in ("new_title", "new_surface", "new_bottom"))
         return Story(title=title, surface=surface, bottom=bottom, criteria=criteria, weights=weights)
 
-    def opening(self, row: Story) -> tuple[str, str]:
+    def opening(self, row: Story) -> str:
         """The surface."""
-        return f"Find out the hidden story behind this one.\n{row.title}\n{row.surface}", row.title
+        return f"Find out the hidden story behind this one.\n{row.title}\n{row.surface}"
 
     async def judged(self, row: Story, act: Act, own: dict[str, Any]) -> Reply:
         """See `JudgedGym.judged`."""
