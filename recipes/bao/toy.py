@@ -3,7 +3,7 @@
 asked  34            what is the rule p a + q b at 3, 4, modulo 5?
 says   ?10    2      p = 2
 says   2?01   3      q = 3; the thought is what is known: p
-says   312!3         q, then 2 * 3 = 1 and 3 * 4 = 2, together 3
+says   231342!3      2 * 3 = 1 and 3 * 4 = 2, together 3
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ class Known:
 
     @property
     def memory(self) -> str:
-        """p where it is known; with q as well, q and the two products that make the value."""
+        """p where it is known; with q as well, the two products that make the value, each after its factors."""
         ps, qs = ({rule[place] for rule in self.rules} for place in (0, 1))
         if len(ps) > 1:
             return ""
         p, q = min(ps), min(qs)
-        return str(p) if len(qs) > 1 else f"{q}{p * self.test[0] % MODULUS}{q * self.test[1] % MODULUS}"
+        if len(qs) > 1:
+            return str(p)
+        return "".join(f"{factor}{at}{factor * at % MODULUS}" for factor, at in zip((p, q), self.test, strict=True))
 
 
 def value(rule: tuple[int, int], at: tuple[int, int]) -> int:
