@@ -30,9 +30,8 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
     try:
         with stopping_on_signals(context):
             for index, stage in enumerate(stages):
-                result = context.folder.stage_result(stage.name)
+                result, present = context.folder.stage_result(stage.name), context.enter(stage.name)
                 if result is None:
-                    present = context.enter(stage.name)
                     if engines_may_start(context.cfg, stages[index:], context.roles.shared):
                         context.roles.start_rollouts(context.lineage.model)
                     if "rollout" in present.roles:

@@ -88,8 +88,14 @@ def measured_by(measures: Mapping[str, Measure], groups: Sequence[Group]) -> dic
 
 
 def write_tables(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Each table as ``<measure>.jsonl``."""
+    """Each table to its place in the folder of a stage."""
     for name, rows in tables.items():
-        folder.mkdir(parents=True, exist_ok=True)
+        path = table_path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_atomically(folder / f"{name}.jsonl", lines.encode())
+        write_atomically(path, lines.encode())
+
+
+def table_path(folder: Path, name: str) -> Path:
+    """Where the table of a measure stands in the folder of a stage."""
+    return folder / "measures" / f"{name}.jsonl"

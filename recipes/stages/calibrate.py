@@ -72,7 +72,8 @@ class Calibrate(Stage):
         """Each prompt so often."""
         max_tokens = config.sampling.max_tokens if config.sampling else 0
         held_out = config.split is Split.holdout and not config.data
-        return Asked(prompts=config.prompts, samples=config.samples, max_tokens=max_tokens, held_out=held_out)
+        asked = {"held_out": held_out, "trained": not held_out}
+        return Asked(prompts=config.prompts, samples=config.samples, max_tokens=max_tokens, **asked)
 
     @classmethod
     def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:

@@ -131,5 +131,5 @@ class RunContext(RunModels):
             missing_limits=self.missing_limits,
         )
         evaluation = await evaluator.run(prompts, samples, greedy)
-        await asyncio.to_thread(write_tables, self.folder.stage(self.name) / "measures", evaluation.tables)
+        await asyncio.to_thread(write_tables, self.folder.stage(self.name), evaluation.tables)
         return evaluation

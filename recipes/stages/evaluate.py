@@ -10,7 +10,7 @@ from raylign.config.schema import Node, SampledSettings, SamplingConfig, named_n
 from raylign.contracts import Asked, PromptSource, Stage, StageResult
 from raylign.data.prompts import Split
 from raylign.errors import Problem
-from raylign.evaluate import Evaluation
+from raylign.evaluate import Evaluation, table_path
 from raylign.recipes.stages.context import RunContext
 from raylign.records import derive_seed
 
@@ -52,11 +52,22 @@ class Evaluate(Stage):
         return frozenset({"rollout", "rewards"})
 
     @classmethod
+    def leaves(cls, config: Config) -> tuple[str, ...]:
+        """The tables of its measures, by their names; one without rows is not there."""
+        return () if config.sets else tuple(config.measures)
+
+    @classmethod
     def asks(cls, config: Config) -> Asked:
         """Each prompt of the split, or of all sets."""
         max_tokens = config.sampling.max_tokens if config.sampling else 0
-        prompts, held_out = config.prompts * max(1, len(config.sets)), config.split is Split.holdout and not config.data
-        return Asked(prompts=prompts, samples=config.samples, max_tokens=max_tokens, held_out=held_out)
+        held_out = config.split is Split.holdout and not config.data
+        return Asked(
+            prompts=config.prompts * max(1, len(config.sets)),
+            samples=config.samples,
+            max_tokens=max_tokens,
+            held_out=held_out,
+            trained=not held_out,
+        )
 
     @classmethod
     def logs(cls, key: str, config: Config, run: Run) -> tuple[str, ...]:
@@ -88,7 +99,9 @@ class Evaluate(Stage):
         if not sources:
             evaluation = await context.evaluate(prompts, config.samples, config.greedy, config.sampling, strategy)
             context.record(self.name, 1, evaluation.metrics, evaluation.groups)
-            return StageResult(steps=1, metrics=evaluation.metrics)
+            folder = context.folder.stage(self.name)
+            tables = {name: str(table_path(folder, name)) for name in evaluation.tables}
+            return StageResult(steps=1, metrics=evaluation.metrics, artifacts=tables)
         metrics: dict[str, float] = {}
         for step, (name, source) in enumerate(sources.items(), 1):
             asked = [prompt for prompt in source.next(config.prompts or len(prompts)) if not prompt.visit]  # each once

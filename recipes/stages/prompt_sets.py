@@ -9,6 +9,7 @@ from pathlib import Path
 from raylign.actors.reward.router import Verifier
 from raylign.actors.watching import Starting, unseen
 from raylign.chat.template import ChatTemplate
+from raylign.config.references import references
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import DataConfig
 from raylign.contracts import View
@@ -44,6 +45,8 @@ class PromptSets:
         if stage.name not in self._viewed:
             prompts, view = self.unviewed(run, stage), run.parts.get(f"{stage.key}.view")
             if view is not None:
+                if any(reference.key.startswith(f"{view.key}.") for reference in references(run)):
+                    return prompts  # before the work, when what the view refers to is not there yet
                 prompts = _seen(prompts, view.build(tokenizer=self._template, seed=run.config.seed), stage, run)
             self._viewed[stage.name] = prompts
         return self._viewed[stage.name]
@@ -75,15 +78,33 @@ class PromptSets:
 
 
 def _seen(prompts: PromptSet, view: View, stage: ResolvedStage, run: Run) -> PromptSet:
-    """Both splits in the view; a stage that asks no held-out prompts has none, and its view need not take them."""
+    """Both splits in the view; a stage that asks no held-out prompts has none, and its view need not take them. Where
+    no training prompts are asked they stay as they are, for rewards to prove themselves on.
+    """
     key, asked = f"{stage.key}.view", stage.cls.asks(stage.config)
     prompts = prompts if asked is None or asked.held_out else replace(prompts, holdout=())
-    for split in filter(None, (prompts.train, prompts.holdout)):
-        _refuse_short_context(view.questions(split), stage, run)
-    train, holdout = (tuple(view.prompts(split)) if split else () for split in (prompts.train, prompts.holdout))
-    if prompts.train and not train:
+    shown = prompts if asked is None or asked.trained else replace(prompts, train=())
+    questions = [view.questions(split) for split in (shown.train, shown.holdout) if split]
+    for lengths in questions:
+        _refuse_short_context(lengths, stage, run)
+    train, holdout = (tuple(view.prompts(split)) if split else () for split in (shown.train, shown.holdout))
+    if shown.train and not train:
         raise DataError(f"{key} leaves none of {len(prompts.train)} prompts")
-    return replace(prompts, train=train, holdout=holdout)
+    if not any(longest for _, longest in questions):  # the prompts themselves are asked
+        _refuse_long_prompts((*train, *holdout), stage, run)
+    return replace(prompts, train=train if shown is prompts else prompts.train, holdout=holdout)
+
+
+def _refuse_long_prompts(prompts: Sequence[Prompt], stage: ResolvedStage, run: Run) -> None:
+    """Raises DataError where a view makes prompts so long that whole replies would not fit behind them."""
+    asked, context = stage.cls.asks(stage.config), run.config.model.max_context
+    longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
+    needed = longest + ((asked.max_tokens if asked else 0) or run.config.rollout.sampling.max_tokens)
+    if needed > context:
+        raise DataError(
+            f"{stage.key}.view makes prompts of up to {longest} tokens, so that model.max_context={context} has no "
+            f"room for an answer; fix: set model.max_context={needed}, or lower data.max_prompt_tokens"
+        )
 
 
 def _refuse_short_context(questions: tuple[int, int], stage: ResolvedStage, run: Run) -> None:

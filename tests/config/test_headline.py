@@ -15,6 +15,7 @@ HEADLINES = {
     "cm2": "after/eval/score",
     "arlcp": "after/eval/score",
     "sci_coe": "after/eval/score",
+    "bao": "after/eval/score",
 }
 TINY = ["scale=tiny", "recipe=grpo"]
 

@@ -50,7 +50,7 @@ def validate(run: Run, to_run: bool = True) -> list[Problem]:
     _stage_data(run, problems)
     _sampling(run, problems)
     _rewards(run, problems)
-    _learner(config, problems)
+    _learner(run, problems)
     _frozen(config, problems)
     _scale(config, problems)
     if to_run:
@@ -91,7 +91,10 @@ def _data(run: Run, problems: Findings) -> None:
         "data.path",
         "empty",
         "neither a file nor a task gives the prompts",
-        "set data.path=FILE.jsonl or data.task=basic_arithmetic",
+        "set data.path=FILE.jsonl or data.task=basic_arithmetic"
+        if not run.config.environment.fn
+        else "set 'data.generator={_target_: raylign.actors.environments.rows.EnvironmentRows, environment: "
+        "${environment.fn}}' and data.size",
     )
     if data.generator and not data.path:
         why = f"stands beside data.generator={data.generator.get('_target_')}, and only one of them makes the rows"
@@ -160,7 +163,10 @@ def _weights(stage: ResolvedStage, run: Run, problems: Findings, needed: bool) -
         problems.expect(bool(weights), key, "{}", "leaves no reward to learn from", fix)
 
 
-def _learner(config: Config, problems: Findings) -> None:
+def _learner(run: Run, problems: Findings) -> None:
+    config = run.config
+    if not any("learner" in stage.roles for stage in run.stages):
+        return
     size, tokens = config.learner.micro_batch_tokens, config.data.max_prompt_tokens + config.rollout.sampling.max_tokens
     problems.expect(
         size >= tokens,

@@ -43,6 +43,7 @@ class Asked:
     samples: int = 1  # of each
     max_tokens: int = 0  # of a sample; 0: the run's
     held_out: bool = True  # held-out prompts may be among them
+    trained: bool = True  # and so may training prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
