@@ -13,7 +13,7 @@ from raylign.actors.judge.chat import ChatModel
 from raylign.chat.messages import continues
 from raylign.contracts import RolloutTask, Scored, WeightUpdate
 from raylign.errors import EngineDeadError, JudgeUnavailable
-from raylign.records import Call, Prompt, StopReason, Trajectory, derive_seed
+from raylign.records import Call, Message, Prompt, StopReason, Trajectory, derive_seed
 
 IN_FLIGHT = 64  # completions at a time
 
@@ -55,15 +55,28 @@ class ChatRollouts:
 
     async def _sample(self, number: int, task: RolloutTask, index: int) -> Scored:
         seed = derive_seed(task.run_seed, task.prompt.key, index, 0)
-        sampling = replace(task.sampling, temperature=0.0, top_p=1.0, top_k=0) if task.greedy else task.sampling
-        lost = Trajectory(prompt_key=task.prompt.key, sample_index=index, calls=(), seed=seed, stop=StopReason.ABORT)
+        empty = Trajectory(prompt_key=task.prompt.key, sample_index=index, calls=(), seed=seed, stop=StopReason.ABORT)
         if hidden := _hidden(task.prompt):
-            return Scored(task=number, trajectory=lost, error=f"{self._model.name} cannot be shown {hidden}")
+            return Scored(task=number, trajectory=empty, error=f"{self._model.name} cannot be shown {hidden}")
         try:
-            async with self._gate:
-                reply = await self._model.complete(task.prompt.messages, sampling, seed)
+            answered = await self._answered(task, index, empty)
         except JudgeUnavailable as error:
-            return Scored(task=number, trajectory=lost, error=str(error))
+            answered = str(error)
+        if isinstance(answered, str):
+            return Scored(task=number, trajectory=empty, error=answered)
+        return Scored(task=number, trajectory=answered)
+
+    async def _answered(self, task: RolloutTask, index: int, empty: Trajectory) -> Trajectory | str:
+        """The sample, or why there is none. Raises JudgeUnavailable."""
+        call, tokens = await self._said(task, task.prompt.messages, empty.seed)
+        counted = {"reply_tokens": float(tokens)} if tokens else {}
+        return replace(empty, calls=(call,), stop=call.stop, metrics=counted)
+
+    async def _said(self, task: RolloutTask, messages: Sequence[Message], seed: int) -> tuple[Call, int]:
+        """One completion, and the tokens that the model counts of it. Raises JudgeUnavailable."""
+        sampling = replace(task.sampling, temperature=0.0, top_p=1.0, top_k=0) if task.greedy else task.sampling
+        async with self._gate:
+            reply = await self._model.complete(messages, sampling, seed)
         nothing = np.zeros(0, np.int32)
         call = Call(
             context_ids=nothing,
@@ -73,8 +86,7 @@ class ChatRollouts:
             stop=StopReason.LENGTH if 0 < sampling.max_tokens <= reply.tokens else StopReason.EOS,
             text=encodable(reply.text),
         )
-        counted = {"reply_tokens": float(reply.tokens)} if reply.tokens else {}
-        return Scored(task=number, trajectory=replace(lost, calls=(call,), stop=call.stop, metrics=counted))
+        return call, reply.tokens
 
 
 def _hidden(prompt: Prompt) -> str:

@@ -23,7 +23,8 @@ class Earned(Enum):
 class EpisodeReturn(RewardFunction):
     """The rewards that the environment gave, turn by turn (``Call.reward``), or a flag that it left on the last turn.
 
-    Channel ``turns``: [turns] the reward of each turn. Raises where the environment gave none: absent is not zero.
+    Channel ``turns``: [turns] the reward of each turn. Raises where the environment gave none, or lost the episode
+    (flag ``lost`` of a turn says why): absent is not zero.
     """
 
     judges_text = False
@@ -45,6 +46,8 @@ class EpisodeReturn(RewardFunction):
     def _value(self, trajectory: Trajectory) -> Value:
         if not trajectory.calls:
             raise ValueError("the episode has no turn")
+        if lost := [call.flags["lost"] for call in trajectory.calls if call.flags.get("lost")]:
+            raise ValueError(f"the episode is lost: {lost[0]}")
         if self.config.earned is Earned.flag:
             flags = trajectory.calls[-1].flags
             if self.config.flag not in flags:

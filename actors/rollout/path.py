@@ -63,7 +63,7 @@ class Path:
     @property
     def score(self) -> float:
         """Rewards of all turns so far."""
-        return sum(call.reward or 0.0 for call in self.calls)
+        return returned(self.calls)
 
     def seed(self, *branch: int | str) -> int:
         """Of the next turn's sampling; a search adds what tells its candidates apart (nothing for the first)."""
@@ -91,6 +91,7 @@ class Path:
                 text=said.text,
                 reward=observation.reward,
                 flags=flags,
+                observed=observation.messages,
             )
         )
         self._ids.append(np.asarray(said.token_ids, np.int32))
@@ -117,11 +118,7 @@ class Path:
 
     def trajectory(self, metrics: Mapping[str, float] | None = None) -> Trajectory:
         """The calls and their observations as a trajectory. Final flags that are numbers become metrics."""
-        final: dict[str, Any] = dict(self.calls[-1].flags) if self.calls else {}
-        facts = {f"episode/{name}": float(value) for name, value in final.items() if isinstance(value, Real)}
-        facts |= {"episode/turns": float(len(self.calls)), "episode/chat_mismatch": float(self._chat.mismatches)}
-        if any(call.reward is not None for call in self.calls):
-            facts["episode/return"] = self.score
+        facts = episode_facts(self.calls) | {"episode/chat_mismatch": float(self._chat.mismatches)}
         return Trajectory(
             prompt_key=self.task.prompt.key,
             sample_index=self.index,
@@ -139,6 +136,19 @@ class Path:
         if len(self.calls) >= self.limits.turns:
             return StopReason.TURNS
         return StopReason.LENGTH if self.limits.tokens and self.sampled >= self.limits.tokens else None
+
+
+def returned(calls: Sequence[Call]) -> float:
+    """Rewards of all turns."""
+    return sum(call.reward or 0.0 for call in calls)
+
+
+def episode_facts(calls: Sequence[Call]) -> dict[str, float]:
+    """Metrics of an episode: its length, its return where it has rewards, final flags that are numbers."""
+    final: Mapping[str, Any] = calls[-1].flags if calls else {}
+    facts = {f"episode/{name}": float(value) for name, value in final.items() if isinstance(value, Real)}
+    facts["episode/turns"] = float(len(calls))
+    return facts | ({"episode/return": returned(calls)} if any(call.reward is not None for call in calls) else {})
 
 
 async def close_all(paths: Sequence[Path]) -> None:

@@ -113,6 +113,7 @@ class Call:
     text: str = ""  # decoded `token_ids` without pad tokens and ends of turn; derived, never re-encoded
     reward: float | None = None  # what the environment gave for this turn, if any
     flags: Mapping[str, Any] = field(default_factory=dict)
+    observed: tuple[Message, ...] = ()  # what the environment answered; where a call follows, it read them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,7 +2,9 @@
 
 A dialogue is laid out exactly as a rollout lays it out (`raylign.actors.rollout.chat`): what the assistant says is what
 the chat template renders of its message, the end of the turn included, and between two turns stands what the template
-puts there. So a policy that was trained on these rows reads in a rollout what it has read in training.
+puts there. So a policy that was trained on these rows reads in a rollout what it has read in training. A message that
+was sampled may bring its ids (`SAMPLED`): they are laid out as they are where they spell the message in the present
+vocabulary, and the row of a rollout is then that rollout, id by id.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from raylign.errors import DataError
 from raylign.records import Message, Prompt, Row
 
 DIALOGUE = "demonstration"  # key of Prompt.meta: the messages that follow the prompt, the assistant's first
+SAMPLED = "token_ids"  # key of an assistant's message: the ids that were sampled as it, an end of turn included
 
 
 def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, all_turns: bool = False, stage: str = "") -> list[Row]:
@@ -84,12 +87,15 @@ def _rows(prompt: Prompt, following: Sequence[Message], group: int, template: Ch
     turns = _turns(prompt, following)
     for number, (message, others) in enumerate(turns):
         last = number + 1 == len(turns)
-        said = template.answer_ids(chat.messages, message, prompt.tools, None if last else others[0])
+        said = _sampled(message, template)
+        plain = {name: value for name, value in message.items() if name != SAMPLED}
+        if said is None:
+            said = template.answer_ids(chat.messages, plain, prompt.tools, None if last else others[0])
         ids += said
         mask += [True] * len(said)
         if last:
             break
-        between = chat.said(message, template.text_of(said), said[-1], others).tolist()
+        between = _between(chat, plain, said, others, template)
         anew = chat.anew()
         if anew is not None:
             rows.append(_sample(group + len(rows), ids, mask, start))
@@ -98,6 +104,25 @@ def _rows(prompt: Prompt, following: Sequence[Message], group: int, template: Ch
             ids += between
             mask += [False] * len(between)
     return [*rows, _sample(group + len(rows), ids, mask, start)]
+
+
+def _sampled(message: Message, template: ChatTemplate) -> list[int] | None:
+    """The ids that a message was sampled as; None without any, or where they spell it in another vocabulary only."""
+    ids = message.get(SAMPLED)
+    if not ids or message.get("tool_calls") or message.get("reasoning_content"):
+        return None
+    known = all(0 <= number < len(template.tokenizer) for number in ids)
+    return list(map(int, ids)) if known and template.text_of(ids) == message.get("content") else None
+
+
+def _between(
+    chat: Chat, message: Message, said: Sequence[int], others: Sequence[Message], template: ChatTemplate
+) -> list[int]:
+    """Ids between a turn and the next one; a turn that ran into its limit has no end of its own."""
+    end = said[-1] if said[-1] in template.ends else None
+    if message.get("tool_calls") or message.get("reasoning_content"):
+        return chat.said(message, template.text_of(said), end, others).tolist()
+    return chat.answered(template.text_of(said), end, others).tolist()
 
 
 def _sample(group: int, ids: list[int], mask: list[bool], prompt_length: int) -> Row:

@@ -1,6 +1,6 @@
 """A data set made of samples: prompts are answered, the answers scored, and what is good enough is written down.
 
-    prompts --batch--> engines, or a judge --samples--> rewards --scores--> keep --rows--> rows.jsonl
+    prompts --batch--> engines, or a teacher --samples--> rewards --scores--> keep --rows--> rows.jsonl
                                                                  none? otherwise: drop, or the gold target
 
 Every reader takes the rows (`raylign.data.rows`): a later stage learns from ``data: '@NAME'``, supervised, by
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from raylign.actors.judge.chat import ChatModel
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, SampledSettings, SamplingConfig, node
@@ -29,6 +30,7 @@ from raylign.recipes.stages.group_sampler import group_sampler
 from raylign.recipes.stages.keep import Keep, Kept
 from raylign.recipes.stages.made_rows import RowMaker, has_target, usable
 from raylign.recipes.stages.tally import Tally
+from raylign.recipes.stages.teachers import teacher_of, teacher_problems
 from raylign.recipes.stages.training import Training
 from raylign.records import Group
 
@@ -58,6 +60,7 @@ class Generate(Stage):
         sampling: SamplingConfig | None = None  # null: the run's
         batch_prompts: int = 64  # sampled at a time
         by: str = ""  # a name under `judges`, which answers in place of the policy; empty: the run's engines
+        teacher: Node = node(ChatModel)  # or a chat model that no judge serves, such as a script
         keep: Node = node(Keep, "raylign.recipes.stages.keep.All")
         otherwise: Otherwise = Otherwise.drop
         truncated: bool = False  # keep samples that ran into a length limit, too: as targets they teach to break off
@@ -72,7 +75,7 @@ class Generate(Stage):
     @classmethod
     def roles(cls, config: Config) -> frozenset[str]:
         """Nothing learns here; judges come with the rewards."""
-        return frozenset({"rewards"} if config.by else {"rollout", "rewards"})
+        return frozenset({"rewards"} if config.by or config.teacher else {"rollout", "rewards"})
 
     @classmethod
     def leaves(cls, config: Config) -> tuple[str, ...]:
@@ -98,14 +101,12 @@ class Generate(Stage):
         findings, settings = Findings(key), run.config
         if not config.data and config.split is Split.holdout:
             findings += settings.data.unasked()
+        findings += teacher_problems(key, config.by, config.teacher, run)
         if not config.by:
             return findings
         judge, known = settings.judges.get(config.by), ", ".join(settings.judges) or "none"
         fix = f"set judges.{config.by}.path=MODEL, or name one of: {known}"
         findings.expect(judge is not None, "by", config.by, "is no judge that this run serves", fix)
-        for name in ("strategy", "environment"):
-            why = f"is a matter of the engines, and judges.{config.by} answers in their place"
-            findings.expect(not getattr(config, name), name, "given", why, f"set {key}.by= or leave it out")
         sampling, where = config.sampling or settings.rollout.sampling, "sampling" if config.sampling else ""
         if judge is not None and judge.endpoint and sampling.top_k:
             where = f"{key}.sampling.top_k" if config.sampling else "rollout.sampling.top_k"
@@ -133,7 +134,7 @@ class Generate(Stage):
         tally = Tally(**training.kept.get("tally", {}))
         if training.start < len(batches):
             context.phase(self.name, training.start, "start")
-            sampler = await group_sampler(context, config.sampling, config.by)
+            sampler = await group_sampler(context, config.sampling, config.by, config.teacher)
             keep: Keep = context.run.parts[f"stages.{self.name}.keep"].build()
             maker = self._maker(context, sampler.scored)
         async for step in training.steps(file):
@@ -153,6 +154,8 @@ class Generate(Stage):
     def _maker(self, context: RunContext, scored: bool) -> RowMaker:
         asked = {prompt.id: prompt for prompt in context.unviewed.first(self._split, 0)}
         model = f"judges.{self.config.by}" if self.config.by else context.model_name
+        if self.config.teacher:
+            model = teacher_of(self.name, self.config.teacher).name
         return RowMaker(stage=self.name, model=model, scored=scored, asked=asked, ask=self.config.ask)
 
     async def _write(self, groups: Sequence[Group], keep: Keep, maker: RowMaker, file: RowFile) -> Tally:
@@ -180,4 +183,5 @@ class Generate(Stage):
     def _metrics(self, groups: Sequence[Group]) -> dict[str, float]:
         """Of all samples; a served model's have no token ids, so nothing is said of their lengths."""
         metrics = reward_metrics(groups)
-        return {name: value for name, value in metrics.items() if not (self.config.by and name.startswith("length/"))}
+        unknown = bool(self.config.by or self.config.teacher)
+        return {name: value for name, value in metrics.items() if not (unknown and name.startswith("length/"))}

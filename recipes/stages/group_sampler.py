@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from raylign.actors.judge.chat import ChatModel
-from raylign.actors.judge.rollouts import ChatRollouts
 from raylign.actors.judge.served import Served
 from raylign.config.sampling import sampling_of
 from raylign.config.schema import SamplingConfig
 from raylign.contracts import RolloutPool, StrategySpec
 from raylign.loop.group_sampler import GroupSampler
 from raylign.recipes.stages.context import RunContext
+from raylign.recipes.stages.teachers import chat_rollouts, teacher_of
 from raylign.records import derive_seed
 
 
@@ -20,15 +22,19 @@ def served(name: str) -> ChatModel:
     return Served(Served.Config(name=name))
 
 
-async def group_sampler(context: RunContext, sampling: SamplingConfig | None, by: str = "") -> GroupSampler:
+async def group_sampler(
+    context: RunContext, sampling: SamplingConfig | None, by: str = "", teacher: Mapping[str, Any] | None = None
+) -> GroupSampler:
     """The sampler of the present stage; its actors are started. Its seeds are the stage's own.
 
-    sampling: None takes the run's; by: a name under `judges`, which answers in place of the engines.
+    sampling: None takes the run's; by: a name under `judges`, or teacher: a chat model, which answers in place of the
+    engines.
     """
     strategy: StrategySpec | None = None
     rollouts: RolloutPool
-    if by:
-        rewards, rollouts = await context.rewards(), ChatRollouts(served(by))  # judges come with the rewards
+    if by or teacher:
+        model = teacher_of(context.name, teacher) if teacher else served(by)
+        rewards, rollouts = await context.rewards(), await chat_rollouts(context, model)  # judges come with the rewards
     else:
         rewards, rollouts, strategy = await asyncio.gather(context.rewards(), context.rollouts(), context.strategy())
     return GroupSampler(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from raylign.chat.messages import ASSISTANT
 from raylign.data.rendered import TARGET, TARGETS, rows_of
 from raylign.data.rows import DataRow
 from raylign.errors import DataError
-from raylign.loop.reward_metrics import SAMPLED
-from raylign.recipes.stages.demonstrations import DIALOGUE
+from raylign.loop.reward_metrics import SAMPLED as DRAWN
+from raylign.recipes.stages.demonstrations import DIALOGUE, SAMPLED
 from raylign.recipes.stages.keep import Kept
-from raylign.records import Absent, Group, Missing, Prompt, Value
+from raylign.records import Absent, Call, Group, Message, Missing, Prompt, Value
 
 GENERATED = "generated"  # key of a row's meta
 
@@ -34,7 +35,9 @@ class RowMaker:
     def rows(self, group: Group, kept: Kept) -> list[DataRow]:
         """The rows of one choice; several where a prompt that is kept as it is brings several targets.
 
-        Raises DataError on a sample of several calls, and on a prompt that lacks the column `ask`.
+        An episode is a demonstration: what the policy said, with its ids, and what the environment answered between.
+        Raises DataError on a pair of episodes, on several calls without observations, and on a prompt that lacks the
+        column `ask`.
         """
         if kept.row is not None:
             return [self._own(group, kept, kept.row)]
@@ -45,6 +48,9 @@ class RowMaker:
         if kept.rejected is not None:
             for name, index in (("chosen", kept.sample), ("rejected", kept.rejected)):
                 pair |= {name: _said(group, index), f"{name}_score": group.scores[index]}
+        calls = group.trajectories[kept.sample].calls
+        if kept.rejected is None and _lived(calls):
+            return [self._row(group, kept.sample, None, {DIALOGUE: _dialogue(group, calls)})]
         return [self._row(group, kept.sample, _said(group, kept.sample), pair)]
 
     def trajectory_row(self, group: Group, index: int) -> DataRow:
@@ -110,7 +116,7 @@ def usable(group: Group, scored: bool, truncated: bool) -> list[int]:
     return [
         index
         for index, trajectory in enumerate(group.trajectories)
-        if not isinstance(trajectory.rewards.get(SAMPLED), Missing)
+        if not isinstance(trajectory.rewards.get(DRAWN), Missing)
         and (not scored or group.scores[index] is not None)
         and (truncated or not trajectory.truncated)
     ]
@@ -119,8 +125,35 @@ def usable(group: Group, scored: bool, truncated: bool) -> list[int]:
 def _said(group: Group, index: int) -> str:
     calls = group.trajectories[index].calls
     if len(calls) != 1:
-        raise DataError(
-            f"prompt {group.prompt.key}: a sample of {len(calls)} calls is no single target; fix: a strategy of one "
-            "call (raylign.actors.rollout.strategies.SingleTurn), or raylign.recipes.stages.collect.Collect"
-        )
+        raise _no_target(group, len(calls))
     return calls[0].text
+
+
+def _lived(calls: Sequence[Call]) -> bool:
+    """Whether an environment answered."""
+    return any(call.observed or call.flags or call.reward is not None for call in calls)
+
+
+def _dialogue(group: Group, calls: Sequence[Call]) -> list[Message]:
+    """What was said and observed, from the first call to the last; ids where an engine sampled them.
+
+    Raises DataError on calls that are not to be learned from, of several roles, or that nothing stands between.
+    """
+    if len({call.role for call in calls}) > 1 or not all(call.learn for call in calls):
+        raise _no_target(group, len(calls))
+    messages: list[Message] = []
+    for number, call in enumerate(calls):
+        if number and not calls[number - 1].observed:
+            raise _no_target(group, len(calls))
+        messages += calls[number - 1].observed if number else ()
+        sampled = {SAMPLED: call.token_ids.tolist()} if len(call.token_ids) else {}
+        messages.append({"role": ASSISTANT, "content": call.text, **sampled})
+    return messages
+
+
+def _no_target(group: Group, calls: int) -> DataError:
+    return DataError(
+        f"prompt {group.prompt.key}: a sample of {calls} calls is no single target; fix: a strategy of one call "
+        "(raylign.actors.rollout.strategies.SingleTurn), episodes in an environment and no pairs of them, or "
+        "raylign.recipes.stages.collect.Collect"
+    )

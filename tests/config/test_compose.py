@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raylign.config.compose import compose_with_problems, layered, options, recipes
+from raylign.config.compose import compose, compose_with_problems, layered, options, recipes
 from raylign.config.layers import leaves, merge
 from raylign.config.nearest import nearest_keys
 from raylign.config.schema import Resume, RewardConfig
@@ -201,3 +201,34 @@ def test_problems_leave_the_rest_usable() -> None:
 def test_nearest_keys() -> None:
     assert nearest_keys("rollout.worker", ["x"], ["rollout.workers", "rollout.cpus"]) == "did you mean rollout.workers?"
     assert nearest_keys("zzzzzz", ["alpha"]) == "known: alpha"
+
+
+@pytest.mark.parametrize("group", ["recipe", "variant"])
+def test_a_file_that_does_not_say_where_its_settings_belong_is_refused(tmp_path: Path, group: str) -> None:
+    """Without a word they would go nowhere, and the run would be another method under this one's name."""
+    path = tmp_path / group / "mine.yaml"
+    path.parent.mkdir()
+    settings = "advantage: {_target_: raylign.objectives.advantage.max_rl.MaxRL}\n"
+    path.write_text(("defaults: [grpo]\n" if group == "recipe" else "") + settings)
+    words = ["scale=tiny", f"{group}=mine", *([] if group == "recipe" else ["recipe=grpo"])]
+    with pytest.raises(ConfigError) as caught:
+        compose(words, str(tmp_path))
+    (problem,) = caught.value.problems
+    assert problem.key == f"{group}/mine.yaml" and problem.fix == "make `# @package _global_` its first line"
+    path.write_text(f"# @package _global_\n{path.read_text()}")
+    assert compose(words, str(tmp_path)).parts["advantage"].cls.__name__ == "MaxRL"
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("advantge._target_", "did you mean advantage._target_?"),
+        ("advantge.std", "did you mean advantage.std?"),
+        ("steps", "did you mean stages.warmup.steps or stages.rl.steps?"),
+        ("learnr.optim.lr", "did you mean learner.optim.lr?"),
+    ],
+)
+def test_a_misspelt_section_is_the_one_that_was_meant(key: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(["recipe=grpo", "scale=tiny", f"{key}=1"])
+    assert caught.value.problems[0].fix == hint

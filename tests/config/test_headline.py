@@ -14,6 +14,8 @@ HEADLINES = {
     "tsr": "after/eval/score",
     "cm2": "after/eval/score",
     "arlcp": "after/eval/score",
+    "sci_coe": "after/eval/score",
+    "bao": "after/eval/score",
 }
 TINY = ["scale=tiny", "recipe=grpo"]
 

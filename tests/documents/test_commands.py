@@ -47,15 +47,31 @@ def annotated(toy: DataRow) -> dict[str, object]:
     return {"messages": messages, "tools": toy.tools, "checklist_list": toy.meta["checklists"]}
 
 
+def instances(name: str) -> list[dict[str, object]]:
+    """What stands for a gym's file of instances."""
+    if name == "stories.json":
+        told = {"new_surface": "a", "new_bottom": "b", "evaluation": [{"statement": "b", "score": 1}]}
+        return [{"new_title": f"story {number}", **told} for number in range(471)]
+    tests = [[number, 1, 1, 1] for number in range(538)]
+    return [{"rule": "a + b + c + d", "test_case": test, "expected_result": sum(test)} for test in tests]
+
+
 def filled(words: list[str], folder: Path) -> list[str]:
     """What the reader fills in: files and models become tiny local ones, `...` the tiny recipe."""
-    data, dialogues = folder / "rows.jsonl", folder / "dialogues.jsonl"
-    data.write_text("".join(json.dumps(row(number)) + "\n" for number in range(20)))
+    data, held, dialogues = (folder / f"{name}.jsonl" for name in ("rows", "held", "dialogues"))
+    for path, numbers in ((data, range(20)), (held, range(20, 30))):
+        path.write_text("".join(json.dumps(row(number)) + "\n" for number in numbers))
     if any(word.startswith("data.generator.path=") for word in words):
         toys = build(RowGenerator, {"_target_": "raylign.recipes.cm2.toy.LookUps"}, "toy").rows(20, 0)
         dialogues.write_text("".join(json.dumps(annotated(toy)) + "\n" for toy in toys))
+    for word in words:
+        if word.startswith("environment.fn.path="):
+            name = word.partition("=")[2]
+            (folder / name).write_text(json.dumps(instances(name)))
     answers = {"data.path": data, "data.generator.path": dialogues, "run.dir": folder / "run"}
-    answers["sweep.dir"] = folder / "sweep"
+    answers |= {"sweep.dir": folder / "sweep", "data.eval_path": held}
+    stage_data = {word.partition("=")[0] for word in words if re.match(r"stages\.\w+\.data=[^'\"@]", word)}
+    answers |= dict.fromkeys(stage_data, data)
     command: list[str] = []
     for word in words:
         key, equals, value = word.partition("=")

@@ -35,6 +35,7 @@ def run(parsed: argparse.Namespace) -> int:
     if parsed.name not in known:
         variant = parsed.name in options("variant", parsed.config_dir)
         fix = f"it is a variant: recipe=grpo variant={parsed.name}" if variant else nearest_option(parsed.name, known)
+        fix += "" if variant or parsed.config_dir else "; one of your own: --config-dir FOLDER"
         raise ConfigError([Problem(key="recipe", value=parsed.name, why="is no recipe", fix=fix)])
     say(f"{parsed.name}: {card(parsed.name)}")
     path = _yaml(parsed.name, parsed.config_dir)

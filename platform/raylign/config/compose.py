@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from raylign.config.layers import Layers
+from raylign.config.layers import COMMAND_LINE, Layers
 from raylign.config.nearest import nearest_option
 from raylign.config.overrides import apply_overrides, check_choices, parse
 from raylign.config.resolve import Run, resolve
@@ -56,10 +56,10 @@ def compose_with_problems(
     overrides: Sequence[str], config_dir: str = "", to_run: bool = True
 ) -> tuple[Run | None, list[Problem]]:
     """As `compose`, but returns the problems, and a run without the faulty keys and parts where one can be made."""
-    config, tree, problems = _merged(overrides, config_dir)
+    config, tree, given, problems = _merged(overrides, config_dir)
     if config is None:
         return None, problems
-    run, of_parts = resolve(config, tree)
+    run, of_parts = resolve(config, tree, given)
     known = {problem.key for problem in problems}
     later = {(problem.key, problem.why): problem for problem in (*of_parts, *validate(run, to_run))}
     return run, problems + [problem for problem in later.values() if problem.key not in known]
@@ -67,14 +67,18 @@ def compose_with_problems(
 
 def layered(overrides: Sequence[str], config_dir: str = "") -> Run:
     """The settings, with no part resolved or checked. Raises ConfigError on keys and values that fit no field."""
-    config, tree, problems = _merged(overrides, config_dir)
+    config, tree, given, problems = _merged(overrides, config_dir)
     if problems or config is None:
         raise ConfigError(problems)
-    return Run(config=config, tree=tree)
+    return Run(config=config, tree=tree, given=given)
 
 
-def _merged(overrides: Sequence[str], config_dir: str) -> tuple[Config | None, dict[str, object], list[Problem]]:
-    """The typed settings and their plain form, every layer merged; None where they cannot be made."""
+def _merged(
+    overrides: Sequence[str], config_dir: str
+) -> tuple[Config | None, dict[str, object], frozenset[str], list[Problem]]:
+    """The typed settings and their plain form, every layer merged, and the keys that the command line set; None where
+    they cannot be made.
+    """
     repository = _repository(config_dir)
     parsed, problems = parse(overrides)
     groups = set(repository.get_group_options("", ObjectType.GROUP))
@@ -87,12 +91,15 @@ def _merged(overrides: Sequence[str], config_dir: str) -> tuple[Config | None, d
         )
         layers = Layers(tree=_schema_tree())
         for item in defaults.defaults:
-            layers.add(_load(repository, item.config_path, item.package), str(item.config_path))
+            layer = _load(repository, item.config_path, item.package)
+            outside = _outside(str(item.config_path), item.package or "", layer)
+            problems += outside
+            layers.add({} if outside else layer, str(item.config_path))
     except (HydraException, ConfigLoadError, OmegaConfBaseException, YAMLError) as cause:
         fix = "correct the file"
         problems += choice_problems
         problems.append(Problem(key="configuration", value=" ".join(overrides), why=str(cause), fix=fix))
-        return None, {}, problems
+        return None, {}, frozenset(), problems
     choices = defaults.overrides.known_choices
     layers.add({"recipe": choices["recipe"], "scale": choices["scale"]}, "choices")
     problems += _apply_scale(layers, str(choices["scale"]), repository)
@@ -109,10 +116,11 @@ def _merged(overrides: Sequence[str], config_dir: str) -> tuple[Config | None, d
         why = str(cause).splitlines()[0]
         fix = "correct the reference"
         problems.append(Problem(key=str(cause.full_key), value="an interpolation", why=why, fix=fix))
-        return None, {}, problems
+        return None, {}, frozenset(), problems
     assert isinstance(tree, dict)
     config, clean = to_config({str(key): value for key, value in tree.items()}, layers, groups, problems)
-    return (None if choice_problems else config), clean, problems
+    given = frozenset(key for key, origin in layers.origins.items() if origin == COMMAND_LINE)
+    return (None if choice_problems else config), clean, given, problems
 
 
 def recipes(config_dir: str = "") -> list[str]:
@@ -161,6 +169,15 @@ def _load(repository: CachingConfigRepository, path: str | None, package: str | 
     for name in reversed((package or "").split(".")):
         layer = {name: layer} if name and name != "_global_" else layer
     return layer
+
+
+def _outside(path: str, package: str, layer: Mapping[str, object]) -> list[Problem]:
+    """A file of a group that is no section, such as `recipe`, says where its settings belong, or they go nowhere."""
+    section = package.partition(".")[0]
+    if section in ("", "_global_") or isinstance(_defaults().get(section), dict) or not layer.get(section):
+        return []
+    why, fix = f"has settings, which would stand under {section}", "make `# @package _global_` its first line"
+    return [Problem(key=f"{path}.yaml", value=f"@package {package}", why=why, fix=fix)]
 
 
 def _apply_scale(layers: Layers, scale: str, repository: CachingConfigRepository) -> list[Problem]:

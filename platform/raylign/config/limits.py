@@ -8,6 +8,7 @@ from raylign.config.schema import OptimConfig
 from raylign.objectives.shaping import WeightedSum
 
 LONGEST_WARMUP = 100  # times a stage's updates: the rate then stays below a hundredth of what is asked for
+OF_UPDATES = ("advantage", "objective", "selector", "rows")  # what only stages read that train on their own samples
 OWN_LOGPROBS = frozenset({"old_logprob", "sampler_logprob"})  # the learner's and the engine's
 
 
@@ -19,6 +20,21 @@ def limits(run: Run, problems: Findings) -> None:
     if any(stage.batch for stage in run.stages):
         _weights(run, problems)
     _streams(run, problems)
+    _unread(run, problems)
+
+
+def _unread(run: Run, problems: Findings) -> None:
+    """Settings of the command line that no stage of the run reads, though they are right in others."""
+    unknown = len(run.stages) < len(run.config.stages)  # one at fault, which is told elsewhere
+    if unknown or any(stage.batch for stage in run.stages):
+        return
+    own = [stage.key for stage in run.stages if isinstance(vars(stage.config).get("optim"), OptimConfig)]
+    for key in sorted(run.given):
+        section, _, rest = key.partition(".")
+        if section in OF_UPDATES or key.startswith("learner.optim."):
+            why = "is read by no stage of this run: none of them trains on samples of its own"
+            fix = f"set {own[0]}.{rest}" if own and section == "learner" else "leave it out, or add such a stage"
+            problems.expect(False, key, "given", why, fix)
 
 
 def _rows(run: Run, problems: Findings) -> None:

@@ -67,11 +67,14 @@ class ResolvedStage(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A configuration with its parts. `tree` is the plain mapping that ``resolved.yaml`` stores."""
+    """A configuration with its parts. `tree` is the plain mapping that ``resolved.yaml`` stores; `given` the keys that
+    the command line set.
+    """
 
     config: Config
     parts: Mapping[str, ResolvedPart] = field(default_factory=dict)
     tree: Mapping[str, object] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
 
     @property
     def stages(self) -> list[ResolvedStage]:
@@ -119,12 +122,14 @@ class Run:
         return frozenset(self.weights(stage.name)) if "rewards" in stage.roles else frozenset()
 
 
-def resolve(config: Config, tree: Mapping[str, object] | None = None) -> tuple[Run, list[Problem]]:
+def resolve(
+    config: Config, tree: Mapping[str, object] | None = None, given: frozenset[str] = frozenset()
+) -> tuple[Run, list[Problem]]:
     """All parts that can be resolved, and what is wrong with the others."""
     resolver = _Resolver(config)
     for key, node, contract in _declared(config, ""):
         resolver.add(key, node, contract)
-    return Run(config=config, parts=resolver.parts, tree=tree or {}), resolver.problems
+    return Run(config=config, parts=resolver.parts, tree=tree or {}, given=given), resolver.problems
 
 
 class _Resolver:

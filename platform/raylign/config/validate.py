@@ -91,7 +91,10 @@ def _data(run: Run, problems: Findings) -> None:
         "data.path",
         "empty",
         "neither a file nor a task gives the prompts",
-        "set data.path=FILE.jsonl or data.task=basic_arithmetic",
+        "set data.path=FILE.jsonl or data.task=basic_arithmetic"
+        if not run.config.environment.fn
+        else "set 'data.generator={_target_: raylign.actors.environments.rows.EnvironmentRows, environment: "
+        "${environment.fn}}' and data.size",
     )
     if data.generator and not data.path:
         why = f"stands beside data.generator={data.generator.get('_target_')}, and only one of them makes the rows"
