@@ -41,7 +41,7 @@ CALIBRATED = {"none": 0.288, "incorrect": 0.257, "correct": 0.371, "naive": 0.44
 SIMULATED, REAL, TEXT = "simulated", "real actors", "real text, no actor"
 SOLUTIONS = ROOT.parent / "shared" / "data" / "gsm8k" / "model_solutions.jsonl"
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
-ARMS = ("correct", "rlopt", "naive", "incorrect", "random", "cross_family")
+ARMS = ("correct", "rlopt", "naive", "incorrect", "random", "cross")
 
 
 # -------------------------------------------------------------------------------------------------------------- A, B
@@ -105,7 +105,7 @@ def language_model(folder: Path, seeds: Sequence[int] = SEEDS) -> list[Claim]:
         Claim(name="C/rlopt > correct > none, smaller gap", value=ordered, threshold=0, relation=">", note=count),
         Claim(name="C/rlopt - none", value=mean["rlopt"] - mean["none"], threshold=0.05, relation=">=", note=count),
         Claim(name="C/fingerprint unchanged", value=unchanged, threshold=1, relation="==", note=every),
-        *(_sign(f"C/correct - {arm}", scores["correct"], scores[arm]) for arm in ("incorrect", "cross_family")),
+        *(_sign(f"C/correct - {arm}", scores["correct"], scores[arm]) for arm in ("incorrect", "cross")),
         *(_largest_p(name, key, runs) for name, key in _TESTS.items()),
     ]
     for arm, value in mean.items():
