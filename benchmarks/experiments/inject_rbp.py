@@ -41,7 +41,7 @@ CALIBRATED = {"none": 0.288, "incorrect": 0.257, "correct": 0.371, "naive": 0.44
 SIMULATED, REAL, TEXT = "simulated", "real actors", "real text, no actor"
 SOLUTIONS = ROOT.parent / "shared" / "data" / "gsm8k" / "model_solutions.jsonl"
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
-ARMS = ("correct", "rlopt", "naive", "incorrect", "random", "cross_family")
+ARMS = ("correct", "rlopt", "naive", "incorrect", "random", "cross")
 
 
 # -------------------------------------------------------------------------------------------------------------- A, B
@@ -96,16 +96,16 @@ def language_model(folder: Path, seeds: Sequence[int] = SEEDS) -> list[Claim]:
     mean = {arm: float(np.mean(values)) for arm, values in scores.items()}
     count = f"{REAL}; {len(seeds)} seeds"
     l1 = {arm: [run.metrics.get(f"{arm}/eval/behaviour/l1", np.nan) for run in runs] for arm in ("none", "rlopt")}
-    left = [after / before for after, before in zip(l1["rlopt"], l1["none"], strict=True)]
+    left = float(np.max([after / before for after, before in zip(l1["rlopt"], l1["none"], strict=True)]))
     unchanged = min(run.metrics["unchanged/seal/unchanged"] for run in runs)
     ordered = min(mean["rlopt"] - mean["correct"], mean["correct"] - mean["none"])
     every = f"{count}, the worst of them"
     claims = [
-        Claim(name="C/L1 with injection / without", value=max(left), threshold=0.5, relation="<=", note=every),
+        Claim(name="C/L1 with injection / without", value=left, threshold=0.5, relation="<=", note=every),
         Claim(name="C/rlopt > correct > none, smaller gap", value=ordered, threshold=0, relation=">", note=count),
         Claim(name="C/rlopt - none", value=mean["rlopt"] - mean["none"], threshold=0.05, relation=">=", note=count),
         Claim(name="C/fingerprint unchanged", value=unchanged, threshold=1, relation="==", note=every),
-        *(_sign(f"C/correct - {arm}", scores["correct"], scores[arm]) for arm in ("incorrect", "cross_family")),
+        *(_sign(f"C/correct - {arm}", scores["correct"], scores[arm]) for arm in ("incorrect", "cross")),
         *(_largest_p(name, key, runs) for name, key in _TESTS.items()),
     ]
     for arm, value in mean.items():

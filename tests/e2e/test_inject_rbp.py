@@ -13,7 +13,7 @@ from raylign.recipes.inject_rbp.table import PatternTable
 from raylign.testing import tiny_run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-LEFT_OUT = ("naive", "incorrect", "random", "cross_family", "correct")
+LEFT_OUT = ("naive", "incorrect", "random", "cross", "correct")
 SMALL = [
     "recipe=inject_rbp",
     "scale=tiny",

@@ -20,7 +20,7 @@ from raylign.recipes.inject_rbp.toy import SumReward, asked, habit, trace
 from raylign.records import derive_seed
 from raylign.testing import FakeRollouts
 
-ARMS = ("none", "correct", "rlopt", "naive", "incorrect", "random", "cross_family")
+ARMS = ("none", "correct", "rlopt", "naive", "incorrect", "random", "cross")
 SMALL = [
     "recipe=inject_rbp",
     "scale=tiny",
@@ -58,7 +58,7 @@ async def test_the_arms_stand_in_their_order(tmp_path: Path) -> None:
     context, results = await finished(tmp_path / "run", *overrides(), **fakes())
     score = {arm: results[arm].metrics["eval/score"] for arm in ARMS}
     assert score["incorrect"] < score["none"] < score["correct"] < score["rlopt"], score
-    assert score["rlopt"] > score["none"] + 0.3 and score["correct"] > score["cross_family"], score
+    assert score["rlopt"] > score["none"] + 0.3 and score["correct"] > score["cross"], score
     measured = {arm: results[arm].metrics for arm in ARMS}
     assert measured["rlopt"]["eval/behaviour/l1"] < 0.5 * measured["none"]["eval/behaviour/l1"]
     assert measured["rlopt"]["eval/behaviour/followed"] == 1 > measured["none"]["eval/behaviour/followed"]
