@@ -105,12 +105,10 @@ def _contrasts(arms: Mapping[str, Sequence[Mapping[str, float]]]) -> list[Claim]
     lost = of("taught, none", "score") - of("taught, penalties", "score")
     base_lost = of("plain, UserRL equalized", "score") - of("taught, penalties", "score")
     return [
-        Claim(
-            name="F/UR with penalties over that without",
-            value=float(on.mean() / off.mean()),
-            threshold=0.75,
-            relation="<=",
-            note=f"{REAL}, by seed {_by_seed(on)} over {_by_seed(off)}",
+        _sign(
+            "F/UR saved by penalties",
+            off - on,
+            f"{float(1 - on.mean() / off.mean()):.0%} of it, the digest wishes for 25 %; no policy here is below 1/3",
         ),
         Claim(
             name="F/score lost to penalties",

@@ -98,6 +98,8 @@ def _seen(prompts: PromptSet, view: View, stage: ResolvedStage, run: Run) -> Pro
 def _refuse_long_prompts(prompts: Sequence[Prompt], stage: ResolvedStage, run: Run) -> None:
     """Raises DataError where a view makes prompts so long that whole replies would not fit behind them."""
     asked, context = stage.cls.asks(stage.config), run.config.model.max_context
+    if asked is not None and "rollout" not in stage.roles:
+        return  # another model is asked, whose context is its own
     longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
     needed = longest + ((asked.max_tokens if asked else 0) or run.config.rollout.sampling.max_tokens)
     if needed > context:

@@ -30,6 +30,7 @@ from raylign.recipes.bao.toy import teacher
 from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.recipes.stages.keep import Kept
 from raylign.recipes.stages.made_rows import RowMaker
+from raylign.recipes.stages.prompt_sets import PromptSets
 from raylign.records import Group, Missing, Prompt, StopReason, Trajectory
 from raylign.testing import call, group, prompt, trajectory
 
@@ -217,6 +218,13 @@ async def test_taught_episodes_fit_the_toy_and_show_no_instructions(tiny_model: 
         text = template.tokenizer.decode(row.token_ids)
         assert len(row.token_ids) <= limits.model.max_context and "precious" not in text
         assert int(row.loss_mask.sum()) <= limits.rollout.strategy["max_episode_tokens"]
+
+
+def test_instructions_longer_than_the_pupils_context_are_for_another_model(tiny_model: Path) -> None:
+    run = compose(TINY)
+    sets = PromptSets(ChatTemplate(load_tokenizer(str(tiny_model), False)))
+    shown = sets.of(run, run.stages[0]).train
+    assert run.stages[0].name == "teach" and len(shown[0].token_ids) > run.config.model.max_context
 
 
 def test_instructions_come_before_a_system_message(tiny_model: Path) -> None:
