@@ -105,5 +105,5 @@ def test_demonstrations_out_of_order_are_named(tokenizer: Any) -> None:
         demonstrations([prompt(tokenizer, start, meta={"demonstration": DIALOGUE[1:]})], tokenizer)
     with pytest.raises(DataError, match="two assistant messages in a row"):
         demonstrations([prompt(tokenizer, start, meta={"demonstration": [DIALOGUE[0], DIALOGUE[3]]})], tokenizer)
-    with pytest.raises(DataError, match="none of 1 prompts"):
+    with pytest.raises(DataError, match="none of 1 training prompts"):
         demonstrations([prompt(tokenizer, start)], tokenizer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,6 +46,7 @@ class Run:
         prompts = [Prompt(id=f"p{i}", messages=(), token_ids=np.zeros(1, np.int32)) for i in range(5)]
         self.prompts = SimpleNamespace(first=lambda split, count: tuple(prompts[: count or None]))
         self.template = None
+        self.folder = SimpleNamespace(stage=Path)
         self.run = SimpleNamespace(parts={})
         self.begun: list[Any] = []
         self.asked: list[list[str]] = []

@@ -26,14 +26,21 @@ ROWS = [
 
 
 class FakeRun(RunContext):
-    """The context of a run over fakes, of stages that a test brings, or of a recipe that it names.
+    """The context of a run over fakes, of stages that a test brings.
 
-    stop_after: recorded steps after which a signal comes.
+    whole: with the recipe's own stages, too. stop_after: recorded steps after which a signal comes.
     """
 
-    def __init__(self, folder: Path, *overrides: str, rewards: Any, rollouts: Any = None, stop_after: int = 0) -> None:
-        own = any(override.startswith("recipe=") for override in overrides)
-        others = [] if own else [f"~stages.{name}" for name in ("warmup", "before", "rl", "after")]
+    def __init__(
+        self,
+        folder: Path,
+        *overrides: str,
+        rewards: Any,
+        rollouts: Any = None,
+        stop_after: int = 0,
+        whole: bool = False,
+    ) -> None:
+        others = [] if whole else [f"~stages.{name}" for name in ("warmup", "before", "rl", "after")]
         run = tiny_run(*others, f"run.dir={folder}", "data.holdout=2", "telemetry.progress=none", *overrides)
         opened = RunFolder.open(run.config, run.tree)
         recorder = Recorder(opened.path, run.config.telemetry)

@@ -51,7 +51,7 @@ def overrides(*more: str, arms: tuple[str, ...] = ARMS, model: str | Path = "") 
 
 
 def fakes() -> dict[str, Any]:
-    return {"rewards": {"correct": SumReward(SumReward.Config())}, "rollouts": FakeRollouts(reasons)}
+    return {"rewards": {"correct": SumReward(SumReward.Config())}, "rollouts": FakeRollouts(reasons), "whole": True}
 
 
 async def test_the_arms_stand_in_their_order(tmp_path: Path) -> None:
@@ -132,6 +132,7 @@ async def test_a_model_that_changed_is_told(tmp_path: Path) -> None:
             *overrides(*FEW, arms=(), model=model),
             rewards={"correct": SumReward(SumReward.Config())},
             rollouts=FakeRollouts(changing),
+            whole=True,
         )
 
 
@@ -156,6 +157,7 @@ async def test_an_evaluation_of_arlcp_is_injected_into_by_overrides_alone(tmp_pa
         f"+stages.injected={{_target_: raylign.recipes.stages.evaluate.Evaluate, {view}, {measure}}}",
         rewards={"correct": lambda prompt, said: float("Wait" in said.text)},
         rollouts=FakeRollouts(thinks),
+        whole=True,
     )
     assert results["fit"].metrics["fit/right"] == 0.5 and results["fit"].metrics["fit/families"] == 1
     injected = results["injected"].metrics

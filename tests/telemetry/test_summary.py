@@ -12,7 +12,7 @@ from raylign.config.compose import compose
 from raylign.plan import make_plan
 from raylign.telemetry.summary import WIDTH, closing, summary, toy_scale
 
-RECIPES = ("arlcp", "bao", "cm2", "composition_rl", "g_opd", "grpo", "hypo", "inject_rbp", "sci_coe", "tsr")
+RECIPES = tuple(name for name in recipes() if name != "sft")  # which has no data of its own
 
 
 def lines_of(*overrides: str) -> list[str]:
