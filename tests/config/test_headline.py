@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raylign.config.compose import compose, compose_with_problems
+from raylign.config.compose import compose, compose_with_problems, recipes
 from raylign.config.headline import direction, headline, sweep_metric
 
 OWN = {"composition_rl": "after/depth_2/score", "hypo": "preference/eval/rewards/accuracy"}

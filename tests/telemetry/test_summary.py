@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raylign.config.compose import compose
+from raylign.config.compose import compose, recipes
 from raylign.plan import make_plan
 from raylign.telemetry.summary import WIDTH, closing, summary, toy_scale
 
