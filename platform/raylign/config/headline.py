@@ -28,6 +28,8 @@ def headline(run: Run) -> str:
     empty where no stage says.
     """
     wanted = run.config.telemetry.headline
+    if _of_stage(wanted, run):
+        return wanted
     for stage in reversed(run.stages):
         for name in logged_by(stage, run):
             if not name.endswith("*") and not wanted:
@@ -56,7 +58,8 @@ def lower_is_better(metric: str) -> bool:
 def metric_problems(run: Run) -> list[Problem]:
     """What is wrong with the metrics that a run and its sweep are judged by: no stage can log them."""
     wanted = run.config.telemetry.headline
-    problems = [] if not wanted or _anywhere(wanted, run) else [_problem("telemetry.headline", wanted, run, wanted)]
+    right = not wanted or _of_stage(wanted, run) or _anywhere(wanted, run)
+    problems = [] if right else [_problem("telemetry.headline", wanted, run, wanted)]
     return problems + sweep_problems(run.config.sweep.metric, run)
 
 
@@ -69,6 +72,12 @@ def sweep_problems(metric: str, run: Run) -> list[Problem]:
     if chosen is not None and name and _logs(chosen, name, run):
         return []
     return [_problem("sweep.metric", metric, run, name)]
+
+
+def _of_stage(metric: str, run: Run) -> bool:
+    """Whether it is ``<stage>/<metric>`` of a stage that may log it."""
+    name, _, own = metric.partition("/")
+    return bool(own) and any(stage.name == name and _logs(stage, own, run) for stage in run.stages)
 
 
 def _anywhere(name: str, run: Run) -> bool:

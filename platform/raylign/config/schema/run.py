@@ -140,7 +140,7 @@ class TelemetryConfig(Section):
     ray_metrics: bool = False  # every step's numbers as gauges on Ray's metrics port, for Prometheus
     rollouts_per_step: int = 64  # trajectories kept in rollouts/step_*.jsonl, 0: all
     progress: str = "auto"  # auto | rich | plain | none
-    headline: str = ""  # metric that the report begins with, of any stage; empty: what the last stage is judged by
+    headline: str = ""  # metric, or <stage>/<metric>, that the report begins with; empty: that of the last stage
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
