@@ -26,7 +26,7 @@ from raylign.loop.reward_metrics import reward_metrics
 from raylign.loop.scoring import logged, scored
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.group_sampler import group_sampler
-from raylign.recipes.stages.made_rows import RowMaker
+from raylign.recipes.stages.made_rows import RowWriter
 from raylign.recipes.stages.training import Training
 from raylign.records import Group
 
@@ -97,7 +97,7 @@ class Collect(Stage):
         if training.start < config.steps:
             context.phase(self.name, training.start, "start")
             sampler = await group_sampler(context, config.sampling)
-            maker = RowMaker(stage=self.name, model=context.model_name, scored=sampler.scored)
+            maker = RowWriter(stage=self.name, model=context.model_name, scored=sampler.scored)
         async for step in training.steps(collecting):
             context.phase(self.name, step, "rollout")
             groups, metrics = await self._step(collecting, sampler, maker)
@@ -108,7 +108,7 @@ class Collect(Stage):
         return StageResult(steps=config.steps, metrics=training.kept["metrics"], artifacts=artifacts)
 
     async def _step(
-        self, collecting: _Collecting, sampler: GroupSampler, maker: RowMaker
+        self, collecting: _Collecting, sampler: GroupSampler, maker: RowWriter
     ) -> tuple[list[Group], dict[str, float]]:
         """The groups of one step and what is logged of it."""
         config, source, shaper = self.config, collecting.source, collecting.shaper

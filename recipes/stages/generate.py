@@ -28,7 +28,7 @@ from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.evaluate import check_sampling
 from raylign.recipes.stages.group_sampler import group_sampler
 from raylign.recipes.stages.keep import Keep, Kept
-from raylign.recipes.stages.made_rows import RowMaker, has_target, usable
+from raylign.recipes.stages.made_rows import RowWriter, has_target, usable
 from raylign.recipes.stages.tally import Tally
 from raylign.recipes.stages.teachers import teacher_of, teacher_problems
 from raylign.recipes.stages.training import Training
@@ -151,14 +151,14 @@ class Generate(Stage):
             )
         return StageResult(steps=len(batches), metrics=tally.metrics(), artifacts={ROWS: str(file.path)})
 
-    def _maker(self, context: RunContext, scored: bool) -> RowMaker:
+    def _maker(self, context: RunContext, scored: bool) -> RowWriter:
         asked = {prompt.id: prompt for prompt in context.unviewed.first(self._split, 0)}
         model = f"judges.{self.config.by}" if self.config.by else context.model_name
         if self.config.teacher:
             model = teacher_of(self.name, self.config.teacher).name
-        return RowMaker(stage=self.name, model=model, scored=scored, asked=asked, ask=self.config.ask)
+        return RowWriter(stage=self.name, model=model, scored=scored, asked=asked, ask=self.config.ask)
 
-    async def _write(self, groups: Sequence[Group], keep: Keep, maker: RowMaker, file: RowFile) -> Tally:
+    async def _write(self, groups: Sequence[Group], keep: Keep, maker: RowWriter, file: RowFile) -> Tally:
         """Write the rows of some groups, and count."""
         rows, total = [], Tally()
         for group in groups:

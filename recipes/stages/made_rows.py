@@ -19,7 +19,7 @@ GENERATED = "generated"  # key of a row's meta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowMaker:
+class RowWriter:
     """Makes the rows of one stage.
 
     model: whose samples they are; scored: whether they have scores; asked: by id, the prompts as they are without the

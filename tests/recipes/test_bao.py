@@ -29,7 +29,7 @@ from raylign.recipes.bao.measures import pareto
 from raylign.recipes.bao.toy import teacher
 from raylign.recipes.stages.demonstrations import demonstrations
 from raylign.recipes.stages.keep import Kept
-from raylign.recipes.stages.made_rows import RowMaker
+from raylign.recipes.stages.made_rows import RowWriter
 from raylign.recipes.stages.prompt_sets import PromptSets
 from raylign.records import Group, Missing, Prompt, StopReason, Trajectory
 from raylign.testing import call, group, prompt, trajectory
@@ -205,7 +205,7 @@ async def test_the_teacher_behaves_where_it_is_told_to(tiny_model: Path) -> None
 async def test_taught_episodes_fit_the_toy_and_show_no_instructions(tiny_model: Path, tmp_path: Path) -> None:
     template, asked = prompts(tiny_model)
     told = BehaviourInstructions(BehaviourInstructions.Config(), tokenizer=template, seed=0).prompts(asked[:40])
-    maker = RowMaker(stage="teach", model="m", scored=True, asked={one.id: one for one in asked})
+    maker = RowWriter(stage="teach", model="m", scored=True, asked={one.id: one for one in asked})
     groups = await taught(tuple(told))
     kept = [row for made in groups for index in range(2) for row in maker.rows(made, Kept(index))]
     write_rows(tmp_path / "rows.jsonl", kept)
