@@ -23,7 +23,7 @@ async function showEvents() {
   const { events } = await data("tables");
   const start = events.length ? events[0].time : 0;
   const rows = events.map(({ time, step, kind, ...fields }) => [seconds(Math.max(0, time - start)), el("span", { class: "whole" }, String(step)),
-    el("span", { class: kind === "alarm" ? "bad whole" : "whole" }, kind.replaceAll("_", " ")), fieldsOf(fields)]);
+    el("span", { class: kind === "alarm" ? "bad whole" : "whole" }, kind === "headline" ? "process began" : kind.replaceAll("_", " ")), fieldsOf(fields)]);
   byId("panel-events").replaceChildren(el("div", { class: "card" }, rows.length ? tableOf(["after", "step", "event", ""], rows) : "No events are recorded."));
 }
 
