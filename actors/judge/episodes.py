@@ -59,7 +59,7 @@ class ChatEpisodes(ChatRollouts):
         finally:
             await episode.close()
         counts = {"reply_tokens": float(tokens)} if tokens else {}
-        return replace(empty, calls=tuple(calls), stop=stop, metrics=episode_facts(calls) | counts)
+        return replace(empty, calls=tuple(calls), stop=stop, metrics=episode_facts(calls, stop) | counts)
 
     def _ended(self, done: bool, turns: int, tokens: int) -> StopReason | None:
         if done:

@@ -118,7 +118,7 @@ class Path:
 
     def trajectory(self, metrics: Mapping[str, float] | None = None) -> Trajectory:
         """The calls and their observations as a trajectory. Final flags that are numbers become metrics."""
-        facts = episode_facts(self.calls) | {"episode/chat_mismatch": float(self._chat.mismatches)}
+        facts = episode_facts(self.calls, self.stop) | {"episode/chat_mismatch": float(self._chat.mismatches)}
         return Trajectory(
             prompt_key=self.task.prompt.key,
             sample_index=self.index,
@@ -143,11 +143,13 @@ def returned(calls: Sequence[Call]) -> float:
     return sum(call.reward or 0.0 for call in calls)
 
 
-def episode_facts(calls: Sequence[Call]) -> dict[str, float]:
-    """Metrics of an episode: its length, its return where it has rewards, final flags that are numbers."""
+def episode_facts(calls: Sequence[Call], stop: StopReason | None) -> dict[str, float]:
+    """Metrics of an episode: its length, whether a limit cut it, its return where it has rewards, final flags that are
+    numbers. A flag that an environment sets at its own end is not there where the episode was cut.
+    """
     final: Mapping[str, Any] = calls[-1].flags if calls else {}
     facts = {f"episode/{name}": float(value) for name, value in final.items() if isinstance(value, Real)}
-    facts["episode/turns"] = float(len(calls))
+    facts |= {"episode/turns": float(len(calls)), "episode/cut": float(stop in (StopReason.TURNS, StopReason.LENGTH))}
     return facts | ({"episode/return": returned(calls)} if any(call.reward is not None for call in calls) else {})
 
 

@@ -62,6 +62,7 @@ def test_an_episode_from_start_to_end(task: RolloutTask, play: Callable[..., Any
         assert len(trajectory.calls) == 4
         assert trajectory.metrics["episode/total"] == 10 + sum(call.reward for call in trajectory.calls)
         assert trajectory.metrics["episode/return"] == sum(call.reward for call in trajectory.calls)
+        assert trajectory.metrics["episode/cut"] == 0.0
         assert trajectory.calls[0].context_ids.size == 0
         for before, turn in zip(trajectory.calls, trajectory.calls[1:], strict=False):
             told = f"<|user|>{before.flags['total']}:{len(before.text)}<|end|><|assistant|>"
@@ -93,6 +94,7 @@ def test_the_same_episodes_again_and_whichever_samples_are_asked_for(
 def test_limits_and_typed_stop_reasons(task: RolloutTask, play: Callable[..., Any]) -> None:
     for one in play(task, MultiTurn.Config(max_turns=2)):
         assert (one.stop, len(one.calls)) == (StopReason.TURNS, 2)
+        assert one.metrics["episode/cut"] == 1.0
     for one in play(task, MultiTurn.Config(max_turns=50, max_episode_tokens=16), length=50):
         assert one.stop is StopReason.LENGTH
         assert one.response_length == 16
