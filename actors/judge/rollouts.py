@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from raylign.chat.messages import continues
 from raylign.contracts import RolloutTask, Scored, WeightUpdate
 from raylign.errors import EngineDeadError, JudgeUnavailable
 from raylign.records import Call, Message, Prompt, StopReason, Trajectory, derive_seed
+from raylign.tasks import as_finished
 
 IN_FLIGHT = 64  # completions at a time
 
@@ -32,18 +34,11 @@ class ChatRollouts:
 
     async def stream(self, tasks: Sequence[RolloutTask]) -> AsyncIterator[list[Scored]]:
         """Each answer as it comes."""
-        jobs = [
-            asyncio.ensure_future(self._sample(number, task, index))
-            for number, task in enumerate(tasks)
-            for index in task.samples
-        ]
-        try:
-            for finished in asyncio.as_completed(jobs):
-                yield [await finished]
-        finally:
-            for job in jobs:
-                job.cancel()
-            await asyncio.gather(*jobs, return_exceptions=True)
+        places = [(number, task, index) for number, task in enumerate(tasks) for index in task.samples]
+        answers = as_finished(self._sample(*place) for place in places)
+        async with aclosing(answers):
+            async for answer in answers:
+                yield [answer]
 
     async def publish(self, weights: WeightUpdate) -> dict[str, float]:
         """Raises EngineDeadError: the model is frozen."""

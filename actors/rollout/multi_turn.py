@@ -8,8 +8,8 @@ Episodes do not wait for one another: each goes on the moment its own turn is th
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from raylign.actors.environments.episode import EnvironmentCounters, Episode, EpisodeDiverged
@@ -18,6 +18,7 @@ from raylign.contracts import Policy, Refused, RolloutStrategy, RolloutTask
 from raylign.environment import Environments
 from raylign.errors import EnvironmentLost, RequestError
 from raylign.records import Trajectory, derive_seed
+from raylign.tasks import as_finished
 
 
 class MultiTurn(RolloutStrategy):
@@ -52,16 +53,12 @@ class MultiTurn(RolloutStrategy):
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory | Refused]:
         """Each trajectory as it finishes; one whose prompt does not fit or whose environment is lost is refused."""
-        jobs = [asyncio.ensure_future(self._sample(task, policy, index)) for index in self.starts(task)]
-        try:
-            for finished in asyncio.as_completed(jobs):
-                for result in await finished:
+        episodes = as_finished(self._sample(task, policy, index) for index in self.starts(task))
+        async with aclosing(episodes):
+            async for results in episodes:
+                for result in results:
                     if result.sample_index in task.samples:
                         yield result
-        finally:
-            for job in jobs:
-                job.cancel()
-            await asyncio.gather(*jobs, return_exceptions=True)
 
     def starts(self, task: RolloutTask) -> Sequence[int]:
         """Sample indices to run; a search may fill several indices from one of them (`made_by`)."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from raylign.contracts import Completion, Policy, RolloutStrategy, RolloutTask
 from raylign.environment import Environments
 from raylign.records import Call, Int32s, Trajectory, derive_seed
+from raylign.tasks import as_finished
 
 
 class SingleTurn(RolloutStrategy):
@@ -28,14 +29,10 @@ class SingleTurn(RolloutStrategy):
 
     async def run(self, task: RolloutTask, policy: Policy) -> AsyncIterator[Trajectory]:
         """Each trajectory as it finishes. Raises RequestError when the prompt does not fit the context."""
-        jobs = [asyncio.ensure_future(self._sample(task, policy, index)) for index in task.samples]
-        try:
-            for finished in asyncio.as_completed(jobs):
-                yield await finished
-        finally:
-            for job in jobs:
-                job.cancel()
-            await asyncio.gather(*jobs, return_exceptions=True)
+        samples = as_finished(self._sample(task, policy, index) for index in task.samples)
+        async with aclosing(samples):
+            async for trajectory in samples:
+                yield trajectory
 
     async def _sample(self, task: RolloutTask, policy: Policy, index: int) -> Trajectory:
         seed = derive_seed(task.run_seed, task.prompt.key, index, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -30,3 +30,17 @@ async def together(*calls: Coroutine[Any, Any, T]) -> list[T]:
     async with owned() as group:
         tasks = [group.create_task(call) for call in calls]
     return [task.result() for task in tasks]
+
+
+async def as_finished(calls: Iterable[Coroutine[Any, Any, T]]) -> AsyncGenerator[T]:
+    """Results of calls that run side by side, as they come. Whoever stops reading ends those that are left, at once
+    where it reads within ``contextlib.aclosing``.
+    """
+    jobs = [asyncio.ensure_future(call) for call in calls]
+    try:
+        for finished in asyncio.as_completed(jobs):
+            yield await finished
+    finally:
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)

@@ -8,8 +8,8 @@ as if it had written them; they are no sampled tokens, and nothing is learned fr
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -23,6 +23,7 @@ from raylign.errors import RequestError
 from raylign.recipes.inject_rbp.behaviours import NAMES, SYMBOLS
 from raylign.recipes.inject_rbp.injectant import WHOLE, injectant_of
 from raylign.records import Call, Int32s, StopReason, Trajectory, derive_seed
+from raylign.tasks import as_finished
 
 MARKERS: Mapping[str, str] = MappingProxyType(
     {
@@ -69,14 +70,10 @@ class Inline(RolloutStrategy):
                 f"prompt {task.prompt.id} brings no chain to follow; fix: give the stage view={{_target_: "
                 "raylign.recipes.inject_rbp.Inject, form: chain, shown: false, ...}"
             )
-        jobs = [asyncio.ensure_future(self._sample(task, policy, index, chain)) for index in task.samples]
-        try:
-            for finished in asyncio.as_completed(jobs):
-                yield await finished
-        finally:
-            for job in jobs:
-                job.cancel()
-            await asyncio.gather(*jobs, return_exceptions=True)
+        samples = as_finished(self._sample(task, policy, index, chain) for index in task.samples)
+        async with aclosing(samples):
+            async for trajectory in samples:
+                yield trajectory
 
     async def _sample(self, task: RolloutTask, policy: Policy, index: int, chain: str) -> Trajectory:
         written, calls, stop = _Written(task.prompt.token_ids), list[Call](), StopReason.LENGTH

@@ -16,7 +16,13 @@ from raylign.errors import ConfigError, Problem
 CHAIN = "selector={_target_: raylign.objectives.selection.Chain, parts: [{_target_: %s}]}"
 STRATEGY = "rollout.strategy._target_=%s"
 GRPO, HYPO = ("recipe=grpo", "scale=tiny"), ("recipe=hypo", "scale=tiny")
+SFT = ("recipe=sft", "scale=tiny", "data.task=basic_arithmetic")
 WRONG = [  # recipe, overrides, key, a word of the reason or the fix
+    (SFT, ("learner.optim.lr=1e-3",), "learner.optim.lr", "set stages.sft.optim.lr"),
+    (HYPO, ("learner.optim.betas=[0.9,0.9]",), "learner.optim.betas", "or stages.preference.optim.betas"),
+    (SFT, ("rollout.workers=3",), "rollout.workers", "none of them samples"),
+    (SFT, ("objective.clip_low=0.1",), "objective.clip_low", "read by no stage"),
+    (SFT, ("advantage.std=population",), "advantage.std", "read by no stage"),
     (GRPO, ("learner.optim.lr=inf",), "learner.optim.lr", "finite"),
     (GRPO, ("learner.optim.lr=nan",), "learner.optim.lr", "finite"),
     (GRPO, ("learner.optim.weight_decay=inf",), "learner.optim.weight_decay", "finite"),
@@ -160,3 +166,16 @@ def as_user(path: Path) -> str:
     os.waitpid(child, 0)
     with os.fdopen(end) as said:
         return said.read()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (*SFT, "rollout.past=fresh"),
+        (*SFT, "rollout.sampling.max_tokens=16"),
+        (*SFT, "rollout.workers=1", "stages.sft.eval_every=5"),
+        (*GRPO, "learner.optim.lr=1e-3", "rollout.workers=1", "advantage.std=population"),
+    ],
+)
+def test_what_some_stage_reads_is_let_through(overrides: tuple[str, ...]) -> None:
+    compose(list(overrides))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
@@ -73,9 +74,9 @@ class JudgedGym(UserGym):
                 raise
             return Reply(text=UNHEARD)
 
+    @abstractmethod
     async def judged(self, row: Any, act: Act, own: dict[str, Any]) -> Reply:
         """Carry out an act of fitting length. Raises JudgeError."""
-        raise NotImplementedError
 
     def facts(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """The judge's figures."""

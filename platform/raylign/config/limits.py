@@ -9,6 +9,8 @@ from raylign.objectives.shaping import WeightedSum
 
 LONGEST_WARMUP = 100  # times a stage's updates: the rate then stays below a hundredth of what is asked for
 OF_UPDATES = ("advantage", "objective", "selector", "rows")  # what only stages read that train on their own samples
+# of `rollout`, read without engines too: room for answers, how conversations are laid out, episodes of a teacher
+READ_BY_ALL = ("sampling", "past", "strategy", "max_missing")
 OWN_LOGPROBS = frozenset({"old_logprob", "sampler_logprob"})  # the learner's and the engine's
 
 
@@ -25,16 +27,20 @@ def limits(run: Run, problems: Findings) -> None:
 
 def _unread(run: Run, problems: Findings) -> None:
     """Settings of the command line that no stage of the run reads, though they are right in others."""
-    unknown = len(run.stages) < len(run.config.stages)  # one at fault, which is told elsewhere
-    if unknown or any(stage.batch for stage in run.stages):
+    if len(run.stages) < len(run.config.stages):  # one is at fault, which is told elsewhere
         return
+    trains, samples = any(stage.batch for stage in run.stages), any("rollout" in stage.roles for stage in run.stages)
     own = [stage.key for stage in run.stages if isinstance(vars(stage.config).get("optim"), OptimConfig)]
     for key in sorted(run.given):
         section, _, rest = key.partition(".")
-        if section in OF_UPDATES or key.startswith("learner.optim."):
+        fix = "leave it out, or add such a stage"
+        if not trains and (section in OF_UPDATES or key.startswith("learner.optim.")):
+            if own and section == "learner":
+                fix = f"set {' or '.join(f'{stage}.{rest}' for stage in own)}"
             why = "is read by no stage of this run: none of them trains on samples of its own"
-            fix = f"set {own[0]}.{rest}" if own and section == "learner" else "leave it out, or add such a stage"
             problems.expect(False, key, "given", why, fix)
+        elif not samples and section == "rollout" and not rest.startswith(READ_BY_ALL):
+            problems.expect(False, key, "given", "is read by no stage of this run: none of them samples", fix)
 
 
 def _rows(run: Run, problems: Findings) -> None:
