@@ -36,8 +36,8 @@ def check(schema: type, tree: Mapping[str, object], prefix: str = "") -> tuple[d
     scratch = _scratch(schema)
     clean: dict[str, object] = {}
     faults: list[Fault] = []
-    for name, value in tree.items():
-        key = f"{prefix}{name}"
+    for name, given in tree.items():
+        key, value = f"{prefix}{name}", given
         if name not in names:
             siblings = tuple(f"{prefix}{other}" for other in names)
             faults.append(Fault(key=key, value=short(value), why="is no setting", siblings=siblings))
