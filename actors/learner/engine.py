@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import deepspeed
@@ -23,7 +24,9 @@ import ray
 import torch
 from torch import Tensor
 
+from raylign.actors.learner import lora
 from raylign.actors.learner.forward import forward_kind, loss_of_nothing
+from raylign.actors.learner.layouts import text_backbone
 from raylign.actors.learner.optimization import deepspeed_config, effective_stage, learning_rate
 from raylign.actors.learner.passes import Totals, token_streams
 from raylign.actors.learner.published import Group
@@ -52,6 +55,7 @@ class TrainingEngine:
         partition = _partition_at_load(settings) if self.stage == 3 else None
         self.model = self.kind.load()
         del partition
+        self.adapters = self._adapters()
         optim = spec.learner.optim
         beta1, beta2 = optim.betas
         optimizer = torch.optim.AdamW(
@@ -63,7 +67,8 @@ class TrainingEngine:
             fused=True,
         )
         self.engine = deepspeed.initialize(model=self.model, optimizer=optimizer, config=settings)[0]
-        self.note = self.kind.settle(self.engine, device, self._largest)
+        with lora.all_used(self.model) if self.adapters else nullcontext():
+            self.note = self.kind.settle(self.engine, device, self._largest)
         self.parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.model.parameters())
         self._objectives: dict[str, Objective] = {}
         self.probe = np.zeros((0, 0), np.int32)  # [R, L] rows; none before the first version is published
@@ -90,6 +95,8 @@ class TrainingEngine:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         self.engine.train()
+        if self.spec.lora.dropout:
+            lora.drop_out(self.model)
         for index, micro in enumerate(mine):
             self.engine.set_gradient_accumulation_boundary(index == len(mine) - 1)
             self.engine.backward(self._loss(micro, batch, objective, totals) * self.ranks)
@@ -197,6 +204,10 @@ class TrainingEngine:
         weights = {name: tensor.detach().cpu().clone() for name, tensor in self._checkpoint()}
         if self.rank == 0:
             self.kind.export(weights, folder)
+        if self.adapters:
+            own = {name: tensor.cpu().clone() for name, tensor in self._adapter()}
+            if self.rank == 0:
+                lora.save(Path(folder) / lora.FOLDER, own, self.spec.lora, self.spec.model_path)
 
     @cached_property
     def _groups(self) -> list[Group]:
@@ -211,6 +222,21 @@ class TrainingEngine:
             with self._whole(group.parameters):
                 if self.rank == 0:
                     yield from zip((name for name, *_ in group.shapes), group.tensors(), strict=True)
+
+    def _adapter(self) -> Iterator[tuple[str, Tensor]]:
+        """Rank 0: A and B of every layer that has them, by peft's names, as `_checkpoint` gives weights."""
+        for weight, adapter in self.adapters.items():
+            with self._whole([adapter.a, adapter.b]):
+                if self.rank == 0:
+                    yield from zip(lora.weight_names(weight), (adapter.a.detach(), adapter.b.detach()), strict=True)
+
+    def _adapters(self) -> dict[str, lora.Adapter]:
+        """Those that the spec asks for, put in; by the names of the weights that they change."""
+        if not self.spec.lora.rank:
+            return {}
+        hf: Any = self.model.hf
+        lora.inject(hf, text_backbone(hf), self.spec.lora)
+        return lora.adapters(hf)
 
     def _prepare_buffer(self) -> None:
         """Lay out the flat buffer once; later publishes only copy into it."""
