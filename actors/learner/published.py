@@ -138,9 +138,8 @@ def _group(
         return {name: value[0] if isinstance(value, list) else value for name, value in outputs.items()}
 
     if converter is None and len(members) > 1:
-        raise ValueError(
-            f"weights {', '.join(member.name for member in members)} have one name in a checkpoint: {target}"
-        )
+        names = ", ".join(member.name for member in members)
+        raise ValueError(f"weights {names} have one name in a checkpoint: {target}")
     empty = [torch.empty(_shape(tensor), dtype=tensor.dtype, device="meta") for _, tensor in sources]
     shapes = [(name, dtype_name(t.dtype), tuple(t.shape)) for name, t in convert(empty).items()]
     return Group(sources=sources, shapes=shapes, convert=convert)

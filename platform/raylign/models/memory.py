@@ -61,7 +61,7 @@ def state_bytes(stage: int, ranks: int, bf16: bool) -> Sizes:
 
 
 def learner_sizes(
-    learner: LearnerConfig, ranks: int, dtype: str, facts: ModelFacts, head: bool = True, lora: int = 0
+    learner: LearnerConfig, ranks: int, dtype: str, facts: ModelFacts, *, head: bool = True, lora: int = 0
 ) -> Sizes:
     """Bytes on one rank at the peak. head: whether it has a language model's output layer; lora: rank of adapters that
     are trained in place of the weights, 0: none.
@@ -113,7 +113,7 @@ def learner_estimate(
     learner: LearnerConfig, ranks: int, dtype: str, facts: ModelFacts, *, head: bool = True, lora: int = 0
 ) -> Estimate:
     """Of one rank at the peak, see `learner_sizes`."""
-    sizes = learner_sizes(learner, ranks, dtype, facts, head, lora)
+    sizes = learner_sizes(learner, ranks, dtype, facts, head=head, lora=lora)
     return Estimate(bytes=sum(sizes.values()), text=_parts(sizes))
 
 
