@@ -121,6 +121,7 @@ class Roles:
                     environment=environment,
                     options=self.options("rollout"),
                     deadline_s=cfg.run.deadline_s,
+                    lora=[stage.lora for stage in self.run.stages if stage.lora is not None and stage.lora.sent],
                 )
                 if self.shared:
                     pool.share_device(self.placement.plan.role("rollout").kv_bytes, self._make_room)

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,11 @@ from raylign.actors.learner.published import Group
 from raylign.actors.learner.spec import LearnerSpec, RankTokens, RankUpdate
 from raylign.batch import Batch
 from raylign.config.build import build
+from raylign.config.schema import AdapterSync
 from raylign.contracts import Objective, WeightUpdate
 from raylign.errors import LearnerError
 from raylign.packing import MicroBatch, balance, computed_tokens
-from raylign.weights import Layout, digests_of, fill, layout_of, total_bytes
+from raylign.weights import FlatWeights, Shape, digests_of
 
 
 class TrainingEngine:
@@ -72,8 +74,9 @@ class TrainingEngine:
         self.parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.model.parameters())
         self._objectives: dict[str, Objective] = {}
         self.probe = np.zeros((0, 0), np.int32)  # [R, L] rows; none before the first version is published
-        self._layout: Layout = ()
-        self._buffer = np.zeros(0, np.uint8)
+        self._buffer = FlatWeights()
+        self._published_base = False
+        self._base: WeightUpdate | None = None  # what adapters are sent beside, once it was published
 
     def destroy(self) -> None:
         """Take DeepSpeed's hooks and buffers away, so that another engine can be built in this process."""
@@ -183,25 +186,39 @@ class TrainingEngine:
         self.engine.eval()
         if not self.probe.size:
             self.probe = self.kind.probe(self.engine, self.device)
+        if not self.adapters or self.spec.lora.sync is AdapterSync.merged:
+            return self._update(version, _shapes(self._groups), self._checkpoint(self._groups), self._buffer)
+        if not self._published_base:
+            self._published_base = True
+            with lora.muted(self.model):
+                groups = self.kind.weights()
+                self._base = self._update(version, _shapes(groups), self._checkpoint(groups), FlatWeights())
+        shapes = lora.shapes(self.adapters)
+        update = self._update(version, shapes, self._adapter(), self._buffer)
+        settings = lora.described(self.spec.lora, [name for name, *_ in shapes], self.spec.model_path)
+        return update and replace(update, adapter=settings, on=self._base)
+
+    def _update(
+        self, version: int, shapes: Sequence[Shape], tensors: Iterator[tuple[str, Tensor]], buffer: FlatWeights
+    ) -> WeightUpdate | None:
+        """Rank 0: some tensors, with the probe under the weights as they are. Other ranks: None."""
         logprobs = self.kind.probe_logprobs(self.engine, self.probe, self.device)
         if self.rank != 0:
-            deque(self._checkpoint(), maxlen=0)  # takes part in gathering
+            deque(tensors, maxlen=0)  # takes part in gathering
             return None
-        if not self._layout:
-            self._prepare_buffer()
-        fill(self._buffer, self._layout, self._checkpoint())
+        buffer.fill(shapes, tensors)
         return WeightUpdate(
             version=version,
-            buffer=ray.put(self._buffer),
-            layout=self._layout,
-            digests=digests_of(self._buffer, self._layout),
+            buffer=ray.put(buffer.bytes),
+            layout=buffer.layout,
+            digests=digests_of(buffer.bytes, buffer.layout),
             probe_ids=self.probe,
             probe_logprobs=logprobs,
         )
 
     def export(self, folder: str) -> None:
         """Write a folder on rank 0, gathering partitioned weights one conversion at a time."""
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._checkpoint()}
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._checkpoint(self._groups)}
         if self.rank == 0:
             self.kind.export(weights, folder)
         if self.adapters:
@@ -213,12 +230,12 @@ class TrainingEngine:
     def _groups(self) -> list[Group]:
         return self.kind.weights()
 
-    def _checkpoint(self) -> Iterator[tuple[str, Tensor]]:
+    def _checkpoint(self, groups: Sequence[Group]) -> Iterator[tuple[str, Tensor]]:
         """Rank 0: the weights as a checkpoint has them, each valid until the next is asked for. Others: nothing.
 
         Collective: every rank must exhaust it.
         """
-        for group in self._groups:
+        for group in groups:
             with self._whole(group.parameters):
                 if self.rank == 0:
                     yield from zip((name for name, *_ in group.shapes), group.tensors(), strict=True)
@@ -238,14 +255,13 @@ class TrainingEngine:
         lora.inject(hf, text_backbone(hf), self.spec.lora)
         return lora.adapters(hf)
 
-    def _prepare_buffer(self) -> None:
-        """Lay out the flat buffer once; later publishes only copy into it."""
-        self._layout = layout_of(shape for group in self._groups for shape in group.shapes)
-        self._buffer = np.zeros(total_bytes(self._layout), np.uint8)
-
     def _whole(self, parameters: Sequence[torch.nn.Parameter]) -> Any:
         """Context in which the parameters are complete on this rank."""
         return deepspeed.zero.GatheredParameters(list(parameters)) if self.stage == 3 else nullcontext()
+
+
+def _shapes(groups: Sequence[Group]) -> list[Shape]:
+    return [shape for group in groups for shape in group.shapes]
 
 
 def _partition_at_load(settings: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ checkpoint; here is who knows that.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +24,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from raylign.config.schema import LoraConfig
+from raylign.weights import Shape, dtype_name
 
 NAME = "default"  # of the adapter within peft's layers
 BASE = ".base_layer."
 ROUTERS = ("gate", "router", "shared_expert_gate")  # choose experts; engines take no adapters of them
 FOLDER = "adapter"  # below an exported model
+PREFIX = "base_model.model."  # of peft's names
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -100,6 +102,20 @@ def merged(weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
     return torch.where(added == 0, weight, (weight.float() + added).to(weight.dtype))
 
 
+@contextmanager
+def muted(hf: nn.Module) -> Iterator[None]:
+    """Meanwhile adapters add nothing, to what is computed and to what is merged."""
+    layers = [layer for layer in hf.modules() if isinstance(layer, LoraLayer)]
+    scales = [layer.scaling[NAME] for layer in layers]
+    try:
+        for layer in layers:
+            layer.scaling[NAME] = 0.0
+        yield
+    finally:
+        for layer, scale in zip(layers, scales, strict=True):
+            layer.scaling[NAME] = scale
+
+
 def drop_out(hf: nn.Module) -> None:
     """Drop inputs of adapters at random from now on, until the model is put into a mode again."""
     for layer in hf.modules():
@@ -135,10 +151,10 @@ def save(folder: Path, weights: Mapping[str, Tensor], config: LoraConfig, base: 
     """Write an adapter that peft loads onto the base model. weights: by `weight_names`."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(described(config, weights, base), indent=1))
+    (folder / CONFIG).write_text(json.dumps(described(config, list(weights), base), indent=1))
 
 
-def described(config: LoraConfig, weights: Mapping[str, Any], base: str) -> dict[str, Any]:
+def described(config: LoraConfig, weights: Sequence[str], base: str) -> dict[str, Any]:
     """What peft, and engines, must know of an adapter. weights: names as in `weight_names`."""
     layers = {name.removeprefix(PREFIX).rpartition(".lora_")[0] for name in weights}
     return {
@@ -155,13 +171,19 @@ def described(config: LoraConfig, weights: Mapping[str, Any], base: str) -> dict
     }
 
 
-PREFIX = "base_model.model."  # of peft's names
-
-
 def weight_names(weight: str) -> tuple[str, str]:
     """Of A and B, as peft saves them, of the layer whose weight has this name."""
     layer = f"{PREFIX}{weight.removesuffix('.weight')}"
     return f"{layer}.lora_A.weight", f"{layer}.lora_B.weight"
+
+
+def shapes(held: Mapping[str, Adapter]) -> list[Shape]:
+    """Of A and B of every layer, whole, by peft's names."""
+    return [
+        (name, dtype_name(tensor.dtype), tuple(getattr(tensor, "ds_shape", tensor.shape)))
+        for weight, adapter in held.items()
+        for name, tensor in zip(weight_names(weight), (adapter.a, adapter.b), strict=True)
+    ]
 
 
 def _last(name: str) -> str:

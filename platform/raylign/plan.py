@@ -216,7 +216,7 @@ def _trainer(name: str, ranks: int, run: Blueprint) -> Role:
 
 def _rank(run: Run) -> int:
     """The highest of the adapters that the learner trains; 0 where a stage of it trains all weights."""
-    ranks = [vars(stage.config)["lora"].rank for stage in run.stages if "lora" in vars(stage.config)]
+    ranks = [stage.lora.rank for stage in run.stages if stage.lora is not None]
     return max(ranks, default=0) if all(ranks) else 0
 
 

@@ -45,9 +45,9 @@ class LoraConfig(Section):
         return findings
 
     @property
-    def scale(self) -> float:
-        """alpha / rank."""
-        return self.alpha / self.rank
+    def sent(self) -> bool:
+        """Whether engines are sent adapters beside weights that stay."""
+        return self.rank > 0 and self.sync is AdapterSync.adapter
 
 
 def undropped(key: str, lora: LoraConfig) -> list[Problem]:
