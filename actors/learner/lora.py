@@ -29,6 +29,7 @@ from raylign.weights import Shape, dtype_name
 NAME = "default"  # of the adapter within peft's layers
 BASE = ".base_layer."
 ROUTERS = ("gate", "router", "shared_expert_gate")  # choose experts; engines take no adapters of them
+EXPERTS = ("gate_proj", "up_proj", "down_proj", "w1", "w2", "w3")  # where experts are fused, dense layers so named too
 FOLDER = "adapter"  # below an exported model
 PREFIX = "base_model.model."  # of peft's names
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -51,29 +52,42 @@ def inject(hf: PreTrainedModel, backbone: nn.Module, config: LoraConfig) -> None
 
     Raises ValueError where a target is no linear layer of it, naming those that are.
     """
-    prefix = next(name for name, module in hf.named_modules() if module is backbone)
-    names = [f"{prefix}.{name}".lstrip(".") for name, module in backbone.named_modules() if type(module) is nn.Linear]
-    chosen = [name for name in names if _last(name) not in ROUTERS and name != _output(hf)]
+    names = [name for name, module in backbone.named_modules() if type(module) is nn.Linear and name]
+    left_out = {*ROUTERS, *(EXPERTS if any(parameter.dim() == 3 for parameter in backbone.parameters()) else ())}
+    chosen = [name for name in names if _last(name) not in left_out]
     if config.targets:
-        absent = sorted(set(config.targets) - {_last(name) for name in names})
+        absent = sorted(set(config.targets) - {_last(name) for name in chosen})
         if absent:
-            there = ", ".join(sorted({_last(name) for name in names})) or "none"
+            there = ", ".join(sorted({_last(name) for name in chosen})) or "none"
             raise ValueError(
-                f"lora.targets names {absent[0]}, which is no linear layer of {type(hf).__name__}; there are: {there}"
+                f"lora.targets names {absent[0]}, which is no linear layer of {type(hf).__name__} that takes an "
+                f"adapter; there are: {there}"
             )
-        chosen = [name for name in names if _last(name) in config.targets]
+        chosen = [name for name in chosen if _last(name) in config.targets]
     if not chosen:
         raise ValueError(f"{type(hf).__name__} has no linear layer that can take an adapter; set lora.rank=0")
     alpha: Any = config.alpha  # need not be whole, whatever peft's signature says
     settings = PeftConfig(
-        r=config.rank, lora_alpha=alpha, lora_dropout=config.dropout, target_modules=chosen, bias="none"
+        r=config.rank,
+        lora_alpha=alpha,
+        lora_dropout=config.dropout,
+        target_modules=[f"inner.{name}" for name in chosen],
+        bias="none",
     )
-    inject_adapter_in_model(settings, hf, adapter_name=NAME)
+    inject_adapter_in_model(settings, _Plain(backbone), adapter_name=NAME)
     hf.requires_grad_(False)
     for adapter in adapters(hf).values():
         adapter.a.requires_grad_(True)
         adapter.b.requires_grad_(True)
     hf.eval()
+
+
+class _Plain(nn.Module):
+    """A backbone whose family peft does not know: of one with experts it would adapt other layers than it is told."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.inner = backbone
 
 
 def adapters(hf: nn.Module) -> dict[str, Adapter]:
@@ -188,8 +202,3 @@ def shapes(held: Mapping[str, Adapter]) -> list[Shape]:
 
 def _last(name: str) -> str:
     return name.rpartition(".")[2]
-
-
-def _output(hf: PreTrainedModel) -> str:
-    output = hf.get_output_embeddings()
-    return next((name for name, module in hf.named_modules() if module is output), "")

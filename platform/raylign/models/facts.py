@@ -167,14 +167,10 @@ def _facts(name: str, fields: Mapping[str, Any], stored: int) -> ModelFacts:
 
 
 def _wide(fields: Mapping[str, Any], layers: int) -> int:
-    """Inputs and outputs of the feed-forward layers, added up; experts have no adapters."""
+    """Inputs and outputs of the feed-forward layers, added up; where there are experts they have no adapters."""
     hidden = _number(fields, "hidden_size")
     if any(_number(fields, name) for name in EXPERTS):
-        plain = min(layers, _number(fields, "first_k_dense_replace") + len(fields.get("mlp_only_layers") or ()))
-        shared = _number(fields, "moe_intermediate_size") * _number(fields, "n_shared_experts")
-        shared = shared or _number(fields, "shared_expert_intermediate_size")
-        routed = (layers - plain) * 3 * (hidden + shared) if shared else 0
-        return routed + plain * 3 * (hidden + _number(fields, "intermediate_size"))
+        return 0
     return layers * 3 * (hidden + (_number(fields, "intermediate_size") or 4 * hidden))
 
 
