@@ -235,8 +235,6 @@ def test_steps_are_those_of_plain_pytorch(
     run(group.restore(str(tmp_path / "saved")))
     assert run(group.update(make_batch(seed=3), CROSS_ENTROPY)).metrics["loss"] == loss
     assert all(np.array_equal(tensor, third[name]) for name, tensor in read_weights(run(group.publish(3))).items())
-    with pytest.raises(LearnerError, match=r"does not fit this learner: .*lora"):
-        run(loaded(group, tiny_model, LoraConfig(rank=2), zero_stage=stage).restore(str(tmp_path / "saved")))
 
 
 @pytest.mark.deepspeed
@@ -260,6 +258,17 @@ def test_adapters_alone_are_published_beside_weights_that_stay(start_group: Any,
     assert again.on.digests == update.on.digests and again.on.buffer == update.on.buffer, "sent once"
     moved = {name for name in update.digests if not name.endswith("lora_A.weight")}
     assert len(moved) == 14 and again.digests == update.digests
+
+
+@pytest.mark.deepspeed
+@pytest.mark.ray
+def test_a_checkpoint_of_other_adapters_is_refused(start_group: Any, tiny_model: Path, tmp_path: Path) -> None:
+    """The last of the module: the group ends with it."""
+    group = loaded(start_group(1), tiny_model, zero_stage=1)
+    run(group.save(str(tmp_path / "saved")))
+    other = loaded(group, tiny_model, LoraConfig(rank=4, alpha=16.0), zero_stage=1)
+    with pytest.raises(LearnerError, match=r"does not fit this learner: lora .* 8\.0"):
+        run(other.restore(str(tmp_path / "saved")))
 
 
 def plain_steps(folder: Path, batches: list[Any]) -> tuple[list[float], dict[str, np.ndarray]]:
