@@ -14,7 +14,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,35 +22,13 @@ from raylign.actors.rollout.adapters import AdapterFolder, prove
 from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout, TokenIds
 from raylign.actors.rollout.owner_thread import OwnerThread, raising
 from raylign.actors.rollout.proof import Held, Proof
+from raylign.actors.rollout.requests import Counters, Request
 from raylign.chat.template import ChatTemplate
 from raylign.contracts import Completion, Sampling, WeightUpdate
 from raylign.errors import EngineDeadError, RequestError
 from raylign.records import Float32s, Int32s
 
 GC_THRESHOLD = 100_000  # vLLM makes thousands of short-lived objects a step, none of them in cycles
-
-
-@dataclass(slots=True)
-class _Request:
-    """One request between its submission and its result."""
-
-    prompt: Any
-    params: Any
-    order: int  # the seed; sorts requests that were collected while the engine was held
-    convert: Callable[[Any], Any]  # RequestOutput -> result, run on the event loop
-    future: asyncio.Future[Any]
-    id: str = ""
-
-
-@dataclass(slots=True)
-class _Counters:
-    requests: int = 0
-    tokens: int = 0
-    steps: int = 0
-    rejected: int = 0
-    updates: int = 0
-    busy_s: float = 0.0  # inside vLLM's step
-    running: dict[str, _Request] = field(default_factory=dict)
 
 
 class InProcessEngine(Engine):
@@ -63,10 +40,10 @@ class InProcessEngine(Engine):
         self._adapters = AdapterFolder() if spec.lora_rank else None
         self._lora: Any = None  # what requests name while there is an adapter
         self._owner = OwnerThread(self, "vllm-engine")
-        self._waiting: deque[_Request] = deque()  # accepted, not yet known to vLLM
-        self._collected: list[_Request] = []
+        self._waiting: deque[Request] = deque()  # accepted, not yet known to vLLM
+        self._collected: list[Request] = []
         self._holds = 0
-        self._counters = _Counters()
+        self._counters = Counters()
         self._ids = itertools.count()
         self._paused = False
 
@@ -154,7 +131,7 @@ class InProcessEngine(Engine):
         self._owner.check()
         self.submitted += 1
         future = self._owner.future()
-        request = _Request(prompt=prompt, params=params, order=order, convert=convert, future=future)
+        request = Request(prompt=prompt, params=params, order=order, convert=convert, future=future)
         abort = functools.partial(self._owner.post, functools.partial(self._abort, request))
         future.add_done_callback(lambda done: abort() if done.cancelled() else None)
         if self._holds:
@@ -249,7 +226,7 @@ class InProcessEngine(Engine):
         self._counters.tokens += len(output.outputs[0].token_ids)
         self._owner.deliver(request.future, lambda: request.convert(output))
 
-    def _abort(self, request: _Request) -> None:
+    def _abort(self, request: Request) -> None:
         if self._counters.running.pop(request.id, None) is not None and not self._owner.dead:
             self._engine.abort_request([request.id])
 
