@@ -193,6 +193,7 @@ class Roles:
 
     async def learner(self, model: str, optim: OptimConfig, total_steps: int, lora: LoraConfig) -> LearnerGroup:
         """The policy's learner, loaded from `model` with a new optimizer, of adapters alone where `lora` has a rank."""
+        optim = replace(optim, lr=lora.lr or optim.lr) if lora.rank else optim
         spec = LearnerSpec.of(self.run.config, "causal_lm", model, self._ranks(optim), total_steps)
         return await self._learner("learner", replace(spec, lora=lora))
 

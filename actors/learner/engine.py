@@ -120,7 +120,12 @@ class TrainingEngine:
         maxima = {name: float(value) for name, value in totals.maxima.items()}
         return RankUpdate(
             sums=sums,
-            maxima={**maxima, "learner/seconds": seconds, "learner/peak_rss_mb": rss},
+            maxima={
+                **maxima,
+                "learner/seconds": seconds,
+                "learner/peak_rss_mb": rss,
+                "learner/optimizer_mb": self._moments() / 2**20,
+            },
             common=common,
             tokens=totals.tokens(),
         )
@@ -163,6 +168,11 @@ class TrainingEngine:
         if not math.isfinite(norm):
             raise LearnerError(f"step {self.step}: the gradient norm is not finite; the step was not applied")
         return norm
+
+    def _moments(self) -> int:
+        """Bytes of the optimizer's state on this rank."""
+        states = self.engine.basic_optimizer.state.values()
+        return sum(t.nbytes for state in states for t in state.values() if isinstance(t, Tensor))
 
     def _largest(self, number: float) -> float:
         """The largest of the ranks' numbers, so that all of them decide alike."""

@@ -216,7 +216,11 @@ def test_steps_are_those_of_plain_pytorch(
     if stage < 3:
         assert all(np.array_equal(first[name], base[name]) for name in base)
     batches = [make_batch(seed=1), make_batch(seed=2)]
-    losses = [run(group.update(batch, CROSS_ENTROPY)).metrics["loss"] for batch in batches]
+    metrics = [run(group.update(batch, CROSS_ENTROPY)).metrics for batch in batches]
+    losses = [step["loss"] for step in metrics]
+    trained = sum(a + b for a, b in zip(*(sizes(base, at) for at in (1, 0)), strict=True)) * LORA.rank
+    moments = 2 * 4 * trained / (1 if stage == 0 else ranks) / 2**20
+    assert metrics[-1]["learner/optimizer_mb"] == pytest.approx(moments, rel=0.05)
     run(group.save(str(tmp_path / "saved")))
     after = read_weights(run(group.publish(2)))
     assert max(np.abs(after[name] - base[name]).max() for name in base) > 1e-4
@@ -269,6 +273,11 @@ def test_a_checkpoint_of_other_adapters_is_refused(start_group: Any, tiny_model:
     other = loaded(group, tiny_model, LoraConfig(rank=4, alpha=16.0), zero_stage=1)
     with pytest.raises(LearnerError, match=r"does not fit this learner: lora .* 8\.0"):
         run(other.restore(str(tmp_path / "saved")))
+
+
+def sizes(weights: dict[str, np.ndarray], axis: int) -> list[int]:
+    """Inputs (1) or outputs (0) of the layers with adapters."""
+    return [tensor.shape[axis] for name, tensor in weights.items() if name.endswith("_proj.weight")]
 
 
 def plain_steps(folder: Path, batches: list[Any]) -> tuple[list[float], dict[str, np.ndarray]]:

@@ -29,6 +29,7 @@ class LoraConfig(Section):
 
     rank: int = 0
     alpha: float = 32.0
+    lr: float = 0.0  # of adapters, which take about ten times that of all weights; 0: the stage's
     dropout: float = 0.0  # of what goes into A; of stages that imitate only: ratios need one function
     targets: list[str] = field(default_factory=list)  # names of linear layers; empty: all but output and routers
     sync: AdapterSync = AdapterSync.merged
@@ -36,7 +37,8 @@ class LoraConfig(Section):
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
         findings = Findings(key)
-        findings.not_negative(rank=self.rank)
+        findings.not_negative(rank=self.rank, lr=self.lr)
+        findings.at_most("lr", self.lr, 1.0, "moves every weight by about so much in one step, which no model survives")
         findings.at_most("rank", self.rank, MOST_RANK, "is no low rank")
         good = math.isfinite(self.alpha) and self.alpha > 0
         findings.expect(good, "alpha", self.alpha, "scales what adapters add", f"set {key}.alpha above 0")
