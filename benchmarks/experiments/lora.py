@@ -1,8 +1,8 @@
 """LoRA in place of all weights, on the tiny task of `recipe=grpo`: what is learned, what it takes, what is sent.
 
-Three seeds. Each warms a model up once and trains two copies of it by GRPO alike, one with all its weights and one with
-adapters of rank 8 at ten times the rate (the rule of thumb of arXiv:2106.09685 and of those who came after), sent to the
-engines alone.
+Three seeds. Each warms a model up once and trains two copies of it by GRPO alike, one with all its weights, one with
+adapters at ten times the rate, the usual rule, which alone are sent to the engines. Their rank is the highest of which
+a sync stays below a twentieth of the model's bytes.
 
     make experiment RECIPE=lora
 
@@ -21,7 +21,7 @@ from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, 
 from benchmarks.experiments.report import Claim
 
 SEEDS = (1, 2, 3)
-LORA = {"rank": 8, "alpha": 32.0, "lr": 1.5e-3, "sync": "adapter"}  # all weights: 1.5e-4, the recipe's at this scale
+LORA = {"rank": 4, "alpha": 16.0, "lr": 1.5e-3, "sync": "adapter"}  # all weights: 1.5e-4, the recipe's at this scale
 STEPS = 60
 REAL = "real actors"
 
@@ -43,7 +43,7 @@ def compared(folder: Path) -> list[Claim]:
             name="gain with adapters over gain with all weights", value=share, threshold=0.8, relation=">=", note=note
         ),
         Claim(name="optimizer state, share of the full one's", value=state, threshold=0.1, relation="<=", note=REAL),
-        Claim(name="bytes of a sync, share of the full one's", value=sent, threshold=0.1, relation="<=", note=REAL),
+        Claim(name="bytes of a sync, share of the full one's", value=sent, threshold=0.05, relation="<=", note=REAL),
         Claim(name="gap of the engines' log-probs, nat", value=gap, threshold=1e-5, relation="<=", note=REAL),
     ]
 
