@@ -14,7 +14,7 @@ from raylign.config.resolve import ResolvedStage
 from raylign.data.pairs import PairSet
 from raylign.errors import DataError
 from raylign.recipes.stages.demonstrations import following_messages
-from raylign.recipes.stages.preference import Preference
+from raylign.recipes.stages.on_pairs import OnPairs
 from raylign.recipes.stages.reading import Reading
 from raylign.recipes.stages.sft import Sft
 from raylign.records import Message, Prompt
@@ -28,9 +28,10 @@ def first_rows(reading: Reading) -> str:
     for stage in reading.run.stages:
         if stage.config.data:
             lines = [f"reads {stage.config.data}"]
-        elif issubclass(stage.cls, Preference):
-            pairs = reading.pairs(reading.run.config.data, stage.config.max_tokens, stage.config.truncation)
-            lines = _pair(pairs, reading.template)
+        elif issubclass(stage.cls, OnPairs):
+            model = reading.start_of(stage)
+            pairs = stage.cls.pairs(stage.config, reading, reading.run.config.data, model)
+            lines = _pair(pairs, reading.template_of(model))
         else:
             lines = _of_stage(stage, reading)
         blocks.setdefault("\n".join(lines), []).append(stage.name)
