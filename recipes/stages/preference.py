@@ -25,7 +25,6 @@ from raylign.data.pairs import Pair, PairSet, rows_of_pairs
 from raylign.data.score_cache import ScoreCache, fingerprint
 from raylign.errors import Problem
 from raylign.objectives.loss.bradley_terry import BradleyTerry
-from raylign.objectives.loss.margin import ReferenceMargin
 from raylign.objectives.loss.pairs import pair_rows
 from raylign.objectives.loss.preference import PreferenceLoss, held_out_metrics
 from raylign.recipes.stages.context import RunContext
@@ -126,8 +125,7 @@ class Preference(OnPairs):
 
     async def figures(self, learner: Learner, rows: Batch, objective: Objective) -> Mapping[str, float]:
         """By the policy's log-probs, and the reference's where the rows have them."""
-        plain = PreferenceLoss.Config(reference_margin=ReferenceMargin.none, classify=False)
-        judge = objective if isinstance(objective, PreferenceLoss) else PreferenceLoss(plain)
+        judge = objective if isinstance(objective, PreferenceLoss) else PreferenceLoss.without_reference()
         return held_out_metrics(judge, rows, (await learner.streams(rows, [LOGPROBS]))[LOGPROBS])
 
     async def left(self, context: RunContext, model: Path) -> dict[str, str]:

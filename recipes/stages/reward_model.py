@@ -109,4 +109,5 @@ class TrainRewardModel(OnPairs):
         """The folder, which says how it is to be asked."""
         template = await asyncio.to_thread(context.reading.template_of, context.lineage.model)
         tell(model, Manner(reads=Reads.end_of_turn, template_args=template.arguments), template.ends)
+        context.progress.message(f"{self.name}: the reward model is {model}")
         return {REWARD_MODEL: str(model)}

@@ -31,18 +31,20 @@ def first_rows(reading: Reading) -> str:
         elif issubclass(stage.cls, OnPairs):
             model = reading.start_of(stage)
             pairs = stage.cls.pairs(stage.config, reading, reading.run.config.data, model)
-            lines = _pair(pairs, reading.template_of(model))
+            lines = _pair(pairs, reading.template_of(model), scored=not stage.cls.of_policy)
         else:
             lines = _of_stage(stage, reading)
         blocks.setdefault("\n".join(lines), []).append(stage.name)
     return "\n\n".join(f"{', '.join(names)}: {block}" for block, names in blocks.items())
 
 
-def _pair(pairs: PairSet, template: ChatTemplate) -> list[str]:
-    pair = pairs.train[0]
-    start = len(pair.prompt.token_ids)
-    chosen, rejected = ([*pair.prompt.token_ids, *answer] for answer in (pair.chosen, pair.rejected))
-    return [*_row("chosen of a pair", chosen, start, template), *_row("rejected", rejected, start, template)]
+def _pair(pairs: PairSet, template: ChatTemplate, scored: bool) -> list[str]:
+    """scored: what is learned is a number behind the last token."""
+    pair, lines = pairs.train[0], []
+    for title, answer in (("chosen of a pair", pair.chosen), ("rejected", pair.rejected)):
+        ids = [*pair.prompt.token_ids, *answer]
+        lines += _row(title, ids, len(ids) - 1 if scored else len(pair.prompt.token_ids), template)
+    return lines
 
 
 def _of_stage(stage: ResolvedStage, reading: Reading) -> list[str]:
