@@ -152,7 +152,8 @@ def test_what_cannot_be_read_is_missing_with_a_reason_and_costs_nobody_else(fold
         (prompt(0, "q"), [trajectory("a")]),
     ]
     first, long, tooled, apart, empty, last = short.score_batch(items)
-    assert first == last and not isinstance(first, Exception)
+    assert not isinstance(first, Exception) and not isinstance(last, Exception)
+    assert [value.score for value in first if value] == pytest.approx([value.score for value in last if value])
     assert isinstance(long, DataError) and "tokens, and the reward model" in str(long) and "reads 30" in str(long)
     assert isinstance(tooled, RequestError) and "does not render tools" in str(tooled)
     assert isinstance(apart, DataError) and "are no one conversation" in str(apart)
@@ -263,7 +264,7 @@ def test_a_folder_that_is_no_reward_model_is_refused_before_a_run(
     with pytest.raises(ConfigError, match=message) as refused:
         tiny_run(taste(str(make(folder, tiny_model, tmp_path / "made"))))
     (problem,) = refused.value.problems
-    assert problem.key == "rewards.taste.fn.model" and problem.fix and "\n" not in str(problem)
+    assert problem.key == "rewards.taste.fn.model" and problem.fix and "\n" not in problem.why
 
 
 @pytest.mark.parametrize(
