@@ -155,7 +155,7 @@ def test_what_cannot_be_read_is_missing_with_a_reason_and_costs_nobody_else(fold
     assert not isinstance(first, Exception) and not isinstance(last, Exception)
     assert [value.score for value in first if value] == pytest.approx([value.score for value in last if value])
     assert isinstance(long, DataError) and "tokens, and the reward model" in str(long) and "reads 30" in str(long)
-    assert isinstance(tooled, RequestError) and "does not render tools" in str(tooled)
+    assert isinstance(tooled, RequestError) and "the chat template refuses" in str(tooled)
     assert isinstance(apart, DataError) and "are no one conversation" in str(apart)
     assert isinstance(empty, DataError) and "without a call" in str(empty)
     with pytest.raises(DataError, match="reads 30"):

@@ -84,7 +84,6 @@ def lineage_rules(run: Run, problems: Findings) -> None:
     """The ``start`` of a stage is a reference, or a model's folder."""
     otherwise = "leave it empty for the model of the stage before"
     for stage in run.stages:
-        key, path, ends = f"{stage.key}.start", stage.config.start, CAUSAL
-        if not stage.cls.of_policy:
-            ends = (*CAUSAL, SCORING)
+        key, path = f"{stage.key}.start", stage.config.start
+        ends = CAUSAL if stage.cls.of_policy else (*CAUSAL, SCORING)
         frozen_model_rules(run.config, key, path, otherwise, problems, ends=ends)

@@ -50,4 +50,6 @@ def scored_pairs(pairs: Sequence[Pair]) -> list[Row]:
 def scores_of(rows: Batch, stream: Float32s) -> NDArray[np.float64]:
     """[B] the score of each row, from a stream that has it at the row's one loss token."""
     mask = np.asarray(rows["loss_mask"], bool)
-    return np.bincount(rows.row_of_token[mask], np.asarray(stream, np.float64)[mask], minlength=len(rows))
+    scores = np.zeros(len(rows))
+    scores[rows.row_of_token[mask]] = stream[mask]
+    return scores
