@@ -15,7 +15,7 @@ from raylign.actors.reward.validate import Probe, probes
 from raylign.config.build import build
 from raylign.contracts import RewardFunction, Scope
 from raylign.errors import RewardError
-from raylign.records import Prompt, Value
+from raylign.records import Prompt, Trajectory, Value
 from raylign.telemetry.logs import redirect_output
 
 
@@ -85,14 +85,14 @@ class RewardWorker:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - each item has its own chance
             failed(error)  # its traceback goes to the log
             return None
-        return [_outcome(result, len(trajectories)) for result, (_, trajectories) in zip(results, batch, strict=True)]
+        return [_outcome(result, trajectories) for result, (_, trajectories) in zip(results, batch, strict=True)]
 
     def _one(self, item: Item) -> Outcome:
         if self._isolated is not None:
             return self._isolated_verdict(self._isolated, item)
         prompt, trajectories = item
         try:
-            return checked(self._function.score(prompt, trajectories), len(trajectories))
+            return checked(self._function.score(prompt, trajectories), trajectories)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - becomes the outcome
             return failed(error)
 
@@ -121,11 +121,11 @@ class RewardWorker:
         return tuple(Value(score=0.0, details={"failed": outcome.reason}) for _ in trajectories)
 
 
-def _outcome(result: Any, count: int) -> Outcome:
+def _outcome(result: Any, trajectories: Sequence[Trajectory]) -> Outcome:
     """Of one item of a batch, for which the function gave its values or an exception."""
     try:
         if isinstance(result, Exception):
             raise result
-        return checked(result, count)
+        return checked(result, trajectories)
     except Exception as error:  # noqa: BLE001 - becomes the outcome
         return failed(error)
