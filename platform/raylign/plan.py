@@ -11,7 +11,7 @@ from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config, EngineConfig, ModelConfig, RewardConfig
 from raylign.contracts import RewardFunction
 from raylign.errors import PlanError
-from raylign.models.facts import CAUSAL, ModelFacts, model_facts
+from raylign.models.facts import CAUSAL, ModelFacts, amount, model_facts
 from raylign.models.memory import GB, Estimate, engine_estimate, frozen_model_estimate, learner_estimate
 from raylign.models.scoring import SCORING
 from raylign.placement_fit import Resources, fit, shortage
@@ -168,7 +168,7 @@ def make_plan(run: Run) -> Plan:
 
 
 def _title(model: ModelConfig, facts: ModelFacts) -> str:
-    return f"{model.path or 'built from its shape'}, {facts.name}, {_count(facts.parameters)} parameters, {model.dtype}"
+    return f"{model.path or 'built from its shape'}, {facts.name}, {amount(facts.parameters)} parameters, {model.dtype}"
 
 
 def _roles(run: Blueprint) -> Iterator[Role]:
@@ -220,13 +220,19 @@ def _reward(name: str, reward: RewardConfig, run: Blueprint) -> Role:
 
 def _trainer(name: str, ranks: int, run: Blueprint) -> Role:
     learner, facts = run.config.learner, run.facts
+    lora = 0 if name == "critic" else _rank(run.run)
     if name == "learner":  # one after the other, it holds the models of all stages
-        starts = [
-            _facts_at(stage.config.start, run, (*CAUSAL, SCORING)) for stage in run.run.stages if name in stage.roles
-        ]
+        stages = [stage for stage in run.run.stages if name in stage.roles]
+        starts = [_facts_at(stage.config.start, run, (*CAUSAL, SCORING)) for stage in stages]
         facts = max([facts, *starts], key=lambda facts: facts.parameters)
-    size = learner_estimate(learner, ranks, run.config.model.dtype, facts, head=name != "critic")
+    size = learner_estimate(learner, ranks, run.config.model.dtype, facts, head=name != "critic", lora=lora)
     return _sized(Role(name=name, actors=ranks, cpus=learner.cpus, gpus=learner.gpus, setting=f"{name}.ranks"), size)
+
+
+def _rank(run: Run) -> int:
+    """The highest of the adapters that the learner trains; 0 where a stage of it trains all weights."""
+    ranks = [stage.lora.rank for stage in run.stages if stage.lora is not None]
+    return max(ranks, default=0) if all(ranks) else 0
 
 
 def _frozen_model(name: str, run: Blueprint) -> Role:
@@ -290,10 +296,3 @@ def _kv_bytes(role: Role, device_gb: float) -> int:
     if not role.share or role.gpus >= 1:
         return 0
     return int((role.share * device_gb - role.least_gb + role.context_gb) * GB)
-
-
-def _count(number: int) -> str:
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return str(number)

@@ -14,7 +14,7 @@ import numpy as np
 from raylign.batch import Batch
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
-from raylign.config.schema import DataConfig, Node, OptimConfig, node
+from raylign.config.schema import DataConfig, LoraConfig, Node, OptimConfig, node, undropped
 from raylign.contracts import Learner, Objective, Stage, StageResult, StageSettings
 from raylign.data.identity import identity_of_rows
 from raylign.data.pairs import Pair, PairSet, Truncation
@@ -35,6 +35,7 @@ class PairSettings(StageSettings):
     batch_pairs: int = 64
     objective: Node = node(Objective)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)  # rank above 0: adapters are trained, not all weights
     warmup_share: float = 0.1  # of all steps; used when optim.warmup_steps is 0
     max_tokens: int = 2048  # prompt and answer; a prompt alone: data.max_prompt_tokens
     truncation: Truncation = Truncation.left
@@ -73,6 +74,7 @@ class OnPairs(Stage):
         why = f"leaves no room for an answer in {key}.max_tokens={config.max_tokens}"
         fix = f"set data.max_prompt_tokens={config.max_tokens // 2}"
         problems.expect(not cuts or asked < config.max_tokens, "data.max_prompt_tokens", asked, why, fix)
+        problems += undropped(key, config.lora)
         problems += cls.data_problems(config, run.config.data)
         return problems
 
@@ -103,9 +105,8 @@ class OnPairs(Stage):
         training = await asyncio.to_thread(Training, context, self.name, steps, identity)
         context.phase(self.name, 0, "score")
         train, held_out = await self.batches(context, pairs, objective)
-        learner = await context.learner(
-            self._optim(steps), steps + 1, self.kind
-        )  # the schedule ends after the last step
+        ends = steps + 1  # of the schedule: after the last step
+        learner = await context.learner(self._optim(steps), ends, config.lora, self.kind)
         trained = TrainedModel(learner)
         await training.resume(trained)
         kept = training.kept

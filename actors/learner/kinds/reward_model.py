@@ -86,6 +86,10 @@ class RewardModelKind(PackedKind):
         self.model = ScoringModel(hf, None if stored else derive_seed(self.spec.seed, "score head"))
         return self.model
 
+    def adapted(self) -> None:
+        """The head is trained as a whole beside adapters of the backbone."""
+        self.model.hf.score.requires_grad_(True)
+
     def forward(self, run: Run, inputs: PackedInputs, entropy_grad: bool = False) -> tuple[Tensor, ...]:
         """Scores; there is no entropy."""
         return run(inputs)
