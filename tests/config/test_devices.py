@@ -79,7 +79,7 @@ def test_gpus_of_rewards_are_planned_and_missed_where_there_are_none() -> None:
     plan = make_plan(run)
     role = plan.role("reward/alike")
     assert (role.actors, role.gpus) == (2, 0.5) and plan.gpus == pytest.approx(0.4 + 0.4 + 2 * 0.5)
-    with pytest.raises(PlanError, match="missing: 0.8 GPU"):
+    with pytest.raises(PlanError, match=r"missing: 0\.8 GPU"):
         plan.check([{"CPU": 64.0, "GPU": 1.0}])
 
 
