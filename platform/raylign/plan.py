@@ -168,7 +168,7 @@ def make_plan(run: Run) -> Plan:
 
 
 def _title(model: ModelConfig, facts: ModelFacts) -> str:
-    return f"{model.path or 'built from its shape'}, {facts.name}, {amount(facts.parameters)} parameters, {model.dtype}"
+    return f"{model.path or 'built from its shape'}, {facts.name}, {facts.size} parameters, {model.dtype}"
 
 
 def _roles(run: Blueprint) -> Iterator[Role]:
@@ -225,6 +225,7 @@ def _trainer(name: str, ranks: int, run: Blueprint) -> Role:
         stages = [stage for stage in run.run.stages if name in stage.roles]
         starts = [_facts_at(stage.config.start, run, (*CAUSAL, SCORING)) for stage in stages]
         facts = max([facts, *starts], key=lambda facts: facts.parameters)
+    lora = 0 if name == "critic" else _rank(run.run)
     size = learner_estimate(learner, ranks, run.config.model.dtype, facts, head=name != "critic", lora=lora)
     return _sized(Role(name=name, actors=ranks, cpus=learner.cpus, gpus=learner.gpus, setting=f"{name}.ranks"), size)
 

@@ -74,8 +74,7 @@ class OnPairs(Stage):
         why = f"leaves no room for an answer in {key}.max_tokens={config.max_tokens}"
         fix = f"set data.max_prompt_tokens={config.max_tokens // 2}"
         problems.expect(not cuts or asked < config.max_tokens, "data.max_prompt_tokens", asked, why, fix)
-        problems += undropped(key, config.lora)
-        problems += cls.data_problems(config, run.config.data)
+        problems += [*cls.data_problems(config, run.config.data), *undropped(key, config.lora)]
         return problems
 
     @classmethod
@@ -105,8 +104,8 @@ class OnPairs(Stage):
         training = await asyncio.to_thread(Training, context, self.name, steps, identity)
         context.phase(self.name, 0, "score")
         train, held_out = await self.batches(context, pairs, objective)
-        ends = steps + 1  # of the schedule: after the last step
-        learner = await context.learner(self._optim(steps), ends, config.lora, self.kind)
+        optim, total = self._optim(steps), steps + 1  # the schedule ends after the last step
+        learner = await context.learner(optim, total, config.lora, self.kind)
         trained = TrainedModel(learner)
         await training.resume(trained)
         kept = training.kept

@@ -7,7 +7,7 @@ so that the number is that of the row's last token, the end of its last turn inc
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -86,9 +86,9 @@ class RewardModelKind(PackedKind):
         self.model = ScoringModel(hf, None if stored else derive_seed(self.spec.seed, "score head"))
         return self.model
 
-    def adapted(self) -> None:
-        """The head is trained as a whole beside adapters of the backbone."""
-        self.model.hf.score.requires_grad_(True)
+    def heads(self) -> Sequence[nn.Module]:
+        """Its own: a language model has none that an adapter could start from."""
+        return (self.model.hf.score,)
 
     def forward(self, run: Run, inputs: PackedInputs, entropy_grad: bool = False) -> tuple[Tensor, ...]:
         """Scores; there is no entropy."""

@@ -44,6 +44,14 @@ class ModelFacts:
     heads: int = 0  # of attention; 0 when the model does not say
     linear: int = 0  # inputs and outputs of all linear layers that adapters may have, added up
 
+    @property
+    def size(self) -> str:
+        """Its parameters, shortly: ``1.2 M``."""
+        for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+            if self.parameters >= size:
+                return f"{self.parameters / size:.1f} {unit}"
+        return str(self.parameters)
+
     def kv_bytes(self, dtype_bytes: int) -> int:
         """Bytes of KV cache that one token takes."""
         return self.layers * self.kv_values * dtype_bytes
