@@ -52,10 +52,6 @@ class ForwardKind(Part):
     def load(self) -> nn.Module:
         """Read the model of the spec into `model`, and return it. Frozen weights have ``requires_grad=False``."""
 
-    def adapted(self) -> None:
-        """Adapters were put into the backbone, and all else is frozen: mark what is trained as a whole beside them."""
-        return None
-
     def settle(self, run: Run, device: torch.device, agree: Agree = lambda number: number) -> str:
         """Check, once the model is on its device, that `run` computes what it should.
 

@@ -11,7 +11,7 @@ from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config, EngineConfig, ModelConfig, RewardConfig
 from raylign.contracts import RewardFunction
 from raylign.errors import PlanError
-from raylign.models.facts import CAUSAL, ModelFacts, amount, model_facts
+from raylign.models.facts import CAUSAL, ModelFacts, model_facts
 from raylign.models.memory import GB, Estimate, engine_estimate, frozen_model_estimate, learner_estimate
 from raylign.models.scoring import SCORING
 from raylign.placement_fit import Resources, fit, shortage
@@ -220,10 +220,10 @@ def _reward(name: str, reward: RewardConfig, run: Blueprint) -> Role:
 
 def _trainer(name: str, ranks: int, run: Blueprint) -> Role:
     learner, facts = run.config.learner, run.facts
-    lora = 0 if name == "critic" else _rank(run.run)
     if name == "learner":  # one after the other, it holds the models of all stages
-        stages = [stage for stage in run.run.stages if name in stage.roles]
-        starts = [_facts_at(stage.config.start, run, (*CAUSAL, SCORING)) for stage in stages]
+        starts = [
+            _facts_at(stage.config.start, run, (*CAUSAL, SCORING)) for stage in run.run.stages if name in stage.roles
+        ]
         facts = max([facts, *starts], key=lambda facts: facts.parameters)
     lora = 0 if name == "critic" else _rank(run.run)
     size = learner_estimate(learner, ranks, run.config.model.dtype, facts, head=name != "critic", lora=lora)

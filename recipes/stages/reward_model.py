@@ -10,7 +10,6 @@ stages after it is what it was before.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,6 @@ from raylign.recipes.stages.reading import Reading
 from raylign.records import Row
 
 SCORE = "score"
-ADAPTER = "adapter"  # folder below a model that was trained by adapters
 
 
 class TrainRewardModel(OnPairs):
@@ -110,7 +108,6 @@ class TrainRewardModel(OnPairs):
     async def left(self, context: RunContext, model: Path) -> dict[str, str]:
         """The folder, which says how it is to be asked."""
         template = await asyncio.to_thread(context.reading.template_of, context.lineage.model)
-        shutil.rmtree(model / ADAPTER, ignore_errors=True)  # of the backbone alone: without the head it scores nothing
         tell(model, Manner(reads=Reads.end_of_turn, template_args=template.arguments), template.ends)
         context.progress.message(f"{self.name}: the reward model is {model}")
         return {REWARD_MODEL: str(model)}

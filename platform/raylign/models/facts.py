@@ -57,14 +57,6 @@ class ModelFacts:
         return self.layers * self.kv_values * dtype_bytes
 
 
-def amount(number: int) -> str:
-    """A large number in three digits or so. Example: ``amount(1_720_000_000)`` is 1.7 B"""
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return str(number)
-
-
 def model_facts(config: ModelConfig, ends: tuple[str, ...] = CAUSAL) -> ModelFacts:
     """Facts of the configured model. ends: of the class names that will do.
 
