@@ -44,9 +44,7 @@ class TwoTowers(nn.Module):
 
     def forward(self, bags: Bags) -> tuple[Tensor, Tensor]:
         """[N] logits of a click, [N] of a conversion once clicked."""
-        context, ad = (
-            torch.tanh(tower(*_flat(bag))) for tower, bag in ((self.context, bags.contexts), (self.ad, bags.ads))
-        )
+        context, ad = torch.tanh(self.context(*_flat(bags.contexts))), torch.tanh(self.ad(*_flat(bags.ads)))
         deep = self.heads(torch.cat([context, ad, context * ad], dim=1))
         clicked, converted = (deep + self.of_ad(*_flat(bags.ads)) + self.of_shared(*_flat(bags.shared))).unbind(1)
         return clicked, converted

@@ -21,10 +21,10 @@ SETTINGS, WEIGHTS = "settings.json", "weights.npz"
 
 
 class VotedPairs(ScoringEstimator):
-    """A score u(y) = w phi(y) of a text, phi its character n-grams, so that y beats y' with chance sigmoid(u(y) - u(y')).
+    """u(y) = w phi(y) of a text, phi its character n-grams, so that y beats y' with chance sigmoid(u(y) - u(y')).
 
-    Minimises - sum [v log sigmoid(d) + v' log sigmoid(-d)] + l2 / 2 |w|^2, d = u(y) - u(y'), over pairs with v votes for
-    y and v' for y'. The same rows give the same weights, whatever the seed.
+    Minimises - sum [v log sigmoid(d) + v' log sigmoid(-d)] + l2 / 2 |w|^2, d = u(y) - u(y'), over pairs with v votes
+    for y and v' for y'. The same rows give the same weights, whatever the seed.
     """
 
     @dataclass
