@@ -130,9 +130,8 @@ def test_rules_find_what_is_to_blame(settings: Any, facts: str, text: str, faile
     (value,) = reward.score(prompt(text=facts or "nothing"), [trajectory(text)])
     assert {check: [text[a:b] for a, b in places] for check, places in value.details["spans"].items()} == failed
     assert value.score == float(not failed) and value.spans is not None
-    assert [(text[s.start : s.end], s.score) for s in value.spans[0]] == [
-        (w, -1.0) for ws in failed.values() for w in ws
-    ]
+    blamed = [(words, -1.0) for of_check in failed.values() for words in of_check]
+    assert [(text[span.start : span.end], span.score) for span in value.spans[0]] == blamed
 
 
 def test_phrases_of_a_products_own_column_are_forbidden() -> None:
@@ -203,10 +202,8 @@ def steps(template: ChatTemplate, count: int, seed: int = 0) -> list[list[Any]]:
     """Groups of two products, step by step."""
     rng, made = np.random.default_rng(seed), []
     for step in range(count):
-        groups = [
-            rewarded(template, on_ads(rng, 4), asked(step, product), rng.random(4).tolist())
-            for product in ("abc", "def")
-        ]
+        products = [asked(step, product) for product in ("abc", "def")]
+        groups = [rewarded(template, on_ads(rng, 4), product, rng.random(4).tolist()) for product in products]
         made.append(groups)
     return made
 
@@ -242,7 +239,7 @@ def test_a_resumed_history_scores_as_the_undisturbed_one(template: ChatTemplate,
         (
             {"window": 9},
             None,
-            r"history has window=10, and this run shaper.window=9; fix: resume with shaper.window=10",
+            r"window=10, and this run shaper.window=9; fix: resume with shaper.window=10",
         ),
         ({"n": 3}, None, "history has n=2, and this run shaper.n=3"),
         ({}, "history.npz", "holds no history of ads"),
@@ -274,11 +271,8 @@ def test_a_state_of_another_shaper_is_refused(template: ChatTemplate) -> None:
 def test_what_is_missing_leaves_the_group_and_is_not_remembered(template: ChatTemplate) -> None:
     part, gone = shaper(template), Missing(reason="no judge")
     ad = {"structure": Value(score=1.0, details={"formatted": 1}), "ctcvr": 0.5}
-    text = {
-        "structure": Value(score=0.0, details={"formatted": 0}),
-        "ctcvr": 0.5,
-        "semantic": Value(score=0.0, spans=((Span(0, 1, -1.0),),)),
-    }
+    failed = Value(score=0.0, spans=((Span(0, 1, -1.0),),))
+    text = {"structure": Value(score=0.0, details={"formatted": 0}), "ctcvr": 0.5, "semantic": failed}
     samples = [
         said(template, "aA;bKKK", semantic=gone, **ad),
         said(template, "aA;bKKK", semantic=Value(score=1.0, spans=((),)), **ad),
@@ -378,7 +372,7 @@ def test_the_toy_pays_superlatives_and_sells_by_true_attributes() -> None:
     assert 0.25 < float(np.mean(own)) < 0.41 and len({row.messages[0]["content"] for row in rows}) == 800
     assert all(ctcvr <= ctr for ctr, ctcvr in (chances("abc0000", str(row.target)) for row in rows))
     assert [row.target for row in Ads(Ads.Config()).rows(5, 3)] == [row.target for row in rows[:5]]
-    with pytest.raises(DataError, match="data.size=10000 or less"):
+    with pytest.raises(DataError, match=r"data.size=10000 or less"):
         list(Ads(Ads.Config()).rows(10_001, 0))
 
 
