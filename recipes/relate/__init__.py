@@ -44,7 +44,7 @@ share a history), ``industry``; if named in the settings, lists of texts: ``shap
 The third run is M4; without its last line M2, with the first half of it M3; M1 is M2 with ``rewards.ctcvr.weight=0``.
 The fourth rewards clicks alone, the fifth chooses the best of 8 of the imitator's ads by the predictor among those that
 comply (two stages in place of one). Further switches: ``shaper.scale=rank``, ``advantage.center_tokens=true``,
-```objective.aggregation=token``, ``rewards.semantic.fn.banned_path=FILE``, ``rewards.semantic.fn.unreadable=passes``.
+``objective.aggregation=token``, ``rewards.semantic.fn.banned_path=FILE``, ``rewards.semantic.fn.unreadable=passes``.
 
 `TwoHeads` and, where there are votes in place of logs, `VotedPairs` make rewards of any recipe by
 `raylign.actors.reward.fitted.Fitted`; `Semantics` with ``advantage.token_weights.semantic=1`` runs under every group
