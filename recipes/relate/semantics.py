@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -111,9 +112,9 @@ class Semantics(RewardFunction):
         own = self._pattern(_phrases(prompt, self.config.forbidden)) if self.config.forbidden else None
         claims = [place for place in matches(self._claims, text) if not self._known(text[slice(*place)], context)]
         numbers = [hit.span() for hit in NUMBER.finditer(text)] if self.config.numbers else []
-        stated = {hit[0] for hit in NUMBER.finditer(context)} if numbers else set()
+        stated = {_plain(hit[0]) for hit in NUMBER.finditer(context)} if numbers else set()
         return {
-            "correctness": [(a, b) for a, b in numbers if text[a:b] not in stated],
+            "correctness": [(a, b) for a, b in numbers if _plain(text[a:b]) not in stated],
             "relevance": claims,
             "risk": matches(self._banned, text) + matches(own, text),
         }
@@ -160,6 +161,11 @@ def united(places: Places) -> Places:
 
 async def _ask(question: Any, judge: Judge) -> Any:
     return await judge.ask(question, read_verdicts, SCHEMA)
+
+
+def _plain(number: str) -> str:
+    """Without what only separates thousands, in narrow digits."""
+    return unicodedata.normalize("NFKC", number).replace(",", "")
 
 
 def _bounded(phrase: str) -> str:

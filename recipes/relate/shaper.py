@@ -73,6 +73,9 @@ class GranularCredit(WeightedSum):
         """Rewards must be there, and the statistics that scale one of them."""
         findings, rewards = Findings(key), run.config.rewards
         findings += super().problems(key, config, run)
+        if DIVERSITY in rewards:
+            why = f"has the name under which {key} scores the tokens of repetitions"
+            findings.append(Problem(key=f"rewards.{DIVERSITY}", value="given", why=why, fix="name it otherwise"))
         for name in ("gate", "semantic", "conversion"):
             findings += unknown_reward(f"{key}.{name}", vars(config)[name], rewards)
         for name, weight in config.sequence.items():
@@ -88,11 +91,8 @@ class GranularCredit(WeightedSum):
         self, config: Config, weights: Mapping[str, float], max_tokens: int, tokenizer: Any = None, seed: int = 0
     ) -> None:
         super().__init__(config, weights, max_tokens, tokenizer, seed)
-        self._reader, self._history, self._saved = (
-            PhraseReader(tokenizer, config.n),
-            History(config.window, config.n),
-            0,
-        )
+        self._reader, self._history = PhraseReader(tokenizer, config.n), History(config.window, config.n)
+        self._saved = 0  # texts of the history that a checkpoint has
         frozen = config.scale is Scale.frozen and config.conversion
         self._statistics = frozen_statistics(config.statistics, config.conversion) if frozen else {}
 
