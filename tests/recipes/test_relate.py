@@ -120,7 +120,7 @@ def test_rules_mark_phrases_of_real_ads(japanese: list[str], template: ChatTempl
         ({"claims": ["waterproof", "vegan"]}, "vegan boots", "waterproof vegan", {"relevance": ["waterproof"]}),
         ({"claims": ["最安"]}, "靴", "業界最安の靴", {"relevance": ["最安"]}),
         ({}, "open 24 hours, 3,000 yen", "24 hours for 3,000 or 300 yen", {"correctness": ["300"]}),
-        ({}, "1000円、24時間", "1,000円で２４時間、2.5倍", {"correctness": ["2.5"]}),
+        ({}, "1000円、24時間", "1,000円で\uff12\uff14時間、2.5倍", {"correctness": ["2.5"]}),
         ({"numbers": False}, "", "300 yen", {}),
         ({"banned": ["a.b"]}, "", "axb", {}),
         ({"banned": ["best"]}, "", "", {}),
