@@ -94,7 +94,7 @@ def run(folder: Path, seed: int) -> FinishedRun:
 
 
 def _measures() -> dict[str, Any]:
-    return {"variety": {"_target_": "raylign.recipes.relate.Distinct", "exempt": [";"]}}
+    return {"ads": {"_target_": "raylign.recipes.relate.AdFigures", "exempt": [";"]}}
 
 
 def looked(done: FinishedRun, name: str) -> dict[str, float]:
@@ -102,7 +102,7 @@ def looked(done: FinishedRun, name: str) -> dict[str, float]:
     head = f"{name}_after/eval/"
     numbers = {key: done.metrics[f"{head}reward/{key}"] for key in WEIGHTS}
     return numbers | {
-        key: done.metrics[head + of] for key, of in (("distinct_2", "variety/distinct_2"), ("length", "length/mean"))
+        key: done.metrics[head + of] for key, of in (("distinct_2", "ads/distinct_2"), ("length", "length/mean"))
     }
 
 

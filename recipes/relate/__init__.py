@@ -30,25 +30,25 @@ alone), a frozen reference and a learner; no critic.
     raylign train recipe=relate scale=gpu model.path=Qwen/Qwen3-4B judges.judge.path=Qwen/Qwen3-32B \
         data.path=ads.jsonl data.domain_key=industry stages.predictor.data=logs.jsonl
     raylign train recipe=relate scale=tiny advantage.token_weights.semantic=0 advantage.token_weights.diversity=0 \
-        +shaper.sequence.diversity=1 +shaper.sequence.semantic=0.5
+        +stages.rl.shaper.sequence.diversity=1 +stages.rl.shaper.sequence.semantic=0.5
     raylign train recipe=relate scale=tiny stages.predictor.estimator.head=ctr
     raylign train recipe=relate scale=tiny stages.rl=null \
         'stages.chosen={_target_: raylign.recipes.stages.generate.Generate, split: holdout, samples: 8, \
         weights: {ctcvr: 1, semantic: 10, structure: 10}, keep: {_target_: raylign.recipes.stages.keep.Best}}'
 
 Rows of ``ads.jsonl``: ``prompt`` (what is known of the product), ``target`` (a historic ad), ``product`` (ads of one
-share a history), ``industry``; if named in the settings, lists of texts: ``shaper.names`` (may be repeated),
-``shaper.served`` (ads that ran before), ``rewards.semantic.fn.forbidden``. Of ``logs.jsonl``: ``context``, ``title``,
-``desc``, ``impressions``, ``clicks``, ``conversions``.
+share a history), ``industry``; if named in the settings, lists of texts: the shaper's ``names`` (may be repeated) and
+``served`` (ads that ran before), ``rewards.semantic.fn.forbidden``. Of ``logs.jsonl``: ``context``, ``title``, ``desc``,
+``impressions``, ``clicks``, ``conversions``.
 
 The third run is M4; without its last line M2, with the first half of it M3; M1 is M2 with ``rewards.ctcvr.weight=0``.
 The fourth rewards clicks alone, the fifth chooses the best of 8 of the imitator's ads by the predictor among those that
-comply (two stages in place of one). Further switches: ``shaper.scale=rank``, ``advantage.center_tokens=true``,
-``objective.aggregation=token``, ``rewards.semantic.fn.banned_path=FILE``, ``rewards.semantic.fn.unreadable=passes``.
+comply (two stages in place of one). Further switches: ``stages.rl.shaper.scale=rank``, ``objective.aggregation=token``,
+``advantage.center_tokens=true``, ``rewards.semantic.fn.banned_path=FILE``, ``rewards.semantic.fn.unreadable=passes``.
 
 `TwoHeads` and, where there are votes in place of logs, `VotedPairs` make rewards of any recipe by
 `raylign.actors.reward.fitted.Fitted`; `Semantics` with ``advantage.token_weights.semantic=1`` runs under every group
-advantage, `Distinct` in every evaluation.
+advantage, `AdFigures` in every evaluation.
 
 ## Results
 The paper's online test: +9.19 % CTCVR against the production baseline; 93.98 % of the ads comply.
@@ -67,16 +67,16 @@ scale=tiny: a few minutes on 2 cores.
   other spans already place has it there alone. The end of turn, which is no text, bears none.
 - An unreachable judge, or one that is twice unreadable, makes the sample Missing; the digest lets it pass
   (``unreadable=passes``, counted as judge/unreadable).
-- At scale=tiny R_cv counts as it is (``shaper.scale=none``), with the weights of the digest's simulation.
+- At scale=tiny R_cv counts as it is (``scale=none``), with the weights of the digest's simulation.
 """
 
 from __future__ import annotations
 
-from raylign.recipes.relate.figures import Distinct
+from raylign.recipes.relate.figures import AdFigures
 from raylign.recipes.relate.predictor import TwoHeads
 from raylign.recipes.relate.semantics import Semantics
 from raylign.recipes.relate.shaper import GranularCredit
 from raylign.recipes.relate.structure import Structure
 from raylign.recipes.relate.votes import VotedPairs
 
-__all__ = ["Distinct", "GranularCredit", "Semantics", "Structure", "TwoHeads", "VotedPairs"]
+__all__ = ["AdFigures", "GranularCredit", "Semantics", "Structure", "TwoHeads", "VotedPairs"]

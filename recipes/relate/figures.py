@@ -27,7 +27,7 @@ class GroupFigures:
 
     semantic: str
     gate: str
-    diversity: str
+    diversity: str = ""  # name of the scores by token; empty: none
 
     def of(self, group: Group) -> dict[str, float]:
         """The figures that were measured."""
@@ -65,30 +65,35 @@ class GroupFigures:
         return metrics
 
 
-class Distinct(Measure):
-    """``distinct_<n>`` of each product's ads: different n-grams of characters over all of them, mean over products.
-
-    What stands in every ad (`exempt`) is left out. Table: a row for each product.
+class AdFigures(Measure):
+    """What `GroupFigures` tells of a group, mean over groups; and ``distinct_<n>``: different n-grams of characters
+    over all ads of a product, mean over products, without what stands in every ad. Table: a row for each product.
     """
 
     @dataclass
     class Config:
-        """Which n, and which column tells products apart."""
+        """What is told apart, and by which rewards."""
 
         sizes: list[int] = field(default_factory=lambda: [1, 2])
         product: str = "product"  # empty: each prompt is one
-        exempt: list[str] = field(default_factory=list)
+        exempt: list[str] = field(default_factory=list)  # what stands in every ad
+        semantic: str = "semantic"
+        gate: str = "structure"
 
         def __post_init__(self) -> None:
             if not self.sizes or min(self.sizes) < 1:
                 raise ValueError(f"sizes={self.sizes}: name numbers of 1 or more")
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
-        """Nothing without a text of that length."""
+        """Nothing of what was not measured."""
+        of_groups = [GroupFigures(self.config.semantic, self.config.gate).of(group) for group in groups]
+        names = dict.fromkeys(name for figures in of_groups for name in figures)
+        means = {name: float(np.mean([of[name] for of in of_groups if name in of])) for name in names}
         rows = self.table(groups)
-        names = [f"distinct_{n}" for n in self.config.sizes]
-        known = {name: [row[name] for row in rows if row[name] is not None] for name in names}
-        return {name: float(np.mean(values)) for name, values in known.items() if values}
+        for name in (f"distinct_{n}" for n in self.config.sizes):
+            known = [row[name] for row in rows if row[name] is not None]
+            means |= {name: float(np.mean(known))} if known else {}
+        return {name.removeprefix("relate/"): mean for name, mean in means.items()}
 
     def table(self, groups: Sequence[Group]) -> list[Mapping[str, Any]]:
         """See `Measure.table`."""

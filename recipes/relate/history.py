@@ -63,8 +63,8 @@ class History:
         for name, now in (("window", self.window), ("n", self.n)):
             if state.get(name) != now:
                 raise CheckpointError(
-                    f"the checkpoint's history has {name}={state.get(name)}, and this run shaper.{name}={now}; "
-                    f"fix: resume with shaper.{name}={state.get(name)}, or begin another run"
+                    f"the checkpoint's history has {name}={state.get(name)}, and this run's shaper {name}={now}; "
+                    f"fix: set its {name}={state.get(name)} again, or begin another run"
                 )
 
     def save(self, folder: Path) -> None:

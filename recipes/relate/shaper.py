@@ -175,7 +175,9 @@ class GranularCredit(WeightedSum):
         if not isinstance(value, Value):
             return True  # there is no gate, or no score without it
         if FORMATTED not in value.details:
-            raise ValueError(f"shaper.gate={self.config.gate} leaves no detail {FORMATTED!r}: name a `Structure`")
+            raise ValueError(
+                f"gate={self.config.gate} of the shaper leaves no detail {FORMATTED!r}: name a `Structure`"
+            )
         return bool(value.details[FORMATTED])
 
     def _phrases(self, group: Group) -> list[Phrases]:
@@ -198,7 +200,7 @@ class GranularCredit(WeightedSum):
         if column and column not in prompt.meta:
             raise DataError(
                 f"{prompt.place or prompt.id}: no column {column!r}, by which ads share a history; "
-                "fix: name it in shaper.product, or leave that empty"
+                "fix: name it as the shaper's product, or leave that empty"
             )
         return str(prompt.meta[column]) if column else prompt.id
 

@@ -23,8 +23,8 @@ SMALL = [
     "stages.sft.batch_size=32",
     "stages.serve.prompts=64",
     "stages.calibrate={_target_: raylign.recipes.stages.calibrate.Calibrate, weights: {ctcvr: 1}, prompts: 16}",
-    "shaper.scale=frozen",
-    "shaper.statistics=@calibrate",
+    "stages.rl.shaper.scale=frozen",
+    "stages.rl.shaper.statistics=@calibrate",
     "rewards.ctcvr.weight=1",
     "~stages.before",
     "stages.rl.steps=4",
@@ -112,7 +112,7 @@ def test_every_figure_of_the_digest_is_logged(undisturbed: Path) -> None:
     wanted |= {"advantage/token_share", "judge/asked", "judge/unreadable", "missing/semantic", "length/mean", "ref_kl"}
     assert not wanted - names, wanted - names
     (after,) = steps(undisturbed, "after")
-    assert {"eval/reward/semantic", "eval/reward/truth", "eval/variety/distinct_2"} <= set(after)
+    assert {"eval/reward/semantic", "eval/reward/truth", "eval/ads/distinct_2", "eval/ads/failed_risk"} <= set(after)
 
 
 def test_killed_and_resumed_is_bit_equal_with_its_history(undisturbed: Path) -> None:

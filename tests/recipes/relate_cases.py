@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from raylign.chat.template import ChatTemplate
+from raylign.config.build import build
 from raylign.contracts import PlacedRow
 from raylign.recipes.relate import GranularCredit, Semantics, Structure, TwoHeads
 from raylign.records import Group, Prompt, Reward, StopReason, Trajectory, Value
@@ -17,6 +18,7 @@ PRODUCT = "abc"
 WEIGHTS = {"structure": 1.0, "semantic": 0.0, "ctcvr": 3.0}
 TOY_FIELDS = {"fields": {"title": [1, 10], "description": [4, 10]}, "separator": ";", "slack": 1.0}
 BANNED = ["!", "$", "%", "&"]
+RELATE = "raylign.recipes.relate"
 SCRIPTED = "raylign.actors.judge.scripted.Scripted"
 
 
@@ -35,12 +37,13 @@ def judge(function: str = "raylign.recipes.relate.toy.judge", **settings: Any) -
 
 
 def semantics(**settings: Any) -> Semantics:
-    return Semantics(Semantics.Config(**{"whole_words": False, **settings}))
+    return build(Semantics, {"_target_": f"{RELATE}.Semantics", "whole_words": False, **settings}, "fn")
 
 
 def shaper(template: ChatTemplate, weights: dict[str, float] | None = None, **settings: Any) -> GranularCredit:
-    config = GranularCredit.Config(**{"scale": "none", "exempt": [";"], **settings})
-    return GranularCredit(config, WEIGHTS if weights is None else weights, 13, template, 0)
+    node = {"_target_": f"{RELATE}.GranularCredit", "scale": "none", "exempt": [";"], **settings}
+    made_with = {"max_tokens": 13, "tokenizer": template, "seed": 0}
+    return build(GranularCredit, node, "shaper", weights=WEIGHTS if weights is None else weights, **made_with)
 
 
 def rewarded(template: ChatTemplate, texts: Sequence[str], asks: Prompt, ctcvr: Sequence[float]) -> Group:
@@ -64,7 +67,9 @@ def rewarded(template: ChatTemplate, texts: Sequence[str], asks: Prompt, ctcvr: 
 
 
 def two_heads(**settings: Any) -> TwoHeads:
-    return TwoHeads(TwoHeads.Config(**{"separator": ";", "buckets": 256, "hidden": 8, **settings}))
+    return build(
+        TwoHeads, {"_target_": f"{RELATE}.TwoHeads", "separator": ";", "buckets": 256, "hidden": 8, **settings}, "fn"
+    )
 
 
 def log(number: int = 0, **columns: Any) -> PlacedRow:

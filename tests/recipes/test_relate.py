@@ -32,7 +32,7 @@ from raylign.errors import CheckpointError, ConfigError, DataError
 from raylign.loop.part_state import restore_parts, save_parts
 from raylign.loop.scoring import logged, scored
 from raylign.models.tokenizer import load_tokenizer
-from raylign.recipes.relate import Distinct, Structure
+from raylign.recipes.relate import AdFigures, Structure
 from raylign.recipes.relate.semantics import united
 from raylign.recipes.relate.toy import Ads, chances
 from raylign.records import Missing, Span, Value
@@ -104,7 +104,7 @@ def test_rules_mark_phrases_of_real_ads(japanese: list[str], template: ChatTempl
         assert bool(places) == ("no.1" in text.lower().replace("no.10", "") or "最大" in text)
         assert value.details["failed"] == (["risk"] if places else []), "numbers are those of the prompt"
         hits += bool(places)
-    assert hits > 20
+    assert hits >= 20
 
 
 # ------------------------------------------------------------------------------------------ rules, and the judge
@@ -230,7 +230,7 @@ def test_a_resumed_history_scores_as_the_undisturbed_one(template: ChatTemplate,
                     told += name == "diversity" and a is not None and bool(a.any())
     assert told > 5
     fresh = shaper(template, least=4, window=10)
-    assert fresh.score(made[3])[0].token_scores != wanted[3][0].token_scores, "the history made no difference"
+    assert not any(s is not None for s in fresh.score(made[3])[0].token_scores["diversity"]), "there is a history"
     assert whole.state_dict() == after.state_dict() == {"window": 10, "n": 2, "texts": 20}
 
 
@@ -240,9 +240,9 @@ def test_a_resumed_history_scores_as_the_undisturbed_one(template: ChatTemplate,
         (
             {"window": 9},
             None,
-            r"window=10, and this run shaper.window=9; fix: resume with shaper.window=10",
+            r"window=10, and this run's shaper window=9; fix: set its window=10 again",
         ),
-        ({"n": 3}, None, "history has n=2, and this run shaper.n=3"),
+        ({"n": 3}, None, "history has n=2, and this run's shaper n=3"),
         ({}, "history.npz", "holds no history of ads"),
         ({}, "products.json", "holds no history of ads"),
         ({}, "*", "holds 0 texts, and 8 were saved"),
@@ -297,12 +297,12 @@ def test_ads_that_ran_before_begin_a_history_and_names_may_be_repeated(template:
     assert one.metrics["relate/history"] == 8.0 and one.metrics["relate/new_phrases"] == 0.0
     with pytest.raises(DataError, match="the column 'served' must be a list of texts, not 'None'"):
         part.score([group(*ads, prompt=asked(product="def", meta={"names": []}))])
-    with pytest.raises(DataError, match=r"no column 'product', by which ads share a history; fix: name it in shaper"):
+    with pytest.raises(DataError, match=r"no column 'product', by which ads share a history; fix: name it as"):
         shaper(template).score([group(*ads, prompt=prompt())])
 
 
 def test_a_gate_without_its_detail_is_told(template: ChatTemplate) -> None:
-    with pytest.raises(ValueError, match=r"shaper.gate=structure leaves no detail 'formatted'"):
+    with pytest.raises(ValueError, match=r"gate=structure of the shaper leaves no detail 'formatted'"):
         shaper(template).score([group(said(template, "a", structure=1.0, semantic=1.0, ctcvr=0.1), prompt=asked())])
 
 
@@ -321,7 +321,7 @@ def test_the_conversion_reward_is_scaled_by_its_industry(template: ChatTemplate,
     assert first == pytest.approx((1 + 2.0, -1.0)) and second == pytest.approx((1 + 1.0, -3.0))
     for content, message in (
         ({"rewards": {}}, "has no statistics of ctcvr"),
-        ({"rewards": {"ctcvr": of(0.1, 0.0)}}, "ctcvr does not vary in all domains together; .*shaper.scale=rank"),
+        ({"rewards": {"ctcvr": of(0.1, 0.0)}}, "ctcvr does not vary in all domains together; .*scale=rank"),
         ({"rewards": {"ctcvr": {**whole, "domains": {"a": of(0.1, 0)}}}}, "does not vary in domain 'a'"),
     ):
         path.write_bytes(orjson.dumps(content))
@@ -353,13 +353,15 @@ def test_variety_is_told_by_product(template: ChatTemplate) -> None:
     def ads(product: str, *texts: str) -> Any:
         return group(*(said(template, text) for text in texts), prompt=asked(product=product))
 
-    measure = Distinct(Distinct.Config(exempt=[";"]))
+    measure = AdFigures(AdFigures.Config(exempt=[";"]))
     groups = [ads("abc", "AB;AB"), ads("abc", "AB;CD"), ads("def", "A")]
     assert measure.table(groups) == [
         {"product": "abc", "texts": 2, "distinct_1": 4 / 8, "distinct_2": 4 / 6},
         {"product": "def", "texts": 1, "distinct_1": 1.0, "distinct_2": None},
     ]
     assert measure.metrics(groups) == {"distinct_1": 0.75, "distinct_2": 4 / 6}
+    looked = measure.metrics([rewarded(template, ["aA;bKK!", "aA;bKKK"], asked(), [0.1, 0.2])])
+    assert looked["compliant"] == looked["failed_risk"] == 0.5 and looked["formatted"] == 1.0
 
 
 # -------------------------------------------------------------------------------------------- toy and settings
@@ -369,8 +371,11 @@ def test_the_toy_pays_superlatives_and_sells_by_true_attributes() -> None:
     plain, hooked, loud, foreign = (chances("abc0000", ad) for ad in ("a;IJK", "aA;BIJ", "a!;$IJ", "a;deIJ"))
     assert hooked > plain and loud > plain and foreign == plain
     rows = list(Ads(Ads.Config()).rows(800, 3))
-    own = [np.mean([letter in row.meta["product"] for letter in str(row.target) if letter != ";"]) for row in rows]
-    assert 0.25 < float(np.mean(own)) < 0.41 and len({row.messages[0]["content"] for row in rows}) == 800
+    letters = [(letter, row.meta["product"]) for row in rows for letter in str(row.target) if letter != ";"]
+    assert (
+        0.3 < float(np.mean([letter in product for letter, product in letters])) < 0.36
+        and len({row.messages[0]["content"] for row in rows}) == 800
+    )
     assert all(ctcvr <= ctr for ctr, ctcvr in (chances("abc0000", str(row.target)) for row in rows))
     assert [row.target for row in Ads(Ads.Config()).rows(5, 3)] == [row.target for row in rows[:5]]
     with pytest.raises(DataError, match=r"data.size=10000 or less"):
@@ -380,15 +385,18 @@ def test_the_toy_pays_superlatives_and_sells_by_true_attributes() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["shaper.gate=form"], r"shaper.gate = form: is no reward of this run"),
-        (["shaper.scale=frozen"], r"shaper.statistics = empty: are what scale=frozen scales ctcvr by"),
-        (["+shaper.sequence.taste=1"], r"shaper.sequence.taste = 1: is the name of nothing that scores tokens"),
+        (["+stages.rl.shaper.gate=form"], r"shaper.gate = form: is no reward of this run"),
+        (["stages.rl.shaper.scale=frozen"], r"shaper.statistics = empty: are what scale=frozen scales ctcvr by"),
+        (
+            ["+stages.rl.shaper.sequence.taste=1"],
+            r"shaper.sequence.taste = 1.0: is the name of nothing that scores tokens",
+        ),
         (["+rewards.diversity.fn=${rewards.structure.fn}"], r"rewards.diversity = given: has the name under which"),
-        (["shaper.window=4"], "need 1 <= least <= window"),
-        (["shaper.theta=1.5"], "theta in"),
+        (["stages.rl.shaper.window=4"], "need 1 <= least <= window"),
+        (["stages.rl.shaper.theta=1.5"], "theta in"),
         (["rewards.structure.fn.slack=0"], "slack is 0, set it above 0"),
         (["rewards.structure.fn.fields.title=[5,2]"], r"fields.title=\[5, 2\] must be \[fewest, most\]"),
-        (["rewards.semantic.fn.penalty.risk=-1"], "must have a number of 0 or more"),
+        (["+rewards.semantic.fn.penalty.taste=1"], "must have a number of 0 or more"),
         (["rewards.semantic.fn.judge={tries: 0}"], r"rewards.semantic.fn.judge"),
         (["stages.predictor.estimator.epochs=0"], "epochs is 0, set it above 0"),
         (["~advantage.token_weights.diversity"], r"advantage.token_weights = semantic: does not weigh diversity"),

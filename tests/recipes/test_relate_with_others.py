@@ -22,8 +22,8 @@ WITHOUT_TOKENS = ["advantage.token_weights.semantic=0", "advantage.token_weights
 ARMS = {
     "M1": [*WITHOUT_TOKENS, "rewards.ctcvr.weight=0"],
     "M2": WITHOUT_TOKENS,
-    "M3": [*WITHOUT_TOKENS, "+shaper.sequence.diversity=1"],
-    "M4": [*WITHOUT_TOKENS, "+shaper.sequence.diversity=1", "+shaper.sequence.semantic=0.5"],
+    "M3": [*WITHOUT_TOKENS, "+stages.rl.shaper.sequence.diversity=1"],
+    "M4": [*WITHOUT_TOKENS, "+stages.rl.shaper.sequence.diversity=1", "+stages.rl.shaper.sequence.semantic=0.5"],
     "RELATE": [],
     "clicks alone": ["stages.predictor.estimator.head=ctr"],
     "two stages": [
@@ -33,10 +33,10 @@ ARMS = {
     ],
     "calibrated": [
         "stages.calibrate={_target_: raylign.recipes.stages.calibrate.Calibrate, weights: {ctcvr: 1}, prompts: 16}",
-        "shaper.scale=frozen",
-        "shaper.statistics=@calibrate",
+        "stages.rl.shaper.scale=frozen",
+        "stages.rl.shaper.statistics=@calibrate",
     ],
-    "centred": ["advantage.center_tokens=true", "shaper.scale=rank"],
+    "centred": ["advantage.center_tokens=true", "stages.rl.shaper.scale=rank"],
     "rules alone": ["rewards.semantic.fn.judge={}"],
 }
 
@@ -53,8 +53,10 @@ def template(tiny_model: Path) -> ChatTemplate:
 
 
 def test_its_token_rewards_are_added_to_rloo(template: ChatTemplate) -> None:
-    """As `variant=rloo` composes it, on groups that the recipe's rewards and shaper have scored."""
-    run = compose([*TINY, "advantage={_target_: raylign.objectives.advantage.group.RLOO}"])
+    """On groups that the recipe's rewards and shaper have scored."""
+    weighed = "{_target_: raylign.objectives.advantage.group.RLOO, token_weights: {semantic: 1, diversity: 6}}"
+    run = compose([*TINY, f"advantage={weighed}"])
+    make_plan(run)
     assert run.parts["advantage"].cls is RLOO and run.parts["advantage"].config.token_weights["diversity"] == 6
     weights = {"semantic": 1.0, "diversity": 6.0}
     advantage = RLOO(RLOO.Config(token_weights=weights))
@@ -78,9 +80,14 @@ def test_its_token_rewards_are_added_to_rloo(template: ChatTemplate) -> None:
 
 def test_its_semantic_reward_runs_without_its_shaper(template: ChatTemplate) -> None:
     """Under the plain weighted sum its spans score tokens all the same."""
-    plain = ["shaper={_target_: raylign.objectives.shaping.WeightedSum}", "~advantage.token_weights.diversity"]
+    plain = [
+        "stages.rl.shaper={_target_: raylign.objectives.shaping.WeightedSum}",
+        "~advantage.token_weights.diversity",
+    ]
     run = compose(["recipe=relate", "scale=tiny", *plain])
-    part: Any = run.parts["shaper"].build(weights={"structure": 1.0}, max_tokens=13, tokenizer=template, seed=0)
+    part: Any = run.parts["stages.rl.shaper"].build(
+        weights={"structure": 1.0}, max_tokens=13, tokenizer=template, seed=0
+    )
     assert isinstance(part, WeightedSum)
     (one,) = part.score([rewarded(template, ["aA;bKK!", "aA;bKKK"], asked(), [0.1, 0.2])])
     faulty, clean = one.token_scores["semantic"]
@@ -95,9 +102,8 @@ SEMANTIC = "{_target_: raylign.recipes.relate.Semantics, banned: [never], number
     [
         ["recipe=grpo", f"+rewards.semantic={{weight: 0, fn: {SEMANTIC}}}", "+advantage.token_weights.semantic=1"],
         ["recipe=grpo", "variant=rloo", f"+rewards.semantic={{fn: {SEMANTIC}}}", "+advantage.token_weights.semantic=1"],
-        ["recipe=arlcp", f"+rewards.semantic={{weight: 0, fn: {SEMANTIC}}}", "+advantage.token_weights.semantic=1"],
     ],
-    ids=["grpo", "rloo", "arlcp"],
+    ids=["grpo", "rloo"],
 )
 def test_other_recipes_take_its_semantic_reward(overrides: list[str]) -> None:
     make_plan(compose([*overrides, "scale=tiny"]))
