@@ -71,7 +71,7 @@ def language_model(folder: Path) -> list[Claim]:
 def run(folder: Path, seed: int) -> FinishedRun:
     """The recipe at scale=tiny without its rl, then every arm, each from the imitator, and the second stage of two."""
     estimator = "{_target_: raylign.recipes.relate.TwoHeads, head: ctr, record: meta, separator: ';'"
-    estimator += ", buckets: 1024, hidden: 16}"
+    estimator += ", longest: 1, buckets: 1024, hidden: 16}"
     clicks = f"{{_target_: raylign.actors.reward.fitted.Fitted, fitted: '@predictor', estimator: {estimator}}}"
     asking = {"greedy": False, "samples": 8, "weights": {**WEIGHTS, "ctcvr": 3}, "measures": _measures()}
     stages = [stage("imitator_after", "evaluate.Evaluate", start="@sft", **asking)]

@@ -39,9 +39,8 @@ def frozen_statistics(path: str, reward: str) -> dict[str, tuple[float, float]]:
     for name, (_, std) in frozen.items():
         if not std > 0:
             where = f"domain {name!r}" if name else "all domains together"
-            raise DataError(
-                f"{path}: {reward} does not vary in {where}; fix: measure more, or set the shaper's scale=rank"
-            )
+            fix = "fix: measure more, or set the shaper's scale=rank"
+            raise DataError(f"{path}: {reward} does not vary in {where}; {fix}")
     return frozen
 
 

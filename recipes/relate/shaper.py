@@ -175,9 +175,7 @@ class GranularCredit(WeightedSum):
         if not isinstance(value, Value):
             return True  # there is no gate, or no score without it
         if FORMATTED not in value.details:
-            raise ValueError(
-                f"gate={self.config.gate} of the shaper leaves no detail {FORMATTED!r}: name a `Structure`"
-            )
+            raise ValueError(f"the shaper's gate={self.config.gate} leaves no detail {FORMATTED!r}: name a `Structure`")
         return bool(value.details[FORMATTED])
 
     def _phrases(self, group: Group) -> list[Phrases]:

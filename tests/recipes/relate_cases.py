@@ -67,9 +67,8 @@ def rewarded(template: ChatTemplate, texts: Sequence[str], asks: Prompt, ctcvr: 
 
 
 def two_heads(**settings: Any) -> TwoHeads:
-    return build(
-        TwoHeads, {"_target_": f"{RELATE}.TwoHeads", "separator": ";", "buckets": 256, "hidden": 8, **settings}, "fn"
-    )
+    plain = {"_target_": f"{RELATE}.TwoHeads", "separator": ";", "buckets": 256, "hidden": 8}
+    return build(TwoHeads, {**plain, **settings}, "fn")
 
 
 def log(number: int = 0, **columns: Any) -> PlacedRow:

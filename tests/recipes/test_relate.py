@@ -302,7 +302,7 @@ def test_ads_that_ran_before_begin_a_history_and_names_may_be_repeated(template:
 
 
 def test_a_gate_without_its_detail_is_told(template: ChatTemplate) -> None:
-    with pytest.raises(ValueError, match=r"gate=structure of the shaper leaves no detail 'formatted'"):
+    with pytest.raises(ValueError, match=r"the shaper's gate=structure leaves no detail 'formatted'"):
         shaper(template).score([group(said(template, "a", structure=1.0, semantic=1.0, ctcvr=0.1), prompt=asked())])
 
 
@@ -372,10 +372,8 @@ def test_the_toy_pays_superlatives_and_sells_by_true_attributes() -> None:
     assert hooked > plain and loud > plain and foreign == plain
     rows = list(Ads(Ads.Config()).rows(800, 3))
     letters = [(letter, row.meta["product"]) for row in rows for letter in str(row.target) if letter != ";"]
-    assert (
-        0.3 < float(np.mean([letter in product for letter, product in letters])) < 0.36
-        and len({row.messages[0]["content"] for row in rows}) == 800
-    )
+    assert 0.3 < float(np.mean([letter in product for letter, product in letters])) < 0.36
+    assert len({row.messages[0]["content"] for row in rows}) == 800
     assert all(ctcvr <= ctr for ctr, ctcvr in (chances("abc0000", str(row.target)) for row in rows))
     assert [row.target for row in Ads(Ads.Config()).rows(5, 3)] == [row.target for row in rows[:5]]
     with pytest.raises(DataError, match=r"data.size=10000 or less"):
@@ -389,7 +387,7 @@ def test_the_toy_pays_superlatives_and_sells_by_true_attributes() -> None:
         (["stages.rl.shaper.scale=frozen"], r"shaper.statistics = empty: are what scale=frozen scales ctcvr by"),
         (
             ["+stages.rl.shaper.sequence.taste=1"],
-            r"shaper.sequence.taste = 1.0: is the name of nothing that scores tokens",
+            r"shaper.sequence.taste = 1.0: is the name of nothing",
         ),
         (["+rewards.diversity.fn=${rewards.structure.fn}"], r"rewards.diversity = given: has the name under which"),
         (["stages.rl.shaper.window=4"], "need 1 <= least <= window"),

@@ -18,6 +18,8 @@ from raylign.recipes.relate import VotedPairs
 from raylign.recipes.relate.toy import FORM, PRODUCTS, chances, written
 from raylign.testing import prompt, trajectory
 
+LEARNS = {"longest": 1, "epochs": 20, "batch_size": 64, "lr": 0.01}
+
 
 def logs(count: int, seed: int = 0, impressions: int = 200) -> list[PlacedRow]:
     """Of ads as they were written so far, shown to the toy's people."""
@@ -36,14 +38,14 @@ def logs(count: int, seed: int = 0, impressions: int = 200) -> list[PlacedRow]:
 
 @pytest.fixture(scope="module")
 def fitted() -> Any:
-    model = two_heads(epochs=15)
+    model = two_heads(**LEARNS)
     metrics = model.fit(logs(500), seed=1)
     return model, metrics
 
 
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    ranks = [np.argsort(np.argsort(values)) for values in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+def logits(chances: object) -> np.ndarray:
+    values = np.asarray(chances, np.float64)
+    return np.log(values / (1 - values))
 
 
 def test_it_tells_what_sells_from_what_is_clicked(fitted: Any) -> None:
@@ -55,11 +57,12 @@ def test_it_tells_what_sells_from_what_is_clicked(fitted: Any) -> None:
         ad = FORM.write({"title": "I" + "".join(rng.choice(list("AB!JKabdem"), 3)), "description": "KLMNO"})
         true.append(chances(str(asks.messages[0]["content"]), ad))
         for head in ("ctr", "ctcvr"):
-            other = two_heads(head=head)
+            other = two_heads(longest=1, head=head)
             other._model = model._model
             said.setdefault(head, []).append(other.scores(asks, [ad])[0])
     ctr, ctcvr = np.array(true).T
-    assert rank_correlation(np.array(said["ctr"]), ctr) > 0.8 and rank_correlation(np.array(said["ctcvr"]), ctcvr) > 0.8
+    for head, truth in (("ctr", ctr), ("ctcvr", ctcvr)):
+        assert np.corrcoef(logits(said[head]), logits(truth))[0, 1] > 0.75, head
     assert metrics["entropy"] < 1 and metrics["too_young"] == 0
     assert metrics["ctcvr_said"] == pytest.approx(metrics["ctcvr"], rel=0.1)
     own, foreign = (model.scores(asked(1, "abc"), [ad])[0] for ad in ("Aabc;IJKL", "Ajkl;IJKL"))
@@ -69,7 +72,7 @@ def test_it_tells_what_sells_from_what_is_clicked(fitted: Any) -> None:
 def test_it_comes_back_from_its_folder_and_the_same_rows_make_the_same_model(fitted: Any, tmp_path: Path) -> None:
     model, _ = fitted
     model.save(tmp_path)
-    again, other = two_heads(), two_heads(epochs=15)
+    again, other = two_heads(longest=1), two_heads(**LEARNS)
     again.load(tmp_path)
     other.fit(logs(500), seed=1)
     texts = ["aA;IJKL", "no ad", "", "A\ud83d;bbbb"]
@@ -83,6 +86,7 @@ def test_it_comes_back_from_its_folder_and_the_same_rows_make_the_same_model(fit
                 "separator": ";",
                 "buckets": 256,
                 "hidden": 8,
+                "longest": 1,
                 "head": "cvr",
             },
         )
@@ -94,7 +98,7 @@ def test_it_comes_back_from_its_folder_and_the_same_rows_make_the_same_model(fit
         ({"separator": ""}, "separator"),
     ):
         with pytest.raises(DataError, match=message):
-            two_heads(**wrong).load(tmp_path)
+            two_heads(longest=1, **wrong).load(tmp_path)
     with pytest.raises(DataError, match="holds no model of clicks"):
         two_heads().load(tmp_path / "nowhere")
 

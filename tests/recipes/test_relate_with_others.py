@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from relate_cases import asked, on_ads, rewarded, shaper
+from relate_cases import asked, on_ads, rewarded
+from relate_cases import shaper as made
 
 from raylign.chat.template import ChatTemplate
 from raylign.config.compose import compose
@@ -60,7 +61,7 @@ def test_its_token_rewards_are_added_to_rloo(template: ChatTemplate) -> None:
     assert run.parts["advantage"].cls is RLOO and run.parts["advantage"].config.token_weights["diversity"] == 6
     weights = {"semantic": 1.0, "diversity": 6.0}
     advantage = RLOO(RLOO.Config(token_weights=weights))
-    part, rng = shaper(template, least=4), np.random.default_rng(2)
+    part, rng = made(template, least=4), np.random.default_rng(2)
     for _ in range(2):
         scored = part.score([rewarded(template, on_ads(rng, 4), asked(), rng.random(4).tolist())])
     rows = rows_of(scored)
@@ -80,14 +81,10 @@ def test_its_token_rewards_are_added_to_rloo(template: ChatTemplate) -> None:
 
 def test_its_semantic_reward_runs_without_its_shaper(template: ChatTemplate) -> None:
     """Under the plain weighted sum its spans score tokens all the same."""
-    plain = [
-        "stages.rl.shaper={_target_: raylign.objectives.shaping.WeightedSum}",
-        "~advantage.token_weights.diversity",
-    ]
-    run = compose(["recipe=relate", "scale=tiny", *plain])
-    part: Any = run.parts["stages.rl.shaper"].build(
-        weights={"structure": 1.0}, max_tokens=13, tokenizer=template, seed=0
-    )
+    shaper = "stages.rl.shaper={_target_: raylign.objectives.shaping.WeightedSum}"
+    run = compose(["recipe=relate", "scale=tiny", shaper, "~advantage.token_weights.diversity"])
+    made_with = {"weights": {"structure": 1.0}, "max_tokens": 13, "tokenizer": template, "seed": 0}
+    part: Any = run.parts["stages.rl.shaper"].build(**made_with)
     assert isinstance(part, WeightedSum)
     (one,) = part.score([rewarded(template, ["aA;bKK!", "aA;bKKK"], asked(), [0.1, 0.2])])
     faulty, clean = one.token_scores["semantic"]
