@@ -24,6 +24,7 @@ from raylign.models.tiny import build_tiny_model
 from raylign.models.tokenizer import load_tokenizer
 from raylign.objectives.advantage.group import GRPO
 from raylign.recipes.relate import GranularCredit
+from raylign.recipes.relate.scale import Scale
 from raylign.recipes.relate.toy import ATTRIBUTES, BANNED, FILLERS, HOOKS, SEPARATOR
 from raylign.records import Float32s, Group, Span, Value
 from raylign.testing import call, group, prompt, rows_of, trajectory
@@ -129,7 +130,7 @@ def _group(samples: Sequence[Sample], product: int) -> Group:
 
 
 def _shaper(**sequence: float) -> GranularCredit:
-    config = GranularCredit.Config(scale="none", exempt=[SEPARATOR], sequence=sequence)  # type: ignore[arg-type]
+    config = GranularCredit.Config(scale=Scale.none, gate_tokens=False, exempt=[SEPARATOR], sequence=sequence)
     return GranularCredit(config, {"structure": 1.0, "semantic": 0.0, "ctcvr": 3.0}, grammar.LENGTH, template())
 
 

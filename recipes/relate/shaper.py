@@ -26,7 +26,7 @@ DIVERSITY = "diversity"
 
 class GranularCredit(WeightedSum):
     """S, and the scores by token ``diversity`` and that of `semantic`'s spans; see the card. A text that is no ad has 0
-    of every reward and on every token.
+    of every reward, and on every token (`gate_tokens`).
 
     The history of a sample are the texts of its product that earlier calls of `score` saw, and before them those of
     its column `served`. Group metrics: those of the sum, of `GroupFigures`, ``relate/history`` (texts that are
@@ -38,6 +38,7 @@ class GranularCredit(WeightedSum):
         """Names of rewards and columns, scales, and what is a repetition."""
 
         gate: str = "structure"  # the reward that tells ads from other texts; empty: everything is one
+        gate_tokens: bool = True  # what is no ad has 0 on its tokens, too; false: they score as any other's
         semantic: str = "semantic"  # the reward that scores spans; empty: none
         conversion: str = "ctcvr"  # the reward that is scaled; empty: none
         scale: Scale = Scale.frozen
@@ -115,7 +116,7 @@ class GranularCredit(WeightedSum):
         shares = self._history.shares(product, [of_text.hashes for of_text in phrases])
         told = self._history.count(product) >= self.config.least
         repeated = tuple(
-            self._repetition(t, of_text, share) if told and self._is_ad(t) else None
+            self._repetition(t, of_text, share) if told and (self._is_ad(t) or not self.config.gate_tokens) else None
             for t, of_text, share in zip(group.trajectories, phrases, shares, strict=True)
         )
         by_token = {**token_scores(counted, self.tokenizer), DIVERSITY: repeated}
@@ -161,8 +162,11 @@ class GranularCredit(WeightedSum):
             return dict.fromkeys(rewards, gone)
         if self._is_ad(trajectory):
             return dict(rewards)
-        nothing = {"score": 0.0, "spans": None}
-        return {name: replace(of, **nothing) if isinstance(of, Value) else of for name, of in rewards.items()}
+        kept = not self.config.gate_tokens
+        return {
+            name: replace(of, score=0.0, spans=of.spans if kept else None) if isinstance(of, Value) else of
+            for name, of in rewards.items()
+        }
 
     def _scaled(self, domain: str, values: Sequence[float]) -> list[float]:
         if self.config.scale is Scale.frozen and values:

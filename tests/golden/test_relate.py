@@ -15,7 +15,7 @@ from raylign.chat.template import ChatTemplate
 from raylign.models.tokenizer import load_tokenizer
 from raylign.objectives.advantage.group import GRPO
 from raylign.recipes.relate import GranularCredit, Structure
-from raylign.recipes.relate.scale import ranks, scaled
+from raylign.recipes.relate.scale import Scale, ranks, scaled
 from raylign.recipes.relate.towers import entire_space_loss
 from raylign.records import Group, Span, StopReason, Value
 from raylign.testing import call, group, prompt, rows_of, trajectory
@@ -74,11 +74,12 @@ def reference(
     s, c, d = np.zeros(len(texts)), [], []
     for i, text in enumerate(texts):
         r_str, r_cv, r_fmt = rewards[i]
-        fault = [-1.0 if r_fmt and letter in BAD else 0.0 for letter in text] + [0.0]
+        counts = r_fmt or not arm.get("gate_tokens", 1)
+        fault = [-1.0 if counts and letter in BAD else 0.0 for letter in text] + [0.0]
         repeat = [0.0] * (len(text) + 1)
         for t in range(1, len(text)):
             pair = text[t - 1 : t + 1]
-            if len(history) >= LEAST and r_fmt and ";" not in pair:
+            if len(history) >= LEAST and counts and ";" not in pair:
                 f = sum(pair in other for other in history) / len(history)
                 repeat[t] = -max(0.0, f - THETA)
         c.append(np.array(fault))
@@ -111,6 +112,8 @@ ARMS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
     "M3": ({"w_cv": 3.0, "a_div": 1.0}, {}),
     "M4": ({"w_cv": 3.0, "a_div": 1.0, "a_sem": 0.5}, {}),
     "RELATE": ({"w_cv": 3.0}, {"semantic": W_SEM, "diversity": W_DIV}),
+    "RELATE, faults of all texts": ({"w_cv": 3.0, "gate_tokens": 0}, {"semantic": W_SEM, "diversity": W_DIV}),
+    "M4, faults of all texts": ({"w_cv": 3.0, "a_div": 1.0, "a_sem": 0.5, "gate_tokens": 0}, {}),
 }
 
 
@@ -120,10 +123,9 @@ def test_scores_tokens_and_advantages_of_every_arm(template: ChatTemplate, arm: 
     weights, token_weights = ARMS[arm]
     names = {"a_div": "diversity", "a_sem": "semantic"}
     sequence = {names[name]: weight for name, weight in weights.items() if name in names}
-    settings = {"scale": "none", "exempt": [";"], "window": W, "least": LEAST, "theta": THETA, "sequence": sequence}
-    part = GranularCredit(
-        GranularCredit.Config(**settings), {"structure": 1.0, "semantic": 0.0, "ctcvr": weights["w_cv"]}, 13, template
-    )
+    settings = {"exempt": [";"], "window": W, "least": LEAST, "theta": THETA, "sequence": sequence}
+    config = GranularCredit.Config(scale=Scale.none, gate_tokens=bool(weights.get("gate_tokens", 1)), **settings)
+    part = GranularCredit(config, {"structure": 1.0, "semantic": 0.0, "ctcvr": weights["w_cv"]}, 13, template)
     advantage = GRPO(GRPO.Config(epsilon=EPSILON, token_weights=token_weights))
     rng, history = np.random.default_rng(5), list[str]()
     moved = 0.0
@@ -169,7 +171,7 @@ def test_a_fault_moves_its_own_token_and_no_other(template: ChatTemplate) -> Non
     """Gradient of the token part with respect to the logits: exactly 0 but at the fault, where it lowers that token."""
     texts = ["ab;cd!ef", "ba;dcfe"]
     samples = group_of(template, texts, [(1.0, 0.2, True), (1.0, 0.4, True)])
-    part = GranularCredit(GranularCredit.Config(scale="none"), {"structure": 1.0, "ctcvr": 3.0}, 13, template)
+    part = GranularCredit(GranularCredit.Config(scale=Scale.none), {"structure": 1.0, "ctcvr": 3.0}, 13, template)
     rows = rows_of(part.score([samples]))
     streams = []
     for weight in (W_SEM, 0.0):
