@@ -14,7 +14,7 @@ Of an ad y_i for a context x (G in a group), R_fmt being 1 for a finished text o
     A_{i,t} = A_i + w_sem c_{i,t} + w_div d_{i,t}
 
 with theta = 0.10, W = 64, and d = 0 below 8 texts; then GRPO with its clip and KL k3 to the reference. Where R_fmt = 0
-all of R_cv, c and d are 0 (c and d unless ``gate_tokens=false``). The ladder of the paper, of which M3 and M4 sum tokens
+all of R_cv, c and d are 0 (c and d unless ``gate_tokens=false``). The paper's ladder, of which M3 and M4 sum tokens
 into S in place of the last line::
 
     M1  structure alone        M2  and R_cv        M3  and sum_t d        M4  and sum_t c        RELATE  as above
