@@ -29,7 +29,7 @@ alone), a frozen reference and a learner; no critic.
 ## Run it
     raylign train recipe=relate scale=tiny
     raylign train recipe=relate scale=gpu model.path=Qwen/Qwen3-4B judges.judge.path=Qwen/Qwen3-32B \
-        data.path=ads.jsonl data.domain_key=industry stages.predictor.data=logs.jsonl
+        data.path=ads.jsonl stages.predictor.data=logs.jsonl
     raylign train recipe=relate scale=tiny advantage.token_weights.semantic=0 advantage.token_weights.diversity=0 \
         +stages.rl.shaper.sequence.diversity=1 +stages.rl.shaper.sequence.semantic=0.5
     raylign train recipe=relate scale=tiny stages.predictor.estimator.head=ctr
@@ -38,9 +38,9 @@ alone), a frozen reference and a learner; no critic.
         weights: {ctcvr: 1, semantic: 10, structure: 10}, keep: {_target_: raylign.recipes.stages.keep.Best}}'
 
 Rows of ``ads.jsonl``: ``prompt`` (what is known of the product), ``target`` (a historic ad), ``product`` (ads of one
-share a history), ``industry``; if named in the settings, lists of texts: the shaper's ``names`` (may be repeated) and
-``served`` (ads that ran before), ``rewards.semantic.fn.forbidden``. Of ``logs.jsonl``: ``context``, ``title``,
-``desc``, ``impressions``, ``clicks``, ``conversions``.
+share a history), with ``data.domain_key=industry`` the industry; if named in the settings, lists of texts: the shaper's
+``names`` (may be repeated) and ``served`` (ads that ran before), ``rewards.semantic.fn.forbidden``. Of ``logs.jsonl``:
+``context``, ``title``, ``desc``, ``impressions``, ``clicks``, ``conversions``.
 
 The third run is M4; without its last line M2, with the first half of it M3; M1 is M2 with ``rewards.ctcvr.weight=0``.
 The fourth rewards clicks alone, the fifth chooses the best of 8 of the imitator's ads by the predictor among those that

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,8 @@ class GranularCredit(WeightedSum):
         lacks = bool(config.conversion) and config.scale is Scale.frozen and not config.statistics
         fix = f"set {key}.statistics=@STAGE of a Calibrate, or {key}.scale=rank or none"
         findings.expect(not lacks, "statistics", "empty", f"are what scale=frozen scales {config.conversion} by", fix)
+        there = not config.statistics or config.statistics.startswith("@") or Path(config.statistics).is_file()
+        findings.expect(there, "statistics", config.statistics, "is no file", f"set {key}.statistics=@STAGE")
         return findings
 
     def __init__(
@@ -94,8 +97,11 @@ class GranularCredit(WeightedSum):
         super().__init__(config, weights, max_tokens, tokenizer, seed)
         self._reader, self._history = PhraseReader(tokenizer, config.n), History(config.window, config.n)
         self._saved = 0  # texts of the history that a checkpoint has
-        frozen = config.scale is Scale.frozen and config.conversion
-        self._statistics = frozen_statistics(config.statistics, config.conversion) if frozen else {}
+
+    @cached_property
+    def _statistics(self) -> dict[str, tuple[float, float]]:
+        """Read when first needed: a plan makes the part before the stage that leaves them has run."""
+        return frozen_statistics(self.config.statistics, self.config.conversion)
 
     def score(self, groups: Sequence[Group]) -> list[Group]:
         """All groups against the histories as they were before; then their texts are remembered.

@@ -325,8 +325,9 @@ def test_the_conversion_reward_is_scaled_by_its_industry(template: ChatTemplate,
         ({"rewards": {"ctcvr": {**whole, "domains": {"a": of(0.1, 0)}}}}, "does not vary in domain 'a'"),
     ):
         path.write_bytes(orjson.dumps(content))
+        broken = shaper(template, scale="frozen", statistics=str(path), semantic="")
         with pytest.raises(DataError, match=message):
-            shaper(template, scale="frozen", statistics=str(path))
+            broken.score([shoes])
 
 
 def test_every_figure_of_the_digest_is_logged(template: ChatTemplate) -> None:
@@ -389,6 +390,7 @@ def test_the_toy_pays_superlatives_and_sells_by_true_attributes() -> None:
             ["+stages.rl.shaper.sequence.taste=1"],
             r"shaper.sequence.taste = 1.0: is the name of nothing",
         ),
+        (["stages.rl.shaper.statistics=gone.json"], r"shaper.statistics = gone.json: is no file"),
         (["+rewards.diversity.fn=${rewards.structure.fn}"], r"rewards.diversity = given: has the name under which"),
         (["stages.rl.shaper.window=4"], "need 1 <= least <= window"),
         (["stages.rl.shaper.theta=1.5"], "theta in"),
