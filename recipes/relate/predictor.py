@@ -100,7 +100,9 @@ class TwoHeads(ScoringEstimator):
                 raise DataError(f"{len(logs)} rows have no {name} at all: nothing can be learned of them; fix: {fix}")
         bags = self._bags([log.context for log in logs], [log.ad for log in logs])
         aside = np.random.default_rng(derive_seed(seed, "held out")).random(len(logs)) < self.config.held_out
-        learned, config = np.flatnonzero(~aside if (counts[~aside] > 0).any(0).all() else aside | True), self.config
+        if not (counts[~aside] > 0).any(axis=0).all():
+            aside[:] = False  # so few rows teach only together
+        learned, config = np.flatnonzero(~aside), self.config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "weights"))
             model = TwoTowers(config.buckets, config.hidden)
@@ -168,10 +170,11 @@ class TwoHeads(ScoringEstimator):
         metrics |= {"ctcvr_said": float(np.average(ctr * cvr, weights=shown))}
         if counts[aside, 0].any() and 0 < rates[1] <= rates[0] < 1:
             numbers = torch.from_numpy(counts[aside])
-            constant = torch.tensor([rates[0], rates[1] / rates[0]]).logit(1e-7).expand(len(aside), 2).unbind(1)
+            constant = torch.tensor([rates[0], rates[1] / rates[0]]).logit(1e-7).expand(len(aside), 2)
             with torch.no_grad():
-                losses = [entire_space_loss(*logits, numbers) for logits in (self._known()(bags.rows(aside)), constant)]
-            metrics["entropy"] = float(losses[0] / losses[1])
+                clicked, converted = self._known()(bags.rows(aside))
+                loss = entire_space_loss(clicked, converted, numbers)
+            metrics["entropy"] = float(loss / entire_space_loss(constant[:, 0], constant[:, 1], numbers))
         return metrics
 
     def _log(self, row: PlacedRow) -> Log | None:

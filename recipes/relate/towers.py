@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,9 +23,9 @@ class Bags(NamedTuple):
     ads: Sequence[Buckets]
     shared: Sequence[Buckets]  # of both
 
-    def rows(self, chosen: Sequence[int]) -> Bags:
+    def rows(self, chosen: NDArray[np.int64]) -> Bags:
         """Some of the pairs."""
-        return Bags(*([part[index] for index in chosen] for part in self))
+        return Bags(*([part[index] for index in chosen.tolist()] for part in self))
 
 
 class TwoTowers(nn.Module):
@@ -83,7 +84,8 @@ def trained(model: TwoTowers, bags: Bags, counts: np.ndarray, training: Training
             if not counts[chosen, 0].any():
                 continue  # nobody saw these ads
             optimizer.zero_grad()
-            entire_space_loss(*model(bags.rows(chosen.tolist())), numbers[chosen]).backward()
+            clicked, converted = model(bags.rows(chosen))
+            entire_space_loss(clicked, converted, numbers[chosen]).backward()
             optimizer.step()
     return model
 

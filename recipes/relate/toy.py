@@ -104,7 +104,7 @@ class Served(Keep):
         rng = np.random.default_rng(derive_seed(0, prompt.key, index, "shown"))
         ctr, ctcvr = chances(question_of(prompt), "".join(ad.values()))
         clicks = int(rng.binomial(self.config.impressions, ctr))
-        log = {"context": question_of(prompt), "title": ad["title"], "desc": ad["description"]}
+        log: dict[str, str | int] = {"context": question_of(prompt), "title": ad["title"], "desc": ad["description"]}
         log |= {"impressions": self.config.impressions, "clicks": clicks}
         log |= {"conversions": int(rng.binomial(clicks, ctcvr / ctr)), "product": prompt.meta["product"]}
         return DataRow(messages=prompt.messages, place=prompt.place, domain=prompt.domain, meta=log)
