@@ -19,11 +19,13 @@ SMALL = [
     "seed=3",
     "data.size=264",
     "data.holdout=8",
-    "stages.sft.steps=120",
+    "stages.sft.steps=200",
     "stages.sft.batch_size=32",
     "stages.serve.prompts=64",
     "stages.calibrate={_target_: raylign.recipes.stages.calibrate.Calibrate, weights: {ctcvr: 1}, prompts: 16}",
     "stages.rl.shaper.scale=frozen",
+    "stages.rl.shaper.gate_tokens=true",
+    "+stages.rl.shaper.least=4",
     "stages.rl.shaper.statistics=@calibrate",
     "rewards.ctcvr.weight=1",
     "~stages.before",
@@ -81,7 +83,7 @@ def test_scores_and_token_credit_can_be_recomputed_from_the_run_folder(undisturb
                 c[span["start"] : span["end"]] += span["score"] * is_ad
             for t in range(1, len(row["text"])):
                 pair, seen = row["text"][t - 1 : t + 1], history.get(product, [])
-                if is_ad and ";" not in pair and len(seen) >= 8:
+                if is_ad and ";" not in pair and len(seen) >= 4:
                     d[t] = -max(0.0, sum(pair in other for other in seen) / len(seen) - 0.10)
             tokens.append(c + 6 * d)
             faults, repeats = faults + int((c < 0).sum()), repeats + int((d < 0).sum())
@@ -90,7 +92,7 @@ def test_scores_and_token_credit_can_be_recomputed_from_the_run_folder(undisturb
         sent = (np.array(s) - np.mean(s)) / (spread + 1e-4) if np.ptp(s) > 1e-6 else np.zeros(len(s))
         for row, of_text, wanted in zip(group, tokens, sent, strict=True):
             np.testing.assert_allclose(np.broadcast_to(row["advantage"], of_text.shape), wanted + of_text, atol=2e-3)
-    assert faults > 20 and repeats > 5, (faults, repeats)
+    assert faults > 20 and repeats > 3, (faults, repeats)
 
 
 def test_the_logs_are_those_of_served_ads(undisturbed: Path) -> None:
