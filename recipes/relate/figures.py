@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from raylign.contracts import Measure
+from raylign.recipes.relate.phrases import product_of
 from raylign.recipes.relate.semantics import failed_shares
 from raylign.recipes.relate.structure import FORMATTED
 from raylign.records import Float32s, Group, Trajectory, Value
@@ -96,10 +97,10 @@ class AdFigures(Measure):
         return {name.removeprefix("relate/"): mean for name, mean in means.items()}
 
     def table(self, groups: Sequence[Group]) -> list[Mapping[str, Any]]:
-        """See `Measure.table`."""
+        """See `Measure.table`. Raises DataError on a prompt without the column that is named."""
         texts: dict[str, list[str]] = {}
         for group in groups:
-            product = str(group.prompt.meta.get(self.config.product, group.prompt.id))
+            product = product_of(group.prompt, self.config.product)
             texts.setdefault(product, []).extend(self._plain(t) for t in group.trajectories if t.calls)
         return [
             {"product": product, "texts": len(said), **{f"distinct_{n}": distinct(said, n) for n in self.config.sizes}}

@@ -71,6 +71,14 @@ def texts_of(prompt: Prompt, column: str) -> list[str]:
     return list(value)
 
 
+def product_of(prompt: Prompt, column: str) -> str:
+    """Whose ad the prompt asks for; where no column is named, each prompt is a product. Raises DataError."""
+    if column and column not in prompt.meta:
+        fix = "fix: name another as the setting `product`, or leave that empty"
+        raise DataError(f"{prompt.place or prompt.id}: no column {column!r}, which tells products apart; {fix}")
+    return str(prompt.meta[column]) if column else prompt.id
+
+
 def _places(text: str, words: str) -> Iterator[tuple[int, int]]:
     """Where words stand in a text, overlapping ones too."""
     start = text.find(words) if words else -1

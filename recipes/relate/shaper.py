@@ -13,11 +13,11 @@ import numpy as np
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.contracts import artifact
-from raylign.errors import CheckpointError, DataError, Problem
+from raylign.errors import CheckpointError, Problem
 from raylign.objectives.shaping import WeightedSum, token_scores, unknown_reward
 from raylign.recipes.relate.figures import GroupFigures
 from raylign.recipes.relate.history import History
-from raylign.recipes.relate.phrases import PhraseReader, Phrases, texts_of
+from raylign.recipes.relate.phrases import PhraseReader, Phrases, product_of, texts_of
 from raylign.recipes.relate.scale import Scale, frozen_statistics, ranks, scaled
 from raylign.recipes.relate.structure import FORMATTED
 from raylign.records import Float32s, Group, Missing, Prompt, Reward, Trajectory, Value
@@ -204,13 +204,7 @@ class GranularCredit(WeightedSum):
             self._history.add(product, served)
 
     def _product(self, prompt: Prompt) -> str:
-        column = self.config.product
-        if column and column not in prompt.meta:
-            raise DataError(
-                f"{prompt.place or prompt.id}: no column {column!r}, by which ads share a history; "
-                "fix: name it as the shaper's product, or leave that empty"
-            )
-        return str(prompt.meta[column]) if column else prompt.id
+        return product_of(prompt, self.config.product)
 
     def _metrics(self, group: Group) -> dict[str, float]:
         metrics = super()._metrics(group)

@@ -297,7 +297,7 @@ def test_ads_that_ran_before_begin_a_history_and_names_may_be_repeated(template:
     assert one.metrics["relate/history"] == 8.0 and one.metrics["relate/new_phrases"] == 0.0
     with pytest.raises(DataError, match="the column 'served' must be a list of texts, not 'None'"):
         part.score([group(*ads, prompt=asked(product="def", meta={"names": []}))])
-    with pytest.raises(DataError, match=r"no column 'product', by which ads share a history; fix: name it as"):
+    with pytest.raises(DataError, match=r"no column 'product', which tells products apart; fix: name another"):
         shaper(template).score([group(*ads, prompt=prompt())])
 
 
