@@ -68,8 +68,9 @@ scale=tiny: a few minutes on 2 cores.
   other spans already place has it there alone. The end of turn, which is no text, bears none.
 - An unreachable judge, or one that is twice unreadable, makes the sample Missing; the digest lets it pass
   (``unreadable=passes``, counted as judge/unreadable).
-- At scale=tiny R_cv counts as it is (``scale=none``), and what is no ad has its token scores all the same
-  (``gate_tokens=false``), as in the digest's simulation; as printed, breaking the form is a way around penalties.
+- At scale=tiny R_cv counts as it is (``scale=none``), with the weights of the digest's simulation. Part A of the
+  experiment meets the digest's table with ``gate_tokens=false``; so M4 collapsed with real actors, to texts of two
+  letters that bear no blame, hence the gate as printed at scale=tiny. It leaves breaking the form as a way around.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ SMALL = [
     "stages.serve.prompts=64",
     "stages.calibrate={_target_: raylign.recipes.stages.calibrate.Calibrate, weights: {ctcvr: 1}, prompts: 16}",
     "stages.rl.shaper.scale=frozen",
-    "stages.rl.shaper.gate_tokens=true",
     "+stages.rl.shaper.least=4",
     "stages.rl.shaper.statistics=@calibrate",
     "rewards.ctcvr.weight=1",
