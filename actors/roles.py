@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.actors.watching import Starting, unseen
 from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import Run
-from raylign.config.schema import LearnerConfig, OptimConfig
+from raylign.config.schema import LearnerConfig, LoraConfig, OptimConfig
 from raylign.contracts import EnvironmentSpec
 from raylign.errors import LearnerError
 from raylign.placement import Placement
@@ -121,6 +121,7 @@ class Roles:
                     environment=environment,
                     options=self.options("rollout"),
                     deadline_s=cfg.run.deadline_s,
+                    lora=[stage.lora for stage in self.run.stages if stage.lora is not None and stage.lora.sent],
                 )
                 if self.shared:
                     pool.share_device(self.placement.plan.role("rollout").kv_bytes, self._make_room)
@@ -150,7 +151,7 @@ class Roles:
     async def rewards(self, names: Collection[str], prompts: Sequence[Prompt]) -> RewardPools:
         """The pools of these rewards; each is proven on gold and wrong answers of these prompts when it is started."""
         await self.judges()
-        async with self._locks["rewards"]:
+        async with self._locks["rewards"], self._beside_no_start():
             started = self.reward_pools.names if self.reward_pools else frozenset()
             known = {name: reward for name, reward in self.run.config.rewards.items() if name not in started}
             more = RewardPools(
@@ -163,6 +164,11 @@ class Roles:
                 await more.start()
                 await more.validate(prompts)
             return self.reward_pools.only(names)
+
+    def _beside_no_start(self) -> AbstractAsyncContextManager[Any]:
+        """Where rewards share devices they start before or after an engine, which measures what is free there."""
+        on_gpu = any(reward.gpus for reward in self.run.config.rewards.values())
+        return self._locks["rollouts"] if self.shared and on_gpu else nullcontext()
 
     async def judges(self) -> None:
         """Start the served chat models, once, before anybody who may ask them. Raises EngineDeadError, RunError."""
@@ -190,32 +196,39 @@ class Roles:
         group.share_device(self.placement.plan.role(f"judge/{name}").kv_bytes)
         return group
 
-    async def learner(self, model: str, optim: OptimConfig, total_steps: int) -> LearnerGroup:
-        """The policy's learner, loaded from `model` with a new optimizer."""
-        return await self._learner("learner", "causal_lm", model, self._ranks(optim), total_steps)
+    async def learner(
+        self, model: str, optim: OptimConfig, total_steps: int, lora: LoraConfig, kind: str = "causal_lm"
+    ) -> LearnerGroup:
+        """The learner of the policy, or of a model of another kind, loaded from `model` with a new optimizer, of
+        adapters alone where `lora` has a rank.
+        """
+        optim = replace(optim, lr=lora.lr or optim.lr) if lora.rank else optim
+        spec = LearnerSpec.of(self.run.config, kind, model, self._ranks(optim), total_steps)
+        return await self._learner("learner", replace(spec, lora=lora))
 
     async def critic(self, model: str, total_steps: int) -> LearnerGroup:
         """The value model, started from its own path or from `model`."""
         critic = self.run.config.critic
         config = self._ranks(critic.optim, critic.ranks)
-        return await self._learner("critic", "scalar_head", critic.path or model, config, total_steps)
+        spec = LearnerSpec.of(self.run.config, "scalar_head", critic.path or model, config, total_steps)
+        return await self._learner("critic", spec)
 
     def _ranks(self, optim: OptimConfig, ranks: int = 0) -> LearnerConfig:
         merged = OmegaConf.merge(OmegaConf.structured(self.run.config.learner), {"optim": OmegaConf.structured(optim)})
         config: LearnerConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
         return replace(config, ranks=ranks or config.ranks)
 
-    async def _learner(self, role: str, kind: str, path: str, config: LearnerConfig, steps: int) -> LearnerGroup:
+    async def _learner(self, role: str, spec: LearnerSpec) -> LearnerGroup:
         cfg, group = self.run.config, self._learners.get(role)
         if group is None:
             group = LearnerGroup(
-                role, config, log_dir=self.log_dir, options=self.options(role), collectives_s=cfg.run.deadline_s
+                role, spec.learner, log_dir=self.log_dir, options=self.options(role), collectives_s=cfg.run.deadline_s
             )
             self._learners[role] = group
             with self.starting(role):
                 await group.start()
         with self.starting(f"model of the {role}"):
-            report = await group.load(LearnerSpec.of(cfg, kind, path, config, steps))
+            report = await group.load(spec)
         if report.note:  # a model that is not computed as fast as others
             self.told("layout", f"{role}: {report.note}", role=role, note=report.note)
         return group

@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raylign.config.schema import Config, LearnerConfig
+from raylign.config.schema import Config, LearnerConfig, LoraConfig
 from raylign.records import Float32s
 
 DTYPES = ("float32", "bfloat16")
 KINDS = {  # forward kinds that have a name
     "causal_lm": "raylign.actors.learner.kinds.causal_lm.CausalLm",
+    "reward_model": "raylign.actors.learner.kinds.reward_model.RewardModelKind",
     "scalar_head": "raylign.actors.learner.kinds.scalar_head.ScalarHead",
 }
 LOGPROB_STREAM = "old_logprob"  # of a batch: log-probs under the weights as they are
 VALUE_STREAM = "value"
+SCORE_STREAM = "score"
 
 
 def kind_node(kind: str | Mapping[str, Any]) -> Mapping[str, Any]:
@@ -47,6 +49,7 @@ class LearnerSpec:
     seed: int = 0
     deadline_s: float = 1800.0  # that any single call may take
     trust_remote_code: bool = False
+    lora: LoraConfig = field(default_factory=LoraConfig)  # rank 0: all weights are trained
 
     @classmethod
     def of(

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 
+from raylign.config.adapters import adapter_problems
 from raylign.config.alarms import alarm_problems
 from raylign.config.devices import device_problems
 from raylign.config.findings import Findings
@@ -56,6 +57,7 @@ def validate(run: Run, to_run: bool = True) -> list[Problem]:
     if to_run:
         lacking_rules(config, problems)
     limits(run, problems)
+    problems += adapter_problems(run)
     problems += machine_problems(config)
     lineage_rules(run, problems)
     reference_rules(run, problems)
@@ -148,6 +150,20 @@ def _rewards(run: Run, problems: Findings) -> None:
     for name in run.config.rewards:
         fix = "give the reward another name"
         problems.expect(name not in OWN_NAMES, f"rewards.{name}", name, "is what failed samples are counted by", fix)
+    _devices(run, problems)
+
+
+def _devices(run: Run, problems: Findings) -> None:
+    """What rewards compute with: a GPU that a part of one names is its actors' own, which see no other."""
+    for part in run.parts.values():
+        section, _, rest = part.key.partition(".")
+        reward = run.config.rewards.get(rest.partition(".")[0]) if section == "rewards" else None
+        device = str(vars(part.config).get("device", ""))
+        if reward is not None and device.startswith("cuda") and not reward.gpus:
+            name = rest.partition(".")[0]
+            fix = f"set rewards.{name}.gpus=0.2 or more, or {part.key}.device=cpu"
+            why = f"is a GPU, and the workers of the reward have none (rewards.{name}.gpus=0)"
+            problems.expect(False, f"{part.key}.device", device, why, fix)
 
 
 def _weights(stage: ResolvedStage, run: Run, problems: Findings, needed: bool) -> None:
