@@ -14,7 +14,7 @@ from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, 
 from benchmarks.experiments.report import Claim
 
 SEEDS = (1, 2, 3)
-UPDATES = 120
+UPDATES = 200  # the digest: 120; after 100 every arm still learned the form of an ad
 REAL = "real actors"
 WEIGHTS = {"structure": 1, "semantic": 0, "ctcvr": 3, "truth": 0}
 SHAPER = {"_target_": "raylign.recipes.relate.GranularCredit", "scale": "none", "exempt": [";"]}
@@ -156,9 +156,9 @@ def _rewards(done: FinishedRun, name: str) -> list[dict[str, float]]:
 
 
 def _compliant(samples: Sequence[Mapping[str, float]]) -> tuple[float, float]:
-    """Mean true CTCVR of the ads that comply, and their share."""
+    """Mean true CTCVR of the ads that comply, 0 without any, and their share."""
     good = [sample["truth"] for sample in samples if sample["semantic"] == 1 and sample["structure"] > 0]
-    return float(np.mean(good)), len(good) / len(samples)
+    return float(np.mean(good)) if good else 0.0, len(good) / len(samples)
 
 
 def _sign(name: str, gains: np.ndarray, note: str) -> Claim:
