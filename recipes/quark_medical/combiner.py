@@ -115,24 +115,27 @@ class ReferenceFrozen(RewardShaper):
 
         Raises RewardError on a domain without statistics, ValueError on a reward that is not finite.
         """
-        table = table_of(groups, self.names)
-        if self.config.mode is Mode.tri_factor:
-            assert self.reference is not None
-            self.weighting.observe(condition_of(table, self.reference.normalized(table), self.config.factors))
-        parts = self._summands(table)
-        scores = np.where(self._scored(table), np.nansum(parts, axis=1), np.nan)
-        if self.config.red_line:
-            scores = _under_red_lines(scores, self._over_red_line(table), table.groups)
+        scores = self.combined(table_of(groups, self.names))
         return [
             replace(group, scores=tuple(None if np.isnan(score) else float(score) for score in scores[rows]))
             for group, rows in zip(groups, _rows(groups), strict=True)
         ]
 
+    def combined(self, table: RewardTable) -> Float64s:
+        """[S] R of every sample, NaN where it has none; see `score`."""
+        if self.config.mode is Mode.tri_factor:
+            assert self.reference is not None
+            self.weighting.observe(condition_of(table, self.reference.normalized(table), self.config.factors))
+        scores = np.where(self._scored(table), np.nansum(self.summands(table), axis=1), np.nan)
+        if self.config.red_line:
+            scores = _under_red_lines(scores, self._over_red_line(table), table.groups)
+        return scores
+
     def metrics(self, groups: Sequence[Group]) -> list[GroupMetrics]:
         """What the class lists; numbers of the batch stand in every group."""
         table = table_of(groups, self.names)
         columns = {"raw_mean": means(table.raw), "raw_std": stds(table.raw)}
-        columns["share"] = variance_shares(self._summands(table), table.groups)
+        columns["share"] = variance_shares(self.summands(table), table.groups)
         columns["flat"] = flat_shares(table.raw, table.groups)
         of_batch: dict[str, float] = {}
         if self.reference is not None:
@@ -157,7 +160,7 @@ class ReferenceFrozen(RewardShaper):
         elif state:
             self.weighting.load_state_dict(state)
 
-    def _summands(self, table: RewardTable) -> Float64s:
+    def summands(self, table: RewardTable) -> Float64s:
         """[S, K] b_k w_k v_k, NaN where a reward has no value."""
         mode = self.config.mode
         if mode in FROZEN:

@@ -109,14 +109,18 @@ class HashedOrm(ScoringEstimator):
                 self._loss(model, inputs, pairs[part], ties[same]).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
         self._arrays = {name: value.detach().numpy().copy() for name, value in model.state_dict().items()}
-        scores = self._rewards(features)
+        scores = self._of_features(features)
         self._arrays["center"] = np.array([scores.mean()], np.float32)
         return figures(scores, known)
 
     def scores(self, prompt: Prompt, responses: Sequence[str]) -> list[float]:
         """r of each."""
-        known: list[float] = self._rewards(self.features([question_of(prompt)] * len(responses), responses)).tolist()
-        return known
+        rewards: list[float] = self.rewards([question_of(prompt)] * len(responses), responses).tolist()
+        return rewards
+
+    def rewards(self, questions: Sequence[str], answers: Sequence[str]) -> Float32s:
+        """[N] r of each answer to its question."""
+        return self._of_features(self.features(questions, answers))
 
     def features(self, questions: Sequence[str], answers: Sequence[str]) -> Float32s:
         """[N, buckets + 3] log counts of hashed words, of length 1; shares of words that question and answer share, and
@@ -180,7 +184,7 @@ class HashedOrm(ScoringEstimator):
                 torch.nn.Linear(size.buckets + OVERLAPS, size.hidden), torch.nn.ReLU(), torch.nn.Linear(size.hidden, 1)
             )
 
-    def _rewards(self, features: Float32s) -> Float32s:
+    def _of_features(self, features: Float32s) -> Float32s:
         known = self._known()
         hidden = np.maximum(features @ known["0.weight"].T + known["0.bias"], 0.0)
         return np.asarray((hidden @ known["2.weight"].T + known["2.bias"])[:, 0], np.float32)
