@@ -39,10 +39,10 @@ frozen reference and a learner; no critic. scale=tiny makes its comparisons (gra
     raylign train recipe=quark_medical scale=tiny -m stages.rl.shaper.mode=tri_factor,equal,raw,batch_z,group_z
 
 Rows of questions.jsonl bring ``rubric`` (items: id, group, text, weight, tag), and if they have them ``safety``
-(largest dose, contraindications, emergency) and ``panel_mean``. Factors: ``stages.rl.shaper.factors.use=[weakness,risk]``. Hard
-gate: ``stages.rl.shaper.red_line=safety``. Statistics by domain: ``stages.rl.shaper.scaling.domains=true``. The printed
-tie loss: ``stages.orm.estimator.tie_sign=printed``. `ReferenceFrozen` scores the rewards of any recipe, and `HashedOrm`
-is a reward of any (`raylign.actors.reward.fitted.Fitted`).
+(largest dose, contraindications, emergency) and ``panel_mean``. Ablations of ``stages.rl.shaper``:
+``factors.use=[weakness,risk]``, ``red_line=safety`` (a hard gate), ``scaling.domains=true`` (statistics by domain). The
+printed tie loss: ``stages.orm.estimator.tie_sign=printed``. `ReferenceFrozen` scores the rewards of any recipe, and
+`HashedOrm` is a reward of any (`raylign.actors.reward.fitted.Fitted`).
 
 ## Results
 The paper's abstract gives no number. Measured: see `make experiment RECIPE=quark_medical`.
