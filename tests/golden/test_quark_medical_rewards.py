@@ -11,12 +11,13 @@ from raylign.recipes.quark_medical.facts import Checked, Verdict, fact_score
 from raylign.recipes.quark_medical.pairwise import TieSign, pair_loss
 from raylign.recipes.quark_medical.rubric import Item, ItemGroup, Scoring, activated, rubric_score, scaled
 
-E, I, H, P = ItemGroup.essential, ItemGroup.important, ItemGroup.highlight, ItemGroup.pitfall
+E, P = ItemGroup.essential, ItemGroup.pitfall
+IMP, H = ItemGroup.important, ItemGroup.highlight
 RUBRIC = [
     Item(id="e1", group=E, text="-", weight=2.0),
     Item(id="e2", group=E, text="-", weight=1.0),
-    Item(id="i1", group=I, text="-", weight=0.25, tag="a"),
-    Item(id="i2", group=I, text="-", weight=0.25, tag="b"),
+    Item(id="i1", group=IMP, text="-", weight=0.25, tag="a"),
+    Item(id="i2", group=IMP, text="-", weight=0.25, tag="b"),
     Item(id="h1", group=H, text="-", weight=0.5, tag="a"),
     Item(id="p1", group=P, text="-", weight=1.0),
 ]
@@ -51,7 +52,7 @@ def test_truncation(grades: dict[str, int], lesser_count: bool) -> None:
 
 def test_saturation_caps_padding_by_tag_and_in_all() -> None:
     items = [Item(id="e", group=E, text="-", weight=1.0)]
-    items += [Item(id=f"i{n}", group=I, text="-", weight=1.0, tag="ab"[n % 2]) for n in range(4)]
+    items += [Item(id=f"i{n}", group=IMP, text="-", weight=1.0, tag="ab"[n % 2]) for n in range(4)]
     items += [Item(id=f"h{n}", group=H, text="-", weight=1.0, tag="abc"[n]) for n in range(3)]
     none = {item.id: 2 * (item.id == "e") for item in items}
     scoring = Scoring(saturation=1.0)
