@@ -87,7 +87,6 @@ class Diagnosis(Measure):
         weights = np.clip(target_weights(values), self.config.factors.low, self.config.factors.high)
         rows = []
         for k in np.argsort(condition.normalized, kind="stable"):
-            violation = condition.violations[k] if names[k] in self.config.factors.risk else 0.0
             rows.append(
                 {
                     "category": self._category.get(names[k], ""),
@@ -95,7 +94,7 @@ class Diagnosis(Measure):
                     "mean": float(means(table.raw)[k]),
                     "reference": reference.whole[names[k]].mean,
                     "normalized": float(condition.normalized[k]),
-                    "violation": float(violation),
+                    "violation": float(np.nan_to_num(condition.violations[k])),
                     "attribution": attribution({factor: float(value[k]) for factor, value in values.items()}),
                     "domain": _weakest_domain(table, normalized[:, k]),
                     **_lost(groups, names[k]),

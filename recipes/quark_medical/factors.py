@@ -79,8 +79,8 @@ class Condition:
 
 def condition_of(table: RewardTable, normalized: Float64s, factors: Factors) -> Condition:
     """Of one batch. normalized: [S, K] r~ of the table."""
-    floors = np.array([factors.risk[name].floor if name in factors.risk else -np.inf for name in table.names])
-    below = np.where(np.isnan(table.raw), np.nan, table.raw < floors)
+    floors = np.array([factors.risk[name].floor if name in factors.risk else np.nan for name in table.names])
+    below = np.where(np.isnan(table.raw + floors), np.nan, table.raw < floors)
     return Condition(
         normalized=means(normalized),
         violations=means(below),

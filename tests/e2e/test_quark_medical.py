@@ -1,4 +1,4 @@
-"""Quark Medical through the command line: fitted rewards, calibrated statistics, adaptive weights; killed and resumed."""
+"""Quark Medical through the command line: fitted rewards, frozen statistics, moving weights; killed and resumed."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def groups(seed: int, **changed: Any) -> list[Group]:
         (["rewards.safety.weight=-1"], r"rewards.safety.weight = -1.0: below 0"),
         (
             ["+stages.calibrate.weights={orm: 1}"],
-            r"measures orm; the rewards with a weight are facts, feedback, format",
+            "measures orm; the rewards with a weight are facts, feedback",
         ),
         ([f"{DIAGNOSIS}.categories={{a: [nothing]}}"], "nothing: are no rewards of this run"),
         ([f"{DIAGNOSIS}.statistics="], "nothing to compare with"),

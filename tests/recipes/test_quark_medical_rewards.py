@@ -174,7 +174,9 @@ PARACETAMOL = {"max_dose": 4, "unit": "g", "contraindicated": ["warfarin"], "eme
     [
         ("Take 1 g every six hours, at most 4 g a day.", []),
         ("Take 5 g a day.", ["dose"]),
-        ("Take 4,500 mg.", []),  # a comma is a decimal sign here
+        ("Take 4,500 mg.", ["dose"]),
+        ("Take 4,5 g.", ["dose"]),
+        ("Take 3,9 g.", []),
         ("Take 4500 mg.", ["dose"]),
         ("Take 4000mg.", []),
         ("Take 6 tablets of 500 mg.", []),  # another kind of unit
@@ -279,7 +281,7 @@ def test_the_orm_orders_answers_and_comes_back_from_its_folder(tmp_path: Path) -
     loaded = HashedOrm(orm.config)
     loaded.load(tmp_path)
     assert loaded.scores(prompt(text="what of 3"), said) == orm.scores(prompt(text="what of 3"), said)
-    with pytest.raises(DataError, match="tie_weight=0.5, now 0.0"):
+    with pytest.raises(DataError, match=r"tie_weight=0\.5, now 0\.0"):
         other, _ = fitted(HashedOrm, tie_weight=0.0)
         other.load(tmp_path)
     with pytest.raises(DataError, match="was fitted with estimator=HashedOrm, now Feedback"):
