@@ -26,7 +26,7 @@ from benchmarks.experiments._quark_medical_runs import RUN_SEEDS, language_model
 from benchmarks.experiments.report import Claim
 from raylign.contracts import PlacedRow
 from raylign.recipes.quark_medical.combiner import Mode, ReferenceFrozen
-from raylign.recipes.quark_medical.comparisons import RowColumns, Signal, comparisons_of
+from raylign.recipes.quark_medical.comparisons import RowColumns, comparisons_of
 from raylign.recipes.quark_medical.factors import Condition, Factor, Factors, TriFactor
 from raylign.recipes.quark_medical.pairwise import HashedOrm, TieSign, figures
 from raylign.recipes.quark_medical.table import RewardTable, correlations, variance_shares
@@ -190,7 +190,7 @@ def reward_model(_: Path) -> list[Claim]:
 
 def _orm(name: str, train_rows: list[Graded], test_rows: list[Graded]) -> list[Claim]:
     """Accuracy on test pairs, and mean gaps of test ties; two seeds."""
-    columns = RowColumns(question="question", answer="answer", grade=[Signal("grade")])
+    columns = RowColumns(question="question", answer="answer", grade=["grade"])
     rows, held_out = ([PlacedRow(f"row {i}", row) for i, row in enumerate(part)] for part in (train_rows, test_rows))
     test = comparisons_of(held_out, columns)
     variants = {"none": {"tie_weight": 0.0}, "corrected": {}, "printed": {"tie_sign": TieSign.printed}}

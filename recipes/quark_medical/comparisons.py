@@ -11,28 +11,26 @@ from raylign.errors import DataError
 
 
 @dataclass
-class Signal:
-    """A column that grades an answer. Example: ``Signal(column="like", weight=1.0)``"""
-
-    column: str = ""
-    weight: float = 1.0
-
-
-@dataclass
 class RowColumns:
     """Where a row says what; a dot enters an object.
 
     A row with both `chosen` and `rejected` is a comparison, and a tie where `tie` is true. Any other is one answer with
-    its grade, the sum of weight * column over `grade`; rows that lack one of these columns are not learned from.
+    its grade, the sum of the columns `grade`, each times its number in `weights`; rows that lack one of these columns
+    are not learned from.
     """
 
     question: str = "messages"  # a text, or messages whose last of a user counts
     answer: str = "target"
-    grade: list[Signal] = field(default_factory=lambda: [Signal("meta.generated.score")])
+    grade: list[str] = field(default_factory=lambda: ["meta.generated.score"])
+    weights: list[float] = field(default_factory=list)  # one for each of `grade`; empty: 1
     chosen: str = "chosen"
     rejected: str = "rejected"
     tie: str = "tie"
     same: float = 1e-9  # grades that are no farther apart are a tie
+
+    def __post_init__(self) -> None:
+        if self.weights and len(self.weights) != len(self.grade):
+            raise ValueError(f"weights={self.weights} has no number for each of grade={self.grade}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +75,13 @@ def comparisons_of(rows: Sequence[PlacedRow], columns: RowColumns) -> Comparison
 def _grade(at: Callable[[str], object], columns: RowColumns, place: str) -> float | None:
     """The sum; None where a column is absent."""
     total = 0.0
-    for signal in columns.grade:
-        value = at(signal.column)
+    for name, weight in zip(columns.grade, columns.weights or [1.0] * len(columns.grade), strict=True):
+        value = at(name)
         if value is None:
             return None
         if not isinstance(value, bool | int | float):
-            raise DataError(f"{place}: {signal.column} is no number, but {str(value)[:60]!r}; fix: set columns.grade")
-        total += signal.weight * float(value)
+            raise DataError(f"{place}: {name} is no number, but {str(value)[:60]!r}; fix: set columns.grade")
+        total += weight * float(value)
     return total
 
 

@@ -60,13 +60,6 @@ class Diagnosis(Measure):
             return [Problem(key=f"{key}.statistics", value="", why=why, fix=fix)]
         return [] if named.startswith("@") else statistics_problems(f"{key}.statistics", named, rewards)
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        names = [name for names in config.categories.values() for name in names]
-        self._names = names or list(read_statistics(config.statistics))
-        self._category = {name: category for category, names in config.categories.items() for name in names}
-        Reference(config.statistics, self._names, config.scaling)  # refuses a file of other rewards
-
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
         """See the class; nothing of rewards that were not measured."""
         rows = self.table(groups)
@@ -75,8 +68,10 @@ class Diagnosis(Measure):
 
     def table(self, groups: Sequence[Group]) -> list[Mapping[str, Any]]:
         """See the class; the weakest reward first."""
-        asked = table_of(groups, self._names)
-        names = [name for name, mean in zip(self._names, means(asked.raw), strict=True) if not np.isnan(mean)]
+        category = {name: category for category, names in self.config.categories.items() for name in names}
+        every = list(category or read_statistics(self.config.statistics))
+        asked = table_of(groups, every)
+        names = [name for name, mean in zip(every, means(asked.raw), strict=True) if not np.isnan(mean)]
         if not names:
             return []
         table = table_of(groups, names)
@@ -89,7 +84,7 @@ class Diagnosis(Measure):
         for k in np.argsort(condition.normalized, kind="stable"):
             rows.append(
                 {
-                    "category": self._category.get(names[k], ""),
+                    "category": category.get(names[k], ""),
                     "reward": names[k],
                     "mean": float(means(table.raw)[k]),
                     "reference": reference.whole[names[k]].mean,

@@ -98,7 +98,8 @@ class HashedOrm(ScoringEstimator):
                 "fix: set columns, or give rows with different grades"
             )
         features = self.features(known.questions, known.answers)
-        model, pairs, ties = self._network(seed), np.array(known.pairs), np.array(known.ties).reshape(-1, 2)
+        model = self._network(seed)
+        pairs, ties = (np.array(part, np.int64).reshape(-1, 2) for part in (known.pairs, known.ties))
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=self.config.network.lr, weight_decay=self.config.network.weight_decay
         )
@@ -224,7 +225,7 @@ def pair_loss(gaps: torch.Tensor, tie_gaps: torch.Tensor, config: HashedOrm.Conf
 
 def figures(scores: NDArray[Any], known: Comparisons) -> dict[str, float]:
     """See `HashedOrm`. scores: r of the answers."""
-    pairs, ties = np.array(known.pairs).reshape(-1, 2), np.array(known.ties).reshape(-1, 2)
+    pairs, ties = (np.array(part, np.int64).reshape(-1, 2) for part in (known.pairs, known.ties))
     gaps, tie_gaps = (scores[part[:, 0]] - scores[part[:, 1]] for part in (pairs, ties))
     metrics = {"pairs": float(len(pairs)), "ties": float(len(ties))}
     if len(pairs):

@@ -85,35 +85,24 @@ class Safety(ResponseReward):
         return any(not matches(self.config.warning, each) for each in sentences)
 
 
-@dataclass
-class Rule:
-    """A pattern that an answer must contain, or must not."""
-
-    name: str = ""
-    pattern: str = ""  # a regular expression, any case
-    wanted: bool = True
-
-    def __post_init__(self) -> None:
-        compiled(self.name or "pattern", self.pattern)
-
-
 class Format(ResponseReward):
     """scale * the share of rules that an answer obeys. Details: ``lost``, the rules that it does not."""
 
     @dataclass
     class Config:
-        """The rules."""
+        """Rules: regular expressions, any case, of what an answer must contain, and of what it must not."""
 
-        rules: list[Rule] = field(default_factory=list)
+        wanted: list[str] = field(default_factory=list)
+        unwanted: list[str] = field(default_factory=list)
         longest: int = 0  # characters, the rule ``length``; 0: any number
         scale: float = 1.0  # what an answer gets that obeys all
 
         def __post_init__(self) -> None:
-            names = [rule.name for rule in self.rules]
-            if not names and self.longest <= 0:
-                raise ValueError("rules is empty and longest is 0: there is nothing to obey")
-            if "" in names or len(set(names)) < len(names):
-                raise ValueError(f"rules are named {names}: give each a name of its own")
+            for name in ("wanted", "unwanted"):
+                for pattern in getattr(self, name):
+                    compiled(name, pattern)
+            if not (self.wanted or self.unwanted or self.longest > 0):
+                raise ValueError("wanted and unwanted are empty and longest is 0: there is nothing to obey")
             if self.longest < 0 or self.scale <= 0:
                 raise ValueError(f"longest={self.longest}, scale={self.scale}: set them to 0 or more, and above 0")
 
@@ -121,11 +110,12 @@ class Format(ResponseReward):
 
     def judge(self, prompt: Prompt, response: str) -> Value:
         """The share."""
-        obeyed = {rule.name: matches(rule.pattern, response) == rule.wanted for rule in self.config.rules}
-        if self.config.longest:
-            obeyed["length"] = len(response) <= self.config.longest
-        lost = [name for name, is_obeyed in obeyed.items() if not is_obeyed]
-        return Value(score=self.config.scale * (1 - len(lost) / len(obeyed)), details={LOST: lost})
+        config = self.config
+        obeyed = [(pattern, matches(pattern, response)) for pattern in config.wanted]
+        obeyed += [(f"no {pattern}", not matches(pattern, response)) for pattern in config.unwanted]
+        obeyed += [("length", len(response) <= config.longest)] if config.longest else []
+        lost = [name for name, is_obeyed in obeyed if not is_obeyed]
+        return Value(score=config.scale * (1 - len(lost) / len(obeyed)), details={LOST: lost})
 
 
 def safety_of(prompt: Prompt) -> Mapping[str, Any]:

@@ -63,7 +63,7 @@ def draws(seed: int, count: int = 4, size: int = 6) -> np.ndarray:
     rng = np.random.default_rng(seed)
     prompts = rng.normal(size=(count, 1, 3)) * [3.0, 0.0, 0.1]
     values = prompts + rng.normal(size=(count, size, 3)) * [4.0, 0.0, 0.2] + [2.0, 0.0, 0.5]
-    values[:, :, 1] = -(rng.random((count, size)) < 0.3)
+    values[:, :, 1] = -1.0 * (rng.random((count, size)) < 0.3)
     values[:, :, 2] += 0.04 * values[:, :, 0]  # says some of what the ORM says
     return values
 

@@ -17,7 +17,7 @@ from raylign.loop.scoring import logged, scored
 from raylign.plan import make_plan
 from raylign.recipes.quark_medical import Diagnosis, HashedOrm, ReferenceFrozen
 from raylign.recipes.quark_medical.combiner import Mode
-from raylign.recipes.quark_medical.comparisons import RowColumns, Signal
+from raylign.recipes.quark_medical.comparisons import RowColumns
 from raylign.recipes.quark_medical.diagnosis import attribution
 from raylign.recipes.quark_medical.factors import Factor, Factors, Risk
 from raylign.records import Group, Value
@@ -52,7 +52,7 @@ def groups(seed: int, **changed: Any) -> list[Group]:
     made = []
     for number in range(4):
         rows = rng.normal(size=(6, 3)) * [1, 1, 0]
-        rows[:, 2] = -(rng.random(6) < 0.3)
+        rows[:, 2] = -1.0 * (rng.random(6) < 0.3)
         samples = [
             trajectory(
                 "a",
@@ -93,8 +93,8 @@ def groups(seed: int, **changed: Any) -> list[Group]:
         (["rewards.facts.fn.split='(;)'"], "has groups, which would become assertions"),
         (["rewards.rubric.fn.scoring.rho_pitfall=2"], "rho_essential=0.5, rho_pitfall=2.0 are shares"),
         (["rewards.rubric.fn.judge={}"], "judge is empty: name who judges"),
-        (["rewards.format.fn.rules=[]"], "rules is empty and longest is 0"),
-        (["rewards.format.fn.rules=[{name: a, pattern: '('}]"], "is no regular expression"),
+        (["rewards.format.fn.wanted=[]"], "wanted and unwanted are empty and longest is 0"),
+        (["rewards.format.fn.wanted=['(']"], "is no regular expression"),
         (["rewards.safety.fn.dose='x'"], "must have two groups: the number and its unit"),
         (["stages.orm.estimator.tie_weight=-1"], "tie_weight=-1.0, margin=0.0: set them to 0 or more"),
     ],
@@ -258,7 +258,8 @@ def test_its_combiner_scores_the_rewards_of_another_recipe(tmp_path: Path) -> No
             "recipe=grpo",
             "scale=tiny",
             "+rewards.short={fn: {_target_: raylign.recipes.quark_medical.Format, longest: 3}}",
-            f"+stages.rl.shaper={{_target_: raylign.recipes.quark_medical.ReferenceFrozen, statistics: {path}}}",
+            "+stages.rl.shaper={_target_: raylign.recipes.quark_medical.ReferenceFrozen, mode: equal, "
+            f"statistics: {path}}}",
         ]
     )
     make_plan(run)
@@ -268,7 +269,7 @@ def test_its_combiner_scores_the_rewards_of_another_recipe(tmp_path: Path) -> No
 
 
 def test_the_orm_is_a_reward_under_grpo(tmp_path: Path) -> None:
-    columns = RowColumns(question="question", answer="answer", grade=[Signal("grade")])
+    columns = RowColumns(question="question", answer="answer", grade=["grade"])
     orm = HashedOrm(HashedOrm.Config(columns=columns))
     rows = [
         {"question": f"is {n} odd", "answer": said, "grade": float(said == "yes it is")}
@@ -277,7 +278,7 @@ def test_the_orm_is_a_reward_under_grpo(tmp_path: Path) -> None:
     ]
     orm.fit([PlacedRow(f"a:{n}", row) for n, row in enumerate(rows)], seed=1)
     orm.save(tmp_path)
-    settings = "columns: {question: question, answer: answer, grade: [{column: grade}]}"
+    settings = "columns: {question: question, answer: answer, grade: [grade]}"
     fn = f"{{_target_: raylign.actors.reward.fitted.Fitted, fitted: {tmp_path}, estimator: "
     fn += f"{{_target_: raylign.recipes.quark_medical.HashedOrm, {settings}}}}}"
     run = compose(["recipe=grpo", "scale=tiny", f"+rewards.orm={{fn: {fn}}}", "rewards.correct.weight=0"])

@@ -12,10 +12,9 @@ import pytest
 from raylign.contracts import PlacedRow
 from raylign.errors import DataError, JudgeUnavailable, JudgeUnreadable
 from raylign.recipes.quark_medical import Facts, Feedback, Format, HashedOrm, Helpful, Rubric, Safety
-from raylign.recipes.quark_medical.comparisons import RowColumns, Signal, comparisons_of
+from raylign.recipes.quark_medical.comparisons import RowColumns, comparisons_of
 from raylign.recipes.quark_medical.evidence import EvidenceStore, Passage, read_evidence
 from raylign.recipes.quark_medical.pairwise import Network
-from raylign.recipes.quark_medical.rules import Rule
 from raylign.recipes.quark_medical.toy import ITEMS, Cases, Quality, answer_of, case_of, slots_of
 from raylign.records import Prompt
 from raylign.testing import prompt, trajectory
@@ -217,11 +216,10 @@ def test_what_is_known_of_a_prompt_is_checked(known: Any, said: str) -> None:
 
 
 def test_format_is_the_share_of_rules() -> None:
-    rules = [Rule(name="list", pattern="^- "), Rule(name="table", pattern=r"\|", wanted=False)]
-    reward = Format(Format.Config(rules=rules, longest=12, scale=0.01))
+    reward = Format(Format.Config(wanted=["^- "], unwanted=[r"\|"], longest=12, scale=0.01))
     scores = {text: reward.judge(prompt(), text) for text in ("- short", "a | b", "- very very long")}
     assert [value.score for value in scores.values()] == pytest.approx([0.01, 0.01 / 3, 0.02 / 3])
-    assert [value.details["lost"] for value in scores.values()] == [[], ["list", "table"], ["length"]]
+    assert [value.details["lost"] for value in scores.values()] == [[], ["^- ", r"no \|"], ["length"]]
 
 
 # --------------------------------------------------------------------------------------------------------- fitted
@@ -232,7 +230,7 @@ def rows(*columns: dict[str, Any]) -> list[PlacedRow]:
 
 
 def test_graded_answers_of_a_question_are_pairs_and_ties() -> None:
-    columns = RowColumns(question="q", answer="a", grade=[Signal("g"), Signal("h.i", 0.5)])
+    columns = RowColumns(question="q", answer="a", grade=["g", "h.i"], weights=[1, 0.5])
     graded = rows(
         {"q": "one", "a": "x", "g": 1, "h": {"i": 2}},
         {"q": "one", "a": "y", "g": 2, "h": {"i": 0}},
@@ -258,13 +256,13 @@ def test_graded_answers_of_a_question_are_pairs_and_ties() -> None:
     ],
 )
 def test_rows_that_teach_nothing_are_told_with_their_place(row: dict[str, Any], said: str) -> None:
-    orm = HashedOrm(HashedOrm.Config(columns=RowColumns(question="q", answer="a", grade=[Signal("g")])))
+    orm = HashedOrm(HashedOrm.Config(columns=RowColumns(question="q", answer="a", grade=["g"])))
     with pytest.raises(DataError, match=said):
         orm.fit(rows(row), seed=1)
 
 
 def fitted(kind: type[HashedOrm], **settings: Any) -> tuple[HashedOrm, dict[str, float]]:
-    columns = RowColumns(question="q", answer="a", grade=[Signal("g")])
+    columns = RowColumns(question="q", answer="a", grade=["g"])
     made = kind(kind.Config(columns=columns, network=Network(buckets=64, hidden=8), **settings))
     words = ["good", "fine", "bad", "poor"]
     graded = [{"q": f"what of {n}", "a": f"it is {w}", "g": int(w in words[:2])} for n in range(20) for w in words]
