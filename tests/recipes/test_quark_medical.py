@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from raylign.errors import CheckpointError, ConfigError
 from raylign.loop.scoring import logged, scored
 from raylign.plan import make_plan
 from raylign.recipes.quark_medical import Diagnosis, HashedOrm, ReferenceFrozen
-from raylign.recipes.quark_medical.combiner import Mode
+from raylign.recipes.quark_medical.combiner import Mode, Unmeasured
 from raylign.recipes.quark_medical.comparisons import RowColumns
 from raylign.recipes.quark_medical.diagnosis import attribution
 from raylign.recipes.quark_medical.factors import Factor, Factors, Risk
+from raylign.recipes.quark_medical.pairwise import Network
 from raylign.records import Group, Value
 from raylign.testing import FakeRewards, fake_loop, group, prompt, trajectory
 
@@ -70,53 +72,80 @@ def groups(seed: int, **changed: Any) -> list[Group]:
 # ------------------------------------------------------------------------------------------------------ settings
 
 
+ALONE = {  # wrong by themselves
+    f"{SHAPER}.scaling.clip=0": "clip=0.0, epsilon=0.001: set both above 0",
+    "rewards.facts.fn.split='(;)'": "has groups, which would become assertions",
+    "rewards.rubric.fn.scoring.rho_pitfall=2": "rho_essential=0.5, rho_pitfall=2.0 are shares",
+    "rewards.format.fn.wanted=['(']": "is no regular expression",
+    "rewards.safety.fn.dose='x'": "must have two groups: the number and its unit",
+    "stages.orm.estimator.tie_weight=-1": "tie_weight=-1.0, margin=0.0: set them to 0 or more",
+    "stages.feedback.estimator.columns.weights=[1,2]": "has no number for each of grade=",
+}
+TOGETHER = {  # wrong within the run
+    f"{SHAPER}.factors.risk.nothing.beta=4": "nothing: are no rewards of this stage",
+    "rewards.safety.weight=-1": "rewards.safety.weight = -1.0: below 0",
+    "stages.calibrate.weights={orm: 1}": "measures orm; the rewards with a weight are facts, feedback",
+    f"{DIAGNOSIS}.categories={{a: [nothing]}}": "nothing: are no rewards of this run",
+    "rewards.facts.fn.evidence=": "there is nothing to check by",
+}
+
+
+@pytest.mark.parametrize("wrong", [ALONE, TOGETHER])
+def test_settings_that_do_not_go_together_are_all_named(wrong: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        compose([*TINY, *wrong])
+    said = str(refused.value)
+    assert not [text for text in wrong.values() if text not in said], said
+
+
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("settings", "said"),
     [
-        ([f"{SHAPER}.scaling.clip=0"], "clip=0.0, epsilon=0.001: set both above 0"),
-        ([f"{SHAPER}.factors.temperature=0.01"], r"temperature=0.01: set it to 0.05 or more"),
-        ([f"{SHAPER}.factors.ema=1"], "ema=1.0: set it from 0 to below 1"),
-        ([f"{SHAPER}.factors.low=2"], "weights begin at 1"),
-        ([f"{SHAPER}.red_line=format"], "red_line=format needs a floor: add factors.risk.format"),
-        ([f"{SHAPER}.factors.risk={{nothing: {{beta: 4}}}}"], "nothing: are no rewards of this stage"),
-        ([f"{SHAPER}.mode=raw", f"{SHAPER}.unmeasured=neutral"], "0 is no neutral value of a raw reward"),
-        ([f"{SHAPER}.statistics="], r"statistics = : tri_factor needs the statistics.*\n.*@STAGE of a Calibrate"),
-        ([f"{SHAPER}.statistics=nothing.json"], r"nothing.json: holds no statistics of a Calibrate stage"),
-        (["rewards.safety.weight=-1"], r"rewards.safety.weight = -1.0: below 0"),
-        (
-            ["+stages.calibrate.weights={orm: 1}"],
-            "measures orm; the rewards with a weight are facts, feedback",
-        ),
-        ([f"{DIAGNOSIS}.categories={{a: [nothing]}}"], "nothing: are no rewards of this run"),
-        ([f"{DIAGNOSIS}.statistics="], "nothing to compare with"),
-        (["rewards.facts.fn.evidence="], "there is nothing to check by"),
-        (["rewards.facts.fn.split='(;)'"], "has groups, which would become assertions"),
-        (["rewards.rubric.fn.scoring.rho_pitfall=2"], "rho_essential=0.5, rho_pitfall=2.0 are shares"),
-        (["rewards.rubric.fn.judge={}"], "judge is empty: name who judges"),
-        (["rewards.format.fn.wanted=[]"], "wanted and unwanted are empty and longest is 0"),
-        (["rewards.format.fn.wanted=['(']"], "is no regular expression"),
-        (["rewards.safety.fn.dose='x'"], "must have two groups: the number and its unit"),
-        (["stages.orm.estimator.tie_weight=-1"], "tie_weight=-1.0, margin=0.0: set them to 0 or more"),
+        ({"red_line": "format"}, "red_line=format needs a floor: add factors.risk.format"),
+        ({"mode": Mode.raw, "unmeasured": Unmeasured.neutral}, "0 is no neutral value of a raw reward"),
     ],
 )
-def test_settings_that_do_not_go_together_are_named(overrides: list[str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        compose([*TINY, *overrides])
+def test_settings_of_the_combiner(settings: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ReferenceFrozen.Config(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"temperature": 0.01}, "temperature=0.01: set it to 0.05 or more"),
+        ({"ema": 1.0}, "ema=1.0: set it from 0 to below 1"),
+        ({"low": 2.0}, "weights begin at 1"),
+        ({"v_max": 0.0}, "v_max=0.0 is a share"),
+        ({"every": 0}, "every=0"),
+    ],
+)
+def test_settings_of_the_factors(settings: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Factors(**settings)
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
-        *([f"{SHAPER}.mode={mode.name}"] for mode in Mode),
-        [f"{SHAPER}.mode=raw", f"{SHAPER}.statistics="],
-        [f"{SHAPER}.factors.use=[weakness,risk]"],
-        [f"{SHAPER}.red_line=safety", f"{SHAPER}.scaling.domains=true"],
-        ["stages.orm.estimator.tie_sign=printed"],
-        ["rewards.feedback.weight=0"],
+        [f"{SHAPER}.mode=raw", f"{SHAPER}.statistics=", "stages.orm.estimator.tie_sign=printed"],
+        [f"{SHAPER}.factors.use=[weakness,risk]", f"{SHAPER}.red_line=safety", f"{SHAPER}.scaling.domains=true"],
+        ["rewards.feedback.weight=0", f"{SHAPER}.mode=group_z"],
     ],
 )
 def test_arms_of_the_digest_compose(overrides: list[str]) -> None:
     make_plan(compose([*TINY, *overrides]))
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [("", "tri_factor needs the statistics of the reference"), ("nothing.json", "holds no statistics of a Calibrate")],
+)
+def test_statistics_must_be_there(named: str, said: str) -> None:
+    run = compose(TINY)
+    config = replace(run.parts[SHAPER].config, statistics=named)
+    (problem,) = ReferenceFrozen.problems(SHAPER, config, run)
+    assert said in problem.why and problem.key == f"{SHAPER}.statistics" and "Calibrate" in problem.fix
 
 
 def test_statistics_of_other_rewards_are_told_with_both_sets(tmp_path: Path) -> None:
@@ -164,8 +193,9 @@ def test_metrics_move_nothing_and_an_evaluation_needs_no_weights(statistics: str
     assert {"map/raw_mean/facts", "map/norm_std/safety", "map/share/helpful", "map/flat/safety"} <= set(fresh.group)
     assert not part.state_dict() and not [name for name in fresh.group if name.startswith("map/weight")]
     (first, *_) = logged(part, scored(part, groups(0)))
-    kinds = ("weight", "weakness", "risk", "redundancy", "average", "violation")
+    kinds = ("weight", "weakness", "risk", "redundancy", "average")
     assert {f"map/{kind}/{name}" for kind in kinds for name in NAMES} <= set(first.metrics)
+    assert "map/violation/safety" in first.metrics and "map/violation/facts" not in first.metrics
     assert {"map/corr/helpful_facts", "map/corr/facts_safety"} <= set(first.metrics)
     before = part.state_dict()
     part.metrics(groups(1))
@@ -205,10 +235,9 @@ def test_one_reward_changes_and_its_row_moves(statistics: str) -> None:
     assert after["facts"]["weight"] > before["facts"]["weight"] and after["facts"]["attribution"] == "weakness"
     assert next(iter(after)) == "facts", "the weakest stands first"
     for name in ("helpful", "safety"):
-        moved = ("weakness", "weight", "attribution")
-        assert {k: v for k, v in before[name].items() if k not in moved} == {
-            k: v for k, v in after[name].items() if k not in moved
-        }
+        for kind in set(before[name]) - {"weakness", "weight", "attribution"}:
+            value = before[name][kind]
+            assert after[name][kind] == (pytest.approx(value) if isinstance(value, float) else value)
         assert after[name]["weight"] < before[name]["weight"]
     assert part.metrics(groups(0))["least"] == min(row["normalized"] for row in before.values())
 
@@ -220,7 +249,7 @@ def test_a_row_says_why(statistics: str) -> None:
     assert rows["safety"]["lost"] == "dose" and rows["safety"]["lost_share"] == rows["safety"]["violation"]
     assert rows["facts"]["domain"] in ("a", "b") and rows["facts"]["reference"] == 0.0
     same = [
-        group(*(trajectory("a", rewards={"helpful": v, "facts": v, "safety": 0.0}) for v in row))
+        group(*(trajectory("a", rewards={"helpful": v, "facts": v, "safety": 0.0}) for v in row - row.mean()))
         for row in np.random.default_rng(0).normal(size=(4, 6))
     ]
     copied = by_reward(diagnosis(statistics), same)
@@ -231,10 +260,10 @@ def test_a_row_says_why(statistics: str) -> None:
 def test_the_weight_of_a_row_is_where_training_would_come_to(statistics: str) -> None:
     """Far from it at first: the table goes by the evaluated policy, not by how training came there."""
     part = shaper(statistics)
-    for _ in range(200):
+    for _ in range(60):
         part.score(groups(0))
     rows = by_reward(diagnosis(statistics), groups(0))
-    np.testing.assert_allclose([rows[name]["weight"] for name in NAMES], part.weighting.weights, atol=1e-6)
+    np.testing.assert_allclose([rows[name]["weight"] for name in NAMES], part.weighting.weights, atol=0.01)
 
 
 def test_a_reward_that_was_not_asked_has_no_row(statistics: str) -> None:
@@ -270,7 +299,7 @@ def test_its_combiner_scores_the_rewards_of_another_recipe(tmp_path: Path) -> No
 
 def test_the_orm_is_a_reward_under_grpo(tmp_path: Path) -> None:
     columns = RowColumns(question="question", answer="answer", grade=["grade"])
-    orm = HashedOrm(HashedOrm.Config(columns=columns))
+    orm = HashedOrm(HashedOrm.Config(columns=columns, network=Network(buckets=64, hidden=8, epochs=40)))
     rows = [
         {"question": f"is {n} odd", "answer": said, "grade": float(said == "yes it is")}
         for n in range(40)
@@ -278,7 +307,8 @@ def test_the_orm_is_a_reward_under_grpo(tmp_path: Path) -> None:
     ]
     orm.fit([PlacedRow(f"a:{n}", row) for n, row in enumerate(rows)], seed=1)
     orm.save(tmp_path)
-    settings = "columns: {question: question, answer: answer, grade: [grade]}"
+    settings = "columns: {question: question, answer: answer, grade: [grade]}, "
+    settings += "network: {buckets: 64, hidden: 8, epochs: 40}"
     fn = f"{{_target_: raylign.actors.reward.fitted.Fitted, fitted: {tmp_path}, estimator: "
     fn += f"{{_target_: raylign.recipes.quark_medical.HashedOrm, {settings}}}}}"
     run = compose(["recipe=grpo", "scale=tiny", f"+rewards.orm={{fn: {fn}}}", "rewards.correct.weight=0"])

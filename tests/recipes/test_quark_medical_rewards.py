@@ -52,6 +52,11 @@ def test_a_judge_without_a_readable_answer_is_no_score() -> None:
         Rubric(Rubric.Config(judge=judge(f"{TOY}.grade", absent=1.0))).score(asked(), [trajectory("<6;nw;r>")])
 
 
+def test_a_reward_by_a_judge_needs_one() -> None:
+    with pytest.raises(ValueError, match="judge is empty: name who judges"):
+        Rubric.Config()
+
+
 @pytest.mark.parametrize(
     ("rubric", "said"),
     [
