@@ -80,7 +80,7 @@ class Diagnosis(Measure):
         condition = condition_of(table, normalized, self.config.factors)
         values = factors_of(names, condition, self.config.factors)
         weights = np.clip(target_weights(values), self.config.factors.low, self.config.factors.high)
-        rows = []
+        rows: list[Mapping[str, Any]] = []
         for k in np.argsort(condition.normalized, kind="stable"):
             rows.append(
                 {

@@ -48,7 +48,7 @@ class Network:
 
     buckets: int = 2048  # words share their features by hash
     hidden: int = 64
-    epochs: int = 8
+    epochs: int = 32
     batch: int = 64  # comparisons
     lr: float = 1e-3
     weight_decay: float = 1e-4
@@ -144,7 +144,8 @@ class HashedOrm(ScoringEstimator):
 
     def save(self, folder: Path) -> None:
         """Weights, and the settings that they are good for."""
-        np.savez(folder / WEIGHTS, **self._known())
+        arrays: dict[str, Any] = {**self._known()}
+        np.savez(folder / WEIGHTS, **arrays)
         (folder / SETTINGS).write_bytes(orjson.dumps(self._settings()))
 
     def load(self, folder: Path) -> None:

@@ -54,7 +54,7 @@ def test_scores_can_be_recomputed_from_the_run_folder(undisturbed: Path) -> None
         for name in REWARDS:
             of = known[name]
             width = of["quantiles"]["1"] - of["quantiles"]["0"] or 1.0
-            value = (row["rewards"][name] - of["mean"]) / max(of["std"], 1e-3 * width)
+            value = (row["rewards"][name]["score"] - of["mean"]) / max(of["std"], 1e-3 * width)
             total += of_step[f"map/weight/{name}"] * np.clip(value, -5, 5)
         assert row["score"] == pytest.approx(total, abs=1e-5)
 
