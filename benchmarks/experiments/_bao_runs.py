@@ -205,6 +205,8 @@ def served_user(folder: Path) -> list[Claim]:
         "+environment.fn.form=marks",
         "+environment.fn.show_reward=false",
         "environment.fn.judge.max_tokens=160",
+        "environment.fn.judge.temperature=1",  # at less a model that was never trained repeats one letter for ever
+        "environment.fn.judge.top_p=1",
         "+environment.fn.judge.tries=1",
         f"judges.user.path={user}",
         "judges.user.max_context=2048",
