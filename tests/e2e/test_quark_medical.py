@@ -85,7 +85,7 @@ def test_the_evaluation_leaves_a_table_of_diagnoses(undisturbed: Path) -> None:
     (figures,) = steps(undisturbed, "after")
     assert figures["eval/diagnosis/least"] == pytest.approx(table[0]["normalized"])
     (safety,) = [row for row in table if row["reward"] == "safety"]
-    assert safety["lost"] in ("dose", "emergency") and safety["violation"] == safety["lost_share"]
+    assert safety["lost"] in ("dose", "emergency") and 0 < safety["lost_share"] <= safety["violation"]
 
 
 def test_killed_and_resumed_is_bit_equal(undisturbed: Path) -> None:
