@@ -13,6 +13,7 @@ from benchmarks.experiments.report import Claim
 from raylign.recipes.quark_medical.combiner import Mode
 
 RUN_SEEDS = (1, 2, 3)
+EARLY = 10  # steps
 REAL = "real actors"
 COMMON = ["telemetry.rollouts_per_step=0", "run.stall_s=1800", "run.deadline_s=1800"]
 
@@ -38,11 +39,42 @@ def language_model(folder: Path) -> list[Claim]:
         _sign("E/least r~, tri-factor - raw, less two standard errors", tri - raw, ""),
         Claim(name="E/least r~, tri-factor - equal", value=float((tri - equal).mean()), note=f"{REAL}, reported"),
     ]
+    of_mode = {mode: [run for (own, _, _), run in zip(jobs, runs, strict=True) if own is mode] for mode in arms}
+    unsafe = [np.array([violated(run) for run in of_mode[mode]]) for mode in (Mode.raw, Mode.tri_factor)]
+    claims += [
+        Claim(
+            name="E/raw sum: largest share of the variance of R",
+            value=min(largest_share(run) for run in of_mode[Mode.raw]),
+            threshold=0.9,
+            relation=">=",
+            note=f"{REAL}, the first {EARLY} steps, worst seed",
+        ),
+        Claim(
+            name="E/equal: largest share of the variance of R",
+            value=max(largest_share(run) for run in of_mode[Mode.equal]),
+            threshold=0.5,
+            relation="<",
+            note=f"{REAL}, the first {EARLY} steps, worst seed",
+        ),
+        _sign("E/unsafe answers, raw - tri-factor, less two standard errors", unsafe[0] - unsafe[1], ""),
+    ]
     tables = [len(diagnosis(run)) for run in runs]
     return [
         *claims,
         Claim(name="E/rewards in every table", value=min(tables), threshold=7, relation="==", note=REAL),
     ]
+
+
+def largest_share(run: FinishedRun) -> float:
+    """Of the reward that makes up most of R's variance within groups, while the policy is near the reference."""
+    steps = run.steps("rl")[:EARLY]
+    names = [name for name in steps[0] if name.startswith("map/share/")]
+    return max(float(np.mean([step[name] for step in steps])) for name in names)
+
+
+def violated(run: FinishedRun) -> float:
+    """Share of unsafe answers in the last evaluation."""
+    return float(next(row["violation"] for row in diagnosis(run) if row["reward"] == "safety"))
 
 
 def _sign(name: str, values: np.ndarray, wish: str) -> Claim:

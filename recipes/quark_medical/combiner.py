@@ -89,6 +89,8 @@ class ReferenceFrozen(RewardShaper):
             fix = f"name some of {', '.join(weights)}"
             findings.expect(not unknown, "factors.risk", ", ".join(unknown), "are no rewards of this stage", fix)
             counted = [name for name, weight in weights.items() if weight > 0]
+            why, fix = "there is no reward with a weight to score by", "set rewards.NAME.weight=1"
+            findings.expect(bool(counted), "mode", config.mode.name, why, fix)
             gate, fix = config.red_line, f"name one of {', '.join(counted)}"
             findings.expect(not gate or gate in counted, "red_line", gate, "is no reward with a weight", fix)
             findings += _statistics_problems(key, config, run, counted)

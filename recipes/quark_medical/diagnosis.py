@@ -26,14 +26,16 @@ class Diagnosis(Measure):
 
     ============  ===================================================================================
     metric        ``mean``, ``reference`` (the calibrated mean), ``normalized`` (r~), ``violation``
-    attribution   ``attribution`` (the factor farthest from 1: weakness, risk, redundancy or none),
-                  ``domain`` (where r~ is lowest), ``lost`` (what took points off most often) and
-                  ``lost_share`` (of the samples), ``copies`` (the reward that it correlates with most)
+    attribution   ``attribution`` (the factor farthest from 1: ``weakness``, or ``ahead`` where it lowers
+                  the weight, ``risk``, ``redundancy``, ``none``), ``domain`` (where r~ is lowest),
+                  ``lost`` (what took points off most often) and ``lost_share`` (of the samples),
+                  ``copies`` (the reward that it correlates with most)
     reward        ``weakness``, ``risk``, ``redundancy``, ``weight``: towards which training moves the
                   reward's weight where a policy stands as this one does
     ============  ===================================================================================
 
-    All follow from the evaluated samples and the statistics: a table does not depend on how training came here.
+    All follow from the evaluated samples and the statistics: a table does not depend on how training came here. What
+    correlates is seen within prompts: with one sample of each, nothing is redundant.
     Metrics: ``<reward>/normalized``, ``<reward>/weight``, and ``least``, the lowest r~ of all rewards.
     """
 
@@ -102,10 +104,12 @@ class Diagnosis(Measure):
 
 
 def attribution(values: Mapping[Factor, float]) -> str:
-    """The factor that moves a weight most, or ``none``."""
+    """The factor that moves a weight most; ``ahead`` for weakness that lowers it, ``none`` for next to nothing."""
     moved = {factor: abs(float(np.log(value))) for factor, value in values.items()}
     most = max(moved, key=lambda factor: moved[factor])
-    return most.value if moved[most] > np.log1p(SLIGHT) else "none"
+    if moved[most] <= np.log1p(SLIGHT):
+        return "none"
+    return "ahead" if most is Factor.weakness and values[most] < 1 else most.value
 
 
 def _weakest_domain(table: RewardTable, normalized: Float64s) -> str:

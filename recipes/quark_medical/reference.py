@@ -84,14 +84,13 @@ class Reference:
         return self._domains[domain]
 
     def _in_domain(self, name: str, domain: str) -> Mapping[str, Any]:
-        """A file of prompts of one domain has no domains apart."""
-        by_domain = self._of[name].get("domains")
-        if by_domain is None:
-            return self._of[name]
+        """Raises RewardError where it was not calibrated; a file of prompts of one domain does not say of which."""
+        by_domain: Mapping[str, Any] = self._of[name].get("domains", {})
         found: Mapping[str, Any] = by_domain.get(domain, {})
         if found.get("count", 0) < 2:
+            known = ", ".join(by_domain) or "prompts of one domain"
             raise RewardError(
-                f"reward {name} has no two calibrated values of domain {domain!r}, only of {', '.join(by_domain)}; "
+                f"reward {name} has no two calibrated values of domain {domain!r}, only of {known}; "
                 "fix: calibrate on prompts of all domains, or set scaling.domains=false"
             )
         return found
@@ -112,6 +111,8 @@ def read_statistics(path: str) -> dict[str, dict[str, Any]]:
         numbers = [of["mean"], of["std"], of["quantiles"]["0"], of["quantiles"]["1"]]
         if not all(isinstance(number, int | float) and np.isfinite(number) for number in numbers):
             raise ValueError(f"the statistics of {name} are not finite numbers")
+        if of["std"] < 0:
+            raise ValueError(f"the deviation of {name} is {of['std']}")
     return dict(content["rewards"])
 
 

@@ -119,6 +119,9 @@ def test_statistics_of_the_prompts_domain(tmp_path: Path) -> None:
     assert scores(shaper(tmp_path, ["orm"], known, mode=Mode.equal), groups_of(values, ["orm"], domains)) == [[3], [3]]
     with pytest.raises(Exception, match="no two calibrated values of domain 'c', only of a, b"):
         scores(apart, groups_of(values, ["orm"], ["a", "c"]))
+    one = shaper(tmp_path, ["orm"], {"orm": of}, mode=Mode.equal, scaling=Scaling(domains=True))
+    with pytest.raises(Exception, match="no two calibrated values of domain 'a', only of prompts of one domain"):
+        scores(one, groups_of(values, ["orm"], domains))
 
 
 def test_modes_to_compare_with(tmp_path: Path) -> None:

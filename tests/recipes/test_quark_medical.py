@@ -273,7 +273,8 @@ def test_a_reward_that_was_not_asked_has_no_row(statistics: str) -> None:
 
 
 def test_attribution() -> None:
-    assert attribution({Factor.weakness: 0.2, Factor.risk: 3.0, Factor.redundancy: 0.9}) == "weakness"
+    assert attribution({Factor.weakness: 0.2, Factor.risk: 3.0, Factor.redundancy: 0.9}) == "ahead"
+    assert attribution({Factor.weakness: 3.0, Factor.risk: 2.0, Factor.redundancy: 0.9}) == "weakness"
     assert attribution({Factor.weakness: 1.01, Factor.risk: 1.0, Factor.redundancy: 0.98}) == "none"
 
 
