@@ -206,6 +206,15 @@ def test_factors_that_are_off_are_one(tmp_path: Path) -> None:
     np.testing.assert_allclose(only.weighting.weights, [0.9 + 0.3 / 7, 0.9 + 1.5 / 7, 0.9 + 0.3 / 7])
 
 
+def test_violations_are_of_the_reward_as_it_is(tmp_path: Path) -> None:
+    part = shaper(tmp_path, factors=Factors(use=[Factor.risk], v_max=1.0, risk={"format": Risk(floor=0.3, beta=2.0)}))
+    values = draws(5)
+    scores(part, groups_of(values))
+    rate = (values[:, :, 2] < 0.3).mean()
+    assert 0 < rate < 1 and part.weighting.condition.violations[2] == pytest.approx(rate)
+    np.testing.assert_allclose(part.weighting.values[Factor.risk], [1, 1, 1 + 2 * rate])
+
+
 def test_what_differs_between_prompts_is_no_redundancy(tmp_path: Path) -> None:
     """Over a mixed batch the two correlate at nearly 1; within groups they do not."""
     rng = np.random.default_rng(0)
