@@ -157,9 +157,9 @@ def test_evidence_is_searched_by_rare_words_and_read_with_its_place(tmp_path: Pa
     store = EvidenceStore([Passage(id=str(n), text=text) for n, text in enumerate(texts)])
     assert [passage.id for passage in store.best("does Aspirin thin blood?", 2)] == ["0", "3"]
     assert store.best("nothing here", 3) == []
-    common = ["the the the the", "the aspirin", "the sky", "the sea"]
-    rare = EvidenceStore([Passage(id=text, text=text) for text in common]).best("the aspirin the", 2)
-    assert [passage.id for passage in rare] == ["the aspirin", "the the the the"]
+    common = ["of the and", "and of the", "the of and", "aspirin for you"]
+    (rare,) = EvidenceStore([Passage(id=text, text=text) for text in common]).best("of the and aspirin", 1)
+    assert rare.id == "aspirin for you"
     path = tmp_path / "e.jsonl"
     path.write_text('{"text": "a b"}\n{"id": "x", "text": "a b"}\n{"id": "y", "text": "c"}\n')
     assert [passage.text for passage in read_evidence(str(path)).passages] == ["a b", "c"]
