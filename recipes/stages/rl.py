@@ -10,7 +10,7 @@ from functools import partial
 from raylign.actors.remote import in_order
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
-from raylign.config.schema import Node, SampledSettings, SamplingConfig, node
+from raylign.config.schema import LoraConfig, Node, SampledSettings, SamplingConfig, node, undropped
 from raylign.contracts import (
     MODEL,
     Advantage,
@@ -48,6 +48,7 @@ class Rl(Stage):
         eval_split: Split = Split.holdout
         eval_samples: int = 1  # of each prompt
         eval_sampling: SamplingConfig | None = None  # null: greedy, or with eval_samples > 1 as in training
+        lora: LoraConfig = field(default_factory=LoraConfig)  # rank above 0: adapters are trained, not all weights
         domains: list[str] = field(default_factory=list)  # train on prompts of these domains only; empty: on all
         source: Node = node(PromptSource)  # empty: the run's
         shaper: Node = node(RewardShaper)  # empty: the run's; evaluations log by the run's in any case
@@ -68,7 +69,7 @@ class Rl(Stage):
             why = "truncated responses would be masked and punished"
             fix = "set shaper.overlong_buffer=0, or do not mask"
             findings.append(Problem(key=f"{key}.mask_truncated", value="true", why=why, fix=fix))
-        findings += _objective_problems(key, config, run)
+        findings += [*_objective_problems(key, config, run), *undropped(key, config.lora)]
         return findings
 
     @classmethod
@@ -117,7 +118,7 @@ class Rl(Stage):
         if said := lesson(self.name, self.config.steps, loop.version, loop.taught):
             context.event("nothing_learned", said, stage=self.name)
         await loop.parts.learner.export(str(folder / "model"))
-        context.hand_over(folder / "model", published=True)
+        context.hand_over(folder / "model", published=not self.config.lora.sent)
         return StageResult(
             steps=self.config.steps,
             metrics={"steps/taught": loop.taught / self.config.steps},
@@ -165,7 +166,7 @@ class Rl(Stage):
         starts = (
             partial(context.rollouts, publishes=True),
             context.rewards,
-            partial(context.learner, cfg.learner.optim, updates),
+            partial(context.learner, cfg.learner.optim, updates, self.config.lora),
             partial(context.critic, updates) if "value" in needs else _nothing,
             partial(context.frozen, needs, prompts),
         )

@@ -86,6 +86,7 @@ UNITS: tuple[tuple[str, str], ...] = (  # pattern of a name without eval/, befor
     (r".*_per_second|tokens/per_second", "tokens/s"),
     (r"time/.*|publish/(fetch|pause|load|commit|verify|resume|seconds)|(.*/)?(seconds|latency)|.*_s", "s"),
     (r".*_mb", "MB"),
+    (r"publish/bytes", "bytes"),
     (
         r"length/(truncated|empty)|missing/.*|share(/.*)?|groups/(equal|fill)|(idle|unused)/.*|.*zero_variance.*",
         "share",

@@ -13,6 +13,7 @@ from raylign.config.alarms import AlarmConfig, default_alarms
 from raylign.config.schema.base import CONTRACT, Node, Section, named_nodes, node, nodes
 from raylign.config.schema.data import DataConfig, SamplingConfig
 from raylign.config.schema.judges import JudgeConfig, Pooling, Verb
+from raylign.config.schema.lora import AdapterSync, LoraConfig, undropped
 from raylign.config.schema.roles import (
     CriticConfig,
     DefaultGpus,
@@ -42,6 +43,7 @@ from raylign.contracts import Advantage, GroupSelector, Objective, PromptSource,
 
 __all__ = [
     "CONTRACT",
+    "AdapterSync",
     "ClusterConfig",
     "Config",
     "CriticConfig",
@@ -53,6 +55,7 @@ __all__ = [
     "FrozenModelConfig",
     "JudgeConfig",
     "LearnerConfig",
+    "LoraConfig",
     "ModelConfig",
     "Node",
     "Offload",
@@ -74,6 +77,7 @@ __all__ = [
     "named_nodes",
     "node",
     "nodes",
+    "undropped",
 ]
 
 
