@@ -70,6 +70,8 @@ class Stage(Part):
     made_with = ("name",)
     settings = StageSettings
     publishes: ClassVar[bool] = False  # its own weights to the engines, before they sample
+    # False: it trains a model beside the policy, may start from a reward model, and leaves the policy as it was.
+    of_policy: ClassVar[bool] = True
 
     def __init__(self, config: Any, name: str) -> None:
         super().__init__(config)

@@ -127,8 +127,8 @@ class RewardConfig(Section):
     fn: Node = node(RewardFunction)
     weight: float = 1.0
     workers: int = 1
-    cpus: float = 0.1
-    gpus: float = 0.0
+    cpus: float = 0.1  # of one worker; its threads, where they are 2 or more
+    gpus: float = 0.0  # of one worker, for functions that compute on one
     timeout_s: float = 10.0  # per trajectory (or group); the child is killed at the deadline
     retries: int = 1
     max_missing: float = 0.5  # share of missing rewards in one step that ends the run
@@ -138,7 +138,8 @@ class RewardConfig(Section):
         findings = Findings(key)
         findings.expect(math.isfinite(self.weight), "weight", self.weight, "is no number", "set it to 1")
         findings.positive(workers=self.workers, cpus=self.cpus, timeout_s=self.timeout_s)
-        findings.not_negative(gpus=self.gpus, retries=self.retries)
+        findings.not_negative(retries=self.retries)
+        findings.whole_gpus(self.gpus)
         findings.at_most("retries", self.retries, MOST_TRIES, "would try what fails for ever")
         findings.share(max_missing=self.max_missing)
         return findings
