@@ -25,10 +25,11 @@ from benchmarks.experiments._quark_medical_bandit import Arm, Outcome, train, wr
 from benchmarks.experiments._quark_medical_runs import RUN_SEEDS, language_model
 from benchmarks.experiments.report import Claim
 from raylign.contracts import PlacedRow
+from raylign.objectives.loss.bradley_terry import TieSign
 from raylign.recipes.quark_medical.combiner import Mode, ReferenceFrozen
 from raylign.recipes.quark_medical.comparisons import RowColumns, comparisons_of
 from raylign.recipes.quark_medical.factors import Condition, Factor, Factors, TriFactor
-from raylign.recipes.quark_medical.pairwise import HashedOrm, TieSign, figures
+from raylign.recipes.quark_medical.pairwise import HashedOrm, figures
 from raylign.recipes.quark_medical.table import RewardTable, correlations, variance_shares
 
 SEEDS = tuple(range(1, 11))

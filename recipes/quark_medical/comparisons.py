@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from raylign.contracts import PlacedRow
 from raylign.data.columns import Columns
+from raylign.data.ties import is_tie
 from raylign.errors import DataError
 
 
@@ -14,7 +15,7 @@ from raylign.errors import DataError
 class RowColumns:
     """Where a row says what; a dot enters an object.
 
-    A row with both `chosen` and `rejected` is a comparison, and a tie where `tie` is true. Any other is one answer with
+    A row with both `chosen` and `rejected` is a comparison, or a tie (`raylign.data.ties`). Any other is an answer with
     its grade, the sum of the columns `grade`, each times its number in `weights`; rows that lack one of these columns
     are not learned from.
     """
@@ -25,7 +26,6 @@ class RowColumns:
     weights: list[float] = field(default_factory=list)  # one for each of `grade`; empty: 1
     chosen: str = "chosen"
     rejected: str = "rejected"
-    tie: str = "tie"
     same: float = 1e-9  # grades that are no farther apart are a tie
 
     def __post_init__(self) -> None:
@@ -52,10 +52,7 @@ def comparisons_of(rows: Sequence[PlacedRow], columns: RowColumns) -> Comparison
         question = _text(at(columns.question), columns.question, row.place)
         chosen, rejected = at(columns.chosen), at(columns.rejected)
         if chosen is not None and rejected is not None:
-            tie = at(columns.tie)
-            if not isinstance(tie, bool | None):
-                raise DataError(f"{row.place}: {columns.tie} is {str(tie)[:60]!r}; fix: true, false, or leave it out")
-            (ties if tie else pairs).append((len(answers), len(answers) + 1))
+            (ties if is_tie(row.columns, row.place) else pairs).append((len(answers), len(answers) + 1))
             questions += [question] * 2
             answers += [_text(chosen, columns.chosen, row.place), _text(rejected, columns.rejected, row.place)]
         elif (grade := _grade(at, columns, row.place)) is not None:

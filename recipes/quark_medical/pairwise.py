@@ -13,7 +13,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from torch.nn.functional import softplus
 from raylign.contracts import PlacedRow, ScoringEstimator
 from raylign.data.questions import question_of
 from raylign.errors import DataError
+from raylign.objectives.loss.bradley_terry import TieSign
 from raylign.recipes.quark_medical.comparisons import Comparisons, RowColumns, comparisons_of
 from raylign.recipes.quark_medical.evidence import words_of
 from raylign.records import Prompt
@@ -33,13 +33,6 @@ from raylign.records import Prompt
 Float32s = NDArray[np.float32]
 SETTINGS, WEIGHTS = "settings.json", "weights.npz"
 OVERLAPS = 3  # features beside the words
-
-
-class TieSign(Enum):
-    """Which L_same."""
-
-    corrected = "corrected"
-    printed = "printed"
 
 
 @dataclass

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from raylign.objectives.loss.bradley_terry import TieSign
 from raylign.recipes.quark_medical import HashedOrm
 from raylign.recipes.quark_medical.facts import Checked, Verdict, fact_score
-from raylign.recipes.quark_medical.pairwise import TieSign, pair_loss
+from raylign.recipes.quark_medical.pairwise import pair_loss
 from raylign.recipes.quark_medical.rubric import Item, ItemGroup, Scoring, activated, rubric_score, scaled
 
 E, P = ItemGroup.essential, ItemGroup.pitfall

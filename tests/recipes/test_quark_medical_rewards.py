@@ -273,7 +273,7 @@ def test_graded_answers_of_a_question_are_pairs_and_ties() -> None:
         ({"q": 3, "a": "x", "g": 1}, "a:0: no text at q"),
         ({"q": "x", "a": None, "g": 1}, "a:0: no text at a"),
         ({"q": "x", "a": "x", "g": "good"}, "a:0: g is no number, but 'good'"),
-        ({"q": "x", "chosen": "x", "rejected": "y", "tie": 1}, "a:0: tie is '1'; fix: true, false"),
+        ({"q": "x", "chosen": "x", "rejected": "y", "tie": "perhaps"}, "a:0: tie='perhaps' is neither true nor false"),
         ({"q": "x", "a": "x", "g": 1}, "1 rows make no pair of a better and a worse answer"),
     ],
 )
