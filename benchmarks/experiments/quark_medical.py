@@ -140,7 +140,7 @@ def copies(_: Path, batches: int = 100) -> list[Claim]:
     for use, wanted in (([Factor.redundancy], 1 / 3), ([], 1 / 2)):
         rng = np.random.default_rng(1)
         weighting = TriFactor(names, Factors(use=use))
-        for _ in range(batches):
+        for _batch in range(batches):
             values = rng.normal(size=(512, 3))
             values = np.concatenate([values, values[:, :1]], axis=1)
             groups = np.repeat(np.arange(64), 8)
