@@ -195,7 +195,8 @@ class Group:
     `scores[i]` is None when any reward of trajectory i is Missing: it takes no part in the group's statistics.
     `call_scores[i]`, where a shaper gives it, has one number per turn of trajectory i, for advantages finer than a
     trajectory. `role_scores[i]` has the score of the calls of a role where it is not `scores[i]`.
-    `token_scores[name][i]` has one number for each sampled token of trajectory i, call after call; None: 0 for all.
+    `token_scores[name][i]` has one number for each sampled token of trajectory i, call after call; None: 0 for all;
+    NaN for all: they could not be judged.
 
     Example: ``Group(prompt=p, trajectories=(t0, t1), scores=(1.0, None))``
     """

@@ -101,3 +101,19 @@ def test_a_weight_of_zero_only_logs_and_nothing_said_is_nothing_added() -> None:
 def test_a_weight_that_is_no_number_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match=r"token_weights\.semantic"):
         GRPO.Config(token_weights={"semantic": weight})
+
+
+def test_a_sample_whose_tokens_nobody_could_judge_is_missing() -> None:
+    """Absent is not zero: it leaves its group, unless the score is only logged."""
+    absent = [SEMANTIC[0], [np.nan, np.nan], *SEMANTIC[2:]]
+    weighed, logged = (
+        DrGRPO(DrGRPO.Config(token_weights={"semantic": weight})).assign(
+            batch(semantic=absent), np.array([1.0, 0.25, 0.5, 2.0, 2.0], np.float32)
+        )
+        for weight in (1.0, 0.0)
+    )
+    rows = [weighed[0].row(i, "advantage")[1:] for i in range(5)]
+    assert not rows[1].any() and not weighed[0].row(1, "weight").any()
+    assert np.allclose(rows[0], [0.25, 0.25 - 1, 0.25]), "against the other one alone"
+    assert np.allclose(logged[0].row(1, "advantage")[1:], 0.25 - 1.75 / 3), "its score counts as it is"
+    assert weighed[1]["token_score/semantic"] == pytest.approx(np.mean([0, -1, 0, -1, -1, 0, 0, -2, 0, 0]))

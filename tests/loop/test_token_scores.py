@@ -24,7 +24,7 @@ from raylign.loop.scoring import scored
 from raylign.models.tiny import TinyModel, build_tiny_model
 from raylign.objectives.selection import subgroup
 from raylign.objectives.shaping import WeightedSum
-from raylign.records import Group, Prompt, Span, Trajectory, Value
+from raylign.records import Group, Missing, Prompt, Span, Trajectory, Value
 from raylign.testing import call, group, trajectory
 
 BASE = ["recipe=grpo", "scale=tiny", f"run.allow_targets=[{__name__}]"]
@@ -123,6 +123,14 @@ def test_a_group_without_any_has_zeros_beside_one_that_has(shaper: WeightedSum) 
     assert streams(rows.batch) == [[0] * 3 + [-1] * 4 + [0], [0] * 8]
 
 
+def test_where_the_reward_is_missing_its_tokens_are_not_judged(shaper: WeightedSum) -> None:
+    """In a group of which nothing was judged, too."""
+    some = group(judged(trajectory(said(shaper, "best"))))
+    none = group(trajectory(said(shaper, "best"), rewards={"banned": Missing(reason="gone"), "other": 1.0}))
+    (_, without) = scored(WeightedSum(WeightedSum.Config(), {"other": 1.0}, 64, shaper.tokenizer), [some, none])
+    assert without.scores == (1.0,) and np.isnan(without.token_scores["banned"][0]).all()  # type: ignore[arg-type]
+
+
 def test_a_selection_keeps_those_of_what_it_keeps(shaper: WeightedSum) -> None:
     both = group(judged(trajectory(said(shaper, "ok"))), judged(trajectory(said(shaper, "best"))))
     kept = subgroup(scored(shaper, [both])[0], [1])
@@ -149,7 +157,7 @@ def test_spans_outside_what_was_said_are_the_rewards_fault(spans: Any, message: 
         checked([Value(score=0.0, spans=spans)], [trajectory("best")])
 
 
-@pytest.mark.parametrize("scores", [np.zeros(3, np.float32), np.full(4, np.nan, np.float32)])
+@pytest.mark.parametrize("scores", [np.zeros(3, np.float32), np.array([0, 1, np.nan, 0], np.float32)])
 def test_a_shaper_that_scores_other_tokens_is_refused(scores: Any) -> None:
     made = group(trajectory("best"), scores=[1.0])
     wrong = SimpleNamespace(score=lambda groups: [replace(groups[0], token_scores={"banned": (scores,)})])

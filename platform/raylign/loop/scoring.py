@@ -55,13 +55,14 @@ def logged(shaper: RewardShaper, groups: Sequence[Group]) -> list[Group]:
 def _check_tokens(shaper: RewardShaper, group: Group) -> None:
     for name, scores in group.token_scores.items():
         for trajectory, of_tokens in zip(group.trajectories, scores, strict=True):
-            if of_tokens is None:
+            if of_tokens is None or (len(of_tokens) == trajectory.response_length and np.isnan(of_tokens).all()):
                 continue
             if of_tokens.shape != (trajectory.response_length,) or not np.isfinite(of_tokens).all():
                 raise RewardError(
                     f"{type(shaper).__name__}.score gives token scores {name} of shape {of_tokens.shape}, or some that "
                     f"are not finite, to the {trajectory.response_length} sampled tokens of a trajectory of "
-                    f"{group.prompt.key}; fix: give one finite number for each sampled token, or None"
+                    f"{group.prompt.key}; fix: give one finite number for each sampled token, NaN for all "
+                    "where they could not be judged, or None for 0"
                 )
 
 

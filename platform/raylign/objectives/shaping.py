@@ -11,7 +11,7 @@ import numpy as np
 from raylign.chat.spans import on_tokens, token_ranges
 from raylign.contracts import GroupMetrics, RewardShaper, finite
 from raylign.errors import ConfigError, Problem
-from raylign.records import Absent, Float32s, Group, Reward, Span, Trajectory, Value
+from raylign.records import Absent, Float32s, Group, Missing, Reward, Span, Trajectory, Value
 
 if TYPE_CHECKING:
     from raylign.chat.template import ChatTemplate
@@ -57,7 +57,7 @@ class WeightedSum(RewardShaper):
     def __init__(
         self, config: Config, weights: Mapping[str, float], max_tokens: int, tokenizer: Any = None, seed: int = 0
     ) -> None:
-        # seed: offered to every shaper; a sum draws nothing
+        # tokenizer: None where nothing is learned from tokens. seed: offered to every shaper; a sum draws nothing
         if config.overlong_buffer > max_tokens:
             raise ValueError(
                 f"overlong_buffer={config.overlong_buffer} exceeds max_tokens={max_tokens}: make it smaller"
@@ -69,19 +69,20 @@ class WeightedSum(RewardShaper):
 
     def score(self, groups: Sequence[Group]) -> list[Group]:
         """The groups with `scores`. Raises ValueError on a reward that is not finite."""
-        return [self._scored(group) for group in groups]
+        scoring = scoring_tokens(groups)
+        return [self._scored(self._with_tokens(group, scoring)) for group in groups]
 
     def metrics(self, groups: Sequence[Group]) -> list[GroupMetrics]:
         """The group metrics that the class lists, of the sum whatever the groups' scores are."""
         return [GroupMetrics(group=self._metrics(group)) for group in groups]
 
     def _scored(self, group: Group) -> Group:
-        return replace(
-            group,
-            scores=self._scores(group),
-            role_scores=self._role_scores(group),
-            token_scores=token_scores(group, self.tokenizer),
-        )
+        return replace(group, scores=self._scores(group), role_scores=self._role_scores(group))
+
+    def _with_tokens(self, group: Group, scoring: Collection[str]) -> Group:
+        if self.tokenizer is None:
+            return group
+        return replace(group, token_scores=token_scores(group, self.tokenizer, scoring))
 
     def _scores(self, group: Group) -> tuple[float | None, ...]:
         return tuple(self._score(trajectory) for trajectory in group.trajectories)
@@ -133,12 +134,22 @@ class WeightedSum(RewardShaper):
         return -penalty
 
 
-def token_scores(group: Group, tokenizer: ChatTemplate) -> dict[str, tuple[Float32s | None, ...]]:
-    """By reward: what its spans give to each sampled token of every trajectory; rewards without spans are not there."""
-    scored = {name for t in group.trajectories for name, value in t.rewards.items() if _spans(value) is not None}
+def scoring_tokens(groups: Sequence[Group]) -> frozenset[str]:
+    """Names of the rewards that gave spans to any trajectory."""
+    trajectories = (trajectory for group in groups for trajectory in group.trajectories)
+    return frozenset(name for t in trajectories for name, value in t.rewards.items() if _spans(value) is not None)
+
+
+def token_scores(
+    group: Group, tokenizer: ChatTemplate, scoring: Collection[str] = ()
+) -> dict[str, tuple[Float32s | None, ...]]:
+    """By reward: what its spans give to each sampled token of every trajectory; NaN where it is missing.
+
+    scoring: rewards that score tokens, besides those that do in this group.
+    """
     return {
-        name: tuple(_on_tokens(t, _spans(t.rewards.get(name)), tokenizer) for t in group.trajectories)
-        for name in sorted(scored)
+        name: tuple(_on_tokens(t, t.rewards.get(name), tokenizer) for t in group.trajectories)
+        for name in sorted({*scoring, *scoring_tokens([group])})
     }
 
 
@@ -146,9 +157,10 @@ def _spans(reward: Reward | None) -> tuple[tuple[Span, ...], ...] | None:
     return reward.spans if isinstance(reward, Value) else None
 
 
-def _on_tokens(
-    trajectory: Trajectory, spans: tuple[tuple[Span, ...], ...] | None, tokenizer: ChatTemplate
-) -> Float32s | None:
+def _on_tokens(trajectory: Trajectory, reward: Reward | None, tokenizer: ChatTemplate) -> Float32s | None:
+    if isinstance(reward, Missing):
+        return np.full(trajectory.response_length, np.nan, np.float32)
+    spans = _spans(reward)
     if not spans or not any(spans):
         return None
     of_calls = [

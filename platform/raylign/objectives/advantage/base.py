@@ -21,7 +21,7 @@ from raylign.batch import Batch
 from raylign.contracts import Advantage, Part, RolloutStrategy
 from raylign.errors import Problem
 from raylign.objectives.advantage.samples import Int64s, compared_samples, one_of_each
-from raylign.objectives.advantage.tokens import token_share, token_terms
+from raylign.objectives.advantage.tokens import token_share, token_terms, unjudged
 from raylign.objectives.aggregate import counted_tokens
 from raylign.objectives.kl import RewardKl
 from raylign.objectives.whiten import Whiten, whiten
@@ -58,9 +58,10 @@ class GroupAdvantage(Advantage):
     A sample is a trajectory, in one row or several (`Batch.samples`); with `by_role` it is what a trajectory's calls of
     one role said, compared with the same role of the others in the group (PRIME, arXiv:2602.11170; Sci-CoE,
     arXiv:2602.12164). Each is counted once, however many rows it has.
-    A NaN reward is missing: its row gets advantage 0 and weight 0 and enters no statistic. Where a method compares the
-    rows of a group (`compares_samples`), a group of one row and a group whose rewards are all equal (up to the rounding
-    of float32) get exactly 0, never a division by epsilon. Statistics are float64.
+    A NaN reward is missing, and so is one whose tokens nobody could judge though they are weighed: its row gets
+    advantage 0 and weight 0 and enters no statistic. Where a method compares the rows of a group (`compares_samples`),
+    a group of one row and a group whose rewards are all equal (up to the rounding of float32) get exactly 0, never a
+    division by epsilon. Statistics are float64.
     """
 
     compares_samples = True
@@ -134,7 +135,7 @@ class GroupAdvantage(Advantage):
         """
         rewards, compared = checked_scores(scores, len(batch)), compared_samples(batch, self.config.by_role)
         rows, tokens = compared.of_row, compared.of_row[batch.row_of_token]
-        rewards = one_of_each(rewards, compared)
+        rewards = np.where(unjudged(batch, compared, self.config.token_weights), np.nan, one_of_each(rewards, compared))
         valid = ~np.isnan(rewards)
         penalty = self.config.kl_penalty(batch)
         total = np.bincount(tokens, weights=penalty, minlength=len(rewards))

@@ -32,12 +32,23 @@ def token_terms(
     for name, weight in weights.items():
         if token_stream(name) not in batch:
             continue
-        scores = np.where(learned, batch[token_stream(name)], 0.0).astype(np.float64)
+        judged = learned & ~np.isnan(batch[token_stream(name)])
+        scores = np.where(judged, batch[token_stream(name)], 0.0).astype(np.float64)
         terms += weight * scores
-        metrics[f"token_score/{name}"] = float(scores[learned].mean()) if learned.any() else 0.0
+        if judged.any():
+            metrics[f"token_score/{name}"] = float(scores[judged].mean())
     if center:
         terms -= np.where(learned, _group_means(terms, learned, sample, compared, valid)[sample], 0.0)
     return terms, metrics
+
+
+def unjudged(batch: Batch, compared: Compared, weights: Mapping[str, float]) -> NDArray[np.bool_]:
+    """[S] samples with a token whose weighed score is NaN: absent is not zero."""
+    absent = np.zeros(batch.tokens, bool)
+    for name, weight in weights.items():
+        if weight != 0 and token_stream(name) in batch:
+            absent |= np.isnan(batch[token_stream(name)])
+    return np.bincount(compared.of_row[batch.row_of_token], weights=absent, minlength=len(compared.groups)) > 0
 
 
 def _group_means(
