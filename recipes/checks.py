@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from raylign.actors.routed import same_vocabulary
+from raylign.config.references import references
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.data.prompts import refuse_doubts
 from raylign.errors import ConfigError, DataError, Problem
@@ -84,10 +85,12 @@ def _evaluated(stage: ResolvedStage, reading: Reading, read: ReadStage) -> None:
 
 
 def _shaper(stage: ResolvedStage, reading: Reading) -> None:
-    """The shaper of a stage that learns from rewards can be made."""
+    """The shaper of a stage that learns from rewards can be made, unless it needs what an earlier stage will leave."""
     if not stage.batch:
         return
     run, part = reading.run, reading.run.part("shaper", stage.name)
+    if any(reference.key.startswith(f"{part.key}.") for reference in references(run)):
+        return
     settings = {"max_tokens": run.config.rollout.sampling.max_tokens, "seed": run.config.seed}
     try:
         part.build(weights=run.weights(stage.name), tokenizer=reading.template, **settings)

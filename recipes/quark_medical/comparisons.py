@@ -1,0 +1,93 @@
+"""Rows -> which answers to one question are better than which, and which are as good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from raylign.contracts import PlacedRow
+from raylign.data.columns import Columns
+from raylign.data.ties import is_tie
+from raylign.errors import DataError
+
+
+@dataclass
+class RowColumns:
+    """Where a row says what; a dot enters an object.
+
+    A row with both `chosen` and `rejected` is a comparison, or a tie (`raylign.data.ties`). Any other is an answer with
+    its grade, the sum of the columns `grade`, each times its number in `weights`; rows that lack one of these columns
+    are not learned from.
+    """
+
+    question: str = "messages"  # a text, or messages whose last of a user counts
+    answer: str = "target"
+    grade: list[str] = field(default_factory=lambda: ["meta.generated.score"])
+    weights: list[float] = field(default_factory=list)  # one for each of `grade`; empty: 1
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    same: float = 1e-9  # grades that are no farther apart are a tie
+
+    def __post_init__(self) -> None:
+        if self.weights and len(self.weights) != len(self.grade):
+            raise ValueError(f"weights={self.weights} has no number for each of grade={self.grade}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparisons:
+    """Answers by number, and pairs of numbers."""
+
+    questions: Sequence[str]
+    answers: Sequence[str]
+    pairs: Sequence[tuple[int, int]]  # the better one first
+    ties: Sequence[tuple[int, int]]
+
+
+def comparisons_of(rows: Sequence[PlacedRow], columns: RowColumns) -> Comparisons:
+    """All comparisons of some rows, in their order. Raises DataError, naming the place, on what cannot be read."""
+    questions, answers, grades = list[str](), list[str](), dict[str, list[tuple[int, float]]]()
+    pairs, ties = list[tuple[int, int]](), list[tuple[int, int]]()
+    for row in rows:
+        at = Columns(row.columns, row.place, "", "").at
+        question = _text(at(columns.question), columns.question, row.place)
+        chosen, rejected = at(columns.chosen), at(columns.rejected)
+        if chosen is not None and rejected is not None:
+            (ties if is_tie(row.columns, row.place) else pairs).append((len(answers), len(answers) + 1))
+            questions += [question] * 2
+            answers += [_text(chosen, columns.chosen, row.place), _text(rejected, columns.rejected, row.place)]
+        elif (grade := _grade(at, columns, row.place)) is not None:
+            grades.setdefault(question, []).append((len(answers), grade))
+            questions.append(question)
+            answers.append(_text(at(columns.answer), columns.answer, row.place))
+    for graded in grades.values():
+        for number, (one, its) in enumerate(graded):
+            for other, theirs in graded[:number]:
+                if abs(its - theirs) <= columns.same:
+                    ties.append((other, one))
+                else:
+                    pairs.append((one, other) if its > theirs else (other, one))
+    return Comparisons(questions=questions, answers=answers, pairs=pairs, ties=ties)
+
+
+def _grade(at: Callable[[str], object], columns: RowColumns, place: str) -> float | None:
+    """The sum; None where a column is absent."""
+    total = 0.0
+    for name, weight in zip(columns.grade, columns.weights or [1.0] * len(columns.grade), strict=True):
+        value = at(name)
+        if value is None:
+            return None
+        if not isinstance(value, bool | int | float):
+            raise DataError(f"{place}: {name} is no number, but {str(value)[:60]!r}; fix: set columns.grade")
+        total += weight * float(value)
+    return total
+
+
+def _text(value: object, column: str, place: str) -> str:
+    """A text, a message's, or that of the last message of a user."""
+    if isinstance(value, list | tuple):
+        said = [message for message in value if isinstance(message, Mapping) and message.get("role") == "user"]
+        value = said[-1] if said else None
+    text = value.get("content") if isinstance(value, Mapping) else value
+    if not isinstance(text, str):
+        raise DataError(f"{place}: no text at {column}, but {str(value)[:60]!r}; fix: set columns")
+    return text
