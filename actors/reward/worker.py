@@ -24,6 +24,7 @@ class WorkerReport:
 
     scope: Scope
     isolated: bool
+    maximum: float
     pid: int
 
 
@@ -42,8 +43,13 @@ class RewardWorker:
         self._isolated = IsolatedFunction(node, key) if self._function.isolated else None
 
     def report(self) -> WorkerReport:
-        """Scope and isolation of the function; an answer means that the worker is ready."""
-        return WorkerReport(scope=self._function.scope, isolated=self._isolated is not None, pid=os.getpid())
+        """Scope, isolation and maximum of the function; an answer means that the worker is ready."""
+        return WorkerReport(
+            scope=self._function.scope,
+            isolated=self._isolated is not None,
+            maximum=self._function.maximum,
+            pid=os.getpid(),
+        )
 
     def probes(self, prompts: Sequence[Prompt]) -> tuple[list[Probe], list[str]]:
         """Responses with known scores, for the pool to send through the normal path."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from raylign.audit.cost import audit_cost
 from raylign.capacity import Load, engine_shortfalls, loads, overfull
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config, EngineConfig, ModelConfig
@@ -186,6 +187,7 @@ def _roles(run: Blueprint) -> Iterator[Role]:
     if {"rollout", "rewards"} & wanted:
         for name in config.judges:
             yield _judge(name, run)
+    yield from _graders(run)
     if "rewards" in wanted:
         asked = frozenset[str]().union(*(run.run.asked(stage) for stage in run.run.stages))
         for name, reward in config.rewards.items():
@@ -195,6 +197,15 @@ def _roles(run: Blueprint) -> Iterator[Role]:
             yield Role(
                 name=f"reward/{name}", actors=reward.workers, cpus=reward.cpus, gpus=reward.gpus, setting=setting
             )
+
+
+def _graders(run: Blueprint) -> Iterator[Role]:
+    """The audit's, where anything is audited."""
+    for name, grader in run.config.audit.graders.items() if run.run.audited else ():
+        yield Role(
+            name=f"audit/{name}", actors=grader.workers, cpus=grader.cpus, gpus=grader.gpus,
+            memory=audit_cost(run.run), setting=f"audit.graders.{name}.workers",
+        )  # fmt: skip
 
 
 def _hosts(run: Run, config: Config) -> Iterator[Role]:

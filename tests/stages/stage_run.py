@@ -52,7 +52,13 @@ class FakeRun(RunContext):
         self.template = self.reading.template
         self.fakes = SimpleNamespace(rollouts=rollouts or FakeRollouts(), rewards=FakeRewards(rewards))
         self.roles: Any = SimpleNamespace(
-            run=run, pool=None, reward_pools=None, shared=False, start_rollouts=lambda model: None, close=self.close
+            run=run,
+            pool=None,
+            reward_pools=None,
+            scoring_pools=(),
+            shared=False,
+            start_rollouts=lambda model: None,
+            close=self.close,
         )
         self._stop_after, self.steps = stop_after, 0
 

@@ -192,6 +192,7 @@ def _scale(config: Config, problems: Findings) -> None:
         return
     asked = {"rollout.gpus": config.rollout.gpus, "learner.gpus": config.learner.gpus}
     asked |= {f"rewards.{name}.gpus": reward.gpus for name, reward in config.rewards.items()}
+    asked |= {f"audit.graders.{name}.gpus": grader.gpus for name, grader in config.audit.graders.items()}
     asked |= {f"frozen.{name}.gpus": frozen.gpus for name, frozen in config.frozen.items()}
     asked |= {f"judges.{name}.gpus": judge.gpus for name, judge in config.judges.items()}
     for key, gpus in asked.items():

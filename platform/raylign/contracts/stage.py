@@ -70,6 +70,7 @@ class Stage(Part):
     made_with = ("name",)
     settings = StageSettings
     publishes: ClassVar[bool] = False  # its own weights to the engines, before they sample
+    audited: ClassVar[bool] = False  # graders are asked about its samples, where the run has any
 
     def __init__(self, config: Any, name: str) -> None:
         super().__init__(config)
