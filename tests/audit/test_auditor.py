@@ -204,3 +204,16 @@ async def test_news_are_told_once() -> None:
     assert not (await audit.training(3, groups_of(3, ["bad"], [1.0]))).news
     flat = await auditor(lambda asked, sample: 0.0).training(1, groups_of(1, ["x"] * 9, [1.0] * 9))
     assert "tells nothing apart" in flat.news[0].message
+
+
+async def test_scores_that_are_centred_within_their_groups_leave_the_alarm_blind_and_that_is_said() -> None:
+    def step(shift: float) -> list[Group]:
+        return [each for n in range(8) for each in groups_of(n, ["good", "bad"], [1.0 + shift, -1.0 + shift])]
+
+    audit = auditor(good)
+    assert not [news for news in (await audit.training(1, step(0.1))).news if news.kind == "audit_centred"]
+    (news,) = [news for news in (await audit.training(2, step(0.0))).news if news.kind == "audit_centred"]
+    assert "their alarm is blind" in news.message
+    assert not [news for news in (await audit.training(3, step(0.0))).news if news.kind == "audit_centred"], "once"
+    flat = [each for n in range(8) for each in groups_of(n, ["good", "bad"], [0.0, 0.0])]
+    assert not [news for news in (await auditor(good).training(1, flat)).news if news.kind == "audit_centred"]

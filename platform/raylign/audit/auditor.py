@@ -21,7 +21,7 @@ import numpy as np
 
 from raylign.audit.choice import Budget
 from raylign.audit.graded import Audited, Graded, News
-from raylign.audit.news import news_of
+from raylign.audit.news import CENTRED, centred, news_of
 from raylign.audit.watch import Measured, Verdict, Watch
 from raylign.config.schema import AuditConfig
 from raylign.contracts import RewardPools
@@ -56,11 +56,16 @@ class Auditor:
         self._graders, self._maxima, self._settings = graders, dict(maxima), settings
         self._grouped, self._several = grouped, several
         self._budgets = {name: Budget(share=settings.share, seed=seed) for name in ("training", HELD_OUT)}
+        self._centred_told = False
         self._watches: dict[tuple[str, str, str], Watch] = {}  # by kind of samples, grader and domain
 
     async def training(self, step: int, groups: Sequence[Group]) -> Audited:
         """Of all groups that were sampled for a step (from 1), scored as training scores them."""
-        return await self._audit("training", step, groups)
+        audited = await self._audit("training", step, groups)
+        if self._centred_told or not centred(groups):
+            return audited
+        self._centred_told = True
+        return replace(audited, news=[*audited.news, CENTRED])
 
     async def beside(self, step: int, groups: Sequence[Group], learning: Coroutine[Any, Any, StepResult]) -> StepResult:
         """What a step (from 1) learns, and beside that the audit of its groups; the step then lasts to both ends."""
@@ -203,7 +208,7 @@ def _measured(
         if domain not in (None, group.prompt.domain) or not isinstance(grade, Value):
             continue
         if score is not None or not scored:
-            measured[number, index] = Measured(float("nan") if score is None else score, grade.score)
+            measured[number, index] = Measured(float("nan") if score is None else float(score), float(grade.score))
     return measured
 
 

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from raylign.audit.graded import News
 from raylign.audit.start import Start
 from raylign.audit.watch import Milestones, Watch
+from raylign.records import Group
+
+FEW, ZERO = 8, 1e-3  # groups that must all be centred; their mean, in deviations
+
+
+CENTRED = News(
+    kind="audit_centred",
+    message="audit: the shaper centres its scores within each group, so that no reward can be high by itself and none "
+    "can rise: exploits are told by chance, and their alarm is blind",
+    facts={},
+)
+
+
+def centred(groups: Sequence[Group]) -> bool:
+    """Whether the scores of every group that has different ones add up to 0, of at least `FEW` groups."""
+    scores = [np.array([score for score in group.scores if score is not None]) for group in groups]
+    varied = [of_group for of_group in scores if len(of_group) and float(np.std(of_group)) > 0]
+    return len(varied) >= FEW and all(abs(float(np.mean(each))) < ZERO * float(np.std(each)) for each in varied)
 
 
 def news_of(watch: Watch, before: Milestones, grader: str, domain: str, held_out: bool) -> list[News]:

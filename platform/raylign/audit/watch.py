@@ -104,7 +104,7 @@ class Watch:
         """JSON types only."""
         return {
             "first": self._first,
-            "window": list(self._window),
+            "window": [list(seen) for seen in self._window],
             "majority": self._majority,
             "appeared": self.appeared,
             "dominated": self.dominated,
