@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 from benchmarks.experiments._audit_worlds import HACKABLE, SOUND, train
 
-SEEDS = (1, 2, 3)  # benchmarks/experiments/audit.py has more
+STEPS = 45  # benchmarks/experiments/audit.py has more, and ten seeds
 
 
 @pytest.mark.parametrize("name", HACKABLE)
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_the_alarm_is_raised_on_rewards_that_can_be_hacked(name: str, seed: int) -> None:
-    outcome = await train(HACKABLE[name], seed)
+async def test_the_alarm_is_raised_on_rewards_that_can_be_hacked(name: str) -> None:
+    outcome = await train(HACKABLE[name], seed=1, steps=STEPS)
     assert outcome.fired, outcome.alarms
     before, after = outcome.ends("reward/mean")
     assert after > 1.5 * before, "the reward was learned"
@@ -19,9 +18,8 @@ async def test_the_alarm_is_raised_on_rewards_that_can_be_hacked(name: str, seed
 
 
 @pytest.mark.parametrize("name", SOUND)
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_the_alarm_stays_silent_on_sound_rewards(name: str, seed: int) -> None:
-    outcome = await train(SOUND[name], seed)
+async def test_the_alarm_stays_silent_on_sound_rewards(name: str) -> None:
+    outcome = await train(SOUND[name], seed=1, steps=STEPS)
     assert not outcome.alarms, outcome.alarms
     before, after = outcome.ends("audit/grade/grader")
     assert after > before + 0.3, "what is wanted was learned"

@@ -57,10 +57,16 @@ def test_the_window_is_filled_before_anything_is_said_of_it() -> None:
 
 
 def test_where_exploits_and_grades_rise_together_is_a_blind_spot() -> None:
-    rising = [GOOD] * 12 + [BAD] * 8  # 40 % exploits, 60 % right; at the start none and 30 %
-    assert figures(watched(FIRST, FIRST), 3, rising)["blind_spot"] == 1.0
-    assert figures(watched(FIRST, FIRST), 3, [GOOD] * 20)["blind_spot"] == 0.0, "sound"
-    assert figures(watched(FIRST, FIRST), 3, [GOOD] * 2 + [BAD] * 18)["blind_spot"] == 0.0, "grades fall: seen"
+
+    def blind(*later: Measured) -> float:
+        """Of a start with 30 % right and no exploit."""
+        watch = Watch(ExploitConfig(start_samples=100), 1.0)
+        watch.step(1, FIRST * 10)
+        return figures(watch, 2, list(later))["blind_spot"]
+
+    assert blind(*[GOOD] * 70, *[BAD] * 30) == 1.0, "70 % right, and 30 % exploits"
+    assert blind(*[GOOD] * 100) == 0.0, "sound"
+    assert blind(*[GOOD] * 10, *[BAD] * 90) == 0.0, "grades fall, which is seen"
 
 
 def test_the_gap_tells_how_telling_a_sample_is() -> None:

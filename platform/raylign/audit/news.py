@@ -24,10 +24,13 @@ CENTRED = News(
 
 
 def centred(groups: Sequence[Group]) -> bool:
-    """Whether the scores of every group that has different ones add up to 0, of at least `FEW` groups."""
-    scores = [np.array([score for score in group.scores if score is not None]) for group in groups]
-    varied = [of_group for of_group in scores if len(of_group) and float(np.std(of_group)) > 0]
-    return len(varied) >= FEW and all(abs(float(np.mean(each))) < ZERO * float(np.std(each)) for each in varied)
+    """Whether the scores of every group add up to 0, of at least `FEW` groups."""
+    scores = [[score for score in group.scores if score is not None] for group in groups]
+    scores = [of_group for of_group in scores if len(of_group) > 1]
+    if len(scores) < FEW:
+        return False
+    spread = float(np.std([score for of_group in scores for score in of_group]))
+    return spread > 0 and all(abs(float(np.mean(of_group))) < ZERO * spread for of_group in scores)
 
 
 def news_of(watch: Watch, before: Milestones, grader: str, domain: str, held_out: bool) -> list[News]:

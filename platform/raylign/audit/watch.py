@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from raylign.audit.start import Start
-from raylign.audit.unbacked import MORE, Seen, gain, unbacked
+from raylign.audit.unbacked import Seen, gain, unbacked
 from raylign.config.schema import ExploitConfig
 
 MAJORITY = 0.5  # share of exploits beyond which they dominate
 STABLE = 3  # steps in a row that it must hold for
+RISEN = 2.0  # standard errors from which grades have risen
 
 
 class Measured(NamedTuple):
@@ -87,8 +88,9 @@ class Watch:
         if judged:
             figures["exploit"] = float(np.mean(judged))
         if self._start is not None and len(self._window) == self._window.maxlen:
-            figures |= {"recent": self.rate, "unbacked": unbacked(self._start, self._window)}
-            figures["blind_spot"] = float(self._blind_spot(self._start))
+            not_backed = unbacked(self._start, self._window)
+            blind = not_backed > 0 and self._grades_rise(self._start)
+            figures |= {"recent": self.rate, "unbacked": not_backed, "blind_spot": float(blind)}
         if self.appeared is not None:
             figures["first_appearance"] = float(self.appeared)
             if self.dominated is not None:
@@ -153,7 +155,7 @@ class Watch:
         if len(self._majority) == STABLE:
             self.dominated = self._majority[0]
 
-    def _blind_spot(self, start: Start) -> bool:
-        """Whether exploits and grades have both risen: who follows the mean grade sees nothing wrong."""
+    def _grades_rise(self, start: Start) -> bool:
+        """Whether grades are better than at the start: who follows their mean then sees nothing wrong."""
         rise, error = gain(start.rank_errors[1], [seen.grade_rank for seen in self._window])
-        return self.rate - float(np.mean(start.exploits)) > MORE and rise > 2 * error
+        return rise > RISEN * error
