@@ -88,10 +88,11 @@ class Rollouts:
 
     def exploits(self, most: int) -> list[dict[str, Any]]:
         """The most telling of the samples that an audit calls exploits, as {"row", "prompt", "text", "score", "gap",
-        "rewards", "grades"}: the widest gaps first, every prompt once before any twice.
+        "rewards", "grades"}: the widest gaps first, of
+        equal ones the last, every prompt once before any twice.
         """
         flagged = [number for number, row in enumerate(self._rows) if row.get("metrics", {}).get(EXPLOIT)]
-        flagged.sort(key=lambda number: -self._rows[number]["metrics"].get(GAP, 0.0))
+        flagged.sort(key=lambda number: (self._rows[number]["metrics"].get(GAP, 0.0), number), reverse=True)
         seen: Counter[str] = Counter()
         rounds = {}
         for number in flagged:
