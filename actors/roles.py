@@ -23,7 +23,7 @@ from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.actors.watching import Starting, unseen
 from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import Run
-from raylign.config.schema import LearnerConfig, OptimConfig
+from raylign.config.schema import LearnerConfig, LoraConfig, OptimConfig
 from raylign.contracts import EnvironmentSpec
 from raylign.errors import LearnerError
 from raylign.placement import Placement
@@ -128,6 +128,7 @@ class Roles:
                     environment=environment,
                     options=self.options("rollout"),
                     deadline_s=cfg.run.deadline_s,
+                    lora=[stage.lora for stage in self.run.stages if stage.lora is not None and stage.lora.sent],
                 )
                 if self.shared:
                     pool.share_device(self.placement.plan.role("rollout").kv_bytes, self._make_room)
@@ -214,32 +215,35 @@ class Roles:
         group.share_device(self.placement.plan.role(f"judge/{name}").kv_bytes)
         return group
 
-    async def learner(self, model: str, optim: OptimConfig, total_steps: int) -> LearnerGroup:
-        """The policy's learner, loaded from `model` with a new optimizer."""
-        return await self._learner("learner", "causal_lm", model, self._ranks(optim), total_steps)
+    async def learner(self, model: str, optim: OptimConfig, total_steps: int, lora: LoraConfig) -> LearnerGroup:
+        """The policy's learner, loaded from `model` with a new optimizer, of adapters alone where `lora` has a rank."""
+        optim = replace(optim, lr=lora.lr or optim.lr) if lora.rank else optim
+        spec = LearnerSpec.of(self.run.config, "causal_lm", model, self._ranks(optim), total_steps)
+        return await self._learner("learner", replace(spec, lora=lora))
 
     async def critic(self, model: str, total_steps: int) -> LearnerGroup:
         """The value model, started from its own path or from `model`."""
         critic = self.run.config.critic
         config = self._ranks(critic.optim, critic.ranks)
-        return await self._learner("critic", "scalar_head", critic.path or model, config, total_steps)
+        spec = LearnerSpec.of(self.run.config, "scalar_head", critic.path or model, config, total_steps)
+        return await self._learner("critic", spec)
 
     def _ranks(self, optim: OptimConfig, ranks: int = 0) -> LearnerConfig:
         merged = OmegaConf.merge(OmegaConf.structured(self.run.config.learner), {"optim": OmegaConf.structured(optim)})
         config: LearnerConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
         return replace(config, ranks=ranks or config.ranks)
 
-    async def _learner(self, role: str, kind: str, path: str, config: LearnerConfig, steps: int) -> LearnerGroup:
+    async def _learner(self, role: str, spec: LearnerSpec) -> LearnerGroup:
         cfg, group = self.run.config, self._learners.get(role)
         if group is None:
             group = LearnerGroup(
-                role, config, log_dir=self.log_dir, options=self.options(role), collectives_s=cfg.run.deadline_s
+                role, spec.learner, log_dir=self.log_dir, options=self.options(role), collectives_s=cfg.run.deadline_s
             )
             self._learners[role] = group
             with self.starting(role):
                 await group.start()
         with self.starting(f"model of the {role}"):
-            report = await group.load(LearnerSpec.of(cfg, kind, path, config, steps))
+            report = await group.load(spec)
         if report.note:  # a model that is not computed as fast as others
             self.told("layout", f"{role}: {report.note}", role=role, note=report.note)
         return group

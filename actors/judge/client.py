@@ -260,7 +260,7 @@ class _Question:
     def read(self, text: str, read: Callable[[Any], T]) -> T:
         """The value of an answer. Raises JudgeUnreadable."""
         try:
-            return read(text if self.schema is None else json.loads(text))
+            return read(text if self.schema is None else json.loads(text, strict=False))  # line breaks within texts
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise JudgeUnreadable(f"{type(error).__name__}: {error} in {text[-300:]!r}") from error
 

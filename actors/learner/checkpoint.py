@@ -109,6 +109,7 @@ def _fit(engine: TrainingEngine) -> dict[str, Any]:
         "dtype": engine.spec.dtype,
         "kind": engine.spec.kind_name,
         "parameters": engine.parameters,
+        "lora": [engine.spec.lora.rank, engine.spec.lora.alpha, sorted(engine.spec.lora.targets)],
     }
 
 

@@ -14,7 +14,9 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import deepspeed
@@ -23,17 +25,20 @@ import ray
 import torch
 from torch import Tensor
 
+from raylign.actors.learner import lora
 from raylign.actors.learner.forward import forward_kind, loss_of_nothing
+from raylign.actors.learner.layouts import text_backbone
 from raylign.actors.learner.optimization import deepspeed_config, effective_stage, learning_rate
 from raylign.actors.learner.passes import Totals, token_streams
 from raylign.actors.learner.published import Group
 from raylign.actors.learner.spec import LearnerSpec, RankTokens, RankUpdate
 from raylign.batch import Batch
 from raylign.config.build import build
+from raylign.config.schema import AdapterSync
 from raylign.contracts import Objective, WeightUpdate
 from raylign.errors import LearnerError
 from raylign.packing import MicroBatch, balance, computed_tokens
-from raylign.weights import Layout, digests_of, fill, layout_of, total_bytes
+from raylign.weights import FlatWeights, Shape, digests_of
 
 
 class TrainingEngine:
@@ -52,6 +57,7 @@ class TrainingEngine:
         partition = _partition_at_load(settings) if self.stage == 3 else None
         self.model = self.kind.load()
         del partition
+        self.adapters = self._adapters()
         optim = spec.learner.optim
         beta1, beta2 = optim.betas
         optimizer = torch.optim.AdamW(
@@ -63,12 +69,14 @@ class TrainingEngine:
             fused=True,
         )
         self.engine = deepspeed.initialize(model=self.model, optimizer=optimizer, config=settings)[0]
-        self.note = self.kind.settle(self.engine, device, self._largest)
+        with lora.all_used(self.model) if self.adapters else nullcontext():
+            self.note = self.kind.settle(self.engine, device, self._largest)
         self.parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.model.parameters())
         self._objectives: dict[str, Objective] = {}
         self.probe = np.zeros((0, 0), np.int32)  # [R, L] rows; none before the first version is published
-        self._layout: Layout = ()
-        self._buffer = np.zeros(0, np.uint8)
+        self._buffer = FlatWeights()
+        self._published_base = False
+        self._base: WeightUpdate | None = None  # what adapters are sent beside, once it was published
 
     def destroy(self) -> None:
         """Take DeepSpeed's hooks and buffers away, so that another engine can be built in this process."""
@@ -90,6 +98,8 @@ class TrainingEngine:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         self.engine.train()
+        if self.spec.lora.dropout:
+            lora.drop_out(self.model)
         for index, micro in enumerate(mine):
             self.engine.set_gradient_accumulation_boundary(index == len(mine) - 1)
             self.engine.backward(self._loss(micro, batch, objective, totals) * self.ranks)
@@ -110,7 +120,12 @@ class TrainingEngine:
         maxima = {name: float(value) for name, value in totals.maxima.items()}
         return RankUpdate(
             sums=sums,
-            maxima={**maxima, "learner/seconds": seconds, "learner/peak_rss_mb": rss},
+            maxima={
+                **maxima,
+                "learner/seconds": seconds,
+                "learner/peak_rss_mb": rss,
+                "learner/optimizer_mb": self._moments() / 2**20,
+            },
             common=common,
             tokens=totals.tokens(),
         )
@@ -154,6 +169,11 @@ class TrainingEngine:
             raise LearnerError(f"step {self.step}: the gradient norm is not finite; the step was not applied")
         return norm
 
+    def _moments(self) -> int:
+        """Bytes of the optimizer's state on this rank."""
+        states = self.engine.basic_optimizer.state.values()
+        return sum(t.nbytes for state in states for t in state.values() if isinstance(t, Tensor))
+
     def _largest(self, number: float) -> float:
         """The largest of the ranks' numbers, so that all of them decide alike."""
         shared = torch.tensor([number], dtype=torch.float64, device=self.device)
@@ -176,50 +196,82 @@ class TrainingEngine:
         self.engine.eval()
         if not self.probe.size:
             self.probe = self.kind.probe(self.engine, self.device)
+        if not self.adapters or self.spec.lora.sync is AdapterSync.merged:
+            return self._update(version, _shapes(self._groups), self._checkpoint(self._groups), self._buffer)
+        if not self._published_base:
+            self._published_base = True
+            with lora.muted(self.model):
+                groups = self.kind.weights()
+                self._base = self._update(version, _shapes(groups), self._checkpoint(groups), FlatWeights())
+        shapes = lora.shapes(self.adapters)
+        update = self._update(version, shapes, self._adapter(), self._buffer)
+        settings = lora.described(self.spec.lora, [name for name, *_ in shapes], self.spec.model_path)
+        return update and replace(update, adapter=settings, on=self._base)
+
+    def _update(
+        self, version: int, shapes: Sequence[Shape], tensors: Iterator[tuple[str, Tensor]], buffer: FlatWeights
+    ) -> WeightUpdate | None:
+        """Rank 0: some tensors, with the probe under the weights as they are. Other ranks: None."""
         logprobs = self.kind.probe_logprobs(self.engine, self.probe, self.device)
         if self.rank != 0:
-            deque(self._checkpoint(), maxlen=0)  # takes part in gathering
+            deque(tensors, maxlen=0)  # takes part in gathering
             return None
-        if not self._layout:
-            self._prepare_buffer()
-        fill(self._buffer, self._layout, self._checkpoint())
+        buffer.fill(shapes, tensors)
         return WeightUpdate(
             version=version,
-            buffer=ray.put(self._buffer),
-            layout=self._layout,
-            digests=digests_of(self._buffer, self._layout),
+            buffer=ray.put(buffer.bytes),
+            layout=buffer.layout,
+            digests=digests_of(buffer.bytes, buffer.layout),
             probe_ids=self.probe,
             probe_logprobs=logprobs,
         )
 
     def export(self, folder: str) -> None:
         """Write a folder on rank 0, gathering partitioned weights one conversion at a time."""
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._checkpoint()}
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._checkpoint(self._groups)}
         if self.rank == 0:
             self.kind.export(weights, folder)
+        if self.adapters:
+            own = {name: tensor.cpu().clone() for name, tensor in self._adapter()}
+            if self.rank == 0:
+                lora.save(Path(folder) / lora.FOLDER, own, self.spec.lora, self.spec.model_path)
 
     @cached_property
     def _groups(self) -> list[Group]:
         return self.kind.weights()
 
-    def _checkpoint(self) -> Iterator[tuple[str, Tensor]]:
+    def _checkpoint(self, groups: Sequence[Group]) -> Iterator[tuple[str, Tensor]]:
         """Rank 0: the weights as a checkpoint has them, each valid until the next is asked for. Others: nothing.
 
         Collective: every rank must exhaust it.
         """
-        for group in self._groups:
+        for group in groups:
             with self._whole(group.parameters):
                 if self.rank == 0:
                     yield from zip((name for name, *_ in group.shapes), group.tensors(), strict=True)
 
-    def _prepare_buffer(self) -> None:
-        """Lay out the flat buffer once; later publishes only copy into it."""
-        self._layout = layout_of(shape for group in self._groups for shape in group.shapes)
-        self._buffer = np.zeros(total_bytes(self._layout), np.uint8)
+    def _adapter(self) -> Iterator[tuple[str, Tensor]]:
+        """Rank 0: A and B of every layer that has them, by peft's names, as `_checkpoint` gives weights."""
+        for weight, adapter in self.adapters.items():
+            with self._whole([adapter.a, adapter.b]):
+                if self.rank == 0:
+                    yield from zip(lora.weight_names(weight), (adapter.a.detach(), adapter.b.detach()), strict=True)
+
+    def _adapters(self) -> dict[str, lora.Adapter]:
+        """Those that the spec asks for, put in; by the names of the weights that they change."""
+        if not self.spec.lora.rank:
+            return {}
+        hf: Any = self.model.hf
+        lora.inject(hf, text_backbone(hf), self.spec.lora)
+        return lora.adapters(hf)
 
     def _whole(self, parameters: Sequence[torch.nn.Parameter]) -> Any:
         """Context in which the parameters are complete on this rank."""
         return deepspeed.zero.GatheredParameters(list(parameters)) if self.stage == 3 else nullcontext()
+
+
+def _shapes(groups: Sequence[Group]) -> list[Shape]:
+    return [shape for group in groups for shape in group.shapes]
 
 
 def _partition_at_load(settings: Mapping[str, Any]) -> Any:

@@ -27,6 +27,7 @@ from transformers.core_model_loading import (
     rename_source_key,
 )
 
+from raylign.actors.learner import lora
 from raylign.weights import dtype_name
 
 
@@ -56,6 +57,28 @@ class Group:
             yield outputs[name]
 
 
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A tensor in memory that a conversion takes, with its adapter merged into it."""
+
+    name: str
+    pattern: str
+    tensor: Tensor
+    adapter: lora.Adapter | None
+
+    @property
+    def sources(self) -> list[tuple[str, Tensor]]:
+        if self.adapter is None:
+            return [(self.name, self.tensor)]
+        a, b = lora.weight_names(self.name)
+        return [(self.name, self.tensor), (a, self.adapter.a), (b, self.adapter.b)]
+
+    def taken(self, tensors: Iterator[Tensor]) -> Tensor:
+        """The tensor, from whole ones in the order of `sources`."""
+        weight = next(tensors)
+        return weight if self.adapter is None else lora.merged(weight, next(tensors), next(tensors), self.adapter.scale)
+
+
 def published_groups(hf: PreTrainedModel) -> list[Group]:
     """All weights of a model in groups, in the order of their names; tied ones once. Data is not looked at.
 
@@ -63,11 +86,12 @@ def published_groups(hf: PreTrainedModel) -> list[Group]:
     """
     converters, renamings = _reverse_transforms(hf)
     by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
-    members: dict[str, list[tuple[str, str, Tensor]]] = {}
+    members: dict[str, list[_Member]] = {}
     uses: dict[str, WeightConverter] = {}
+    adapters = lora.adapters(hf)
     for name, tensor in sorted(stored_tensors(hf).items(), key=lambda item: dot_natural_key(item[0])):
         target, pattern = rename_source_key(name, renamings, converters, reverse=True)
-        members.setdefault(target, []).append((name, pattern or name, tensor))
+        members.setdefault(target, []).append(_Member(name, pattern or name, tensor, adapters.get(name)))
         if pattern is not None:
             uses.setdefault(target, by_pattern[pattern])
     return [_group(hf, target, part, uses.get(target)) for target, part in members.items()]
@@ -81,7 +105,7 @@ def whole_tensor(name: str, tensor: Tensor) -> Group:
 
 def stored_tensors(hf: PreTrainedModel) -> dict[str, Tensor]:
     """Parameters and persistent buffers by their names in memory; tied ones once, under the name that is saved."""
-    tensors = dict(hf.state_dict(keep_vars=True))
+    tensors = lora.without_adapters(hf.state_dict(keep_vars=True))
     for name in hf._keys_to_ignore_on_save or ():
         tensors.pop(name, None)
     aliases: dict[int, list[str]] = {}
@@ -98,23 +122,27 @@ def stored_tensors(hf: PreTrainedModel) -> dict[str, Tensor]:
 def _group(
     hf: PreTrainedModel,
     target: str,
-    members: list[tuple[str, str, Tensor]],
+    members: list[_Member],
     converter: WeightConverter | None,
 ) -> Group:
+    sources = [source for member in members for source in member.sources]
+
     def convert(tensors: Sequence[Tensor]) -> Mapping[str, Tensor]:
+        given = iter(tensors)
         if converter is None:
-            return {target: tensors[0]}
+            return {target: members[0].taken(given)}
         operation: Any = copy.deepcopy(converter)  # it collects what it is given
-        for (name, pattern, _), tensor in zip(members, tensors, strict=True):
-            operation.add_tensor(target, name, pattern, tensor)  # type: ignore[arg-type] # a tensor will do
+        for member in members:
+            operation.add_tensor(target, member.name, member.pattern, member.taken(given))
         outputs = operation.convert(target, model=hf, config=hf.config)
         return {name: value[0] if isinstance(value, list) else value for name, value in outputs.items()}
 
     if converter is None and len(members) > 1:
-        raise ValueError(f"weights {', '.join(name for name, *_ in members)} have one name in a checkpoint: {target}")
-    empty = [torch.empty(_shape(tensor), dtype=tensor.dtype, device="meta") for *_, tensor in members]
+        names = ", ".join(member.name for member in members)
+        raise ValueError(f"weights {names} have one name in a checkpoint: {target}")
+    empty = [torch.empty(_shape(tensor), dtype=tensor.dtype, device="meta") for _, tensor in sources]
     shapes = [(name, dtype_name(t.dtype), tuple(t.shape)) for name, t in convert(empty).items()]
-    return Group(sources=[(name, tensor) for name, _, tensor in members], shapes=shapes, convert=convert)
+    return Group(sources=sources, shapes=shapes, convert=convert)
 
 
 def _reverse_transforms(hf: PreTrainedModel) -> tuple[list[WeightConverter], list[WeightRenaming]]:

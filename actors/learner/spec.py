@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raylign.config.schema import Config, LearnerConfig
+from raylign.config.schema import Config, LearnerConfig, LoraConfig
 from raylign.records import Float32s
 
 DTYPES = ("float32", "bfloat16")
@@ -47,6 +47,7 @@ class LearnerSpec:
     seed: int = 0
     deadline_s: float = 1800.0  # that any single call may take
     trust_remote_code: bool = False
+    lora: LoraConfig = field(default_factory=LoraConfig)  # rank 0: all weights are trained
 
     @classmethod
     def of(

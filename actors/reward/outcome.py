@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from raylign.contracts import finite
-from raylign.records import Prompt, Trajectory, Value
+from raylign.records import Prompt, Span, Trajectory, Value
 
 
 class FailureKind(StrEnum):
@@ -42,13 +42,16 @@ DISTINCT = 50  # errors of which a process writes the traceback
 _reported: set[tuple[type, str, int]] = set()
 
 
-def checked(values: Any, count: int) -> tuple[Value | None, ...]:
-    """The function's values. Raises TypeError or ValueError on another type, a wrong number, NaN or infinity."""
+def checked(values: Any, trajectories: Sequence[Trajectory]) -> tuple[Value | None, ...]:
+    """The function's values, one for each trajectory.
+
+    Raises TypeError or ValueError on another type, a wrong number, NaN or infinity, and on spans outside what was said.
+    """
     if not isinstance(values, Sequence) or not all(value is None or isinstance(value, Value) for value in values):
         raise TypeError(f"the reward function returned {type(values).__name__}, expected a list of Value")
-    if len(values) != count:
-        raise ValueError(f"the reward function returned {len(values)} values for {count} trajectories")
-    for value in values:
+    if len(values) != len(trajectories):
+        raise ValueError(f"the reward function returned {len(values)} values for {len(trajectories)} trajectories")
+    for value, trajectory in zip(values, trajectories, strict=True):
         if value is None:
             continue
         finite(value.score, "the score")
@@ -57,7 +60,22 @@ def checked(values: Any, count: int) -> tuple[Value | None, ...]:
                 raise ValueError(f"channel {name} holds NaN or infinity")
         for role, score in value.roles.items():
             finite(score, f"the score of role {role}")
+        if value.spans is not None:
+            _check_spans(value.spans, trajectory)
     return tuple(values)
+
+
+def _check_spans(spans: Sequence[Sequence[Span]], trajectory: Trajectory) -> None:
+    if len(spans) != len(trajectory.calls):
+        raise ValueError(
+            f"spans of {len(spans)} calls for a trajectory of {len(trajectory.calls)}: give a tuple for each"
+        )
+    for number, (of_call, call) in enumerate(zip(spans, trajectory.calls, strict=True)):
+        for span in of_call:
+            finite(span.score, f"the score of a span of call {number}")
+            if not 0 <= span.start < span.end <= len(call.text):
+                where = f"characters {span.start} to {span.end} of call {number}"
+                raise ValueError(f"a span has {where}, whose text has {len(call.text)}: give start < end within it")
 
 
 def failed(error: BaseException) -> Failed:

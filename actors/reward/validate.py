@@ -99,7 +99,7 @@ def validate(function: RewardFunction, prompts: Sequence[Prompt], limit: int = S
     for probe in trials:
         outcome: Outcome
         try:
-            outcome = checked(function.score(*probe.item), 1)
+            outcome = checked(function.score(*probe.item), probe.item[1])
         except Exception as error:  # noqa: BLE001 - becomes a problem
             outcome = failed(error)
         problem = probe.problem(outcome)

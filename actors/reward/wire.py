@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from raylign.actors.reward.outcome import Failed, FailureKind, Outcome
-from raylign.records import Value
+from raylign.records import Span, Value
 
 
 def pack_request(request: Any) -> bytes:
@@ -38,6 +38,7 @@ def pack_outcome(outcome: Outcome) -> bytes:
             "details": dict(value.details),
             "channels": {name: np.asarray(channel).tolist() for name, channel in value.channels.items()},
             "roles": dict(value.roles),
+            "spans": value.spans,
         }
         for value in outcome
     ]
@@ -57,6 +58,15 @@ def unpack_outcome(payload: bytes) -> Outcome:
             details=value["details"],
             channels={name: np.asarray(channel, np.float32) for name, channel in value["channels"].items()},
             roles={role: float(score) for role, score in value["roles"].items()},
+            spans=_spans(value["spans"]),
         )
         for value in reply["values"]
+    )
+
+
+def _spans(calls: Any) -> tuple[tuple[Span, ...], ...] | None:
+    if calls is None:
+        return None
+    return tuple(
+        tuple(Span(int(span["start"]), int(span["end"]), float(span["score"])) for span in spans) for spans in calls
     )

@@ -74,7 +74,7 @@ class RewardWorker:
             return self._isolated_verdict(self._isolated, item)
         prompt, trajectories = item
         try:
-            return checked(self._function.score(prompt, trajectories), len(trajectories))
+            return checked(self._function.score(prompt, trajectories), trajectories)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - becomes the outcome
             return failed(error)
 

@@ -36,7 +36,7 @@ def judged(function: RewardFunction, payload: bytes) -> Outcome:
     """The outcome of one request; whatever the function raises is part of it."""
     try:
         prompt, trajectories = unpack_request(payload)
-        return checked(function.score(prompt, trajectories), len(trajectories))
+        return checked(function.score(prompt, trajectories), trajectories)
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - becomes the outcome
         return failed(error)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from raylign.actors.rollout.adapters import SHARED_MEMORY, AdapterFolder, prove
 from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout, TokenIds
 from raylign.actors.rollout.proof import Held, Proof
 from raylign.chat.template import ChatTemplate
@@ -17,7 +18,6 @@ from raylign.contracts import Completion, Sampling, WeightUpdate
 from raylign.errors import EngineDeadError, RequestError
 from raylign.records import Float32s
 
-SHARED_MEMORY = "/dev/shm"
 LOOK_S = 0.2  # between two looks at whether the engine core lives, during a call
 
 
@@ -30,7 +30,9 @@ class AsyncLLMEngine(Engine):
 
     def __init__(self, spec: EngineSpec) -> None:
         super().__init__(spec)
-        self._proof = Proof(spec.dtype, spec.max_gap)
+        self._proof, self._adapter_proof = Proof(spec.dtype, spec.max_gap), Proof(spec.dtype, spec.max_gap)
+        self._adapters = AdapterFolder() if spec.lora_rank else None
+        self._lora: Any = None  # what requests name while there is an adapter
         self._ids = itertools.count()
         self._proven = asyncio.Event()
         self._proven.set()
@@ -82,6 +84,7 @@ class AsyncLLMEngine(Engine):
 
     async def load(self, layout: Layout, buffer: Bytes) -> None:
         """See `Engine.load`. The bytes reach vLLM's workers by a file in shared memory."""
+        self._lora = None
         folder = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None
         handle, path = tempfile.mkstemp(prefix="raylign-weights-", dir=folder)
         try:
@@ -95,6 +98,14 @@ class AsyncLLMEngine(Engine):
         finally:
             os.unlink(path)
 
+    async def load_adapter(self, weights: WeightUpdate, buffer: Bytes) -> None:
+        """See `Engine.load_adapter`."""
+        if self._adapters is None:
+            raise self._die(EngineDeadError("an adapter was loaded into an engine that takes none"))
+        self._adapters.write(weights, buffer)
+        await self._final(self._llm.add_lora(self._adapters.request(load=True)))
+        self._lora = self._adapters.request()
+
     async def commit(self, version: int) -> None:
         """See `Engine.commit`."""
         await self.reset_prefix_cache()
@@ -106,10 +117,14 @@ class AsyncLLMEngine(Engine):
         """See `Engine.verify`."""
         self._proven.clear()
         try:
-            self._proof.bytes(weights.version, weights.layout, weights.digests, await self._held())
+            proof = self._proof if weights.adapter is None else self._adapter_proof
+            if weights.adapter is None or self._adapters is None:
+                proof.bytes(weights.version, weights.layout, weights.digests, await self._held())
+            else:
+                prove(weights.version, weights.digests, await self._rpc("held_adapter", self._adapters.path))
             await self.resume()
             logprobs = await asyncio.gather(*(self.score(row, 1) for row in weights.probe_ids))
-            return self._proof.meaning(weights.version, Gap.between(np.stack(logprobs), weights.probe_logprobs))
+            return proof.meaning(weights.version, Gap.between(np.stack(logprobs), weights.probe_logprobs))
         except Exception as cause:
             raise self._die(cause) from cause
         finally:
@@ -149,9 +164,9 @@ class AsyncLLMEngine(Engine):
             raise EngineDeadError(str(self._death))
         self.submitted += 1
         self._counters["running"] += 1
-        output = None
+        output, name = None, f"r{next(self._ids)}"
         try:
-            async for finished in self._llm.generate(prompt, params, f"r{next(self._ids)}"):
+            async for finished in self._llm.generate(prompt, params, name, lora_request=self._lora):
                 output = finished  # FINAL_ONLY: there is one
         except CoreDead as cause:
             raise self._die(cause) from cause

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylign.chat.template import ChatTemplate
-from raylign.config.schema import EngineKind, ModelConfig, Past, RolloutConfig
+from raylign.config.schema import EngineKind, LoraConfig, ModelConfig, Past, RolloutConfig
 from raylign.contracts import Completion, Sampling, WeightUpdate
 from raylign.errors import EngineDeadError
 from raylign.records import Float32s, Int32s
@@ -31,6 +31,11 @@ Layout: TypeAlias = Sequence[tuple[str, str, tuple[int, ...], int]]  # name, dty
 
 FLOAT32_GAP = 3e-5  # mean |Δ log-prob| that fp32 engines of the same model stay far below (1e-6 in small shapes)
 GIB = 1 << 30
+# Linear layers of attention and feed-forward blocks, as most families name them.
+LINEAR = (
+    *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "qkv_proj", "gate_up_proj"),
+    *("dense", "fc1", "fc2", "out_proj", "c_fc", "dense_h_to_4h", "dense_4h_to_h", "query_key_value"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +57,15 @@ class EngineSpec:
     trust_remote_code: bool = False
     template_args: Mapping[str, Any] = field(default_factory=dict)  # of the chat template
     fresh: bool = False  # `rollout.past`
+    lora_rank: int = 0  # the highest of adapters that are sent beside the weights; 0: none are
+    lora_targets: tuple[str, ...] = ()  # names of layers that may have one
     max_gap: float = 0.05  # mean |Δ log-prob| of the probe at the first update; more makes it a failure
 
     @classmethod
-    def of(cls, rollout: RolloutConfig, model: ModelConfig, model_path: str) -> EngineSpec:
-        """The engine of a rollout worker under this configuration."""
+    def of(
+        cls, rollout: RolloutConfig, model: ModelConfig, model_path: str, lora: Sequence[LoraConfig] = ()
+    ) -> EngineSpec:
+        """The engine of a rollout worker under this configuration. lora: of the stages that send adapters."""
         return cls(
             model_path=model_path,
             dtype=model.dtype,
@@ -70,6 +79,8 @@ class EngineSpec:
             trust_remote_code=model.trust_remote_code,
             template_args=model.template_args,
             fresh=rollout.past is Past.fresh,
+            lora_rank=max((each.rank for each in lora), default=0),
+            lora_targets=tuple(sorted({name for each in lora for name in each.targets or LINEAR})),
             max_gap=min(rollout.max_publish_gap, FLOAT32_GAP) if model.dtype == "float32" else rollout.max_publish_gap,
         )
 
@@ -129,6 +140,10 @@ class Engine(ABC):
     @abstractmethod
     async def load(self, layout: Layout, buffer: Bytes) -> None:
         """Replace all weights by those in one flat buffer. Names are the Hugging Face model's."""
+
+    @abstractmethod
+    async def load_adapter(self, weights: WeightUpdate, buffer: Bytes) -> None:
+        """Put a LoRA adapter beside the weights, in place of one that is there; `load` takes it away again."""
 
     @abstractmethod
     async def commit(self, version: int) -> None:

@@ -32,7 +32,10 @@ def held_digests(model: Any) -> dict[str, dict[str, Any]]:
     fused = {whole: list(parts) for whole, parts in (getattr(model, "packed_modules_mapping", None) or {}).items()}
     listed: set[int] = set()  # a tied weight is a parameter of two modules
     identity = _Identity()
-    for prefix, module in model.named_modules():
+    for name, module in model.named_modules():
+        if hasattr(module, "lora_a_stacked"):  # stands around the layer that it adds to, and shows its weight again
+            continue
+        prefix = name.replace(".base_layer", "")
         parts = _parts(prefix, module, fused)
         told: dict[str, str] = {}
         for key, parameter in module.named_parameters(recurse=False):
@@ -60,18 +63,18 @@ def _parts(prefix: str, module: Any, fused: Mapping[str, Sequence[str]]) -> Part
 def _parameter(name: str, key: str, module: Any, parameter: Any, parts: Parts) -> Iterator[tuple[str, str]]:
     if parts and parameter.shape[0] == sum(size for _, size in parts):
         pieces = parameter.detach().split([size for _, size in parts])
-        yield from ((f"{part}.{key}", _digest(piece)) for (part, _), piece in zip(parts, pieces, strict=True))
+        yield from ((f"{part}.{key}", digest_of(piece)) for (part, _), piece in zip(parts, pieces, strict=True))
         return
     experts = getattr(module, "local_num_experts", 0) if getattr(module, "expert_map", None) is None else 0
     if not experts or parameter.dim() < 2 or parameter.shape[0] != experts:
-        yield name, _digest(parameter)
+        yield name, digest_of(parameter)
         return
-    each = [_digest(expert) for expert in parameter.detach()]
+    each = [digest_of(expert) for expert in parameter.detach()]
     yield name, xxhash.xxh3_128_hexdigest("".join(each).encode())
     yield from ((f"{name}[{number}]", digest) for number, digest in enumerate(each))
 
 
-def _digest(tensor: Any) -> str:
+def digest_of(tensor: Any) -> str:
     """Of a tensor's bytes; vLLM's own digests of one that keeps them in inner tensors, as quantised ones do."""
     import torch
     from torch.utils._python_dispatch import is_traceable_wrapper_subclass

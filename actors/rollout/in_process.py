@@ -14,14 +14,15 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from raylign.actors.rollout.adapters import AdapterFolder, prove
 from raylign.actors.rollout.engine import Bytes, Engine, EngineSpec, Gap, Layout, TokenIds
 from raylign.actors.rollout.owner_thread import OwnerThread, raising
 from raylign.actors.rollout.proof import Held, Proof
+from raylign.actors.rollout.requests import Counters, Request
 from raylign.chat.template import ChatTemplate
 from raylign.contracts import Completion, Sampling, WeightUpdate
 from raylign.errors import EngineDeadError, RequestError
@@ -30,40 +31,19 @@ from raylign.records import Float32s, Int32s
 GC_THRESHOLD = 100_000  # vLLM makes thousands of short-lived objects a step, none of them in cycles
 
 
-@dataclass(slots=True)
-class _Request:
-    """One request between its submission and its result."""
-
-    prompt: Any
-    params: Any
-    order: int  # the seed; sorts requests that were collected while the engine was held
-    convert: Callable[[Any], Any]  # RequestOutput -> result, run on the event loop
-    future: asyncio.Future[Any]
-    id: str = ""
-
-
-@dataclass(slots=True)
-class _Counters:
-    requests: int = 0
-    tokens: int = 0
-    steps: int = 0
-    rejected: int = 0
-    updates: int = 0
-    busy_s: float = 0.0  # inside vLLM's step
-    running: dict[str, _Request] = field(default_factory=dict)
-
-
 class InProcessEngine(Engine):
     """`Engine` over an `LLMEngine` in a thread of its own."""
 
     def __init__(self, spec: EngineSpec) -> None:
         super().__init__(spec)
-        self._proof = Proof(spec.dtype, spec.max_gap)
+        self._proof, self._adapter_proof = Proof(spec.dtype, spec.max_gap), Proof(spec.dtype, spec.max_gap)
+        self._adapters = AdapterFolder() if spec.lora_rank else None
+        self._lora: Any = None  # what requests name while there is an adapter
         self._owner = OwnerThread(self, "vllm-engine")
-        self._waiting: deque[_Request] = deque()  # accepted, not yet known to vLLM
-        self._collected: list[_Request] = []
+        self._waiting: deque[Request] = deque()  # accepted, not yet known to vLLM
+        self._collected: list[Request] = []
         self._holds = 0
-        self._counters = _Counters()
+        self._counters = Counters()
         self._ids = itertools.count()
         self._paused = False
 
@@ -97,6 +77,10 @@ class InProcessEngine(Engine):
     async def load(self, layout: Layout, buffer: Bytes) -> None:
         """See `Engine.load`."""
         await self._owner.call(lambda: self._load(layout, buffer))
+
+    async def load_adapter(self, weights: WeightUpdate, buffer: Bytes) -> None:
+        """See `Engine.load_adapter`."""
+        await self._owner.call(lambda: self._load_adapter(weights, buffer))
 
     async def commit(self, version: int) -> None:
         """See `Engine.commit`."""
@@ -147,7 +131,7 @@ class InProcessEngine(Engine):
         self._owner.check()
         self.submitted += 1
         future = self._owner.future()
-        request = _Request(prompt=prompt, params=params, order=order, convert=convert, future=future)
+        request = Request(prompt=prompt, params=params, order=order, convert=convert, future=future)
         abort = functools.partial(self._owner.post, functools.partial(self._abort, request))
         future.add_done_callback(lambda done: abort() if done.cancelled() else None)
         if self._holds:
@@ -219,7 +203,7 @@ class InProcessEngine(Engine):
                 continue
             request.id = str(next(self._ids))
             try:
-                self._engine.add_request(request.id, request.prompt, request.params)
+                self._engine.add_request(request.id, request.prompt, request.params, lora_request=self._lora)
             except self._io.REQUEST_ERRORS as cause:
                 self._counters.rejected += 1
                 self._owner.deliver(request.future, raising(RequestError(str(cause))))
@@ -242,7 +226,7 @@ class InProcessEngine(Engine):
         self._counters.tokens += len(output.outputs[0].token_ids)
         self._owner.deliver(request.future, lambda: request.convert(output))
 
-    def _abort(self, request: _Request) -> None:
+    def _abort(self, request: Request) -> None:
         if self._counters.running.pop(request.id, None) is not None and not self._owner.dead:
             self._engine.abort_request([request.id])
 
@@ -252,10 +236,18 @@ class InProcessEngine(Engine):
     def _load(self, layout: Layout, buffer: Bytes) -> None:
         if not self._paused:
             raise EngineDeadError("weights were loaded into an engine that is not paused")
+        self._lora = None
         if self._proof.fresh:
             self._rpc("load_weights_from", buffer, layout, True)
             self._proof.begin(self._held())
         self._rpc("load_weights_from", buffer, layout)
+
+    def _load_adapter(self, weights: WeightUpdate, buffer: Bytes) -> None:
+        if not self._paused or self._adapters is None:
+            raise EngineDeadError("an adapter was loaded into an engine that is not paused, or takes none")
+        self._adapters.write(weights, buffer)
+        self._engine.add_lora(self._adapters.request(load=True))
+        self._lora = self._adapters.request()
 
     def _held(self) -> Held:
         return Held.merge(self._rpc("held_digests"))
@@ -275,10 +267,14 @@ class InProcessEngine(Engine):
 
     def _verify(self, weights: WeightUpdate) -> Gap:
         """Results that other requests reach meanwhile are kept back until the weights are proven."""
-        self._proof.bytes(weights.version, weights.layout, weights.digests, self._held())
+        proof = self._proof if weights.adapter is None else self._adapter_proof
+        if weights.adapter is None or self._adapters is None:
+            proof.bytes(weights.version, weights.layout, weights.digests, self._held())
+        else:
+            prove(weights.version, weights.digests, self._rpc("held_adapter", self._adapters.path))
         others: list[Any] = []
         logprobs = self._probe_logprobs(weights.probe_ids, others)
-        gap = self._proof.meaning(weights.version, Gap.between(logprobs, weights.probe_logprobs))
+        gap = proof.meaning(weights.version, Gap.between(logprobs, weights.probe_logprobs))
         for output in others:
             self._finish(output)
         return gap
@@ -287,7 +283,8 @@ class InProcessEngine(Engine):
         """[R, L - 1] log-probs of the rows' later ids; outputs of other requests are added to `others`."""
         ids = [f"probe-{next(self._ids)}" for _ in rows]
         for name, row in zip(ids, rows, strict=True):
-            self._engine.add_request(name, self._io.prompt_of(row, self.max_context, "probe"), self._io.score_params())
+            prompt = self._io.prompt_of(row, self.max_context, "probe")
+            self._engine.add_request(name, prompt, self._io.score_params(), lora_request=self._lora)
         scores: dict[str, Any] = {}
         while len(scores) < len(ids):
             for output in self._engine.step():

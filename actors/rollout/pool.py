@@ -20,7 +20,7 @@ from raylign.actors.rollout.engine import EngineSpec
 from raylign.actors.rollout.stream import SampleCounters, SampleStream
 from raylign.actors.rollout.worker import WorkerSpec
 from raylign.actors.rollout.worker_handle import WorkerHandle, serving
-from raylign.config.schema import ModelConfig, RolloutConfig
+from raylign.config.schema import LoraConfig, ModelConfig, RolloutConfig
 from raylign.contracts import EnvironmentSpec, RolloutTask, Scored, WeightUpdate
 from raylign.records import Float32s, Int32s
 
@@ -42,6 +42,7 @@ class VllmRolloutPool:
         environment: EnvironmentSpec | None = None,
         options: Callable[[int], dict[str, Any]] = lambda index: {},
         deadline_s: float = 1800.0,
+        lora: Sequence[LoraConfig] = (),
     ) -> None:
         self._deadline_s, self._gpus = deadline_s, config.gpus
         self._handles = [
@@ -49,7 +50,7 @@ class VllmRolloutPool:
                 WorkerSpec(
                     index=index,
                     kind=config.engine,
-                    engine=EngineSpec.of(config, model, model_path),
+                    engine=EngineSpec.of(config, model, model_path, lora),
                     strategy=dict(config.strategy),
                     environment=environment,
                     log_path=str((Path(log_dir) / f"rollout-{index}.log").absolute()),

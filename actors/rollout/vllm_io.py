@@ -26,6 +26,7 @@ from raylign.records import Float32s, StopReason
 
 REQUEST_ERRORS = (VLLMClientError, ValueError, TypeError)  # what vLLM raises for a request that it cannot take
 EXTENSION = "raylign.actors.rollout.weight_extension.WeightExtension"
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of adapters, that vLLM has room for
 BATCHED_TOKENS = 8192  # prompt tokens that one step may compute
 
 
@@ -58,6 +59,10 @@ def engine_fields(spec: EngineSpec) -> dict[str, Any]:
         # With free whitespace a JSON grammar lets a model wander in blanks until it is cut off.
         "structured_outputs_config": StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
     }
+    if spec.lora_rank:
+        rank = next(rank for rank in RANKS if rank >= spec.lora_rank)
+        fields |= {"enable_lora": True, "max_loras": 1, "max_cpu_loras": 1, "max_lora_rank": rank}
+        fields["lora_target_modules"] = list(spec.lora_targets)
     # Where it is set it overrides `kv_cache_memory_bytes`, and it knows whole gigabytes only.
     os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
     if spec.tensor_parallel > 1 and not spec.gpu:

@@ -52,6 +52,12 @@ class WeightExtension:
 
         return held.held_digests(self.model_runner.get_model())
 
+    def held_adapter(self, path: str) -> dict[str, Any]:
+        """See `adapters.held_adapter`."""
+        from raylign.actors.rollout import adapters
+
+        return adapters.held_adapter(self.model_runner.get_model(), path)
+
 
 def decoys(tensors: Named) -> Iterator[tuple[str, torch.Tensor]]:
     """Tensors of the same names and shapes in which every number is another, by so much that no cast hides it."""

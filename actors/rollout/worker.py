@@ -15,7 +15,7 @@ import numpy as np
 import ray
 
 from raylign.actors.environments.remote import environments_of
-from raylign.actors.rollout.engine import Engine, EngineSpec, make_engine
+from raylign.actors.rollout.engine import Engine, EngineSpec, Gap, make_engine
 from raylign.config.build import build
 from raylign.config.schema import EngineKind
 from raylign.contracts import (
@@ -66,6 +66,7 @@ class RolloutWorker:
         self._strategy(self._own)
         self._engine: Engine = make_engine(spec.kind, spec.engine)
         self._phase = "created"
+        self._base: Mapping[str, str] = {}  # digests of the weights that were last published as a whole
 
     async def start(self) -> dict[str, float]:
         """Load the model. Returns seconds."""
@@ -116,7 +117,7 @@ class RolloutWorker:
         return await self._guard(asyncio.gather(*calls))
 
     async def update(self, weights: WeightUpdate) -> dict[str, float]:
-        """pause, load, commit, verify, resume. Returns seconds of each phase and the probe's gap.
+        """pause, load, commit, verify, resume. Returns seconds of each phase, bytes, and the probe's gap.
 
         Raises EngineDeadError when any of it fails or the probe's log-probs are not the learner's.
         """
@@ -126,17 +127,29 @@ class RolloutWorker:
         async def phase(name: str, step: Callable[[], Awaitable[T]]) -> T:
             self._phase, begun = f"update {weights.version}: {name}", time.perf_counter()
             result = await self._guard(step())
-            phases[name] = time.perf_counter() - begun
+            phases[name] = phases.get(name, 0.0) + time.perf_counter() - begun
             return result
 
-        buffer = await phase("fetch", lambda: _fetch(weights.buffer))
-        await phase("pause", engine.pause)
-        await phase("load", lambda: engine.load(weights.layout, buffer))
-        await phase("commit", lambda: engine.commit(weights.version))
-        gap = await phase("verify", lambda: engine.verify(weights))
-        await phase("resume", engine.resume)
+        async def put(weights: WeightUpdate) -> tuple[Gap, int]:
+            buffer = await phase("fetch", lambda: _fetch(weights.buffer))
+            await phase("pause", engine.pause)
+            if weights.adapter is None:
+                await phase("load", lambda: engine.load(weights.layout, buffer))
+                self._base = weights.digests
+            else:
+                await phase("load", lambda: engine.load_adapter(weights, buffer))
+            await phase("commit", lambda: engine.commit(weights.version))
+            gap = await phase("verify", lambda: engine.verify(weights))
+            await phase("resume", engine.resume)
+            return gap, len(buffer)
+
+        size = 0
+        if weights.on is not None and weights.on.digests != self._base:  # other weights than the adapter was made for
+            _, size = await put(weights.on)
+        gap, more = await put(weights)
         self._phase = "ready"
-        return phases | {"seconds": time.perf_counter() - started, "gap_mean": gap.mean, "gap_max": gap.max}
+        sizes = {"bytes": float(size + more)}
+        return phases | sizes | {"seconds": time.perf_counter() - started, "gap_mean": gap.mean, "gap_max": gap.max}
 
     @ray.method(concurrency_group="health")
     async def ping(self) -> dict[str, Any]:

@@ -204,8 +204,9 @@ def served_user(folder: Path) -> list[Claim]:
         f"environment.fn.path={ENTITIES}",
         "+environment.fn.form=marks",
         "+environment.fn.show_reward=false",
-        "environment.fn.judge.max_tokens=160",
-        "+environment.fn.judge.tries=1",
+        "environment.fn.judge.max_tokens=400",  # as many as its thought has letters: some answers are cut
+        "environment.fn.judge.temperature=1",  # at less a model that was never trained repeats one letter for ever
+        "environment.fn.judge.top_p=1",
         f"judges.user.path={user}",
         "judges.user.max_context=2048",
         "data.size=24",
@@ -235,7 +236,7 @@ def served_user(folder: Path) -> list[Claim]:
     figures = (
         ("questions to the served user", float(asked), ">", note),
         ("share answered from the cache", float(hits / max(asked, 1)), ">", REAL),
-        ("episodes lost", float(len(lost)), ">", f"{REAL}, answers are cut at 160 tokens"),
+        ("episodes lost", float(len(lost)), ">", f"{REAL}, answers are cut at 400 tokens"),
         ("lost episodes with a score", float(len(scored)), "==", REAL),
     )
     return [

@@ -165,3 +165,8 @@ class Batch:
 def offsets_of(lengths: Sequence[int] | Array) -> NDArray[np.int64]:
     """[0, l0, l0 + l1, ...]"""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.asarray(lengths, np.int64))])
+
+
+def token_stream(name: str) -> str:
+    """Name of the stream of a score by token, see `Group.token_scores`."""
+    return f"token_score/{name}"

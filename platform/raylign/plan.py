@@ -220,8 +220,15 @@ def _hosts(run: Run, config: Config) -> Iterator[Role]:
 
 def _trainer(name: str, ranks: int, run: Blueprint) -> Role:
     learner = run.config.learner
-    size = learner_estimate(learner, ranks, run.config.model.dtype, run.facts, head=name != "critic")
+    lora = 0 if name == "critic" else _rank(run.run)
+    size = learner_estimate(learner, ranks, run.config.model.dtype, run.facts, head=name != "critic", lora=lora)
     return _sized(Role(name=name, actors=ranks, cpus=learner.cpus, gpus=learner.gpus, setting=f"{name}.ranks"), size)
+
+
+def _rank(run: Run) -> int:
+    """The highest of the adapters that the learner trains; 0 where a stage of it trains all weights."""
+    ranks = [stage.lora.rank for stage in run.stages if stage.lora is not None]
+    return max(ranks, default=0) if all(ranks) else 0
 
 
 def _frozen_model(name: str, run: Blueprint) -> Role:

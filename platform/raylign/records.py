@@ -32,12 +32,25 @@ class StopReason(StrEnum):
     DONE = "done"  # the environment said that the episode is over
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of what a call said, characters [start, end) of its `text`, and what each token in it scores.
+
+    Example: ``Span(0, 4, -1.0)`` for the first word of "best shoes ever"
+    """
+
+    start: int
+    end: int
+    score: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
     """A reward that was measured.
 
     `channels` carries finer-grained parts, one entry per turn or per token, under the name that the reward gives them.
-    `roles` has the score of the calls of a role, where it is not that of the whole trajectory.
+    `roles` has the score of the calls of a role, where it is not that of the whole trajectory. `spans` says what single
+    tokens score, one tuple for each call of the trajectory; None: nothing of the kind was measured.
 
     Example: ``Value(score=1.0, details={"parsed": "42"})``
     """
@@ -46,6 +59,7 @@ class Value:
     details: Mapping[str, Any] = field(default_factory=dict)
     channels: Mapping[str, Float32s] = field(default_factory=dict)
     roles: Mapping[str, float] = field(default_factory=dict)
+    spans: tuple[tuple[Span, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +195,7 @@ class Group:
     `scores[i]` is None when any reward of trajectory i is Missing: it takes no part in the group's statistics.
     `call_scores[i]`, where a shaper gives it, has one number per turn of trajectory i, for advantages finer than a
     trajectory. `role_scores[i]` has the score of the calls of a role where it is not `scores[i]`.
+    `token_scores[name][i]` has one number for each sampled token of trajectory i, call after call; None: 0 for all.
 
     Example: ``Group(prompt=p, trajectories=(t0, t1), scores=(1.0, None))``
     """
@@ -190,6 +205,7 @@ class Group:
     scores: tuple[float | None, ...] = ()
     call_scores: tuple[Float32s | None, ...] = ()
     role_scores: tuple[Mapping[str, float], ...] = ()
+    token_scores: Mapping[str, tuple[Float32s | None, ...]] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property

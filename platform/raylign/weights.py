@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 Layout: TypeAlias = tuple[tuple[str, str, tuple[int, ...], int], ...]  # name, dtype, shape, byte offset
 Bytes: TypeAlias = NDArray[np.uint8]
+Shape: TypeAlias = tuple[str, str, tuple[int, ...]]  # name, dtype, shape
 
 ALIGNMENT = 64  # bytes; a cache line, and a multiple of every item size, so that any slice can be viewed as its dtype
 ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 
 
-def layout_of(shapes: Iterable[tuple[str, str, tuple[int, ...]]]) -> Layout:
+def layout_of(shapes: Iterable[Shape]) -> Layout:
     """Place named tensors (name, dtype, shape) one after the other, each at an aligned offset.
 
     Raises ValueError on a dtype that is not listed in ITEM_SIZES, or on a name that comes twice.
@@ -91,6 +92,21 @@ def fill(buffer: Bytes, layout: Layout, tensors: Iterable[tuple[str, torch.Tenso
             if given != name or tensor.shape != target.shape:
                 raise ValueError(f"expected weight {name} {tuple(target.shape)}, got {given} {tuple(tensor.shape)}")
             target.copy_(tensor)
+
+
+class FlatWeights:
+    """A flat buffer that is laid out once; later versions of the same tensors are copied into it."""
+
+    def __init__(self) -> None:
+        self.layout: Layout = ()
+        self.bytes: Bytes = np.zeros(0, np.uint8)
+
+    def fill(self, shapes: Iterable[Shape], tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Copy all tensors. shapes: name, dtype and shape of each, in the same order."""
+        if not self.layout:
+            self.layout = layout_of(shapes)
+            self.bytes = np.zeros(total_bytes(self.layout), np.uint8)
+        fill(self.bytes, self.layout, tensors)
 
 
 def dtype_name(dtype: Any) -> str:

@@ -53,9 +53,12 @@ An evaluation by another user, whose score over the training user's is the rewar
 
 ## Results
 Paper, Function-Gym, 4B: score .69 at user involvement .21, UserRL .53 at .38, without regularisation involvement .91.
-Measured in tables (make experiment RECIPE=bao ARGS="A B C D E", 16 seeds): penalties take involvement from .31 to .13
-and Pass@U-1 up by .53 for .004 of the score; a weight of .4 on effort alone leaves a score of .05, after a taught prior
-.39; the prior saves .11 of involvement for .02 of the score.
+Measured (make experiment RECIPE=bao; all 32 claims hold). In tables, 16 seeds: penalties take involvement from .31 to
+.13 and Pass@U-1 up by .53 for .004 of the score; a weight of .4 on effort alone leaves a score of .05, after a taught
+prior .39; the prior saves .11 of involvement for .02 of the score. A tiny language model in the real gym, 3 seeds:
+involvement .97 by UserRL's equalized credits, .81 with neither part, .38 taught by behaviour, .34 with penalties as
+well (one turn in three is the least that solves this gym), Pass@U-1 .21, .19, .94, .99, all at scores of .997 and
+more; penalties without teaching: .40 at a score of .93.
 
 ## Cost
 Not published. scale=tiny: a few minutes on 2 cores.

@@ -9,7 +9,7 @@ from raylign.actors.learner.group import LearnerGroup
 from raylign.actors.roles import Roles
 from raylign.config.references import bound
 from raylign.config.resolve import ResolvedStage, Run
-from raylign.config.schema import Config, OptimConfig
+from raylign.config.schema import Config, LoraConfig, OptimConfig
 from raylign.contracts import FrozenStream
 from raylign.placement import Placement
 from raylign.recipes.stages.lineage import Lineage
@@ -71,9 +71,9 @@ class RunModels(RunRecords):
         self.lineage.model = self.lineage.of(self.stage.config.start)
         return self.stage
 
-    async def learner(self, optim: OptimConfig, total_steps: int) -> LearnerGroup:
+    async def learner(self, optim: OptimConfig, total_steps: int, lora: LoraConfig) -> LearnerGroup:
         """The policy's learner, loaded from the present model."""
-        return await self.roles.learner(self.lineage.model, optim, total_steps)
+        return await self.roles.learner(self.lineage.model, optim, total_steps, lora)
 
     async def critic(self, total_steps: int) -> LearnerGroup:
         """The value model, started from its own path or the present model."""

@@ -21,7 +21,7 @@ import numpy as np
 from raylign.batch import Batch
 from raylign.config.machine import folder_fault
 from raylign.config.resolve import Run
-from raylign.config.schema import Node, OptimConfig, Schedule, node
+from raylign.config.schema import LoraConfig, Node, OptimConfig, Schedule, node, undropped
 from raylign.contracts import MODEL, FrozenStream, Objective, Stage, StageResult, StageSettings
 from raylign.data.identity import identity_of_rows
 from raylign.data.pairs import Pair, PairSet, Truncation, rows_of_pairs
@@ -62,6 +62,7 @@ class Preference(Stage):
                 lr=1e-6, betas=[0.9, 0.999], schedule=Schedule.cosine, min_lr_ratio=0.0, max_grad_norm=0.0
             )
         )
+        lora: LoraConfig = field(default_factory=LoraConfig)  # rank above 0: adapters are trained, not all weights
         warmup_share: float = 0.1  # of all steps; used when optim.warmup_steps is 0
         max_tokens: int = 2048  # prompt and answer; a prompt alone: data.max_prompt_tokens
         truncation: Truncation = Truncation.left
@@ -92,7 +93,7 @@ class Preference(Stage):
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """What else must hold within a run."""
-        problems, settings = [], run.config
+        problems, settings = undropped(key, config.lora), run.config
         if settings.rollout.sampling.temperature != 1:
             why = "log-probs are taken at this temperature, and a margin means something at 1 only"
             problems.append(
@@ -162,7 +163,9 @@ class Preference(Stage):
         training = await asyncio.to_thread(Training, context, self.name, steps, identity)
         context.phase(self.name, 0, "score")
         train, held_out = await self._rows(context, pairs, objective)
-        learner = await context.learner(self._optim(steps), steps + 1)  # the schedule ends after the last step
+        learner = await context.learner(
+            self._optim(steps), steps + 1, config.lora
+        )  # the schedule ends after the last step
         trained = TrainedModel(learner)
         await training.resume(trained)
         kept = training.kept

@@ -11,7 +11,7 @@ from raylign.actors.remote import in_order
 from raylign.audit.auditor import Auditor
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
-from raylign.config.schema import Node, SampledSettings, SamplingConfig, node
+from raylign.config.schema import LoraConfig, Node, SampledSettings, SamplingConfig, node, undropped
 from raylign.contracts import (
     MODEL,
     Advantage,
@@ -50,6 +50,7 @@ class Rl(Stage):
         eval_split: Split = Split.holdout
         eval_samples: int = 1  # of each prompt
         eval_sampling: SamplingConfig | None = None  # null: greedy, or with eval_samples > 1 as in training
+        lora: LoraConfig = field(default_factory=LoraConfig)  # rank above 0: adapters are trained, not all weights
         domains: list[str] = field(default_factory=list)  # train on prompts of these domains only; empty: on all
         source: Node = node(PromptSource)  # empty: the run's
         shaper: Node = node(RewardShaper)  # empty: the run's; evaluations log by the run's in any case
@@ -70,7 +71,7 @@ class Rl(Stage):
             why = "truncated responses would be masked and punished"
             fix = "set shaper.overlong_buffer=0, or do not mask"
             findings.append(Problem(key=f"{key}.mask_truncated", value="true", why=why, fix=fix))
-        findings += _objective_problems(key, config, run)
+        findings += [*_objective_problems(key, config, run), *undropped(key, config.lora)]
         return findings
 
     @classmethod
@@ -119,7 +120,7 @@ class Rl(Stage):
         if said := lesson(self.name, self.config.steps, loop.version, loop.taught):
             context.event("nothing_learned", said, stage=self.name)
         await loop.parts.learner.export(str(folder / "model"))
-        context.hand_over(folder / "model", published=True)
+        context.hand_over(folder / "model", published=not self.config.lora.sent)
         return StageResult(
             steps=self.config.steps,
             metrics={"steps/taught": loop.taught / self.config.steps},
@@ -172,7 +173,7 @@ class Rl(Stage):
             partial(context.rollouts, publishes=True),
             context.rewards,
             context.auditor,
-            partial(context.learner, cfg.learner.optim, updates),
+            partial(context.learner, cfg.learner.optim, updates, self.config.lora),
             partial(context.critic, updates) if "value" in needs else _nothing,
             partial(context.frozen, needs, prompts),
         )

@@ -11,7 +11,7 @@ import numpy as np
 
 from raylign.batch import Batch
 from raylign.config.resolve import Run
-from raylign.config.schema import Node, OptimConfig, SampledSettings, node
+from raylign.config.schema import LoraConfig, Node, OptimConfig, SampledSettings, node
 from raylign.contracts import MODEL, Objective, Stage, StageResult
 from raylign.data.identity import identity_of_rows
 from raylign.errors import Problem
@@ -38,6 +38,7 @@ class Sft(Stage):
         eval_every: int = 0  # steps between evaluations of the sampled pass rate; 0: never
         eval_prompts: int = 128
         stop_at: float | None = None  # pass rate of sampled held-out answers that ends the stage early
+        lora: LoraConfig = field(default_factory=LoraConfig)  # rank above 0: adapters are trained, not all weights
         all_turns: bool = False  # loss on the assistant turns within the prompts, too
 
         def __post_init__(self) -> None:
@@ -76,7 +77,7 @@ class Sft(Stage):
         rows = context.reading.demonstrated.pop(self.name, []) or await asyncio.to_thread(self.rows, context)
         identity = await asyncio.to_thread(identity_of_rows, rows)
         training = await asyncio.to_thread(Training, context, self.name, config.steps, identity)
-        learner = await context.learner(config.optim, config.steps)
+        learner = await context.learner(config.optim, config.steps, config.lora)
         trained = TrainedModel(learner)
         await training.resume(trained)
         batches = batches_of(rows, config.batch_size, context.cfg.seed, training.start)
@@ -99,7 +100,7 @@ class Sft(Stage):
                 context.progress.message(f"{reached}={config.stop_at:g}")
                 break
         await learner.export(str(folder / "model"))
-        context.hand_over(folder / "model", published=published)
+        context.hand_over(folder / "model", published=published and not config.lora.sent)
         artifacts = {MODEL: str(folder / "model")}
         return StageResult(steps=done, metrics=training.kept["metrics"], artifacts=artifacts)
 

@@ -94,6 +94,33 @@ def test_a_new_target_replaces_the_part(mine: Path) -> None:
     assert layered(overrides, str(mine)).config.advantage == {"_target_": "raylign.a.C", "x": 5}
 
 
+BAO = ["recipe=bao", "scale=tiny"]
+
+
+@pytest.mark.parametrize("nothing", ["{}", "null"])
+def test_a_part_that_is_set_to_nothing_is_gone(nothing: str) -> None:
+    """Merged into what a recipe says it would stay, without a word."""
+    assert "stages.teach.view" in compose(BAO).parts
+    assert "stages.teach.view" not in compose([*BAO, f"stages.teach.view={nothing}"]).parts
+
+
+def test_an_empty_mapping_empties_in_files_too(mine: Path) -> None:
+    assert compose(["recipe=grpo", "scale=tiny"]).config.data.task_args
+    assert compose(["recipe=grpo", "scale=tiny", "data.task_args={}"]).config.data.task_args == {}
+    (mine / "recipe" / "bare.yaml").write_text(
+        "# @package _global_\ndefaults: [bao]\nstages: {teach: {view: {}}}\nalarms: {}\nlearner: {}\n"
+    )
+    run = compose(["recipe=bare", "scale=tiny"], str(mine))
+    assert "stages.teach.view" not in run.parts and run.config.alarms, "sections are no parts: theirs stay"
+
+
+@pytest.mark.parametrize(("key", "fix"), [("alarms", "'~alarms.reward_hacking'"), ("learner.optim", "FIELD=VALUE")])
+def test_what_would_come_back_is_not_taken_away_silently(key: str, fix: str) -> None:
+    with pytest.raises(ConfigError, match="takes nothing away") as refused:
+        compose(["recipe=grpo", "scale=tiny", f"{key}={{}}"])
+    assert fix in str(refused.value)
+
+
 def test_merge_leaves_its_arguments_alone() -> None:
     base, layer = {"a": {"b": 1}}, {"a": {"c": 2}}
     assert merge(base, layer) == {"a": {"b": 1, "c": 2}} and base == {"a": {"b": 1}} and layer == {"a": {"c": 2}}

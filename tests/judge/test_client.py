@@ -85,6 +85,12 @@ async def test_an_answer_out_of_form_is_tried_again_with_another_seed() -> None:
     assert len(set(model.seeds)) == 2
 
 
+async def test_line_breaks_within_a_text_are_no_fault_of_form() -> None:
+    """JSON wants them escaped; chat models write them as they are, and a grammar lets them."""
+    model = Model(YES.replace("}", ', "thought": "one\ntwo\tthree"}'))
+    assert (await judge(model, tries=1).ask(question("a"), read, SCHEMA)).value is True
+
+
 async def test_answers_never_in_form_are_an_error_of_the_judge() -> None:
     model = Model("no JSON", json.dumps({"answer": "yes"}), json.dumps({"verdict": True}))
     asked = judge(model, tries=3)

@@ -32,7 +32,8 @@ def prompt(answer: Any = "4", **meta: Any) -> Prompt:
 
 def values(function: Any, *texts: str, task: Prompt | None = None) -> list[Any]:
     task = task or prompt()
-    return list(checked(function.score(task, [trajectory_of(task, text) for text in texts]), len(texts)))
+    trajectories = [trajectory_of(task, text) for text in texts]
+    return list(checked(function.score(task, trajectories), trajectories))
 
 
 def scores(function: Any, *texts: str, task: Prompt | None = None) -> list[float | None]:

@@ -15,6 +15,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
+from raylign.chat.pieces import bytes_of
 from raylign.errors import RequestError
 from raylign.records import Int32s
 
@@ -39,6 +40,7 @@ class Codec:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
+        self._bytes: dict[int, bytes] = {}
         added: Mapping[int, Any] = tokenizer.added_tokens_decoder
         self.spelling = {number: str(token.content) for number, token in added.items()}  # of every added token
         named = {number for number in tokenizer.all_special_ids if number in self.spelling}
@@ -104,6 +106,13 @@ class Codec:
     def decode(self, ids: Sequence[int] | Int32s, without: Collection[int] = ()) -> str:
         """Text of some ids, special tokens included, but those left out."""
         return str(self.tokenizer.decode([int(i) for i in ids if int(i) not in without], skip_special_tokens=False))
+
+    def bytes_of(self, number: int) -> bytes:
+        """What one id writes."""
+        if number not in self._bytes:
+            backend = getattr(self.tokenizer, "backend_tokenizer", None)
+            self._bytes[number] = self.decode([number]).encode() if backend is None else bytes_of(backend, number)
+        return self._bytes[number]
 
     def _call(self, text: Any, **options: Any) -> Any:
         return self.tokenizer(text, add_special_tokens=False, padding=False, truncation=False, verbose=False, **options)

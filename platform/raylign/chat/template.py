@@ -84,6 +84,10 @@ class ChatTemplate:
         """What was sampled, as text: without pad tokens and ends of turn, other special tokens included."""
         return self.codec.decode(ids, self._silent)
 
+    def bytes_of(self, number: int) -> bytes:
+        """What one id writes into `text_of`; nothing for pad tokens and ends of turn."""
+        return b"" if number in self._silent else self.codec.bytes_of(number)
+
     # ----------------------------------------------------------------------------------------------- answers
 
     def answer_ids(

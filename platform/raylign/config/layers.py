@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from raylign.config.emptied import empty
+
 COMMAND_LINE = "command line"  # the last layer
 
 
@@ -17,9 +19,12 @@ class Layers:
 
     def add(self, layer: Mapping[str, object], origin: str) -> None:
         """Merge the next layer, under the name that problems tell."""
-        self.tree = merge(self.tree, layer)
-        for key, _ in leaves(layer):
+        for key, value in leaves(layer):
             self.origins[key] = origin
+            if isinstance(value, Mapping):  # an empty one
+                self.tree = merge({}, self.tree)  # a copy of all mappings
+                empty(self.tree, key)
+        self.tree = merge(self.tree, layer)
 
     def origin(self, key: str) -> str:
         """The layer that set a key, or the one that set something below it."""

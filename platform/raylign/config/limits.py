@@ -5,6 +5,7 @@ from __future__ import annotations
 from raylign.config.findings import Findings
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import OptimConfig
+from raylign.config.token_scores import unweighed
 from raylign.objectives.shaping import WeightedSum
 
 LONGEST_WARMUP = 100  # times a stage's updates: the rate then stays below a hundredth of what is asked for
@@ -21,6 +22,7 @@ def limits(run: Run, problems: Findings) -> None:
         _warmup(stage, run, problems)
     if any(stage.batch for stage in run.stages):
         _weights(run, problems)
+    problems.extend(unweighed(run))
     _streams(run, problems)
     _unread(run, problems)
 

@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from raylign.config.emptied import refilled
 from raylign.config.layers import COMMAND_LINE, Layers, merge
 from raylign.config.nearest import nearest_keys, nearest_option
 from raylign.config.other_names import RECIPES
@@ -93,6 +94,10 @@ def apply_overrides(layers: Layers, overrides: Sequence[Override]) -> list[Probl
         for name in reversed(parents):
             setting = {name: setting}
         layer = merge(layer, setting, parts=False)  # one layer, whatever its order
+    emptied = [override.key_or_group for override in overrides if not override.is_delete() and override.value() == {}]
+    for key in emptied:
+        if fix := refilled(key):
+            problems.append(Problem(key=key, value="{}", why="takes nothing away", fix=fix))
     layers.add(layer, COMMAND_LINE)
     for override in overrides:
         if override.is_delete():

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raylign.config.build import OWN, error, named, part_config, target_of
-from raylign.config.schema import CONTRACT, Config, SampledSettings
+from raylign.config.schema import CONTRACT, Config, LoraConfig, SampledSettings
 from raylign.contracts import Advantage, BatchShape, Objective, Part, Stage
 from raylign.errors import ConfigError, Problem
 
@@ -58,6 +58,12 @@ class ResolvedStage(NamedTuple):
     def leaves(self) -> tuple[str, ...]:
         """See `Stage.leaves`."""
         return self.cls.leaves(self.config)
+
+    @property
+    def lora(self) -> LoraConfig | None:
+        """The adapters that it trains in place of all weights, if its rank is above 0; None where it trains nothing."""
+        lora: LoraConfig | None = vars(self.config).get("lora")
+        return lora
 
     @property
     def batch(self) -> BatchShape | None:

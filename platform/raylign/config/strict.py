@@ -36,12 +36,14 @@ def check(schema: type, tree: Mapping[str, object], prefix: str = "") -> tuple[d
     scratch = _scratch(schema)
     clean: dict[str, object] = {}
     faults: list[Fault] = []
-    for name, value in tree.items():
-        key = f"{prefix}{name}"
+    for name, given in tree.items():
+        key, value = f"{prefix}{name}", given
         if name not in names:
             siblings = tuple(f"{prefix}{other}" for other in names)
             faults.append(Fault(key=key, value=short(value), why="is no setting", siblings=siblings))
             continue
+        if value is None and _may_hold_none(schema, name):
+            value = {}
         hint = _section(hints[name], value)
         item = _mapping_item(hint)
         if dataclasses.is_dataclass(hint) or item is not None:
@@ -109,6 +111,13 @@ def _wrong_numbers(schema: type, name: str, value: object, prefix: str) -> list[
 def _holds_parts(schema: type, name: str) -> bool:
     """Whether a field holds parts, whose classes say what their numbers may be."""
     return any(item.name == name and CONTRACT in item.metadata for item in dataclasses.fields(schema))
+
+
+def _may_hold_none(schema: type, name: str) -> bool:
+    """Whether a field holds a part, or parts by name, and none where nothing is said."""
+    item = next(item for item in dataclasses.fields(schema) if item.name == name)
+    factory = item.default_factory
+    return _holds_parts(schema, name) and factory is not dataclasses.MISSING and factory() == {}
 
 
 def _section(hint: object, value: object) -> object:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 
+from raylign.config.adapters import adapter_problems
 from raylign.config.alarms import alarm_problems
 from raylign.config.devices import device_problems
 from raylign.config.findings import Findings
@@ -56,6 +57,7 @@ def validate(run: Run, to_run: bool = True) -> list[Problem]:
     if to_run:
         lacking_rules(config, problems)
     limits(run, problems)
+    problems += adapter_problems(run)
     problems += machine_problems(config)
     lineage_rules(run, problems)
     reference_rules(run, problems)

@@ -18,6 +18,7 @@ class WeightUpdate:
 
     `buffer`: object-store reference to a flat uint8 array; `layout`: name, dtype, shape, offset; `digests`: of each
     tensor's bytes, by name; `probe_ids` [R, L], `probe_logprobs` [R, L - 1]: rows, the learner's of their later ids.
+    `adapter`: it is a LoRA adapter with these settings (peft's), for the weights of the update `on`.
     """
 
     version: int
@@ -26,6 +27,8 @@ class WeightUpdate:
     digests: Mapping[str, str]
     probe_ids: Int32s
     probe_logprobs: Float32s
+    adapter: Mapping[str, Any] | None = None
+    on: WeightUpdate | None = None
 
 
 class FrozenStream(Protocol):

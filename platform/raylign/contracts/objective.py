@@ -36,6 +36,11 @@ class Advantage(Part):
         return False
 
     @property
+    def token_weights(self) -> Mapping[str, float]:
+        """Weight of each score by token (`Group.token_scores`) that it adds to its advantages."""
+        return {}
+
+    @property
     def needs(self) -> frozenset[str]:
         """The extra streams that it reads: ``value``, ``old_logprob``, or one that a frozen model fills."""
         return frozenset()

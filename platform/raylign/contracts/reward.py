@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 from raylign.contracts.part import Part
 from raylign.contracts.state import StatefulPart
@@ -33,6 +33,7 @@ class RewardFunction(Part):
     isolated: bool = False  # True: each call runs in a killable child process
     maximum: float = 1.0  # what a gold answer scores
     cpu_s: float | None = None  # of an isolated function: a verdict that spends more CPU seconds is a wrong answer, 0
+    scores_tokens: bool = False  # True: its values have `spans`, which the advantage weighs by `token_weights`
     judges_text: bool = True  # False: needs what a rollout left behind (turn rewards, tool results); no text proves it
 
     @abstractmethod
@@ -75,6 +76,13 @@ class RewardShaper(StatefulPart):
 
     what = "a reward shaper"
     made_with = ("weights", "max_tokens", "tokenizer", "seed")
+
+    reads_spans: ClassVar[bool] = False  # True: the spans of a reward become token scores under the reward's name
+
+    @classmethod
+    def token_scores(cls, config: Any) -> frozenset[str]:
+        """Names under which it fills `Group.token_scores` itself, beside what it makes of spans."""
+        return frozenset()
 
     @abstractmethod
     def score(self, groups: Sequence[Group]) -> list[Group]:

@@ -6,7 +6,7 @@ agent that begins anew with every call. Nothing that no call read is computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ import numpy as np
 from raylign.batch import Batch
 from raylign.contracts import Place, RowMaker, Rows
 from raylign.errors import Problem
-from raylign.loop.rows import learned_roles, row_from, scored_places
+from raylign.loop.rows import learned_roles, row_from, scored_places, scores_of_tokens, token_names
 from raylign.payloads import references
-from raylign.records import Call, Group, Int32s, Row, Trajectory
+from raylign.records import Call, Float32s, Group, Int32s, Row, Trajectory
 
 if TYPE_CHECKING:
     from raylign.config.resolve import Run
@@ -60,12 +60,15 @@ class PerContext(RowMaker):
     def rows(self, groups: Sequence[Group], unscored: bool = False) -> Rows:
         """See `RowMaker`."""
         rows, scores, places = list[Row](), list[float](), list[Place]()
+        names = token_names(groups)
         prompts: dict[tuple[int, bytes], int] = {}
         for sample, (number, index) in enumerate(scored_places(groups, unscored)):
             group = groups[number]
             trajectory = group.trajectories[index]
             for role, start, calls in _parts(trajectory):
-                row = _row(group, trajectory, number, trajectory.calls[start : calls[-1] + 1] if calls else (), role)
+                said = trajectory.calls[start : calls[-1] + 1] if calls else ()
+                tokens = _slices(trajectory, start, said, scores_of_tokens(names, group, index))
+                row = _row(group, number, replace(trajectory, calls=said), role, tokens)
                 begins = (number, row.token_ids[: row.prompt_length].tobytes())
                 prompt = prompts.setdefault(begins, len(prompts))
                 rows.append(replace(row, numbers={"prompt": prompt, "sample": sample, "role": role}))
@@ -94,9 +97,25 @@ def _contexts(calls: Sequence[Call]) -> Iterator[tuple[int, int]]:
     yield from zip(starts, [*starts[1:], len(calls)], strict=True)
 
 
-def _row(group: Group, trajectory: Trajectory, number: int, calls: Sequence[Call], role: str) -> Row:
-    """Of calls of one context. Its prompt is what the first of them read."""
+def _slices(
+    trajectory: Trajectory, start: int, calls: Sequence[Call], tokens: Mapping[str, Float32s | None]
+) -> dict[str, Float32s | None]:
+    """What is said of the tokens of some calls, of which the first is call `start`."""
+    first = sum(len(call.token_ids) for call in trajectory.calls[:start])
+    end = first + sum(len(call.token_ids) for call in calls)
+    return {name: None if scores is None else scores[first:end] for name, scores in tokens.items()}
+
+
+def _row(
+    group: Group,
+    number: int,
+    trajectory: Trajectory,
+    role: str,
+    tokens: Mapping[str, Float32s | None],
+) -> Row:
+    """Of a trajectory whose calls are those of one context. Its prompt is what the first of them read."""
     prompt: Int32s = group.prompt.token_ids
+    calls = trajectory.calls
     if calls and calls[0].fresh:
         prompt = calls[0].context_ids
         calls = (replace(calls[0], context_ids=np.zeros(0, np.int32), fresh=False), *calls[1:])
@@ -104,5 +123,5 @@ def _row(group: Group, trajectory: Trajectory, number: int, calls: Sequence[Call
         prompt = np.concatenate([prompt, calls[0].context_ids]).astype(np.int32)
         calls = (replace(calls[0], context_ids=np.zeros(0, np.int32)), *calls[1:])
     said = tuple(replace(call, learn=call.learn and call.role == role) for call in calls)
-    row = row_from(replace(trajectory, calls=said), replace(group.prompt, token_ids=prompt), number)
+    row = row_from(replace(trajectory, calls=said), replace(group.prompt, token_ids=prompt), number, tokens=tokens)
     return replace(row, payload=references(trajectory.payload))

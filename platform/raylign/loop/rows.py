@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from raylign.batch import Batch
+from raylign.batch import Batch, token_stream
 from raylign.contracts import Place, RowMaker, Rows
 from raylign.errors import RewardError
 from raylign.payloads import references
@@ -30,13 +30,20 @@ class PerTrajectory(RowMaker):
         )
         fresh = any(call.fresh for group in groups for t in group.trajectories for call in t.calls)
         roles = any(call.role for group in groups for t in group.trajectories for call in t.calls)
+        names = token_names(groups)
         rows, scores, places = list[Row](), list[float](), list[Place]()
         for number, index in scored_places(groups, unscored):
             group = groups[number]
             trajectory = group.trajectories[index]
             call_scores = group.call_scores[index] if group.call_scores else None
             row = row_from(
-                trajectory, group.prompt, number, call_scores, by_turn or bool(group.call_scores), fresh=fresh
+                trajectory,
+                group.prompt,
+                number,
+                call_scores,
+                by_turn or bool(group.call_scores),
+                fresh=fresh,
+                tokens=scores_of_tokens(names, group, index),
             )
             role = _only_role(group, index)
             if roles:
@@ -87,13 +94,15 @@ def row_from(
     by_turn: bool = False,
     *,
     fresh: bool = False,
+    tokens: Mapping[str, Float32s | None] | None = None,
 ) -> Row:
     """The learner's row of a trajectory: loss only on ids sampled to learn from, streams laid out token by token.
 
     by_turn: with the extra streams ``call`` (number of the policy's call, -1 where not sampled), ``turn`` (the dialogue
     turn that it belongs to: flag ``turn``, else the call), ``turn_reward`` (what the environment gave for it, at its
     last token) and ``turn_score`` (`call_scores`, [turns], on all tokens of each call; NaN where there is none). fresh:
-    with the stream ``fresh``, 1 at the first token of each context of its own (`Batch.by_context`).
+    with the stream ``fresh``, 1 at the first token of each context of its own (`Batch.by_context`). tokens: scores of
+    the sampled tokens by name, each with a stream (`token_stream`), 0 where not sampled.
     """
     ids: list[Int32s] = [prompt.token_ids]
     mask: list[Bools] = [np.zeros(len(prompt.token_ids), bool)]
@@ -116,7 +125,8 @@ def row_from(
         advantage=np.zeros(len(token_ids), np.float32),
         weight=np.ones(len(token_ids), np.float32),
         extras=(_turn_streams(trajectory, len(prompt.token_ids), call_scores) if by_turn else {})
-        | ({"fresh": _contexts(trajectory, len(prompt.token_ids), len(token_ids))} if fresh else {}),
+        | ({"fresh": _contexts(trajectory, len(prompt.token_ids), len(token_ids))} if fresh else {})
+        | _token_streams(trajectory, len(prompt.token_ids), len(token_ids), tokens or {}),
     )
 
 
@@ -128,6 +138,32 @@ def _contexts(trajectory: Trajectory, start: int, total: int) -> Float32s:
             fresh[start] = 1.0
         start += len(call.context_ids) + len(call.token_ids)
     return fresh
+
+
+def token_names(groups: Sequence[Group]) -> list[str]:
+    """Of all scores by token that any of the groups has: each has a stream in all rows of a batch."""
+    return sorted({name for group in groups for name in group.token_scores})
+
+
+def scores_of_tokens(names: Sequence[str], group: Group, index: int) -> dict[str, Float32s | None]:
+    """Of one trajectory, by name; None where its group, or the trajectory, has none."""
+    return {name: scores[index] if (scores := group.token_scores.get(name)) else None for name in names}
+
+
+def _token_streams(
+    trajectory: Trajectory, start: int, total: int, tokens: Mapping[str, Float32s | None]
+) -> dict[str, Float32s]:
+    """See `row_from`; start: where the first turn's context begins."""
+    streams = {token_stream(name): np.zeros(total, np.float32) for name in tokens}
+    before = 0
+    for call in trajectory.calls if tokens else ():
+        start += len(call.context_ids)
+        end, after = start + len(call.token_ids), before + len(call.token_ids)
+        for name, scores in tokens.items():
+            if scores is not None:
+                streams[token_stream(name)][start:end] = scores[before:after]
+        start, before = end, after
+    return streams
 
 
 def _turn_streams(trajectory: Trajectory, start: int, scores: Float32s | None) -> dict[str, Float32s]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from raylign.contracts import GroupMetrics, RewardShaper
 from raylign.errors import RewardError
 from raylign.records import Group
@@ -21,7 +23,7 @@ def scored(shaper: RewardShaper, groups: Sequence[Group]) -> list[Group]:
     for before, after in zip(groups, result, strict=True):
         place = f"trajectories of {before.prompt.key}"
         _refuse(shaper, "score", len(before.trajectories), len(after.scores), place)
-        for finer in filter(None, (after.call_scores, after.role_scores)):
+        for finer in filter(None, (after.call_scores, after.role_scores, *after.token_scores.values())):
             _refuse(shaper, "score", len(before.trajectories), len(finer), place)
         same = len(before.trajectories) == len(after.trajectories)
         same = same and all(a is b for a, b in zip(before.trajectories, after.trajectories, strict=True))
@@ -36,6 +38,7 @@ def scored(shaper: RewardShaper, groups: Sequence[Group]) -> list[Group]:
                     f"{type(shaper).__name__}.score gives {score} in {before.prompt.key}; "
                     "fix: let it raise, or give None where there is no score"
                 )
+        _check_tokens(shaper, after)
     return result
 
 
@@ -47,6 +50,19 @@ def logged(shaper: RewardShaper, groups: Sequence[Group]) -> list[Group]:
     metrics = shaper.metrics(groups)
     _refuse(shaper, "metrics", len(groups), len(metrics), "groups")
     return [_with(shaper, group, of_group) for group, of_group in zip(groups, metrics, strict=True)]
+
+
+def _check_tokens(shaper: RewardShaper, group: Group) -> None:
+    for name, scores in group.token_scores.items():
+        for trajectory, of_tokens in zip(group.trajectories, scores, strict=True):
+            if of_tokens is None:
+                continue
+            if of_tokens.shape != (trajectory.response_length,) or not np.isfinite(of_tokens).all():
+                raise RewardError(
+                    f"{type(shaper).__name__}.score gives token scores {name} of shape {of_tokens.shape}, or some that "
+                    f"are not finite, to the {trajectory.response_length} sampled tokens of a trajectory of "
+                    f"{group.prompt.key}; fix: give one finite number for each sampled token, or None"
+                )
 
 
 def _with(shaper: RewardShaper, group: Group, metrics: GroupMetrics) -> Group:

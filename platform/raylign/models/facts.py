@@ -41,6 +41,7 @@ class ModelFacts:
     vocab: int
     kv_values: int  # keys and values of one token in one layer, in numbers
     heads: int = 0  # of attention; 0 when the model does not say
+    linear: int = 0  # inputs and outputs of all linear layers that adapters may have, added up
 
     def kv_bytes(self, dtype_bytes: int) -> int:
         """Bytes of KV cache that one token takes."""
@@ -161,7 +162,16 @@ def _facts(name: str, fields: Mapping[str, Any], stored: int) -> ModelFacts:
         vocab=vocab,
         kv_values=2 * kv_heads * head_dim,
         heads=_number(fields, "num_attention_heads"),
+        linear=layers * 2 * (hidden + head_dim * (heads + kv_heads)) + layers * 2 * hidden + _wide(fields, layers),
     )
+
+
+def _wide(fields: Mapping[str, Any], layers: int) -> int:
+    """Inputs and outputs of the feed-forward layers, added up; where there are experts they have no adapters."""
+    hidden = _number(fields, "hidden_size")
+    if any(_number(fields, name) for name in EXPERTS):
+        return 0
+    return layers * 3 * (hidden + (_number(fields, "intermediate_size") or 4 * hidden))
 
 
 def _mlp(fields: Mapping[str, Any], layers: int) -> int:

@@ -60,15 +60,22 @@ def state_bytes(stage: int, ranks: int, bf16: bool) -> Sizes:
     return {"weights": 2 / (ranks if stage == 3 else 1), "gradients": gradients, "optimizer": 12 / ranks}
 
 
-def learner_sizes(learner: LearnerConfig, ranks: int, dtype: str, facts: ModelFacts, head: bool = True) -> Sizes:
-    """Bytes on one rank at the peak. head: whether it has a language model's output layer."""
+def learner_sizes(
+    learner: LearnerConfig, ranks: int, dtype: str, facts: ModelFacts, *, head: bool = True, lora: int = 0
+) -> Sizes:
+    """Bytes on one rank at the peak. head: whether it has a language model's output layer; lora: rank of adapters that
+    are trained in place of the weights, 0: none.
+    """
     bf16 = dtype != "float32"
     stage, width = (max(learner.zero_stage, 2), 2) if bf16 else (learner.zero_stage, 4)
-    sizes = {name: each * facts.parameters for name, each in state_bytes(stage, ranks, bf16).items()}
+    trained = lora * facts.linear if lora else facts.parameters
+    sizes = {name: each * trained for name, each in state_bytes(stage, ranks, bf16).items()}
+    if lora:
+        sizes["weights"] *= (facts.parameters + trained) / trained
     if learner.offload is Offload.cpu and learner.gpus:
         del sizes["optimizer"]
     elif stage == 3:
-        sizes["optimizer"] += 4 * min(facts.parameters / ranks, SUBGROUP)
+        sizes["optimizer"] += 4 * min(trained / ranks, SUBGROUP)
     if stage > 1 and learner.gpus:
         sizes["buckets"] = BUCKETS
     numbers = 2 if learner.gradient_checkpointing else 30
@@ -103,10 +110,10 @@ def engine_sizes(engine: EngineConfig, facts: ModelFacts, dtype: str, max_contex
 
 
 def learner_estimate(
-    learner: LearnerConfig, ranks: int, dtype: str, facts: ModelFacts, *, head: bool = True
+    learner: LearnerConfig, ranks: int, dtype: str, facts: ModelFacts, *, head: bool = True, lora: int = 0
 ) -> Estimate:
-    """Of one rank at the peak. head: whether it has a language model's output layer."""
-    sizes = learner_sizes(learner, ranks, dtype, facts, head)
+    """Of one rank at the peak, see `learner_sizes`."""
+    sizes = learner_sizes(learner, ranks, dtype, facts, head=head, lora=lora)
     return Estimate(bytes=sum(sizes.values()), text=_parts(sizes))
 
 

@@ -183,6 +183,7 @@ def subgroup(group: Group, indices: Indices) -> Group:
         scores=tuple(group.scores[index] for index in chosen),
         call_scores=tuple(group.call_scores[index] for index in chosen) if group.call_scores else (),
         role_scores=tuple(group.role_scores[index] for index in chosen) if group.role_scores else (),
+        token_scores={name: tuple(scores[index] for index in chosen) for name, scores in group.token_scores.items()},
     )
 
 

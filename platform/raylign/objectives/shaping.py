@@ -6,11 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from raylign.chat.spans import on_tokens, token_ranges
 from raylign.contracts import GroupMetrics, RewardShaper, finite
 from raylign.errors import ConfigError, Problem
-from raylign.records import Absent, Group, Trajectory, Value
+from raylign.records import Absent, Float32s, Group, Reward, Span, Trajectory, Value
 
 if TYPE_CHECKING:
+    from raylign.chat.template import ChatTemplate
     from raylign.config.resolve import Run
 
 
@@ -21,11 +25,14 @@ class WeightedSum(RewardShaper):
     times overlong_penalty. A trajectory lacking any reward of non-zero weight has no score (absent is not zero) and
     leaves its group's statistics. A reward that does not apply (`Absent`) adds nothing; where none applies there is no
     score. A reward of weight 0 is only logged. Where a reward scores roles (`Value.roles`), each role of a trajectory
-    has its own sum, in which such rewards count by what they gave to the role and all else by the score.
+    has its own sum, in which such rewards count by what they gave to the role and all else by the score. Where a reward
+    scores spans (`Value.spans`), its tokens have these scores under its name (`Group.token_scores`).
 
     Group metrics: mean of each reward over the trajectories that have it (`reward/<name>`), `reward/score`,
     `reward/unscored` (share without a score), `reward/overlong` (mean penalty, when on).
     """
+
+    reads_spans = True
 
     @dataclass
     class Config:
@@ -50,7 +57,7 @@ class WeightedSum(RewardShaper):
     def __init__(
         self, config: Config, weights: Mapping[str, float], max_tokens: int, tokenizer: Any = None, seed: int = 0
     ) -> None:
-        # tokenizer, seed: offered to every shaper; a sum needs neither
+        # seed: offered to every shaper; a sum draws nothing
         if config.overlong_buffer > max_tokens:
             raise ValueError(
                 f"overlong_buffer={config.overlong_buffer} exceeds max_tokens={max_tokens}: make it smaller"
@@ -58,6 +65,7 @@ class WeightedSum(RewardShaper):
         self.config = config
         self.weights = dict(weights)
         self.max_tokens = max_tokens
+        self.tokenizer = tokenizer
 
     def score(self, groups: Sequence[Group]) -> list[Group]:
         """The groups with `scores`. Raises ValueError on a reward that is not finite."""
@@ -68,7 +76,12 @@ class WeightedSum(RewardShaper):
         return [GroupMetrics(group=self._metrics(group)) for group in groups]
 
     def _scored(self, group: Group) -> Group:
-        return replace(group, scores=self._scores(group), role_scores=self._role_scores(group))
+        return replace(
+            group,
+            scores=self._scores(group),
+            role_scores=self._role_scores(group),
+            token_scores=token_scores(group, self.tokenizer),
+        )
 
     def _scores(self, group: Group) -> tuple[float | None, ...]:
         return tuple(self._score(trajectory) for trajectory in group.trajectories)
@@ -118,6 +131,31 @@ class WeightedSum(RewardShaper):
         excess = trajectory.response_length - (self.max_tokens - buffer)
         penalty: float = self.config.overlong_penalty * min(max(excess / buffer, 0.0), 1.0)
         return -penalty
+
+
+def token_scores(group: Group, tokenizer: ChatTemplate) -> dict[str, tuple[Float32s | None, ...]]:
+    """By reward: what its spans give to each sampled token of every trajectory; rewards without spans are not there."""
+    scored = {name for t in group.trajectories for name, value in t.rewards.items() if _spans(value) is not None}
+    return {
+        name: tuple(_on_tokens(t, _spans(t.rewards.get(name)), tokenizer) for t in group.trajectories)
+        for name in sorted(scored)
+    }
+
+
+def _spans(reward: Reward | None) -> tuple[tuple[Span, ...], ...] | None:
+    return reward.spans if isinstance(reward, Value) else None
+
+
+def _on_tokens(
+    trajectory: Trajectory, spans: tuple[tuple[Span, ...], ...] | None, tokenizer: ChatTemplate
+) -> Float32s | None:
+    if not spans or not any(spans):
+        return None
+    of_calls = [
+        on_tokens(token_ranges(tokenizer, call.token_ids), of_call) if of_call else np.zeros(len(call.token_ids))
+        for call, of_call in zip(trajectory.calls, spans, strict=True)
+    ]
+    return np.concatenate(of_calls).astype(np.float32)
 
 
 def correctness(group: Group, reward: str = "") -> list[Value | None]:

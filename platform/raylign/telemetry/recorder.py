@@ -254,6 +254,7 @@ def _reward(reward: Reward) -> dict[str, Any]:
         **({"details": dict(reward.details)} if reward.details else {}),
         **({"channels": dict(reward.channels)} if reward.channels else {}),
         **({"roles": dict(reward.roles)} if reward.roles else {}),
+        **({"spans": reward.spans} if reward.spans is not None else {}),
     }
 
 

@@ -93,6 +93,7 @@ UNITS: tuple[tuple[str, str], ...] = (  # pattern of a name without eval/, befor
     (r"audit/(first_appearance|domination)/.*", "steps"),
     (r"audit/samples", "samples"),
     (r"audit/grade/.*", "grade"),
+    (r"publish/bytes", "bytes"),
     (
         r"length/(truncated|empty)|missing/.*|share(/.*)?|groups/(equal|fill)|(idle|unused)/.*|.*zero_variance.*",
         "share",

@@ -14,6 +14,7 @@ from raylign.config.schema.audit import AuditConfig, ExploitConfig
 from raylign.config.schema.base import CONTRACT, Node, Section, named_nodes, node, nodes
 from raylign.config.schema.data import DataConfig, SamplingConfig
 from raylign.config.schema.judges import JudgeConfig, Pooling, Verb
+from raylign.config.schema.lora import AdapterSync, LoraConfig, undropped
 from raylign.config.schema.roles import (
     CriticConfig,
     DefaultGpus,
@@ -44,6 +45,7 @@ from raylign.contracts import Advantage, GroupSelector, Objective, PromptSource,
 
 __all__ = [
     "CONTRACT",
+    "AdapterSync",
     "AuditConfig",
     "ClusterConfig",
     "Config",
@@ -57,6 +59,7 @@ __all__ = [
     "FrozenModelConfig",
     "JudgeConfig",
     "LearnerConfig",
+    "LoraConfig",
     "ModelConfig",
     "Node",
     "Offload",
@@ -79,6 +82,7 @@ __all__ = [
     "named_nodes",
     "node",
     "nodes",
+    "undropped",
 ]
 
 

@@ -1,14 +1,16 @@
 """What all advantages of a group share, so that a method is its formula and nothing else.
 
 A method derives from `GroupAdvantage` and writes one hook, `of_group`: [G] rewards -> [G] advantages. Missing rewards,
-groups of equal rewards, samples of several rows, roles, KL in the reward, whitening, the loss mask and the weights of
-missing rows are dealt with here.
+groups of equal rewards, samples of several rows, roles, KL in the reward, scores by token, whitening, the loss mask and
+the weights of missing rows are dealt with here.
 """
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from raylign.batch import Batch
 from raylign.contracts import Advantage, Part, RolloutStrategy
 from raylign.errors import Problem
 from raylign.objectives.advantage.samples import Int64s, compared_samples, one_of_each
+from raylign.objectives.advantage.tokens import token_share, token_terms
 from raylign.objectives.aggregate import counted_tokens
 from raylign.objectives.kl import RewardKl
 from raylign.objectives.whiten import Whiten, whiten
@@ -49,7 +52,8 @@ class KlOrder(Enum):
 
 
 class GroupAdvantage(Advantage):
-    """One advantage per sample from the rewards of its group, on every loss token of it (KL to go excepted).
+    """One advantage per sample from the rewards of its group, on every loss token of it (KL to go excepted), and what
+    single tokens score beside it: A_t = A + sum over k of token_weights[k] * s_k,t (RELATE, arXiv:2602.11780).
 
     A sample is a trajectory, in one row or several (`Batch.samples`); with `by_role` it is what a trajectory's calls of
     one role said, compared with the same role of the others in the group (PRIME, arXiv:2602.11170; Sci-CoE,
@@ -69,8 +73,12 @@ class GroupAdvantage(Advantage):
         kl_order: KlOrder = KlOrder.before_baseline
         whiten: Whiten = Whiten.none
         by_role: bool = False
+        token_weights: dict[str, float] = field(default_factory=dict)  # of scores by token, by name; 0: logged only
+        center_tokens: bool = False  # less the group's mean of them, so that they move no mean advantage
 
         def __post_init__(self) -> None:
+            if wrong := [name for name, weight in self.token_weights.items() if not math.isfinite(weight)]:
+                raise ValueError(f"token_weights.{wrong[0]} is {self.token_weights[wrong[0]]}: set a finite number")
             to_go = self.kl_share is KlShare.to_go and self.kl_order is KlOrder.before_baseline
             if self.kl_coef != 0 and to_go:
                 raise ValueError(
@@ -98,6 +106,11 @@ class GroupAdvantage(Advantage):
     @abstractmethod
     def of_group(self, rewards: Float64s) -> Float64s:
         """[G] advantages of one group. rewards: [G], none missing; where groups are compared, not all equal."""
+
+    @property
+    def token_weights(self) -> Mapping[str, float]:
+        """Of scores by token."""
+        return self.config.token_weights
 
     @property
     def by_role(self) -> bool:
@@ -132,6 +145,11 @@ class GroupAdvantage(Advantage):
             to_go = self.config.kl_share is KlShare.to_go
             advantage = advantage - (_to_go(penalty, batch) if to_go else total[tokens])
         advantage = np.where(np.asarray(batch["loss_mask"], bool) & valid[tokens], advantage, 0.0)
+        weights = self.config.token_weights
+        of_tokens, token_metrics = token_terms(batch, compared, valid, weights, self.config.center_tokens)
+        if weights:
+            token_metrics["advantage/token_share"] = token_share(advantage, of_tokens)
+        advantage = advantage + of_tokens
         batch = without_missing(batch, valid[rows])
         counted = counted_tokens(batch)
         if self.config.whiten is Whiten.batch:
@@ -144,6 +162,7 @@ class GroupAdvantage(Advantage):
         }
         if self.config.kl_coef != 0:
             metrics["advantage/kl_penalty"] = float(np.mean(total[valid])) if valid.any() else 0.0
+        metrics |= token_metrics
         return batch.with_streams(advantage=advantage.astype(np.float32)), metrics
 
     def _by_sample(self, rewards: Float64s, groups: Int64s, valid: NDArray[np.bool_]) -> tuple[Float64s, float]:

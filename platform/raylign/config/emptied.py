@@ -1,0 +1,34 @@
+"""Keys that are set to ``{}``: merged into what is there that would change nothing, and it means that it shall go."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any
+
+from raylign.config.schema import Config
+
+
+def empty(tree: dict[str, object], key: str) -> None:
+    """Take away what stands at a key, unless its defaults would come back."""
+    *parents, last = key.split(".")
+    node: object = tree
+    for name in parents:
+        node = node.get(name) if isinstance(node, dict) else None
+    if isinstance(node, dict) and isinstance(node.get(last), dict) and not refilled(key):
+        node[last] = {}
+
+
+def refilled(key: str) -> str:
+    """What to write in place of ``{}`` at a key whose defaults come back; empty where they do not."""
+    section: Any = Config
+    default: object = Config()
+    for name in key.split("."):
+        if not dataclasses.is_dataclass(section) or name not in (hints := typing.get_type_hints(section)):
+            return ""
+        section, default = hints[name], getattr(default, name)
+    if dataclasses.is_dataclass(section):
+        return f"name one of its fields, {key}.FIELD=VALUE, or leave it out"
+    if isinstance(default, dict) and default and "_target_" not in default:
+        return f"take entries away by their names, e.g. '~{key}.{next(iter(default))}'"
+    return ""
