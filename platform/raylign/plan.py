@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from raylign.audit.cost import audit_cost
 from raylign.capacity import Load, engine_shortfalls, loads, overfull
 from raylign.config.resolve import ResolvedStage, Run
-from raylign.config.schema import Config, EngineConfig, ModelConfig
+from raylign.config.schema import Config, EngineConfig, ModelConfig, PoolConfig
 from raylign.errors import PlanError
 from raylign.models.facts import ModelFacts, model_facts
 from raylign.models.memory import GB, Estimate, engine_estimate, frozen_model_estimate, learner_estimate
@@ -187,25 +187,17 @@ def _roles(run: Blueprint) -> Iterator[Role]:
     if {"rollout", "rewards"} & wanted:
         for name in config.judges:
             yield _judge(name, run)
-    yield from _graders(run)
+    for name, grader in config.audit.graders.items() if run.run.audited else ():
+        yield _pool(f"audit/{name}", grader, f"audit.graders.{name}.workers", audit_cost(run.run))
     if "rewards" in wanted:
         asked = frozenset[str]().union(*(run.run.asked(stage) for stage in run.run.stages))
-        for name, reward in config.rewards.items():
-            if name not in asked:
-                continue
-            setting = f"rewards.{name}.workers"
-            yield Role(
-                name=f"reward/{name}", actors=reward.workers, cpus=reward.cpus, gpus=reward.gpus, setting=setting
-            )
+        for name in filter(asked.__contains__, config.rewards):
+            yield _pool(f"reward/{name}", config.rewards[name], f"rewards.{name}.workers")
 
 
-def _graders(run: Blueprint) -> Iterator[Role]:
-    """The audit's, where anything is audited."""
-    for name, grader in run.config.audit.graders.items() if run.run.audited else ():
-        yield Role(
-            name=f"audit/{name}", actors=grader.workers, cpus=grader.cpus, gpus=grader.gpus,
-            memory=audit_cost(run.run), setting=f"audit.graders.{name}.workers",
-        )  # fmt: skip
+def _pool(name: str, pool: PoolConfig, setting: str, told: str = "") -> Role:
+    """Actors of a function that scores."""
+    return Role(name=name, actors=pool.workers, cpus=pool.cpus, gpus=pool.gpus, memory=told, setting=setting)
 
 
 def _hosts(run: Run, config: Config) -> Iterator[Role]:
