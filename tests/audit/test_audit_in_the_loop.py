@@ -93,9 +93,17 @@ class Spies:
         }
 
 
+class Patient(FakeLearner):
+    """A learner that is done long after the graders are."""
+
+    async def update(self, batch: Any, objective: Mapping[str, Any]) -> LearnerUpdate:
+        await asyncio.sleep(0.2)
+        return await super().update(batch, objective)
+
+
 async def test_no_shaper_selector_source_or_advantage_ever_sees_a_grade() -> None:
     spies = Spies()
-    loop = loop_of(WORLD, 3, AuditConfig(share=1.0), **spies.parts)
+    loop = loop_of(WORLD, 3, AuditConfig(share=1.0), learner=Patient(), **spies.parts)
     await loop.publish()
     results = [await loop.step(step) for step in range(3)]
     assert len(spies.seen) == 4 * 3 * PROMPTS, "all four times, in every step"

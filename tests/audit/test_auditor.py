@@ -195,6 +195,14 @@ async def test_held_out_samples_have_a_start_and_a_budget_of_their_own() -> None
     assert {news.kind for news in later.news} == {"exploit_appeared"} and later.news[0].facts["held_out"]
 
 
+async def test_what_an_evaluation_is_too_small_for_is_no_room_for_training() -> None:
+    audit = auditor(good, AuditConfig(share=0.5))
+    training = await audit.training(1, groups_of(1, ["x"] * 11, [0.0] * 11))
+    held_out = await audit.held_out(1, groups_of(2, ["x"] * 9, [0.0] * 9))
+    assert [a.metrics["audit/samples"] for a in (training, held_out)] == [5.0, 4.0]
+    assert held_out.metrics["audit/share"] == 4 / 9
+
+
 async def test_news_are_told_once() -> None:
     audit = auditor(good)
     first = await audit.training(1, groups_of(1, ["good"] * 3 + ["bad"] * 7, [1.0] * 3 + [0.0] * 7))

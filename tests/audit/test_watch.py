@@ -48,6 +48,9 @@ def test_exploits_dominate_when_they_stay_the_majority() -> None:
     assert watched(FIRST, FIRST, *[[BAD, *FIRST]] * 20).dominated is None
     idle = watched(FIRST, FIRST, [BAD] * 20, [], [], [])
     assert idle.dominated is None, "steps without a sample say nothing"
+    assert watched(FIRST, FIRST, *[[BAD] * 3] * 5).dominated is None, (
+        "fifteen samples are no majority of the last twenty"
+    )
 
 
 def test_the_window_is_filled_before_anything_is_said_of_it() -> None:
