@@ -24,7 +24,7 @@ from raylign.telemetry.logs import redirect_output
 if TYPE_CHECKING:
     import torch
 
-    from raylign.actors.learner.forward import ForwardKind
+    from raylign.actors.learner.frozen import FrozenForward
 
 
 class FrozenModelWorker:
@@ -36,7 +36,7 @@ class FrozenModelWorker:
     def __init__(self, rank: int, environment: int, log_path: str) -> None:
         redirect_output(log_path)
         self._rank, self._environment = rank, environment
-        self._kind: ForwardKind
+        self._forward: FrozenForward
         self._device: torch.device
 
     def address(self) -> tuple[str, str]:
@@ -48,16 +48,14 @@ class FrozenModelWorker:
         """Load the model; returns the note of `Loaded`."""
         import torch
 
-        from raylign.actors.learner.forward import forward_kind
+        from raylign.actors.learner.frozen import FrozenForward
 
         torch.set_num_threads(spec.learner.threads)
         self._device = torch.device("cuda", 0) if spec.learner.gpus > 0 else torch.device("cpu")
-        self._kind = forward_kind(spec)
-        model = self._kind.load().requires_grad_(False).eval().to(self._device)
-        note = self._kind.settle(model, self._device)
-        if note:
-            logging.getLogger(__name__).warning(note)
-        return note
+        self._forward = FrozenForward(spec, self._device)
+        if self._forward.note:
+            logging.getLogger(__name__).warning(self._forward.note)
+        return self._forward.note
 
     @plain_errors
     def free_cache(self) -> None:
@@ -70,13 +68,7 @@ class FrozenModelWorker:
     @plain_errors
     def logprobs(self, batch: Batch) -> RankTokens:
         """Log-probs of this rank's loss tokens."""
-        from raylign.actors.learner.passes import token_streams
-
-        kind, device, names = self._kind, self._device, [LOGPROB_STREAM]
-        mine = kind.pack(batch, self._environment)[self._rank]
-        return token_streams(
-            lambda micro: kind.fill(names, kind.model, kind.inputs(micro, batch, device)), names, mine
-        )[LOGPROB_STREAM]
+        return self._forward.streams(batch, [LOGPROB_STREAM], self._environment, self._rank)[LOGPROB_STREAM]
 
 
 class FrozenModelGroup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -158,7 +158,7 @@ class Roles:
     async def rewards(self, names: Collection[str], prompts: Sequence[Prompt]) -> RewardPools:
         """The pools of these rewards; each is proven on gold and wrong answers of these prompts when it is started."""
         await self.judges()
-        async with self._locks["rewards"]:
+        async with self._locks["rewards"], self._beside_no_start():
             started = self.reward_pools.names if self.reward_pools else frozenset()
             known = {name: reward for name, reward in self.run.config.rewards.items() if name not in started}
             more = RewardPools(
@@ -175,7 +175,7 @@ class Roles:
     async def graders(self, prompts: Sequence[Prompt]) -> RewardPools:
         """The pools of the audit's graders, started and proven as those of rewards are."""
         await self.judges()
-        async with self._locks["graders"]:
+        async with self._locks["graders"], self._beside_no_start():
             if self.grader_pools is None:
                 pools = RewardPools(
                     self.run.config.audit.graders,
@@ -188,6 +188,11 @@ class Roles:
                     self.grader_pools = pools
                     await pools.validate(prompts)
             return self.grader_pools
+
+    def _beside_no_start(self) -> AbstractAsyncContextManager[Any]:
+        """Where rewards share devices they start before or after an engine, which measures what is free there."""
+        on_gpu = any(pool.gpus for pool in (*self.run.config.rewards.values(), *self.run.config.audit.graders.values()))
+        return self._locks["rollouts"] if self.shared and on_gpu else nullcontext()
 
     async def judges(self) -> None:
         """Start the served chat models, once, before anybody who may ask them. Raises EngineDeadError, RunError."""
@@ -215,10 +220,14 @@ class Roles:
         group.share_device(self.placement.plan.role(f"judge/{name}").kv_bytes)
         return group
 
-    async def learner(self, model: str, optim: OptimConfig, total_steps: int, lora: LoraConfig) -> LearnerGroup:
-        """The policy's learner, loaded from `model` with a new optimizer, of adapters alone where `lora` has a rank."""
+    async def learner(
+        self, model: str, optim: OptimConfig, total_steps: int, lora: LoraConfig, kind: str = "causal_lm"
+    ) -> LearnerGroup:
+        """The learner of the policy, or of a model of another kind, loaded from `model` with a new optimizer, of
+        adapters alone where `lora` has a rank.
+        """
         optim = replace(optim, lr=lora.lr or optim.lr) if lora.rank else optim
-        spec = LearnerSpec.of(self.run.config, "causal_lm", model, self._ranks(optim), total_steps)
+        spec = LearnerSpec.of(self.run.config, kind, model, self._ranks(optim), total_steps)
         return await self._learner("learner", replace(spec, lora=lora))
 
     async def critic(self, model: str, total_steps: int) -> LearnerGroup:

@@ -14,7 +14,7 @@ from raylign.data.prompts import refuse_doubts
 from raylign.errors import ConfigError, DataError, Problem
 from raylign.models.tokenizer import load_tokenizer
 from raylign.recipes.stages.evaluate import Evaluate
-from raylign.recipes.stages.preference import Preference
+from raylign.recipes.stages.on_pairs import OnPairs
 from raylign.recipes.stages.prompt_sets import data_of, judged
 from raylign.recipes.stages.reading import Reading, ReadStage
 from raylign.recipes.stages.rl import Rl
@@ -48,10 +48,10 @@ def brings_rows(run: Run, stage: ResolvedStage) -> bool:
 
 def _rows(stage: ResolvedStage, reading: Reading) -> None:
     config = stage.config
-    if issubclass(stage.cls, Preference):
+    if issubclass(stage.cls, OnPairs):
         data = reading.run.config.data
         own = data_of(data, config.data, Path()) if config.data else data
-        reading.pairs(own, config.max_tokens, config.truncation)
+        stage.cls.pairs(config, reading, own, reading.start_of(stage))
     elif "rollout" in stage.roles or issubclass(stage.cls, Sft):
         _prompts(stage, reading)
 

@@ -30,15 +30,18 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
     try:
         with stopping_on_signals(context):
             for index, stage in enumerate(stages):
+                policy = context.lineage.model
                 result, present = context.folder.stage_result(stage.name), context.enter(stage.name)
                 if result is None:
                     if engines_may_start(context.cfg, stages[index:], context.roles.shared):
-                        context.roles.start_rollouts(context.lineage.model)
+                        context.roles.start_rollouts(context.lineage.model if stage.cls.of_policy else policy)
                     if "rollout" in present.roles:
                         await context.read_prompts()  # here, so that no stage reads them on the event loop
                     result = await _run_stage(context, present)
                 elif result.model:
                     context.lineage.model = result.model
+                if not stage.cls.of_policy:
+                    context.lineage.model = policy
                 context.first_step += result.steps
                 results[stage.name] = result
     except StopRequested as stop:

@@ -183,5 +183,6 @@ async def test_payloads_stay_with_their_rows() -> None:
 
 @pytest.mark.parametrize("kind", ["flow", {"start": 0.5}, ""])
 def test_a_kind_that_is_none_is_refused(kind: Any) -> None:
-    with pytest.raises(ValueError, match=r"kind is .*causal_lm or scalar_head, or give a mapping with the _target_"):
+    known = "causal_lm or reward_model or scalar_head"
+    with pytest.raises(ValueError, match=rf"kind is .*{known}, or give a mapping with the _target_"):
         replace(SPEC, kind=kind)

@@ -231,7 +231,7 @@ class TrainingEngine:
         weights = {name: tensor.detach().cpu().clone() for name, tensor in self._checkpoint(self._groups)}
         if self.rank == 0:
             self.kind.export(weights, folder)
-        if self.adapters:
+        if self.adapters and not self.kind.heads():  # else they would be half of what was trained
             own = {name: tensor.cpu().clone() for name, tensor in self._adapter()}
             if self.rank == 0:
                 lora.save(Path(folder) / lora.FOLDER, own, self.spec.lora, self.spec.model_path)
@@ -262,7 +262,7 @@ class TrainingEngine:
         if not self.spec.lora.rank:
             return {}
         hf: Any = self.model.hf
-        lora.inject(hf, text_backbone(hf), self.spec.lora)
+        lora.inject(hf, text_backbone(hf), self.spec.lora, self.kind.heads())
         return lora.adapters(hf)
 
     def _whole(self, parameters: Sequence[torch.nn.Parameter]) -> Any:

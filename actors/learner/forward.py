@@ -7,7 +7,7 @@ load ─► settle ─► per micro-batch: pack ─► inputs ─► forward ─
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -81,6 +81,10 @@ class ForwardKind(Part):
         """[K] by name: some of `streams` at the loss tokens of a micro-batch, without gradient, in as few passes as
         they take.
         """
+
+    def heads(self) -> Sequence[nn.Module]:
+        """Parts of the loaded model that are trained as a whole where adapters stand in for its other weights."""
+        return ()
 
     @abstractmethod
     def weights(self) -> list[Group]:

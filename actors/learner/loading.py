@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -18,10 +18,13 @@ def load_model(spec: LearnerSpec) -> Any:
     return forward_kind(spec).load()
 
 
-def pretrained(spec: LearnerSpec, loader: Callable[[PretrainedConfig], Any]) -> PreTrainedModel:
-    """A Hugging Face model by its folder or id. loader: the auto class for a config.
+def pretrained(
+    spec: LearnerSpec, loader: Callable[[PretrainedConfig], Any], made: Collection[str] = ()
+) -> PreTrainedModel:
+    """A Hugging Face model by its folder or id. loader: the auto class for a config, which it may change first; made:
+    tensors that the caller makes where the folder lacks them.
 
-    Raises ValueError when the folder lacks a tensor of the model.
+    Raises ValueError when the folder lacks any other tensor of the model.
     """
     dtype, path = getattr(torch, spec.dtype), spec.model_path
     config = AutoConfig.from_pretrained(path, trust_remote_code=spec.trust_remote_code)
@@ -30,7 +33,7 @@ def pretrained(spec: LearnerSpec, loader: Callable[[PretrainedConfig], Any]) -> 
     hf, info = loader(config).from_pretrained(
         path, config=config, dtype=dtype, trust_remote_code=spec.trust_remote_code, output_loading_info=True
     )
-    if lacking := sorted(info["missing_keys"]):  # transformers would go on with random numbers there
+    if lacking := sorted(set(info["missing_keys"]) - set(made)):  # transformers would go on with random numbers there
         raise ValueError(f"{path}: its weights lack {len(lacking)} tensors of the model, e.g. {lacking[0]}")
     if spec.learner.gradient_checkpointing:
         checkpoint_layers(hf)

@@ -47,8 +47,8 @@ class Adapter:
     scale: float
 
 
-def inject(hf: PreTrainedModel, backbone: nn.Module, config: LoraConfig) -> None:
-    """Give linear layers of the backbone adapters, and train nothing else.
+def inject(hf: PreTrainedModel, backbone: nn.Module, config: LoraConfig, heads: Sequence[nn.Module] = ()) -> None:
+    """Give linear layers of the backbone adapters, and train nothing else but `heads`.
 
     Raises ValueError where a target is no linear layer of it, naming those that are.
     """
@@ -79,6 +79,8 @@ def inject(hf: PreTrainedModel, backbone: nn.Module, config: LoraConfig) -> None
     for adapter in adapters(hf).values():
         adapter.a.requires_grad_(True)
         adapter.b.requires_grad_(True)
+    for head in heads:
+        head.requires_grad_(True)
     hf.eval()
 
 

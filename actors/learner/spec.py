@@ -16,10 +16,12 @@ from raylign.records import Float32s
 DTYPES = ("float32", "bfloat16")
 KINDS = {  # forward kinds that have a name
     "causal_lm": "raylign.actors.learner.kinds.causal_lm.CausalLm",
+    "reward_model": "raylign.actors.learner.kinds.reward_model.RewardModelKind",
     "scalar_head": "raylign.actors.learner.kinds.scalar_head.ScalarHead",
 }
 LOGPROB_STREAM = "old_logprob"  # of a batch: log-probs under the weights as they are
 VALUE_STREAM = "value"
+SCORE_STREAM = "score"
 
 
 def kind_node(kind: str | Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ Who pays for a failure:
 | what happened                                       | the item                                         | the actor  |
 |-----------------------------------------------------|--------------------------------------------------|------------|
 | function raised, NaN, wrong number of values        | charged; tried again `retries` times             | stays      |
+| a call for several items at once raised             | not charged; each is scored alone, in the worker | stays      |
 | deadline, process ended (isolated)                  | charged                                          | new child  |
 | a verifier's CPU time spent, or process ended twice | 0, if the gold answer can be judged, else charged | new child  |
 | actor died or hung with a batch of several          | not charged; each is sent again, alone           | replaced   |
@@ -82,7 +83,7 @@ class RewardPool:
         self._called = f"{kind.what} {name}"
         self.scope, self.maximum = Scope.TRAJECTORY, 1.0  # as the function says, once it was made
         self._log_dir, self._options = log_dir, options
-        self._isolated = False
+        self._isolated = self._batched = False
         self._waiting = Waiting()
         self._handles = [_WorkerHandle(index) for index in range(config.workers)]
         self._tasks: list[asyncio.Task[None]] = []
@@ -93,7 +94,8 @@ class RewardPool:
     async def start(self) -> None:
         """Start the actors. Raises RewardError when the function cannot be made or no actor comes up in time."""
         reports = await asyncio.gather(*(self._start_actor(handle) for handle in self._handles))
-        self.scope, self.maximum, self._isolated = reports[0].scope, reports[0].maximum, reports[0].isolated
+        self.scope, self.maximum = reports[0].scope, reports[0].maximum
+        self._isolated, self._batched = reports[0].isolated, reports[0].batched
         self._end = None
         self._tasks = [asyncio.create_task(self._serve(handle)) for handle in self._handles]
         for task in self._tasks:
@@ -187,9 +189,11 @@ class RewardPool:
                 self._waiting.put(job)
 
     def _deadline(self, count: int) -> float:
-        # A batch stops by itself after one timeout, so two bound it; a single item has one.
+        # A batch stops by itself after one timeout, so two bound it; a single item has one. What is scored in one call
+        # does not stop, and may be scored once more item by item.
         grace = ISOLATED_GRACE_S if self._isolated else GRACE_S
-        return self.config.timeout_s * (1 if count == 1 else 2) + grace
+        longest = count + 1 if self._batched else 2
+        return self.config.timeout_s * (1 if count == 1 else longest) + grace
 
     # ------------------------------------------------------------------------------------- what becomes of a job
 
@@ -246,7 +250,7 @@ class RewardPool:
             self.config.timeout_s,
             str((self._log_dir / f"{self.kind.what}-{self.name}-{handle.index}.log").absolute()),
             options=self._options(self.name, handle.index),
-            threads=1,
+            threads=max(1, int(self.config.cpus)),
             gpu=self.config.gpus > 0,
         )
         try:

@@ -14,7 +14,8 @@ from raylign.actors.reward.response import trajectory_of
 from raylign.actors.reward.validate import Probe, probes
 from raylign.config.build import build
 from raylign.contracts import RewardFunction, Scope
-from raylign.records import Prompt, Value
+from raylign.errors import RewardError
+from raylign.records import Prompt, Trajectory, Value
 from raylign.telemetry.logs import redirect_output
 
 
@@ -25,6 +26,7 @@ class WorkerReport:
     scope: Scope
     isolated: bool
     maximum: float
+    batched: bool
     pid: int
 
 
@@ -40,14 +42,21 @@ class RewardWorker:
             redirect_output(log)
         self._timeout_s = timeout_s
         self._function = build(RewardFunction, node, key)
+        if self._function.isolated and self._function.batched:
+            what = type(self._function).__name__
+            raise RewardError(
+                f"{key}: {what} is isolated and batched, and a child scores one item at a time; fix: drop one"
+            )
         self._isolated = IsolatedFunction(node, key) if self._function.isolated else None
 
     def report(self) -> WorkerReport:
         """Scope, isolation and maximum of the function; an answer means that the worker is ready."""
+        function = self._function
         return WorkerReport(
-            scope=self._function.scope,
-            isolated=self._isolated is not None,
-            maximum=self._function.maximum,
+            scope=function.scope,
+            isolated=function.isolated,
+            maximum=function.maximum,
+            batched=function.batched,
             pid=os.getpid(),
         )
 
@@ -59,15 +68,31 @@ class RewardWorker:
         """Outcomes of the first items of a batch, and children replaced so far.
 
         Stops early once the batch has taken longer than one item may: the rest is for the pool to send again, so that
-        no call lasts much longer than two deadlines.
+        no call lasts much longer than two deadlines. A batched function gets all of it at once, and each item alone
+        where that raises.
         """
+        together = self._together(batch) if self._function.batched and len(batch) > 1 else None
+        if together is not None:
+            return together, 0
         started = time.monotonic()
         outcomes: list[Outcome] = []
         for item in batch:
-            if outcomes and time.monotonic() - started > self._timeout_s:
+            late = time.monotonic() - started > self._timeout_s
+            if outcomes and late and not self._function.batched:
                 break
             outcomes.append(self._one(item))
         return outcomes, self._isolated.restarts if self._isolated else 0
+
+    def _together(self, batch: Sequence[Item]) -> list[Outcome] | None:
+        """Outcomes of one call; None where it raised: any of the items may be why."""
+        try:
+            results = list(self._function.score_batch(batch))
+            if len(results) != len(batch):
+                raise ValueError(f"score_batch gave {len(results)} results for {len(batch)} items")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - each item has its own chance
+            failed(error)  # its traceback goes to the log
+            return None
+        return [_outcome(result, trajectories) for result, (_, trajectories) in zip(results, batch, strict=True)]
 
     def _one(self, item: Item) -> Outcome:
         if self._isolated is not None:
@@ -101,3 +126,13 @@ class RewardWorker:
             if isinstance(proof, Failed):
                 return Failed(kind=FailureKind.ERROR, reason=f"the gold answer cannot be judged: {proof.reason}")
         return tuple(Value(score=0.0, details={"failed": outcome.reason}) for _ in trajectories)
+
+
+def _outcome(result: Any, trajectories: Sequence[Trajectory]) -> Outcome:
+    """Of one item of a batch, for which the function gave its values or an exception."""
+    try:
+        if isinstance(result, Exception):
+            raise result
+        return checked(result, trajectories)
+    except Exception as error:  # noqa: BLE001 - becomes the outcome
+        return failed(error)

@@ -10,9 +10,11 @@ from raylign.audit.cost import audit_cost
 from raylign.capacity import Load, engine_shortfalls, loads, overfull
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config, EngineConfig, ModelConfig, PoolConfig
+from raylign.contracts import RewardFunction
 from raylign.errors import PlanError
-from raylign.models.facts import ModelFacts, model_facts
+from raylign.models.facts import CAUSAL, ModelFacts, model_facts
 from raylign.models.memory import GB, Estimate, engine_estimate, frozen_model_estimate, learner_estimate
+from raylign.models.scoring import SCORING
 from raylign.placement_fit import Resources, fit, shortage
 from raylign.remedies import advice
 
@@ -167,7 +169,7 @@ def make_plan(run: Run) -> Plan:
 
 
 def _title(model: ModelConfig, facts: ModelFacts) -> str:
-    return f"{model.path or 'built from its shape'}, {facts.name}, {_count(facts.parameters)} parameters, {model.dtype}"
+    return f"{model.path or 'built from its shape'}, {facts.name}, {facts.size} parameters, {model.dtype}"
 
 
 def _roles(run: Blueprint) -> Iterator[Role]:
@@ -188,16 +190,11 @@ def _roles(run: Blueprint) -> Iterator[Role]:
         for name in config.judges:
             yield _judge(name, run)
     for name, grader in config.audit.graders.items() if run.run.audited else ():
-        yield _pool(f"audit/{name}", grader, f"audit.graders.{name}.workers", audit_cost(run.run))
+        yield _scorer(f"audit/{name}", f"audit.graders.{name}", grader, run, audit_cost(run.run))
     if "rewards" in wanted:
         asked = frozenset[str]().union(*(run.run.asked(stage) for stage in run.run.stages))
         for name in filter(asked.__contains__, config.rewards):
-            yield _pool(f"reward/{name}", config.rewards[name], f"rewards.{name}.workers")
-
-
-def _pool(name: str, pool: PoolConfig, setting: str, told: str = "") -> Role:
-    """Actors of a function that scores."""
-    return Role(name=name, actors=pool.workers, cpus=pool.cpus, gpus=pool.gpus, memory=told, setting=setting)
+            yield _scorer(f"reward/{name}", f"rewards.{name}", config.rewards[name], run)
 
 
 def _hosts(run: Run, config: Config) -> Iterator[Role]:
@@ -210,10 +207,26 @@ def _hosts(run: Run, config: Config) -> Iterator[Role]:
         yield Role(name=name, actors=host.workers, cpus=host.cpus, gpus=0.0, setting="environment.workers")
 
 
+def _scorer(name: str, key: str, pool: PoolConfig, run: Blueprint, told: str = "") -> Role:
+    """Actors of a reward or a grader; told: what is said besides of what they hold."""
+    role = Role(name=name, actors=pool.workers, cpus=pool.cpus, gpus=pool.gpus, memory=told, setting=f"{key}.workers")
+    part = run.run.parts.get(f"{key}.fn")
+    path = part.cls.model_of(part.config) if part and issubclass(part.cls, RewardFunction) else ""
+    if not path:
+        return role
+    sized = _sized(role, frozen_model_estimate(run.config, _facts_at(path, run, (SCORING,)), head=False))
+    return replace(sized, memory="; ".join(filter(None, (sized.memory, told))))
+
+
 def _trainer(name: str, ranks: int, run: Blueprint) -> Role:
-    learner = run.config.learner
+    learner, facts = run.config.learner, run.facts
+    if name == "learner":  # one after the other, it holds the models of all stages
+        starts = [
+            _facts_at(stage.config.start, run, (*CAUSAL, SCORING)) for stage in run.run.stages if name in stage.roles
+        ]
+        facts = max([facts, *starts], key=lambda facts: facts.parameters)
     lora = 0 if name == "critic" else _rank(run.run)
-    size = learner_estimate(learner, ranks, run.config.model.dtype, run.facts, head=name != "critic", lora=lora)
+    size = learner_estimate(learner, ranks, run.config.model.dtype, facts, head=name != "critic", lora=lora)
     return _sized(Role(name=name, actors=ranks, cpus=learner.cpus, gpus=learner.gpus, setting=f"{name}.ranks"), size)
 
 
@@ -259,9 +272,9 @@ def _sized(role: Role, size: Estimate) -> Role:
     return replace(role, memory_gb=size.gb, memory=size.text, least_gb=least, context_gb=context)
 
 
-def _facts_at(path: str, run: Blueprint) -> ModelFacts:
-    """Of a frozen model: its own folder's, or the policy's where a stage makes it."""
-    return model_facts(ModelConfig(path=path)) if path and not path.startswith("@") else run.facts
+def _facts_at(path: str, run: Blueprint, ends: tuple[str, ...] = CAUSAL) -> ModelFacts:
+    """Of a model beside the policy: its own folder's, or the policy's where a stage makes it."""
+    return model_facts(ModelConfig(path=path), ends) if path and not path.startswith("@") else run.facts
 
 
 def _batch(stage: ResolvedStage, config: Config) -> StepArithmetic:
@@ -284,10 +297,3 @@ def _kv_bytes(role: Role, device_gb: float) -> int:
     if not role.share or role.gpus >= 1:
         return 0
     return int((role.share * device_gb - role.least_gb + role.context_gb) * GB)
-
-
-def _count(number: int) -> str:
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return str(number)

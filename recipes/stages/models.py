@@ -71,9 +71,11 @@ class RunModels(RunRecords):
         self.lineage.model = self.lineage.of(self.stage.config.start)
         return self.stage
 
-    async def learner(self, optim: OptimConfig, total_steps: int, lora: LoraConfig) -> LearnerGroup:
-        """The policy's learner, loaded from the present model."""
-        return await self.roles.learner(self.lineage.model, optim, total_steps, lora)
+    async def learner(
+        self, optim: OptimConfig, total_steps: int, lora: LoraConfig, kind: str = "causal_lm"
+    ) -> LearnerGroup:
+        """The learner, loaded from the present model. kind: what it computes, a policy's log-probs or scores."""
+        return await self.roles.learner(self.lineage.model, optim, total_steps, lora, kind)
 
     async def critic(self, total_steps: int) -> LearnerGroup:
         """The value model, started from its own path or the present model."""

@@ -41,6 +41,7 @@ class Reading:
         self.run = run
         self.demonstrated: dict[str, list[Row]] = {}  # by stage, of those that imitate
         self._pairs: dict[str, PairSet] = {}  # by everything that decides about them
+        self._templates: dict[str, ChatTemplate] = {}  # by the model's folder
 
     @cached_property
     def start(self) -> str:
@@ -68,11 +69,29 @@ class Reading:
         """What the rows of a stage are made from."""
         return ReadStage(cfg=self.run.config, template=self.template, prompts=self.sets.of(self.run, stage))
 
-    def pairs(self, data: DataConfig, max_tokens: int, truncation: Truncation) -> PairSet:
-        """Preference pairs, cut to a stage's limits."""
-        key = repr((data, max_tokens, truncation))
+    def start_of(self, stage: ResolvedStage) -> str:
+        """Folder or id that a stage starts from, as far as it is there: what stages make has the run's template."""
+        start: str = stage.config.start
+        return start if start and not start.startswith("@") else self.start
+
+    def template_of(self, model: str) -> ChatTemplate:
+        """Of the model in a folder, with the run's arguments; the run's own where it is the same."""
+        if model not in self._templates:
+            read = start_template(self.run.config, model)
+            self._templates[model] = self.template if _same(read, self.template) else read
+        return self._templates[model]
+
+    def pairs(
+        self, data: DataConfig, max_tokens: int, truncation: Truncation, *, ties: bool = False, model: str = ""
+    ) -> PairSet:
+        """Preference pairs, cut to a stage's limits. ties: with those of which neither answer is better; model: whose
+        template renders them, empty: the run's.
+        """
+        template = self.template_of(model) if model else self.template
+        key = repr((data, max_tokens, truncation, ties, id(template)))
         if key not in self._pairs:
-            self._pairs[key] = load_pairs(data, self.template, max_tokens, truncation, self.run.config.seed)
+            seed = self.run.config.seed
+            self._pairs[key] = load_pairs(data, template, max_tokens, truncation, seed, ties=ties)
         return self._pairs[key]
 
     @property
@@ -80,3 +99,14 @@ class Reading:
         """What has been read so far."""
         prompts = self.sets.reports if "sets" in vars(self) else []
         return [*prompts, *dict.fromkeys(str(pairs.report) for pairs in self._pairs.values())]
+
+
+def _same(one: ChatTemplate, other: ChatTemplate) -> bool:
+    """Whether two templates give the same ids."""
+    first, second = one.tokenizer, other.tokenizer
+    return bool(
+        first.chat_template == second.chat_template
+        and one.ends == other.ends
+        and (first.is_fast and second.is_fast)
+        and first.backend_tokenizer.to_str() == second.backend_tokenizer.to_str()
+    )

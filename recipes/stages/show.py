@@ -14,7 +14,7 @@ from raylign.config.resolve import ResolvedStage
 from raylign.data.pairs import PairSet
 from raylign.errors import DataError
 from raylign.recipes.stages.demonstrations import following_messages
-from raylign.recipes.stages.preference import Preference
+from raylign.recipes.stages.on_pairs import OnPairs
 from raylign.recipes.stages.reading import Reading
 from raylign.recipes.stages.sft import Sft
 from raylign.records import Message, Prompt
@@ -28,20 +28,23 @@ def first_rows(reading: Reading) -> str:
     for stage in reading.run.stages:
         if stage.config.data:
             lines = [f"reads {stage.config.data}"]
-        elif issubclass(stage.cls, Preference):
-            pairs = reading.pairs(reading.run.config.data, stage.config.max_tokens, stage.config.truncation)
-            lines = _pair(pairs, reading.template)
+        elif issubclass(stage.cls, OnPairs):
+            model = reading.start_of(stage)
+            pairs = stage.cls.pairs(stage.config, reading, reading.run.config.data, model)
+            lines = _pair(pairs, reading.template_of(model), scored=not stage.cls.of_policy)
         else:
             lines = _of_stage(stage, reading)
         blocks.setdefault("\n".join(lines), []).append(stage.name)
     return "\n\n".join(f"{', '.join(names)}: {block}" for block, names in blocks.items())
 
 
-def _pair(pairs: PairSet, template: ChatTemplate) -> list[str]:
-    pair = pairs.train[0]
-    start = len(pair.prompt.token_ids)
-    chosen, rejected = ([*pair.prompt.token_ids, *answer] for answer in (pair.chosen, pair.rejected))
-    return [*_row("chosen of a pair", chosen, start, template), *_row("rejected", rejected, start, template)]
+def _pair(pairs: PairSet, template: ChatTemplate, scored: bool) -> list[str]:
+    """scored: what is learned is a number behind the last token."""
+    pair, lines = pairs.train[0], []
+    for title, answer in (("chosen of a pair", pair.chosen), ("rejected", pair.rejected)):
+        ids = [*pair.prompt.token_ids, *answer]
+        lines += _row(title, ids, len(ids) - 1 if scored else len(pair.prompt.token_ids), template)
+    return lines
 
 
 def _of_stage(stage: ResolvedStage, reading: Reading) -> list[str]:

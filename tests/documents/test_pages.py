@@ -166,7 +166,7 @@ def is_setting(key: str) -> bool:
 
 
 def stages() -> list[type[Any]]:
-    trained = ("sft.Sft", "preference.Preference", "rl.Rl", "evaluate.Evaluate")
+    trained = ("sft.Sft", "preference.Preference", "reward_model.TrainRewardModel", "rl.Rl", "evaluate.Evaluate")
     names = (*trained, "generate.Generate", "collect.Collect", "fit.Fit", "calibrate.Calibrate")
     kinds = [target_class({"_target_": f"raylign.recipes.stages.{name}"}, "stages") for name in names]
     assert all(issubclass(kind, Stage) for kind in kinds)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from raylign.actors.learner import lora
+from raylign.actors.learner.forward import forward_kind
 from raylign.actors.learner.layouts import text_backbone
 from raylign.actors.learner.published import published_groups
 from raylign.actors.learner.spec import LearnerSpec
@@ -144,6 +145,18 @@ def test_an_adapter_that_takes_no_part_is_refused(tiny_model: Path) -> None:
     whole = adapted(tiny_model)
     with lora.all_used(whole):
         logits(whole)
+
+
+def test_a_reward_models_head_is_trained_beside_its_adapters(tiny_model: Path) -> None:
+    spec = LearnerSpec(model_path=str(tiny_model), learner=learner_config(), total_steps=1, kind="reward_model")
+    kind = forward_kind(spec)
+    model: Any = kind.load()
+    lora.inject(model.hf, text_backbone(model.hf), LORA, kind.heads())
+    trained = {name for name, parameter in model.hf.named_parameters() if parameter.requires_grad}
+    assert "score.weight" in trained and len(trained) == 2 * 14 + 1
+    with torch.no_grad():
+        model.hf.score.weight.fill_(2.0)
+    assert torch.equal(checkpoint(model.hf)["score.weight"], model.hf.score.weight)
 
 
 def test_inputs_are_dropped_only_while_it_is_asked(tiny_model: Path) -> None:

@@ -17,7 +17,8 @@ from raylign.objectives.loss.pairs import SequenceLogprob
 from raylign.objectives.loss.preference import PreferenceLoss
 from raylign.plan import make_plan
 from raylign.recipes.hypo import LETTERS, LetterPairs
-from raylign.recipes.stages.preference import Preference, pair_batches
+from raylign.recipes.stages.on_pairs import pair_batches
+from raylign.recipes.stages.preference import Preference
 from raylign.records import Prompt
 
 TINY = ["recipe=hypo", "scale=tiny"]

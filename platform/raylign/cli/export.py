@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from raylign.cli.options import new_command, say
 from raylign.errors import CheckpointError, RunError
+from raylign.models.scoring import is_scoring
 
 EPILOG = """\
 example:
@@ -39,7 +41,7 @@ def run(parsed: argparse.Namespace) -> int:
         staging.rename(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    say(f"{source} -> {target} ({parameters:,} parameters, loads with AutoModelForCausalLM)")
+    say(f"{source} -> {target} ({parameters:,} parameters, loads with {auto_class(target)})")
     return 0
 
 
@@ -57,17 +59,23 @@ def newest_model(folder: Path) -> Path:
     return max(models, key=lambda path: (path / "config.json").stat().st_mtime_ns)
 
 
+def auto_class(folder: Path) -> str:
+    """The class of transformers that loads a folder: of a reward model another than of a policy."""
+    scoring = is_scoring(json.loads((folder / "config.json").read_text()))
+    return "AutoModelForSequenceClassification" if scoring else "AutoModelForCausalLM"
+
+
 def check_loads(folder: Path) -> int:
     """Load model and tokenizer, run one forward pass; returns the number of parameters. Raises CheckpointError."""
     import torch
+    import transformers
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        model = getattr(transformers, auto_class(folder)).from_pretrained(folder)
         ids = torch.tensor([tokenizer.encode("a b c") or [0]])
         with torch.inference_mode():
             finite = bool(torch.isfinite(model(ids).logits).all())

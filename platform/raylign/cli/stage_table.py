@@ -21,7 +21,7 @@ def stage_table(run: Run) -> str:
         rows.append(
             [stage.name, stage.cls.__name__, start, reads, asks, *_size(stage), tokens_at_most(stage, run), left]
         )
-        if "learner" in stage.roles:
+        if "learner" in stage.roles and stage.cls.of_policy:
             model = f"@{stage.name}"
     headers = ["stage", "kind", "starts from", "reads", "asks", "steps", "a step", "tokens at most", "leaves"]
     return table(headers, rows)

@@ -9,8 +9,9 @@ from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.config.room import room_rules
 from raylign.config.schema import Config, ModelConfig
-from raylign.models.facts import model_facts, model_folder
+from raylign.models.facts import CAUSAL, model_facts, model_folder
 from raylign.models.folder_check import folder_fault, folder_lacks
+from raylign.models.scoring import SCORING
 
 
 def model_rules(run: Run, problems: Findings) -> None:
@@ -57,13 +58,22 @@ def lacking_rules(config: Config, problems: Findings) -> None:
 
 
 def frozen_model_rules(
-    config: Config, key: str, path: str, otherwise: str, problems: Findings, *, trained: bool = True
+    config: Config,
+    key: str,
+    path: str,
+    otherwise: str,
+    problems: Findings,
+    *,
+    trained: bool = True,
+    ends: tuple[str, ...] = CAUSAL,
 ) -> None:
-    """A path that is empty, a reference or a model's. trained: the learner's code loads it, not an engine alone."""
+    """A path that is empty, a reference or a model's. trained: the learner's code loads it, not an engine alone; ends:
+    of the class names that will do.
+    """
     if not path or path.startswith("@"):
         return
     try:
-        model_facts(ModelConfig(path=path))
+        model_facts(ModelConfig(path=path), ends)
     except ValueError as cause:
         problems.expect(False, key, path, str(cause), f"name a model's folder, or {otherwise}")
     else:
@@ -74,4 +84,6 @@ def lineage_rules(run: Run, problems: Findings) -> None:
     """The ``start`` of a stage is a reference, or a model's folder."""
     otherwise = "leave it empty for the model of the stage before"
     for stage in run.stages:
-        frozen_model_rules(run.config, f"{stage.key}.start", stage.config.start, otherwise, problems)
+        key, path = f"{stage.key}.start", stage.config.start
+        ends = CAUSAL if stage.cls.of_policy else (*CAUSAL, SCORING)
+        frozen_model_rules(run.config, key, path, otherwise, problems, ends=ends)

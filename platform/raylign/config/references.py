@@ -9,7 +9,7 @@ from typing import Any
 
 from raylign.config.findings import Findings
 from raylign.config.resolve import ResolvedStage, Run
-from raylign.contracts import ARTIFACT, MODEL, Reference
+from raylign.contracts import ARTIFACT, MODEL, REWARD_MODEL, Reference
 
 
 def references(run: Run) -> list[Reference]:
@@ -52,9 +52,18 @@ def reference_rules(run: Run, problems: Findings) -> None:
             left = ", ".join(f"@{named.name}/{name}" for name in named.leaves) or "nothing"
             why = f"is none of what the stage leaves: {left}"
             problems.expect(False, reference.key, reference.value, why, fix)
+        elif reference.among(named.leaves) == REWARD_MODEL and _is_policy(reference, stages):
+            why = "is a reward model, which gives numbers and no text"
+            problems.expect(False, reference.key, reference.value, why, fix)
         elif order.index(named.name) >= first:
             why = f"names no stage before stages.{order[first]}, which needs it"
             problems.expect(False, reference.key, reference.value, why, fix)
+
+
+def _is_policy(reference: Reference, stages: Mapping[str, ResolvedStage]) -> bool:
+    """Whether a language model is asked for."""
+    stage = stages.get(reference.key.removeprefix("stages.").removesuffix(".start"))
+    return reference.name == MODEL and (stage is None or stage.cls.of_policy)
 
 
 def users(run: Run, key: str) -> list[ResolvedStage]:

@@ -150,6 +150,20 @@ def _rewards(run: Run, problems: Findings) -> None:
     for name in run.config.rewards:
         fix = "give the reward another name"
         problems.expect(name not in OWN_NAMES, f"rewards.{name}", name, "is what failed samples are counted by", fix)
+    _devices(run, problems)
+
+
+def _devices(run: Run, problems: Findings) -> None:
+    """What rewards compute with: a GPU that a part of one names is its actors' own, which see no other."""
+    for part in run.parts.values():
+        section, _, rest = part.key.partition(".")
+        reward = run.config.rewards.get(rest.partition(".")[0]) if section == "rewards" else None
+        device = str(vars(part.config).get("device", ""))
+        if reward is not None and device.startswith("cuda") and not reward.gpus:
+            name = rest.partition(".")[0]
+            fix = f"set rewards.{name}.gpus=0.2 or more, or {part.key}.device=cpu"
+            why = f"is a GPU, and the workers of the reward have none (rewards.{name}.gpus=0)"
+            problems.expect(False, f"{part.key}.device", device, why, fix)
 
 
 def _weights(stage: ResolvedStage, run: Run, problems: Findings, needed: bool) -> None:

@@ -1,6 +1,6 @@
 """The contracts of all parts. Actors and recipes implement them; the loop uses nothing else."""
 
-from raylign.contracts.artifacts import ARTIFACT, MODEL, ROWS, Reference, artifact
+from raylign.contracts.artifacts import ARTIFACT, MODEL, REWARD_MODEL, ROWS, Reference, artifact
 from raylign.contracts.embedder import EmbedCounts, Embedder
 from raylign.contracts.estimator import Estimator, PlacedRow, ScoringEstimator
 from raylign.contracts.models import FrozenModelContext, FrozenStream, Learner, LearnerUpdate, WeightUpdate
@@ -14,6 +14,7 @@ from raylign.contracts.reward import (
     RewardPools,
     RewardShaper,
     Scope,
+    ScoredItem,
     finite,
 )
 from raylign.contracts.rollout import (
@@ -36,6 +37,7 @@ from raylign.contracts.sweep import Launcher, Sampler
 __all__ = [
     "ARTIFACT",
     "MODEL",
+    "REWARD_MODEL",
     "ROLES",
     "ROWS",
     "Advantage",
@@ -78,6 +80,7 @@ __all__ = [
     "Sampling",
     "Scope",
     "Scored",
+    "ScoredItem",
     "ScoringEstimator",
     "Stage",
     "StageResult",

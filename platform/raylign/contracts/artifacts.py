@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MODEL = "model"  # a folder in Hugging Face format
+REWARD_MODEL = "reward_model"  # a folder in Hugging Face format, of a model that gives a text one number
 ROWS = "rows"  # a file that `data.path` could name
 ARTIFACT = "artifact"  # metadata of a dataclass field that names files: what ``@STAGE`` alone means there
 

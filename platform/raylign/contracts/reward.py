@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from raylign.contracts.part import Part
 from raylign.contracts.state import StatefulPart
@@ -19,6 +19,9 @@ class Scope(StrEnum):
 
     TRAJECTORY = "trajectory"  # scored the moment it finishes, while its neighbours still generate
     GROUP = "group"  # all samples of a prompt at once
+
+
+ScoredItem: TypeAlias = tuple[Prompt, Sequence[Trajectory]]  # one trajectory, or for scope `group` all of a prompt
 
 
 class RewardFunction(Part):
@@ -33,6 +36,8 @@ class RewardFunction(Part):
     isolated: bool = False  # True: each call runs in a killable child process
     maximum: float = 1.0  # what a gold answer scores
     cpu_s: float | None = None  # of an isolated function: a verdict that spends more CPU seconds is a wrong answer, 0
+    # True: a call may score several items at once, which is what `score_batch` is for; not with `isolated`.
+    batched: bool = False
     scores_tokens: bool = False  # True: its values have `spans`, which the advantage weighs by `token_weights`
     judges_text: bool = True  # False: needs what a rollout left behind (turn rewards, tool results); no text proves it
 
@@ -42,6 +47,18 @@ class RewardFunction(Part):
 
         Raises on anything it cannot judge.
         """
+
+    def score_batch(self, items: Sequence[ScoredItem]) -> Sequence[Sequence[Value | None] | Exception]:
+        """What `score` gives for each of several items, or the exception that it would raise for that one.
+
+        Called where `batched` is True. What it raises itself is nobody's failure yet: each item is then scored alone.
+        """
+        return [self.score(prompt, trajectories) for prompt, trajectories in items]
+
+    @classmethod
+    def model_of(cls, config: Any) -> str:
+        """Folder or id of the model that each of its actors holds, for the plan; empty: none, or one not there yet."""
+        return ""
 
     def cpu_limit(self, prompt: Prompt) -> float | None:
         """CPU seconds that a verdict on this prompt may take; None: only the pool's deadline holds."""

@@ -41,13 +41,14 @@ def identity_of(names: Iterable[str]) -> DataIdentity:
 
 
 def identity_of_rows(samples: Sequence[Row]) -> DataIdentity:
-    """The identity of rows for the learner: their tokens, where the loss is, and what their payloads hold."""
+    """The identity of rows for the learner: tokens, where the loss is, their numbers, and what their payloads hold."""
     return identity_of(
         sha256(
             sample.token_ids.tobytes()
             + b"|"
             + sample.loss_mask.tobytes()
             + (b"|" + canonical(sample.payload).encode() if sample.payload else b"")
+            + (b"|" + canonical(sample.numbers).encode() if sample.numbers else b"")
         ).hexdigest()
         for sample in samples
     )

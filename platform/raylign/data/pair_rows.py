@@ -7,7 +7,8 @@
 | chosen, rejected         | whole dialogues as texts (hh-rlhf)        | all up to the last ``Assistant:``, shared  |
 
 Where ``prompt`` comes with whole conversations (UltraFeedback), the conversations count. A row that a stage wrote
-(`rows`) is a pair by the ``chosen`` and ``rejected`` of its ``meta``.
+(`rows`) is a pair by the ``chosen`` and ``rejected`` of its ``meta``. Where neither answer is better another column
+says so (`ties`), and the order of the two means nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from raylign.data.columns import tools_column, with_system
 from raylign.data.files import RawRow, read_rows
 from raylign.data.messages import from_text, messages_of, said
 from raylign.data.rows import MARK, read_row
+from raylign.data.ties import is_tie
 from raylign.errors import DataError
 from raylign.records import Message
 
@@ -57,6 +59,8 @@ class PairText:
     place: str
     tools: tuple[Mapping[str, Any], ...] = ()  # schemas that the chat template renders
     fields: Mapping[str, Any] = field(default_factory=dict)  # what `data.template` may name
+    domain: str = ""  # where a stage wrote the row
+    tie: bool = False  # neither answer is better
     complete: bool = False  # the messages are what a model is to read: nothing of the run goes around them
 
 
@@ -77,8 +81,8 @@ def pair_text(row: RawRow, place: str, prompt_key: str = "") -> PairText | None:
     if MARK in row:
         return _written(row, place)
     chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get(prompt_key or "prompt")
-    tools = tools_column(row, place)
-    _refuse_reversed(row, place)
+    tools, tie = tools_column(row, place), is_tie(row, place)
+    _refuse_contradicted(row, place, tie)
     if chosen is None or rejected is None:
         raise DataError(
             f"{place}: a pair needs columns chosen and rejected; columns present: {', '.join(row)}; fix: rename the "
@@ -105,13 +109,15 @@ def pair_text(row: RawRow, place: str, prompt_key: str = "") -> PairText | None:
     if not shared:
         raise DataError(f"{place}: there is no prompt: neither a column nor a message before the answer")
     shared = with_system(shared, row, place)
-    return PairText(messages=shared, chosen=answers[0], rejected=answers[1], place=place, tools=tools, fields=row)
+    chosen, rejected = answers
+    return PairText(messages=shared, chosen=chosen, rejected=rejected, place=place, tools=tools, fields=row, tie=tie)
 
 
 def _written(row: RawRow, place: str) -> PairText:
     """The pair of a row that a stage wrote: its ``meta`` has chosen and rejected. Raises DataError."""
     task = read_row(row, place)
-    _refuse_reversed(task.meta, place)
+    tie = is_tie(task.meta, place)
+    _refuse_contradicted(task.meta, place, tie)
     answers = [task.meta.get(name) for name in ("chosen", "rejected")]
     for name, answer in zip(("chosen", "rejected"), answers, strict=True):
         if not isinstance(answer, str) and not (isinstance(answer, Mapping) and answer.get("role") == "assistant"):
@@ -125,15 +131,26 @@ def _written(row: RawRow, place: str) -> PairText:
         place=place,
         tools=task.tools,
         fields=task.fields,
+        domain=task.domain,
+        tie=tie,
         complete=task.complete,
     )
 
 
-def _refuse_reversed(row: RawRow, place: str) -> None:
-    """Raises DataError where the row's own scores prefer the rejected answer (equal ones prefer neither)."""
+def _refuse_contradicted(row: RawRow, place: str, tie: bool) -> None:
+    """Raises DataError where the row's own scores prefer the rejected answer (equal ones prefer neither), or one of a
+    tie.
+    """
     for better, worse in SCORES:
         high, low = _number(row.get(better)), _number(row.get(worse))
-        if high is not None and low is not None and low > high:
+        if high is None or low is None:
+            continue
+        if tie and low != high:
+            raise DataError(
+                f"{place}: the row says that neither answer is better, and {better}={high:g}, {worse}={low:g}; drop "
+                "the row, its scores, or the column that calls it a tie"
+            )
+        if low > high:
             raise DataError(
                 f"{place}: {worse}={low:g} is above {better}={high:g}, so the pair is turned round; swap chosen and "
                 "rejected, drop the row, or drop the scores where less is better"

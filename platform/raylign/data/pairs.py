@@ -18,11 +18,13 @@ from raylign.chat.template import ChatTemplate, chat_template
 from raylign.config.build import build
 from raylign.config.schema import DataConfig
 from raylign.contracts import PairGenerator
+from raylign.data.columns import Columns
 from raylign.data.holdout import held_out
+from raylign.data.pair_report import PairReport
 from raylign.data.pair_rows import PairText, read_pairs
 from raylign.data.templates import filled
 from raylign.errors import DataError
-from raylign.records import Int32s, Message, Prompt, Row, content_id
+from raylign.records import Int32s, Prompt, Row, content_id
 
 
 class Truncation(Enum):
@@ -46,40 +48,7 @@ class Pair:
     prompt: Prompt
     chosen: Int32s  # [C]
     rejected: Int32s  # [R]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairReport:
-    """Counts of rows kept and dropped, printed at the start of a run."""
-
-    source: str
-    rows: int
-    unpaired: int  # the two conversations differ before the last answer; dropped
-    same: int  # both answers are equal, or the pair was seen before; dropped
-    too_long: int  # truncation=drop
-    cut: int  # pairs of which a prompt or an answer was cut
-    leaked: int  # training pairs whose prompt is held out too; dropped
-    train: int
-    holdout: int
-    longest: int  # tokens of prompt and answer
-    whole: int  # tokens of the longest pair before it was cut
-
-    def __str__(self) -> str:
-        return (
-            f"{self.source}: {self.rows} rows, dropped {self.unpaired} without a common prompt, {self.same} equal or "
-            f"repeated, {self.too_long} too long, {self.leaked} with a held-out prompt; {self.cut} cut; {self.train} "
-            f"train, {self.holdout} held out, longest {self.longest} tokens{self._mostly_cut}"
-        )
-
-    @property
-    def _mostly_cut(self) -> str:
-        """What to do where cut pairs are no exception."""
-        if 2 * self.cut <= self.rows:
-            return ""
-        return (
-            f"\nwarning: {self.cut} of {self.rows} pairs are cut, the longest has {self.whole} tokens: raise "
-            "max_tokens of the stage, data.max_prompt_tokens and model.max_context"
-        )
+    tie: bool = False  # neither is better
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +66,7 @@ class _Rules:
     template: ChatTemplate
     max_tokens: int
     truncation: Truncation
+    ties: bool
 
 
 @dataclass(slots=True)
@@ -106,18 +76,24 @@ class _Counts:
     same: int = 0
     too_long: int = 0
     cut: int = 0
+    ties: int = 0
     whole: int = 0  # tokens of the longest pair
 
 
-def load_pairs(config: DataConfig, tokenizer: Any, max_tokens: int, truncation: Truncation, seed: int) -> PairSet:
+def load_pairs(
+    config: DataConfig, tokenizer: Any, max_tokens: int, truncation: Truncation, seed: int, *, ties: bool = False
+) -> PairSet:
     """All pairs of a run, tokenised once: those of `data.path`, else those that `data.generator` makes.
 
     `data.eval_path`, or else `data.holdout` pairs with the smallest prompt ids, are held out, the same for every seed.
     `data.size` keeps the first rows of a file. Prompt and answer together may have `max_tokens`; where they have more
-    the prompt is cut to `data.max_prompt_tokens`; see `Truncation`. Raises DataError.
+    the prompt is cut to `data.max_prompt_tokens`; see `Truncation`. ties: keep rows that say that neither answer is
+    better; else they are dropped. Raises DataError.
     """
     counts = _Counts()
-    rules = _Rules(data=config, template=chat_template(tokenizer), max_tokens=max_tokens, truncation=truncation)
+    rules = _Rules(
+        data=config, template=chat_template(tokenizer), max_tokens=max_tokens, truncation=truncation, ties=ties
+    )
     source = config.path or str(config.generator.get("_target_", ""))
     pairs = _tokenize(_texts(config, config.path, seed, counts), rules, counts)
     if config.eval_path:
@@ -142,6 +118,8 @@ def load_pairs(config: DataConfig, tokenizer: Any, max_tokens: int, truncation: 
         leaked=leaked,
         train=len(train),
         holdout=len(held),
+        ties=counts.ties,
+        ties_kept=ties,
         longest=longest,
         whole=counts.whole,
     )
@@ -201,6 +179,9 @@ def _tokenize(texts: Iterator[PairText], rules: _Rules, counts: _Counts) -> list
     template = rules.template
     pairs: dict[str, Pair] = {}
     for text in texts:
+        counts.ties += text.tie
+        if text.tie and not rules.ties:
+            continue
         messages = text.messages
         with refused_at(text.place):
             template.check(messages, text.tools)
@@ -209,11 +190,12 @@ def _tokenize(texts: Iterator[PairText], rules: _Rules, counts: _Counts) -> list
                 np.array(template.answer_ids(messages, message_of(answer), text.tools), np.int32)
                 for answer in (text.chosen, text.rejected)
             ]
-        name = content_id(str(ids), *(str(answer.tolist()) for answer in answers))
+        spelled = [str(answer.tolist()) for answer in answers]
+        name = content_id(str(ids), *(["tie", *sorted(spelled)] if text.tie else spelled))
         if np.array_equal(answers[0], answers[1]) or name in pairs:
             counts.same += 1
             continue
-        pair = _pair(messages, np.asarray(ids, np.int32), answers, rules, counts)
+        pair = _pair(text, np.asarray(ids, np.int32), answers, rules, counts)
         if pair is not None:
             pairs[name] = pair
     if not pairs:
@@ -223,6 +205,7 @@ def _tokenize(texts: Iterator[PairText], rules: _Rules, counts: _Counts) -> list
 
 def _no_pair(counts: _Counts, rules: _Rules) -> str:
     why = [f"{counts.unpaired} have no common prompt", f"{counts.same} have equal answers or are repeated"]
+    why += [f"{counts.ties} are ties"] if counts.ties and not rules.ties else []
     fix = "see that chosen and rejected differ, and only in the last answer"
     if counts.too_long:
         why.append(f"{counts.too_long} are longer than max_tokens={rules.max_tokens}")
@@ -232,9 +215,7 @@ def _no_pair(counts: _Counts, rules: _Rules) -> str:
     return f"none of {counts.rows} rows makes a pair: {', '.join(why)}; fix: {fix}"
 
 
-def _pair(
-    messages: tuple[Message, ...], ids: Int32s, answers: Sequence[Int32s], rules: _Rules, counts: _Counts
-) -> Pair | None:
+def _pair(text: PairText, ids: Int32s, answers: Sequence[Int32s], rules: _Rules, counts: _Counts) -> Pair | None:
     """The pair within its limits, None where it does not survive them."""
     counts.whole = max(counts.whole, len(ids) + max(map(len, answers)))
     prompt, chosen, rejected = _fit(ids, answers, rules.data.max_prompt_tokens, rules.max_tokens)
@@ -247,7 +228,9 @@ def _pair(
         counts.same += 1
         return None
     name = content_id(str(ids.tolist()))
-    return Pair(prompt=Prompt(id=name, messages=messages, token_ids=prompt), chosen=chosen, rejected=rejected)
+    domain = Columns(text.fields, text.place, "", "", rules.data.domain_key).domain(text.domain)
+    asked = Prompt(id=name, messages=text.messages, token_ids=prompt, domain=domain, place=text.place)
+    return Pair(prompt=asked, chosen=chosen, rejected=rejected, tie=text.tie)
 
 
 def _fit(prompt: Int32s, answers: Sequence[Int32s], max_prompt: int, max_tokens: int) -> tuple[Int32s, Int32s, Int32s]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from raylign.config.schema import ModelConfig, TinyModel
 from raylign.models.headers import INDEX, indexed_bytes, stored_tensors
+from raylign.models.scoring import SCORING, labels_of
 from raylign.models.tensor_rules import FAMILIES, head_size
 from raylign.models.tiny import SPECIAL
 from raylign.models.weights_check import quantised
@@ -43,13 +44,24 @@ class ModelFacts:
     heads: int = 0  # of attention; 0 when the model does not say
     linear: int = 0  # inputs and outputs of all linear layers that adapters may have, added up
 
+    @property
+    def size(self) -> str:
+        """Its parameters, shortly: ``1.2 M``."""
+        for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+            if self.parameters >= size:
+                return f"{self.parameters / size:.1f} {unit}"
+        return str(self.parameters)
+
     def kv_bytes(self, dtype_bytes: int) -> int:
         """Bytes of KV cache that one token takes."""
         return self.layers * self.kv_values * dtype_bytes
 
 
-def model_facts(config: ModelConfig) -> ModelFacts:
-    """Facts of the configured model. Raises ValueError saying what is wrong with the path."""
+def model_facts(config: ModelConfig, ends: tuple[str, ...] = CAUSAL) -> ModelFacts:
+    """Facts of the configured model. ends: of the class names that will do.
+
+    Raises ValueError saying what is wrong with the path.
+    """
     if not config.path:
         return _tiny_facts(config.tiny)
     folder = model_folder(config.path)
@@ -63,8 +75,11 @@ def model_facts(config: ModelConfig) -> ModelFacts:
         raise ValueError("its config.json is no object")
     names = fields.get("architectures") or []
     names = [names] if isinstance(names, str) else names
-    if not any(name.endswith(CAUSAL) for name in names):
-        raise ValueError(f"is no causal language model (architectures: {', '.join(names) or 'none given'})")
+    if not any(name.endswith(ends) for name in names):
+        what = "reward model" if ends == (SCORING,) else "causal language model"
+        raise ValueError(f"is no {what} (architectures: {', '.join(names) or 'none given'})")
+    if names[0].endswith(SCORING) and (labels := labels_of(fields)) != 1:
+        raise ValueError(f"gives {labels} numbers to a text, and a reward model one (num_labels=1)")
     text = fields.get("text_config") or fields
     if not isinstance(text, Mapping):
         raise ValueError("its config.json holds a text_config that is no object")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from raylign.models.headers import SINGLE, Tensor, holds_weights, stored_tensors
+from raylign.models.scoring import SCORING, head_faults, is_scoring
 from raylign.models.template_check import template_faults
 from raylign.models.tensor_rules import FAMILIES
 from raylign.models.tokenizer_check import (
@@ -29,6 +30,7 @@ from raylign.models.weights_check import (
     size_faults,
 )
 
+CAUSAL_LM = "ForCausalLM"
 OTHER_FORMS = ("*.bin", "*.gguf", "*.pt", "*.pth")
 QUANTISED = ("quantize_config.json", "quant_config.json", "quantization_config.json")
 Stamps = tuple[tuple[str, int, int], ...]
@@ -87,13 +89,16 @@ def _faults(folder: Path, trained: bool) -> Iterator[tuple[str, str]]:
     weights = stored_tensors(folder)
     if holds_weights(folder) and not weights and "snapshots" not in folder.parts:
         yield "holds no tensor in its safetensors", COPY
+    if is_scoring(config) and weights:
+        fix = "name a reward model whose head is one linear layer over a causal language model, or train one"
+        yield from ((why, fix) for why in head_faults(weights))
     if trained:
         beside = next((name for name in QUANTISED if (folder / name).exists()), "")
         yield from quantisation_faults(config, weights, beside)
     yield from _setting_faults(config, text)
     if not quantised(config):
         yield from origin_faults(weights)
-        yield from size_faults(text, weights)
+        yield from size_faults(text, weights, head=not is_scoring(config))
         if weights:
             yield from layer_faults(text, weights)
     yield from _word_faults(folder, config, text, weights)
@@ -135,7 +140,8 @@ def _setting_faults(config: Mapping[str, Any], text: Mapping[str, Any]) -> Itera
     if isinstance(types, list) and isinstance(layers, int) and len(types) != layers:
         yield f"its config.json names {len(types)} layer_types of num_hidden_layers={layers}", "correct config.json"
     family, names = FAMILIES.get(str(config.get("model_type"))), config.get("architectures") or []
-    if family and text is config and family.architecture not in names:
+    scoring = family.architecture.replace(CAUSAL_LM, SCORING) if family else ""
+    if family and text is config and family.architecture not in names and scoring not in names:
         why = f"its config.json says model_type={config['model_type']} and architectures={names}"
         yield (
             f"{why}: learner and engine would load different models",

@@ -87,12 +87,13 @@ def learner_sizes(
     return sizes
 
 
-def frozen_model_sizes(config: Config, facts: ModelFacts) -> Sizes:
-    """Bytes of a frozen model that scores."""
+def frozen_model_sizes(config: Config, facts: ModelFacts, head: bool = True) -> Sizes:
+    """Bytes of a frozen model that scores. head: whether it has a language model's output layer."""
     width = 4 if config.model.dtype == "float32" else 2
+    logits = {"logits": 2 * config.learner.logprob_chunk * facts.vocab * 4.0} if head else {}
     return {
         "weights": float(facts.parameters * width),
-        "logits": 2 * config.learner.logprob_chunk * facts.vocab * 4.0,
+        **logits,
         "activations": config.learner.micro_batch_tokens * facts.hidden * 12.0 * width,
     }
 
@@ -117,9 +118,9 @@ def learner_estimate(
     return Estimate(bytes=sum(sizes.values()), text=_parts(sizes))
 
 
-def frozen_model_estimate(config: Config, facts: ModelFacts) -> Estimate:
-    """Of a frozen model that scores."""
-    sizes = frozen_model_sizes(config, facts)
+def frozen_model_estimate(config: Config, facts: ModelFacts, *, head: bool = True) -> Estimate:
+    """Of a frozen model that scores. head: see `frozen_model_sizes`."""
+    sizes = frozen_model_sizes(config, facts, head)
     return Estimate(bytes=sum(sizes.values()), text=_parts(sizes))
 
 

@@ -61,8 +61,8 @@ def origin_faults(weights: Weights) -> Faults:
             yield f"was saved from a wrapped model: all its tensors begin with {wrapper!r}", "save the model inside"
 
 
-def size_faults(fields: Mapping[str, Any], weights: Weights) -> Faults:
-    """Vocabulary, width and number of layers. fields: of the text tower."""
+def size_faults(fields: Mapping[str, Any], weights: Weights, head: bool = True) -> Faults:
+    """Vocabulary, width and number of layers. fields: of the text tower; head: it has an output layer for tokens."""
     embedding = embedding_of(weights)
     if not embedding:
         return
@@ -83,14 +83,14 @@ def size_faults(fields: Mapping[str, Any], weights: Weights) -> Faults:
             yield f"{TOLD} {told} layers, its weights have {len(numbers)}", COPY
     family = FAMILIES.get(str(fields.get("model_type")))
     tied = fields.get("tie_word_embeddings", family.tied if family else True)
-    head = next((name for name in weights if "lm_head" in name or "embed_out" in name), "")
+    output = next((name for name in weights if "lm_head" in name or "embed_out" in name), "")
     if family and family.tensors and not any(LAST_NORM.search(name) for name in weights):
         yield "its weights lack the norm after the last layer", COPY
-    if not tied and not head:
+    if head and not tied and not output:
         why = "tie_word_embeddings=false" if "tie_word_embeddings" in fields else "nothing of tie_word_embeddings"
         yield f"{TOLD} {why}, its weights have no lm_head", COPY
-    elif head.endswith("lm_head.weight") and family and weights[head].shape[0] != embedding[0]:
-        yield f"does not fit together: {head} has {weights[head].shape[0]} rows, the embedding {embedding[0]}", COPY
+    elif output.endswith("lm_head.weight") and family and weights[output].shape[0] != embedding[0]:
+        yield f"does not fit together: {output} has {weights[output].shape[0]} rows, the embedding {embedding[0]}", COPY
 
 
 def layer_faults(fields: Mapping[str, Any], weights: Weights) -> Faults:

@@ -126,8 +126,8 @@ class PoolConfig(Section):
 
     fn: Node = node(RewardFunction)
     workers: int = 1
-    cpus: float = 0.1
-    gpus: float = 0.0
+    cpus: float = 0.1  # of one worker; its threads, where they are 2 or more
+    gpus: float = 0.0  # of one worker, for functions that compute on one
     timeout_s: float = 10.0  # per trajectory (or group); the child is killed at the deadline
     retries: int = 1
 
@@ -135,7 +135,8 @@ class PoolConfig(Section):
         """See `Section.problems`."""
         findings = Findings(key)
         findings.positive(workers=self.workers, cpus=self.cpus, timeout_s=self.timeout_s)
-        findings.not_negative(gpus=self.gpus, retries=self.retries)
+        findings.not_negative(retries=self.retries)
+        findings.whole_gpus(self.gpus)
         findings.at_most("retries", self.retries, MOST_TRIES, "would try what fails for ever")
         return findings
 

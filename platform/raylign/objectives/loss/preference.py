@@ -68,6 +68,11 @@ class PreferenceLoss(Objective):
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @classmethod
+    def without_reference(cls) -> PreferenceLoss:
+        """For the figures that need none."""
+        return cls(cls.Config(reference_margin=ReferenceMargin.none, classify=False))
+
     @property
     def needs(self) -> frozenset[str]:
         """`ref_logprob`, unless neither the loss nor a metric asks the reference."""
