@@ -16,12 +16,15 @@ from learner_cases import learner_config, published
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from raylign.actors.learner import lora
 from raylign.actors.learner.exactness import settle
-from raylign.actors.learner.layouts import RowLayout
+from raylign.actors.learner.forward import forward_kind
+from raylign.actors.learner.layouts import RowLayout, text_backbone
 from raylign.actors.learner.loading import load_model
 from raylign.actors.learner.model import PackedModel, export_model, packed_inputs
 from raylign.actors.learner.spec import LearnerSpec
 from raylign.batch import Batch
+from raylign.config.schema import LoraConfig
 from raylign.data.scored import scored_row
 from raylign.models.folder_check import folder_fault
 from raylign.models.scoring import Manner, Reads, manner_of, tell
@@ -187,3 +190,15 @@ def test_bf16_scores_are_rounded_by_the_backbone_alone(tiny_model: Path, tmp_pat
     (hidden,), (mine,) = model(inputs, states=True), model(inputs)
     assert mine.dtype == torch.float32
     torch.testing.assert_close(mine, hidden.float() @ model.hf.score.weight.float()[0], atol=0, rtol=1e-6)
+
+
+def test_what_adapters_add_is_in_the_scores_of_the_export(tiny_model: Path, tmp_path: Path) -> None:
+    spec = LearnerSpec(model_path=str(tiny_model), learner=learner_config(), total_steps=1, kind="reward_model")
+    kind = forward_kind(spec)
+    model, batch = kind.load(), conversations()
+    lora.inject(model.hf, text_backbone(model.hf), LoraConfig(rank=4, alpha=8.0), kind.heads())
+    with torch.no_grad():
+        for adapter in lora.adapters(model.hf).values():
+            adapter.b.normal_(std=0.05)
+    folder = export(model, tiny_model, tmp_path)
+    np.testing.assert_allclose(scores(model, batch), plain_scores(folder, batch), atol=2e-5)

@@ -7,7 +7,7 @@ import pytest
 from raylign import testing
 from raylign.loop.scoring import logged, scored
 from raylign.objectives.shaping import WeightedSum
-from raylign.records import Group, Missing, Reward, StopReason, Trajectory, Value
+from raylign.records import Group, Missing, Reward, Span, StopReason, Trajectory, Value
 
 PROMPT = testing.prompt()
 
@@ -66,6 +66,13 @@ def test_soft_overlong_penalty(length: int, penalty: float) -> None:
     group = shape(shaper, trajectory(length, right=Value(score=1.0)))
     assert group.scores == pytest.approx((1.0 + 2.0 * penalty,))
     assert group.metrics["reward/overlong"] == pytest.approx(2.0 * penalty)
+
+
+def test_spans_need_no_tokenizer_where_nothing_is_learned() -> None:
+    """As evaluations and written sets are scored: by the sum alone."""
+    shaper = WeightedSum(WeightedSum.Config(), {"tone": 1.0}, max_tokens=10)
+    group = shape(shaper, trajectory(tone=Value(score=0.5, spans=((Span(0, 1, -1.0),),))))
+    assert group.scores == (0.5,) and group.token_scores == {}
 
 
 def test_a_reward_that_is_not_finite_is_refused_by_name() -> None:

@@ -183,6 +183,19 @@ def test_offloading_takes_the_optimizer_away() -> None:
     assert kept[0] - kept[1] == 12e9, "master weights and moments leave the device"
 
 
+def test_adapters_take_gradients_and_optimizer_of_their_own_size() -> None:
+    shape = ModelFacts(name="x", parameters=10**9, context=1, layers=2, hidden=8, vocab=8, kv_values=8, linear=10**6)
+    full, adapted = (learner_sizes(LearnerConfig(), 1, "bfloat16", shape, lora=rank) for rank in (0, 16))
+    assert adapted["gradients"] + adapted["optimizer"] == pytest.approx(0.016 * (full["gradients"] + full["optimizer"]))
+    assert adapted["weights"] == 2 * (10**9 + 16 * 10**6)
+
+
+def test_a_plan_counts_adapters_where_no_stage_trains_all_weights(folders: dict[str, Path]) -> None:
+    lora = "stages.rl.lora={rank: 16, sync: adapter}"
+    whole, adapted = (plan_of(folders["Qwen3-0.6B"], "gpu", *more).role("learner") for more in ([], [lora]))
+    assert adapted.memory_gb < 0.7 * whole.memory_gb
+
+
 def test_the_margin_is_a_rule() -> None:
     """Bare estimates up to 89 % of a device are accepted, above they are not."""
     for fills, fits in ((0.88, True), (0.91, False)):

@@ -57,7 +57,7 @@ class WeightedSum(RewardShaper):
     def __init__(
         self, config: Config, weights: Mapping[str, float], max_tokens: int, tokenizer: Any = None, seed: int = 0
     ) -> None:
-        # seed: offered to every shaper; a sum draws nothing
+        # tokenizer: None where nothing is learned from tokens. seed: offered to every shaper; a sum draws nothing
         if config.overlong_buffer > max_tokens:
             raise ValueError(
                 f"overlong_buffer={config.overlong_buffer} exceeds max_tokens={max_tokens}: make it smaller"
@@ -80,7 +80,7 @@ class WeightedSum(RewardShaper):
             group,
             scores=self._scores(group),
             role_scores=self._role_scores(group),
-            token_scores=token_scores(group, self.tokenizer),
+            token_scores={} if self.tokenizer is None else token_scores(group, self.tokenizer),
         )
 
     def _scores(self, group: Group) -> tuple[float | None, ...]:
