@@ -17,6 +17,7 @@ from raylign.actors.frozen_models import FrozenModels
 from raylign.actors.judge.group import JudgeGroup
 from raylign.actors.learner.group import LearnerGroup, LearnerSpec
 from raylign.actors.remote import in_order
+from raylign.actors.reward.pool import GRADERS
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.actors.watching import Starting, unseen
@@ -67,6 +68,7 @@ class Roles:
         self._ahead: asyncio.Task[Any] | None = None  # the start of the rollout pool before a stage asks for it
         self._environments: dict[str, EnvironmentActors] = {}  # by stage, the run's under no name
         self.reward_pools: RewardPools | None = None  # those that were started
+        self.grader_pools: RewardPools | None = None
         self._judges: dict[str, JudgeGroup] = {}
         self._learners: dict[str, LearnerGroup] = {}
         self.frozen = FrozenModels(
@@ -78,7 +80,7 @@ class Roles:
             replaced=self._replaced,
             starting=starting,
         )
-        self._locks = {name: asyncio.Lock() for name in ("rollouts", "rewards", "judges")}
+        self._locks = {name: asyncio.Lock() for name in ("rollouts", "rewards", "graders", "judges")}
 
     @property
     def run(self) -> Run:
@@ -88,6 +90,11 @@ class Roles:
     @run.setter
     def run(self, run: Run) -> None:
         self._run = self.frozen.run = run
+
+    @property
+    def scoring_pools(self) -> tuple[RewardPools | None, RewardPools | None]:
+        """Of rewards and of graders, as far as they were started."""
+        return self.reward_pools, self.grader_pools
 
     def options(self, role: str) -> Options:
         """Ray options of the actors of a role, by index."""
@@ -165,9 +172,26 @@ class Roles:
                 await more.validate(prompts)
             return self.reward_pools.only(names)
 
+    async def graders(self, prompts: Sequence[Prompt]) -> RewardPools:
+        """The pools of the audit's graders, started and proven as those of rewards are."""
+        await self.judges()
+        async with self._locks["graders"], self._beside_no_start():
+            if self.grader_pools is None:
+                pools = RewardPools(
+                    self.run.config.audit.graders,
+                    log_dir=self.log_dir,
+                    options=lambda name, index: self.placement.options(f"audit/{name}", index),
+                    kind=GRADERS,
+                )
+                with self.starting("graders"):
+                    await pools.start()
+                    self.grader_pools = pools
+                    await pools.validate(prompts)
+            return self.grader_pools
+
     def _beside_no_start(self) -> AbstractAsyncContextManager[Any]:
         """Where rewards share devices they start before or after an engine, which measures what is free there."""
-        on_gpu = any(reward.gpus for reward in self.run.config.rewards.values())
+        on_gpu = any(pool.gpus for pool in (*self.run.config.rewards.values(), *self.run.config.audit.graders.values()))
         return self._locks["rollouts"] if self.shared and on_gpu else nullcontext()
 
     async def judges(self) -> None:
@@ -257,7 +281,7 @@ class Roles:
         if self._ahead is not None:
             self._ahead.cancel()
             await asyncio.gather(self._ahead, return_exceptions=True)
-        optional = (self.pool, self.reward_pools)
+        optional = (self.pool, self.reward_pools, self.grader_pools)
         groups: list[Any] = [*self.frozen.groups, *self._learners.values(), *self._judges.values()]
         groups += self._environments.values()
         groups += [group for group in optional if group is not None]

@@ -36,7 +36,7 @@ from raylign.actors.reward.outcome import Failed, FailureKind, Item, Outcome, de
 from raylign.actors.reward.validate import SAMPLE, outcome_of, sample
 from raylign.actors.reward.waiting import Job, Waiting
 from raylign.actors.reward.worker import RewardWorker, WorkerReport
-from raylign.config.schema import RewardConfig
+from raylign.config.schema import PoolConfig
 from raylign.contracts import Scope
 from raylign.errors import RewardError
 from raylign.records import Absent, Missing, Prompt, Reward
@@ -46,6 +46,19 @@ START_S = 300.0
 UNSENDABLE = (TypeError, ValueError, AttributeError, pickle.PicklingError)  # raised by what cannot be pickled
 GRACE_S = 5.0  # for the RPC itself, on top of the function's deadline
 ISOLATED_GRACE_S = 150.0  # an isolated worker keeps the deadline itself; this covers a new zygote
+
+
+@dataclass(frozen=True, slots=True)
+class PoolKind:
+    """What its functions are called, where the configuration names them, and what stands before them in metrics."""
+
+    what: str
+    section: str
+    prefix: str = ""
+
+
+REWARDS = PoolKind("reward", "rewards")
+GRADERS = PoolKind("grader", "audit.graders", "audit/")
 
 
 @dataclass(slots=True)
@@ -61,12 +74,14 @@ class RewardPool:
     def __init__(
         self,
         name: str,
-        config: RewardConfig,
+        config: PoolConfig,
         log_dir: Path,
         options: Callable[[str, int], Mapping[str, Any]],
+        kind: PoolKind = REWARDS,
     ) -> None:
-        self.name, self.config = name, config
-        self.scope = Scope.TRAJECTORY
+        self.name, self.config, self.kind = name, config, kind
+        self._called = f"{kind.what} {name}"
+        self.scope, self.maximum = Scope.TRAJECTORY, 1.0  # as the function says, once it was made
         self._log_dir, self._options = log_dir, options
         self._isolated = self._batched = False
         self._waiting = Waiting()
@@ -74,12 +89,13 @@ class RewardPool:
         self._tasks: list[asyncio.Task[None]] = []
         self._pending: set[Job] = set()
         self._figures = Figures()
-        self._end: RewardError | None = RewardError(f"reward {name}: the pool was not started")
+        self._end: RewardError | None = RewardError(f"{self._called}: the pool was not started")
 
     async def start(self) -> None:
         """Start the actors. Raises RewardError when the function cannot be made or no actor comes up in time."""
         reports = await asyncio.gather(*(self._start_actor(handle) for handle in self._handles))
-        self.scope, self._isolated, self._batched = reports[0].scope, reports[0].isolated, reports[0].batched
+        self.scope, self.maximum = reports[0].scope, reports[0].maximum
+        self._isolated, self._batched = reports[0].isolated, reports[0].batched
         self._end = None
         self._tasks = [asyncio.create_task(self._serve(handle)) for handle in self._handles]
         for task in self._tasks:
@@ -116,11 +132,11 @@ class RewardPool:
     def metrics(self) -> dict[str, float]:
         """Its figures since the last call, see `Figures.metrics`."""
         figures, self._figures = self._figures, Figures()
-        return figures.metrics(self.name)
+        return figures.metrics(f"{self.kind.prefix}{self.name}")
 
     async def close(self) -> None:
         """End the actors; items still waiting raise RewardError."""
-        self._fail_all(RewardError(f"reward {self.name}: the pool was closed"))
+        self._fail_all(RewardError(f"{self._called}: the pool was closed"))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -230,9 +246,9 @@ class RewardPool:
         handle.actor = spawn(
             RewardWorker,
             self.config.fn,
-            f"rewards.{self.name}.fn",
+            f"{self.kind.section}.{self.name}.fn",
             self.config.timeout_s,
-            str((self._log_dir / f"reward-{self.name}-{handle.index}.log").absolute()),
+            str((self._log_dir / f"{self.kind.what}-{self.name}-{handle.index}.log").absolute()),
             options=self._options(self.name, handle.index),
             threads=max(1, int(self.config.cpus)),
             gpu=self.config.gpus > 0,
@@ -240,9 +256,9 @@ class RewardPool:
         try:
             report: WorkerReport = await reply(handle.actor.report.remote(), START_S)
         except NoAnswer as error:
-            raise RewardError(f"reward {self.name}: no worker after {START_S:.0f} s; are its CPUs free?") from error
+            raise RewardError(f"{self._called}: no worker after {START_S:.0f} s; are its CPUs free?") from error
         except RayError as error:
-            raise RewardError(f"reward {self.name}: worker {handle.index} did not start: {cause_of(error)}") from error
+            raise RewardError(f"{self._called}: worker {handle.index} did not start: {cause_of(error)}") from error
         return report
 
     def _replace_later(self, handle: _WorkerHandle) -> None:
@@ -257,7 +273,7 @@ class RewardPool:
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._fail_all(RewardError(f"reward {self.name}: {describe_error(error)}"))
+            self._fail_all(RewardError(f"{self._called}: {describe_error(error)}"))
 
     def _fail_all(self, error: RewardError) -> None:
         self._end = error

@@ -1,4 +1,4 @@
-"""All rewards of a run: one pool of actors each, seen by the loop as `score` and `score_group`."""
+"""All rewards of a run, or all its graders: one pool of actors each, seen as `score` and `score_group`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
-from raylign.actors.reward.pool import RewardPool
-from raylign.config.schema import RewardConfig
+from raylign.actors.reward.pool import REWARDS, PoolKind, RewardPool
+from raylign.config.schema import PoolConfig
 from raylign.contracts import Scope
 from raylign.errors import RewardError
 from raylign.records import Prompt, Reward, Trajectory
@@ -25,16 +25,28 @@ class RewardPools:
 
     def __init__(
         self,
-        configs: Mapping[str, RewardConfig],
+        configs: Mapping[str, PoolConfig],
         log_dir: str | Path,
         options: Callable[[str, int], Mapping[str, Any]],
+        kind: PoolKind = REWARDS,
     ) -> None:
-        self._pools = {name: RewardPool(name, config, Path(log_dir), options) for name, config in configs.items()}
+        self._kind = kind
+        self._pools = {name: RewardPool(name, config, Path(log_dir), options, kind) for name, config in configs.items()}
 
     @property
     def names(self) -> frozenset[str]:
         """Of the rewards."""
         return frozenset(self._pools)
+
+    @property
+    def maxima(self) -> dict[str, float]:
+        """What each gives a perfect sample, by name; known once they are started."""
+        return {name: pool.maximum for name, pool in self._pools.items()}
+
+    @property
+    def grouped(self) -> bool:
+        """Whether one of them judges all samples of a prompt at once; known once they are started."""
+        return bool(self._of(Scope.GROUP))
 
     def with_those_of(self, others: RewardPools) -> RewardPools:
         """These rewards and those of others."""
@@ -63,7 +75,7 @@ class RewardPools:
         if problems:
             more = [f"and {len(problems) - SHOWN} more of the kind"] if len(problems) > SHOWN else []
             lines = "\n".join(f"  {line}" for line in [*problems[:SHOWN], *more])
-            raise RewardError(f"rewards that do not prove themselves:\n{lines}")
+            raise RewardError(f"{self._kind.what}s that do not prove themselves:\n{lines}")
 
     async def score(self, prompt: Prompt, trajectory: Trajectory) -> Mapping[str, Reward]:
         """The trajectory-scoped rewards of one trajectory. Calls of the same moment travel together."""

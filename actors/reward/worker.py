@@ -25,6 +25,7 @@ class WorkerReport:
 
     scope: Scope
     isolated: bool
+    maximum: float
     batched: bool
     pid: int
 
@@ -49,9 +50,15 @@ class RewardWorker:
         self._isolated = IsolatedFunction(node, key) if self._function.isolated else None
 
     def report(self) -> WorkerReport:
-        """Scope and isolation of the function; an answer means that the worker is ready."""
+        """Scope, isolation and maximum of the function; an answer means that the worker is ready."""
         function = self._function
-        return WorkerReport(scope=function.scope, isolated=function.isolated, batched=function.batched, pid=os.getpid())
+        return WorkerReport(
+            scope=function.scope,
+            isolated=function.isolated,
+            maximum=function.maximum,
+            batched=function.batched,
+            pid=os.getpid(),
+        )
 
     def probes(self, prompts: Sequence[Prompt]) -> tuple[list[Probe], list[str]]:
         """Responses with known scores, for the pool to send through the normal path."""

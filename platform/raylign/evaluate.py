@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from raylign.audit.graded import Audited
 from raylign.contracts import Measure, RewardShaper
 from raylign.errors import DataError, RewardError, RunError
 from raylign.loop.group_sampler import GroupSampler
@@ -35,6 +36,14 @@ class Evaluation:
     groups: list[Group]
     measured: dict[str, float] = field(default_factory=dict)  # of the stage's measures, without ``eval/``
     tables: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)  # by measure, those that have rows
+    audited: Audited | None = None
+
+    def with_audit(self, audited: Audited | None) -> Evaluation:
+        """The same with what graders said of it, ``eval/audit/...``."""
+        if audited is None:
+            return self
+        metrics = self.metrics | {f"eval/{name}": value for name, value in audited.metrics.items()}
+        return replace(self, metrics=metrics, audited=audited)
 
     @property
     def score(self) -> float:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from raylign.audit.cost import audit_cost
 from raylign.capacity import Load, engine_shortfalls, loads, overfull
 from raylign.config.resolve import ResolvedStage, Run
-from raylign.config.schema import Config, EngineConfig, ModelConfig, RewardConfig
+from raylign.config.schema import Config, EngineConfig, ModelConfig, PoolConfig
 from raylign.contracts import RewardFunction
 from raylign.errors import PlanError
 from raylign.models.facts import CAUSAL, ModelFacts, model_facts
@@ -188,12 +189,12 @@ def _roles(run: Blueprint) -> Iterator[Role]:
     if {"rollout", "rewards"} & wanted:
         for name in config.judges:
             yield _judge(name, run)
+    for name, grader in config.audit.graders.items() if run.run.audited else ():
+        yield _scorer(f"audit/{name}", f"audit.graders.{name}", grader, run, audit_cost(run.run))
     if "rewards" in wanted:
         asked = frozenset[str]().union(*(run.run.asked(stage) for stage in run.run.stages))
-        for name, reward in config.rewards.items():
-            if name not in asked:
-                continue
-            yield _reward(name, reward, run)
+        for name in filter(asked.__contains__, config.rewards):
+            yield _scorer(f"reward/{name}", f"rewards.{name}", config.rewards[name], run)
 
 
 def _hosts(run: Run, config: Config) -> Iterator[Role]:
@@ -206,16 +207,15 @@ def _hosts(run: Run, config: Config) -> Iterator[Role]:
         yield Role(name=name, actors=host.workers, cpus=host.cpus, gpus=0.0, setting="environment.workers")
 
 
-def _reward(name: str, reward: RewardConfig, run: Blueprint) -> Role:
-    role = Role(
-        name=f"reward/{name}", actors=reward.workers, cpus=reward.cpus, gpus=reward.gpus,
-        setting=f"rewards.{name}.workers",
-    )  # fmt: skip
-    part = run.run.parts.get(f"rewards.{name}.fn")
+def _scorer(name: str, key: str, pool: PoolConfig, run: Blueprint, told: str = "") -> Role:
+    """Actors of a reward or a grader; told: what is said besides of what they hold."""
+    role = Role(name=name, actors=pool.workers, cpus=pool.cpus, gpus=pool.gpus, memory=told, setting=f"{key}.workers")
+    part = run.run.parts.get(f"{key}.fn")
     path = part.cls.model_of(part.config) if part and issubclass(part.cls, RewardFunction) else ""
     if not path:
         return role
-    return _sized(role, frozen_model_estimate(run.config, _facts_at(path, run, (SCORING,)), head=False))
+    sized = _sized(role, frozen_model_estimate(run.config, _facts_at(path, run, (SCORING,)), head=False))
+    return replace(sized, memory="; ".join(filter(None, (sized.memory, told))))
 
 
 def _trainer(name: str, ranks: int, run: Blueprint) -> Role:

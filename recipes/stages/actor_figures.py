@@ -21,11 +21,11 @@ class ActorFigures:
         self._pool: VllmRolloutPool | None = None
         self._rebuilt = 0  # workers of that pool, as far as recorded
 
-    def take(self, stage: str, rollouts: VllmRolloutPool | None, rewards: RewardPools | None) -> dict[str, float]:
+    def take(self, stage: str, rollouts: VllmRolloutPool | None, *scoring: RewardPools | None) -> dict[str, float]:
         """``loop/lag_max_s``, ``restarts/<role>``, ``workers/rollout``, and `RewardPools.metrics`."""
         metrics = {} if self.lag is None else {"loop/lag_max_s": self.lag.take()}
-        if rewards is not None:
-            metrics |= rewards.metrics()
+        for pools in scoring:
+            metrics |= {} if pools is None else pools.metrics()
         if rollouts is not None:
             before = self._rebuilt if rollouts is self._pool else 0
             self._pool, self._rebuilt = rollouts, rollouts.restarts

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raylign.audit.auditor import Auditor
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, SampledSettings, SamplingConfig, node
@@ -39,6 +40,8 @@ class Collect(Stage):
     Leaves ``rows``, one for every trajectory that was drawn, and ``source``, the folder of the source's state
     (`raylign.loop.part_state.restore_part` reads it).
     """
+
+    audited = True
 
     @dataclass
     class Config(SampledSettings):
@@ -91,7 +94,8 @@ class Collect(Stage):
         source: PromptSource = context.run.part("source", self.name).build(
             prompts=prompts, seed=context.cfg.seed, tokenizer=context.template
         )
-        collecting = _Collecting(source, context.shaper(self.name), RowFile(folder / f"{ROWS}.jsonl"))
+        auditor, file = await context.auditor(), RowFile(folder / f"{ROWS}.jsonl")
+        collecting = _Collecting(source, context.shaper(self.name), file, auditor)
         training = await asyncio.to_thread(Training, context, self.name, config.steps)
         await training.resume(collecting)
         if training.start < config.steps:
@@ -101,8 +105,10 @@ class Collect(Stage):
         async for step in training.steps(collecting):
             context.phase(self.name, step, "rollout")
             groups, metrics = await self._step(collecting, sampler, maker)
+            audited = await auditor.training(step + 1, groups) if auditor else None
+            metrics |= audited.metrics if audited else {}
             training.kept["metrics"] = metrics
-            context.record(self.name, step + 1, metrics, groups)
+            context.record(self.name, step + 1, metrics, groups, audited=audited)
         await asyncio.to_thread(_leave, source, folder / SOURCE)
         artifacts = {ROWS: str(collecting.file.path), SOURCE: str(folder / SOURCE)}
         return StageResult(steps=config.steps, metrics=training.kept["metrics"], artifacts=artifacts)
@@ -127,15 +133,16 @@ class Collect(Stage):
 
 
 class _Collecting:
-    """What a checkpoint carries: the source, the shaper, and how far the file of rows is good."""
+    """What a checkpoint carries: source, shaper, what an audit has seen, and how far the file of rows is good."""
 
-    def __init__(self, source: PromptSource, shaper: RewardShaper, file: RowFile) -> None:
-        self.source, self.shaper, self.file = source, shaper, file
+    def __init__(self, source: PromptSource, shaper: RewardShaper, file: RowFile, auditor: Auditor | None) -> None:
+        self.source, self.shaper, self.file, self._auditor = source, shaper, file, auditor
         self._parts: dict[str, StatefulPart] = {SOURCE: source, "shaper": shaper}
 
     def state_dict(self) -> dict[str, Any]:
         """See `Trained.state_dict`."""
-        return {**self.file.state_dict(), **{name: part.state_dict() for name, part in self._parts.items()}}
+        audit = {} if self._auditor is None else {"audit": self._auditor.state_dict()}
+        return {**self.file.state_dict(), **audit, **{name: part.state_dict() for name, part in self._parts.items()}}
 
     async def save(self, folder: Path) -> None:
         """See `Trained.save`."""
@@ -146,6 +153,8 @@ class _Collecting:
         """See `Trained.restore`."""
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
+        if self._auditor is not None and "audit" in state:
+            self._auditor.load_state_dict(state["audit"])
         await asyncio.to_thread(restore_parts, folder, self._parts)
         await self.file.restore(folder, state)
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from raylign.actors.reward.pools import RewardPools
 from raylign.actors.rollout.pool import VllmRolloutPool
+from raylign.audit.auditor import Auditor
 from raylign.config.sampling import sampling_of
 from raylign.config.schema import DataConfig, SampledSettings, SamplingConfig
 from raylign.contracts import RewardShaper, Sampling, StrategySpec
@@ -106,6 +107,22 @@ class RunContext(RunModels):
         if judged(self.run, self.name):
             refuse_doubts(prompts)
         return await self.roles.rewards(self.weights, prompts.train)
+
+    async def auditor(self) -> Auditor | None:
+        """Who audits the samples of the stage, with nothing seen yet; None where the run has no graders."""
+        audit = self.cfg.audit
+        if not audit.graders:
+            return None
+        prompts = (await self.read_prompts()).train
+        graders = await self.roles.graders(prompts)
+        return Auditor(
+            graders,
+            graders.maxima,
+            audit,
+            seed=self.cfg.seed,
+            grouped=graders.grouped,
+            several=len({prompt.domain for prompt in prompts}) > 1,
+        )
 
     async def evaluate(
         self,

@@ -32,6 +32,8 @@ class Evaluate(Stage):
     ``<set>/<name>``, those of its source, which observes the answers.
     """
 
+    audited = True
+
     @dataclass
     class Config(SampledSettings):
         """How to sample; greedy with one sample is pass@1 at temperature 0."""
@@ -94,11 +96,14 @@ class Evaluate(Stage):
         prompts = context.prompts.first(self._split, 0 if config.sets else config.prompts)
         sources = {name: self._source(context, name) for name in config.sets}
         context.phase(self.name, 0, "start")
-        strategy, *_ = await asyncio.gather(context.strategy(), context.rollouts(), context.rewards())
+        strategy, auditor, *_ = await asyncio.gather(
+            context.strategy(), context.auditor(), context.rollouts(), context.rewards()
+        )
         context.phase(self.name, 0, "evaluate")
         if not sources:
             evaluation = await context.evaluate(prompts, config.samples, config.greedy, config.sampling, strategy)
-            context.record(self.name, 1, evaluation.metrics, evaluation.groups)
+            evaluation = evaluation.with_audit(await auditor.grades(evaluation.groups) if auditor else None)
+            context.record(self.name, 1, evaluation.metrics, evaluation.groups, audited=evaluation.audited)
             folder = context.folder.stage(self.name)
             tables = {name: str(table_path(folder, name)) for name in evaluation.tables}
             return StageResult(steps=1, metrics=evaluation.metrics, artifacts=tables)
@@ -107,7 +112,12 @@ class Evaluate(Stage):
             asked = [prompt for prompt in source.next(config.prompts or len(prompts)) if not prompt.visit]  # each once
             evaluation = await context.evaluate(asked, config.samples, config.greedy, config.sampling, strategy)
             own = _of_set(name, source, evaluation)
-            context.record(self.name, step, own, evaluation.groups)
+            evaluation = evaluation.with_audit(await auditor.grades(evaluation.groups) if auditor else None)
+            own |= {
+                f"{name}/{key}": value
+                for key, value in (evaluation.audited.metrics if evaluation.audited else {}).items()
+            }
+            context.record(self.name, step, own, evaluation.groups, audited=evaluation.audited)
             metrics |= own
         return StageResult(steps=len(sources), metrics=metrics)
 

@@ -126,8 +126,11 @@ def _refuse_short_context(questions: tuple[int, int], stage: ResolvedStage, run:
 
 
 def judged(run: Run, stage: str = "") -> bool:
-    """Whether a reward that a stage asks, without a stage any, leaves its verdict to the verifier of the data."""
-    places = tuple(f"rewards.{name}." for name in run.weights(stage))
+    """Whether a reward that a stage asks, without a stage any, or a grader leaves its verdict to the verifier of the
+    data.
+    """
+    audited = any(not stage or each.name == stage for each in run.audited)
+    places = (*(f"rewards.{name}." for name in run.weights(stage)), *(["audit.graders."] if audited else []))
     return any(issubclass(part.cls, Verifier) and part.key.startswith(places) for part in run.parts.values())
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from raylign.actors.roles import Roles
+from raylign.audit.graded import Audited, with_grades
 from raylign.batch import Batch
 from raylign.config.alarms import AlarmConfig
 from raylign.contracts import Place
@@ -41,6 +42,11 @@ class RunRecords:
         if message:
             self.progress.message(" ".join(message.split()))
 
+    def tell(self, stage: str, step: int, audited: Audited | None) -> None:
+        """Record what an audit found out in a step, and say it."""
+        for news in audited.news if audited else ():
+            self.event(news.kind, news.message, stage=stage, stage_step=step, **news.facts)
+
     def starting(self, what: str, ready: Callable[[], int] | None = None, of: int = 0) -> AbstractContextManager[None]:
         """Shown as being started while the block lasts, see `Progress.starting`."""
         return self.progress.starting(what, ready, of)
@@ -65,14 +71,19 @@ class RunRecords:
         batch: Batch | None = None,
         *,
         places: Sequence[Place] = (),
+        audited: Audited | None = None,
     ) -> None:
-        """Write down step `step` (from 1) of a stage, show it, raise its alarms. places: as `Recorder.rollouts`."""
-        metrics = {**metrics, **self.figures.take(stage, self.roles.pool, self.roles.reward_pools)}
+        """Write down step `step` (from 1) of a stage, show it, raise its alarms. places: as `Recorder.rollouts`;
+        audited: what graders said of these groups, and of others that were sampled with them.
+        """
+        metrics = {**metrics, **self.figures.take(stage, self.roles.pool, *self.roles.scoring_pools)}
         self.recorder.metrics(self.first_step + step, metrics, stage)
-        if groups:
-            self.recorder.rollouts(self.first_step + step, groups, batch, places, stage)
+        if groups or (audited and audited.graded):
+            shown = with_grades(groups, audited)
+            self.recorder.rollouts(self.first_step + step, shown, batch, places, stage)
         self.progress.step(step, metrics)
         self.recorded = True
+        self.tell(stage, step, audited)
         refuse_lost(stage, step, metrics)
         for alarm in self.alarms.step(metrics):
             self.event("alarm", str(alarm), stage=stage, stage_step=step, **alarm.fields())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from raylign.actors.remote import in_order
+from raylign.audit.auditor import Auditor
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.config.schema import LoraConfig, Node, SampledSettings, SamplingConfig, node, undropped
@@ -38,6 +39,7 @@ class Rl(Stage):
     """Train the policy on its own samples; see `raylign.loop`."""
 
     publishes = True  # its own weights to the engines, before they sample
+    audited = True
 
     @dataclass
     class Config(StepSettings, SampledSettings):
@@ -135,21 +137,25 @@ class Rl(Stage):
             metrics = result.metrics
             if self.config.eval_every and (step + 1) % self.config.eval_every == 0:
                 loop.on_phase(step, "evaluate")
-                metrics |= await self.evaluate(context)
+                metrics |= await self.evaluate(context, loop.parts.auditor, step + 1)
                 loop.evaluated(metrics)
-            context.record(self.name, step + 1, metrics, result.groups, result.batch, places=result.places)
+            context.record(
+                self.name, step + 1, metrics, result.groups, result.batch, places=result.places, audited=result.audited
+            )
 
     async def loop(self, context: RunContext) -> Loop:
         """The loop over this run's parts, all of them started."""
         settings = self._settings(context, await context.strategy())
         return Loop(await self._parts(context), settings, self._on_phase(context))
 
-    async def evaluate(self, context: RunContext) -> dict[str, float]:
-        """Score under the weights that are live."""
+    async def evaluate(self, context: RunContext, auditor: Auditor | None = None, step: int = 0) -> dict[str, float]:
+        """Score under the weights that are live after a step."""
         samples, sampling = self.config.eval_samples, self.config.eval_sampling
         prompts = context.prompts.first(self.config.eval_split, self.config.eval_prompts)
         evaluation = await context.evaluate(prompts, samples, samples == 1 and sampling is None, sampling)
-        return evaluation.metrics
+        audited = await auditor.held_out(step, evaluation.groups) if auditor else None
+        context.tell(self.name, step, audited)
+        return evaluation.with_audit(audited).metrics
 
     def _on_phase(self, context: RunContext) -> Callable[[int, str], None]:
         return lambda step, phase: context.phase(self.name, step, phase)
@@ -166,11 +172,12 @@ class Rl(Stage):
         starts = (
             partial(context.rollouts, publishes=True),
             context.rewards,
+            context.auditor,
             partial(context.learner, cfg.learner.optim, updates, self.config.lora),
             partial(context.critic, updates) if "value" in needs else _nothing,
             partial(context.frozen, needs, prompts),
         )
-        rollouts, rewards, learner, critic, frozen = await in_order(starts, context.roles.shared)
+        rollouts, rewards, auditor, learner, critic, frozen = await in_order(starts, context.roles.shared)
         return Parts(
             source=context.run.part("source", self.name).build(
                 prompts=prompts, seed=cfg.seed, tokenizer=context.template
@@ -187,6 +194,7 @@ class Rl(Stage):
             critic=critic,
             critic_objective=dict(cfg.critic.objective) if critic else None,
             frozen=frozen,
+            auditor=auditor,
         )
 
     def training_prompts(self, context: RunContext | ReadStage) -> list[Prompt]:

@@ -32,6 +32,8 @@ SMALL = [
     "telemetry.progress=none",
     "telemetry.rollouts_per_step=0",
     "run.save_every=2",
+    "+audit.graders.success.fn={_target_: raylign.actors.reward.episode.EpisodeReturn, earned: flag}",
+    "audit.share=0.5",
 ]
 PPO = ["environment=frozen_lake", "stages.rl.strategy.simulations=2"]
 GRPO = "advantage={_target_: raylign.objectives.advantage.group.GRPO}"
@@ -65,7 +67,7 @@ def test_a_group_filter_and_a_search_of_the_command_line(ppo: Path) -> None:
         assert (step["select/groups_kept"], step["select/groups_discarded"]) == (2, 2)
         assert step["search/tokens_discarded"] > step["search/tokens_kept"]
         assert step["search/gain"] >= 0
-    trained = rollouts(ppo, "rl")
+    trained = [row for row in rollouts(ppo, "rl") if row["advantage"] is not None]
     assert len(trained) == 3 * 2 * 4
     for row in trained:
         assert row["score"] == pytest.approx(sum(turn["reward"] for turn in row["turns"]), abs=1e-6)
@@ -78,11 +80,27 @@ def test_evaluations_do_not_search(ppo: Path) -> None:
     assert metrics["eval/prompts"] == 4
 
 
+def test_episodes_are_audited_also_those_that_a_filter_leaves_out(ppo: Path) -> None:
+    for step in steps(ppo, "rl"):
+        assert (step["audit/samples"], step["audit/share"]) == (8, 0.5) and step["audit/missing/success"] == 0
+    audited = [row for row in rollouts(ppo, "rl") if "audit/success" in row["rewards"]]
+    assert len(audited) == 3 * 8 and {row["advantage"] is None for row in audited} == {True, False}
+    for row in audited:
+        flag = row["turns"][-1]["flags"]["success"]
+        assert row["rewards"]["audit/success"]["score"] == float(flag) and len(row["turns"]) >= 1
+    (after,) = steps(ppo, "after")
+    assert after["eval/audit/samples"] == 4 and "eval/audit/grade/success" in after
+
+
 def test_killed_and_resumed_is_bit_equal(ppo: Path) -> None:
     folder = ppo.with_name("killed")
     assert len(steps(folder, "rl")) == 2
     train(folder, [*SMALL, *PPO], cold=True)
     assert weights(folder, "rl") == weights(ppo, "rl")
+    audits = [
+        [{k: v for k, v in step.items() if k.startswith("audit/")} for step in steps(f, "rl")] for f in (ppo, folder)
+    ]
+    assert audits[0] == audits[1]
 
 
 def test_grpo_on_the_best_of_a_group(tmp_path: Path) -> None:

@@ -25,6 +25,18 @@ ROWS = [
 ]
 
 
+class FakeGraders(FakeRewards):
+    """As the pools of graders say of themselves."""
+
+    @property
+    def maxima(self) -> dict[str, float]:
+        return dict.fromkeys(self.names, 1.0)
+
+    @property
+    def grouped(self) -> bool:
+        return False
+
+
 class FakeRun(RunContext):
     """The context of a run over fakes, of stages that a test brings.
 
@@ -39,6 +51,7 @@ class FakeRun(RunContext):
         rollouts: Any = None,
         stop_after: int = 0,
         whole: bool = False,
+        graders: Any = None,
     ) -> None:
         others = [] if whole else [f"~stages.{name}" for name in ("warmup", "before", "rl", "after")]
         run = tiny_run(*others, f"run.dir={folder}", "data.holdout=2", "telemetry.progress=none", *overrides)
@@ -52,15 +65,25 @@ class FakeRun(RunContext):
         self.template = self.reading.template
         self.fakes = SimpleNamespace(rollouts=rollouts or FakeRollouts(), rewards=FakeRewards(rewards))
         self.roles: Any = SimpleNamespace(
-            run=run, pool=None, reward_pools=None, shared=False, start_rollouts=lambda model: None, close=self.close
+            run=run,
+            pool=None,
+            reward_pools=None,
+            scoring_pools=(),
+            graders=self._graders,
+            shared=False,
+            start_rollouts=lambda model: None,
+            close=self.close,
         )
-        self._stop_after, self.steps = stop_after, 0
+        self._stop_after, self.steps, self._fake_graders = stop_after, 0, graders
 
     async def rollouts(self, publishes: bool = False) -> Any:
         return self.fakes.rollouts
 
     async def rewards(self) -> Any:
         return self.fakes.rewards
+
+    async def _graders(self, prompts: Any) -> Any:
+        return FakeGraders(self._fake_graders)
 
     def record(self, *given: Any, **named: Any) -> None:
         super().record(*given, **named)

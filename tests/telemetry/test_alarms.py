@@ -45,8 +45,12 @@ def healthy(step: int) -> dict[str, float]:
         "length/truncated": float("nan"),
         "length/empty": 0.02,
         "unused/reflection": 0.1,
+        "audit/exploit/judge": 0.25,
+        "audit/unbacked/judge": 0.2 if step == 50 else 0.0,
+        "audit/missing/judge": 0.2 if step % 10 == 0 else 0.0,
     }
-    return metrics | ({"eval/score": 0.2 + 0.5 * share + 0.02 * noise(step)} if step % 10 == 9 else {})
+    evaluated = {"eval/score": 0.2 + 0.5 * share + 0.02 * noise(step), "eval/audit/unbacked/judge": 0.0}
+    return metrics | (evaluated if step % 10 == 9 else {})
 
 
 def bent(**changes: Callable[[int, float], float]) -> Lines:
@@ -69,6 +73,9 @@ BAD = {
     "empty_answers": bent(length__empty=lambda step, value: 0.9 if step > 70 else value),
     "unused_term": bent(unused__reflection=lambda step, value: 1.0 if step > 50 else value),
     "clip_share": bent(clip_low=lambda step, value: 0.6 if step > 100 else value),
+    "exploit": bent(audit__unbacked__judge=lambda step, value: 0.3 if step > 40 else value),
+    "exploit_held_out": bent(eval__audit__unbacked__judge=lambda step, value: 0.3 if step > 60 else value),
+    "audit_blind": bent(audit__missing__judge=lambda step, value: 0.4 if step > 60 else value),
     "staleness": bent(async__staleness=lambda step, value: 12.0 if step > 30 else value),
     "logprob_gap": bent(sampler_gap=lambda step, value: 0.2 if step > 30 else value),
     "missing_rewards": bent(missing__judge=lambda step, value: 0.4 if step > 60 else value),

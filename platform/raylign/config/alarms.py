@@ -60,7 +60,7 @@ class AlarmConfig:
 
 def default_alarms() -> dict[str, AlarmConfig]:
     """The alarms that every run has."""
-    return {**_of_the_policy(), **_of_the_machinery()}
+    return {**_of_the_policy(), **_of_the_audit(), **_of_the_machinery()}
 
 
 def _of_the_policy() -> dict[str, AlarmConfig]:
@@ -114,6 +114,25 @@ def _of_the_policy() -> dict[str, AlarmConfig]:
             metrics=["clip_low", "clip_high"],
             threshold=0.4,  # share of tokens
             hint="the steps are too large for the clip range: lower the learning rate or the number of minibatches",
+        ),
+    }
+
+
+def _of_the_audit() -> dict[str, AlarmConfig]:
+    """Of `raylign.config.schema.AuditConfig`; without graders nothing of it is recorded."""
+    hint = "the reward is earned otherwise than graders want: read the report's audit, mend the reward, or stop here"
+    return {
+        "exploit": AlarmConfig(
+            metrics=["audit/unbacked/*"],
+            threshold=0.15,  # share of audited samples, where grades do not back the reward's gain
+            hint=hint,
+        ),
+        "exploit_held_out": AlarmConfig(metrics=["eval/audit/unbacked/*"], threshold=0.15, window=2, hint=hint),
+        "audit_blind": AlarmConfig(
+            metrics=["audit/missing/*", "eval/audit/missing/*"],
+            threshold=0.1,  # share of the grades
+            hint="a grader often fails, so that the audit sees little: read logs/grader-NAME-*.log, or raise its "
+            "timeout_s, retries or workers under audit.graders",
         ),
     }
 

@@ -209,11 +209,13 @@ def _first(origins: Mapping[str, str], name: str) -> str:
 
 
 def _drop_empty(tree: dict[str, object]) -> None:
-    """A stage, reward, frozen model or judge that is null is not there: a file may keep its place in order by it."""
-    for name in ("stages", "rewards", "frozen", "judges"):
-        section = tree[name]
+    """What has a name under one of these and is null is not there: a file may keep its place in order by it."""
+    audit = tree["audit"]
+    holders = [(tree, name) for name in ("stages", "rewards", "frozen", "judges")]
+    for holder, name in [*holders, *([(audit, "graders")] if isinstance(audit, dict) else [])]:
+        section = holder[name]
         if isinstance(section, Mapping):
-            tree[name] = {key: value for key, value in section.items() if value is not None}
+            holder[name] = {key: value for key, value in section.items() if value is not None}
 
 
 def _give_gpus(tree: dict[str, object]) -> None:

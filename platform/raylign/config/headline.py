@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.errors import Problem
 
-EVERY_STAGE = ("loop/*", "workers/*", "restarts/*", "reward_pool/*")  # recorded by whoever runs it
+EVERY_STAGE = ("loop/*", "workers/*", "restarts/*", "reward_pool/*", "audit/*")  # recorded by whoever runs it
 EVALUATIONS = "eval/"  # which a stage that lists none does not make, whatever else it may log
 CLOSE = 0.9  # likeness of two names of which one is taken for a slip of the other
 TOLD = 4  # names in a message

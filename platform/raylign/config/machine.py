@@ -96,6 +96,7 @@ def _process_problems(config: Config, memory: float) -> Iterator[Problem]:
     counts = {"rollout.workers": config.rollout.workers, "learner.ranks": config.learner.ranks}
     counts |= {"critic.ranks": config.critic.ranks, "environment.workers": config.environment.workers}
     counts |= {f"rewards.{name}.workers": reward.workers for name, reward in config.rewards.items()}
+    counts |= {f"audit.graders.{name}.workers": grader.workers for name, grader in config.audit.graders.items()}
     counts |= {f"judges.{name}.workers": judge.workers for name, judge in config.judges.items()}
     for key, count in counts.items():
         if count * PROCESS_GB > memory:

@@ -74,6 +74,8 @@ def users(run: Run, key: str) -> list[ResolvedStage]:
         return [stage for stage in run.stages if stage.name == name]
     if root == "rewards":
         return [stage for stage in run.stages if name in run.asked(stage)]
+    if root == "audit":
+        return run.audited
     if root == "frozen":
         return [stage for stage in run.stages if run.config.frozen[name].stream in run.streams_of(stage)]
     if root == "critic":

@@ -123,6 +123,11 @@ class Run:
         chosen = part.config.weights if part and isinstance(part.config, SampledSettings) else None
         return {name: reward.weight for name, reward in self.config.rewards.items()} if chosen is None else dict(chosen)
 
+    @property
+    def audited(self) -> list[ResolvedStage]:
+        """The stages whose samples graders are asked about; none where there are no graders."""
+        return [stage for stage in self.stages if stage.cls.audited] if self.config.audit.graders else []
+
     def asked(self, stage: ResolvedStage) -> frozenset[str]:
         """Names of the rewards that a stage asks."""
         return frozenset(self.weights(stage.name)) if "rewards" in stage.roles else frozenset()

@@ -23,7 +23,7 @@ from raylign.config.nearest import nearest
 from raylign.config.part_rules import part_rules
 from raylign.config.references import reference_rules
 from raylign.config.resolve import ResolvedStage, Run
-from raylign.config.schema import Config, SampledSettings, Section
+from raylign.config.schema import Config, PoolConfig, SampledSettings, Section
 from raylign.config.secret_rules import secret_problems
 from raylign.data.procedural import task_names
 from raylign.data.readers import Format
@@ -154,15 +154,15 @@ def _rewards(run: Run, problems: Findings) -> None:
 
 
 def _devices(run: Run, problems: Findings) -> None:
-    """What rewards compute with: a GPU that a part of one names is its actors' own, which see no other."""
+    """What rewards and graders compute with: a GPU that a part of one names is its actors' own, which see no other."""
+    pools: dict[str, PoolConfig] = {f"rewards.{name}": reward for name, reward in run.config.rewards.items()}
+    pools |= {f"audit.graders.{name}": grader for name, grader in run.config.audit.graders.items()}
     for part in run.parts.values():
-        section, _, rest = part.key.partition(".")
-        reward = run.config.rewards.get(rest.partition(".")[0]) if section == "rewards" else None
+        key = next((key for key in pools if part.key.startswith(f"{key}.")), "")
         device = str(vars(part.config).get("device", ""))
-        if reward is not None and device.startswith("cuda") and not reward.gpus:
-            name = rest.partition(".")[0]
-            fix = f"set rewards.{name}.gpus=0.2 or more, or {part.key}.device=cpu"
-            why = f"is a GPU, and the workers of the reward have none (rewards.{name}.gpus=0)"
+        if key and device.startswith("cuda") and not pools[key].gpus:
+            fix = f"set {key}.gpus=0.2 or more, or {part.key}.device=cpu"
+            why = f"is a GPU, and the workers of the reward have none ({key}.gpus=0)"
             problems.expect(False, f"{part.key}.device", device, why, fix)
 
 
@@ -208,6 +208,7 @@ def _scale(config: Config, problems: Findings) -> None:
         return
     asked = {"rollout.gpus": config.rollout.gpus, "learner.gpus": config.learner.gpus}
     asked |= {f"rewards.{name}.gpus": reward.gpus for name, reward in config.rewards.items()}
+    asked |= {f"audit.graders.{name}.gpus": grader.gpus for name, grader in config.audit.graders.items()}
     asked |= {f"frozen.{name}.gpus": frozen.gpus for name, frozen in config.frozen.items()}
     asked |= {f"judges.{name}.gpus": judge.gpus for name, judge in config.judges.items()}
     for key, gpus in asked.items():

@@ -70,6 +70,7 @@ class Stage(Part):
     made_with = ("name",)
     settings = StageSettings
     publishes: ClassVar[bool] = False  # its own weights to the engines, before they sample
+    audited: ClassVar[bool] = False  # graders are asked about its samples, where the run has any
     # False: it trains a model beside the policy, may start from a reward model, and leaves the policy as it was.
     of_policy: ClassVar[bool] = True
 

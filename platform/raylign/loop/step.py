@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -46,6 +46,10 @@ from raylign.loop.settings import LoopSettings
 from raylign.records import Float32s, Group, Prompt
 from raylign.tasks import together
 
+if TYPE_CHECKING:
+    from raylign.audit.auditor import Auditor
+    from raylign.audit.graded import Audited
+
 T = TypeVar("T")
 
 
@@ -66,6 +70,7 @@ class Parts:
     critic: Learner | None = None
     critic_objective: Mapping[str, Any] | None = None
     frozen: Mapping[str, FrozenStream] = field(default_factory=dict)  # stream name -> who fills it
+    auditor: Auditor | None = None  # grades some samples beside the step, which knows nothing of it
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,6 +81,7 @@ class StepResult:
     batch: Batch | None  # None when no group was left to learn from
     metrics: dict[str, float]
     places: Sequence[Place] = ()  # where each row of the batch comes from
+    audited: Audited | None = None
 
 
 class Loop:
@@ -96,8 +102,10 @@ class Loop:
 
     def state_dict(self) -> dict[str, Any]:
         """The controller's share of a checkpoint."""
-        counts = {"version": self.version, "taught": self.taught}
-        return {**counts, **{name: part.state_dict() for name, part in self._stateful().items()}}
+        state: dict[str, Any] = {"version": self.version, "taught": self.taught}
+        if self.parts.auditor is not None:
+            state["audit"] = self.parts.auditor.state_dict()
+        return {**state, **{name: part.state_dict() for name, part in self._stateful().items()}}
 
     async def save(self, folder: Path) -> None:
         """Write what models, rollouts and the parts' large states have come to; the rest is `state_dict`."""
@@ -111,6 +119,8 @@ class Loop:
     async def restore(self, folder: Path, state: Mapping[str, Any]) -> None:
         """Go on from what `save` and `state_dict` gave."""
         self.version, self.taught = state["version"], state["taught"]
+        if self.parts.auditor is not None and "audit" in state:  # one that was added since begins here
+            self.parts.auditor.load_state_dict(state["audit"])
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])
         await asyncio.to_thread(restore_parts, folder, self._stateful())
@@ -142,6 +152,11 @@ class Loop:
         clock = StepClock()
         sampled = await self._sampler.sample(lambda phase: self.on_phase(step, phase))
         clock.lap("generate")
+        learning, auditor = self._learned(step, sampled, clock), self.parts.auditor
+        return await (auditor.beside(step + 1, sampled.sampled, learning) if auditor else learning)
+
+    async def _learned(self, step: int, sampled: SampledStep, clock: StepClock) -> StepResult:
+        """What the step learns from its groups, to the published weights."""
         scored = self.parts.advantage.reads_scores
         enough = min(2, self.settings.step.group_size) if scored else 0
         usable = [group for group in sampled.groups if len(group.valid) >= enough]

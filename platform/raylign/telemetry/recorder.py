@@ -24,6 +24,7 @@ import numpy as np
 import orjson
 import yaml
 
+from raylign.audit.graded import EXPLOIT
 from raylign.batch import Batch
 from raylign.config.schema import TelemetryConfig
 from raylign.contracts import Place
@@ -88,7 +89,8 @@ class Recorder:
         places: Sequence[Place] = (),
         stage: str = "",
     ) -> Path:
-        """Store trajectories of one step, whole groups first, up to the configured number; see `flush`.
+        """Store trajectories of one step, whole groups first, up to the configured number; see `flush`. Those that an
+        audit calls exploits are stored beyond it, too.
 
         places: where each row of `batch` comes from; its streams are stored. A line holds prompt, turns (ids,
         log-probs, versions; text, role, reward and flags), rewards with their details, and of rows of the batch
@@ -100,14 +102,16 @@ class Recorder:
         def write() -> None:
             streams = _streams(groups, batch, places) if batch is not None else {}
             limit = self._config.rollouts_per_step or sum(len(group.trajectories) for group in groups)
-            lines = []
+            lines: list[bytes] = []
             for g, group in enumerate(groups):
                 for t, trajectory in enumerate(group.trajectories):
+                    if len(lines) >= limit and not trajectory.metrics.get(EXPLOIT):
+                        continue
                     score = group.scores[t] if t < len(group.scores) else None
                     row = {"step": step, "stage": stage, **_row(group, trajectory), "score": score}
                     row |= {"advantage": None, "weight": None, "gap": None, **streams.get((g, t), {})}
                     lines.append(orjson.dumps(row, option=JSON, default=str))
-            write_atomically(path, b"".join(line + b"\n" for line in lines[:limit]))
+            write_atomically(path, b"".join(line + b"\n" for line in lines))
 
         self._later(write)
         return path

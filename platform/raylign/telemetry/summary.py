@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raylign.audit.cost import audit_summary
 from raylign.config.differing import ALWAYS, differing, listed
 from raylign.config.headline import headline
 from raylign.config.resolve import ResolvedPart, ResolvedStage, Run
@@ -39,6 +40,7 @@ def summary(run: Run, plan: Plan) -> str:
     lines += _line("data", _data(config))
     stages = [line for stage in run.stages for line in _line(f"{stage.name}", _stage(stage, config))]
     rest = [*_objectives(run), *_line("parts", _parts(run), 2), *_line("rewards", _rewards(config), 2)]
+    rest += _line("audit", audit_summary(run), 2)
     rest += _line("roles", _roles(plan), 2)
     room = max(2, LINES - len(lines) - len(rest) - 1)
     if len(stages) > room:

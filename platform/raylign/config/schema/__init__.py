@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raylign.config.alarms import AlarmConfig, default_alarms
+from raylign.config.schema.audit import AuditConfig, ExploitConfig
 from raylign.config.schema.base import CONTRACT, Node, Section, named_nodes, node, nodes
 from raylign.config.schema.data import DataConfig, SamplingConfig
 from raylign.config.schema.judges import JudgeConfig, Pooling, Verb
@@ -25,6 +26,7 @@ from raylign.config.schema.roles import (
     Offload,
     OptimConfig,
     Past,
+    PoolConfig,
     RewardConfig,
     RolloutConfig,
     Schedule,
@@ -44,6 +46,7 @@ from raylign.contracts import Advantage, GroupSelector, Objective, PromptSource,
 __all__ = [
     "CONTRACT",
     "AdapterSync",
+    "AuditConfig",
     "ClusterConfig",
     "Config",
     "CriticConfig",
@@ -52,6 +55,7 @@ __all__ = [
     "EngineConfig",
     "EngineKind",
     "EnvironmentConfig",
+    "ExploitConfig",
     "FrozenModelConfig",
     "JudgeConfig",
     "LearnerConfig",
@@ -61,6 +65,7 @@ __all__ = [
     "Offload",
     "OptimConfig",
     "Past",
+    "PoolConfig",
     "Pooling",
     "Resume",
     "RewardConfig",
@@ -95,6 +100,7 @@ class Config:
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     rewards: dict[str, RewardConfig] = field(default_factory=dict)
+    audit: AuditConfig = field(default_factory=AuditConfig)
     shaper: Node = node(RewardShaper, "raylign.objectives.shaping.WeightedSum")
     selector: Node = node(GroupSelector, "raylign.objectives.selection.KeepAll")
     rows: Node = node(RowMaker, "raylign.loop.rows.PerTrajectory")

@@ -121,26 +121,38 @@ class EnvironmentConfig(Section):
 
 
 @dataclass
-class RewardConfig(Section):
-    """One reward: its function and the pool that runs it."""
+class PoolConfig(Section):
+    """A function that scores, and the pool that runs it."""
 
     fn: Node = node(RewardFunction)
-    weight: float = 1.0
     workers: int = 1
     cpus: float = 0.1  # of one worker; its threads, where they are 2 or more
     gpus: float = 0.0  # of one worker, for functions that compute on one
     timeout_s: float = 10.0  # per trajectory (or group); the child is killed at the deadline
     retries: int = 1
+
+    def problems(self, key: str) -> list[Problem]:
+        """See `Section.problems`."""
+        findings = Findings(key)
+        findings.positive(workers=self.workers, cpus=self.cpus, timeout_s=self.timeout_s)
+        findings.not_negative(retries=self.retries)
+        findings.whole_gpus(self.gpus)
+        findings.at_most("retries", self.retries, MOST_TRIES, "would try what fails for ever")
+        return findings
+
+
+@dataclass
+class RewardConfig(PoolConfig):
+    """One reward: its function, the pool that runs it, and what it counts."""
+
+    weight: float = 1.0
     max_missing: float = 0.5  # share of missing rewards in one step that ends the run
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
         findings = Findings(key)
         findings.expect(math.isfinite(self.weight), "weight", self.weight, "is no number", "set it to 1")
-        findings.positive(workers=self.workers, cpus=self.cpus, timeout_s=self.timeout_s)
-        findings.not_negative(retries=self.retries)
-        findings.whole_gpus(self.gpus)
-        findings.at_most("retries", self.retries, MOST_TRIES, "would try what fails for ever")
+        findings += super().problems(key)
         findings.share(max_missing=self.max_missing)
         return findings
 

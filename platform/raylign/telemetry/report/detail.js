@@ -25,14 +25,15 @@ function chip(label, value, kind = null) {
 }
 
 function detailHead(row, prompt, body) {
-  const { step, stage, stop, sample, score, advantage, tokens } = INDEX.columns;
+  const { step, stage, stop, sample, score, advantage, tokens, exploit } = INDEX.columns;
   const sign = advantage[row] > 0 ? "good" : advantage[row] < 0 ? "bad" : null;
   return [
     el("h2", {}, `${INDEX.stages[stage[row]] || "rollout"}, step ${stageStep(INDEX.stages[stage[row]], step[row])}, sample ${sample[row]}`),
     el("div", { class: "chips" }, chip("score", score[row] === null ? "missing" : fmt(score[row]), score[row] === null ? "bad" : null),
       chip(Array.isArray(body.advantage) ? "mean advantage" : "advantage", advantage[row] === null ? "none" : fmt(advantage[row]), sign),
       chip("sampled", `${tokens[row]} tokens`), chip("prompt", `${prompt.tokens} tokens`), chip("stop", INDEX.stops[stop[row]]),
-      chip("id", prompt.key), prompt.domain ? chip("domain", prompt.domain) : null, chip("seed", body.seed)),
+      chip("id", prompt.key), prompt.domain ? chip("domain", prompt.domain) : null, chip("seed", body.seed),
+      exploit[row] === null ? null : chip("audit", exploit[row] ? "exploit" : "no exploit", exploit[row] ? "bad" : null)),
   ];
 }
 

@@ -31,12 +31,13 @@ function drawRows() {
 
 function rowElement(place) {
   const row = order[place];
-  const { step, stage, stop, score, advantage, tokens, turns } = INDEX.columns;
+  const { step, stage, stop, score, advantage, tokens, turns, exploit } = INDEX.columns;
   const facts = [
     el("span", {}, `${INDEX.stages[stage[row]] || ""} step `, el("b", {}, String(stageStep(INDEX.stages[stage[row]], step[row])))),
     el("span", {}, "score ", el("b", {}, fmt(score[row]))),
     advantage[row] === null ? null : el("span", {}, "adv ", el("b", { class: advantage[row] > 0 ? "good" : advantage[row] < 0 ? "bad" : null }, fmt(advantage[row]))),
     el("span", {}, `${tokens[row]} tok`), turns[row] > 1 ? el("span", {}, `${turns[row]} turns`) : null, el("span", {}, INDEX.stops[stop[row]]),
+    exploit[row] ? el("span", { class: "bad" }, "exploit") : null,
   ];
   return el("div", { class: "row", id: `row-${place}`, role: "option", "aria-selected": String(place === chosen), "data-row": row, style: `top:${place * ROW}px`,
     onclick: () => choose(place) },

@@ -6,11 +6,12 @@ const TABS = [
   { name: "rollouts", label: "Rollouts", show: showRollouts, count: RUN.rollouts },
   { name: "settings", label: "Settings", show: showSettings },
   { name: "events", label: "Events", show: showEvents },
+  ...(RUN.audited === null ? [] : [{ name: "audit", label: "Audit", show: showAudit, count: RUN.audited }]),
 ];
 const opened = new Set();
 
 const KEYS = [
-  ["1 – 5", "curves, timeline, rollouts, settings, events"],
+  [`1 – ${TABS.length}`, TABS.map((tab) => tab.name).join(", ")],
   ["/", "search (rollouts; names of metrics among the curves)"],
   ["↑ ↓ PgUp PgDn Home End", "move in the list of rollouts"],
   ["j k", "next, previous rollout, wherever the focus is"],

@@ -1,7 +1,7 @@
 """Put a run's page together: markup, style and script of this folder, and the run's data, in one file.
 
     run        the headline, as plain JSON: shown at once
-    curves, timeline, tables, index, texts-K, bodies-K        gzip, base64: unpacked by the browser when needed
+    curves, timeline, tables, audit, index, texts-K, bodies-K        gzip, base64: unpacked by the browser when needed
 
 The page fetches nothing: its content security policy forbids it.
 """
@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 
 from raylign.run_folder import write_atomically
+from raylign.telemetry.report.audit import audit
 from raylign.telemetry.report.curves import curves
 from raylign.telemetry.report.folder import Records
 from raylign.telemetry.report.headline import headline
@@ -26,7 +27,20 @@ from raylign.telemetry.report.rollouts import Rollouts
 from raylign.telemetry.report.timeline import timeline
 from raylign.telemetry.report.vocabulary import tokenizers_of
 
-SCRIPTS = ("core", "headline", "curves", "chart", "timeline", "rollouts", "list", "tokens", "detail", "tables", "main")
+SCRIPTS = (
+    "core",
+    "headline",
+    "curves",
+    "chart",
+    "timeline",
+    "rollouts",
+    "list",
+    "tokens",
+    "detail",
+    "audit",
+    "tables",
+    "main",
+)
 STYLES = ("page", "views")
 ROLLOUTS = 10_000  # on one page
 EVENTS = 500  # the last ones, phases left out
@@ -81,7 +95,11 @@ def _data(run: Records, others: Sequence[Records], limit: int) -> Iterator[str]:
         "beside": [headline(other) for other in others],
         "rollouts": len(recorded),
     }
+    audited = audit(run, recorded)
+    summary["audited"] = None if audited is None else len(audited["samples"])
     yield f'<script type="application/json" id="run">{_plain_json(summary)}</script>'
+    if audited is not None:
+        yield _packed("audit", audited)
     yield _packed("curves", [curves(records) for records in (run, *others)])
     yield _packed("timeline", timeline(run))
     yield _packed("tables", tables(run, others))

@@ -3,7 +3,8 @@
 let INDEX = null;
 let order = []; // rows that pass the filters, in the order shown
 let loweredPrompts = [];
-const filters = { text: "", stage: "", stop: "", reward: "score", low: null, high: null, from: null, to: null, sort: "recorded" };
+const filters = { text: "", stage: "", stop: "", reward: "score", low: null, high: null, from: null, to: null, audit: "", sort: "recorded" };
+const unfiltered = { ...filters };
 let searching = 0; // number of the newest search: an older one gives up
 
 async function showRollouts() {
@@ -40,9 +41,21 @@ function filterBar() {
     el("label", {}, "stop", el("select", { id: "filter-stop", onchange: set("stop") }, options(["", ...INDEX.stops], ["all", ...INDEX.stops]))),
     el("label", {}, el("select", { id: "filter-reward", "aria-label": "number that is filtered by", onchange: set("reward") }, options(rewards)), field("filter-low", "low", "from"), "–", field("filter-high", "high", "to")),
     el("label", {}, "step of the stage", field("filter-from", "from", "first"), "–", field("filter-to", "to", "last")),
+    INDEX.columns.exploit.some((flag) => flag !== null) ? el("label", {}, "audit", el("select", { id: "filter-audit", onchange: set("audit") },
+      options(["", "1", "0"], ["all", "exploits", "no exploits"]))) : null,
     el("label", {}, "order", el("select", { id: "sort", onchange: set("sort") }, options(
       ["recorded", "score-down", "score-up", "advantage-down", "advantage-up", "tokens-down", "tokens-up", "newest"],
       ["as recorded", "score, high first", "score, low first", "advantage, high first", "advantage, low first", "longest first", "shortest first", "newest first"]))));
+}
+
+// The rollout browser with one rollout open, whatever was filtered before.
+async function openRollout(row) {
+  await openTab("rollouts", true);
+  if (!order.includes(row)) {
+    Object.assign(filters, unfiltered);
+    await showRollouts();
+  }
+  choose(order.indexOf(row));
 }
 
 function columnOf(name) {
@@ -50,7 +63,7 @@ function columnOf(name) {
 }
 
 function passing() {
-  const { step, stage, stop } = INDEX.columns;
+  const { step, stage, stop, exploit } = INDEX.columns;
   const column = columnOf(filters.reward);
   const wantedStage = INDEX.stages.indexOf(filters.stage);
   const wantedStop = INDEX.stops.indexOf(filters.stop);
@@ -59,6 +72,7 @@ function passing() {
   for (let i = 0; i < step.length; i++) {
     if (filters.stage && stage[i] !== wantedStage) continue;
     if (filters.stop && stop[i] !== wantedStop) continue;
+    if (filters.audit && exploit[i] !== Number(filters.audit)) continue;
     const own = stageStep(INDEX.stages[stage[i]], step[i]); // as the list shows it
     if (filters.from !== null && own < filters.from) continue;
     if (filters.to !== null && own > filters.to) continue;

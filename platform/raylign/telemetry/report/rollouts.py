@@ -8,12 +8,14 @@ bodies   ids, log-probs, advantages, rewards, BODIES rollouts a chunk: read when
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from raylign.audit.graded import EXPLOIT, GAP, PREFIX
 from raylign.telemetry.recorder import read_lines
 from raylign.telemetry.report.vocabulary import vocabulary
 
@@ -76,12 +78,27 @@ class Rollouts:
                 "advantage": [_mean(row.get("advantage")) for row in rows],
                 "tokens": [sum(len(turn["token_ids"]) for turn in row["turns"]) for row in rows],
                 "turns": [len(row["turns"]) for row in rows],
+                "exploit": [row.get("metrics", {}).get(EXPLOIT) for row in rows],
             },
             "rewards": {name: [_score(row.get("rewards", {}).get(name)) for row in rows] for name in names},
             "previews": [" ".join(row["text"][: 2 * PREVIEW].split())[:PREVIEW] for row in rows],
             "prompts": [_prompt(row) for row in self._firsts],
             "vocabulary": vocabulary(ids, self._tokenizers),
         }
+
+    def exploits(self, most: int) -> list[dict[str, Any]]:
+        """The most telling of the samples that an audit calls exploits, as {"row", "prompt", "text", "score", "gap",
+        "rewards", "grades"}: the widest gaps first, of
+        equal ones the last, every prompt once before any twice.
+        """
+        flagged = [number for number, row in enumerate(self._rows) if row.get("metrics", {}).get(EXPLOIT)]
+        flagged.sort(key=lambda number: (self._rows[number]["metrics"].get(GAP, 0.0), number), reverse=True)
+        seen: Counter[str] = Counter()
+        rounds = {}
+        for number in flagged:
+            rounds[number] = seen[self._rows[number]["prompt"]]
+            seen[self._rows[number]["prompt"]] += 1
+        return [_telling(number, self._rows[number]) for number in sorted(flagged, key=rounds.__getitem__)[:most]]
 
     def texts(self) -> Iterator[list[str]]:
         """Sampled text, chunk by chunk."""
@@ -92,6 +109,22 @@ class Rollouts:
         """Everything else that the record holds, chunk by chunk."""
         for first in range(0, len(self._rows), BODIES):
             yield [_body(row) for row in self._rows[first : first + BODIES]]
+
+
+def _telling(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    scores = {name: _score(reward) for name, reward in row.get("rewards", {}).items()}
+    message = row["messages"][-1].get("content") if row.get("messages") else ""
+    return {
+        "row": number,
+        "step": row["step"],
+        "stage": row.get("stage") or "",
+        "prompt": message if isinstance(message, str) else str(message),
+        "text": row["text"],
+        "score": row.get("score"),
+        "gap": row["metrics"].get(GAP),
+        "rewards": {name: value for name, value in scores.items() if not name.startswith(PREFIX)},
+        "grades": {name.removeprefix(PREFIX): value for name, value in scores.items() if name.startswith(PREFIX)},
+    }
 
 
 def _prompt(row: Mapping[str, Any]) -> dict[str, Any]:
