@@ -59,6 +59,9 @@ class Context:
     def shaper(self, stage: str) -> None:
         return None
 
+    async def auditor(self) -> None:
+        return None
+
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_stage_starts_engines_then_ranks_then_frozen_models(shared: bool) -> None:

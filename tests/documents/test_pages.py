@@ -26,7 +26,7 @@ from raylign.contracts import Stage
 from raylign.data.readers import Format
 
 README = ROOT / "README.md"
-README_LINES = 200
+README_LINES = 185
 WIDEST_PROSE = 130
 PICTURES = sorted((ROOT / "platform" / "pictures").iterdir())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -39,7 +39,9 @@ pages = pytest.mark.parametrize("page", PAGES, ids=short)
 
 def test_the_readme_is_short() -> None:
     lines = README.read_text().splitlines()
-    assert len(lines) <= README_LINES
+    assert sum(not line.startswith("|") for line in lines) <= README_LINES, (
+        "besides tables, which grow by a row a recipe"
+    )
     long = [line for line in lines if len(line) > WIDEST_PROSE and not line.startswith("|")]
     assert not long, long
 

@@ -14,24 +14,30 @@ from raylign.actors.reward.reward_model import RewardModel
 from raylign.config.schema import DataConfig
 from raylign.data.pairs import Truncation, load_pairs
 from raylign.models.tokenizer import load_tokenizer
-from raylign.recipes.hypo import LetterPairs
 from raylign.testing import prompt, trajectory
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-RUN = ["recipe=hypo", "scale=tiny", "seed=1", "telemetry.progress=plain", "frozen.reference.path=''"]
-RUN += [f"~stages.{name}" for name in ("sft", "reference", "preference")]
+RUN = ["recipe=grpo", "scale=tiny", "seed=1", "telemetry.progress=plain", "model.tiny.hidden_size=64"]
+RUN += [f"~stages.{name}" for name in ("warmup", "before", "rl", "after")]
 STAGE = "_target_:raylign.recipes.stages.reward_model.TrainRewardModel,batch_pairs:32,steps:24,max_tokens:64"
 
 
+def letter_pairs(count: int, first: int = 0) -> list[dict[str, Any]]:
+    """Words of eight letters; the better one has more of those before n."""
+    rows: list[dict[str, Any]] = []
+    for number in range(first, first + count):
+        rng = np.random.default_rng(number)
+        words = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 8)) for _ in range(2)]
+        worse, better = sorted(words, key=lambda word: (sum(letter < "n" for letter in word), word))
+        asked = [{"role": "user", "content": f"word {number}"}]
+        rows.append({"prompt": asked, "chosen": better, "rejected": worse, "kind": "letters"})
+    return rows
+
+
 def test_what_the_learner_scores_the_reward_scores(tmp_path: Path) -> None:
-    pairs = list(LetterPairs(LetterPairs.Config(sharpness=8.0)).pairs(700, seed=1))
-    rows: list[dict[str, Any]] = [
-        {"prompt": pair.messages, "chosen": pair.chosen, "rejected": pair.rejected, "kind": "letters"}
-        for pair in pairs[:600]
-    ]
-    for pair in pairs[600:]:  # the same letters in another order are worth the same
-        turned = str(pair.chosen)[::-1]
-        rows.append({"prompt": pair.messages, "chosen": pair.chosen, "rejected": turned, "tie": True, "kind": "turned"})
+    rows = letter_pairs(600) + [
+        {**row, "rejected": row["chosen"][::-1], "tie": True, "kind": "turned"} for row in letter_pairs(100, first=600)
+    ]  # the same letters in another order are worth the same
     file = tmp_path / "pairs.jsonl"
     file.write_bytes(b"\n".join(orjson.dumps(row) for row in rows))
     stage = f"+stages.rm={{{STAGE},data:{file},holdout:80,domain_key:kind,optim:{{lr:3e-3}}}}"

@@ -43,5 +43,5 @@ async def test_the_run_says_it_where_it_is_looked_at(tmp_path: Path, note: str) 
     roles.frozen, roles.starting = SimpleNamespace(), unseen
     roles.run, roles._learners = compose(["recipe=grpo", "scale=tiny"]), {"learner": group}
     roles.told = lambda name, message="", **facts: told.append((name, message, facts))
-    await roles._learner("learner", "causal_lm", "m", LearnerConfig(), 1)
+    await roles._learner("learner", LearnerSpec(model_path="m", learner=LearnerConfig(), total_steps=1))
     assert told == ([("layout", f"learner: {NOTE}", {"role": "learner", "note": NOTE})] if note else [])

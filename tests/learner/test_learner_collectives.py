@@ -12,7 +12,7 @@ import pytest
 from raylign.actors.learner.group import LearnerGroup
 from raylign.actors.roles import Roles
 from raylign.config.compose import compose
-from raylign.config.schema import LearnerConfig
+from raylign.config.schema import LearnerConfig, LoraConfig
 
 
 def test_collectives_wait_longer_than_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,9 @@ def test_the_ranks_of_a_run_wait_as_long_as_any_call_of_it(
     placement: Any = SimpleNamespace(plan=SimpleNamespace(shared=False), options=lambda role, index: {})
     named: Any = {"template": None, "model_of": str, "told": None}
     roles = Roles(run, placement, log_dir=tmp_path, start_model="m", **named)
-    starting = roles.critic("m", 1) if role == "critic" else roles.learner("m", run.config.learner.optim, 1)
+    starting = (
+        roles.critic("m", 1) if role == "critic" else roles.learner("m", run.config.learner.optim, 1, LoraConfig())
+    )
     with pytest.raises(Asked) as caught:
         asyncio.run(starting)
     assert caught.value.args == (role, 777.0)

@@ -53,10 +53,13 @@ class Run:
         self.recorded: list[dict[str, float]] = []
         self._scores = list(scores)
 
+    async def auditor(self) -> None:
+        return None
+
     def begin(self, *given: Any) -> None:
         self.begun.append(given)
 
-    def record(self, name: str, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
+    def record(self, name: str, step: int, metrics: dict[str, float], groups: Sequence[Group], audited: None) -> None:
         assert step == len(self.recorded) + 1
         self.recorded.append(metrics)
 

@@ -25,7 +25,8 @@ def test_few_lines_that_name_every_stage(recipe: str) -> None:
     lines = lines_of(f"recipe={recipe}", "scale=tiny")
     assert len(lines) <= 20 and max(map(len, lines)) <= WIDTH
     run = compose([f"recipe={recipe}", "scale=tiny"])
-    for stage in run.stages:
+    more = next((int(line.split()[1]) for line in lines if line.strip().endswith("more stages")), 0)
+    for stage in run.stages[: len(run.stages) - more]:
         (line,) = [line for line in lines if line.startswith(f"{stage.name:<10} ")]
         assert stage.cls.__name__ in line and all(role in line for role in stage.roles)
     assert {role.name for role in make_plan(run).roles} <= {word.strip(",;") for word in " ".join(lines).split()}
