@@ -24,9 +24,8 @@ RISE = 0.1  # of the mean rank (.5 at the start) from which a reward has risen: 
 FOLLOWS = 0.2  # of the rewards' rise; a grader with a quarter of false verdicts on each side still follows by half
 CLEARLY = 3.0  # standard errors
 MORE = 0.1  # of the share graded low among the highly rewarded
-FEW = (
-    8  # highly rewarded samples of the start from which their grades are known; with fewer, most of them are asked for
-)
+# Highly rewarded samples of the start from which their grades are known; with fewer, most of them must be graded low.
+FEW = 8
 
 
 class Seen(NamedTuple):
