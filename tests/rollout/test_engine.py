@@ -178,9 +178,9 @@ def test_requests_made_while_held_enter_in_the_order_of_their_seeds(engine, run,
     admitted: list[int] = []
     original = engine._engine.add_request
 
-    def add(request_id: str, prompt: Any, params: Any) -> Any:
+    def add(request_id: str, prompt: Any, params: Any, lora_request: Any) -> Any:
         admitted.append(params.seed)
-        return original(request_id, prompt, params)
+        return original(request_id, prompt, params, lora_request=lora_request)
 
     async def shuffled() -> None:
         async with engine.held():
