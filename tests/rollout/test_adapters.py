@@ -108,6 +108,29 @@ def test_adapters_are_exact_and_leave_with_the_next_weights(
     assert run(put(engine, adapted.update(7))).max <= 1e-5, "an adapter that was there before"
 
 
+def test_an_engine_in_processes_of_its_own_takes_them_too(
+    spec: EngineSpec, run: Any, tiny_model: Path, reference: Any, publish: Any, random_prompts: Any
+) -> None:
+    engine = make_engine(EngineKind.async_llm, replace(spec, lora_rank=4, lora_targets=LINEAR))
+    adapted, prompt = Adapted(tiny_model, reference), random_prompts(1, seed=12)[0]
+
+    async def steps() -> None:
+        await engine.start()
+        await publish(engine, reference.update(0))
+        for version in (1, 2):
+            assert (await put(engine, adapted.update(version))).max <= 1e-5
+        completion = await engine.generate(prompt, Sampling(max_tokens=20), 1)
+        expected = type(reference)(adapted.model).logprobs([*prompt, *completion.token_ids])[len(prompt) - 1 :]
+        assert np.abs(completion.logprobs - expected).max() <= 1e-5 and (completion.versions == 2).all()
+        with pytest.raises(EngineDeadError, match="adapter of version 3 is not the published one"):
+            await put(engine, replace(adapted.update(3), digests={}))
+
+    try:
+        run(steps())
+    finally:
+        run(engine.close())
+
+
 def test_an_older_adapter_is_found(
     start: Any, run: Any, tiny_model: Path, reference: Any, publish: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
