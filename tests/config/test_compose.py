@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from raylign.config.compose import compose, compose_with_problems, layered, options, recipes
-from raylign.config.layers import leaves, merge
+from raylign.config.emptied import leaves
+from raylign.config.layers import merge
 from raylign.config.nearest import nearest_keys
 from raylign.config.schema import Resume, RewardConfig
 from raylign.errors import ConfigError, Problem
@@ -109,10 +110,12 @@ def test_an_empty_mapping_empties_in_files_too(mine: Path) -> None:
     assert compose(["recipe=grpo", "scale=tiny"]).config.data.task_args
     assert compose(["recipe=grpo", "scale=tiny", "data.task_args={}"]).config.data.task_args == {}
     (mine / "recipe" / "bare.yaml").write_text(
-        "# @package _global_\ndefaults: [bao]\nstages: {teach: {view: {}}}\nalarms: {}\nlearner: {}\n"
+        "# @package _global_\ndefaults: [bao]\nstages: {teach: {view: {}}}\nlearner: {}\n"
     )
     run = compose(["recipe=bare", "scale=tiny"], str(mine))
-    assert "stages.teach.view" not in run.parts and run.config.alarms, "sections are no parts: theirs stay"
+    assert "stages.teach.view" not in run.parts and run.config.learner.optim.lr, "sections are no parts: theirs stay"
+    write(mine / "recipe", "quiet", {"defaults": ["grpo"], "alarms": {}})
+    assert "set in recipe/quiet" in problems_of(["recipe=quiet", "scale=tiny"], mine)["alarms"].why
 
 
 @pytest.mark.parametrize(("key", "fix"), [("alarms", "'~alarms.reward_hacking'"), ("learner.optim", "FIELD=VALUE")])

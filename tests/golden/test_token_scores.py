@@ -103,6 +103,12 @@ def test_a_weight_that_is_no_number_is_refused(weight: float) -> None:
         GRPO.Config(token_weights={"semantic": weight})
 
 
+def test_nothing_cannot_be_centred() -> None:
+    for weights in ({}, {"semantic": 0.0}):
+        with pytest.raises(ValueError, match=r"set token_weights\.NAME"):
+            GRPO.Config(token_weights=weights, center_tokens=True)
+
+
 def test_a_sample_whose_tokens_nobody_could_judge_is_missing() -> None:
     """Absent is not zero: it leaves its group, unless the score is only logged."""
     absent = [SEMANTIC[0], [np.nan, np.nan], *SEMANTIC[2:]]

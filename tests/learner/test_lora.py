@@ -191,12 +191,19 @@ def test_peft_loads_what_is_saved(tiny_model: Path, tmp_path: Path) -> None:
         ("stages.rl.lora={rank: 8, alpha: 0}", "stages.rl.lora.alpha"),
         ("stages.rl.lora={rank: 600, sync: adapter}", "merged into them any rank"),
         ("stages.rl.lora={rank: 8, bits: 4}", "stages.rl.lora.bits"),
+        ("stages.rl.lora={alpha: 16, sync: adapter}", "alpha, sync would be read by nobody"),
+        ("stages.rl.lora.targets=[q_proj]", "targets would be read by nobody"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(setting: str, told: str) -> None:
     with pytest.raises(ConfigError) as refused:
         compose(["recipe=grpo", "scale=tiny", setting])
     assert told in str(refused.value)
+
+
+def test_adapters_that_no_engine_is_sent_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"stages.preference.lora.sync = adapter: is what engines are sent"):
+        compose(["recipe=hypo", "scale=tiny", "stages.preference.lora={rank: 8, sync: adapter}"])
 
 
 def test_adapters_to_engines_of_several_ranks_are_refused() -> None:

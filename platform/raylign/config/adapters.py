@@ -16,6 +16,9 @@ def adapter_problems(run: Run) -> Findings:
             continue
         why = "is more than engines take beside their weights; merged into them any rank is sent"
         problems.at_most(f"{stage.key}.lora.rank", stage.lora.rank, MOST_SENT, why)
+        why = "is what engines are sent, and this stage asks none"
+        fix = f"leave {stage.key}.lora.sync out"
+        problems.expect("rollout" in stage.roles, f"{stage.key}.lora.sync", "adapter", why, fix)
         parallel = run.config.rollout.tensor_parallel
         why = "sends adapters to engines of several ranks, which nobody has proven yet"
         fix = f"set {stage.key}.lora.sync=merged, or rollout.tensor_parallel=1"

@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from raylign.config.emptied import kept
 from raylign.config.layers import COMMAND_LINE, Layers
 from raylign.config.nearest import nearest_option
 from raylign.config.overrides import apply_overrides, check_choices, parse
@@ -93,7 +94,7 @@ def _merged(
         for item in defaults.defaults:
             layer = _load(repository, item.config_path, item.package)
             outside = _outside(str(item.config_path), item.package or "", layer)
-            problems += outside
+            problems += [*outside, *kept(layer, str(item.config_path))]
             layers.add({} if outside else layer, str(item.config_path))
     except (HydraException, ConfigLoadError, OmegaConfBaseException, YAMLError) as cause:
         fix = "correct the file"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from raylign.config.schema import Config
+from raylign.errors import Problem
 
 
 def empty(tree: dict[str, object], key: str) -> None:
@@ -17,6 +19,24 @@ def empty(tree: dict[str, object], key: str) -> None:
         node = node.get(name) if isinstance(node, dict) else None
     if isinstance(node, dict) and isinstance(node.get(last), dict) and not refilled(key):
         node[last] = {}
+
+
+def kept(layer: Mapping[str, object], origin: str) -> list[Problem]:
+    """Mappings of entries that a file sets to ``{}`` and that would stay; of sections nothing is expected to go."""
+    return [
+        Problem(key=key, value="{}", why=f"takes nothing away (set in {origin})", fix=fix)
+        for key, value in leaves(layer)
+        if isinstance(value, Mapping) and (fix := refilled(key)).startswith("take")
+    ]
+
+
+def leaves(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """(dotted key, value) of every leaf; an empty mapping is a leaf."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def refilled(key: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from raylign.config.emptied import empty
+from raylign.config.emptied import empty, leaves
 
 COMMAND_LINE = "command line"  # the last layer
 
@@ -47,15 +47,6 @@ def merge(base: Mapping[str, object], layer: Mapping[str, object], parts: bool =
         else:
             merged[key] = merge({}, value) if isinstance(value, Mapping) else value
     return merged
-
-
-def leaves(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """(dotted key, value) of every leaf; an empty mapping is a leaf."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _target(node: object) -> object:

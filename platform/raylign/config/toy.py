@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from raylign.config.culprit import short, within
-from raylign.config.layers import COMMAND_LINE, Layers, leaves
+from raylign.config.emptied import leaves
+from raylign.config.layers import COMMAND_LINE, Layers
 from raylign.errors import Problem
 
 TOY = "tiny"

@@ -12,7 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from raylign.config.build import part_keys
 from raylign.config.culprit import short, within
-from raylign.config.layers import COMMAND_LINE, Layers, leaves
+from raylign.config.emptied import leaves
+from raylign.config.layers import COMMAND_LINE, Layers
 from raylign.config.nearest import nearest_keys
 from raylign.config.other_names import OWN as OWN_NAMES
 from raylign.config.other_names import hint

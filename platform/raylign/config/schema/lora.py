@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 
 from raylign.config.findings import Findings
@@ -40,6 +40,9 @@ class LoraConfig(Section):
         findings.not_negative(rank=self.rank, lr=self.lr)
         findings.at_most("lr", self.lr, 1.0, "moves every weight by about so much in one step, which no model survives")
         findings.at_most("rank", self.rank, MOST_RANK, "is no low rank")
+        given = [item.name for item in fields(self) if getattr(self, item.name) != getattr(LoraConfig(), item.name)]
+        why = f"trains all weights, and {', '.join(given)} would be read by nobody"
+        findings.expect(self.rank > 0 or not given, "rank", self.rank, why, f"set {key}.rank=16, or leave these out")
         good = math.isfinite(self.alpha) and self.alpha > 0
         findings.expect(good, "alpha", self.alpha, "scales what adapters add", f"set {key}.alpha above 0")
         why = "is the share of inputs that an adapter does not see"

@@ -80,6 +80,8 @@ class GroupAdvantage(Advantage):
         def __post_init__(self) -> None:
             if wrong := [name for name, weight in self.token_weights.items() if not math.isfinite(weight)]:
                 raise ValueError(f"token_weights.{wrong[0]} is {self.token_weights[wrong[0]]}: set a finite number")
+            if self.center_tokens and not any(self.token_weights.values()):
+                raise ValueError("center_tokens centres scores by token, and none is weighed: set token_weights.NAME")
             to_go = self.kl_share is KlShare.to_go and self.kl_order is KlOrder.before_baseline
             if self.kl_coef != 0 and to_go:
                 raise ValueError(
