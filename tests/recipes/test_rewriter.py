@@ -24,6 +24,7 @@ from raylign.testing import records
 
 TEXTS = ("a", "b", "c", "d")
 TINY = ["recipe=rewriter", "scale=tiny"]
+BEFORE = "stages.general.measures.forgetting.before"
 
 
 @pytest.fixture(scope="module")
@@ -250,10 +251,7 @@ def test_a_word_that_is_not_one_token_is_refused_before_work_and_the_tokenizer_n
         (["rewards.gate.fn.reasoning={}"], ""),
         (["rewards.rewrite.fn.embedder={_target_: raylign.actors.embed.HashedNgrams}"], ""),
         ([f"{BEFORE}="], BEFORE),
-        (
-            ["stages.general.measures.forgetting.before=@general_before/none"],
-            "stages.general.measures.forgetting.before",
-        ),
+        ([f"{BEFORE}=@general_before/none"], BEFORE),
         (["stages.rewrite.view.template='{question}'"], "stages.rewrite.view.template"),
         (["stages.rewrite.view.template='{question}{solution}{hint}'"], "stages.rewrite.view.template"),
         (["stages.rewrite.lora.rank=0", "stages.rewrite.lora.alpha=32"], "stages.rewrite.lora.rank"),

@@ -182,17 +182,11 @@ def test_another_file_is_no_table(tmp_path: Path, content: str) -> None:
 
 
 def toys(template: ChatTemplate, size: int = 40) -> list[Prompt]:
-    rows = Products(Products.Config()).rows(size, 1)
-    return [
-        records.prompt(
-            number,
-            text=str(row.messages[0]["content"]),
-            answer=row.answer,
-            meta={"target": row.target},
-            place=row.place,
-        )
-        for number, row in enumerate(rows)
-    ]
+    made = []
+    for number, row in enumerate(Products(Products.Config()).rows(size, 1)):
+        text, meta = str(row.messages[0]["content"]), {"target": row.target}
+        made.append(records.prompt(number, text=text, answer=row.answer, meta=meta, place=row.place))
+    return made
 
 
 def seen(view: type[View], template: ChatTemplate, **settings: Any) -> list[Prompt]:

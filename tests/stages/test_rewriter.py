@@ -1,4 +1,4 @@
-"""The fallback invariant: a built set is as long as its input, and what fails becomes the expert's text, byte for byte."""
+"""The fallback invariant: a built set is as long as its input, and what fails is the expert's text, byte for byte."""
 
 from __future__ import annotations
 
