@@ -33,11 +33,12 @@ served as judge `base` (scores, yes/no, vectors), a frozen reference and a learn
     raylign train recipe=rewriter scale=tiny rewards.rewrite.fn.diversity=0
 
 Rows bring a question and a solution with a box or a number in it (others are left out, and counted). Rows of
-general.jsonl are read alike; `data.domain_key` names their task. The third command leaves diversity out; other switches:
-``rewards.rewrite.fn.distribution=0``, ``soft_gate=0.1``, ``stages.rewrite.group_size=5`` (the released launcher's K),
-``rewards.gate.fn.reasoning={}`` (the answer alone, as the released builder verifies), ``stages.build.weights={correct: 1}``
-(that in the build alone). ``rewards.rewrite.fn.embedder`` is one of `raylign.actors.embed`; the paper's kind is
-sentence-transformers with Qwen3-Embedding. `Gate` and `RewriteReward` are rewards of any recipe, with any verifier.
+general.jsonl are read alike; `data.domain_key` names their task. The third command leaves diversity out. Other
+switches: ``rewards.rewrite.fn.distribution=0``, ``rewards.rewrite.fn.soft_gate=0.1``, ``stages.rewrite.group_size=5``
+(the released launcher's K), ``rewards.gate.fn.reasoning={}`` (the answer alone decides), and for the build alone, as
+released, ``stages.build.weights={correct: 1}``. ``rewards.rewrite.fn.embedder`` is one of `raylign.actors.embed`; the
+paper's kind is sentence-transformers with Qwen3-Embedding. `Gate` and `RewriteReward` are rewards of any recipe, with
+any verifier.
 
 ## Results
 Paper, Llama-3.2-3B: mathematics 18.9 (base), 21.81 (SFT on experts), 21.12 (rewriter); general tasks 45.21, 37.26,
@@ -55,8 +56,7 @@ embeds what passes: forward passes of the base model, nothing is generated. scal
   are read with their braces matched. The gold answer is the first box of the solution, else its last number.
 - A reward without the base model is missing, never 0. A YES or NO of several tokens is refused before work; in the
   released code no rewrite then passes.
-- A loss that is not finite, or has no room in 4,096 tokens, leaves mean and deviation; it enters them in the paper's
-  code.
+- A loss that is not finite, or has no room in 4,096 tokens, leaves mean and deviation [inferred].
 - The end of the turn is scored with the text. The gate is the full one in the build, too; the released builder has the
   answer's alone.
 - scale=tiny: the check of reasoning is a program; pi_0 is a model that imitates four general tasks and sums, and the
