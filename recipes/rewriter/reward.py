@@ -78,9 +78,9 @@ class RewriteReward(RewardFunction):
         base = run.parts.get(f"{key}.base")
         judge = run.config.judges.get(base.config.name) if base and issubclass(base.cls, Served) else None
         if judge is not None:
-            at, why = f"judges.{base.config.name}.max_context", f"has no room for {key}.max_tokens={config.max_tokens}"  # type: ignore[union-attr]
-            fits = judge.max_context >= config.max_tokens
-            findings.expect(fits, at, judge.max_context, why, f"set {at}={config.max_tokens}")
+            at, least = f"judges.{base.config.name}.max_context", config.max_tokens + 1  # type: ignore[union-attr]
+            why = f"has no room for {key}.max_tokens={config.max_tokens} and a token more"
+            findings.expect(judge.max_context >= least, at, judge.max_context, why, f"set {at}={least}")
         name = key.removeprefix("rewards.").removesuffix(".fn")
         for stage in run.stages:
             if name not in run.asked(stage):

@@ -244,7 +244,7 @@ def test_a_word_that_is_not_one_token_is_refused_before_work_and_the_tokenizer_n
         (["stages.build.weights={rewrite: 1}"], "stages.build.samples"),
         (["judges.base.verbs=[embed]"], "judges.base.verbs"),
         (["judges.base.verbs=[score]"], "judges.base.verbs"),
-        (["rewards.rewrite.fn.max_tokens=100"], "judges.base.max_context"),
+        (["rewards.rewrite.fn.max_tokens=72"], "judges.base.max_context"),
         (["rewards.rewrite.fn.diversity=-1"], "rewards.rewrite.fn.diversity"),
         (["rewards.rewrite.fn.gate={}"], "rewards.rewrite.fn.gate"),
         (["rewards.rewrite.fn.soft_gate=0.1"], ""),

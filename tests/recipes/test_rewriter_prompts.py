@@ -14,11 +14,13 @@ from rewriter_cases import SOLUTION, problem, rewriting
 
 from raylign.actors.reward.boxed import BoxedMath
 from raylign.chat.template import ChatTemplate
+from raylign.config.compose import compose
 from raylign.config.schema import DataConfig
 from raylign.contracts import View
 from raylign.data.prompts import load_prompts
 from raylign.errors import DataError
 from raylign.models.tokenizer import load_tokenizer
+from raylign.recipes.checks import check
 from raylign.recipes.rewriter import Forgetting, Solutions, Tasks
 from raylign.recipes.rewriter.bare import BARE, EXPERT, bare_of, expert_ids
 from raylign.recipes.rewriter.prompts import stated_answer
@@ -88,6 +90,17 @@ def test_rows_that_state_no_answer_are_left_out_and_counted(template: ChatTempla
 
 
 # ----------------------------------------------------------------------------------------------------------- rewriting
+
+
+def test_what_is_left_out_is_told_before_work(tmp_path: Path) -> None:
+    rows = [{"problem": f"{n}*4+8?", "solution": "it is so" if n == 7 else f"it is {n}"} for n in range(10)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = [f"data.{name}={value}" for name, value in COLUMNS.items()]
+    tiny = ["recipe=rewriter", "scale=tiny", f"data.path={path}", *columns, "data.holdout=2"]
+    told = "\n".join(check(compose(tiny)).reports)
+    for stage in ("rewrite", "build"):
+        assert f"stages.{stage}.view: 1 rows left out that state no answer" in told and f"{path}:8" in told
 
 
 def test_a_rewriting_prompt_shows_both_and_carries_the_bare_question(template: ChatTemplate) -> None:

@@ -16,7 +16,7 @@ SCIENCE = "{_target_: raylign.recipes.sci_coe.ScienceAnswer, tolerance: 0.05}"
 BASE = "{_target_: raylign.actors.judge.served.Served, name: base}"
 REWRITE = (
     "{_target_: raylign.recipes.rewriter.RewriteReward, gate: '${rewards.correct.fn}', "
-    f"base: {BASE}, embedder: {{_target_: raylign.actors.embed.HashedNgrams}}, max_tokens: 64}}"
+    f"base: {BASE}, embedder: {{_target_: raylign.actors.embed.HashedNgrams}}, max_tokens: 48}}"
 )
 
 
