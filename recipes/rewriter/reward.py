@@ -11,27 +11,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raylign.actors.judge.blocking import BlockingJudge
 from raylign.actors.judge.chat import ChatModel
-from raylign.actors.judge.client import Judge
-from raylign.actors.judge.served import Served
-from raylign.actors.judge.verbs import verb_problems
 from raylign.actors.reward.verdicts import Verdicts
 from raylign.config.build import build
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
-from raylign.config.schema import Node, Verb, node
+from raylign.config.schema import Node, node
 from raylign.contracts import Embedder, RewardFunction, Scope
-from raylign.errors import NotFinite, Problem
+from raylign.errors import Problem
 from raylign.recipes.rewriter.bare import bare_of, expert_ids
 from raylign.recipes.rewriter.gate import RIGHT
+from raylign.recipes.rewriter.losses import IMPOSSIBLE, Losses, base_problems
 from raylign.recipes.rewriter.terms import Weights, spread, terms_of
 from raylign.records import Int32s, Prompt, Trajectory, Value
-from raylign.tasks import together
 
-IMPOSSIBLE = float("inf")  # NLL of what the base model cannot say, or has no room for
 TERMS = ("gate", "distribution", "diversity")  # parts of the score, in a sample's details
-KEPT = 4096  # scores in memory: those of experts' solutions come again
 
 
 class RewriteReward(RewardFunction):
@@ -74,13 +68,7 @@ class RewriteReward(RewardFunction):
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """The base model must score as many tokens, and every stage that asks must sample groups."""
         findings = Findings()
-        findings += verb_problems(f"{key}.base", Verb.score, run)
-        base = run.parts.get(f"{key}.base")
-        judge = run.config.judges.get(base.config.name) if base and issubclass(base.cls, Served) else None
-        if judge is not None:
-            at, least = f"judges.{base.config.name}.max_context", config.max_tokens + 1  # type: ignore[union-attr]
-            why = f"has no room for {key}.max_tokens={config.max_tokens} and a token more"
-            findings.expect(judge.max_context >= least, at, judge.max_context, why, f"set {at}={least}")
+        findings += base_problems(key, config.max_tokens, run)
         name = key.removeprefix("rewards.").removesuffix(".fn")
         for stage in run.stages:
             if name not in run.asked(stage):
@@ -96,7 +84,7 @@ class RewriteReward(RewardFunction):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._gate = Verdicts(config.gate, "gate")
-        self._judge = BlockingJudge({"model": config.base, "cache_entries": KEPT})
+        self._losses = Losses(config.base)
         self._embedder: Embedder = build(Embedder, config.embedder, "embedder")
         self._weights = Weights(
             distribution=config.distribution, diversity=config.diversity, soft_gate=config.soft_gate
@@ -116,7 +104,8 @@ class RewriteReward(RewardFunction):
         passed = np.array([value.score >= RIGHT for value in verdicts], np.float64)
         compared = self._weights.compared(passed)
         expert = expert_ids(prompt)
-        *losses, expert_nll = self._losses(prompt, [*(ids[number] for number in compared), expert])
+        scored = [*(ids[number] for number in compared), expert]
+        *losses, expert_nll = self._losses(bare_of(prompt).token_ids, scored, self.config.max_tokens)
         vectors = np.zeros((0, 1))
         if len(compared):
             vectors = np.asarray(self._embedder.embed([trajectories[number].text for number in compared]), np.float64)
@@ -143,24 +132,6 @@ class RewriteReward(RewardFunction):
             )
             for number in range(len(trajectories))
         ]
-
-    def _losses(self, prompt: Prompt, texts: Sequence[Int32s]) -> list[float]:
-        """Mean NLL of the tokens of each after the bare question; infinite where the base model gives no finite one."""
-        before = bare_of(prompt).token_ids
-        room = max(0, self.config.max_tokens - len(before))
-
-        async def loss(judge: Judge, ids: Int32s) -> float:
-            if not len(ids):
-                return IMPOSSIBLE
-            try:
-                return -float(np.mean((await judge.score(before, ids)).value, dtype=np.float64))
-            except NotFinite:
-                return IMPOSSIBLE
-
-        async def work(judge: Judge) -> list[float]:
-            return list(await together(*(loss(judge, ids[:room]) for ids in texts)))
-
-        return self._judge(work)
 
 
 def _sampled(prompt: Prompt, trajectory: Trajectory) -> Int32s:
