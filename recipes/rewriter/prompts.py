@@ -19,7 +19,7 @@ from raylign.actors.reward.response import last_boxed
 from raylign.chat.messages import ASSISTANT
 from raylign.chat.template import ChatTemplate
 from raylign.contracts import View
-from raylign.data.questions import question_of
+from raylign.data.questions import question_of, reworded
 from raylign.errors import DataError
 from raylign.recipes.rewriter.bare import BARE, EXPERT, solution_of
 from raylign.records import Prompt
@@ -123,17 +123,10 @@ class Rewriting(Solutions):
                 "data.prompt_key=COLUMN data.answer_key=COLUMN)"
             )
         self._others += max(0, len(prompt.meta.get("targets", ())) - 1)
-        question = question_of(prompt)
-        text = self.config.template.format(question=question, solution=solution)
-        messages = ({"role": "user", "content": text},)
+        text = self.config.template.format(question=question_of(prompt), solution=solution)
         expert = self._template.answer_ids(prompt.messages, {"role": ASSISTANT, "content": solution}, prompt.tools)
-        return replace(
-            prompt,
-            messages=messages,
-            tools=(),
-            token_ids=np.asarray(self._template.prompt_ids(messages), np.int32),
-            meta={**prompt.meta, "question": question, BARE: prompt, EXPERT: np.asarray(expert, np.int32)},
-        )
+        asked = reworded(prompt, text, self._template)
+        return replace(asked, meta={**asked.meta, BARE: prompt, EXPERT: np.asarray(expert, np.int32)})
 
 
 def gold_of(prompt: Prompt) -> Any:
