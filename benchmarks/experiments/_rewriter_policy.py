@@ -26,7 +26,7 @@ from raylign.records import Float32s, Int32s, Message, Prompt, Trajectory, Value
 LOSS = np.array([0.35, 0.40, 0.45, 0.50, 0.90, 1.2, 0.15, 0.20])
 PASSES = np.array([0.9, 0.9, 0.9, 0.9, 0.98, 0.7, 0.05, 0.05])
 EXPERT, HEAD_START = 4, 1.5  # style, logit
-DIMENSIONS, JITTER, NOISE = 32, 0.25, 0.08
+DIMENSIONS, JITTER, NOISE = 32, 0.25, 0.08  # the jitter's is its length
 SAMPLES, PROMPTS, STEPS, RATE = 10, 32, 300, 0.6
 STANDARDISED = GRPO(GRPO.Config())
 
@@ -63,7 +63,8 @@ def train(weights: Weights, seed: int) -> Outcome:
 def _paid(styles: Any, directions: Float64s, weights: Weights, rng: np.random.Generator) -> Float64s:
     passed = (rng.random(SAMPLES) < PASSES[styles]).astype(np.float64)
     losses = LOSS[styles] + NOISE * rng.normal(size=SAMPLES)
-    vectors = _unit(directions[styles] + JITTER * rng.normal(size=(SAMPLES, DIMENSIONS)))
+    jitter = JITTER / np.sqrt(DIMENSIONS) * rng.normal(size=(SAMPLES, DIMENSIONS))
+    vectors = _unit(directions[styles] + jitter)
     compared = weights.compared(passed)
     return terms_of(passed, losses[compared], vectors[compared], weights).reward
 
@@ -89,13 +90,14 @@ def _unit(vectors: Float64s) -> Float64s:
 
 
 class Losses(ChatModel):
-    """Scores ids by the first of them: number n stands for the n-th loss. NaN is what it cannot say."""
+    """Scores ids by the first of them: number n stands for the n-th loss."""
 
     @dataclass
     class Config:
-        """The losses, and whether it is gone."""
+        """The losses, which of them are no numbers, and whether it is gone."""
 
         losses: list[float] = field(default_factory=list)
+        broken: list[int] = field(default_factory=list)
         gone: bool = False
 
     config: Config
@@ -103,7 +105,7 @@ class Losses(ChatModel):
     @property
     def name(self) -> str:
         """See `ChatModel.name`."""
-        return f"losses {self.config.losses}"
+        return f"losses {self.config}"
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
         """It says nothing."""
@@ -113,7 +115,8 @@ class Losses(ChatModel):
         """See `ChatModel.score`."""
         if self.config.gone:
             raise JudgeUnavailable("the base model is gone")
-        return np.full(len(ids), -self.config.losses[int(ids[0])], np.float32)
+        number = int(ids[0])
+        return np.full(len(ids), np.nan if number in self.config.broken else -self.config.losses[number], np.float32)
 
 
 class Directions(Embedder):

@@ -85,7 +85,12 @@ def _rewards(losses: Sequence[float], gates: Sequence[int], vectors: np.ndarray,
     texts = [str(number) for number, gate in enumerate(gates) if gate]
     config = RewriteReward.Config(
         gate={"_target_": f"{SCRIPTED}.Passing", "texts": texts},
-        base={"_target_": f"{SCRIPTED}.Losses", "losses": [*losses], "gone": gone},
+        base={
+            "_target_": f"{SCRIPTED}.Losses",
+            "losses": np.nan_to_num(losses).tolist(),
+            "broken": np.flatnonzero(np.isnan(losses)).tolist(),
+            "gone": gone,
+        },
         embedder={"_target_": f"{SCRIPTED}.Directions", "vectors": vectors.tolist()},
         **PAPER,
     )

@@ -18,6 +18,7 @@ from raylign.testing import records
 
 HERE = __name__
 LOSSES = [0.4, 0.9, 0.1, 0.5]
+EXPERTS = 0.7  # loss of every other text
 SOLUTION = r"First 2 and 2 make 4, so the answer is \boxed{4}."
 
 
@@ -30,6 +31,8 @@ class Base(ChatModel):
     class Config:
         losses: list[float] = field(default_factory=lambda: list(LOSSES))
         words: dict[str, list[int]] = field(default_factory=lambda: {"YES": [0], "NO": [1]})
+        nan: list[int] = field(default_factory=list)
+        infinite: list[int] = field(default_factory=list)
         gone: bool = False
 
     config: Config
@@ -45,7 +48,12 @@ class Base(ChatModel):
         if self.config.gone:
             raise JudgeUnavailable("the base model is gone")
         self.heard.append((list(before), [int(number) for number in ids]))
-        return np.full(len(ids), -self.config.losses[int(ids[0])], np.float32)
+        number = int(ids[0])
+        if number in self.config.nan:
+            return np.full(len(ids), np.nan, np.float32)
+        if number in self.config.infinite:
+            return np.full(len(ids), -np.inf, np.float32)
+        return np.full(len(ids), -(self.config.losses[number] if number < 4 else EXPERTS), np.float32)
 
     async def tokens_of(self, text: str) -> list[int]:
         return self.config.words[text]
