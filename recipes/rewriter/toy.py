@@ -157,9 +157,9 @@ class Pretraining(General):
                     for task in GENERAL
                 ]
             for number in range(self.config.sums + self.config.products):
-                first, second = str(rng.choice(KNOWN))
+                pair = str(rng.choice(KNOWN))
                 a, b, c = rng.integers(10, size=3)
-                asked = f"{a}{first}{b}{second}{c}?" if number < self.config.sums else question_of(prompt)
+                asked = f"{a}{pair[0]}{b}{pair[1]}{c}?" if number < self.config.sums else question_of(prompt)
                 target = FORMATS["own"](worked(asked, rng))
                 name, meta = f"{prompt.id} {number} {asked}", {"verifier": "", "target": target}
                 made.append(shown(prompt, asked, self._template, id=name, answer=None, domain="worked", meta=meta))
