@@ -11,7 +11,6 @@ from pathlib import Path
 from raylign.actors.routed import same_vocabulary
 from raylign.config.references import references
 from raylign.config.resolve import ResolvedStage, Run
-from raylign.contracts import RewardFunction
 from raylign.data.prompts import refuse_doubts
 from raylign.errors import ConfigError, DataError, Problem
 from raylign.models.tokenizer import load_tokenizer
@@ -21,6 +20,7 @@ from raylign.recipes.stages.prompt_sets import data_of, judged
 from raylign.recipes.stages.reading import Reading, ReadStage
 from raylign.recipes.stages.rl import Rl
 from raylign.recipes.stages.sft import Sft
+from raylign.recipes.words import single_tokens
 
 OURS = "raylign."  # generators of the recipes
 
@@ -34,7 +34,7 @@ def check(run: Run, made: int = 0) -> Reading:
     """
     reading = Reading(run, made)
     _frozen(run, reading)
-    _words(run, reading)
+    single_tokens(run, reading)
     for stage in reading.run.stages:
         if not stage.config.data.startswith("@") and (made or brings_rows(run, stage)):
             _shaper(stage, reading)
@@ -99,21 +99,6 @@ def _shaper(stage: ResolvedStage, reading: Reading) -> None:
     except ValueError as cause:
         why = " ".join(str(cause).split())
         raise ConfigError([Problem(key=part.key, value=part.cls.__name__, why=why, fix="correct the value")]) from cause
-
-
-def _words(run: Run, reading: Reading) -> None:
-    """Words whose probabilities rewards read are single tokens of the policy's vocabulary, which their models share."""
-    problems = []
-    for part in run.parts.values():
-        words = part.cls.single_tokens(part.config) if issubclass(part.cls, RewardFunction) else {}
-        for setting, word in words.items():
-            ids = reading.template.tokenizer(word, add_special_tokens=False)["input_ids"]
-            if len(ids) != 1:
-                why = f"is {len(ids)} tokens of the tokenizer of {reading.start}, and the probability of one is read"
-                fix = f"name a word of one token, or leave the check out ({part.key}=null)"
-                problems.append(Problem(key=f"{part.key}.{setting}", value=word, why=why, fix=fix))
-    if problems:
-        raise ConfigError(problems)
 
 
 def _frozen(run: Run, reading: Reading) -> None:
