@@ -15,12 +15,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raylign.chat.template import ChatTemplate
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 FUNCTION = "{_target_: raylign.actors.reward.python.PythonFunction, path: rewriter_gate.%s}"
 SMALL = [
     "recipe=rewriter",
     "scale=tiny",
     "seed=3",
+    "run.allow_targets=[rewriter_gate.]",
     "data.size=80",
     "data.holdout=8",
     "stages.base.steps=60",
