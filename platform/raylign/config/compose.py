@@ -119,6 +119,7 @@ def _merged(
         problems.append(Problem(key=str(cause.full_key), value="an interpolation", why=why, fix=fix))
         return None, {}, frozenset(), problems
     assert isinstance(tree, dict)
+    problems += _empty_starts(layers.tree["stages"], tree["stages"])
     config, clean = to_config({str(key): value for key, value in tree.items()}, layers, groups, problems)
     given = frozenset(key for key, origin in layers.origins.items() if origin == COMMAND_LINE)
     return (None if choice_problems else config), clean, given, problems
@@ -217,6 +218,22 @@ def _drop_empty(tree: dict[str, object]) -> None:
         section = holder[name]
         if isinstance(section, Mapping):
             holder[name] = {key: value for key, value in section.items() if value is not None}
+
+
+def _empty_starts(stages: object, resolved: object) -> list[Problem]:
+    """Stages that take their start from another setting, which is empty: they would go on from the stage before."""
+    assert isinstance(stages, Mapping) and isinstance(resolved, Mapping)
+    starts = {name: str(stage.get("start", "")) for name, stage in stages.items() if isinstance(stage, Mapping)}
+    return [
+        Problem(
+            key=f"stages.{name}.start",
+            value=start,
+            why="is empty, and the stage would start from what the stage before has made",
+            fix=f"set model.path, or stages.{name}.start=@STAGE",
+        )
+        for name, start in starts.items()
+        if "${" in start and not resolved[name]["start"]
+    ]
 
 
 def _give_gpus(tree: dict[str, object]) -> None:
