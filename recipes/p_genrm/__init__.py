@@ -33,19 +33,21 @@ stage that would show them is refused.
 ## Run it
     raylign train recipe=p_genrm scale=tiny
     raylign train recipe=p_genrm scale=gpu model.path=meta-llama/Llama-3.1-8B-Instruct data.generator.path=prism.jsonl \
-        judges.teacher.path=Qwen/Qwen3-32B judges.judge.path=Qwen/Qwen3-32B data.generator.ood=lamp_qa.jsonl
+        judges.teacher.path=Qwen/Qwen3-32B judges.judge.path=Qwen/Qwen3-32B '~stages.ood'
 
-Columns: `raylign.recipes.p_genrm.choices`. Without a second file leave out ``~stages.ood``. Ablations:
-``stages.cre.weights.process=0`` or ``.outcome=0``, ``~stages.hard ~stages.mine``, ``stages.users.strategy.own=16``
-``neighbours=8``, ``prototypes.estimator.refine.released=true`` (rho on the query, no regulariser), ``.refine.epochs=0``.
+Columns: `raylign.recipes.p_genrm.choices`; stage ood asks the people of ``data.generator.ood=FILE``. Ablations:
+``stages.cre.weights.process=0`` or ``.outcome=0``, ``~stages.hard ~stages.mine``, ``stages.users.strategy.own=16``,
+``stages.prototypes.estimator.refine.released=true`` (rho on the query, no regulariser), ``.refine.epochs=0``.
 
 **As a reward of another recipe**: rows with a user's past choices in the column ``history``, and the trained model ::
 
-    raylign train recipe=grpo scale=gpu model.path=Qwen/Qwen3-4B data.path=asked.jsonl judges.persona.path=P_GENRM \
-        '~rewards.correct' '+rewards.persona.fn={_target_: raylign.recipes.p_genrm.PersonaReward, judge: {model: {_target_: raylign.actors.judge.served.Served, name: persona}}}'
+    raylign train recipe=grpo scale=gpu model.path=Qwen/Qwen3-4B data.path=asked.jsonl '~rewards.correct' \
+        +judges.persona.path=outputs/p_genrm/stages/hard/model \
+        '+rewards.persona.fn={_target_: raylign.recipes.p_genrm.PersonaReward}' \
+        '+rewards.persona.fn.judge.model={_target_: raylign.actors.judge.served.Served, name: persona}'
 
-**As a labeller of pairs**: the same reward in a `Generate` with ``keep: {_target_: ...keep.BestAndWorst}``, whose rows a
-`Preference` stage takes as ``data: '@NAME'``.
+**As a labeller of pairs**: the same reward in a `Generate` with ``keep: {_target_: ...keep.BestAndWorst}``, whose rows
+a `Preference` stage takes as ``data: '@NAME'``.
 
 ## Results
 Paper, 8B: Chatbot Arena 72.68 alone, 74.30 with (8, 4), 75.92 with (16, 8), 75.59 with 32 own chains; PRISM 65.32,
@@ -57,10 +59,10 @@ Paper: 8 GPUs for 8B. (8, 4) is 12 chains a judgement. scale=tiny: some minutes 
 
 ## Deviations
 - [inferred] K = 8, clip 0.2, KL 1e-3, lr 1e-6, steps, the filter of PSI (in form, weights 100 +- 1, chosen above
-  rejected), the half of SFT, shares and the rule of hard negatives (mean outcome <= 0.5 over mined chains, or the lowest
-  third of rating gaps), no PR and no OR on a format error, the judge's prompt; all prompts in our own words.
+  rejected), the half of SFT, shares and the rule of hard negatives (mean outcome <= 0.5 over mined chains, or the
+  lowest third of rating gaps), no PR and no OR on a format error, the judge's prompt; all prompts in our own words.
 - A judge that cannot be reached or gives no number makes the sample Missing; the digest's 0 would punish the chain.
-- Items are asked once with a history drawn for good; neighbours are never rows of the same user (the code lets them in).
+- An item's history is drawn once for good; neighbours are never rows of the same user (the code lets them in).
 - p_j is the prototype as an epoch's visit to its cluster finds it; the released code takes a moving average and adds
   neither regulariser (``refine.released``).
 - Of more than two responses OR asks for the best one at the top, and a rank correlation is logged.

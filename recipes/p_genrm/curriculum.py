@@ -61,7 +61,7 @@ class HardNegatives(PromptSource):
         findings = Findings(key)
         stage = run.parts.get(key.rpartition(".")[0])
         for name in ("steps", "prompts_per_step"):
-            value, own = getattr(config, name), getattr(stage.config, name, None) if stage else None
+            value, own = vars(config)[name], vars(stage.config).get(name) if stage else None
             fits = value > 0 if own is None else value == own
             place = key.rpartition(".")[0]
             findings.expect(fits, name, value, "is not that of the stage", f"set {key}.{name}='${{{place}.{name}}}'")

@@ -89,7 +89,7 @@ class UserScaling(SingleTurn):
         fix = f"set {key}.store=@STAGE of a Fit of raylign.recipes.p_genrm.Prototypes"
         findings.expect(bool(config.store), "store", "empty", "there are no neighbours to ask", fix)
         stage = run.parts.get(key.rpartition(".")[0])
-        if stage is not None and getattr(stage.config, "greedy", False):
+        if stage is not None and vars(stage.config).get("greedy"):
             why, fix = "chains of a greedy policy are all the same", f"set {key.rpartition('.')[0]}.greedy=false"
             findings.expect(False, "own", config.own, why, fix)
         return findings

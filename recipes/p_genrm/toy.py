@@ -163,3 +163,22 @@ def judge(messages: Sequence[Message], sampling: Sampling, seed: int, spurious: 
     named = [name for name, weight in (chain.weights if chain else {}).items() if weight > 0]
     covered = sum(true.get(name, -spurious) for name in named)
     return f"{min(max(covered, 0.0), 1.0):.4f}"
+
+
+def reader(messages: Sequence[Message], sampling: Sampling, seed: int, mute: bool = False) -> str:
+    """A judge as the trained model should be: letters that were chosen and never rejected are liked, all alike.
+
+    mute: it says nothing in form.
+    """
+    past, _, asked = str(messages[-1]["content"]).rpartition("|")
+    pairs = [choice[1:].split(">") for choice in past.split(";") if choice]
+    chosen, rejected = (set("".join(pair[side] for pair in pairs)) for side in (0, 1))
+    weights = dict.fromkeys(sorted(chosen - rejected), 4)
+    form = LetterChains(LetterChains.Config())
+    scores = [total(response, weights) for response in asked[1:].split("/")]
+    return "" if mute else form.write(scores, dict.fromkeys(weights, 40.0), "")
+
+
+def answers(messages: Sequence[Message], sampling: Sampling, seed: int) -> str:
+    """A policy that answers with two letters at random."""
+    return str(np.random.default_rng(seed).choice(RESPONSES))
