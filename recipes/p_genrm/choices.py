@@ -162,8 +162,6 @@ def record_of(row: Mapping[str, Any], place: str) -> Record:
     query = _text(row.get("context"), place, "context")
     choice = None if "responses" in row else _choice_of(row, query, place)
     responses, gold = _ranked(row, place) if choice is None else ((choice.chosen, choice.rejected), (1.0, 0.0))
-    criteria = row.get("criteria") or {}
-    weights = criteria if isinstance(criteria, Mapping) else dict.fromkeys(map(str, criteria), 1.0)
     return Record(
         place=place,
         user=str(user),
@@ -173,8 +171,8 @@ def record_of(row: Mapping[str, Any], place: str) -> Record:
         choice=choice,
         responses=responses,
         gold=gold,
-        stated=str(row.get("stated") or row.get("system_string") or ""),
-        criteria={str(name): float(weight) for name, weight in weights.items()},
+        stated=_stated(row, place),
+        criteria=_weights(row, place, "criteria"),
     )
 
 
@@ -202,7 +200,7 @@ def _choice_of(row: Mapping[str, Any], query: str, place: str) -> Choice:
     chosen, rejected = (_text(row.get(name), place, name) for name in ("chosen", "rejected"))
     if chosen == rejected:
         raise DataError(f"{place}: chosen and rejected are the same text; fix: drop the row")
-    made = Choice(query, chosen, rejected, attributes=dict(row.get("choice_attributes") or {}))
+    made = Choice(query, chosen, rejected, attributes=_weights(row, place, "choice_attributes"))
     scores = [row.get(f"{name}_score") for name in ("chosen", "rejected")]
     if scores == [None, None]:
         return made
@@ -228,7 +226,7 @@ def _ranked(row: Mapping[str, Any], place: str) -> tuple[tuple[str, ...], tuple[
 
 def _rating(value: Any, place: str, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise DataError(f"{place}: {key}={value!r} is no number; fix: rate both responses, or neither")
+        raise DataError(f"{place}: {key}={value!r} is no number; fix: give a number")
     return float(value)
 
 
@@ -241,6 +239,23 @@ def _text(value: Any, place: str, key: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{place}: {key}={str(value)[:60]!r} is no text and no message; fix: give one")
     return value
+
+
+def _stated(row: Mapping[str, Any], place: str) -> str:
+    key = "stated" if row.get("stated") else "system_string"
+    value = row.get(key) or ""
+    if not isinstance(value, str):
+        raise DataError(f"{place}: {key}={str(value)[:60]!r} is no text; fix: give the user's own words, or none")
+    return value
+
+
+def _weights(row: Mapping[str, Any], place: str, key: str) -> dict[str, float]:
+    """Name -> weight; of a list all the same."""
+    value = row.get(key) or {}
+    weights = dict.fromkeys(value, 1.0) if isinstance(value, list | tuple) else value
+    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+        raise DataError(f"{place}: {key}={str(value)[:60]!r} is no list of names; fix: give names, or name -> weight")
+    return {name: _rating(weight, place, f"{key}.{name}") for name, weight in weights.items()}
 
 
 def _gap(choice: Choice | None) -> float | None:

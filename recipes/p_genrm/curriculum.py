@@ -143,7 +143,9 @@ class HardNegatives(PromptSource):
     def _mined(self, prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
         outcomes: dict[str, list[float]] = defaultdict(list)
         for place, raw in read_rows(self.config.mined):
-            made = read_row(raw, place).meta["generated"]
+            made = read_row(raw, place).meta.get("generated")
+            if not made:
+                raise DataError(f"{place}: is no sample of a stage; fix: set source.mined=@STAGE of a Collect")
             if self.config.outcome not in made["rewards"]:
                 why = f"has no reward {self.config.outcome!r}, but {', '.join(made['rewards']) or 'none'}"
                 raise DataError(f"{place}: {why}; fix: mine with weights: {{{self.config.outcome}: 1}}")

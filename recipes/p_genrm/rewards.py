@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -55,9 +56,9 @@ class OfChain(RewardFunction):
         item = of_prompt(prompt)
         return [self.value(item, trajectory, totals_of(self.form, item, trajectory)) for trajectory in trajectories]
 
+    @abstractmethod
     def value(self, item: Item, trajectory: Trajectory, totals: Sequence[float] | None) -> Value:
         """What it is worth. totals: of each response; None: not in form."""
-        raise NotImplementedError
 
     def gold(self, prompt: Prompt) -> str | None:
         """A chain whose totals are the gold ratings."""

@@ -13,16 +13,6 @@ import pytest
 from short_runs import lines, steps, train, weights
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-PERSONA = (
-    "+rewards.persona={weight: 0, max_missing: 1, fn: {_target_: raylign.recipes.p_genrm.PersonaReward, form: "
-    "'${rewards.format.fn.form}', judge: {tries: 4, temperature: 1, top_p: 1, max_tokens: 13, model: {_target_: "
-    "raylign.actors.judge.served.Served, name: persona}}}}"
-)
-LABEL = (
-    "+stages.label={_target_: raylign.recipes.stages.generate.Generate, prompts: 16, samples: 4, weights: {persona: 1}, "
-    "view: '${stages.cre.view}', teacher: {_target_: raylign.actors.judge.scripted.Scripted, function: "
-    "raylign.recipes.p_genrm.toy.answers}, keep: {_target_: raylign.recipes.stages.keep.BestAndWorst}}"
-)
 SMALL = [
     "recipe=p_genrm",
     "scale=tiny",
@@ -44,13 +34,22 @@ SMALL = [
     "stages.users.strategy.own=3",
     "stages.users.strategy.neighbours=2",
     "stages.ood.prompts=4",
-    PERSONA,
-    LABEL,
-    "+judges.persona={path: '@hard', max_context: 64}",
     "run.save_every=2",
     "telemetry.progress=none",
     "telemetry.rollouts_per_step=0",
 ]
+STAGES = ("psi", "sft", "cre", "mine", "hard", "library", "prototypes", "alone", "users", "ood")
+PERSONA = (
+    "+rewards.persona={max_missing: 1, fn: {_target_: raylign.recipes.p_genrm.PersonaReward, form: "
+    "'${rewards.format.fn.form}', judge: {tries: 4, temperature: 1, top_p: 1, max_tokens: 13, model: {_target_: "
+    "raylign.actors.judge.served.Served, name: persona}}}}"
+)
+LABEL = (
+    "+stages.label={_target_: raylign.recipes.stages.generate.Generate, prompts: 16, samples: 4, weights: {persona: 1},"
+    " view: {_target_: raylign.recipes.p_genrm.Asked, form: '${rewards.format.fn.form}'}, teacher: {_target_: "
+    "raylign.actors.judge.scripted.Scripted, function: raylign.recipes.p_genrm.toy.answers}, "
+    "keep: {_target_: raylign.recipes.stages.keep.BestAndWorst}}"
+)
 CHAIN = re.compile(r"([a-f]+);((?:[a-f]\d)+);(\d)(\d)")
 Row = dict[str, Any]
 
@@ -147,13 +146,19 @@ def test_every_figure_of_the_digest_is_logged(undisturbed: Path) -> None:
     assert ood["eval/prompts"] == 4
 
 
-def test_the_trained_model_labels_pairs(undisturbed: Path) -> None:
-    rows = lines(undisturbed / "stages" / "label" / "rows.jsonl")
+def test_the_trained_model_labels_pairs_in_a_run_of_its_own(undisturbed: Path) -> None:
+    """A served judge compares answers of a script; the best and the worst are a pair for `Preference`."""
+    folder, model = undisturbed.with_name("labelled"), undisturbed / "stages" / "hard" / "model"
+    plain = [override for override in SMALL if not override.startswith("stages.")]
+    judged = [f"+judges.persona={{path: {model}, max_context: 64}}", f"model.path={model}", PERSONA, LABEL]
+    without = [*(f"~stages.{name}" for name in STAGES), "telemetry.headline="]
+    train(folder, [*plain, *without, *judged])
+    rows = lines(folder / "stages" / "label" / "rows.jsonl")
     assert rows
     for row in rows:
         meta = row["meta"]
+        assert re.fullmatch("[a-f]{2}", meta["chosen"]) and re.fullmatch("[a-f]{2}", meta["rejected"])
         assert meta["chosen"] != meta["rejected"] and meta["chosen_score"] > meta["rejected_score"]
-        assert re.fullmatch("[a-f]{2}", meta["chosen"])
 
 
 def test_killed_and_resumed_is_bit_equal_with_its_curriculum(undisturbed: Path) -> None:

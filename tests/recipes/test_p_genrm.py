@@ -146,6 +146,10 @@ def test_users_of_a_second_file_are_all_held_out(tmp_path: Path) -> None:
         ({"responses": ["a"], "ratings": [1]}, "not as many, two or more"),
         ({"responses": ["a", "a"], "ratings": [1, 2]}, "all of them different"),
         ({"responses": ["a", "b"], "ratings": [1, 1]}, "no single best"),
+        ({"criteria": "brevity"}, "criteria='brevity' is no list of names"),
+        ({"criteria": {"brevity": "much"}}, "criteria.brevity='much' is no number"),
+        ({"choice_attributes": 3}, "choice_attributes='3' is no list"),
+        ({"stated": ["brief"]}, "is no text"),
         ({"user_split": "train"}, "has no user_split, and other rows do"),
     ],
 )
