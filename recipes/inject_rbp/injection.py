@@ -7,14 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from raylign.chat.template import ChatTemplate
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.contracts import View, artifact
 from raylign.data.prompts import Split
-from raylign.data.questions import last_user, said_instead
+from raylign.data.questions import last_user, reworded
 from raylign.errors import DataError, Problem
 from raylign.recipes.inject_rbp.arms import Arm, Form, Injectant, Injector
 from raylign.recipes.inject_rbp.behaviours import MEANINGS, NAMES
@@ -109,9 +107,7 @@ class Inject(View):
         meta = {**prompt.meta, INJECTANT: {"arm": self.config.arm.name, **asdict(injectant)}}
         if not self.config.shown:
             return replace(prompt, meta=meta)
-        messages = said_instead(prompt, self._block(injectant) + last_user(prompt))
-        ids = self._template.prompt_ids(messages, prompt.tools)
-        return replace(prompt, messages=messages, token_ids=np.asarray(ids, np.int32), meta=meta)
+        return reworded(replace(prompt, meta=meta), self._block(injectant) + last_user(prompt), self._template)
 
     def _block(self, injectant: Injectant) -> str:
         shown = [self._step(number, symbol) for number, symbol in enumerate(injectant.chain, 1)]

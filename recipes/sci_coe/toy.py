@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from raylign.actors.reward.response import ResponseReward
 from raylign.chat.template import ChatTemplate
 from raylign.contracts import Embedder, Measure, RowGenerator, Sampling, View
-from raylign.data.questions import question_of
+from raylign.data.questions import question_of, reworded
 from raylign.data.rows import DataRow
 from raylign.errors import DataError, JudgeUnavailable
 from raylign.recipes.sci_coe.prompts import judged_texts
-from raylign.recipes.sci_coe.roles import VERIFIES, in_role, role_of
+from raylign.recipes.sci_coe.roles import VERIFIES, role_of
 from raylign.records import Float32s, Group, Message, Prompt, Value, derive_seed
 
 MODULUS = 5
@@ -109,14 +109,9 @@ class Demonstrations(View):
             rng = np.random.default_rng(derive_seed(self._seed, prompt.id, "demonstrations"))
             for number in range(self.config.each):
                 for template, target in ((SOLVER, self._solution(prompt, rng)), (VERIFIER, _strategy(rng))):
-                    messages = in_role(prompt, template)
-                    ids = np.asarray(self._template.prompt_ids(messages), np.int32)
+                    asked = reworded(prompt, template.replace("{question}", question_of(prompt)), self._template)
                     name = f"{prompt.id} {template[-1]}{number}"
-                    made.append(
-                        replace(
-                            prompt, id=name, messages=messages, token_ids=ids, meta={**prompt.meta, "target": target}
-                        )
-                    )
+                    made.append(replace(asked, id=name, meta={**asked.meta, "target": target}))
         return made
 
     def _solution(self, prompt: Prompt, rng: np.random.Generator) -> str:

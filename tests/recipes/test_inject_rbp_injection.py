@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 
 from raylign.chat.template import ChatTemplate
 from raylign.contracts import Completion, RolloutTask, Sampling
+from raylign.data.questions import question_of
 from raylign.errors import DataError, RequestError
 from raylign.recipes.inject_rbp.arms import Arm, Form
 from raylign.recipes.inject_rbp.injectant import INJECTANT, text_of
@@ -54,6 +55,7 @@ def test_patterns_stand_before_the_question(template: ChatTemplate, store: str) 
     shown = seen(template, store)
     assert shown.id == "p1", "the same seeds as without"
     text = shown.messages[-1]["content"]
+    assert question_of(shown) == "How much?", "for judges and strategies, which ask about the question itself"
     assert text.endswith("\n\nHow much?") and "Objective - Progression - Verification (50%)" in text
     assert "Verification (checks a step)" in text
     assert shown.token_ids.tolist() == template.prompt_ids(shown.messages)

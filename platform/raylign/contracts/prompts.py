@@ -46,7 +46,8 @@ class PromptSource(StatefulPart):
 class View(Part):
     """What a stage makes of prompts before it asks them: a hint, another system message, a choice among them.
 
-    tokenizer: the policy's `ChatTemplate`, whose ``prompt_ids(messages, tools)`` render a changed prompt.
+    tokenizer: the policy's `ChatTemplate`, whose ``prompt_ids(messages, tools)`` render a changed prompt;
+    `raylign.data.questions.reworded` does, and keeps the question known to judges and strategies.
     """
 
     what = "a view of prompts"

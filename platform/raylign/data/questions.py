@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
+from raylign.chat.template import ChatTemplate
 from raylign.errors import DataError
 from raylign.records import Message, Prompt
 
@@ -26,6 +31,16 @@ def said_instead(prompt: Prompt, content: str) -> tuple[Message, ...]:
     """The messages with another text as the last user message. Raises DataError where there is none."""
     index = _user(prompt)
     return (*prompt.messages[:index], {**prompt.messages[index], "content": content}, *prompt.messages[index + 1 :])
+
+
+def reworded(prompt: Prompt, content: str, template: ChatTemplate) -> Prompt:
+    """The prompt with another text around its question, for views: whoever asks for the question still gets it bare.
+
+    Raises DataError where there is no user message.
+    """
+    messages = said_instead(prompt, content)
+    ids = np.asarray(template.prompt_ids(messages, prompt.tools), np.int32)
+    return replace(prompt, messages=messages, token_ids=ids, meta={**prompt.meta, "question": question_of(prompt)})
 
 
 def _user(prompt: Prompt) -> int:
