@@ -19,8 +19,8 @@ from raylign.records import Group, Trajectory, Value
 class Judgements(Measure):
     """Means over samples: ``accuracy`` (a chain that is not in form, and a tie, is wrong), ``parsed``, ``tie``,
     ``first`` (accuracy where a tie chooses response 1), ``spearman`` (of items with more than two responses),
-    ``hard`` and ``easy`` (accuracy by the gap between the ratings: below and from the median), ``macro`` (mean over
-    prototypes of each one's accuracy) and ``prototypes`` (how many occurred).
+    ``hard`` and ``easy`` (accuracy by the gap between the ratings: its lowest third, and the rest), ``macro`` (mean
+    over prototypes of each one's accuracy) and ``prototypes`` (how many occurred).
     """
 
     @dataclass
@@ -39,10 +39,10 @@ class Judgements(Measure):
         metrics = {name: _mean(rows, name) for name in ("accuracy", "parsed", "tie", "first", "spearman")}
         gaps = [row["gap"] for row in rows if row["gap"] is not None]
         if gaps:
-            middle = float(np.median(gaps))
+            limit = float(np.quantile(gaps, 1 / 3))
             rated = [row for row in rows if row["gap"] is not None]
-            metrics["hard"] = _mean([row for row in rated if row["gap"] < middle], "accuracy")
-            metrics["easy"] = _mean([row for row in rated if row["gap"] >= middle], "accuracy")
+            metrics["hard"] = _mean([row for row in rated if row["gap"] <= limit], "accuracy")
+            metrics["easy"] = _mean([row for row in rated if row["gap"] > limit], "accuracy")
         by_prototype = defaultdict(list)
         for row in rows:
             if row["prototype"] is not None:

@@ -87,7 +87,9 @@ def test_arms_of_the_digest_compose(overrides: list[str]) -> None:
 
 
 def test_the_papers_values_stand_at_every_other_scale() -> None:
-    plain = compose(["recipe=p_genrm", "scale=gpu", "data.generator.path=x.jsonl"]).config.stages
+    plain = compose(
+        ["recipe=p_genrm", "scale=gpu", "data.generator.path=x.jsonl", "model.tiny.context=6144"]
+    ).config.stages
     assert dict(plain["cre"]["weights"]) == {"format": 1, "outcome": 1.0, "process": 0.5}
     assert plain["prototypes"]["estimator"]["clusters"] == 50
     assert (plain["users"]["strategy"]["own"], plain["users"]["strategy"]["neighbours"]) == (8, 4)
@@ -136,7 +138,7 @@ def test_users_of_a_second_file_are_all_held_out(tmp_path: Path) -> None:
         ({"split": None}, "split=None"),
         ({"user_id": None}, "user_id=None names nobody"),
         ({"user_split": "x"}, "user_split='x'"),
-        ({"chosen": None}, "chosen=None"),
+        ({"chosen": None}, "chosen='None' is no text"),
         ({"rejected": {"role": "assistant", "content": " "}}, "rejected="),
         ({"context": []}, "context="),
         ({"rejected": "good u 9", "chosen": "good u 9"}, "are the same text"),
@@ -144,7 +146,7 @@ def test_users_of_a_second_file_are_all_held_out(tmp_path: Path) -> None:
         ({"chosen_score": None}, "chosen_score=None is no number"),
         ({"chosen_score": "80"}, "chosen_score='80' is no number"),
         ({"responses": ["a"], "ratings": [1]}, "not as many, two or more"),
-        ({"responses": ["a", "a"], "ratings": [1, 2]}, "all of them different"),
+        ({"responses": ["a", "a"], "ratings": [1, 2]}, "all different"),
         ({"responses": ["a", "b"], "ratings": [1, 1]}, "no single best"),
         ({"criteria": "brevity"}, "criteria='brevity' is no list of names"),
         ({"criteria": {"brevity": "much"}}, "criteria.brevity='much' is no number"),

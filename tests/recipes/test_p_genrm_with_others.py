@@ -75,10 +75,14 @@ def test_what_cannot_be_judged_is_missing() -> None:
         persona(script={"mute": True}).score(prompt(text="x", meta={"history": PAST}), answers)
 
 
-def test_it_rewards_another_recipe_by_overrides_alone() -> None:
+def test_it_rewards_another_recipe_by_overrides_alone(tiny_model: Path) -> None:
     fn = "{_target_: raylign.recipes.p_genrm.PersonaReward, form: {_target_: raylign.recipes.p_genrm.toy.LetterChains}}"
     model = "{_target_: raylign.actors.judge.served.Served, name: persona}"
-    given = [f"+rewards.persona.fn={fn}", f"+rewards.persona.fn.judge.model={model}", "+judges.persona.path=gone"]
+    given = [
+        f"+rewards.persona.fn={fn}",
+        f"+rewards.persona.fn.judge.model={model}",
+        f"+judges.persona.path={tiny_model}",
+    ]
     run = compose(["recipe=grpo", "scale=tiny", "~rewards.correct", *given])
     make_plan(run)
     assert run.parts["rewards.persona.fn"].cls is PersonaReward
@@ -89,7 +93,7 @@ def test_it_rewards_another_recipe_by_overrides_alone() -> None:
 # ------------------------------------------------------------------------------------------------- as a labeller
 
 
-def test_it_labels_pairs_for_the_preference_stage(template: ChatTemplate, tmp_path: Path) -> None:
+def test_it_labels_pairs_for_the_preference_stage(tiny_model: Path, tmp_path: Path) -> None:
     """Reward, sum, keep and writer as `Generate` calls them; the rows are pairs for `Preference`."""
     question = Prompt(
         id="p0",
@@ -109,7 +113,7 @@ def test_it_labels_pairs_for_the_preference_stage(template: ChatTemplate, tmp_pa
     stages += "keep: {_target_: raylign.recipes.stages.keep.BestAndWorst}}"
     model = "{_target_: raylign.actors.judge.served.Served, name: persona}"
     fn = f"{{_target_: raylign.recipes.p_genrm.PersonaReward, judge: {{model: {model}}}}}"
-    given = [f"+rewards.persona={{weight: 0, fn: {fn}}}", "+judges.persona.path=gone"]
+    given = [f"+rewards.persona={{weight: 0, fn: {fn}}}", f"+judges.persona.path={tiny_model}"]
     learned = "stages.dpo={_target_: raylign.recipes.stages.preference.Preference, data: '@label', max_tokens: 64}"
     own = ["recipe=p_genrm", "scale=tiny", *given, f"+{stages}", f"+{learned}"]
     run = compose([*own, "+frozen.reference={stream: ref_logprob}"])
