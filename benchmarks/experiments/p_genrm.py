@@ -79,14 +79,14 @@ def rewards(_: Path) -> list[Claim]:
         for name, more in (("format", {}), ("outcome", {}), ("process", {"judge": judge}))
     }
     samples = []
-    for text, _ in table:
+    for text, _wanted in table:
         given = {name: part.score(asked, [trajectory(text)])[0] for name, part in parts.items()}
         samples.append(trajectory(text, rewards={name: value for name, value in given.items() if value is not None}))
     weights = {"format": 1.0, "outcome": 1.0, "process": 0.5}
     (scored,) = ChainFigures(ChainFigures.Config(), weights, 99).score([group(*samples, prompt=asked)])
     errors = [abs((score or 0.0) - wanted) for score, (_, wanted) in zip(scored.scores, table, strict=True)]
-    given = np.array([score or 0.0 for score in scored.scores])
-    advantage = GRPO(GRPO.Config(epsilon=0.0)).of_group(given)
+    scores = np.array([score or 0.0 for score in scored.scores])
+    advantage = GRPO(GRPO.Config(epsilon=0.0)).of_group(scores)
     return [
         _exact("A/R of the table: error", max(errors), 1e-9),
         _exact("A/advantages of 8 chains: mean", abs(float(advantage.mean())), 1e-9),

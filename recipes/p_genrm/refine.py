@@ -117,7 +117,7 @@ def refined(
                 loss_of(model(batch, vectors[j]), vectors[j], mean, before[j], settings).backward()
                 optimizer.step()
                 with torch.no_grad():
-                    vectors[j] /= vectors[j].norm()
+                    vectors[j].div_(vectors[j].norm())
                     if settings.released:
                         before[j] = settings.ema * before[j] + (1 - settings.ema) * vectors[j].detach()
     return np.stack([vector.detach().numpy() for vector in vectors]), model
