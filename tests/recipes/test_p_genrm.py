@@ -117,6 +117,9 @@ def test_only_train_choices_feed_the_histories_of_held_out_users(tmp_path: Path)
         assert all("seen 5" not in past.chosen for past in one.history)
     assert {one.best for one in items} == {0, 1}, "the chosen response stands first and second"
     assert [one.gap for one in seen] == [60, 61, 62, 63, 64]
+    again = choice_row("seen", 7, "train", user_split="train") | {"rejected": "good seen 0"}
+    past = {one.responses[one.best]: one.history for one in choices(tmp_path / "e.jsonl", [*rows, again])}
+    assert all(choice.rejected != "good seen 0" for choice in past["good seen 0"]), "nor is it shown as a rejected one"
     assert choices(tmp_path / "d.jsonl", rows) == items, "the same histories and orders, whoever asks"
 
 

@@ -21,7 +21,7 @@ from raylign.recipes.p_genrm import (
     Prototypes,
     UserScaling,
 )
-from raylign.recipes.p_genrm.items import UserSplit
+from raylign.recipes.p_genrm.items import Choice, UserSplit
 from raylign.records import Prompt, Trajectory, Value
 from raylign.testing import group, trajectory
 
@@ -158,11 +158,12 @@ async def judged(strategy: UserScaling, policy: ScriptedPolicy, prompt: Prompt) 
 async def test_all_chains_of_an_item_see_the_same_responses(fitted: Path, template: ChatTemplate) -> None:
     said = ["ac;a6c4;06", "no chain", "ac;a6c4;64", "ac;a6c4;46", "ac;a6c4;28"]
     policy = ScriptedPolicy(template, lambda question, number: said[number])
-    made = await judged(scaling(fitted), policy, asked(template, item("held")))
+    made = await judged(scaling(fitted), policy, asked(template, item("held", history=(Choice("y", "cb", "ef"),))))
     own, lent = policy.questions[:3], policy.questions[3:]
     assert len(lent) == 2 and len(set(own)) == 1 and len(set(policy.seeds)) == 5
     assert {question.partition("|")[2] for question in policy.questions} == {"xde/af"}
-    assert all("af>de" in question.partition("|")[0] for question in lent), "neighbours like a and c, too"
+    assert {question.partition("|")[0] for question in own} == {"ycb>ef"}
+    assert {question.partition("|")[0] for question in lent} == {"xaf>de;xce>df"}, "neighbours like a and c, too"
     assert [call.role for call in made.calls] == ["own"] * 3 + ["neighbour"] * 2
     assert all(call.fresh and not call.learn for call in made.calls)
     payload = made.payload["scaled"]
