@@ -11,6 +11,7 @@ from raylign.errors import DataError
 from raylign.records import Prompt
 
 ITEM = "item"  # key of a prompt's meta
+TEXTS = ("query", "chosen", "rejected")
 
 
 class UserSplit(StrEnum):
@@ -91,15 +92,13 @@ def choices(history: Any, place: str) -> tuple[Choice, ...]:
         raise DataError(f"{place}: {str(history)[:60]!r} is no list of past choices; fix: give query, chosen, rejected")
     made = []
     for number, choice in enumerate(history, 1):
-        try:
-            texts = {name: choice[name] for name in ("query", "chosen", "rejected")}
-            if not all(isinstance(text, str) for text in texts.values()):
-                raise TypeError("not all three are texts")
-            ratings = choice.get("ratings")
-            made.append(Choice(**texts, ratings=ratings and tuple(ratings), attributes=choice.get("attributes") or {}))
-        except (KeyError, TypeError, AttributeError) as error:
-            why = f"past choice {number} lacks query, chosen or rejected ({error})"
-            raise DataError(f"{place}: {why}; fix: give each all three, as texts") from error
+        texts = {name: choice.get(name) for name in TEXTS} if isinstance(choice, Mapping) else dict[str, Any]()
+        if not texts or not all(isinstance(text, str) for text in texts.values()):
+            lacking = next((name for name in TEXTS if not isinstance(texts.get(name), str)), TEXTS[0])
+            why = f"past choice {number} has no text {lacking!r}"
+            raise DataError(f"{place}: {why}; fix: give each query, chosen and rejected, as texts")
+        ratings = choice.get("ratings")
+        made.append(Choice(**texts, ratings=ratings and tuple(ratings), attributes=choice.get("attributes") or {}))
     return tuple(made)
 
 

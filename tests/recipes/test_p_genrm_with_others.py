@@ -69,7 +69,7 @@ def test_what_cannot_be_judged_is_missing() -> None:
     answers = [trajectory("bd"), trajectory("ac")]
     with pytest.raises(DataError, match=r"p0: history: 'None' is no list of past choices; fix: give query"):
         persona().score(prompt(text="x"), answers)
-    with pytest.raises(DataError, match=r"past choice 1 lacks query, chosen or rejected \('rejected'\); fix"):
+    with pytest.raises(DataError, match=r"p0: history: past choice 1 has no text 'rejected'; fix"):
         persona().score(prompt(text="x", meta={"history": [{"query": "q", "chosen": "c"}]}), answers)
     with pytest.raises(JudgeUnreadable, match="not in form"):
         persona(script={"mute": True}).score(prompt(text="x", meta={"history": PAST}), answers)
