@@ -271,7 +271,8 @@ def test_delta_and_its_loss(released: bool) -> None:
     loss = np.mean([-math.log(1 / (1 + math.exp(-x))) for x in expected])
     if not released:
         loss += 0.2 * ((a - mu) ** 2).sum() + 0.4 * ((a - p) ** 2).sum()
-    ours = loss_of(delta, *(torch.from_numpy(x) for x in (a, mu, p)), settings)
+    prototype, mean, before = (torch.from_numpy(x) for x in (a, mu, p))
+    ours = loss_of(delta, prototype, mean, before, settings)
     assert float(ours.detach()) == pytest.approx(loss, abs=1e-12)
 
 
