@@ -94,7 +94,7 @@ def _scores(known: Floats, answers: Floats, rng: np.random.Generator) -> list[li
 # ----------------------------------------------------------------------------------------------------- refinement
 
 
-def refinement(seed: int, dimensions: int = 16, rows: int = 8000) -> tuple[float, float]:
+def refinement(seed: int, dimensions: int = 8, rows: int = 16_000) -> tuple[float, float]:
     """Agreement with held-out choices, in percent: of z_t after one epoch, and of the unrefined centroid.
 
     A user's taste is that of the cluster, bent by the query and by what the user has chosen before.
