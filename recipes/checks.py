@@ -20,6 +20,7 @@ from raylign.recipes.stages.prompt_sets import data_of, judged
 from raylign.recipes.stages.reading import Reading, ReadStage
 from raylign.recipes.stages.rl import Rl
 from raylign.recipes.stages.sft import Sft
+from raylign.recipes.words import single_tokens
 
 OURS = "raylign."  # generators of the recipes
 
@@ -33,6 +34,7 @@ def check(run: Run, made: int = 0) -> Reading:
     """
     reading = Reading(run, made)
     _frozen(run, reading)
+    single_tokens(run, reading)
     for stage in reading.run.stages:
         if not stage.config.data.startswith("@") and (made or brings_rows(run, stage)):
             _shaper(stage, reading)

@@ -73,6 +73,10 @@ class ChatModel(Part):
         """
         raise JudgeUnavailable(f"{self.name} cannot score")
 
+    async def tokens_of(self, text: str) -> list[int]:
+        """The ids of a text by itself, without special ones around. Raises JudgeUnavailable."""
+        raise JudgeUnavailable(f"{self.name} cannot score")
+
     async def embed(self, texts: Sequence[str]) -> Float32s:
         """[N, D] one vector for each text, as the model makes it. Raises JudgeUnavailable."""
         raise JudgeUnavailable(f"{self.name} cannot embed")

@@ -27,7 +27,7 @@ from raylign.actors.judge.once import Once, packed, unpacked
 from raylign.config.build import build, part_config
 from raylign.config.schema import Node, Verb, node
 from raylign.contracts import Part, Sampling
-from raylign.errors import ConfigError, JudgeError, JudgeUnavailable, JudgeUnreadable, Problem
+from raylign.errors import ConfigError, JudgeError, JudgeUnavailable, JudgeUnreadable, NotFinite, Problem
 from raylign.records import Float32s, Int32s, Message, derive_seed
 from raylign.tasks import together
 
@@ -123,7 +123,7 @@ class Judge(Part):
 
     async def score(self, before: Before, ids: Sequence[int] | Int32s) -> Answer[Float32s]:
         """[N] log-prob of each of these very ids after `before`, see `ChatModel.score`. Raises JudgeUnavailable, and
-        JudgeUnreadable where the model gives something else than one such number for each id.
+        JudgeUnreadable where the model gives something else than one number for each id, NotFinite where one is none.
         """
 
         async def work(counts: JudgeCounts) -> Float32s:
@@ -187,8 +187,10 @@ class Judge(Part):
 
     async def _scored(self, before: Before, ids: Sequence[int]) -> list[str]:
         logprobs = np.asarray(await self.model.score(before, ids), np.float32)
-        if logprobs.shape != (len(ids),) or not np.isfinite(logprobs).all():
+        if logprobs.shape != (len(ids),):
             raise JudgeUnreadable(f"{self.model.name}: no log-prob for each of {len(ids)} ids: {logprobs[:4]}")
+        if not np.isfinite(logprobs).all():
+            raise NotFinite(f"{self.model.name}: not every log-prob of {len(ids)} ids is finite: {logprobs[:4]}")
         return [packed(logprobs)]
 
     async def _embedded(self, texts: Sequence[str]) -> list[str]:

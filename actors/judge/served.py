@@ -99,6 +99,11 @@ class Served(ChatModel):
         logprobs: Float32s = await self._asked(lambda worker: worker.score.remote(before, ids))
         return logprobs
 
+    async def tokens_of(self, text: str) -> list[int]:
+        """See `ChatModel.tokens_of`. Raises JudgeUnavailable."""
+        ids: list[int] = await self._asked(lambda worker: worker.tokens_of.remote(text))
+        return ids
+
     async def embed(self, texts: Sequence[str]) -> Float32s:
         """See `ChatModel.embed`; states and pooling are told by `HiddenStates`. Raises JudgeUnavailable."""
         vectors: Float32s = await self._asked(lambda worker: worker.embed.remote(list(texts)))

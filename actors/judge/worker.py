@@ -131,6 +131,16 @@ class JudgeWorker:
                 raise RequestError("a score needs something before the ids; give messages, or at least one id")
             return await self._engine.score(np.concatenate([ahead, ids]).astype(np.int32), len(ahead))
 
+    async def tokens_of(self, text: str) -> list[int]:
+        """See `ChatModel.tokens_of`; raises as `complete` does."""
+        with _exit_when_dead():
+            await self._ready(Verb.score)
+            if self._endpoint is not None:
+                return await self._endpoint.tokens_of(text)
+            assert self._engine is not None
+            ids: list[int] = self._engine.tokenizer(text, add_special_tokens=False)["input_ids"]
+            return ids
+
     async def embed(self, texts: Sequence[str]) -> Float32s:
         """See `HiddenStates`. Raises RequestError on a text that does not fit, JudgeUnavailable as `complete` does."""
         with _exit_when_dead():

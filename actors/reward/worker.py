@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from raylign.actors.reward.isolate import IsolatedFunction
-from raylign.actors.reward.outcome import Failed, FailureKind, Item, Outcome, checked, failed
-from raylign.actors.reward.response import trajectory_of
+from raylign.actors.reward.outcome import Item, Outcome, checked, failed
 from raylign.actors.reward.validate import Probe, probes
+from raylign.actors.reward.verdicts import isolated_verdict
 from raylign.config.build import build
 from raylign.contracts import RewardFunction, Scope
 from raylign.errors import RewardError
-from raylign.records import Prompt, Trajectory, Value
+from raylign.records import Prompt, Trajectory
 from raylign.telemetry.logs import redirect_output
 
 
@@ -96,36 +96,12 @@ class RewardWorker:
 
     def _one(self, item: Item) -> Outcome:
         if self._isolated is not None:
-            return self._isolated_verdict(self._isolated, item)
+            return isolated_verdict(self._function, self._isolated, item, self._timeout_s)
         prompt, trajectories = item
         try:
             return checked(self._function.score(prompt, trajectories), trajectories)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - becomes the outcome
             return failed(error)
-
-    def _isolated_verdict(self, function: IsolatedFunction, item: Item) -> Outcome:
-        """A verifier's verdict on an answer that costs too much, or ends the process each time, is 0.
-
-        But only while the gold answer passes: what no answer can pass is the gold's or the verifier's fault.
-        """
-        prompt, trajectories = item
-        cpu_s = self._function.cpu_limit(prompt)
-        outcome = function.score(item, self._timeout_s, cpu_s)
-        if isinstance(outcome, Failed) and outcome.kind is FailureKind.DIED and cpu_s is not None:
-            outcome = function.score(item, self._timeout_s, cpu_s)  # it may have been killed from outside
-        if not isinstance(outcome, Failed) or cpu_s is None:
-            return outcome
-        if outcome.kind not in (FailureKind.COSTLY, FailureKind.DIED):
-            return outcome
-        try:
-            gold = self._function.gold(prompt)
-        except Exception as error:  # noqa: BLE001 - becomes the outcome
-            return failed(error)
-        if gold is not None:
-            proof = function.score((prompt, (trajectory_of(prompt, gold),)), self._timeout_s, cpu_s)
-            if isinstance(proof, Failed):
-                return Failed(kind=FailureKind.ERROR, reason=f"the gold answer cannot be judged: {proof.reason}")
-        return tuple(Value(score=0.0, details={"failed": outcome.reason}) for _ in trajectories)
 
 
 def _outcome(result: Any, trajectories: Sequence[Trajectory]) -> Outcome:

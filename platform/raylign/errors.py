@@ -124,5 +124,9 @@ class JudgeUnreadable(JudgeError):
     """The judge answered, but never in the form that was asked for: an error of the judge, not of who is judged."""
 
 
+class NotFinite(JudgeUnreadable):
+    """A judge scored ids, and some of their log-probs are infinite or no numbers: it holds them to be impossible."""
+
+
 class ToolFailure(RaylignError):
     """A tool's own machinery broke; a call that makes no sense is answered instead."""

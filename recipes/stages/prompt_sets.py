@@ -47,7 +47,10 @@ class PromptSets:
             if view is not None:
                 if any(reference.key.startswith(f"{view.key}.") for reference in references(run)):
                     return prompts  # before the work, when what the view refers to is not there yet
-                prompts = _seen(prompts, view.build(tokenizer=self._template, seed=run.config.seed), stage, run)
+                made: View = view.build(tokenizer=self._template, seed=run.config.seed)
+                prompts = _seen(prompts, made, stage, run)
+                if left_out := made.left_out():
+                    self._report(f"{view.key}: {left_out}")
             self._viewed[stage.name] = prompts
         return self._viewed[stage.name]
 
@@ -70,11 +73,14 @@ class PromptSets:
                 else:
                     prompts = load_prompts(data, self._template, seed)
             report = str(prompts.report)
-            self.reports.append(f"{report}\n{prompts.report.judged_by}" if judged(run) else report)
-            if self._told:
-                self._told(self.reports[-1])
+            self._report(f"{report}\n{prompts.report.judged_by}" if judged(run) else report)
             self._read[place] = prompts
         return self._read[place]
+
+    def _report(self, said: str) -> None:
+        self.reports.append(said)
+        if self._told:
+            self._told(said)
 
 
 def _seen(prompts: PromptSet, view: View, stage: ResolvedStage, run: Run) -> PromptSet:

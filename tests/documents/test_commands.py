@@ -5,15 +5,18 @@ Only names of files, models and folders that a reader fills in are replaced, by 
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import re
 import shlex
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from pages import EXAMPLES, PAGES, ROOT, Command, commands, short
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raylign.cli import main
 from raylign.config.build import build
@@ -30,8 +33,18 @@ COMPOSED = ("train", "plan", "submit", "k8s render")
 
 @functools.cache
 def models() -> str:
-    """A model that stands for every named one: with room for any context, in the house's own cache."""
-    return str(build_tiny_model(TinyModel(hidden_size=32, layers=1, heads=2, kv_heads=1, context=CONTEXT)))
+    """A model that stands for every named one: with room for any context, and YES and NO one token each."""
+    folder = build_tiny_model(TinyModel(hidden_size=32, layers=1, heads=2, kv_heads=1, context=CONTEXT))
+    made = Path(tempfile.mkdtemp()) / "model"
+    atexit.register(shutil.rmtree, made.parent, ignore_errors=True)
+    shutil.copytree(folder, made)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["YES", "NO"])
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(len(tokenizer))
+    for part in (model, tokenizer):
+        part.save_pretrained(made)
+    return str(made)
 
 
 def row(number: int) -> dict[str, object]:

@@ -101,6 +101,8 @@ def test_scores_and_vectors_are_those_of_the_model(group: JudgeGroup, tiny_model
         embedder.embed(["long " * 200])
     with pytest.raises(JudgeUnavailable, match=r"refuses the request: the sequence to score has .* at most 127 fit"):
         client(lambda judge: judge.score(QUESTION, ids * 20))
+    spelled = client(lambda judge: judge.model.tokens_of("the very same ids"))
+    assert spelled == ids
     with pytest.raises(JudgeUnavailable, match="needs something before the ids"):
         client(lambda judge: judge.score([], ids))
 

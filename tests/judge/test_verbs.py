@@ -14,7 +14,7 @@ import pytest
 from raylign.actors.judge.chat import ChatModel, Reply
 from raylign.actors.judge.client import TEXTS, Judge
 from raylign.contracts import Sampling
-from raylign.errors import JudgeUnavailable, JudgeUnreadable
+from raylign.errors import JudgeUnavailable, JudgeUnreadable, NotFinite
 from raylign.records import Message
 
 ASKED = ({"role": "user", "content": "1+1?"},)
@@ -103,6 +103,14 @@ async def test_all_verbs_share_one_limit() -> None:
     assert model.most == 2 and asked.counts.calls == 12
 
 
+async def test_an_impossible_id_is_told_apart_from_a_wrong_number_of_them() -> None:
+    """Who asks for a loss may take the one as infinite, and the other says nothing."""
+    for wrong, impossible in ((np.array([-0.1, -np.inf], np.float32), True), (np.array([-0.1], np.float32), False)):
+        with pytest.raises(JudgeUnreadable) as raised:
+            await judge(Model(wrong=wrong)).score([1], [2, 3])
+        assert isinstance(raised.value, NotFinite) is impossible
+
+
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [
@@ -117,7 +125,7 @@ async def test_what_is_no_number_for_each_is_an_error_for_all_who_wait(wrong: An
     asked = judge(model)
     calls = [asked.score([1], [2, 3]), asked.score([1], [2, 3]), asked.embed(["a", "b"])]
     errors = await asyncio.gather(*calls, return_exceptions=True)
-    assert [type(found) for found in errors] == [error] * 3, errors
+    assert all(isinstance(found, error) for found in errors), errors
     unavailable = 3 * (error is JudgeUnavailable)
     assert (asked.counts.unavailable, asked.counts.unreadable) == (unavailable, 3 - unavailable)
     assert len(model.asked) == 2, "who waits for the same ids is told, and does not ask again"

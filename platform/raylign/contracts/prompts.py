@@ -57,6 +57,10 @@ class View(Part):
     def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """What is asked in their place. A prompt that keeps its id is sampled with the same seeds as without a view."""
 
+    def left_out(self) -> str:
+        """What `prompts` has left out so far, and why, in a line for whoever starts the run; empty: nothing."""
+        return ""
+
     def questions(self, prompts: Sequence[Prompt]) -> tuple[int, int]:
         """Tokens of the shortest and the longest question that a strategy asks about what `prompts` makes of these.
 

@@ -60,6 +60,11 @@ class RewardFunction(Part):
         """Folder or id of the model that each of its actors holds, for the plan; empty: none, or one not there yet."""
         return ""
 
+    @classmethod
+    def single_tokens(cls, config: Any) -> Mapping[str, str]:
+        """By setting, words whose probabilities are read: where one is several tokens the run is refused."""
+        return {}
+
     def cpu_limit(self, prompt: Prompt) -> float | None:
         """CPU seconds that a verdict on this prompt may take; None: only the pool's deadline holds."""
         return self.cpu_s
