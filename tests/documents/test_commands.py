@@ -60,6 +60,12 @@ def annotated(toy: DataRow) -> dict[str, object]:
     return {"messages": messages, "tools": toy.tools, "checklist_list": toy.meta["checklists"]}
 
 
+def choice(number: int) -> dict[str, object]:
+    """A user's choice as a row of P-GenRM's file."""
+    user, split = f"{number // 4}", "test" if number % 4 == 3 else "train"
+    return {"user_id": user, "split": split, "context": "1+1?", "chosen": f"{number}", "rejected": f"not {number}"}
+
+
 def instances(name: str) -> list[dict[str, object]]:
     """What stands for a gym's file of instances."""
     if name == "stories.json":
@@ -76,7 +82,8 @@ def filled(words: list[str], folder: Path) -> list[str]:
         path.write_text("".join(json.dumps(row(number)) + "\n" for number in numbers))
     if any(word.startswith("data.generator.path=") for word in words):
         toys = build(RowGenerator, {"_target_": "raylign.recipes.cm2.toy.LookUps"}, "toy").rows(20, 0)
-        dialogues.write_text("".join(json.dumps(annotated(toy)) + "\n" for toy in toys))
+        shown = [choice(number) for number in range(200)] if "recipe=p_genrm" in words else map(annotated, toys)
+        dialogues.write_text("".join(json.dumps(row) + "\n" for row in shown))
     for word in words:
         if word.startswith("environment.fn.path="):
             name = word.partition("=")[2]

@@ -54,7 +54,8 @@ READY = b"ready\n"
 def start(modules: Sequence[str] = MODULES) -> subprocess.Popen[bytes]:
     """The warm process, which ends with this one; it is named in the environment for `warm_start`."""
     place = str(Path(tempfile.mkdtemp(prefix="raylign-warm-")) / "socket")
-    environment = {**os.environ, **actor_env(1, gpu=False)}
+    # transformers imports scikit-learn, that pyarrow, and its allocator starts a thread unless it is told not to
+    environment = {**os.environ, **actor_env(1, gpu=False), "JE_ARROW_MALLOC_CONF": "background_thread:false"}
     command = [sys.executable, __file__, place, str(os.getpid()), *modules]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
     assert process.stdout is not None

@@ -1,0 +1,160 @@
+"""Part C of P-GenRM's experiment: the recipe itself, all arms of a seed in one run, each from the same imitator."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
+from benchmarks.experiments.report import Claim
+
+SEEDS = (1, 2, 3)
+UPDATES, MORE = 60, 40  # of every arm from the imitator; of stage 3, and of stage 2 in its place
+REAL = "real actors"
+TARGET = "raylign.recipes.p_genrm"
+FORM = {"_target_": f"{TARGET}.toy.LetterChains"}
+LEARNS = {
+    "prompts_per_step": 16,
+    "group_size": 8,
+    "view": {"_target_": f"{TARGET}.Asked", "part": "train", "form": FORM},
+}
+JUDGED = {"judged": {"_target_": f"{TARGET}.Judgements"}}
+LOOK = {"split": "train", "greedy": False, "weights": {"outcome": 1, "process": 0, "format": 0}, "measures": JUDGED}
+TEST = {"_target_": f"{TARGET}.Asked", "part": "test", "form": FORM}
+ARMS: Mapping[str, tuple[float, float]] = {"both": (0.5, 1.0), "outcome": (0.0, 1.0), "process": (1.0, 0.0)}
+SCALED: Mapping[str, tuple[int, int]] = {"ind8": (8, 0), "ind12": (12, 0), "users84": (8, 4)}
+
+
+def language_model(folder: Path) -> list[Claim]:
+    """The digest's third experiment, the curriculum of its fourth, and scaling over users."""
+    runs = together([partial(run, folder, seed) for seed in SEEDS])
+    claims = [_figure(name, runs) for name in ("imitator", *ARMS, "stage2", "stage3", *SCALED, "others")]
+    both, outcome, process = (_of(runs, name, "outcome") for name in ARMS)
+    covers = _of(runs, "both", "process") - _of(runs, "outcome", "process")
+    hard = np.array([_hard_gain(done) for done in runs])
+    scaled = _of(runs, "users84", "outcome") - _of(runs, "stage3", "outcome")
+    claims += [
+        _sign("C/accuracy, (.5, 1) - SFT", both - _of(runs, "imitator", "outcome"), "digest wishes for .05"),
+        _sign("C/accuracy, (.5, 1) - (1, 0)", both - process, "digest wishes for .02"),
+        _sign("C/coverage of criteria, (.5, 1) - (0, 1)", covers, "digest wishes for .10"),
+        _sign("C/accuracy on hard items, stage 3 - more of stage 2", hard, "digest wishes for .02"),
+        _sign("C/accuracy, (8, 4) chains - one", scaled, "abstract"),
+        _sign("C/accuracy on unseen kinds of users - .5", _of(runs, "others", "outcome") - 0.5, "abstract"),
+        Claim(
+            name="C/hard share, largest distance from the schedule",
+            value=max(_distance(done) for done in runs),
+            threshold=0.03,
+            relation="<=",
+            note=f"{REAL}, over phases and seeds",
+        ),
+    ]
+    parsed = {name: float(np.mean(_of(runs, name, "parsed"))) for name in ARMS}
+    worst = min(parsed, key=lambda name: parsed[name])
+    claims.append(
+        Claim(
+            name="C/parse rate, least of the arms",
+            value=parsed[worst],
+            threshold=0.98,
+            relation=">=",
+            note=f"{REAL}, {worst}",
+        )
+    )
+    for name, gains in (
+        ("(0, 1) - (1, 0)", outcome - process),
+        ("(8, 4) - 12 own", _of(runs, "users84", "outcome") - _of(runs, "ind12", "outcome")),
+    ):
+        claims.append(Claim(name=f"C/accuracy, {name}", value=float(gains.mean()), note=f"{REAL}, {_seeds(gains)}"))
+    return claims
+
+
+def run(folder: Path, seed: int) -> FinishedRun:
+    """psi and sft of the recipe, every arm from the imitator, then stages 2 and 3, prototypes, and scaling."""
+    stages = [stage("imitator_after", "evaluate.Evaluate", start="@sft", view=TEST, samples=4, **LOOK)]
+    for name, (alpha, beta) in ARMS.items():
+        weights = {"format": 1, "outcome": beta, "process": alpha}
+        stages.append(stage(name, "rl.Rl", start="@sft", steps=UPDATES, weights=weights, **LEARNS))
+        samples = 8 if name == "both" else 4  # which items are hard is what the model says that stage 3 starts from
+        stages.append(stage(f"{name}_after", "evaluate.Evaluate", view=TEST, samples=samples, **LOOK))
+    source = {"_target_": f"{TARGET}.HardNegatives", "mined": "@mined", "steps": MORE, "prompts_per_step": 16}
+    asking = {"prompts_per_step": 64, "group_size": 8, "weights": {"outcome": 1}, "view": LEARNS["view"]}
+    both, alone = {"format": 1, "outcome": 1, "process": 0.5}, {"format": 1, "outcome": 1}
+    stages += [
+        stage("stage2", "rl.Rl", start="@both", steps=MORE, weights=both, **LEARNS),
+        stage("stage2_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
+        stage("mined", "collect.Collect", start="@both", steps=12, **asking),
+        stage("stage3", "rl.Rl", start="@both", steps=MORE, weights=alone, source=source, **LEARNS),
+        stage("stage3_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
+        stage("others_after", "evaluate.Evaluate", view={**TEST, "part": "ood"}, samples=4, **LOOK),
+    ]
+    dropped = ("cre", "mine", "hard", "library", "prototypes", "alone", "users", "ood")
+    keep = {"_target_": f"{TARGET}.InForm", "form": FORM}
+    embedder = {"_target_": "raylign.actors.embed.HashedNgrams", "characters": [1, 2], "words": [], "dimensions": 64}
+    estimator = {"_target_": f"{TARGET}.Prototypes", "clusters": 12, "form": FORM, "embedder": embedder}
+    made = {"weights": {}, "view": LEARNS["view"], "keep": keep, "batch_prompts": 512}
+    stages += [
+        stage("chains", "generate.Generate", start="@stage3", **made),
+        stage("clusters", "fit.Fit", data="@chains", estimator=estimator),
+    ]
+    for name, (own, neighbours) in SCALED.items():
+        strategy = {"_target_": f"{TARGET}.UserScaling", "store": "@clusters", "own": own, "neighbours": neighbours}
+        strategy |= {"form": FORM, "embedder": embedder}
+        stages.append(
+            stage(f"{name}_after", "evaluate.Evaluate", start="@stage3", view=TEST, strategy=strategy, **LOOK)
+        )
+    quiet = ["telemetry.rollouts_per_step=0", "telemetry.headline=stage3_after/eval/score"]
+    quiet += ["run.stall_s=1800", "run.deadline_s=1800"]
+    overrides = [f"seed={seed}", *(f"~stages.{name}" for name in dropped), *stages, *quiet]
+    return run_recipe("p_genrm", folder / f"C-{seed}", overrides)
+
+
+def _of(runs: Sequence[FinishedRun], name: str, figure: str) -> np.ndarray:
+    """A figure of the evaluation after an arm, by seed."""
+    head = f"{name}_after/eval/" + ("judged" if figure == "parsed" else "reward")
+    return np.array([done.metrics[f"{head}/{figure}"] for done in runs])
+
+
+def _hard_gain(done: FinishedRun) -> float:
+    """Accuracy after stage 3 less that after more of stage 2, on items that the model before both judged wrongly as
+    often as not (at most half of 8 chains right).
+    """
+    rates = {name: _rates(done.rollouts(f"{name}_after")) for name in ("both", "stage2", "stage3")}
+    hard = [prompt for prompt, rate in rates["both"].items() if rate <= 0.5]
+    return float(np.mean([rates["stage3"][prompt] - rates["stage2"][prompt] for prompt in hard]))
+
+
+def _rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    scores: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        scores[row["prompt"]].append(row["rewards"]["outcome"]["score"])
+    return {prompt: float(np.mean(values)) for prompt, values in scores.items()}
+
+
+def _distance(done: FinishedRun) -> float:
+    """The largest distance of a phase's realised share of hard items from what was scheduled."""
+    last = {line["source/phase"]: line for line in done.steps("stage3")}
+    return max(abs(line["source/hard_share"] - line["source/scheduled"]) for line in last.values())
+
+
+def _figure(name: str, runs: Sequence[FinishedRun]) -> Claim:
+    parsed = float(np.mean(_of(runs, name, "parsed")))
+    note = f"parsed {parsed:.3f}"
+    if f"{name}_after/eval/reward/process" in runs[0].metrics and name not in SCALED:
+        note = f"coverage {float(np.mean(_of(runs, name, 'process'))):.3f}, {note}"
+    accuracy = _of(runs, name, "outcome")
+    return Claim(name=f"C/{name}: accuracy", value=float(accuracy.mean()), note=f"{REAL}: {note}, {_seeds(accuracy)}")
+
+
+def _sign(name: str, gains: np.ndarray, note: str) -> Claim:
+    """Above 0 by two standard errors over the seeds."""
+    error = float(gains.std(ddof=1) / np.sqrt(len(gains)))
+    words = f"{REAL}, mean {gains.mean():.3f}, {_seeds(gains)}, less two standard errors; {note}"
+    return Claim(name=name, value=float(gains.mean()) - 2 * error, threshold=0, relation=">", note=words)
+
+
+def _seeds(values: np.ndarray) -> str:
+    return "by seed " + ", ".join(f"{value:.3f}" for value in values)

@@ -1,0 +1,118 @@
+r"""P-GenRM: a judge that writes who its user is before it scores, and asks like users for advice.
+
+## Paper
+arXiv:2602.12116.
+
+## Objective
+From h = 3 past choices of a user, a query and candidate answers y^i the policy writes a chain: persona and preferences,
+criteria with weights, totals s^i. With PR in [0, 1] the degree to which the chain covers the user's true criteria (a
+judge reads both) and c the answer that the user chose, r the other one::
+
+    OR = 1[s^c > s^r]      R = alpha PR + beta OR, or -0.1 where the chain is not in form     alpha = 0.5, beta = 1
+    A = (R - mean) / std over the K chains of a prompt, in a ratio loss clipped at 0.2, KL k3 to the start, weight 1e-3
+
+The weights are ``stages.cre.weights`` (format, outcome, process). Then alpha = 0, and the share of hard negatives grows
+by phase (.25, .5, .75, 1). Prototypes a_j are K-means centres of persona vectors, refined on pairs (q and y vectors)::
+
+    o_t = tanh(W [q_t ; y_t+ - y_t-] + b)      alpha_t = softmax_t((o_t q + rho o_t a_j) / sqrt(d))
+    z = a_j + lambda_q W_q q + lambda_s W_s sum_t alpha_t o_t        Delta = z (y+ - y-)
+    L = -log sigmoid(Delta) + lambda_cent |a_j - mu_j|^2 + lambda_tr |a_j - p_j|^2
+
+At test time m chains of the user's own, and n with the histories of the rows nearest to the persona within its
+prototype: s^i = (mean own + mean neighbours) / 2, ranked as eq. 9 does.
+
+## Stages
+psi (generate: a teacher's chains, kept where they agree with the user), sft (half of the prompts with the stated
+criteria), cre (rl), mine (collect: 8 chains an item, to know which are hard), hard (rl), library (generate), prototypes
+(fit), alone, users, ood (evaluate: a chain alone; (m, n) chains; a set of other people). A run needs rollout workers, a
+reference, a learner, a judge for PR, a served teacher, an embedder, and scikit-learn.
+
+Held-out users (``data.generator.held_out``, or the file's user_split) are in no training prompt and no prototype: a
+stage that would show them is refused.
+
+## Run it
+    raylign train recipe=p_genrm scale=tiny
+    raylign train recipe=p_genrm scale=gpu model.path=meta-llama/Llama-3.1-8B-Instruct data.generator.path=prism.jsonl \
+        judges.teacher.path=Qwen/Qwen3-32B judges.judge.path=Qwen/Qwen3-32B '~stages.ood'
+
+Columns: `raylign.recipes.p_genrm.choices`; stage ood asks the people of ``data.generator.ood=FILE``. Ablations:
+``stages.cre.weights.process=0`` or ``.outcome=0``, ``~stages.hard ~stages.mine``, ``stages.users.strategy.own=16``,
+``stages.prototypes.estimator.refine.released=true`` (rho on the query, no regulariser), ``.refine.epochs=0``.
+
+**As a reward of another recipe**: rows with a user's past choices in the column ``history``, and the trained model ::
+
+    raylign train recipe=grpo scale=gpu model.path=Qwen/Qwen3-4B data.path=asked.jsonl '~rewards.correct' \
+        +judges.persona.path=outputs/p_genrm/stages/hard/model \
+        '+rewards.persona.fn={_target_: raylign.recipes.p_genrm.PersonaReward}' \
+        '+rewards.persona.fn.judge.model={_target_: raylign.actors.judge.served.Served, name: persona}'
+
+**As a labeller of pairs**: the same reward in a `Generate` with ``keep: {_target_: ...keep.BestAndWorst}``, whose rows
+a `Preference` stage takes as ``data: '@NAME'``.
+
+## Results
+Paper, 8B: Chatbot Arena 72.68 alone, 74.30 with (8, 4), 75.92 with (16, 8), 75.59 with 32 own chains; PRISM 65.32,
+67.54, 68.06, 67.65. Without curriculum 71.07, and without PR 70.22, without OR 69.05, SFT alone 66.76.
+Measured (make experiment RECIPE=p_genrm): with simulated users and the recipe's own clusters, routing and means, 60.5 %
+with one chain, 63.6 with 8, 64.3 with 32, 65.4 with (16, 8), mean of 4 seeds; with neighbours drawn at random (16, 8)
+loses 1.8 points to 32 own chains. The part with real actors was not run whole.
+
+## Cost
+Paper: 8 GPUs for 8B. (8, 4) is 12 chains a judgement. scale=tiny: some minutes on 2 cores.
+
+## Deviations
+- [inferred] K = 8, clip 0.2, KL 1e-3, lr 1e-6, steps, the filter of PSI (in form, weights 100 +- 1, chosen above
+  rejected), the half of SFT, shares and the rule of hard negatives (mean outcome <= 0.5 over mined chains, or the
+  lowest third of rating gaps), no PR and no OR on a format error, the judge's prompt; all prompts in our own words.
+- A judge that cannot be reached or gives no number makes the sample Missing; the digest's 0 would punish the chain.
+- An item's history is drawn once for good; neighbours are never rows of the same user (the code lets them in).
+- p_j is the prototype as an epoch's visit to its cluster finds it; the released code takes a moving average and adds
+  neither regulariser (``refine.released``).
+- Of more than two responses OR asks for the best one at the top, and a rank correlation is logged.
+- In evaluations chains that are not in form, and ties, are wrong; ``first`` counts ties as response 1 (the code).
+- JSON with other keys than the two is not in form; ``form.alias=true`` takes ``scores`` as well.
+- scale=tiny has letters for criteria and a chain of a dozen letters (`toy.LetterChains`).
+"""
+
+from typing import Any
+
+__all__ = [
+    "Agrees",
+    "Asked",
+    "ChainFigures",
+    "Format",
+    "HardNegatives",
+    "InForm",
+    "JsonChains",
+    "Judgements",
+    "Outcome",
+    "PersonaReward",
+    "PersonalChoices",
+    "Process",
+    "Prototypes",
+    "UserScaling",
+]
+_PLACES = {
+    "Agrees": "keep",
+    "Asked": "views",
+    "ChainFigures": "measures",
+    "Format": "rewards",
+    "HardNegatives": "curriculum",
+    "InForm": "keep",
+    "JsonChains": "form",
+    "Judgements": "measures",
+    "Outcome": "rewards",
+    "PersonaReward": "persona",
+    "PersonalChoices": "choices",
+    "Process": "rewards",
+    "Prototypes": "prototypes",
+    "UserScaling": "scaling",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The part, imported when it is asked for: stages bring Ray with them, which no rollout worker's strategy needs."""
+    import importlib
+
+    if name not in _PLACES:
+        raise AttributeError(name)
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
