@@ -97,3 +97,13 @@ def test_which_artifact_a_reference_means() -> None:
     assert Reference(key="", value="@x/a", name="b").among(("a", "b")) == "a"
     assert Reference(key="", value="@x/c", name="").among(("a",)) is None
     assert Reference(key="", value="@x", name="").among(()) is None
+
+
+def test_a_start_of_a_setting_that_is_empty_is_no_start() -> None:
+    """Empty means what the stage before has made, which nobody asked for who named the run's own model."""
+    told = r"stages.student.start = \$\{model.path\}: is empty, and the stage would start from what the stage before"
+    with pytest.raises(ConfigError, match=told):
+        compose(["recipe=vulnerability_games", "scale=gpu"])
+    with pytest.raises(ConfigError) as raised:
+        compose(["recipe=vulnerability_games", "scale=gpu", "model.path=org/model"])
+    assert "student.start = ${model.path}" not in str(raised.value)
