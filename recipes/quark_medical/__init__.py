@@ -50,8 +50,9 @@ The paper's abstract gives no number. Measured by `make experiment RECIPE=quark_
 are unsafe (simulated, 10 seeds) the raw sum ends with .98 unsafe answers, equal frozen weights with .35, tri-factor
 with .00; its least reward is .54 deviations above the reference, that of the raw sum 1.8 below. It costs .56 of the
 answers' quality against equal weights. On PubMedQA the corrected tie loss halves the gap of ties at the same pair
-accuracy (.90), the printed sign widens it. At scale=tiny with real actors (one seed) the least of seven rewards ends
-at +.57 with tri-factor and at -1.61 with the raw sum, unsafe answers .00 and .99.
+accuracy (.90), the printed sign widens it. At scale=tiny with real actors (3 seeds) the least of seven rewards ends
+at +.41 with tri-factor, at +.41 with equal frozen weights too, and at -1.76 with the raw sum; unsafe answers .00 and
+.99 (raw sum).
 
 ## Cost
 A step of 64 prompts asks the judge 512 times each for rubric and helpfulness, and once an assertion for facts.
