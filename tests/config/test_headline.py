@@ -11,6 +11,7 @@ OWN = {
     "composition_rl": "after/depth_2/score",
     "hypo": "preference/eval/rewards/accuracy",
     "quark_medical": "after/eval/diagnosis/least",
+    "rewriter": "general/eval/tasks/mean",
 }
 TINY = ["scale=tiny", "recipe=grpo"]
 
