@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from raylign.actors.environments.dialogue import Dialogue, Examiner, Step
+from raylign.actors.judge.asking import AsksJudge
 from raylign.actors.judge.checklist import Checklist, Focus, Item, read_checklists
-from raylign.actors.judge.client import Answer, judge_problems, shared_judge
+from raylign.actors.judge.client import Answer, shared_judge
 from raylign.actors.judge.flips import JudgedTurn, Satisfied, holds, proceeds, states
 from raylign.actors.judge.item_question import SCHEMA, item_question, read_answer
-from raylign.config.resolve import Run
-from raylign.config.schema import Node
-from raylign.errors import JudgeError, JudgeUnavailable, JudgeUnreadable, Problem
+from raylign.errors import JudgeError, JudgeUnavailable, JudgeUnreadable
 from raylign.records import Prompt, Trajectory
 
 CHECKLISTS = "checklists"  # key of Prompt.meta: [variant][turn][item], see `read_checklists`
@@ -26,26 +25,16 @@ LABELS = "labels"  # flag of a step: one mapping item id -> verdict per variant;
 ABOUT_TOOLS = (Focus.CALLS, Focus.TOOL)
 
 
-class ChecklistExaminer(Examiner):
+class ChecklistExaminer(Examiner, AsksJudge):
     """`Examiner` over ``prompt.meta["checklists"]``. Flag ``labels``: per variant the verdicts of the step."""
 
     @dataclass
-    class Config:
-        """Who judges (fields of `raylign.actors.judge.client.Judge.Config`), and what labels count for."""
+    class Config(AsksJudge.Config):
+        """What labels count for."""
 
-        judge: Node = field(default_factory=dict)
         satisfied: Satisfied = Satisfied.gated
         gate: bool = True  # off: the user's script goes on whatever the must-pass items say
         independent: bool = False  # every episode hears verdicts of its own; off: equal words get equal verdicts
-
-        def __post_init__(self) -> None:
-            if not self.judge:
-                raise ValueError("judge is empty: name who judges, e.g. judge.model={_target_: ...Served, name: judge}")
-
-    @classmethod
-    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
-        """What is wrong with the judge."""
-        return judge_problems(f"{key}.judge", config.judge)
 
     def __init__(self, config: Config) -> None:
         self.config = config

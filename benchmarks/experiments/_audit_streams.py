@@ -87,6 +87,7 @@ HACKED: dict[str, Stream] = {
     "sized grades, unrelated": sized(2.0, 0.0),
     "tampering, skill .35 to .58": tampered(0.35, 0.23, 0.99),
     "tampering, skill .1 to .1": tampered(0.1, 0.0, 0.95),
+    "tampering, skill .45 to .48, half of the failures": tampered(0.45, 0.03, 0.48),
 }
 
 

@@ -14,12 +14,12 @@ from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, 
 from benchmarks.experiments.report import Claim
 
 SEEDS = (1, 2, 3)
-UPDATES, MORE = 60, 40  # of every arm from the imitator; of stage 3, and of stage 2 in its place
+UPDATES, MORE = 40, 30  # of every arm from the imitator; of stage 3, and of stage 2 in its place
 REAL = "real actors"
 TARGET = "raylign.recipes.p_genrm"
 FORM = {"_target_": f"{TARGET}.toy.LetterChains"}
 LEARNS = {
-    "prompts_per_step": 16,
+    "prompts_per_step": 64,
     "group_size": 8,
     "view": {"_target_": f"{TARGET}.Asked", "part": "train", "form": FORM},
 }
@@ -80,7 +80,7 @@ def run(folder: Path, seed: int) -> FinishedRun:
         stages.append(stage(name, "rl.Rl", start="@sft", steps=UPDATES, weights=weights, **LEARNS))
         samples = 8 if name == "both" else 4  # which items are hard is what the model says that stage 3 starts from
         stages.append(stage(f"{name}_after", "evaluate.Evaluate", view=TEST, samples=samples, **LOOK))
-    source = {"_target_": f"{TARGET}.HardNegatives", "mined": "@mined", "steps": MORE, "prompts_per_step": 16}
+    source = {"_target_": f"{TARGET}.HardNegatives", "mined": "@mined", "steps": MORE, "prompts_per_step": 64}
     asking = {"prompts_per_step": 64, "group_size": 8, "weights": {"outcome": 1}, "view": LEARNS["view"]}
     both, alone = {"format": 1, "outcome": 1, "process": 0.5}, {"format": 1, "outcome": 1}
     stages += [

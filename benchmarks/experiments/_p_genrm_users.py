@@ -1,7 +1,8 @@
 """Simulated users of P-GenRM's experiment: scores are drawn; clusters, routing, aggregation and ties are the recipe's.
 
 Users have one of four hidden prototypes, two antipodal pairs, so that the mean of all users says nothing. A judge knows
-a user by three noisy choices, and every chain adds noise of its own.
+a user by three noisy choices, drawn anew for every pair (the paper draws h of a user's choices for each), and every
+chain adds noise of its own.
 """
 
 from __future__ import annotations
@@ -46,28 +47,29 @@ def accuracies(world: World, seed: int) -> dict[str, float]:
     hidden = np.concatenate([axes, -axes])
     kinds = rng.integers(4, size=USERS)
     likes = of_length_one(hidden[kinds] + world.spread * rng.normal(size=(USERS, D)) / np.sqrt(D))
-    known = of_length_one(np.stack([_estimate(user, rng) for user in likes]))
     builds = USERS * 3 // 4
-    _, centres = clustered(known[:builds], 4, 10, seed)
+    library = of_length_one(np.stack([_estimate(user, rng) for user in likes[:builds]]))
+    _, centres = clustered(library, 4, 10, seed)
     names = tuple(f"u{number}" for number in range(builds))
     store = Store(
         prototypes=centres,
-        vectors=known[:builds],
-        members=nearest_of(known[:builds], centres),
+        vectors=library,
+        members=nearest_of(library, centres),
         users=names,
         histories=((),) * builds,
         embedder="",
     )
     right: dict[str, list[bool]] = {arm: [] for arm in ARMS}
     for user in range(builds, USERS):
-        near = store.neighbours(known[user], 8, f"u{user}")
-        if not world.routed:
-            near = rng.choice(builds, 8, replace=False).tolist()
         for _ in range(PAIRS):
+            known = of_length_one(_estimate(likes[user], rng)[None])
+            near = store.neighbours(known[0], 8, f"u{user}")
+            if not world.routed:
+                near = rng.choice(builds, 8, replace=False).tolist()
             answers = rng.normal(size=(2, D))
             chosen = int(np.argmax(answers @ likes[user] + rng.gumbel(0, 0.25, 2)))
-            own = _scores(np.repeat(known[user][None], 32, axis=0), answers, rng)
-            lent = _scores(known[near], answers, rng)
+            own = _scores(np.repeat(known, 32, axis=0), answers, rng)
+            lent = _scores(library[near], answers, rng)
             for arm, (m, n) in ARMS.items():
                 totals = combined(mean_scores(own[:m]), mean_scores(lent[:n]), (0.5, 0.5))
                 right[arm].append(totals is not None and int(np.argmax(totals)) == chosen)  # of equal ones the first

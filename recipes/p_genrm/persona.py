@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from raylign.actors.judge.asking import AsksJudge
 from raylign.actors.judge.blocking import BlockingJudge
-from raylign.actors.judge.client import Judge, judge_problems
+from raylign.actors.judge.client import Judge
 from raylign.config.build import build
-from raylign.config.resolve import Run
 from raylign.config.schema import Node, node
 from raylign.contracts import RewardFunction, Scope
 from raylign.data.questions import question_of
-from raylign.errors import Problem
 from raylign.recipes.p_genrm.choices import FORM
 from raylign.recipes.p_genrm.form import Chain, Form
 from raylign.recipes.p_genrm.items import ITEM, Choice, Item, UserSplit, choices, of_prompt
@@ -24,7 +23,7 @@ from raylign.records import Prompt, Trajectory, Value, derive_seed
 from raylign.tasks import together
 
 
-class PersonaReward(RewardFunction):
+class PersonaReward(RewardFunction, AsksJudge):
     """The mean total that an answer is given by the chains that compare it with others of its group.
 
     The samples of a prompt stand in a ring, in an order of the prompt's own, and each of `chains` chains is asked about
@@ -39,27 +38,20 @@ class PersonaReward(RewardFunction):
     judges_text = False
 
     @dataclass
-    class Config:
-        """Who judges (fields of `raylign.actors.judge.client.Judge.Config`), how often, and whose history."""
+    class Config(AsksJudge.Config):
+        """How often it is asked, and about whose history."""
 
-        judge: Node = field(default_factory=dict)
         form: Node = node(Form, FORM)
         history: str = "history"  # column of the prompt with the user's past choices: query, chosen, rejected
         together: int = 2  # responses in one chain
         chains: int = 1  # of the same responses
 
         def __post_init__(self) -> None:
-            if not self.judge:
-                raise ValueError("judge is empty: name who judges, e.g. judge.model={_target_: ...Served, name: judge}")
+            super().__post_init__()
             if self.together < 2 or self.chains < 1:
                 raise ValueError(f"together={self.together} must be 2 or more, chains={self.chains} 1 or more")
 
     config: Config
-
-    @classmethod
-    def problems(cls, key: str, config: Any, run: Run) -> list[Problem]:
-        """The judge must be one."""
-        return judge_problems(f"{key}.judge", config.judge)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

@@ -6,14 +6,14 @@ import json
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import numpy as np
 
+from raylign.actors.judge.asking import AsksJudge
 from raylign.actors.judge.blocking import BlockingJudge
-from raylign.actors.judge.client import judge_problems
 from raylign.config.build import build
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
@@ -133,7 +133,7 @@ class Outcome(OfChain):
         return Value(score=float(right), details=details)
 
 
-class Process(OfChain):
+class Process(OfChain, AsksJudge):
     """PR in [0, 1]: to which degree the chain covers the user's true criteria, as a judge says.
 
     The criteria are the item's own, else what the user has stated, else what the judge makes of the history. A chain
@@ -141,21 +141,10 @@ class Process(OfChain):
     """
 
     @dataclass
-    class Config(OfChain.Config):
-        """Who judges: fields of `raylign.actors.judge.client.Judge.Config`."""
-
-        judge: Node = field(default_factory=dict)
-
-        def __post_init__(self) -> None:
-            if not self.judge:
-                raise ValueError("judge is empty: name who judges, e.g. judge.model={_target_: ...Served, name: judge}")
+    class Config(OfChain.Config, AsksJudge.Config):
+        """How chains are read, and who judges."""
 
     config: Config
-
-    @classmethod
-    def problems(cls, key: str, config: Any, run: Run) -> list[Problem]:
-        """The judge must be one."""
-        return judge_problems(f"{key}.judge", config.judge)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

@@ -72,11 +72,14 @@ class Letters(RowGenerator):
         kinds: int = 24
         unseen: int = 8  # further kinds, of ood alone
         history: int = 3
+        clear: int = 6  # what the chosen response of a past choice is worth above the rejected one, at least
         items: int = 4  # of each user
 
         def __post_init__(self) -> None:
             if min(self.kinds, self.unseen, self.history, self.items) < 1 or self.kinds + self.unseen > 120:
                 raise ValueError(f"kinds={self.kinds} and unseen={self.unseen} must be 1 or more, at most 120 together")
+            if not 0 <= self.clear <= sum(WEIGHTS):
+                raise ValueError(f"clear={self.clear}: no choice is clearer than {sum(WEIGHTS)}, set it to 0 or more")
 
     config: Config
 
@@ -94,7 +97,9 @@ class Letters(RowGenerator):
             if not number % config.items:
                 low, high = (config.kinds, config.kinds + config.unseen) if part is UserSplit.ood else (0, config.kinds)
                 kind = "".join(every[rng.integers(low, high)])
-            past = tuple(choice_of(kind, str(rng.choice(list(SITUATIONS))), rng) for _ in range(config.history))
+            past = tuple(
+                choice_of(kind, str(rng.choice(list(SITUATIONS))), rng, config.clear) for _ in range(config.history)
+            )
             yield row_of(item_of(f"user {user}", part, kind, past, rng), form, f"item {number}")
 
 
@@ -118,13 +123,13 @@ def item_of(user: str, part: UserSplit, kind: str, past: tuple[Choice, ...], rng
     )
 
 
-def choice_of(kind: str, situation: str, rng: np.random.Generator) -> Choice:
-    """Two responses of different worth, with the user's choice."""
+def choice_of(kind: str, situation: str, rng: np.random.Generator, clear: int = 0) -> Choice:
+    """Two responses of different worth, at least `clear` apart, with the user's choice."""
     weights = liked(kind, situation)
     while True:
         pair = [RESPONSES[index] for index in rng.choice(len(RESPONSES), 2, replace=False)]
         worth = [total(response, weights) for response in pair]
-        if worth[0] != worth[1]:
+        if worth[0] != worth[1] and abs(worth[0] - worth[1]) >= clear:
             return Choice(situation, *(pair if worth[0] > worth[1] else pair[::-1]))
 
 

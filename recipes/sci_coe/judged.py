@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from raylign.actors.judge.asking import AsksJudge
 from raylign.actors.judge.blocking import BlockingJudge
-from raylign.actors.judge.client import judge_problems
 from raylign.actors.rollout.strategies import SingleTurn
 from raylign.config.build import named
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
-from raylign.config.schema import Node
 from raylign.contracts import RewardFunction, Scope
 from raylign.data.questions import question_of
 from raylign.errors import Problem
@@ -49,7 +48,7 @@ class Asked:
         return np.flatnonzero([bool(strategy.text) for strategy in self.strategies])
 
 
-class Judged(RewardFunction):
+class Judged(RewardFunction, AsksJudge):
     """Scores solutions and strategies of a question together. A judge that cannot be reached makes the group Missing.
 
     Details of a solution: ``role``, ``accepted`` and ``judged`` (how many strategies accept it, of how many). Of a
@@ -60,17 +59,15 @@ class Judged(RewardFunction):
     scope = Scope.GROUP
 
     @dataclass
-    class Config:
-        """Who judges (fields of `raylign.actors.judge.client.Judge.Config`), how much, and what strategies may not."""
+    class Config(AsksJudge.Config):
+        """How much is judged, and what strategies may not."""
 
-        judge: Node = field(default_factory=dict)
         solutions_judged: int = 0  # by each strategy, drawn from the prompt's seed; 0: all
         unparsable: Unparsable = Unparsable.leave_out
         stating_costs: float = 0.1  # of a strategy that states the answer, which is cut out of it
 
         def __post_init__(self) -> None:
-            if not self.judge:
-                raise ValueError("judge is empty: name who judges, e.g. judge.model={_target_: ...Served, name: judge}")
+            super().__post_init__()
             if self.solutions_judged < 0 or self.stating_costs < 0:
                 raise ValueError("solutions_judged and stating_costs must be 0 or more")
 
@@ -80,7 +77,7 @@ class Judged(RewardFunction):
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
         """The judge must be one, and every stage that learns from this reward must sample both roles."""
         findings, name = Findings(), key.removeprefix("rewards.").removesuffix(".fn")
-        findings += judge_problems(f"{key}.judge", config.judge)
+        findings += super().problems(key, config, run)
         for place, part in run.parts.items():
             if issubclass(part.cls, SolveAndVerify) and config.solutions_judged:
                 fits = part.config.strategies * config.solutions_judged >= part.config.solutions

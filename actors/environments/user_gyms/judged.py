@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
 from raylign.actors.environments.user_gyms.gym import Reply, UserGym
 from raylign.actors.environments.user_gyms.protocol import Act
-from raylign.actors.judge.client import JudgeCounts, judge_problems, shared_judge
-from raylign.config.resolve import Run
-from raylign.config.schema import Node
-from raylign.errors import JudgeError, JudgeUnavailable, JudgeUnreadable, Problem
+from raylign.actors.judge.asking import AsksJudge
+from raylign.actors.judge.client import JudgeCounts, shared_judge
+from raylign.errors import JudgeError, JudgeUnavailable, JudgeUnreadable
 from raylign.records import Message
 
 T = TypeVar("T")
@@ -32,7 +31,7 @@ class Question(Generic[T]):
     read: Callable[[Any], T]
 
 
-class JudgedGym(UserGym):
+class JudgedGym(UserGym, AsksJudge):
     """Further flags: ``judge/…``, what its model was asked so far in this episode.
 
     The model sees the policy's words as JSON, as data that it is not to obey. It is asked by content, so that an
@@ -42,26 +41,19 @@ class JudgedGym(UserGym):
     replayable = False  # answers of models may differ after a crash, so episodes go on from their snapshot
 
     @dataclass
-    class Config(UserGym.Config):
-        """judge: who plays the user, fields of `raylign.actors.judge.client.Judge.Config`; temperature 0 unless set."""
+    class Config(UserGym.Config, AsksJudge.Config):
+        """The judge plays the user, at temperature 0 unless set."""
 
-        judge: Node = field(default_factory=dict)
         failure_is_zero: bool = False  # a user without an answer pays 0 and the game goes on, as in the released code
         longest: int = 2048  # letters of a message to the user; a longer one is answered as invalid
 
         def __post_init__(self) -> None:
-            super().__post_init__()
-            if not self.judge:
-                raise ValueError("judge is empty: name the user, e.g. judge.model={_target_: ...Served, name: user}")
+            UserGym.Config.__post_init__(self)
+            AsksJudge.Config.__post_init__(self)
             if self.longest < 1:
                 raise ValueError(f"longest is {self.longest}, set it to 1 or more")
 
     config: Config
-
-    @classmethod
-    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
-        """What is wrong with the judge."""
-        return judge_problems(f"{key}.judge", config.judge)
 
     async def respond(self, row: Any, act: Act, own: dict[str, Any]) -> Reply:
         """See `UserGym.respond`."""

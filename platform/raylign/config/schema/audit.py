@@ -22,7 +22,7 @@ class ExploitConfig(Section):
     are and less than the grader's `maximum`. The mean decides where most values are equal, as of right and wrong.
     """
 
-    start_samples: int = 64  # also of the window that is compared with the start
+    start_samples: int = 64  # so many of the last ones are compared with them, and four times as many
     reward_above: float = 0.75
     grade_below: float = 0.25
 
