@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
-from benchmarks.experiments.report import ROOT, Claim
+from benchmarks.experiments.report import REAL, ROOT, Claim, by_seed, positive
 from raylign.actors.environments.user_gyms.small import SmallFunctions
 from raylign.chat.template import ChatTemplate
 from raylign.config.compose import compose
@@ -28,7 +28,6 @@ from raylign.records import Prompt
 ENTITIES = ROOT.parent / "shared" / "data" / "userrl" / "entities.json"
 SEEDS = (1, 2, 3)
 UPDATES = 30
-REAL = "real actors"
 EFFORT = {"effort": {"_target_": "raylign.recipes.bao.UserEffort"}}
 SHAPER = {"_target_": "raylign.recipes.bao.BehaviourShaper", "gamma": 1.0}
 OFF = {"shaper": {**SHAPER, "answer": 0.0, "think": 0.0}}
@@ -105,7 +104,7 @@ def _contrasts(arms: Mapping[str, Sequence[Mapping[str, float]]]) -> list[Claim]
     lost = of("taught, none", "score") - of("taught, penalties", "score")
     base_lost = of("plain, UserRL equalized", "score") - of("taught, penalties", "score")
     return [
-        _sign(
+        positive(
             "F/UR saved by penalties",
             off - on,
             f"{float(1 - on.mean() / off.mean()):.0%} of it, the digest wishes for 25 %; no policy here is below 1/3",
@@ -115,34 +114,27 @@ def _contrasts(arms: Mapping[str, Sequence[Mapping[str, float]]]) -> list[Claim]
             value=float(lost.mean()),
             threshold=0.03,
             relation="<=",
-            note=f"{REAL}, {_by_seed(lost)}",
+            note=f"{REAL}, {by_seed(lost)}",
         ),
-        _sign("F/UR saved by enhancement, no penalties", of("plain, none", "ur") - off, "digest E: .07 in the table"),
-        _sign(
+        positive(
+            "F/UR saved by enhancement, no penalties", of("plain, none", "ur") - off, "digest E: .07 in the table"
+        ),
+        positive(
             "F/Pass@U-1 gained by both over neither",
             of("taught, penalties", "pass_at_u_1") - of("plain, none", "pass_at_u_1"),
             "abstract",
         ),
-        _sign("F/UR saved by both over UserRL", of("plain, UserRL equalized", "ur") - on, "abstract; paper .38 - .21"),
+        positive(
+            "F/UR saved by both over UserRL", of("plain, UserRL equalized", "ur") - on, "abstract; paper .38 - .21"
+        ),
         Claim(
             name="F/score lost by both to UserRL",
             value=float(base_lost.mean()),
             threshold=0.03,
             relation="<=",
-            note=f"{REAL}, {_by_seed(base_lost)}; the paper gains .17",
+            note=f"{REAL}, {by_seed(base_lost)}; the paper gains .17",
         ),
     ]
-
-
-def _sign(name: str, gains: np.ndarray, note: str) -> Claim:
-    """Above 0 by two standard errors over the seeds."""
-    error = float(gains.std(ddof=1) / np.sqrt(len(gains)))
-    words = f"{REAL}, mean {gains.mean():.3f}, by seed {_by_seed(gains)}, less two standard errors; {note}"
-    return Claim(name=name, value=float(gains.mean()) - 2 * error, threshold=0, relation=">", note=words)
-
-
-def _by_seed(values: np.ndarray) -> str:
-    return ", ".join(f"{value:.3f}" for value in values)
 
 
 def _scatter(arms: Mapping[str, Sequence[Mapping[str, float]]]) -> list[Claim]:

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import REAL, Claim, by_seed, positive
 
 SEEDS = (1, 2, 3)
 UPDATES, MORE = 40, 30  # of every arm from the imitator; of stage 3, and of stage 2 in its place
-REAL = "real actors"
 TARGET = "raylign.recipes.p_genrm"
 FORM = {"_target_": f"{TARGET}.toy.LetterChains"}
 LEARNS = {
@@ -39,12 +38,12 @@ def language_model(folder: Path) -> list[Claim]:
     hard = np.array([_hard_gain(done) for done in runs])
     scaled = _of(runs, "users84", "outcome") - _of(runs, "stage3", "outcome")
     claims += [
-        _sign("C/accuracy, (.5, 1) - SFT", both - _of(runs, "imitator", "outcome"), "digest wishes for .05"),
-        _sign("C/accuracy, (.5, 1) - (1, 0)", both - process, "digest wishes for .02"),
-        _sign("C/coverage of criteria, (.5, 1) - (0, 1)", covers, "digest wishes for .10"),
-        _sign("C/accuracy on hard items, stage 3 - more of stage 2", hard, "digest wishes for .02"),
-        _sign("C/accuracy, (8, 4) chains - one", scaled, "abstract"),
-        _sign("C/accuracy on unseen kinds of users - .5", _of(runs, "others", "outcome") - 0.5, "abstract"),
+        positive("C/accuracy, (.5, 1) - SFT", both - _of(runs, "imitator", "outcome"), "digest wishes for .05"),
+        positive("C/accuracy, (.5, 1) - (1, 0)", both - process, "digest wishes for .02"),
+        positive("C/coverage of criteria, (.5, 1) - (0, 1)", covers, "digest wishes for .10"),
+        positive("C/accuracy on hard items, stage 3 - more of stage 2", hard, "digest wishes for .02"),
+        positive("C/accuracy, (8, 4) chains - one", scaled, "abstract"),
+        positive("C/accuracy on unseen kinds of users - .5", _of(runs, "others", "outcome") - 0.5, "abstract"),
         Claim(
             name="C/hard share, largest distance from the schedule",
             value=max(_distance(done) for done in runs),
@@ -68,7 +67,9 @@ def language_model(folder: Path) -> list[Claim]:
         ("(0, 1) - (1, 0)", outcome - process),
         ("(8, 4) - 12 own", _of(runs, "users84", "outcome") - _of(runs, "ind12", "outcome")),
     ):
-        claims.append(Claim(name=f"C/accuracy, {name}", value=float(gains.mean()), note=f"{REAL}, {_seeds(gains)}"))
+        claims.append(
+            Claim(name=f"C/accuracy, {name}", value=float(gains.mean()), note=f"{REAL}, seeds {by_seed(gains)}")
+        )
     return claims
 
 
@@ -146,15 +147,6 @@ def _figure(name: str, runs: Sequence[FinishedRun]) -> Claim:
     if f"{name}_after/eval/reward/process" in runs[0].metrics and name not in SCALED:
         note = f"coverage {float(np.mean(_of(runs, name, 'process'))):.3f}, {note}"
     accuracy = _of(runs, name, "outcome")
-    return Claim(name=f"C/{name}: accuracy", value=float(accuracy.mean()), note=f"{REAL}: {note}, {_seeds(accuracy)}")
-
-
-def _sign(name: str, gains: np.ndarray, note: str) -> Claim:
-    """Above 0 by two standard errors over the seeds."""
-    error = float(gains.std(ddof=1) / np.sqrt(len(gains)))
-    words = f"{REAL}, mean {gains.mean():.3f}, {_seeds(gains)}, less two standard errors; {note}"
-    return Claim(name=name, value=float(gains.mean()) - 2 * error, threshold=0, relation=">", note=words)
-
-
-def _seeds(values: np.ndarray) -> str:
-    return "by seed " + ", ".join(f"{value:.3f}" for value in values)
+    return Claim(
+        name=f"C/{name}: accuracy", value=float(accuracy.mean()), note=f"{REAL}: {note}, seeds {by_seed(accuracy)}"
+    )

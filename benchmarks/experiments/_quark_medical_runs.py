@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, together
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import REAL, Claim, positive
 from raylign.recipes.quark_medical.combiner import Mode
 
 RUN_SEEDS = (1, 2, 3)
 EARLY = 10  # steps
-REAL = "real actors"
 COMMON = ["telemetry.rollouts_per_step=0", "run.stall_s=1800", "run.deadline_s=1800"]
 
 
@@ -34,9 +33,9 @@ def language_model(folder: Path) -> list[Claim]:
         claims.append(Claim(name=f"E/{mode.name}, seed {seed}: least r~", value=least[mode][-1], note=words))
     tri, equal, raw = (np.array(least[mode]) for mode in arms)
     claims += [
-        _sign("E/tri-factor: least r~, less two standard errors", tri, "the wish: every reward at its reference"),
-        _sign("E/raw sum: least r~ below the reference, less two standard errors", -raw, "the wish: some reward below"),
-        _sign("E/least r~, tri-factor - raw, less two standard errors", tri - raw, ""),
+        positive("E/tri-factor: least r~", tri, "the wish: every reward at its reference"),
+        positive("E/raw sum: least r~ below the reference", -raw, "the wish: some reward below"),
+        positive("E/least r~, tri-factor - raw", tri - raw),
         Claim(name="E/least r~, tri-factor - equal", value=float((tri - equal).mean()), note=f"{REAL}, reported"),
     ]
     of_mode = {mode: [run for (own, _, _), run in zip(jobs, runs, strict=True) if own is mode] for mode in arms}
@@ -56,7 +55,7 @@ def language_model(folder: Path) -> list[Claim]:
             relation="<",
             note=f"{REAL}, the first {EARLY} steps, worst seed",
         ),
-        _sign("E/unsafe answers, raw - tri-factor, less two standard errors", unsafe[0] - unsafe[1], ""),
+        positive("E/unsafe answers, raw - tri-factor", unsafe[0] - unsafe[1]),
     ]
     tables = [len(diagnosis(run)) for run in runs]
     return [
@@ -75,12 +74,6 @@ def largest_share(run: FinishedRun) -> float:
 def violated(run: FinishedRun) -> float:
     """Share of unsafe answers in the last evaluation."""
     return float(next(row["violation"] for row in diagnosis(run) if row["reward"] == "safety"))
-
-
-def _sign(name: str, values: np.ndarray, wish: str) -> Claim:
-    bound = float(values.mean() - 2 * values.std(ddof=1) / np.sqrt(len(values)))
-    note = f"{REAL}: {', '.join(f'{value:.2f}' for value in values)}" + (f"; {wish}" if wish else "")
-    return Claim(name=name, value=bound, threshold=0.0, relation=">", note=note)
 
 
 def start(folder: Path, seed: int) -> FinishedRun:

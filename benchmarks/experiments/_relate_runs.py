@@ -11,11 +11,10 @@ import numpy as np
 import orjson
 
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import REAL, Claim, by_seed, positive
 
 SEEDS = (1, 2, 3)
 UPDATES = 200  # the digest: 120; after 100 every arm still learned the form of an ad
-REAL = "real actors"
 WEIGHTS = {"structure": 1, "semantic": 0, "ctcvr": 3, "truth": 0}
 SHAPER = {"_target_": "raylign.recipes.relate.GranularCredit", "scale": "none", "exempt": [";"]}
 GRPO = {"_target_": "raylign.objectives.advantage.group.GRPO", "std": "sample", "epsilon": 1e-4}
@@ -52,18 +51,20 @@ def language_model(folder: Path) -> list[Claim]:
 
     m4, relate = looks["m4"], looks["relate"]
     claims += [
-        _sign("D/CTCVR, M2 - M1", of("m2", "truth") - of("m1", "truth"), "digest .25"),
-        _sign("D/compliant, M1 - M2", of("m1", "semantic") - of("m2", "semantic"), "conversions alone cost compliance"),
-        _sign("D/distinct-2, M3 - M2", of("m3", "distinct_2") - of("m2", "distinct_2"), "digest .025"),
-        _sign("D/compliant, M4 - M3", of("m4", "semantic") - of("m3", "semantic"), "digest .425"),
-        _sign("D/compliant, RELATE - imitator", of("relate", "semantic") - of("imitator", "semantic"), "abstract"),
-        _sign("D/CTCVR, RELATE - imitator", of("relate", "truth") - of("imitator", "truth"), "abstract"),
-        _sign("D/updates to 80 % compliance, M4 - RELATE", reached["m4"] - reached["relate"], _ratio(reached)),
+        positive("D/CTCVR, M2 - M1", of("m2", "truth") - of("m1", "truth"), "digest .25"),
+        positive(
+            "D/compliant, M1 - M2", of("m1", "semantic") - of("m2", "semantic"), "conversions alone cost compliance"
+        ),
+        positive("D/distinct-2, M3 - M2", of("m3", "distinct_2") - of("m2", "distinct_2"), "digest .025"),
+        positive("D/compliant, M4 - M3", of("m4", "semantic") - of("m3", "semantic"), "digest .425"),
+        positive("D/compliant, RELATE - imitator", of("relate", "semantic") - of("imitator", "semantic"), "abstract"),
+        positive("D/CTCVR, RELATE - imitator", of("relate", "truth") - of("imitator", "truth"), "abstract"),
+        positive("D/updates to 80 % compliance, M4 - RELATE", reached["m4"] - reached["relate"], _ratio(reached)),
     ]
     for figure in ("semantic", "structure", "truth", "distinct_2"):
         gains = [ours[figure] - theirs[figure] for ours, theirs in zip(relate, m4, strict=True)]
         claims.append(
-            Claim(name=f"D/{figure}, RELATE - M4", value=float(np.mean(gains)), note=f"{REAL}, {_seeds(gains)}")
+            Claim(name=f"D/{figure}, RELATE - M4", value=float(np.mean(gains)), note=f"{REAL}, seeds {by_seed(gains)}")
         )
     return [*claims, *_against_others(runs)]
 
@@ -147,7 +148,7 @@ def _against_others(runs: Sequence[FinishedRun]) -> list[Claim]:
         gains = np.array([a[0] - b[0] for a, b in zip(ours, theirs, strict=True)])
         shares = [float(np.mean([share for _, share in arm])) for arm in (ours, theirs)]
         note = f"of the ads that comply ({shares[0]:.2f} and {shares[1]:.2f} of all)"
-        claims.append(_sign(f"D/CTCVR, RELATE - {name}", gains, note))
+        claims.append(positive(f"D/CTCVR, RELATE - {name}", gains, note))
     return claims
 
 
@@ -159,14 +160,3 @@ def _compliant(samples: Sequence[Mapping[str, float]]) -> tuple[float, float]:
     """Mean true CTCVR of the ads that comply, 0 without any, and their share."""
     good = [sample["truth"] for sample in samples if sample["semantic"] == 1 and sample["structure"] > 0]
     return float(np.mean(good)) if good else 0.0, len(good) / len(samples)
-
-
-def _sign(name: str, gains: np.ndarray, note: str) -> Claim:
-    """Above 0 by two standard errors over the seeds."""
-    error = float(gains.std(ddof=1) / np.sqrt(len(gains)))
-    words = f"{REAL}, mean {gains.mean():.3f}, {_seeds(gains)}, less two standard errors; {note}"
-    return Claim(name=name, value=float(gains.mean()) - 2 * error, threshold=0, relation=">", note=words)
-
-
-def _seeds(values: Sequence[float] | np.ndarray) -> str:
-    return "by seed " + ", ".join(f"{value:.3f}" for value in values)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import REAL, Claim, by_seed, positive
 from raylign.actors.reward.numeric import NumericAnswer
 from raylign.data.readers import load_rows
 from raylign.recipes.rewriter.toy import FORMATS, RightSteps, format_of, worked
@@ -18,7 +18,6 @@ from raylign.records import Prompt, Value
 from raylign.testing import records
 
 RUN_SEEDS = (1, 2, 3)
-REAL = "real actors"
 
 SFT, EVALUATE, GENERATE = "sft.Sft", "evaluate.Evaluate", "generate.Generate"
 ONLY_ANSWERS = {"correct": 1}
@@ -85,7 +84,7 @@ def _figures(runs: Sequence[FinishedRun]) -> list[Claim]:
         _figure("C/base model: general accuracy", _of(runs, "general_before/eval/tasks/mean"), ""),
     ]
     for arm, name in (("_expert", "experts' texts"), ("_untrained", "untrained rewriter"), ("", "trained rewriter")):
-        note = f"forgotten {_spelled(_forgotten(runs, arm))}, NLL of the set {_spelled(_loss(runs, arm))}"
+        note = f"forgotten {by_seed(_forgotten(runs, arm))}, NLL of the set {by_seed(_loss(runs, arm))}"
         claims.append(_figure(f"C/{name}: downstream gain", _gained(runs, arm), note))
     for place, name in ((0, "first"), (-1, "last")):
         steps = [run.steps("rewrite")[place] for run in runs]
@@ -103,31 +102,19 @@ def _compared(runs: Sequence[FinishedRun]) -> list[Claim]:
     passed = _of(runs, "build_untrained/generate/fallback") - _of(runs, "build/generate/fallback")
     untrained = _forgotten(runs, "_untrained") - _forgotten(runs)
     return [
-        _sign("C/NLL of the set, 1 - trained over experts'", 1 - losses, "wished .3"),
-        _sign("C/forgotten, 1 - trained over experts'", 1 - ratio, "wished .3"),
-        _sign("C/forgotten, experts' - trained", _forgotten(runs, "_expert") - _forgotten(runs), ""),
-        _sign("C/downstream gain, trained", _gained(runs), f"wished .8 of the experts': {_spelled(share)}"),
-        _sign("C/pass rate of the gate, trained - untrained", passed, "wished .1"),
+        positive("C/NLL of the set, 1 - trained over experts'", 1 - losses, "wished .3"),
+        positive("C/forgotten, 1 - trained over experts'", 1 - ratio, "wished .3"),
+        positive("C/forgotten, experts' - trained", _forgotten(runs, "_expert") - _forgotten(runs)),
+        positive("C/downstream gain, trained", _gained(runs), f"wished .8 of the experts': {by_seed(share)}"),
+        positive("C/pass rate of the gate, trained - untrained", passed, "wished .1"),
         _figure("C/fallback share, trained", _of(runs, "build/generate/fallback"), "wished below .4"),
         _figure("C/forgotten, untrained rewriter - trained", untrained, ""),
     ]
 
 
-def _sign(name: str, values: np.ndarray, wish: str) -> Claim:
-    """Above 0 by two standard errors over the seeds."""
-    error = float(values.std(ddof=1) / np.sqrt(len(values)))
-    note = f"mean {values.mean():.3f} less two standard errors of {error:.4f} (seeds {_spelled(values)})"
-    note += f"; {wish}" if wish else ""
-    return Claim(name=name, value=float(values.mean()) - 2 * error, threshold=0, relation=">", note=f"{note}; {REAL}")
-
-
 def _figure(name: str, values: np.ndarray, note: str) -> Claim:
-    words = [f"seeds {_spelled(values)}", note, REAL]
+    words = [f"seeds {by_seed(values)}", note, REAL]
     return Claim(name=name, value=float(values.mean()), note="; ".join(filter(None, words)))
-
-
-def _spelled(values: np.ndarray) -> str:
-    return ", ".join(f"{value:.3f}" for value in values)
 
 
 # ------------------------------------------------------------------------------------------------------- the sets

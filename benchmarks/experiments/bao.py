@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.experiments._bao_runs import language_model, served_user
 from benchmarks.experiments._bao_tabular import TURNS, Figures, Penalties, World, roll, shaped, start, train
 from benchmarks.experiments._main import in_turn, main
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import SIMULATED, Claim
 from raylign.recipes.bao.measures import pareto
 from raylign.recipes.bao.turns import Episode, penalties, to_go
 from raylign.recipes.bao.userrl import rescaled, standardised
@@ -37,7 +37,6 @@ HARD = World(hypotheses=64, halving=0.35)
 TAUGHT = World(hypotheses=64, halving=0.35, probing=1.5)
 LONG = World(hypotheses=64, halving=0.5, long=2.0)
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.4)
-SIMULATED = "simulated"
 
 
 # ----------------------------------------------------------------------------------------------------------------- A

@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.experiments._inject_rbp_markov import simulate
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, together
-from benchmarks.experiments.report import ROOT, Claim
+from benchmarks.experiments.report import REAL, ROOT, SIMULATED, Claim, positive
 from raylign.contracts import PlacedRow
 from raylign.recipes.inject_rbp.patterns import frequencies
 from raylign.recipes.inject_rbp.policies import Softmax
@@ -38,7 +38,7 @@ SEEDS = (1, 2, 3)
 SIMULATED_SEEDS = range(15)
 HISTORIES = (150, 500, 3000)
 CALIBRATED = {"none": 0.288, "incorrect": 0.257, "correct": 0.371, "naive": 0.443, "rasp": 0.470}  # at 500
-SIMULATED, REAL, TEXT = "simulated", "real actors", "real text, no actor"
+TEXT = "real text, no actor"
 SOLUTIONS = ROOT.parent / "shared" / "data" / "gsm8k" / "model_solutions.jsonl"
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 ARMS = ("correct", "rlopt", "naive", "incorrect", "random", "cross")
@@ -105,7 +105,10 @@ def language_model(folder: Path, seeds: Sequence[int] = SEEDS) -> list[Claim]:
         Claim(name="C/rlopt > correct > none, smaller gap", value=ordered, threshold=0, relation=">", note=count),
         Claim(name="C/rlopt - none", value=mean["rlopt"] - mean["none"], threshold=0.05, relation=">=", note=count),
         Claim(name="C/fingerprint unchanged", value=unchanged, threshold=1, relation="==", note=every),
-        *(_sign(f"C/correct - {arm}", scores["correct"], scores[arm]) for arm in ("incorrect", "cross")),
+        *(
+            positive(f"C/correct - {arm}", np.subtract(scores["correct"], scores[arm]))
+            for arm in ("incorrect", "cross")
+        ),
         *(_largest_p(name, key, runs) for name, key in _TESTS.items()),
     ]
     for arm, value in mean.items():
@@ -128,14 +131,6 @@ def one_seed(folder: Path, seed: int) -> FinishedRun:
     samples = [f"stages.{name}.samples=1" for name in ("none", *ARMS)]
     more = [f"stages.fit_fqi={fitted}", f"stages.rlopt_fqi={arm}"]
     return run_recipe("inject_rbp", folder / f"C-seed{seed}", [f"seed={seed}", *samples, *more])
-
-
-def _sign(name: str, above: Sequence[float], below: Sequence[float]) -> Claim:
-    """The mean difference, less two of its standard errors."""
-    differences = np.subtract(above, below)
-    error = float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else 0.0
-    note = f"{REAL}; a sign: {differences.mean():.3f} less two standard errors of {len(differences)} seeds"
-    return Claim(name=name, value=float(differences.mean()) - 2 * error, threshold=0, relation=">", note=note)
 
 
 def _largest_p(name: str, key: str, runs: Sequence[FinishedRun]) -> Claim:

@@ -18,12 +18,11 @@ import numpy as np
 
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import REAL, Claim
 
 SEEDS = (1, 2, 3)
 LORA = {"rank": 4, "alpha": 16.0, "lr": 1.5e-3, "sync": "adapter"}  # all weights: 1.5e-4, the recipe's at this scale
 STEPS = 60
-REAL = "real actors"
 
 
 def compared(folder: Path) -> list[Claim]:

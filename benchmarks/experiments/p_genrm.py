@@ -31,7 +31,7 @@ import numpy as np
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._p_genrm_runs import SEEDS, language_model
 from benchmarks.experiments._p_genrm_users import ARMS, World, accuracies, pulled, refinement
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import SIMULATED, Claim
 from raylign.config.build import build
 from raylign.contracts import RewardFunction
 from raylign.objectives.advantage.group import GRPO
@@ -39,7 +39,6 @@ from raylign.recipes.p_genrm import ChainFigures, HardNegatives
 from raylign.recipes.p_genrm.items import Item, UserSplit
 from raylign.testing import group, prompt, rows_of, trajectory
 
-SIMULATED = "simulated"
 ECHO = "raylign.actors.judge.scripted.echo"
 USER_SEEDS = tuple(range(1, 25))  # four, as the digest has, leave .25 points of noise in a difference
 CALIBRATED = {  # the digest's simulation

@@ -23,7 +23,7 @@ from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._quark_medical_answers import MEDIQA, Graded, mediqa, own_evidence, pubmedqa
 from benchmarks.experiments._quark_medical_bandit import Arm, Outcome, train, write_statistics
 from benchmarks.experiments._quark_medical_runs import RUN_SEEDS, language_model
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import SIMULATED, Claim
 from raylign.contracts import PlacedRow
 from raylign.objectives.loss.bradley_terry import TieSign
 from raylign.recipes.quark_medical.combiner import Mode, ReferenceFrozen
@@ -33,7 +33,6 @@ from raylign.recipes.quark_medical.pairwise import HashedOrm, figures
 from raylign.recipes.quark_medical.table import RewardTable, correlations, variance_shares
 
 SEEDS = tuple(range(1, 11))
-SIMULATED = "simulated"
 ARMS = {
     "raw": (Arm(Mode.raw), "2.07, .98, .35, -1.83"),
     "batch z": (Arm(Mode.batch_z), "1.24, .28, .90, -.15"),

@@ -26,9 +26,8 @@ from benchmarks.experiments._relate_credit import alignment, locality
 from benchmarks.experiments._relate_grammar import ARMS, UPDATES, Outcome, train
 from benchmarks.experiments._relate_runs import SEEDS, language_model
 from benchmarks.experiments._relate_votes import votes
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import SIMULATED, Claim
 
-SIMULATED = "simulated"
 CALIBRATED = {  # the digest's simulation: structure, CTCVR, compliant, distinct-2, updates to 80 % compliance
     "M1": (0.98, 0.16, 0.30, 0.47, None),
     "M2": (0.94, 0.93, 0.00, 0.21, None),

@@ -10,15 +10,17 @@ import json
 import math
 import os
 import platform
+import statistics
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+REAL, SIMULATED = "real actors", "simulated"  # what a claim is about, in its note
 
 
 class Relation(StrEnum):
@@ -72,6 +74,26 @@ class Claim:
             Relation.BELOW: value < limit,
             Relation.EQUAL: value == limit,
         }[Relation(self.relation)]
+
+
+def positive(name: str, gains: Iterable[float], note: str = "", how: str = REAL) -> Claim:
+    """A gain that must be above 0 by two standard errors over seeds: the value is its mean less these.
+
+    Where a digest's threshold is not calibrated, this is the gate, and `note` names the wish. One seed proves nothing
+    (NaN).
+    """
+    values = [float(gain) for gain in gains]
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    mean = statistics.fmean(values)
+    words = f"mean {mean:.3f} less two standard errors of {error:.4f} (seeds {by_seed(values)})"
+    return Claim(
+        name=name, value=mean - 2 * error, threshold=0, relation=">", note="; ".join(filter(None, [words, note, how]))
+    )
+
+
+def by_seed(values: Iterable[float]) -> str:
+    """Example: ``"0.125, 0.250"``"""
+    return ", ".join(f"{value:.3f}" for value in values)
 
 
 def write(

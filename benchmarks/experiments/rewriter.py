@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._rewriter_policy import Outcome, train
 from benchmarks.experiments._rewriter_runs import language_model
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import SIMULATED, Claim
 from raylign.errors import JudgeUnavailable
 from raylign.recipes.rewriter import RewriteReward
 from raylign.recipes.rewriter.terms import Weights, diversity
@@ -36,7 +36,6 @@ from raylign.testing import records
 SEEDS = (1, 2, 3)
 PAPER = {"distribution": 0.35, "diversity": 0.5}
 SCRIPTED = "benchmarks.experiments._rewriter_policy"
-SIMULATED = "simulated"
 
 
 # ----------------------------------------------------------------------------------------------------------------- A

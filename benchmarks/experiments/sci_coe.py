@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
 from benchmarks.experiments._sci_coe_world import Arm, Outcome, train
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import REAL, SIMULATED, Claim, positive
 from raylign.recipes.sci_coe.geometry import (
     Combine,
     LabelRule,
@@ -53,7 +53,6 @@ BY_HAND = {
     "C": [2 / 3, 0, 2 / 3, 1, -1 / 3],
     "r": [1 - x**0.5 / SCALE for x in (0.1, 0.1, 0.16 / 9, 0.04 / 9 + 0.36, 0.04 / 9 + 0.36)],
 }
-SIMULATED, REAL = "simulated", "real actors"
 
 
 # ----------------------------------------------------------------------------------------------------------------- A
@@ -163,7 +162,7 @@ def world(_: Path) -> list[Claim]:
         twice.accuracy - once.accuracy
         for twice, once in zip(runs["geometric, anchors"], runs["half the questions, anchors"], strict=True)
     ]
-    claims.append(_sign("B/solver, 120 unlabelled steps - 60, anchors", more, None, SIMULATED))
+    claims.append(positive("B/solver, 120 unlabelled steps - 60, anchors", more, how=SIMULATED))
     return claims
 
 
@@ -183,15 +182,6 @@ def _figure(name: str, outcome: Outcome) -> Claim:
 def _gate(name: str, value: float, limit: float, relation: str = ">=") -> Claim:
     note = f"mean of {len(SEEDS)} seeds; {SIMULATED}"
     return Claim(name=name, value=value, threshold=limit, relation=relation, note=note)
-
-
-def _sign(name: str, gains: Sequence[float], wish: float | None, how: str) -> Claim:
-    """Above 0 by two standard errors over the seeds; the wish stands beside it."""
-    error = float(np.std(gains, ddof=1) / np.sqrt(len(gains)))
-    seeds = ", ".join(f"{gain:.3f}" for gain in gains)
-    note = f"mean {np.mean(gains):.3f} less two standard errors of {error:.4f} (seeds {seeds})"
-    note += "" if wish is None else f"; wished {wish:g}"
-    return Claim(name=name, value=float(np.mean(gains)) - 2 * error, threshold=0, relation=">", note=f"{note}; {how}")
 
 
 # ----------------------------------------------------------------------------------------------------------------- C
@@ -222,20 +212,22 @@ def language_model(folder: Path) -> list[Claim]:
     ):
         claims.append(_looked(name, runs))
     gain = [_of(run, "after", "score") - _of(run, "anchored", "score") for run in runs]
-    claims.append(_sign("C/solver, after stage 2 - before", gain, 0.08, f"no labels; {REAL}"))
+    claims.append(positive("C/solver, after stage 2 - before", gain, "no labels; wished .08"))
     labelled = [_of(run, "anchored", "score") - _of(run, "warm", "score") for run in runs]
-    claims.append(_sign("C/solver, after stage 1 - before", labelled, None, f"labels; {REAL}"))
+    claims.append(positive("C/solver, after stage 1 - before", labelled, "labels"))
     for steps, name, other in ((STEPS, "after", "naive_after"), (STEPS + LATER, "later_after", "naive_later_after")):
         wider = [_of(run, name, "kinds/entropy") - _of(run, other, "kinds/entropy") for run in runs]
-        claims.append(_sign(f"C/entropy of strategies after {steps} steps, geometric - naive, nats", wider, 0.5, REAL))
+        claims.append(
+            positive(f"C/entropy of strategies after {steps} steps, geometric - naive, nats", wider, "wished .5")
+        )
     chosen = [_of(run, "after", "best_of_n/gain") for run in runs]
-    claims.append(_sign("C/best of 8 by the own verifier - a sample", chosen, 0.05, REAL))
+    claims.append(positive("C/best of 8 by the own verifier - a sample", chosen, "wished .05"))
     told = [_of(run, "after", "sci_coe/accepted_right") - _of(run, "after", "sci_coe/accepted_wrong") for run in runs]
-    claims.append(_sign("C/verdicts, accepted of right - of wrong solutions", told, None, REAL))
+    claims.append(positive("C/verdicts, accepted of right - of wrong solutions", told))
     anchors = [_of(run, "after", "score") - _of(run, "bare_after", "score") for run in runs]
-    claims.append(_sign("C/solver, with anchors - without", anchors, None, REAL))
+    claims.append(positive("C/solver, with anchors - without", anchors))
     twice = [_of(run, "after", "score") - _of(run, "half_after", "score") for run in runs]
-    claims.append(_sign("C/solver, twice the unlabelled questions - once", twice, None, f"640 - 320; {REAL}"))
+    claims.append(positive("C/solver, twice the unlabelled questions - once", twice, "640 - 320"))
     return claims
 
 

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from benchmarks.experiments.report import Claim, write
+from benchmarks.experiments.report import SIMULATED, Claim, positive, write
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,14 @@ def test_a_threshold_and_its_relation_go_together() -> None:
         Claim(name="x", value=1.0, threshold=1.0, relation="within")
     with pytest.raises(ValueError):
         Claim(name="x", value=1.0, threshold=1.0, relation="=>")
+
+
+def test_a_gain_is_positive_when_chance_over_seeds_does_not_explain_it() -> None:
+    clear = positive("x", [0.1, 0.2, 0.3], "wished .1", how=SIMULATED)
+    assert clear.passed and clear.value == pytest.approx(0.2 - 2 * 0.1 / 3**0.5)
+    assert clear.note.endswith("(seeds 0.100, 0.200, 0.300); wished .1; simulated")
+    assert not positive("x", [0.0, 0.0, 0.9]).passed
+    assert not positive("x", [0.9]).passed, "one seed proves nothing"
 
 
 def test_one_failed_claim_fails_the_experiment_and_all_numbers_are_in_the_file(
