@@ -98,7 +98,7 @@ def _difference() -> float:
 
 def _groups(ads: grammar.Ads) -> list[Group]:
     """The same ads as the loop has them."""
-    formatted, structure = grammar.formatted(ads), grammar.structure(ads)
+    formatted, structure = grammar.ended(ads), grammar.structure(ads)
     conversion, faults = grammar.ctcvr(ads), grammar.faults(ads)
     samples: list[list[Sample]] = [[] for _ in range(grammar.PRODUCTS)]
     for row, product in enumerate(ads.product.tolist()):
