@@ -214,11 +214,11 @@ def scaled(scores: Sequence[float] | None) -> Trajectory:
 
 
 def test_scores_of_both_channels_and_their_fallbacks() -> None:
-    own, near = [(8.0, 4.0), None, (6.0, 7.0)], [(2.0, 9.0), (4.0, 5.0), None]
+    own, near = [(8.0, 4.0), None, (6.0, 7.0), (4.0, 4.0)], [(2.0, 9.0), (4.0, 5.0), None]
     s_self, s_near = mean_scores(own), mean_scores(near)
-    assert s_self == [7.0, 5.5] and s_near == [3.0, 7.0]
-    assert combined(s_self, s_near, (0.5, 0.5)) == [(7 + 3) / 2, (5.5 + 7) / 2]
-    assert combined(s_self, s_near, (3.0, 1.0)) == [(21 + 3) / 4, (16.5 + 7) / 4]
+    assert s_self == [6.0, 5.0] and s_near == [3.0, 7.0]
+    assert combined(s_self, s_near, (0.5, 0.5)) == [(6 + 3) / 2, (5 + 7) / 2]
+    assert combined(s_self, s_near, (3.0, 1.0)) == [(18 + 3) / 4, (15 + 7) / 4]
     assert combined(s_self, None, (0.5, 0.5)) == s_self and combined(None, s_near, (0.5, 0.5)) == s_near
     assert combined(None, s_near, (1.0, 0.0)) == s_near and combined(None, None, (0.5, 0.5)) is None
     assert mean_scores([None, None]) is None and mean_scores([]) is None
