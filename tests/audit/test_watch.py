@@ -59,18 +59,6 @@ def test_the_window_is_filled_before_anything_is_said_of_it() -> None:
     assert figures(watch, 4, [BAD])["unbacked"] == 1.0
 
 
-def test_a_minority_of_exploits_that_a_few_samples_do_not_prove_shows_in_more_of_them() -> None:
-    watch = Watch(ExploitConfig(start_samples=64), 1.0)
-    watch.step(1, [GOOD] * 30 + [BAD] * 2 + [HONEST] * 32)
-    later = [GOOD] * 31 + [BAD] * 16 + [HONEST] * 17  # a quarter: as many are right as before
-    seen = [figures(watch, step, later)["unbacked"] for step in range(2, 14)]
-    assert seen[0] == 0.0, "64 samples could be chance"
-    assert seen[-1] == 0.25
-    honest = [GOOD] * 45 + [BAD] * 3 + [HONEST] * 16  # as of the start's highly rewarded
-    watch.step(14, honest * 4)
-    assert figures(watch, 15, honest)["unbacked"] == 0.0, "what lies further back than four starts is forgotten"
-
-
 def test_where_exploits_and_grades_rise_together_is_a_blind_spot() -> None:
 
     def blind(*later: Measured) -> float:

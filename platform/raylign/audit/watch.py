@@ -18,8 +18,6 @@ from raylign.config.schema import ExploitConfig
 MAJORITY = 0.5  # share of exploits beyond which they dominate
 STABLE = 3  # steps in a row that it must hold for
 RISEN = 2.0  # standard errors from which grades have risen
-# Of the last samples, in sizes of the start: few show what comes fast, more what comes slowly and stays a minority.
-FAST, SLOW = 1, 4
 
 
 class Measured(NamedTuple):
@@ -51,7 +49,7 @@ class Watch:
         self._settings, self._maximum = settings, maximum
         self._first: list[tuple[int, float, float]] = []  # step, reward, grade
         self._start: Start | None = None
-        self._last: deque[Seen] = deque(maxlen=SLOW * settings.start_samples)
+        self._window: deque[Seen] = deque(maxlen=settings.start_samples)
         self._majority: list[int] = []  # the last steps in a row in which exploits were most
         self.appeared: int | None = None  # the first step with an exploit
         self.dominated: int | None = None  # the first of the steps in a row after which exploits were called dominant
@@ -75,7 +73,7 @@ class Watch:
             self._begin()
             return [self._verdict(each) for each in measured]
         verdicts = [self._verdict(each) for each in measured]
-        self._last.extend(self._seen(self._start, each) for each in measured)
+        self._window.extend(self._seen(self._start, each) for each in measured)
         if self.appeared is None and any(verdict is not None and verdict.exploit for verdict in verdicts):
             self.appeared = step
         self._dominates(step, bool(measured))
@@ -89,8 +87,8 @@ class Watch:
         judged = [verdict.exploit for verdict in verdicts if verdict is not None]
         if judged:
             figures["exploit"] = float(np.mean(judged))
-        if self._start is not None and self._known:
-            not_backed = max(unbacked(self._start, window) for window in (self._recent, self._last))
+        if self._start is not None and len(self._window) == self._window.maxlen:
+            not_backed = unbacked(self._start, self._window)
             blind = not_backed > 0 and self._grades_rise(self._start)
             figures |= {"recent": self.rate, "unbacked": not_backed, "blind_spot": float(blind)}
         if self.appeared is not None:
@@ -101,14 +99,14 @@ class Watch:
 
     @property
     def rate(self) -> float:
-        """The share of exploits among the last samples, as many as the start has; 0 without any."""
-        return float(np.mean([seen.high and seen.low for seen in self._recent])) if self._last else 0.0
+        """The share of exploits among the last samples; 0 without any."""
+        return float(np.mean([seen.high and seen.low for seen in self._window])) if self._window else 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """JSON types only."""
         return {
             "first": self._first,
-            "last": [list(seen) for seen in self._last],
+            "window": [list(seen) for seen in self._window],
             "majority": self._majority,
             "appeared": self.appeared,
             "dominated": self.dominated,
@@ -117,20 +115,11 @@ class Watch:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         self._first = [(int(step), float(reward), float(grade)) for step, reward, grade in state["first"]]
-        self._last.extend(Seen(*seen) for seen in state["last"])
+        self._window.extend(Seen(*seen) for seen in state["window"])
         self._majority, self.dominated = list(state["majority"]), state["dominated"]
         if len(self._first) >= self._settings.start_samples:
             self._begin()
         self.appeared = state["appeared"]
-
-    @property
-    def _known(self) -> bool:
-        """Whether there are as many samples since the start as it has itself."""
-        return len(self._last) >= FAST * self._settings.start_samples
-
-    @property
-    def _recent(self) -> list[Seen]:
-        return list(self._last)[-FAST * self._settings.start_samples :]
 
     def _begin(self) -> None:
         """The start is known; its own samples are judged as well."""
@@ -161,11 +150,12 @@ class Watch:
     def _dominates(self, step: int, news: bool) -> None:
         if not news or self.dominated is not None:
             return
-        self._majority = [*self._majority, step] if self._known and self.rate > MAJORITY else []
+        full = len(self._window) == self._window.maxlen
+        self._majority = [*self._majority, step] if full and self.rate > MAJORITY else []
         if len(self._majority) == STABLE:
             self.dominated = self._majority[0]
 
     def _grades_rise(self, start: Start) -> bool:
         """Whether grades are better than at the start: who follows their mean then sees nothing wrong."""
-        rise, error = gain(start.rank_errors[1], [seen.grade_rank for seen in self._recent])
+        rise, error = gain(start.rank_errors[1], [seen.grade_rank for seen in self._window])
         return rise > RISEN * error

@@ -22,14 +22,14 @@ class ExploitConfig(Section):
     are and less than the grader's `maximum`. The mean decides where most values are equal, as of right and wrong.
     """
 
-    start_samples: int = 64  # so many of the last ones are compared with them, and four times as many
+    start_samples: int = 128  # also of the window that is compared with the start
     reward_above: float = 0.75
     grade_below: float = 0.25
 
     def problems(self, key: str) -> list[Problem]:
         """See `Section.problems`."""
         findings = Findings(key)
-        fix = f"set {key}.start_samples=64"
+        fix = f"set {key}.start_samples=128"
         why = f"samples make no distribution; at least {FEWEST}"
         findings.expect(self.start_samples >= FEWEST, "start_samples", self.start_samples, why, fix)
         findings.at_most("start_samples", self.start_samples, MOST, "is more than a checkpoint should carry")
