@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -124,9 +125,8 @@ def _sets(runs: Sequence[FinishedRun]) -> list[Claim]:
     """The fallback invariant, row by row, and in which formats the rewrites are."""
     claims: list[Claim] = []
     for name in ("build", "build_untrained"):
-        counts = [_checked(run.folder / "stages" / name / "rows.jsonl") for run in runs]
+        total = sum((_checked(run.folder / "stages" / name / "rows.jsonl") for run in runs), Counter[str]())
         inputs = int(_of(runs, f"{name}/generate/prompts").sum())
-        total = {key: sum(count[key] for count in counts) for key in counts[0]}
         kept = {form: total[form] / max(1, total["rewritten"]) for form in FORMATS}
         shares = ", ".join(f"{form} {share:.2f}" for form, share in kept.items())
         claims += [
@@ -137,9 +137,9 @@ def _sets(runs: Sequence[FinishedRun]) -> list[Claim]:
     return claims
 
 
-def _checked(path: Path) -> dict[str, int]:
-    """Counts of a built set; the gate is asked once more."""
-    counts: dict[str, int] = dict.fromkeys(("rows", "rewritten", "wrong", "fallback", "changed", *FORMATS), 0)
+def _checked(path: Path) -> Counter[str]:
+    """Counts of a built set, by format too; the gate is asked once more."""
+    counts = Counter[str]()
     answers, steps = NumericAnswer(NumericAnswer.Config()), RightSteps(RightSteps.Config())
     for row in load_rows(path)[1]:
         question, target = str(row.messages[-1]["content"]), str(row.target)
@@ -152,7 +152,7 @@ def _checked(path: Path) -> dict[str, int]:
         counts["rewritten"] += 1
         prompt = records.prompt(text=question, answer=str(work.result))
         counts["wrong"] += not all(_accepts(check, prompt, target) for check in (answers, steps))
-        counts[format_of(target, question)] = counts.get(format_of(target, question), 0) + 1
+        counts[format_of(target, question)] += 1
     return counts
 
 
