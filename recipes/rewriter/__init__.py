@@ -47,8 +47,8 @@ Measured at scale=tiny with real actors (make experiment RECIPE=rewriter, 3 seed
 texts go from 5.8 to .26 nat a token under the base model (experts' 13.4), and from .84 to .99 through the gate; SFT on
 them solves .93 more of the new task than the base (on the experts' texts .80). It forgets .71, .26, .15 of the general
 tasks by seed, on the experts' texts .66, .39, .78, on the untrained rewriter's .46, .25, .49: **less in the mean, but
-not beyond chance over three seeds**. Taken greedily an untrained rewriter passes the gate as often, after twice the warm-up
-that had left one seed without one of the three formats.
+not beyond chance over three seeds**. Taken greedily an untrained rewriter passes the gate as often, after a warm-up
+twice as long as one that had left one seed without one of the three formats.
 
 ## Cost
 A step of 504 prompts scores 5,040 rewrites once and their experts' solutions once, asks 2 words of each right one, and
