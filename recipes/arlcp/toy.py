@@ -35,6 +35,12 @@ class ToyTraces(RowGenerator):
         spread: float = 4.0
         filler: float = 0.25  # chance of a filler after a reflection
 
+        def __post_init__(self) -> None:
+            if not self.needs or min(self.needs) < 0:
+                raise ValueError(f"needs={self.needs}: name one difficulty or more, each 0 or more")
+            if self.spread < 0 or not 0 <= self.filler <= 1:
+                raise ValueError(f"spread={self.spread} must be 0 or more, and filler={self.filler} between 0 and 1")
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

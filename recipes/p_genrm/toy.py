@@ -129,7 +129,7 @@ def choice_of(kind: str, situation: str, rng: np.random.Generator, clear: int = 
     while True:
         pair = [RESPONSES[index] for index in rng.choice(len(RESPONSES), 2, replace=False)]
         worth = [total(response, weights) for response in pair]
-        if worth[0] != worth[1] and abs(worth[0] - worth[1]) >= clear:
+        if abs(worth[0] - worth[1]) >= max(clear, 1):
             return Choice(situation, *(pair if worth[0] > worth[1] else pair[::-1]))
 
 

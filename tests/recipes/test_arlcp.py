@@ -246,3 +246,9 @@ def test_a_stage_may_bring_its_own_shaper() -> None:
     assert run.part("shaper", "plain").config.alpha == 0
     _, problems = compose_with_problems(["recipe=arlcp", "scale=tiny", stage.replace("alpha: 0", "alpha: 2")])
     assert [problem.key for problem in problems] == ["stages.plain.shaper.alpha"]
+
+
+@pytest.mark.parametrize("settings", [{"needs": []}, {"needs": [-1]}, {"spread": -1.0}, {"filler": 1.5}])
+def test_traces_that_cannot_be_drawn_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        ToyTraces.Config(**settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from p_genrm_cases import FORM, LETTERS, asked, choice_row, item, written
@@ -24,7 +25,7 @@ from raylign.recipes.p_genrm import (
     PersonalChoices,
 )
 from raylign.recipes.p_genrm.items import Item, UserSplit, item_of, of_prompt
-from raylign.recipes.p_genrm.toy import judge, liked, teacher
+from raylign.recipes.p_genrm.toy import Letters, choice_of, judge, liked, teacher, total
 from raylign.recipes.p_genrm.views import Shown
 from raylign.records import Missing, Prompt, Trajectory, Value
 from raylign.testing import group, trajectory
@@ -64,6 +65,7 @@ def prompts(template: ChatTemplate) -> tuple[Prompt, ...]:
         (["rewards.format.fn.penalty=0"], "penalty is 0"),
         (["rewards.process.fn.judge={}"], "judge is empty"),
         (["data.generator.kinds=0"], "must be 1 or more"),
+        (["data.generator.clear=11"], "no choice is clearer than 10"),
     ],
 )
 def test_settings_that_do_not_go_together_are_named(overrides: list[str], said: str) -> None:
@@ -251,3 +253,15 @@ def test_every_figure_of_a_step() -> None:
     assert one.metrics["chains/parsed"] == pytest.approx(2 / 3) and one.metrics["chains/tie"] == pytest.approx(1 / 3)
     assert one.metrics["chains/format_error"] == pytest.approx(1 / 3)
     assert {"reward/format", "reward/outcome", "reward/process"} <= set(one.metrics)
+
+
+def test_past_choices_are_as_clear_as_is_asked() -> None:
+    rng, weights = np.random.default_rng(0), liked("abc", "y")
+    for clear in (0, 6, 10):
+        choices = [choice_of("abc", "y", rng, clear) for _ in range(100)]
+        gaps = {total(choice.chosen, weights) - total(choice.rejected, weights) for choice in choices}
+        assert min(gaps) == {0: 2, 6: 6, 10: 10}[clear]
+    for row in Letters(Letters.Config(clear=10)).rows(128, 1):
+        past = item_of(row.meta, row.place).history
+        same = {choice.query: choice.chosen for choice in past}
+        assert all(choice.chosen == same[choice.query] for choice in past), "just what is liked, in every situation"
