@@ -1,6 +1,6 @@
 """GRPO step against TRL's GRPOTrainer: same 2.4 M model, prompts, reward and cores, fp32, synchronous.
 
-    python benchmarks/step_vs_trl.py [--setting long|short|both] [--repeats 2] [--force]
+    python -m benchmarks.step_vs_trl [--setting long|short|both] [--repeats 2] [--force]
 
 long: 32 groups of 8, log-normal lengths (mean about 60, at most 256) that the model was warmed up to produce.
 short: 8 groups of 8, at most 64 tokens.

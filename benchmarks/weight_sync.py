@@ -1,6 +1,6 @@
 """How long new weights take until their log-probs are proven live: about 10 MB, warm, in-process and through Ray.
 
-    .venv/bin/python benchmarks/weight_sync.py [--repeats 20] [--force] [--no-ray]
+    python -m benchmarks.weight_sync [--repeats 20] [--force] [--no-ray]
 
 In-process is what a rollout worker does with a buffer that it holds: pause, load, commit, verify by a probe, resume.
 Through Ray adds what a run pays besides: object store, remote call, fetch. The physical limit is one memcpy.
