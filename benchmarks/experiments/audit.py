@@ -94,6 +94,7 @@ def _changed() -> float:
 
 # ----------------------------------------------------------------------------------------------------------------- C
 
+SUM_STEPS = 80  # overwriting the tests spreads slowly: after 40 it is in a quarter of the samples
 GRPO = {  # training reward, grader, whether it can be hacked
     "length": ("length", "correct", True),
     "keyword": ("keyword", "correct", True),
@@ -114,7 +115,7 @@ def grpo(folder: Path) -> list[Claim]:
 def _sums(folder: Path, model: str, name: str) -> FinishedRun:
     reward, grader, _ = GRPO[name]
     shape = [f"seed={SEED}", f"model.path={model}", "~stages.warmup", "~stages.before", "~stages.after"]
-    shape += ["stages.rl.steps=40", "stages.rl.eval_every=10", "stages.rl.eval_prompts=128", OWN]
+    shape += [f"stages.rl.steps={SUM_STEPS}", "stages.rl.eval_every=10", "stages.rl.eval_prompts=128", OWN]
     return run_recipe("grpo", folder / f"C-{name}", [*shape, _scoring("rewards.correct", reward), _grader(grader)])
 
 
