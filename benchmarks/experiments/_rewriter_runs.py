@@ -35,9 +35,12 @@ def tiny_run(folder: Path, seed: int) -> FinishedRun:
     """The recipe at scale=tiny, and after it the base model tuned on two other sets, step by step alike."""
     view = {"_target_": "raylign.recipes.rewriter.Rewriting", "template": "{question}{solution}"}
     keep = {"_target_": "raylign.recipes.stages.keep.Passing", "at_least": 1}
-    sampled = {"greedy": True, "sampling": {"temperature": 0, "max_tokens": 30}, "weights": {"gate": 1}}
+    taken = {"greedy": True, "sampling": {"temperature": 0, "max_tokens": 30}, "weights": {"gate": 1}}
+    sampled = {"greedy": False, "samples": 8, "weights": {"gate": 1}, "view": view}
     arms = [
-        stage("build_untrained", GENERATE, start="@warm", view=view, keep=keep, otherwise="target", **sampled),
+        stage("passing_untrained", EVALUATE, start="@warm", **sampled),
+        stage("passing", EVALUATE, start="@rewrite", **sampled),
+        stage("build_untrained", GENERATE, start="@warm", view=view, keep=keep, otherwise="target", **taken),
         *_tuned("untrained", "@build_untrained"),
         *_tuned("expert", ""),
     ]
@@ -100,14 +103,16 @@ def _compared(runs: Sequence[FinishedRun]) -> list[Claim]:
     losses = _loss(runs) / _loss(runs, "_expert")
     ratio = _forgotten(runs) / _forgotten(runs, "_expert")
     share = _gained(runs) / _gained(runs, "_expert")
-    passed = _of(runs, "build_untrained/generate/fallback") - _of(runs, "build/generate/fallback")
+    passed = _of(runs, "passing/eval/score") - _of(runs, "passing_untrained/eval/score")
+    kept = 1 - _of(runs, "build_untrained/generate/fallback")
     untrained = _forgotten(runs, "_untrained") - _forgotten(runs)
     return [
         positive("C/NLL of the set, 1 - trained over experts'", 1 - losses, "wished .3"),
         positive("C/forgotten, 1 - trained over experts'", 1 - ratio, "wished .3"),
         positive("C/forgotten, experts' - trained", _forgotten(runs, "_expert") - _forgotten(runs)),
         positive("C/downstream gain, trained", _gained(runs), f"wished .8 of the experts': {by_seed(share)}"),
-        positive("C/pass rate of the gate, trained - untrained", passed, "wished .1"),
+        positive("C/pass rate of the gate, trained - untrained", passed, "of samples of held-out prompts; wished .1"),
+        _figure("C/pass rate of the gate, untrained, taken greedily", kept, ""),
         _figure("C/fallback share, trained", _of(runs, "build/generate/fallback"), "wished below .4"),
         _figure("C/forgotten, untrained rewriter - trained", untrained, ""),
     ]
