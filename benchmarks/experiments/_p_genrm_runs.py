@@ -1,4 +1,4 @@
-"""Part C of P-GenRM's experiment: the recipe itself, all arms of a seed in one run, each from the same imitator."""
+"""Part C of P-GenRM's experiment: the recipe itself. The arms of a seed go on from one imitator, in two more runs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
+from benchmarks.experiments._recipe_runs import FinishedRun, branched, run_recipe, stage
 from benchmarks.experiments.report import REAL, Claim, by_seed, positive
 
 SEEDS = (1, 2, 3)
-UPDATES, MORE = 40, 30  # of every arm from the imitator; of stage 3, and of stage 2 in its place
+UPDATES, MORE = 40, 24  # of every arm from the imitator; of stage 3, and of stage 2 in its place
 TARGET = "raylign.recipes.p_genrm"
 FORM = {"_target_": f"{TARGET}.toy.LetterChains"}
 LEARNS = {
@@ -26,16 +26,38 @@ JUDGED = {"judged": {"_target_": f"{TARGET}.Judgements"}}
 LOOK = {"split": "train", "greedy": False, "weights": {"outcome": 1, "process": 0, "format": 0}, "measures": JUDGED}
 TEST = {"_target_": f"{TARGET}.Asked", "part": "test", "form": FORM}
 ARMS: Mapping[str, tuple[float, float]] = {"both": (0.5, 1.0), "outcome": (0.0, 1.0), "process": (1.0, 0.0)}
-SCALED: Mapping[str, tuple[int, int]] = {"ind8": (8, 0), "ind12": (12, 0), "users84": (8, 4)}
+SCALED: Mapping[str, tuple[int, int]] = {"ind12": (12, 0), "users84": (8, 4)}
+DROPPED = ("cre", "mine", "hard", "library", "prototypes", "alone", "users", "ood")
+EMBEDDER = {"_target_": "raylign.actors.embed.HashedNgrams", "characters": [1, 2], "words": [], "dimensions": 64}
+
+
+class Imitator(NamedTuple):
+    """Of one seed: the path of its model."""
+
+    seed: int
+    model: str
+
+
+class Runs(NamedTuple):
+    """Of one seed: arms from the imitator but the one that goes on, and that one with all that follows from it."""
+
+    others: FinishedRun
+    main: FinishedRun
+
+    def figure(self, name: str) -> float:
+        """By its name ``stage/metric``."""
+        return self.main.metrics[name] if name in self.main.metrics else self.others.metrics[name]
 
 
 def language_model(folder: Path) -> list[Claim]:
     """The digest's third experiment, the curriculum of its fourth, and scaling over users."""
-    runs = together([partial(run, folder, seed) for seed in SEEDS])
+    starts = [partial(imitator, folder, seed) for seed in SEEDS]
+    ended = branched(starts, [partial(main_run, folder), partial(other_arms, folder)])
+    runs = [Runs(main=main, others=others) for main, others in ended]
     claims = [_figure(name, runs) for name in ("imitator", *ARMS, "stage2", "stage3", *SCALED, "others")]
     both, outcome, process = (_of(runs, name, "outcome") for name in ARMS)
     covers = _of(runs, "both", "process") - _of(runs, "outcome", "process")
-    hard = np.array([_hard_gain(done) for done in runs])
+    hard = np.array([_hard_gain(done.main) for done in runs])
     scaled = _of(runs, "users84", "outcome") - _of(runs, "stage3", "outcome")
     claims += [
         positive("C/accuracy, (.5, 1) - SFT", both - _of(runs, "imitator", "outcome"), "digest wishes for .05"),
@@ -46,7 +68,7 @@ def language_model(folder: Path) -> list[Claim]:
         positive("C/accuracy on unseen kinds of users - .5", _of(runs, "others", "outcome") - 0.5, "abstract"),
         Claim(
             name="C/hard share, largest distance from the schedule",
-            value=max(_distance(done) for done in runs),
+            value=max(_distance(done.main) for done in runs),
             threshold=0.03,
             relation="<=",
             note=f"{REAL}, over phases and seeds",
@@ -73,50 +95,77 @@ def language_model(folder: Path) -> list[Claim]:
     return claims
 
 
-def run(folder: Path, seed: int) -> FinishedRun:
-    """psi and sft of the recipe, every arm from the imitator, then stages 2 and 3, prototypes, and scaling."""
-    stages = [stage("imitator_after", "evaluate.Evaluate", start="@sft", view=TEST, samples=4, **LOOK)]
-    for name, (alpha, beta) in ARMS.items():
-        weights = {"format": 1, "outcome": beta, "process": alpha}
-        stages.append(stage(name, "rl.Rl", start="@sft", steps=UPDATES, weights=weights, **LEARNS))
-        samples = 8 if name == "both" else 4  # which items are hard is what the model says that stage 3 starts from
-        stages.append(stage(f"{name}_after", "evaluate.Evaluate", view=TEST, samples=samples, **LOOK))
+def imitator(folder: Path, seed: int) -> Imitator:
+    """psi and sft of the recipe."""
+    done = run_recipe("p_genrm", folder / f"C-{seed}-imitator", [*_plain(seed, "sft/nll"), *_without(DROPPED)])
+    return Imitator(seed, done.model("sft"))
+
+
+def other_arms(folder: Path, start: Imitator) -> FinishedRun:
+    """What the imitator knows, and the arms with one reward alone."""
+    stages = [stage("imitator_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK)]
+    for name in ("outcome", "process"):
+        stages += _arm(name, start, samples=4)
+    return _goes_on(folder, start, "others", "outcome_after/eval/score", stages)
+
+
+def main_run(folder: Path, start: Imitator) -> FinishedRun:
+    """The arm with both rewards, then stages 2 and 3, prototypes, and scaling."""
     source = {"_target_": f"{TARGET}.HardNegatives", "mined": "@mined", "steps": MORE, "prompts_per_step": 64}
     asking = {"prompts_per_step": 64, "group_size": 8, "weights": {"outcome": 1}, "view": LEARNS["view"]}
     both, alone = {"format": 1, "outcome": 1, "process": 0.5}, {"format": 1, "outcome": 1}
-    stages += [
+    estimator = {"_target_": f"{TARGET}.Prototypes", "clusters": 12, "form": FORM, "embedder": EMBEDDER}
+    keep = {"_target_": f"{TARGET}.InForm", "form": FORM}
+    made = {"weights": {}, "view": LEARNS["view"], "keep": keep, "batch_prompts": 512}
+    stages = [
+        *_arm("both", start, samples=8),  # which items are hard is what the model says that stage 3 starts from
         stage("stage2", "rl.Rl", start="@both", steps=MORE, weights=both, **LEARNS),
         stage("stage2_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
         stage("mined", "collect.Collect", start="@both", steps=12, **asking),
         stage("stage3", "rl.Rl", start="@both", steps=MORE, weights=alone, source=source, **LEARNS),
         stage("stage3_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
         stage("others_after", "evaluate.Evaluate", view={**TEST, "part": "ood"}, samples=4, **LOOK),
-    ]
-    dropped = ("cre", "mine", "hard", "library", "prototypes", "alone", "users", "ood")
-    keep = {"_target_": f"{TARGET}.InForm", "form": FORM}
-    embedder = {"_target_": "raylign.actors.embed.HashedNgrams", "characters": [1, 2], "words": [], "dimensions": 64}
-    estimator = {"_target_": f"{TARGET}.Prototypes", "clusters": 12, "form": FORM, "embedder": embedder}
-    made = {"weights": {}, "view": LEARNS["view"], "keep": keep, "batch_prompts": 512}
-    stages += [
         stage("chains", "generate.Generate", start="@stage3", **made),
         stage("clusters", "fit.Fit", data="@chains", estimator=estimator),
     ]
     for name, (own, neighbours) in SCALED.items():
         strategy = {"_target_": f"{TARGET}.UserScaling", "store": "@clusters", "own": own, "neighbours": neighbours}
-        strategy |= {"form": FORM, "embedder": embedder}
+        strategy |= {"form": FORM, "embedder": EMBEDDER}
         stages.append(
             stage(f"{name}_after", "evaluate.Evaluate", start="@stage3", view=TEST, strategy=strategy, **LOOK)
         )
-    quiet = ["telemetry.rollouts_per_step=0", "telemetry.headline=stage3_after/eval/score"]
-    quiet += ["run.stall_s=1800", "run.deadline_s=1800"]
-    overrides = [f"seed={seed}", *(f"~stages.{name}" for name in dropped), *stages, *quiet]
-    return run_recipe("p_genrm", folder / f"C-{seed}", overrides)
+    return _goes_on(folder, start, "main", "stage3_after/eval/score", stages)
 
 
-def _of(runs: Sequence[FinishedRun], name: str, figure: str) -> np.ndarray:
+def _arm(name: str, start: Imitator, samples: int) -> list[str]:
+    """An arm of `ARMS` from the imitator, and what it knows then."""
+    alpha, beta = ARMS[name]
+    weights = {"format": 1, "outcome": beta, "process": alpha}
+    return [
+        stage(name, "rl.Rl", start=start.model, steps=UPDATES, weights=weights, **LEARNS),
+        stage(f"{name}_after", "evaluate.Evaluate", view=TEST, samples=samples, **LOOK),
+    ]
+
+
+def _goes_on(folder: Path, start: Imitator, name: str, headline: str, stages: Sequence[str]) -> FinishedRun:
+    """A run from the imitator."""
+    plain = [*_plain(start.seed, headline), f"model.path={start.model}", *_without(("psi", "sft", *DROPPED))]
+    return run_recipe("p_genrm", folder / f"C-{start.seed}-{name}", [*plain, *stages])
+
+
+def _plain(seed: int, headline: str) -> list[str]:
+    quiet = ["telemetry.rollouts_per_step=0", "run.stall_s=1800", "run.deadline_s=1800"]
+    return [f"seed={seed}", f"telemetry.headline={headline}", *quiet]
+
+
+def _without(names: Sequence[str]) -> list[str]:
+    return [f"~stages.{name}" for name in names]
+
+
+def _of(runs: Sequence[Runs], name: str, figure: str) -> np.ndarray:
     """A figure of the evaluation after an arm, by seed."""
     head = f"{name}_after/eval/" + ("judged" if figure == "parsed" else "reward")
-    return np.array([done.metrics[f"{head}/{figure}"] for done in runs])
+    return np.array([done.figure(f"{head}/{figure}") for done in runs])
 
 
 def _hard_gain(done: FinishedRun) -> float:
@@ -141,10 +190,10 @@ def _distance(done: FinishedRun) -> float:
     return max(abs(line["source/hard_share"] - line["source/scheduled"]) for line in last.values())
 
 
-def _figure(name: str, runs: Sequence[FinishedRun]) -> Claim:
+def _figure(name: str, runs: Sequence[Runs]) -> Claim:
     parsed = float(np.mean(_of(runs, name, "parsed")))
     note = f"parsed {parsed:.3f}"
-    if f"{name}_after/eval/reward/process" in runs[0].metrics and name not in SCALED:
+    if name not in SCALED:
         note = f"coverage {float(np.mean(_of(runs, name, 'process'))):.3f}, {note}"
     accuracy = _of(runs, name, "outcome")
     return Claim(

@@ -18,7 +18,7 @@ from raylign.recipes.rewriter.toy import FORMATS, RightSteps, format_of, worked
 from raylign.records import Prompt, Value
 from raylign.testing import records
 
-RUN_SEEDS = (1, 2, 3)
+RUN_SEEDS = (1, 2, 3, 4)
 
 SFT, EVALUATE, GENERATE = "sft.Sft", "evaluate.Evaluate", "generate.Generate"
 ONLY_ANSWERS = {"correct": 1}

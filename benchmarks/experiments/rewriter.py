@@ -4,7 +4,7 @@ A  the numbers: a group of six with scripted losses, vectors and gates through t
    of which none, one or two pass; a loss that is not finite; a sample alone, and a base model that is gone
 B  a simulated policy over eight styles (`_rewriter_policy`; terms are the recipe's), seven arms of three seeds: the
    task alone collapses on the expert's style, each term does its own, a soft gate lets wrong text win
-C  a tiny language model through the real actors (`_rewriter_runs`), three seeds, one run each: base model, rewriter by
+C  a tiny language model through the real actors (`_rewriter_runs`), four seeds, one run each: base model, rewriter by
    LoRA, sets built, base model tuned on the experts' texts, on an untrained rewriter's set and on the trained one's.
    Then the sets row by row: as many as their input, what was kept passes the gate, what was not is the expert's text
    byte for byte
