@@ -40,7 +40,7 @@ alone), a frozen reference and a learner; no critic.
 Rows of ``ads.jsonl``: ``prompt`` (what is known of the product), ``target`` (a historic ad), ``product`` (ads of one
 share a history), with ``data.domain_key=industry`` the industry; if named in the settings, lists of texts: the shaper's
 ``names`` (may be repeated) and ``served`` (ads that ran before), ``rewards.semantic.fn.forbidden``. Of ``logs.jsonl``:
-``context``, ``title``, ``desc``, ``impressions``, ``clicks``, ``conversions``.
+``context`` (in the words of the prompts), ``title``, ``desc``, ``impressions``, ``clicks``, ``conversions``.
 
 The third run is M4; without its last line M2, with the first half of it M3; M1 is M2 with ``rewards.ctcvr.weight=0``.
 The fourth rewards clicks alone, the fifth chooses the best of 8 of the imitator's ads by the predictor among those that
