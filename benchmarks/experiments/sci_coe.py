@@ -12,7 +12,7 @@ C  a tiny language model through the real actors, four seeds: anchored on 80 lab
 
 Thresholds of A and B are the digest's calibrated ones. Those of C are not calibrated: they gate the sign of the effect,
 above 0 by two standard errors over the seeds, and name the number that the digest wishes for. Chosen after a look: that
-kinds of strategies are compared after 100 steps. After the digest's 40 both rules had left 1.1 nat, and were losing more.
+kinds of strategies are compared after 100 steps. After the digest's 40 both rules had 1.1 nat left, and fell on.
 """
 
 from __future__ import annotations

@@ -48,13 +48,13 @@ Paper, Qwen3-8B: GPQA-Diamond 36.87 -> 40.91, MMLU-Pro 63.19 -> 64.34; average w
 geometric reward 44.96; more unlabelled questions (18k, 30k) keep helping.
 
 Measured (make experiment RECIPE=sci_coe; all 29 claims hold). In a simulated world, 3 seeds: best of 8 by the own
-verifier .37 above naive consensus, strategies off the topic .01 (without reliability .56 to .86), effective kinds of them
-2.7 to 2.9 (without diversity 1.2 to 1.3). With real actors at scale=tiny, 4 seeds: the solver is right in .47 of its
-samples after imitation, +.15 by 80 labels (stage 1), +.16 without any (stage 2); best of 8 by its own verifier +.08,
-strategies accept .53 more of the right solutions than of the wrong ones, anchors +.04, twice the questions +.04. Kinds
-of strategies die out slowly: after 40 steps the rules cannot be told apart (1.09 nat with the geometric reward, 1.08
-with naive consensus), after 100 they can (.77, .26). What the verifier is like does not reach the solver so soon: .79
-and .80.
+verifier .37 above naive consensus, strategies off the topic .01 (without reliability .56 to .86), effective kinds of
+them 2.6 to 2.8 (without diversity 1.2 to 1.4). With real actors at scale=tiny, 4 seeds: the solver is right in .47 of
+its samples after imitation, +.15 by 80 labels (stage 1), +.16 without any (stage 2); best of 8 by its own verifier
++.08, strategies accept .53 more of the right solutions than of the wrong ones, anchors +.04, twice the questions +.04.
+Kinds of strategies die out slowly: after 40 steps the rules cannot be told apart (1.09 nat with the geometric reward,
+1.08 with naive consensus), after 100 they can (.77, .26). What the verifier is like does not reach the solver so soon:
+.79 and .80.
 
 ## Cost
 The N M verdicts of a question dominate: 64, of a step of 32 questions 2048. They are cached by content. scale=tiny: a
