@@ -1,9 +1,11 @@
 """From a command line to a typed `Config`: Hydra picks and orders the files, which are then merged and checked.
 
 Layers, later wins: schema defaults, ``config.yaml``, scale, recipe, variant, sweep, the block of the chosen scale below
-the key ``at`` of any of those files, the command line. Two rules differ from a plain merge: a layer that changes the
-``_target_`` of a part replaces the whole part (its old fields belong to another class), and a stage, reward, frozen
-model or judge that ends up null is left out. Every problem of every layer is reported at once, with its layer.
+the key ``at`` of any of those files, the command line. Four rules differ from a plain merge: a layer that changes the
+``_target_`` of a part replaces the whole part (its old fields belong to another class); what a layer sets below an
+interpolated node changes a copy of the other node; a mapping whose keys are the user's own (``weights={a: 1}``) is all
+that there is if the command line writes it whole; and a stage, reward, frozen model or judge that ends up null is left
+out. Every problem of every layer is reported at once, with its layer.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from yaml import YAMLError
 from raylign.config.emptied import kept
 from raylign.config.layers import COMMAND_LINE, Layers
 from raylign.config.nearest import nearest_option
+from raylign.config.overlaid import settle
 from raylign.config.overrides import apply_overrides, check_choices, parse
 from raylign.config.resolve import Run, resolve
 from raylign.config.schema import Config
@@ -105,6 +108,7 @@ def _merged(
     layers.add({"recipe": choices["recipe"], "scale": choices["scale"]}, "choices")
     problems += _apply_scale(layers, str(choices["scale"]), repository)
     problems += apply_overrides(layers, [item for item in picked if item.key_or_group not in groups])
+    problems += settle(layers.tree)
     count_own_rows(layers)
     if choices["scale"] == TOY and not any(item.key_or_group == "scale" for item in parsed):
         choice_problems += unnamed_scale(layers, repository.get_group_options("scale"))

@@ -11,16 +11,6 @@ from raylign.config.schema import Config
 from raylign.errors import Problem
 
 
-def empty(tree: dict[str, object], key: str) -> None:
-    """Take away what stands at a key, unless its defaults would come back."""
-    *parents, last = key.split(".")
-    node: object = tree
-    for name in parents:
-        node = node.get(name) if isinstance(node, dict) else None
-    if isinstance(node, dict) and isinstance(node.get(last), dict) and not refilled(key):
-        node[last] = {}
-
-
 def kept(layer: Mapping[str, object], origin: str) -> list[Problem]:
     """Mappings of entries that a file sets to ``{}`` and that would stay; of sections nothing is expected to go."""
     return [

@@ -10,17 +10,20 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raylign.config.build import OWN, error, named, part_config, target_of
-from raylign.config.schema import CONTRACT, Config, LoraConfig, SampledSettings
+from raylign.config.schema import CONTRACT, Config, LoraConfig, Node, SampledSettings
 from raylign.contracts import Advantage, BatchShape, Objective, Part, Stage
 from raylign.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+PERMITTED = "run.allow_targets"  # packages that a `_target_` may name beside our own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +173,15 @@ class _Resolver:
             self.add(inner, value, wanted)
 
 
+def may_name(path: str, packages: object) -> bool:
+    """Whether a `_target_` may be imported. packages: `PERMITTED`, as it is written."""
+    others = [str(package) for package in packages] if isinstance(packages, (list, tuple)) else []
+    return path.startswith((OWN, *others))
+
+
 def foreign_problems(key: str, path: str, settings: Config) -> list[Problem]:
     """What is wrong with an import path that the packages of the run do not hold."""
-    if path.startswith((OWN, *settings.run.allow_targets)):
+    if may_name(path, settings.run.allow_targets):
         return []
     fix = f"add its package to run.allow_targets, e.g. run.allow_targets=[{path.split('.')[0]}.]"
     return [Problem(key=key, value=path, why="is outside the packages that may be run", fix=fix)]
@@ -202,21 +211,36 @@ def _default(item: dataclasses.Field[Any]) -> object:
 
 def _within(key: str, config: DataclassInstance) -> Iterator[tuple[str, object, type[Part]]]:
     """(key, node, contract) of the outermost parts within a part's settings."""
+    hints = typing.get_type_hints(type(config))
     for item in dataclasses.fields(config):
-        contract = item.metadata.get(CONTRACT, Part)
-        yield from _nodes(f"{key}.{item.name}", getattr(config, item.name), contract)
+        contract, value = item.metadata.get(CONTRACT), getattr(config, item.name)
+        name = f"{key}.{item.name}"
+        if contract is None:
+            yield from _nodes(name, value)
+        elif hints[item.name] == Node:
+            if value:
+                yield name, value, contract
+        else:
+            yield from _named(name, value, contract)
 
 
-def _nodes(key: str, value: object, contract: type[Part]) -> Iterator[tuple[str, object, type[Part]]]:
+def _named(key: str, value: object, contract: type[Part]) -> Iterator[tuple[str, object, type[Part]]]:
+    """The parts of a field that holds several, by name or in a list; null and empty are none."""
+    entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    yield from ((f"{key}.{name}", entry, contract) for name, entry in entries if entry)
+
+
+def _nodes(key: str, value: object) -> Iterator[tuple[str, object, type[Part]]]:
+    """The parts in a field that no contract is declared for, at any depth."""
     if isinstance(value, Mapping):
         if "_target_" in value:
-            yield key, value, contract
+            yield key, value, Part
             return
         for name, entry in value.items():
-            yield from _nodes(f"{key}.{name}", entry, contract)
+            yield from _nodes(f"{key}.{name}", entry)
     elif isinstance(value, (list, tuple)):
         for number, entry in enumerate(value):
-            yield from _nodes(f"{key}.{number}", entry, contract)
+            yield from _nodes(f"{key}.{number}", entry)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield from _within(key, value)
 
