@@ -6,6 +6,7 @@ parts too: what reaches `build` in any process of the run has been let through t
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import importlib
@@ -107,6 +108,9 @@ def part_config(node: Mapping[str, object], key: str) -> tuple[type[Part], Any]:
         known = [leaf for leaf, _ in part_keys({name: node}, f"{section}." if section else "")]
         raise ConfigError([_problem(fault, known) for fault in faults])
     schema = _schema(cls.Config)
+    for name in _replaced(cls.Config, clean):
+        schema = copy.deepcopy(schema)
+        OmegaConf.update(schema, name, {}, merge=False)
     try:
         return cls, OmegaConf.to_object(OmegaConf.merge(schema, clean))
     except OmegaConfBaseException as cause:
@@ -114,7 +118,7 @@ def part_config(node: Mapping[str, object], key: str) -> tuple[type[Part], Any]:
         raise error(where, short(fields), str(cause).splitlines()[0], "correct the value") from cause
     except ValueError as cause:  # a Config's own __post_init__
         plain = OmegaConf.to_container(OmegaConf.merge(schema, clean))
-        name, value = culprit(str(cause), plain, OmegaConf.to_container(schema))  # type: ignore[arg-type]
+        name, value = culprit(str(cause), plain, OmegaConf.to_container(_schema(cls.Config)))  # type: ignore[arg-type]
         raise error(f"{key}.{name}" if name else key, value, str(cause), "correct the value") from cause
 
 
@@ -172,9 +176,22 @@ def _inherited(cls: type) -> object:
 
 
 @functools.cache
-def _schema(config: type) -> object:
+def _schema(config: type) -> DictConfig:
     """The typed node of a Config; a merge copies it."""
-    return OmegaConf.structured(config)
+    schema: DictConfig = OmegaConf.structured(config)
+    return schema
+
+
+def _replaced(config: type, given: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    """Dotted fields of a Config that hold entries by default and are given others, beside which these do not stay."""
+    for item in dataclasses.fields(config):
+        value, factory = given.get(item.name), item.default_factory
+        if not isinstance(value, Mapping) or CONTRACT in item.metadata or factory is dataclasses.MISSING:
+            continue
+        if dataclasses.is_dataclass(default := factory()):
+            yield from _replaced(type(default), value, f"{prefix}{item.name}.")
+        elif default:
+            yield f"{prefix}{item.name}"
 
 
 def _plain(node: Mapping[str, object]) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from raylign.config.emptied import refilled
+from raylign.config.free_keys import FreeKeys
 from raylign.config.layers import COMMAND_LINE, Layers, merge
 from raylign.config.nearest import nearest_keys, nearest_option
 from raylign.config.other_names import RECIPES
@@ -85,16 +86,10 @@ def _meant(group: str, name: str, repository: CachingConfigRepository) -> str:
 def apply_overrides(layers: Layers, overrides: Sequence[Override]) -> list[Problem]:
     """The command line's settings, then its removals; a removal of what is not there is a problem."""
     problems: list[Problem] = []
-    layer: dict[str, object] = {}
-    for override in overrides:
-        if override.is_delete():
-            continue
-        *parents, last = override.key_or_group.split(".")
-        setting: dict[str, object] = {last: override.value()}
-        for name in reversed(parents):
-            setting = {name: setting}
-        layer = merge(layer, setting, parts=False)  # one layer, whatever its order
-    emptied = [override.key_or_group for override in overrides if not override.is_delete() and override.value() == {}]
+    given = [(item.key_or_group, item.value()) for item in overrides if not item.is_delete()]
+    free_keys = FreeKeys.of(layers.tree, _layer(_setting(key, value) for key, value in given))
+    layer = _layer(free_keys.setting(key, value) for key, value in given)
+    emptied = [key for key, value in given if value == {}]
     for key in emptied:
         if fix := refilled(key):
             problems.append(Problem(key=key, value="{}", why="takes nothing away", fix=fix))
@@ -113,3 +108,19 @@ def apply_overrides(layers: Layers, overrides: Sequence[Override]) -> list[Probl
                 why = "is not there to be removed"
                 problems.append(Problem(key=override.key_or_group, value="~", why=why, fix=fix))
     return problems
+
+
+def _layer(settings: Iterable[Mapping[str, object]]) -> dict[str, object]:
+    """One layer of all, whatever their order."""
+    layer: dict[str, object] = {}
+    for setting in settings:
+        layer = merge(layer, setting, parts=False)
+    return layer
+
+
+def _setting(key: str, value: object) -> dict[str, object]:
+    *parents, last = key.split(".")
+    setting: dict[str, object] = {last: value}
+    for name in reversed(parents):
+        setting = {name: setting}
+    return setting
