@@ -17,12 +17,18 @@ CHAIN = "selector={_target_: raylign.objectives.selection.Chain, parts: [{_targe
 STRATEGY = "rollout.strategy._target_=%s"
 GRPO, HYPO = ("recipe=grpo", "scale=tiny"), ("recipe=hypo", "scale=tiny")
 SFT = ("recipe=sft", "scale=tiny", "data.task=basic_arithmetic")
+GENRM = ("recipe=p_genrm", "scale=tiny")
+EXTRA = "+rewards.extra={weight: 2, fn: {_target_: raylign.actors.reward.boxed.BoxedMath}}"
 WRONG = [  # recipe, overrides, key, a word of the reason or the fix
     (SFT, ("learner.optim.lr=1e-3",), "learner.optim.lr", "set stages.sft.optim.lr"),
     (HYPO, ("learner.optim.betas=[0.9,0.9]",), "learner.optim.betas", "or stages.preference.optim.betas"),
     (SFT, ("rollout.workers=3",), "rollout.workers", "none of them samples"),
     (SFT, ("objective.clip_low=0.1",), "objective.clip_low", "read by no stage"),
     (SFT, ("advantage.std=population",), "advantage.std", "read by no stage"),
+    (GENRM, ("rewards.process.weight=7",), "rewards.process.weight", "set stages.cre.weights.process=7"),
+    (GENRM, (EXTRA,), "rewards.extra.weight", "stages.cre.weights.extra=2 or stages.hard.weights.extra=2"),
+    (GENRM, ("data.answer_key=gold",), "data.answer_key", "data.generator makes the rows"),
+    (GRPO, ("data.domain_key=topic",), "data.domain_key", "data.task makes the rows"),
     (GRPO, ("learner.optim.lr=inf",), "learner.optim.lr", "finite"),
     (GRPO, ("learner.optim.lr=nan",), "learner.optim.lr", "finite"),
     (GRPO, ("learner.optim.weight_decay=inf",), "learner.optim.weight_decay", "finite"),

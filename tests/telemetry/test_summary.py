@@ -47,6 +47,18 @@ def test_the_named_choices_are_told_whatever_they_are() -> None:
     assert "log_ratio_clamp" not in text, "a default that hides nothing stays in resolved.yaml"
 
 
+def test_weights_are_told_as_stages_use_them() -> None:
+    """`rewards.NAME.weight` is read by stages without weights of their own alone."""
+    text = " ".join(" ".join(lines_of("recipe=sci_coe", "scale=tiny")).split())
+    assert "correct x 1 in warmup, after and 0 in evolve (Solved)" in text and ", anchored (Anchored)" in text
+    genrm = ("recipe=p_genrm", "scale=tiny")
+    text = " ".join(
+        " ".join(lines_of(*genrm, "stages.cre.weights.process=0.25", "stages.hard.weights={outcome: 3}")).split()
+    )
+    assert "process x 0.25 (Process)" in text and "outcome x 1 in cre, mine, alone, users, ood and 3 in hard" in text
+    assert "process asked by no stage (Process)" in " ".join(lines_of(*genrm, "stages.cre.weights={outcome: 1}"))
+
+
 def test_many_stages_and_rewards_stay_few_lines() -> None:
     stage = "{_target_: raylign.recipes.stages.evaluate.Evaluate}"
     more = [f"+stages.again{number}={stage}" for number in range(30)]

@@ -25,7 +25,8 @@ def choices(run: Run) -> dict[str, object]:
         keys.append("rollout.strategy")
     if rl:
         keys += [*TRAINING_PARTS, *(f"rewards.{name}.fn" for name in config.rewards)]
-        shown |= {f"rewards.{name}.weight": reward.weight for name, reward in config.rewards.items()}
+        if not all(run.weighs_itself(stage) for stage in stages if run.asked(stage)):
+            shown |= {f"rewards.{name}.weight": reward.weight for name, reward in config.rewards.items()}
     if rl and "value" in run.streams():
         keys.append("critic.objective")
         shown |= flat("critic.optim", dataclasses.asdict(config.critic.optim))

@@ -12,6 +12,7 @@ LONGEST_WARMUP = 100  # times a stage's updates: the rate then stays below a hun
 OF_UPDATES = ("advantage", "objective", "selector", "rows")  # what only stages read that train on their own samples
 # of `rollout`, read without engines too: room for answers, how conversations are laid out, episodes of a teacher
 READ_BY_ALL = ("sampling", "past", "strategy", "max_missing")
+COLUMNS = ("prompt_key", "answer_key", "domain_key")  # settings of data that name one
 OWN_LOGPROBS = frozenset({"old_logprob", "sampler_logprob"})  # the learner's and the engine's
 
 
@@ -25,6 +26,8 @@ def limits(run: Run, problems: Findings) -> None:
     problems.extend(unweighed(run))
     _streams(run, problems)
     _unread(run, problems)
+    _unread_weights(run, problems)
+    _unread_columns(run, problems)
 
 
 def _unread(run: Run, problems: Findings) -> None:
@@ -43,6 +46,35 @@ def _unread(run: Run, problems: Findings) -> None:
             problems.expect(False, key, "given", why, fix)
         elif not samples and section == "rollout" and not rest.startswith(READ_BY_ALL):
             problems.expect(False, key, "given", "is read by no stage of this run: none of them samples", fix)
+
+
+def _unread_weights(run: Run, problems: Findings) -> None:
+    """Weights of rewards on the command line, where every stage that asks rewards weighs them itself."""
+    asking = [stage for stage in run.stages if "rewards" in stage.roles]
+    if len(run.stages) < len(run.config.stages) or not all(run.weighs_itself(stage) for stage in asking):
+        return
+    for name, reward in run.config.rewards.items():
+        if f"rewards.{name}.weight" not in run.given:
+            continue
+        stages = [stage for stage in asking if name in run.asked(stage)] or [stage for stage in asking if stage.batch]
+        keys = [f"{stage.key}.weights.{name}={reward.weight:g}" for stage in stages]
+        fix = f"set {' or '.join(keys)}" if keys else "leave it out"
+        why = f"is read by no stage of this run: {'each names its own weights' if asking else 'none asks rewards'}"
+        problems.expect(False, f"rewards.{name}.weight", f"{reward.weight:g}", why, fix)
+
+
+def _unread_columns(run: Run, problems: Findings) -> None:
+    """Columns that the command line names, where rows are made and no file is read."""
+    data, made = run.config.data, run.config.data.task or run.config.data.generator
+    files = [stage.config.data for stage in run.stages if stage.config.data and not stage.config.data.startswith("@")]
+    if not made or data.path or data.eval_path or files or len(run.stages) < len(run.config.stages):
+        return
+    maker = "data.generator" if data.generator else "data.task"
+    for name in COLUMNS:
+        value, key = getattr(data, name), f"data.{name}"
+        why = f"is a column of a file, and none is read: {maker} makes the rows"
+        unread = value and key in run.given
+        problems.expect(not unread, key, value, why, f"set data.path=FILE, or leave {key} out")
 
 
 def _rows(run: Run, problems: Findings) -> None:

@@ -120,6 +120,10 @@ class Run:
         """Extra token streams that advantages and objectives read, e.g. ``value``, which brings a critic."""
         return frozenset().union(*(self.streams_of(stage) for stage in self.stages))
 
+    def weighs_itself(self, stage: ResolvedStage) -> bool:
+        """Whether a stage has weights of rewards of its own, and reads none of ``rewards.NAME.weight``."""
+        return isinstance(stage.config, SampledSettings) and stage.config.weights is not None
+
     def weights(self, stage: str = "") -> dict[str, float]:
         """Weight of each reward that a stage (a name) asks; without a stage, or one of its own choice, of all."""
         part = self.parts.get(f"stages.{stage}")

@@ -39,7 +39,7 @@ def summary(run: Run, plan: Plan) -> str:
     lines += _line("model", f"{plan.model}, context {config.model.max_context:,}")
     lines += _line("data", _data(config))
     stages = [line for stage in run.stages for line in _line(f"{stage.name}", _stage(stage, config))]
-    rest = [*_objectives(run), *_line("parts", _parts(run), 2), *_line("rewards", _rewards(config), 2)]
+    rest = [*_objectives(run), *_line("parts", _parts(run), 2), *_line("rewards", _rewards(run), 2)]
     rest += _line("audit", audit_summary(run), 2)
     rest += _line("roles", _roles(plan), 2)
     room = max(2, LINES - len(lines) - len(rest) - 1)
@@ -171,12 +171,25 @@ def _parts(run: Run) -> str:
     return "; ".join(f"{part.key.removesuffix('.fn')} {_part(part)}" for part in parts)
 
 
-def _rewards(config: Config) -> str:
+def _rewards(run: Run) -> str:
     texts = []
-    for name, reward in config.rewards.items():
-        weight = "" if reward.weight == 1 else f" x {reward.weight:g}"
-        texts.append(f"{name}{weight} ({str(reward.fn.get('_target_', '')).rpartition('.')[2]})")
+    for name, reward in run.config.rewards.items():
+        texts.append(f"{name}{_weight(name, run)} ({str(reward.fn.get('_target_', '')).rpartition('.')[2]})")
     return ", ".join(texts)
+
+
+def _weight(name: str, run: Run) -> str:
+    """What stages weigh a reward by: all that ask it by the same, or which by what."""
+    stages: dict[float, list[str]] = {}
+    for stage in run.stages:
+        if name in run.asked(stage):
+            stages.setdefault(run.weights(stage.name)[name], []).append(stage.name)
+    if not stages:
+        return " asked by no stage"
+    if len(stages) == 1:
+        weight = next(iter(stages))
+        return "" if weight == 1 else f" x {weight:g}"
+    return " x" + " and".join(f" {weight:g} in {', '.join(names)}" for weight, names in stages.items())
 
 
 def _roles(plan: Plan) -> str:
