@@ -113,7 +113,7 @@ def test_it_labels_pairs_for_the_preference_stage(tiny_model: Path, tmp_path: Pa
     stages += "keep: {_target_: raylign.recipes.stages.keep.BestAndWorst}}"
     model = "{_target_: raylign.actors.judge.served.Served, name: persona}"
     fn = f"{{_target_: raylign.recipes.p_genrm.PersonaReward, judge: {{model: {model}}}}}"
-    given = [f"+rewards.persona={{weight: 0, fn: {fn}}}", f"+judges.persona.path={tiny_model}"]
+    given = [f"+rewards.persona={{fn: {fn}}}", f"+judges.persona.path={tiny_model}"]
     learned = "stages.dpo={_target_: raylign.recipes.stages.preference.Preference, data: '@label', max_tokens: 64}"
     own = ["recipe=p_genrm", "scale=tiny", *given, f"+{stages}", f"+{learned}"]
     run = compose([*own, "+frozen.reference={stream: ref_logprob}"])
