@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._rewriter_policy import Outcome, train
-from benchmarks.experiments._rewriter_runs import language_model
+from benchmarks.experiments._rewriter_runs import RUN_SEEDS, language_model
 from benchmarks.experiments.report import SIMULATED, Claim
 from raylign.errors import JudgeUnavailable
 from raylign.recipes.rewriter import RewriteReward
@@ -191,4 +191,10 @@ def _gate(name: str, value: float, relation: str, limit: float) -> Claim:
 
 
 if __name__ == "__main__":
-    main("rewriter", __doc__, {"A": numbers, "B": simulated, "C": language_model}, {"seeds": list(SEEDS)}, in_turn)
+    main(
+        "rewriter",
+        __doc__,
+        {"A": numbers, "B": simulated, "C": language_model},
+        {"seeds": SEEDS, "run seeds": RUN_SEEDS},
+        in_turn,
+    )
