@@ -48,8 +48,8 @@ of rewrites that pass the gate goes from .54 to .90 (samples of held-out prompts
 more of the new task than the base (on the experts' texts .55, on an untrained rewriter's set .48) and forgets .03, .04,
 .43, .27 of the general tasks by seed; on the experts' texts .49, .41, .88, .29, on the untrained rewriter's set .57,
 .25, .49, .47. **Seeds differ in what RL found**: on two the base model's own format (.6 nat a token under the base,
-experts' 11), on one mostly and on one only the experts', which their short warm-up had taught them best: there
-forgetting is hardly less. A longer warm-up leaves formats alike and RL little to gain at the gate.
+experts' 11), on one mostly and on the last only the experts', which their short warm-up had taught them best:
+there forgetting is hardly less. A longer warm-up leaves formats alike and RL little to gain at the gate.
 
 ## Cost
 A step of 504 prompts scores 5,040 rewrites once and their experts' solutions once, asks 2 words of each right one, and
