@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from raylign.chat.thoughts import without_thoughts
 from raylign.contracts import Part
 from raylign.recipes.p_genrm import wording
 from raylign.recipes.p_genrm.items import Choice, Item
@@ -41,9 +42,13 @@ class Form(Part):
         them, with ratings, and with the choice that the user made.
         """
 
-    @abstractmethod
     def read(self, text: str, responses: int) -> Chain | None:
-        """What a chain says; None: it is not in form."""
+        """What a chain says, which the thoughts before it are no part of; None: it is not in form."""
+        return self.parse(without_thoughts(text), responses)
+
+    @abstractmethod
+    def parse(self, text: str, responses: int) -> Chain | None:
+        """What a chain without thoughts says; None: it is not in form."""
 
     @abstractmethod
     def write(self, scores: Sequence[float], weights: Mapping[str, float], analysis: str) -> str:
@@ -77,8 +82,8 @@ class JsonChains(Form):
         task = (wording.TEACH if teacher else wording.JUDGE).format(form=form)
         return ({"role": "user", "content": "\n\n".join([task, *shown])},)
 
-    def read(self, text: str, responses: int) -> Chain | None:
-        """See `Form.read`."""
+    def parse(self, text: str, responses: int) -> Chain | None:
+        """See `Form.parse`."""
         if text.count(START) != 1 or text.count(END) != 1 or text.index(END) < text.index(START):
             return None
         before, _, rest = text.partition(START)

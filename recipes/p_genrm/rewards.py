@@ -14,6 +14,7 @@ import numpy as np
 
 from raylign.actors.judge.asking import AsksJudge
 from raylign.actors.judge.blocking import BlockingJudge
+from raylign.chat.thoughts import without_thoughts
 from raylign.config.build import build
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
@@ -155,7 +156,7 @@ class Process(OfChain, AsksJudge):
         if totals is None:
             return Value(score=0.0, details={"asked": False})
         criteria: Mapping[str, float] | str = item.criteria or item.stated or self._criteria(item)
-        question = _asked(wording.COVERAGE, {"criteria": criteria, "reasoning": trajectory.text})
+        question = _asked(wording.COVERAGE, {"criteria": criteria, "reasoning": without_thoughts(trajectory.text)})
         answer = self._judge(lambda judge: judge.ask(question, first_decimal))
         return Value(score=answer.value, details={"asked": True})
 
