@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -79,7 +80,7 @@ class PersonaReward(RewardFunction, AsksJudge):
         for responses, chain in chains:
             for text, total in zip(responses, chain.scores, strict=True):
                 totals[text].append(total)
-        means = {text: float(np.mean(given)) for text, given in totals.items()}
+        means = {text: math.fsum(given) / len(given) for text, given in totals.items()}
         judged = {"judged": len(chains)}
         return [Value(score=means[text], details=judged) for text in said]
 
