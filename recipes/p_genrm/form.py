@@ -12,9 +12,10 @@ from typing import Any
 
 from raylign.chat.thoughts import without_thoughts
 from raylign.contracts import Part
+from raylign.data.questions import asked_instead
 from raylign.recipes.p_genrm import wording
 from raylign.recipes.p_genrm.items import Choice, Item
-from raylign.records import Message
+from raylign.records import Message, Prompt
 
 START, END = "<JSON_START>", "<JSON_END>"
 WEIGHT = re.compile(r"^\s*[-*]\s*(?P<name>[^\[\n]+?)\s*\[(?P<weight>\d+(?:\.\d+)?)\s*%\]", re.MULTILINE)
@@ -53,6 +54,17 @@ class Form(Part):
     @abstractmethod
     def write(self, scores: Sequence[float], weights: Mapping[str, float], analysis: str) -> str:
         """A chain that reads as these. weights: in percent."""
+
+
+def asked_again(prompt: Prompt, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """A form's messages in place of a prompt's question, in what ``data.system`` and ``data.template`` put around it.
+
+    A form that brings a system message, or more than a question, keeps its own words.
+    """
+    if [message["role"] for message in messages] == ["user"]:
+        return asked_instead(prompt, str(messages[0]["content"]))
+    own = any(message["role"] == "system" for message in messages)
+    return (*(message for message in prompt.messages if message["role"] == "system" and not own), *messages)
 
 
 class JsonChains(Form):
