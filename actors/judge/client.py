@@ -24,6 +24,7 @@ import numpy as np
 from raylign.actors.judge.cache import ReplyCache, key_for, key_of
 from raylign.actors.judge.chat import Before, ChatModel
 from raylign.actors.judge.once import Once, packed, unpacked
+from raylign.chat.thoughts import without_thoughts
 from raylign.config.build import build, part_config
 from raylign.config.schema import Node, Verb, node
 from raylign.contracts import Part, Sampling
@@ -260,9 +261,12 @@ class _Question:
         self.repeated = derive_seed(0, self.key, "share") / 2**63 < config.repeat_share
 
     def read(self, text: str, read: Callable[[Any], T]) -> T:
-        """The value of an answer. Raises JudgeUnreadable."""
+        """The value of an answer, which its thoughts are no part of. Raises JudgeUnreadable."""
+        said = text if text.lstrip().startswith(("{", "[{")) else without_thoughts(text)  # a text in JSON may name tags
+        if not said and text:
+            raise JudgeUnreadable(f"a thought and no answer in {text[-300:]!r}")
         try:
-            return read(text if self.schema is None else json.loads(text, strict=False))  # line breaks within texts
+            return read(said if self.schema is None else json.loads(said, strict=False))  # line breaks within texts
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise JudgeUnreadable(f"{type(error).__name__}: {error} in {text[-300:]!r}") from error
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from raylign.chat.codec import new_mark
-from raylign.chat.messages import ASSISTANT, joined
+from raylign.chat.messages import ASSISTANT, continues, joined
 from raylign.chat.template import ChatTemplate
+from raylign.chat.thoughts import answers_of, without_thoughts
 from raylign.errors import DataError
 from raylign.models.facts import model_folder
 from raylign.models.scoring import Reads, manner_of
@@ -79,17 +80,22 @@ def _ends_with_turn(template: ChatTemplate) -> bool:
 def conversation(prompt: Prompt, trajectory: Trajectory) -> tuple[tuple[Message, ...], Message]:
     """What was said before the last call of the policy, and what it said there; what came after is not looked at.
 
+    Of what was sampled the answers alone: reward models judge what a user reads, not what was thought before it.
     Raises DataError on a trajectory that is no one conversation.
     """
     if not trajectory.calls:
         raise DataError(f"prompt {prompt.key}: a trajectory without a call says nothing that could be scored")
-    *past, last = trajectory.calls
+    past = trajectory.calls[:-1]
     messages: tuple[Message, ...] = prompt.messages
+    if continues(messages):  # a thought that it has opened goes on in the first call
+        opening = without_thoughts(str(messages[-1].get("content") or ""))
+        messages = (*messages[:-1], {**messages[-1], "content": opening})
     if len(trajectory.roles) > 1 or any(not call.observed for call in past):
         raise DataError(
             f"prompt {prompt.key}: its {len(trajectory.calls)} calls are no one conversation, for nothing is said "
             "between them; fix: a strategy of one call, or episodes in an environment"
         )
-    for call in past:
-        messages = (*joined(messages, {"role": ASSISTANT, "content": call.text}), *call.observed)
-    return messages, {"role": ASSISTANT, "content": last.text}
+    *before, answer = answers_of(prompt, trajectory)
+    for call, said in zip(past, before, strict=True):
+        messages = (*joined(messages, {"role": ASSISTANT, "content": said}), *call.observed)
+    return messages, {"role": ASSISTANT, "content": answer}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from raylign.chat.thoughts import answer_text
 from raylign.config.build import build
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
@@ -53,8 +54,8 @@ class Fitted(RewardFunction):
         return findings
 
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
-        """One value per trajectory, of all the text that was sampled in it."""
-        scores = self._estimator.scores(prompt, [trajectory.text for trajectory in trajectories])
+        """One value per trajectory, of all that was answered in it."""
+        scores = self._estimator.scores(prompt, [answer_text(prompt, each) for each in trajectories])
         return [
             Value(score=finite(score, "the estimator's score")) for _, score in zip(trajectories, scores, strict=True)
         ]

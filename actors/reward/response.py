@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import wraps
+from typing import Any, ClassVar
 
 import numpy as np
 
+from raylign.chat.thoughts import answer_text, without_thoughts
 from raylign.contracts import RewardFunction
 from raylign.records import Call, Prompt, StopReason, Trajectory, Value
 
@@ -15,17 +18,37 @@ BOXES = ("\\boxed", "\\fbox")
 
 
 class ResponseReward(RewardFunction):
-    """A reward function that is made of a verdict on each response's text."""
+    """A reward function that is made of a verdict on each response's text, without its thoughts."""
 
     what = "a reward of one response"
+    reads_thoughts: ClassVar[bool] = False  # True: `judge` gets the thoughts as well, for they are what it is about
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Whoever asks a verifier for a verdict, another one included: it gets the answer alone."""
+        super().__init_subclass__(**options)
+        own = vars(cls).get("judge")
+        if own is not None and not cls.reads_thoughts:
+
+            @wraps(own)
+            def judge(self: ResponseReward, prompt: Prompt, response: str) -> Value:
+                verdict: Value = own(self, prompt, without_thoughts(response))
+                return verdict
+
+            cls.judge = judge  # type: ignore[method-assign]
 
     @abstractmethod
     def judge(self, prompt: Prompt, response: str) -> Value:
-        """The verdict on one response. Raises when it cannot be judged, above all when the gold answer is unusable."""
+        """The verdict on one response, given as its answer alone (`raylign.chat.thoughts`).
+
+        Raises when it cannot be judged, above all when the gold answer is unusable.
+        """
 
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
-        """One verdict per trajectory, on all the text that was sampled in it."""
-        return [self.judge(prompt, trajectory.text) for trajectory in trajectories]
+        """One verdict per trajectory, on all that was answered in it."""
+        return [self.judge(prompt, self._said(prompt, trajectory)) for trajectory in trajectories]
+
+    def _said(self, prompt: Prompt, trajectory: Trajectory) -> str:
+        return trajectory.text if self.reads_thoughts else answer_text(prompt, trajectory)
 
 
 def trajectory_of(prompt: Prompt, response: str) -> Trajectory:

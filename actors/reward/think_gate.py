@@ -18,6 +18,8 @@ class ThinkGate(ResponseReward):
     ``format`` (0 or 1) and ``ungated``, the verdict on the last box anywhere, whatever the tags say.
     """
 
+    reads_thoughts = True
+
     @dataclass
     class Config:
         """Tags and the verifier behind them; no opening tag: any text before the closing one is thought."""

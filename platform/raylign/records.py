@@ -102,6 +102,7 @@ class Prompt:
     tools: tuple[Mapping[str, Any], ...] = ()
     visit: int = 0
     place: str = ""  # file and line that it came from, for messages
+    thinks: bool = False  # the rendered prompt ends within a thought, which its template opens
 
     @property
     def key(self) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raylign.actors.judge.endpoint import Endpoint
+from raylign.chat.thoughts import without_thoughts
 from raylign.contracts import FrozenModelContext, Sampling
 from raylign.data.questions import last_user, said_instead
 from raylign.errors import DataError, JudgeUnavailable
@@ -105,7 +106,8 @@ class CritiqueContext(FrozenModelContext):
                 reply = await self._judge.complete([{"role": "user", "content": asked}], self._sampling, seed=0)
         except JudgeUnavailable as error:
             return Missing(reason=str(error))
-        if not reply.text.strip():
+        critique = without_thoughts(reply.text)
+        if not critique.strip():
             return Missing(reason=f"the critique of {self._judge.name} is empty")
         own = {"role": "assistant", "content": response}
-        return (*prompt.messages, own, {"role": "user", "content": REWRITE.format(critique=reply.text)})
+        return (*prompt.messages, own, {"role": "user", "content": REWRITE.format(critique=critique)})

@@ -68,7 +68,11 @@ Paper: 8 GPUs for 8B. (8, 4) is 12 chains a judgement. scale=tiny: some minutes 
 - [inferred] K = 8, clip 0.2, KL 1e-3, lr 1e-6, steps, the filter of PSI (in form, weights 100 +- 1, chosen above
   rejected), the half of SFT, shares and the rule of hard negatives (mean outcome <= 0.5 over mined chains, or the
   lowest third of rating gaps), no PR and no OR on a format error, the judge's prompt; all prompts in our own words.
-- A judge that cannot be reached or gives no number makes the sample Missing; the digest's 0 would punish the chain.
+- PR is the judge's number (`coverage`: decimals, percent, N of M; the last line or a label decides) where the digest
+  clamps a reply's first number, which may be a count. A judge that cannot be reached, or gives no number in [0, 1] at
+  all tries, makes the sample Missing; the digest's 0 would punish the chain.
+- What is thought before a chain is no part of it: not read, not judged, not imitated (psi's teacher thinks of the
+  choice that it was shown).
 - An item's history is drawn once for good; neighbours are never rows of the same user (the code lets them in).
 - p_j is the prototype as an epoch's visit to its cluster finds it; the released code takes a moving average and adds
   neither regulariser (``refine.released``).

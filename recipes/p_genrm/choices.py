@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,6 +28,7 @@ from raylign.config.resolve import Run
 from raylign.config.schema import Node, node
 from raylign.contracts import RowGenerator
 from raylign.data.files import read_rows
+from raylign.data.messages import messages_of
 from raylign.data.rows import DataRow
 from raylign.errors import DataError, Problem
 from raylign.recipes.p_genrm.form import Form
@@ -35,6 +36,7 @@ from raylign.recipes.p_genrm.items import Choice, Item, UserSplit
 from raylign.records import content_id, derive_seed
 
 SPLITS = ("train", "val", "test")
+TESTED, HELD = "the test split, of users to train on", "train or val, of held-out users"  # whose rows nobody asks
 FORM = "raylign.recipes.p_genrm.JsonChains"
 
 
@@ -93,13 +95,25 @@ class PersonalChoices(RowGenerator):
         findings.expect(bool(config.path), "path", "empty", "there are no choices", f"set {key}.path=CHOICES.jsonl")
         return findings
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._unasked = Counter[str]()  # rows that are no item, by reason
+
+    def left_out(self) -> str:
+        """See `RowGenerator.left_out`."""
+        reasons = [f"{rows} of {reason}" for reason, rows in self._unasked.items() if rows]
+        return f"{sum(self._unasked.values())} rows are no item: {', '.join(reasons)}" if reasons else ""
+
     def rows(self, size: int, seed: int) -> Iterator[DataRow]:
         """The first `size` items. Raises DataError on a row that is no choice, and on a user of two parts."""
         form, config = build(Form, self.config.form, "generator.form"), self.config
         records = [record_of(row, place) for place, row in read_rows(config.path)]
         others = [record_of(row, place) for place, row in read_rows(config.ood)] if config.ood else []
         parts = parts_of(records, others, config.held_out, config.seed)
+        self._unasked = Counter()
         made = (*self._items(records, parts), *self._items(others, parts))
+        if size:
+            self._unasked[f"those beyond data.size={size}"] = max(0, len(made) - size)
         for record, item in made[: size or None]:
             yield row_of(item, form, record.place)
 
@@ -111,7 +125,9 @@ class PersonalChoices(RowGenerator):
             trains = parts[user] is UserSplit.train
             asked, feeding = (("train", "val"), ("train", "val")) if trains else (("test",), ("train",))
             for record in own:
-                if record.split in asked:
+                if record.split not in asked:
+                    self._unasked[TESTED if trains else HELD] += 1
+                else:
                     past = [other for other in own if other is not record and other.split in feeding]
                     yield record, self._item(record, parts[user], past)
 
@@ -231,14 +247,21 @@ def _rating(value: Any, place: str, key: str) -> float:
 
 
 def _text(value: Any, place: str, key: str) -> str:
-    """A text, a message, or messages as ``role: content`` lines."""
-    if isinstance(value, Mapping):
-        value = value.get("content")
-    if isinstance(value, list | tuple) and value and all(isinstance(message, Mapping) for message in value):
-        value = "\n".join(f"{message.get('role')}: {message.get('content')}" for message in value)
-    if not isinstance(value, str) or not value.strip():
+    """A text, a message, or messages as ``role: content`` lines. Raises DataError on what has more, or less, than text.
+
+    What a message reasons before it speaks (``reasoning_content``, parts of thinking) is no part of what it says.
+    """
+    if not isinstance(value, str | Mapping | list | tuple) or not value or (isinstance(value, str) and value.isspace()):
         raise DataError(f"{place}: {key}={str(value)[:60]!r} is no text and no message; fix: give one")
-    return value
+    messages = messages_of(value, place, key)
+    for number, message in enumerate(messages, 1):
+        if message.get("tool_calls") or not message["content"].strip():
+            what = "calls a tool" if message.get("tool_calls") else "says nothing"
+            said = f"{key}={str(value)[:60]!r}"
+            raise DataError(f"{place}: {said}: message {number} {what}; fix: give texts alone, or drop the row")
+    if isinstance(value, str | Mapping) and len(messages) == 1:
+        return str(messages[0]["content"])
+    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
 def _stated(row: Mapping[str, Any], place: str) -> str:

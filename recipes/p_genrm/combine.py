@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import numpy as np
-
 Scores = Sequence[float]
+SAME = 1e-9  # of the largest size among them: totals that are nearer to each other differ by rounding alone
 
 
 def mean_scores(chains: Sequence[Scores | None]) -> list[float] | None:
     """The mean of the chains that are in form, by response; None without any."""
     parsed = [chain for chain in chains if chain is not None]
-    return np.mean(np.array(parsed, np.float64), axis=0).tolist() if parsed else None
+    return [math.fsum(totals) / len(parsed) for totals in zip(*parsed, strict=True)] if parsed else None
 
 
 def combined(own: Scores | None, neighbours: Scores | None, weights: tuple[float, float]) -> list[float] | None:
@@ -26,7 +26,11 @@ def combined(own: Scores | None, neighbours: Scores | None, weights: tuple[float
     if not known:
         return None
     shares = [weight / total if total else 1 / len(known) for _, weight in known]
-    sums = np.zeros(len(known[0][0]))
-    for (scores, _), share in zip(known, shares, strict=True):
-        sums += share * np.asarray(scores, np.float64)
-    return sums.tolist()
+    of_each = zip(*(scores for scores, _ in known), strict=True)
+    return [math.fsum(share * s for share, s in zip(shares, scores, strict=True)) for scores in of_each]
+
+
+def top_of(totals: Scores) -> list[int]:
+    """The responses with the highest total, in order; several: they tie."""
+    limit = max(totals) - SAME * max(map(abs, totals))
+    return [index for index, total in enumerate(totals) if total >= limit]

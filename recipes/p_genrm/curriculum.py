@@ -57,7 +57,7 @@ class HardNegatives(PromptSource):
 
     @classmethod
     def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
-        """The phases are those of the stage."""
+        """The phases are those of the stage, all of whose steps ask as many prompts."""
         findings = Findings(key)
         stage = run.parts.get(key.rpartition(".")[0])
         for name in ("steps", "prompts_per_step"):
@@ -65,6 +65,10 @@ class HardNegatives(PromptSource):
             fits = value > 0 if own is None else value == own
             place = key.rpartition(".")[0]
             findings.expect(fits, name, value, "is not that of the stage", f"set {key}.{name}='${{{place}.{name}}}'")
+        if stage is not None and vars(stage.config).get("dynamic_sampling"):
+            at = f"{key.rpartition('.')[0]}.dynamic_sampling"
+            why = f"asks more prompts a step, by which {key} counts its phases"
+            findings.append(Problem(key=at, value="true", why=why, fix=f"set {at}=false"))
         return findings
 
     def __init__(self, config: Config, *, prompts: Sequence[Prompt], seed: int, tokenizer: Any = None) -> None:

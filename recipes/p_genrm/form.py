@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from raylign.chat.thoughts import without_thoughts
 from raylign.contracts import Part
+from raylign.data.questions import asked_instead
 from raylign.recipes.p_genrm import wording
 from raylign.recipes.p_genrm.items import Choice, Item
-from raylign.records import Message
+from raylign.records import Message, Prompt
 
 START, END = "<JSON_START>", "<JSON_END>"
 WEIGHT = re.compile(r"^\s*[-*]\s*(?P<name>[^\[\n]+?)\s*\[(?P<weight>\d+(?:\.\d+)?)\s*%\]", re.MULTILINE)
@@ -41,13 +43,28 @@ class Form(Part):
         them, with ratings, and with the choice that the user made.
         """
 
-    @abstractmethod
     def read(self, text: str, responses: int) -> Chain | None:
-        """What a chain says; None: it is not in form."""
+        """What a chain says, which the thoughts before it are no part of; None: it is not in form."""
+        return self.parse(without_thoughts(text), responses)
+
+    @abstractmethod
+    def parse(self, text: str, responses: int) -> Chain | None:
+        """What a chain without thoughts says; None: it is not in form."""
 
     @abstractmethod
     def write(self, scores: Sequence[float], weights: Mapping[str, float], analysis: str) -> str:
         """A chain that reads as these. weights: in percent."""
+
+
+def asked_again(prompt: Prompt, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """A form's messages in place of a prompt's question, in what ``data.system`` and ``data.template`` put around it.
+
+    A form that brings a system message, or more than a question, keeps its own words.
+    """
+    if [message["role"] for message in messages] == ["user"]:
+        return asked_instead(prompt, str(messages[0]["content"]))
+    own = any(message["role"] == "system" for message in messages)
+    return (*(message for message in prompt.messages if message["role"] == "system" and not own), *messages)
 
 
 class JsonChains(Form):
@@ -77,8 +94,8 @@ class JsonChains(Form):
         task = (wording.TEACH if teacher else wording.JUDGE).format(form=form)
         return ({"role": "user", "content": "\n\n".join([task, *shown])},)
 
-    def read(self, text: str, responses: int) -> Chain | None:
-        """See `Form.read`."""
+    def parse(self, text: str, responses: int) -> Chain | None:
+        """See `Form.parse`."""
         if text.count(START) != 1 or text.count(END) != 1 or text.index(END) < text.index(START):
             return None
         before, _, rest = text.partition(START)

@@ -9,6 +9,7 @@ from typing import Any
 from raylign.config.build import build
 from raylign.config.schema import Node, node
 from raylign.recipes.p_genrm.choices import FORM
+from raylign.recipes.p_genrm.combine import top_of
 from raylign.recipes.p_genrm.form import Form
 from raylign.recipes.p_genrm.items import of_prompt
 from raylign.recipes.stages.keep import Keep, Kept
@@ -56,5 +57,4 @@ class Agrees(InForm):
 
     def good(self, scores: Sequence[float], weights: Any, best: int) -> bool:
         """See the class."""
-        others = [score for index, score in enumerate(scores) if index != best]
-        return abs(sum(weights) - TOTAL) <= SLACK and scores[best] > max(others)
+        return abs(sum(weights) - TOTAL) <= SLACK and top_of(scores) == [best]

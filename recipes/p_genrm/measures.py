@@ -11,6 +11,7 @@ import numpy as np
 
 from raylign.contracts import GroupMetrics, Measure
 from raylign.objectives.shaping import WeightedSum
+from raylign.recipes.p_genrm.combine import top_of
 from raylign.recipes.p_genrm.items import of_prompt
 from raylign.recipes.p_genrm.rewards import SCALED
 from raylign.records import Group, Trajectory, Value
@@ -69,7 +70,7 @@ class Judgements(Measure):
                         "accuracy": value.score,
                         "parsed": float(value.details["parsed"]),
                         "tie": float(value.details["tie"]),
-                        "first": float(scores is not None and int(np.argmax(scores)) == item.best),
+                        "first": float(scores is not None and top_of(scores)[0] == item.best),
                         "spearman": value.details.get("spearman"),
                         "gap": item.gap,
                         "prototype": trajectory.payload.get(SCALED, {}).get("prototype"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ import numpy as np
 from raylign.actors.judge.asking import AsksJudge
 from raylign.actors.judge.blocking import BlockingJudge
 from raylign.actors.judge.client import Judge
+from raylign.chat.thoughts import answer_text
 from raylign.config.build import build
 from raylign.config.schema import Node, node
 from raylign.contracts import RewardFunction, Scope
@@ -64,7 +66,8 @@ class PersonaReward(RewardFunction, AsksJudge):
         Raises DataError without a history, JudgeUnavailable and JudgeUnreadable.
         """
         query, history = self._known(prompt)
-        texts = list(dict.fromkeys(trajectory.text for trajectory in trajectories))
+        said = [answer_text(prompt, trajectory) for trajectory in trajectories]
+        texts = list(dict.fromkeys(said))
         if len(texts) < 2:
             return [None] * len(trajectories)
         rng = np.random.default_rng(derive_seed(0, prompt.key, "ring"))
@@ -77,9 +80,9 @@ class PersonaReward(RewardFunction, AsksJudge):
         for responses, chain in chains:
             for text, total in zip(responses, chain.scores, strict=True):
                 totals[text].append(total)
-        means = {text: float(np.mean(given)) for text, given in totals.items()}
+        means = {text: math.fsum(given) / len(given) for text, given in totals.items()}
         judged = {"judged": len(chains)}
-        return [Value(score=means[trajectory.text], details=judged) for trajectory in trajectories]
+        return [Value(score=means[text], details=judged) for text in said]
 
     async def _asked(
         self, judge: Judge, *, query: str, history: tuple[Choice, ...], shown: Sequence[Sequence[str]]

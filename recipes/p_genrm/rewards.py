@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 
 from raylign.actors.judge.asking import AsksJudge
 from raylign.actors.judge.blocking import BlockingJudge
+from raylign.chat.thoughts import without_thoughts
 from raylign.config.build import build
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
@@ -22,13 +22,14 @@ from raylign.contracts import RewardFunction
 from raylign.errors import Problem
 from raylign.recipes.p_genrm import wording
 from raylign.recipes.p_genrm.choices import FORM
+from raylign.recipes.p_genrm.combine import SAME, top_of
+from raylign.recipes.p_genrm.coverage import share_of
 from raylign.recipes.p_genrm.form import Chain, Form
 from raylign.recipes.p_genrm.items import Item, UserSplit, of_prompt
 from raylign.recipes.p_genrm.views import Asked
 from raylign.records import Message, Prompt, Trajectory, Value
 
 SCALED = "scaled"  # key of a trajectory's payload: what several chains came to together
-DECIMAL = re.compile(r"(?<![\w.])-?(?:\d+\.\d+|\.\d+|\d+)(?![\w])")
 
 
 class Tie(Enum):
@@ -124,11 +125,11 @@ class Outcome(OfChain):
         """See the class."""
         if totals is None:
             return Value(score=0.0, details={"parsed": False, "tie": False})
-        top = [index for index, total in enumerate(totals) if total >= max(totals)]
+        top = top_of(totals)
         tie = len(top) > 1
         right = top[0] == item.best and (not tie or self.config.tie is Tie.first)
         details = {"parsed": True, "tie": tie, "scores": list(totals)}
-        if len(totals) > 2 and min(totals) < max(totals):
+        if len(totals) > 2 and len(top) < len(totals):
             details["spearman"] = spearman(totals, item.gold)
         return Value(score=float(right), details=details)
 
@@ -155,8 +156,8 @@ class Process(OfChain, AsksJudge):
         if totals is None:
             return Value(score=0.0, details={"asked": False})
         criteria: Mapping[str, float] | str = item.criteria or item.stated or self._criteria(item)
-        question = _asked(wording.COVERAGE, {"criteria": criteria, "reasoning": trajectory.text})
-        answer = self._judge(lambda judge: judge.ask(question, first_decimal))
+        question = _asked(wording.COVERAGE, {"criteria": criteria, "reasoning": without_thoughts(trajectory.text)})
+        answer = self._judge(lambda judge: judge.ask(question, share_of))
         return Value(score=answer.value, details={"asked": True})
 
     def gold(self, prompt: Prompt) -> str | None:
@@ -178,14 +179,6 @@ def totals_of(form: Form, item: Item, trajectory: Trajectory) -> Sequence[float]
     return chain.scores if chain else None
 
 
-def first_decimal(reply: str) -> float:
-    """The first number of a reply, at least 0 and at most 1. Raises ValueError without one."""
-    found = DECIMAL.search(reply)
-    if found is None:
-        raise ValueError("no number")
-    return min(max(float(found[0]), 0.0), 1.0)
-
-
 def spearman(given: Sequence[float], gold: Sequence[float]) -> float:
     """Correlation of ranks, equal values sharing their mean rank. Not of constants."""
     return float(np.corrcoef(_ranks(given), _ranks(gold))[0, 1])
@@ -193,7 +186,9 @@ def spearman(given: Sequence[float], gold: Sequence[float]) -> float:
 
 def _ranks(values: Sequence[float]) -> np.ndarray:
     array = np.asarray(values, np.float64)
-    below, same = (array[None, :] < array[:, None]).sum(axis=1), (array[None, :] == array[:, None]).sum(axis=1)
+    apart = array[:, None] - array[None, :]
+    limit = SAME * np.abs(array).max()
+    below, same = (apart > limit).sum(axis=1), (np.abs(apart) <= limit).sum(axis=1)
     return np.asarray(below + (same - 1) / 2, np.float64)
 
 

@@ -25,7 +25,7 @@ from raylign.contracts import Embedder, Policy, RolloutTask, artifact
 from raylign.errors import DataError, Problem
 from raylign.recipes.p_genrm.choices import FORM
 from raylign.recipes.p_genrm.combine import combined, mean_scores
-from raylign.recipes.p_genrm.form import Chain, Form
+from raylign.recipes.p_genrm.form import Chain, Form, asked_again
 from raylign.recipes.p_genrm.items import Item, of_prompt
 from raylign.recipes.p_genrm.rewards import SCALED
 from raylign.recipes.p_genrm.store import Store, of_length_one
@@ -146,7 +146,8 @@ class UserScaling(SingleTurn):
 
     def _with_history(self, task: RolloutTask, policy: Policy, item: Item, row: int) -> Int32s:
         """The item's question with the history of a row of the store in place of its own."""
-        messages = self._form.messages(replace(item, history=self._store.histories[row], stated=""))
+        question = self._form.messages(replace(item, history=self._store.histories[row], stated=""))
+        messages = asked_again(task.prompt, question)
         return np.asarray(policy.template.prompt_ids(messages, task.prompt.tools), np.int32)
 
     def _vector(self, persona: str) -> np.ndarray:

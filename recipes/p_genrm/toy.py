@@ -46,8 +46,8 @@ class LetterChains(Form):
         text += f"{STATED}{item.stated}" if stated or teacher else ""
         return ({"role": "user", "content": f"{text}{TEACHING if teacher else ''}"},)
 
-    def read(self, text: str, responses: int) -> Chain | None:
-        """See `Form.read`."""
+    def parse(self, text: str, responses: int) -> Chain | None:
+        """See `Form.parse`."""
         said = CHAIN.fullmatch(text.strip())
         if said is None or len(said[3]) != responses:
             return None

@@ -14,7 +14,7 @@ from raylign.config.schema import Node, node
 from raylign.contracts import View
 from raylign.errors import DataError
 from raylign.recipes.p_genrm.choices import FORM
-from raylign.recipes.p_genrm.form import Form
+from raylign.recipes.p_genrm.form import Form, asked_again
 from raylign.recipes.p_genrm.items import UserSplit, of_prompt
 from raylign.records import Prompt, derive_seed
 
@@ -60,6 +60,8 @@ class Asked(View):
         stated = shown is Shown.stated or (shown is Shown.half and derive_seed(0, prompt.id, "stated") % 2 == 0)
         if not stated and shown is not Shown.teacher:
             return prompt
-        messages = self._form.messages(of_prompt(prompt), stated, shown is Shown.teacher)
+        question = self._form.messages(of_prompt(prompt), stated, shown is Shown.teacher)
+        messages = asked_again(prompt, question)
         ids = np.asarray(self._template.prompt_ids(messages, prompt.tools), np.int32)
-        return replace(prompt, messages=messages, token_ids=ids)
+        bare = {"question": question[-1]["content"]} if "question" in prompt.meta else {}
+        return replace(prompt, messages=messages, token_ids=ids, meta={**prompt.meta, **bare})

@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
+from raylign.chat.thoughts import answer_text
 from raylign.config.resolve import Run
 from raylign.contracts import artifact
 from raylign.data.questions import question_of
@@ -97,7 +98,7 @@ class Facts(JudgedReward):
 
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
         """One value per sample."""
-        return [self._value(self.checked(prompt, trajectory.text)) for trajectory in trajectories]
+        return [self._value(self.checked(prompt, answer_text(prompt, trajectory))) for trajectory in trajectories]
 
     def checked(self, prompt: Prompt, answer: str) -> list[Checked]:
         """The assertions of an answer, in order. Raises JudgeUnavailable, JudgeUnreadable."""

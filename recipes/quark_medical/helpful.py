@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raylign.chat.thoughts import answer_text
 from raylign.data.questions import question_of
 from raylign.recipes.quark_medical.asking import JudgedReward, Question, object_schema
 from raylign.recipes.quark_medical.diagnosis import LOST
@@ -44,7 +45,7 @@ class Helpful(JudgedReward):
         rating = {"type": "integer", "minimum": 0, "maximum": BEST}
         schema = object_schema(**dict.fromkeys(ASPECTS, rating))
         questions = [
-            Question(INSTRUCTION, {"question": asked, "answer": trajectory.text}, schema, _read)
+            Question(INSTRUCTION, {"question": asked, "answer": answer_text(prompt, trajectory)}, schema, _read)
             for trajectory in trajectories
         ]
         return [self._value(ratings) for ratings in self.answers(questions)]

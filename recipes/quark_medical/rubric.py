@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from raylign.chat.thoughts import answer_text
 from raylign.contracts import Scope
 from raylign.data.questions import question_of
 from raylign.errors import DataError
@@ -212,7 +213,7 @@ class Rubric(JudgedReward):
         """One value per sample. Raises DataError without a rubric, ValueError where no points can be had."""
         items, scoring = rubric_of(prompt), self.config.scoring
         rubric_score(items, dict.fromkeys((item.id for item in items), 0), scoring)  # before anybody is asked
-        questions = [_question(prompt, items, trajectory.text) for trajectory in trajectories]
+        questions = [_question(prompt, items, answer_text(prompt, trajectory)) for trajectory in trajectories]
         grades = self.answers(questions)
         plain = [rubric_score(items, given, scoring) for given in grades]
         panel = _panel(prompt)

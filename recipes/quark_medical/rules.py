@@ -104,6 +104,9 @@ class Format(ResponseReward):
             for name in ("wanted", "unwanted"):
                 for pattern in getattr(self, name):
                     compiled(name, pattern)
+                    if re.search(r"think(?:ing)?\\?[>\]]", pattern, re.IGNORECASE):
+                        why = "names the tag of a thought, and an answer is looked at without its thoughts"
+                        raise ValueError(f"{name}={pattern!r} {why}; use raylign.actors.reward.think_gate.ThinkGate")
             if not (self.wanted or self.unwanted or self.longest > 0):
                 raise ValueError("wanted and unwanted are empty and longest is 0: there is nothing to obey")
             if self.longest < 0 or self.scale <= 0:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from raylign.chat.thoughts import answer_text
 from raylign.contracts import Measure
 from raylign.recipes.relate.phrases import product_of
 from raylign.recipes.relate.semantics import failed_shares
 from raylign.recipes.relate.structure import FORMATTED
-from raylign.records import Float32s, Group, Trajectory, Value
+from raylign.records import Float32s, Group, Value
 
 COUNTED = ("unmatched", "dropped")  # of the judge's spans
 JUDGED = ("asked", "calls", "hits", "unreadable", "seconds")
@@ -101,14 +102,15 @@ class AdFigures(Measure):
         texts: dict[str, list[str]] = {}
         for group in groups:
             product = product_of(group.prompt, self.config.product)
-            texts.setdefault(product, []).extend(self._plain(t) for t in group.trajectories if t.calls)
+            texts.setdefault(product, []).extend(
+                self._plain(answer_text(group.prompt, t)) for t in group.trajectories if t.calls
+            )
         return [
             {"product": product, "texts": len(said), **{f"distinct_{n}": distinct(said, n) for n in self.config.sizes}}
             for product, said in sorted(texts.items())
         ]
 
-    def _plain(self, trajectory: Trajectory) -> str:
-        text = trajectory.text
+    def _plain(self, text: str) -> str:
         for words in self.config.exempt:
             text = text.replace(words, "")
         return text

@@ -12,6 +12,7 @@ from typing import Any
 
 from raylign.actors.judge.blocking import BlockingJudge
 from raylign.actors.judge.client import Judge, judge_problems
+from raylign.chat.thoughts import answer_text, blanked
 from raylign.config.resolve import Run
 from raylign.config.schema import Node
 from raylign.contracts import RewardFunction
@@ -90,10 +91,10 @@ class Semantics(RewardFunction):
     def _value(self, prompt: Prompt, trajectory: Trajectory) -> Value:
         if len(trajectory.calls) != 1:
             raise ValueError(f"an ad is one call of the policy, and this sample has {len(trajectory.calls)}")
-        text = trajectory.text
+        text = blanked(trajectory.text, prompt.thinks)  # places stay those of what was sampled
         spans, unplaced, figures = self._ruled(prompt, text), set[str](), dict[str, Any]()
         if self._judge is not None:
-            verdicts, figures = self._judged(prompt, text)
+            verdicts, figures = self._judged(prompt, answer_text(prompt, trajectory))
             placed, unmatched = verdicts.places(text)
             spans = {check: spans[check] + placed[check] for check in CHECKS}
             unplaced = {check for check in verdicts.failed if not spans[check]}

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from raylign.chat.thoughts import answer_text
 from raylign.contracts import RewardFunction
 from raylign.records import Prompt, Trajectory, Value
 
@@ -80,10 +81,10 @@ class Structure(RewardFunction):
 
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
         """One value for each; a text that ran into a length limit has not ended, and is no ad."""
-        return [self._value(trajectory) for trajectory in trajectories]
+        return [self._value(prompt, trajectory) for trajectory in trajectories]
 
-    def _value(self, trajectory: Trajectory) -> Value:
-        ad = None if trajectory.truncated else self._form.read(trajectory.text)
+    def _value(self, prompt: Prompt, trajectory: Trajectory) -> Value:
+        ad = None if trajectory.truncated else self._form.read(answer_text(prompt, trajectory))
         if ad is None:
             return Value(score=0.0, details={FORMATTED: 0})
         overflow = sum(_outside(len(ad[name]), *bounds) for name, bounds in self.config.fields.items())

@@ -13,6 +13,7 @@ import numpy as np
 
 from raylign.actors.judge.chat import ChatModel
 from raylign.actors.reward.verdicts import Verdicts
+from raylign.chat.thoughts import answer_text
 from raylign.config.build import build
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
@@ -108,7 +109,8 @@ class RewriteReward(RewardFunction):
         *losses, expert_nll = self._losses(bare_of(prompt).token_ids, scored, self.config.max_tokens)
         vectors = np.zeros((0, 1))
         if len(compared):
-            vectors = np.asarray(self._embedder.embed([trajectories[number].text for number in compared]), np.float64)
+            texts = [answer_text(prompt, trajectories[number]) for number in compared]
+            vectors = np.asarray(self._embedder.embed(texts), np.float64)
         terms = terms_of(passed, losses, vectors, self._weights)
         known = dict(zip(compared.tolist(), losses, strict=True))
         group = {

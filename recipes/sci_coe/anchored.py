@@ -11,6 +11,7 @@ import numpy as np
 from raylign.actors.reward.alternatives import alternatives
 from raylign.actors.reward.outcome import Failed
 from raylign.actors.reward.worker import RewardWorker
+from raylign.chat.thoughts import answer_text
 from raylign.config.build import build
 from raylign.config.schema import Node, node
 from raylign.contracts import RewardFunction
@@ -57,7 +58,7 @@ class Anchored(Judged):
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value | None]:
         """See the class. Raises RewardError where an answer cannot be compared, JudgeUnavailable without the judge."""
         golds = alternatives(prompt.answer)
-        asked = self.asked(prompt, trajectories, {*golds, *answers_of([t.text for t in trajectories])})
+        asked = self.asked(prompt, trajectories, {*golds, *answers_of([answer_text(prompt, t) for t in trajectories])})
         right = self._right(prompt, [trajectories[number] for number in asked.solvers])
         notes: Notes = ([{"right": bool(label)} for label in right], [{} for _ in asked.strategies])
         if not right.any() or not asked.strategies:

@@ -22,7 +22,6 @@ from raylign.config.build import build
 from raylign.config.schema import Node, node
 from raylign.contracts import RewardFunction
 from raylign.recipes.sci_coe.roles import VERIFIES, role_of
-from raylign.recipes.sci_coe.strategy_text import without_thought
 from raylign.records import Prompt, Trajectory, Value
 
 UNIT = "unit"  # column of the data with the gold number's unit, as SciBench has it
@@ -60,8 +59,7 @@ class ScienceAnswer(ResponseReward):
     def judge(self, prompt: Prompt, response: str) -> Value:
         """Compare with the gold answers, any of which counts. Raises ValueError when there is none."""
         golds = alternatives(prompt.answer)
-        said = without_thought(response)
-        answer = answer_in(said, asked_or(prompt, Form.boxed)) or announced(said)
+        answer = answer_in(response, asked_or(prompt, Form.boxed)) or announced(response)
         if answer is None:
             return Value(score=0.0, details={"parsed": None})
         right = any(self._same(prompt, gold.strip(), answer.strip()) for gold in golds)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from raylign.chat.thoughts import answer_text
 from raylign.config.build import build
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
@@ -85,7 +86,7 @@ class Geometric(Judged):
 
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value | None]:
         """See the class. Raises JudgeUnavailable without the judge, or without a served embedder."""
-        asked = self.asked(prompt, trajectories, answers_of([trajectory.text for trajectory in trajectories]))
+        asked = self.asked(prompt, trajectories, answers_of([answer_text(prompt, each) for each in trajectories]))
         spoken = asked.spoken
         notes: Notes = ([{} for _ in asked.solvers], [{} for _ in asked.verifiers])
         if not len(spoken) or not asked.solvers:

@@ -11,6 +11,7 @@ import numpy as np
 from raylign.actors.judge.asking import AsksJudge
 from raylign.actors.judge.blocking import BlockingJudge
 from raylign.actors.rollout.strategies import SingleTurn
+from raylign.chat.thoughts import answer_text
 from raylign.config.build import named
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
@@ -20,7 +21,7 @@ from raylign.errors import Problem
 from raylign.recipes.sci_coe.geometry import Float64s, Int64s
 from raylign.recipes.sci_coe.matrix import Matrix, MatrixJudge, Unparsable, pairs_to_ask
 from raylign.recipes.sci_coe.roles import SOLVES, VERIFIES, SolveAndVerify, role_of
-from raylign.recipes.sci_coe.strategy_text import Strategy, read_strategy, without_thought
+from raylign.recipes.sci_coe.strategy_text import Strategy, read_strategy
 from raylign.records import Prompt, Trajectory, Value, derive_seed
 
 # Further details of each solution, and of each strategy.
@@ -102,7 +103,7 @@ class Judged(RewardFunction, AsksJudge):
 
     def asked(self, prompt: Prompt, trajectories: Sequence[Trajectory], answers: Collection[str]) -> Asked:
         """The samples by role. answers: that strategies may not state."""
-        roles = [role_of(trajectory) for trajectory in trajectories]
+        roles, texts = [role_of(each) for each in trajectories], [answer_text(prompt, each) for each in trajectories]
         solvers = [number for number, role in enumerate(roles) if role == SOLVES]
         verifiers = [number for number, role in enumerate(roles) if role == VERIFIES]
         question = question_of(prompt)
@@ -110,8 +111,8 @@ class Judged(RewardFunction, AsksJudge):
             count=len(trajectories),
             solvers=solvers,
             verifiers=verifiers,
-            solutions=[without_thought(trajectories[number].text) for number in solvers],
-            strategies=[read_strategy(trajectories[number].text, question, answers) for number in verifiers],
+            solutions=[texts[number].strip() for number in solvers],
+            strategies=[read_strategy(texts[number], question, answers) for number in verifiers],
         )
 
     def matrix(self, prompt: Prompt, asked: Asked) -> Matrix:

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from raylign.actors.reward.forms import announced
+from raylign.chat.thoughts import without_thoughts
 from raylign.recipes.sci_coe.prompts import HEADING
 
 CUT = "[answer removed]"
@@ -28,7 +29,6 @@ STATED = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 # fmt: on
-THOUGHT = "</think>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,18 +42,13 @@ class Strategy:
     stated: bool
 
 
-def without_thought(text: str) -> str:
-    """What is said behind the thinking, if there is any."""
-    return text.rpartition(THOUGHT)[2].strip()
-
-
 def read_strategy(text: str, question: str, answers: Collection[str]) -> Strategy:
     """The strategy in a verifier's text.
 
     answers: that solutions came to, or that are right; cut out where they stand as they are, unless the question has
     them too.
     """
-    said = without_thought(text)
+    said = without_thoughts(text)
     _, heading, behind = said.rpartition(HEADING)
     said = behind.strip(" \n*") if heading else said
     kept, cuts = STATED.subn(CUT, said)
@@ -67,7 +62,7 @@ def read_strategy(text: str, question: str, answers: Collection[str]) -> Strateg
 
 def answers_of(solutions: Collection[str]) -> set[str]:
     """The answers that solutions announce (see `raylign.actors.reward.forms`)."""
-    said = (announced(without_thought(solution)) for solution in solutions)
+    said = (announced(without_thoughts(solution)) for solution in solutions)
     return {answer.strip() for answer in said if answer and answer.strip()}
 
 

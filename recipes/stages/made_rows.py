@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raylign.chat.messages import ASSISTANT
+from raylign.chat.thoughts import answer_text
 from raylign.data.rendered import TARGET, TARGETS, rows_of
 from raylign.data.rows import DataRow
 from raylign.errors import DataError
@@ -24,6 +25,9 @@ class RowWriter:
 
     model: whose samples they are; scored: whether they have scores; asked: by id, the prompts as they are without the
     stage's view, which is what the rows ask; ask: a column of theirs (of meta) whose text the rows ask instead.
+
+    A row that asks as its sample was asked holds all that was said, thoughts included. One that asks otherwise holds
+    the answer alone: its thoughts speak of what only the view showed, such as the choice that a teacher was told.
     """
 
     stage: str
@@ -47,17 +51,25 @@ class RowWriter:
         pair: dict[str, Any] = {}
         if kept.rejected is not None:
             for name, index in (("chosen", kept.sample), ("rejected", kept.rejected)):
-                pair |= {name: _said(group, index), f"{name}_score": group.scores[index]}
+                pair |= {name: self._said(group, index), f"{name}_score": group.scores[index]}
         calls = group.trajectories[kept.sample].calls
         if kept.rejected is None and _lived(calls):
             return [self._row(group, kept.sample, None, {DIALOGUE: _dialogue(group, calls)})]
-        return [self._row(group, kept.sample, _said(group, kept.sample), pair)]
+        return [self._row(group, kept.sample, self._said(group, kept.sample), pair)]
 
     def trajectory_row(self, group: Group, index: int) -> DataRow:
         """The row of any trajectory: what each of its calls said, and a target where there is just one."""
         calls = [call.text for call in group.trajectories[index].calls]
-        row = self._row(group, index, calls[0] if len(calls) == 1 else None, {})
+        row = self._row(group, index, self._said(group, index) if len(calls) == 1 else None, {})
         return replace(row, meta={**row.meta, GENERATED: {**row.meta[GENERATED], "calls": calls}})
+
+    def _said(self, group: Group, index: int) -> str:
+        """What a row gives as said. Raises DataError on several calls."""
+        trajectory = group.trajectories[index]
+        if len(trajectory.calls) != 1:
+            raise _no_target(group, len(trajectory.calls))
+        same = self._asked(group.prompt).messages == group.prompt.messages
+        return trajectory.calls[0].text if same else answer_text(group.prompt, trajectory)
 
     def _own(self, group: Group, kept: Kept, row: DataRow) -> DataRow:
         """The row that a rule made."""
@@ -112,21 +124,17 @@ def has_target(prompt: Prompt) -> bool:
 
 
 def usable(group: Group, scored: bool, truncated: bool) -> list[int]:
-    """The samples that may become rows: drawn, where there are rewards with a score, and not cut off."""
+    """The samples that may become rows: drawn, where there are rewards with a score, and not cut off.
+
+    One that says something and answers nothing, its thought not closed, is cut off whatever it stopped at.
+    """
     return [
         index
         for index, trajectory in enumerate(group.trajectories)
         if not isinstance(trajectory.rewards.get(DRAWN), Missing)
         and (not scored or group.scores[index] is not None)
-        and (truncated or not trajectory.truncated)
+        and (truncated or not (trajectory.truncated or (trajectory.text and not answer_text(group.prompt, trajectory))))
     ]
-
-
-def _said(group: Group, index: int) -> str:
-    calls = group.trajectories[index].calls
-    if len(calls) != 1:
-        raise _no_target(group, len(calls))
-    return calls[0].text
 
 
 def _lived(calls: Sequence[Call]) -> bool:

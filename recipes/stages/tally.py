@@ -25,7 +25,7 @@ class Tally:
     kept: int = 0  # samples that became a row's target
     fallback: int = 0  # prompts that were written with their gold target
     dropped: int = 0  # prompts without a row
-    cut: int = 0  # samples that only a length limit kept out
+    cut: int = 0  # samples that only a length limit, or a thought without an end, kept out
     scored: int = 0  # kept samples that have a score
     score: float = 0.0  # theirs in all
     tokens: int = 0  # of kept samples
@@ -73,7 +73,7 @@ class Tally:
         """The prompts and their samples, and the largest of what the strategy measured of these."""
         largest = sorted(self.means().items(), key=lambda item: -item[1])[:TOLD]
         measured = "".join(f", {name} {mean:.3g}" for name, mean in largest if mean)
-        cut = f"{self.cut} of them cut off by a length limit"
+        cut = f"{self.cut} of them cut off by a length limit or within a thought"
         return f"{self.prompts} prompts ({self.samples} samples, {cut}{measured})"
 
     def _measure(self, name: str, total: float, count: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,22 @@ import torch
 from raylign.actors.judge import blocking
 from raylign.errors import JudgeUnreadable
 from raylign.objectives.advantage.group import GRPO
-from raylign.recipes.p_genrm import Agrees, ChainFigures, Format, HardNegatives, JsonChains, Outcome, Process
-from raylign.recipes.p_genrm.combine import combined, mean_scores
+from raylign.recipes.p_genrm import (
+    Agrees,
+    ChainFigures,
+    Format,
+    HardNegatives,
+    JsonChains,
+    Judgements,
+    Outcome,
+    Process,
+)
+from raylign.recipes.p_genrm.combine import combined, mean_scores, top_of
+from raylign.recipes.p_genrm.coverage import share_of
 from raylign.recipes.p_genrm.items import Choice, Item, UserSplit
 from raylign.recipes.p_genrm.prototypes import clustered
 from raylign.recipes.p_genrm.refine import Pair, PairModel, Refinement, loss_of, refined
-from raylign.recipes.p_genrm.rewards import SCALED, Tie, first_decimal, spearman
+from raylign.recipes.p_genrm.rewards import SCALED, Tie, spearman
 from raylign.recipes.p_genrm.store import Store
 from raylign.records import Prompt, Trajectory
 from raylign.testing import group, prompt, rows_of, trajectory
@@ -126,18 +137,47 @@ def test_advantages_of_eight_chains() -> None:
 
 @pytest.mark.parametrize(
     ("reply", "value"),
-    [("0.7", 0.7), ("I say 0.25 of 1.", 0.25), (".5", 0.5), ("1", 1.0), ("3.5", 1.0), ("-0.4", 0.0), ("0/10", 0.0)],
+    [
+        ("0.7", 0.7),
+        ("I say 0.25 of 1.", 0.25),
+        (".5", 0.5),
+        ("1", 1.0),
+        ("0/10", 0.0),
+        ("7/10", 0.7),
+        ("80%", 0.8),
+        ("Coverage: 80 percent", 0.8),
+        ("0,75", 0.75),
+        ("**Score:** 0.8/1", 0.8),
+        ('{"score": 0.4}', 0.4),
+        ("The reasoning covers 3 of 4 criteria: 0.75", 0.75),
+        ("3 criteria are named, so 0.6.", 0.6),
+        ("1. brevity: covered\n2. tone: not covered\nScore: 0.5", 0.5),
+        ("brevity score: 1\ntone score: 0\n0.5", 0.5),
+        ("It covers brevity (60%) but not tone (40%).\n\n0.6", 0.6),
+        ("The score is 0.6, for tone (40%) is missing.", 0.6),
+        ("0.50, or 50%", 0.5),
+    ],
 )
-def test_the_first_decimal_of_a_reply_is_clamped(reply: str, value: float) -> None:
-    assert first_decimal(reply) == value
+def test_the_share_of_a_reply_is_the_one_that_the_judge_gives(reply: str, value: float) -> None:
+    assert share_of(reply) == pytest.approx(value, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *("hard to say", "3.5", "-0.4", "11/10", "120%", "Score: 8", "0.5/0", "1e-1", "between 0 and 1", "0.3-0.5"),
+        *("brevity 60%, tone 40%", "brevity score: 1\ntone score: 0", "Response 1 is better", "it names 2 criteria"),
+    ],
+)
+def test_a_reply_without_one_share_is_unreadable(reply: str) -> None:
+    with pytest.raises(ValueError, match=r"no number|different numbers|not between 0 and 1|is no share"):
+        share_of(reply)
 
 
 def test_a_judge_without_a_number_is_no_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreadable(self: Any, work: Any) -> Any:
         raise JudgeUnreadable("no number")
 
-    with pytest.raises(ValueError, match="no number"):
-        first_decimal("hard to say")
     monkeypatch.setattr(blocking.BlockingJudge, "__call__", unreadable)
     with pytest.raises(JudgeUnreadable):
         process().score(asked(), [trajectory(chain(totals(3, 8)))])
@@ -197,6 +237,33 @@ def test_ranks_of_more_than_two_responses(gold: tuple[float, ...]) -> None:
         (value,) = Outcome(Outcome.Config()).score(asked(gold), [trajectory(text)])
         assert value.details["spearman"] == pytest.approx(expected, abs=1e-12)
         assert value.score == (scores[int(np.argmax(gold))] > max(np.delete(scores, int(np.argmax(gold)))))
+
+
+@pytest.mark.parametrize(
+    "chains",
+    [
+        [[0.1, 0.3], [0.2, 0.2], [0.3, 0.1]],
+        [[7.1, 6.9], [6.9, 7.1], [7.3, 6.7], [6.7, 7.3]],
+        [[1e-12, 3e-12], [2e-12, 2e-12], [3e-12, 1e-12]],
+        [[-0.1, -0.3], [-0.2, -0.2], [-0.3, -0.1]],
+    ],
+)
+@pytest.mark.parametrize("gold", [(0.0, 1.0), (1.0, 0.0)])
+def test_totals_that_differ_by_rounding_alone_are_a_tie(chains: list[list[float]], gold: tuple[float, float]) -> None:
+    near = [[total + 1e-15 * abs(total) * (n == 0) for n, total in enumerate(chain)] for chain in chains]
+    scores = combined(mean_scores(near), mean_scores(chains[::-1]), (0.3, 0.7))
+    said = replace(trajectory("-"), payload={SCALED: {"scores": scores}})
+    wrong, first = (Outcome(Outcome.Config(tie=tie)).score(asked(gold), [said])[0] for tie in (Tie.wrong, Tie.first))
+    assert wrong.details["tie"] is first.details["tie"] is True
+    assert (wrong.score, first.score) == (0.0, gold[0])
+    judged = group(replace(said, rewards={"outcome": wrong}), prompt=asked(gold))
+    figures = Judgements(Judgements.Config()).metrics([judged])
+    assert (figures["accuracy"], figures["tie"], figures["first"]) == (0.0, 1.0, gold[0])
+
+
+def test_totals_that_differ_are_no_tie() -> None:
+    assert top_of([5.0, 5.000001]) == [1] and top_of([0.0, 0.0]) == [0, 1] and top_of([-2.0, -1.0, -1.0]) == [1, 2]
+    assert spearman([0.1 + 0.2, 0.3, 1.0], [0.0, 0.0, 1.0]) == pytest.approx(1.0)
 
 
 def test_a_tie_is_wrong_or_response_one() -> None:

@@ -75,6 +75,23 @@ async def test_what_passes_is_written_with_its_score_seed_and_origin(tmp_path: P
         assert row["meta"]["domain"] in "ab" and row["verifier"] and row["complete"]
 
 
+@pytest.mark.parametrize(("viewed", "target"), [(True, "so"), (False, "<think>it says so</think>so")])
+async def test_what_a_teacher_thinks_of_what_only_it_was_shown_is_no_target(
+    tmp_path: Path, data: str, viewed: bool, target: str
+) -> None:
+    def thinks(task: RolloutTask, index: int) -> str:
+        return "<think>it says so" if index else "<think>it says so</think>so"
+
+    settings = {"view": f"{{_target_: {__name__}.Hint}}"} if viewed else {}
+    fakes: Any = {"rewards": {"correct": right}, "rollouts": FakeRollouts(thinks)}
+    allowed = f"run.allow_targets=[{__name__.partition('.')[0]}.]"
+    _, results = await finished(tmp_path / "run", data, made(samples=2, **settings), allowed, **fakes)
+    rows = lines(results["made"].artifacts["rows"])
+    assert len(rows) == 10, "a thought without an answer is cut off"
+    assert {row["target"] for row in rows} == {target}
+    assert results["made"].metrics["generate/cut"] > 0
+
+
 async def test_without_a_rule_every_sample_is_kept_right_or_wrong(tmp_path: Path, data: str) -> None:
     rows = await rows_of(tmp_path / "run", data)
     assert len(rows) == 30 and {row["meta"]["generated"]["score"] for row in rows} == {0.0, 1.0}

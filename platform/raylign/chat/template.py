@@ -16,6 +16,7 @@ from typing import Any
 from raylign.chat.codec import Before, Codec, new_mark
 from raylign.chat.messages import ASSISTANT, TOOL, continues, joined, mapped, plain_message, refused_at
 from raylign.chat.probes import ANSWERED, QUESTION, Probes, generation_ends
+from raylign.chat.thoughts import within_thought
 from raylign.errors import DataError, RequestError
 from raylign.records import Int32s, Message
 
@@ -87,6 +88,14 @@ class ChatTemplate:
     def bytes_of(self, number: int) -> bytes:
         """What one id writes into `text_of`; nothing for pad tokens and ends of turn."""
         return b"" if number in self._silent else self.codec.bytes_of(number)
+
+    @cached_property
+    def thinks(self) -> bool:
+        """Whether what the assistant says begins within a thought, whose tag the template writes (DeepSeek-R1)."""
+        try:
+            return within_thought(self.render([QUESTION], (), new_mark()))
+        except RequestError:
+            return False
 
     # ----------------------------------------------------------------------------------------------- answers
 

@@ -97,6 +97,10 @@ class RowGenerator(Generator):
     def rows(self, size: int, seed: int) -> Iterable[Any]:
         """`raylign.data.rows.DataRow`s; as many as `size`, or of its own number where that is 0."""
 
+    def left_out(self) -> str:
+        """What `rows` has left out of its sources, and why, in a line for whoever starts the run; empty: nothing."""
+        return ""
+
 
 class PairGenerator(Generator):
     """Makes preference pairs."""

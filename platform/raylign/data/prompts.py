@@ -154,8 +154,10 @@ def _rows(config: DataConfig, path: str, seed: int) -> tuple[str, Iterable[DataR
     if config.generator and not path:
         if config.size <= 0 or config.task:
             raise DataError("data.generator needs data.size, the number of rows to make, and no data.task beside it")
-        made = build(RowGenerator, config.generator, "data.generator").rows(config.size, seed)
-        return str(config.generator["_target_"]), made, config.template
+        generator: RowGenerator = build(RowGenerator, config.generator, "data.generator")
+        made, source = list(generator.rows(config.size, seed)), str(config.generator["_target_"])
+        left_out = generator.left_out()
+        return f"{source} ({left_out})" if left_out else source, made, config.template
     if config.task and not path:
         rows = procedural_rows(config.task, config.task_args, config.size, seed)
         return f"reasoning-gym {config.task}", rows, config.task_template

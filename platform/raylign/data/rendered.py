@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from raylign.chat.messages import continues
 from raylign.chat.template import chat_template
 from raylign.config.schema import DataConfig
 from raylign.data.prompt_identity import canonical, prompt_id
@@ -57,7 +58,8 @@ def render(rows: Iterable[DataRow], template: str, config: DataConfig, tokenizer
         for prompt, token_ids in zip(group, tokens, strict=True):
             lengths.append(len(token_ids))
             if len(token_ids) <= config.max_prompt_tokens:
-                prompts.append(_imitated(prompt, token_ids, tuple(targets[prompt.id].values())))
+                thinks = chat.thinks and not continues(prompt.messages)
+                prompts.append(_imitated(replace(prompt, thinks=thinks), token_ids, (*targets[prompt.id].values(),)))
     more = sum(len(answers) - 1 for answers in targets.values() if answers)
     return Rendered(
         prompts=prompts,
