@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import softplus
 
+from raylign.actors.reward.scripts import words_of
 from raylign.contracts import PlacedRow, ScoringEstimator
 from raylign.data.questions import question_of
 from raylign.errors import DataError
 from raylign.objectives.loss.bradley_terry import TieSign
 from raylign.recipes.quark_medical.comparisons import Comparisons, RowColumns, comparisons_of
-from raylign.recipes.quark_medical.evidence import words_of
 from raylign.records import Prompt
 
 Float32s = NDArray[np.float32]
