@@ -33,6 +33,7 @@ from raylign.loop.part_state import restore_parts, save_parts
 from raylign.loop.scoring import logged, scored
 from raylign.models.tokenizer import load_tokenizer
 from raylign.recipes.relate import AdFigures, Structure
+from raylign.recipes.relate.phrases import product_of
 from raylign.recipes.relate.semantics import united
 from raylign.recipes.relate.toy import Ads, chances
 from raylign.records import Missing, Span, Value
@@ -322,6 +323,17 @@ def test_ads_that_ran_before_begin_a_history_and_names_may_be_repeated(template:
         part.score([group(*ads, prompt=asked(product="def", meta={"names": []}))])
     with pytest.raises(DataError, match=r"no column 'product', which tells products apart; fix: name another"):
         shaper(template).score([group(*ads, prompt=prompt())])
+
+
+@pytest.mark.parametrize("value", [None, "", " ", ["x"], {"id": 3}, True, 1.5, float("nan")])
+def test_rows_without_a_product_have_no_history_in_common(value: Any) -> None:
+    with pytest.raises(DataError, match=r"ads.jsonl:3: product is .*, which names no product; fix: give every row"):
+        product_of(prompt(place="ads.jsonl:3", meta={"product": value}), "product")
+
+
+def test_a_product_is_a_text_or_a_whole_number() -> None:
+    names = [product_of(prompt(meta={"product": value}), "product") for value in ("abc", 12, 12.0)]
+    assert names == ["abc", "12", "12"] and product_of(prompt(), "") == prompt().id
 
 
 def test_a_gate_without_its_detail_is_told(template: ChatTemplate) -> None:
