@@ -27,7 +27,7 @@ from raylign.actors.reward.validate import validate
 from raylign.actors.reward.worker import RewardWorker
 from raylign.chat.spans import on_tokens, token_ranges
 from raylign.chat.template import ChatTemplate
-from raylign.config.compose import compose
+from raylign.config.compose import compose, compose_with_problems
 from raylign.errors import CheckpointError, ConfigError, DataError
 from raylign.loop.part_state import restore_parts, save_parts
 from raylign.loop.scoring import logged, scored
@@ -436,8 +436,40 @@ def test_the_toy_pays_superlatives_and_sells_by_true_attributes() -> None:
         (["stages.predictor.estimator.epochs=0"], "epochs is 0, set it above 0"),
         (["~advantage.token_weights.diversity"], r"advantage.token_weights = semantic: does not weigh diversity"),
         (["stages.serve=null"], "names no stage of the run"),
+        (
+            ["stages.rl.shaper.exempt=[]"],
+            r"shaper.exempt = \[\]: lacks ;, which stands in every ad of rewards.structure\s+fix: .*exempt=\[';'\]",
+        ),
+        (
+            ["stages.after.measures.ads.exempt=['-']"],
+            r"stages.after.measures.ads.exempt = .* lacks ;, which stands in every ad",
+        ),
+        (
+            ["stages.predictor.estimator.separator=|"],
+            r"ctcvr.fn.estimator.separator = \|: is not what rewards.structure.fn has, ';': the model",
+        ),
+        (
+            ["rewards.structure.fn.fields={head: [1, 10], body: [4, 10]}"],
+            r"estimator.fields = .* is not what rewards.structure.fn has, \['",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_named(overrides: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         compose([*TINY, *overrides])
+
+
+def test_one_key_changes_the_separator_of_every_part() -> None:
+    run = compose([*TINY, "rewards.structure.fn.separator=|"])
+    for key in ("stages.predictor.estimator", "rewards.ctcvr.fn.estimator", "rewards.structure.fn"):
+        assert run.parts[key].config.separator == "|", key
+    for key in ("stages.rl.shaper", "stages.before.measures.ads", "stages.after.measures.ads"):
+        assert run.parts[key].config.exempt == ["|"], key
+
+
+def test_markup_at_scale_gpu_is_that_of_the_fields() -> None:
+    gpu = ["recipe=relate", "scale=gpu"]
+    _, problems = compose_with_problems([*gpu, "rewards.structure.fn.fields={title: [1, 9], body: [1, 9]}"])
+    keys = {problem.key for problem in problems}
+    assert {"stages.rl.shaper.exempt", "rewards.ctcvr.fn.estimator.fields", "stages.after.measures.ads.exempt"} <= keys
+    assert not any("exempt" in problem.key for problem in compose_with_problems(gpu)[1])

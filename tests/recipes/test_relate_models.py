@@ -103,6 +103,17 @@ def test_it_comes_back_from_its_folder_and_the_same_rows_make_the_same_model(fit
         two_heads().load(tmp_path / "nowhere")
 
 
+def test_a_text_that_is_no_ad_is_read_without_its_markup(fitted: Any) -> None:
+    model, _ = fitted
+    said = model.scores(asked(), ["aA;bIJK", "aA;bIJK;", "; aA ;; bIJK ", "aAbIJK"])
+    assert said[0] == said[1] == said[2], "the same words, whatever stands between them"
+    tags = two_heads(separator="", longest=1)
+    tags._model = model._model
+    whole = "<title>aA</title><description>bIJK</description>"
+    broken = [whole + "<title>", f"{whole}</description>", "<title>aA</title>bIJK"]
+    assert tags.scores(asked(), broken) == tags.scores(asked(), [whole]) * 3
+
+
 @pytest.mark.parametrize(
     ("rows", "settings", "message"),
     [
