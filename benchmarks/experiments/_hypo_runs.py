@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.experiments._recipe_runs import run_recipe, together
-from benchmarks.experiments.report import ROOT, Claim
+from benchmarks.experiments.report import ROOT, Claim, largest, least
 
 HH_RLHF = ROOT.parent / "shared" / "data" / "hh_rlhf" / "harmless_base.jsonl.gz"
 METHODS = {"dpo": "dpo", "hypo": "hypo", "smooth": "hypo_smooth", "absolute": "none"}
@@ -49,7 +49,7 @@ def transformer(folder: Path, seeds: Sequence[int] = (1, 2, 3)) -> list[Claim]:
     claims = [
         Claim(
             name="D/pessimistic agreement: hypo - dpo",
-            value=min(gains),
+            value=least(gains),
             threshold=0.05,
             relation=">=",
             note=f"smallest of {len(gains)} seeds: {', '.join(f'{gain:.3f}' for gain in gains)}",
@@ -91,7 +91,7 @@ def equivalence(folder: Path) -> list[Claim]:
     return [
         Claim(
             name=f"E/largest difference to dpo's losses: {name}",
-            value=max(abs(a - b) for a, b in zip(losses["dpo"], losses[name], strict=True)),
+            value=largest(abs(a - b) for a, b in zip(losses["dpo"], losses[name], strict=True)),
             threshold=0.0,
             relation="==",
             note=f"{len(losses['dpo'])} steps",

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.experiments._recipe_runs import FinishedRun, branched, run_recipe, stage
-from benchmarks.experiments.report import REAL, Claim, by_seed, positive
+from benchmarks.experiments.report import REAL, Claim, by_seed, largest, positive
 
 SEEDS = (1, 2, 3)
 UPDATES, MORE = 40, 24  # of every arm from the imitator; of stage 3, and of stage 2 in its place
@@ -68,7 +68,7 @@ def language_model(folder: Path) -> list[Claim]:
         positive("C/accuracy on unseen kinds of users - .5", _of(runs, "others", "outcome") - 0.5, "abstract"),
         Claim(
             name="C/hard share, largest distance from the schedule",
-            value=max(_distance(done.main) for done in runs),
+            value=largest(_distance(done.main) for done in runs),
             threshold=0.03,
             relation="<=",
             note=f"{REAL}, over phases and seeds",
@@ -187,7 +187,7 @@ def _rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def _distance(done: FinishedRun) -> float:
     """The largest distance of a phase's realised share of hard items from what was scheduled."""
     last = {line["source/phase"]: line for line in done.steps("stage3")}
-    return max(abs(line["source/hard_share"] - line["source/scheduled"]) for line in last.values())
+    return largest(abs(line["source/hard_share"] - line["source/scheduled"]) for line in last.values())
 
 
 def _figure(name: str, runs: Sequence[Runs]) -> Claim:

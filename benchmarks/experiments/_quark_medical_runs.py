@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, together
-from benchmarks.experiments.report import REAL, Claim, positive
+from benchmarks.experiments.report import REAL, Claim, largest, least, positive
 from raylign.recipes.quark_medical.combiner import Mode
 
 RUN_SEEDS = (1, 2, 3)
@@ -23,15 +23,15 @@ def language_model(folder: Path) -> list[Claim]:
     arms = (Mode.tri_factor, Mode.equal, Mode.raw)
     jobs = [(mode, seed, began) for seed, began in zip(RUN_SEEDS, starts, strict=True) for mode in arms]
     runs = together([lambda job=job: arm(folder, *job) for job in jobs])  # type: ignore[misc]
-    least: dict[Mode, list[float]] = {mode: [] for mode in arms}
+    lowest: dict[Mode, list[float]] = {mode: [] for mode in arms}
     claims = list[Claim]()
     for (mode, seed, _), run in zip(jobs, runs, strict=True):
-        least[mode].append(run.metrics["after/eval/diagnosis/least"])
+        lowest[mode].append(run.metrics["after/eval/diagnosis/least"])
         rows = diagnosis(run)
         weakest, note = rows[0], ", ".join(f"{row['reward']} {row['normalized']:+.2f}" for row in rows)
         words = f"{REAL}: {note}; weakest {weakest['reward']}, attributed to {weakest['attribution']}"
-        claims.append(Claim(name=f"E/{mode.name}, seed {seed}: least r~", value=least[mode][-1], note=words))
-    tri, equal, raw = (np.array(least[mode]) for mode in arms)
+        claims.append(Claim(name=f"E/{mode.name}, seed {seed}: least r~", value=lowest[mode][-1], note=words))
+    tri, equal, raw = (np.array(lowest[mode]) for mode in arms)
     claims += [
         positive("E/tri-factor: least r~", tri, "the wish: every reward at its reference"),
         positive("E/raw sum: least r~ below the reference", -raw, "the wish: some reward below"),
@@ -43,14 +43,14 @@ def language_model(folder: Path) -> list[Claim]:
     claims += [
         Claim(
             name="E/raw sum: largest share of the variance of R",
-            value=min(largest_share(run) for run in of_mode[Mode.raw]),
+            value=least(largest_share(run) for run in of_mode[Mode.raw]),
             threshold=0.9,
             relation=">=",
             note=f"{REAL}, the first {EARLY} steps, worst seed",
         ),
         Claim(
             name="E/equal: largest share of the variance of R",
-            value=max(largest_share(run) for run in of_mode[Mode.equal]),
+            value=largest(largest_share(run) for run in of_mode[Mode.equal]),
             threshold=0.5,
             relation="<",
             note=f"{REAL}, the first {EARLY} steps, worst seed",
@@ -60,7 +60,7 @@ def language_model(folder: Path) -> list[Claim]:
     tables = [len(diagnosis(run)) for run in runs]
     return [
         *claims,
-        Claim(name="E/rewards in every table", value=min(tables), threshold=7, relation="==", note=REAL),
+        Claim(name="E/rewards in every table", value=least(tables), threshold=7, relation="==", note=REAL),
     ]
 
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.experiments import _relate_grammar as grammar
-from benchmarks.experiments.report import ROOT, Claim
+from benchmarks.experiments.report import ROOT, Claim, largest
 from raylign.batch import Batch
 from raylign.chat.spans import on_tokens, token_ranges
 from raylign.chat.template import ChatTemplate
@@ -90,9 +90,8 @@ def _difference() -> float:
             histories.add(ads)
             rows = rows_of(part.score(_groups(ads)))
             given = _advantages(rows.batch, rows.scores, arm.sem, arm.div)
-            worst = max(
-                worst, float(np.abs(given[np.asarray(rows.batch["loss_mask"], bool)] - wanted[ads.there]).max())
-            )
+            here = np.abs(given[np.asarray(rows.batch["loss_mask"], bool)] - wanted[ads.there]).max()
+            worst = largest([worst, float(here)])
     return worst
 
 

@@ -102,7 +102,8 @@ def _figures(runs: Sequence[FinishedRun]) -> list[Claim]:
 def _compared(runs: Sequence[FinishedRun]) -> list[Claim]:
     """The digest's claims."""
     losses = _loss(runs) / _loss(runs, "_expert")
-    ratio = _forgotten(runs) / _forgotten(runs, "_expert")
+    experts = _forgotten(runs, "_expert")
+    ratio = _forgotten(runs) / np.where(experts > 0, experts, np.nan)  # of nothing forgotten there is no share
     share = _gained(runs) / _gained(runs, "_expert")
     passed = _of(runs, "passing/eval/score") - _of(runs, "passing_untrained/eval/score")
     kept = 1 - _of(runs, "build_untrained/generate/fallback")

@@ -23,7 +23,7 @@ from benchmarks.experiments._arlcp_by_hand import by_hand, facts_of
 from benchmarks.experiments._arlcp_simulated import DIFFICULTIES, simulate
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import Claim, largest, least
 from raylign.recipes.arlcp.shaper import KEYWORDS, KeywordCounter, ReflectionPenalty, shape_group
 from raylign.recipes.arlcp.toy import ZERO
 
@@ -114,7 +114,7 @@ def simulated(_: Path, seeds: int = 3) -> list[Claim]:
     """What each reward does to essential reflections, waste and filler."""
     outcomes = simulate(seeds)
     full, plain, reflection = outcomes["ARLCP"], outcomes["correctness only"], outcomes["reflection only"]
-    spare = min(k - d for k, d in zip(full.reflections, DIFFICULTIES, strict=True))
+    spare = least(k - d for k, d in zip(full.reflections, DIFFICULTIES, strict=True))
     filler = float(np.mean(full.fillers) / np.mean(reflection.fillers))
     shorter = full.length / plain.length
     claims = [
@@ -229,13 +229,13 @@ def recomputed(folder: Path) -> list[Claim]:
             miscounted.update(name for name, value in facts.items() if row["metrics"][f"arlcp/{name}"] != value)
         scores = []
         for row, expected in zip(rows, by_hand(answers), strict=True):
-            worst = max(worst, *(abs(row["metrics"][f"arlcp/{name}"] - value) for name, value in expected.items()))
-            worst = max(worst, abs(row["score"] - expected["reward"]))
+            apart = [abs(row["metrics"][f"arlcp/{name}"] - value) for name, value in expected.items()]
+            worst = largest([worst, *apart, abs(row["score"] - expected["reward"])])
             scores.append(expected["reward"])
         if step == first:
             others = [(sum(scores) - score) / (len(scores) - 1) for score in scores]
             errors = [abs(row["advantage"] - s + o) for row, s, o in zip(rows, scores, others, strict=True)]
-            advantage = max(advantage, *errors)
+            advantage = largest([advantage, *errors])
     note = f"{sum(map(len, groups.values()))} rows in {len(groups)} groups"
     return [
         *(

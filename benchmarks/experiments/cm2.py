@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.experiments._cm2_tabular import Setting, cosines, train
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import Claim, largest
 from raylign.actors.judge.flips import JudgedTurn, Satisfied, backfilled, flips, step_advantages
 from raylign.recipes.cm2.reward import GAP_LIMIT, gap_metrics
 
@@ -95,7 +95,7 @@ def _advantage_claims() -> list[Claim]:
     blocked = JudgedTurn(labels=np.array([[1, 0, 1]], bool), dependencies=NEEDS, weights=WEIGHTS)
     silent = JudgedTurn(labels=np.array([[1, 0, 0]], bool), dependencies=NEEDS, weights=WEIGHTS)
     unearned, unlabelled = (step_advantages([*turns[:6], last]) for last in (blocked, silent))
-    moved = max(
+    moved = largest(
         float(np.abs(a - b).max()) for a, b in zip(unearned, unlabelled, strict=True) if a is not None and b is not None
     )
     return [

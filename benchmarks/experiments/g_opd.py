@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.experiments import _g_opd_closed_form as closed
 from benchmarks.experiments._main import Part, main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import Claim, largest, least
 from raylign.recipes.g_opd import token_advantage
 
 SEEDS = (1, 2)
@@ -85,7 +85,7 @@ def invariance(_: Path, steps: int = 300) -> list[Claim]:
             name="B/parameters that another reference moves at lambda 1", value=moved[1.0], threshold=0, relation="=="
         ),
         Claim(name="B/and at lambda 1.25", value=moved[1.25], threshold=0.01, relation=">"),
-        Claim(name="B/two groupings of A_t differ by", value=float(max(gaps)), threshold=1e-6, relation="<="),
+        Claim(name="B/two groupings of A_t differ by", value=largest(gaps), threshold=1e-6, relation="<="),
     ]
 
 
@@ -112,7 +112,7 @@ def beyond_the_teacher(folder: Path) -> list[Claim]:
     names = ("base", "teacher", *weights)
     mean = {name: float(np.mean([_score(run, f"score_{_plain(name)}") for run in runs])) for name in names}
     note = f"mean of {len(SEEDS)} seeds; base {mean['base']:.3f}, teacher {mean['teacher']:.3f}"
-    above = min(mean["0.5"] - mean["base"], mean["teacher"] - mean["0.5"])
+    above = least([mean["0.5"] - mean["base"], mean["teacher"] - mean["0.5"]])
     claims = [
         Claim(name="C/lambda .5 between base and teacher", value=above, threshold=0.08, relation=">", note=note),
         Claim(

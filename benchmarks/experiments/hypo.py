@@ -22,7 +22,7 @@ import torch
 from benchmarks.experiments._hypo_linear import METHODS, TAU, Mode, Run, controlled_run, unigram_run
 from benchmarks.experiments._hypo_runs import HH_RLHF, equivalence, transformer
 from benchmarks.experiments._main import in_turn, main
-from benchmarks.experiments.report import Claim
+from benchmarks.experiments.report import Claim, largest, least
 from raylign.data.pair_rows import read_pairs
 from raylign.objectives.loss.margin import PairLoss, ReferenceMargin, pair_loss, target_margin
 
@@ -56,13 +56,13 @@ def algebra(_: Path, count: int = 10_000) -> list[Claim]:
     raised, lowered = ref.abs(), -ref.abs()
     figures = {
         "w_hypo = max(w_dpo, w_abs)": ((weight["hypo"] - larger).abs().max(), 0.0),
-        "autograd = closed form": (max((weight[n] - closed[n]).abs().max() for n in METHODS), 1e-12),
-        "worked numbers": (max(worked), 6e-6),
+        "autograd = closed form": (largest((weight[n] - closed[n]).abs().max() for n in METHODS), 1e-12),
+        "worked numbers": (largest(worked), 6e-6),
         "hypo = dpo on optimistic": (_distance(Mode.hypo, Mode.dpo, margin, raised), 0.0),
         "hypo = reference-free on pessimistic": (_distance(Mode.hypo, Mode.none, margin, lowered), 0.0),
         "gamma = -inf is dpo": (_distance(Mode.hypo, Mode.dpo, margin, ref, -math.inf), 0.0),
         "gamma shifts the floor": (shifted.abs().max(), 1e-12),
-        "softplus D(0), D(-1)": (max(abs(points[0] - 0.069315), abs(points[1] - 4.54e-6)), 1e-6),
+        "softplus D(0), D(-1)": (largest([abs(points[0] - 0.069315), abs(points[1] - 4.54e-6)]), 1e-6),
         "softplus above the hard maximum by at most tau ln 2": (soft.max() / (TAU * math.log(2)), 1 + 1e-12),
         "softplus below the hard maximum": (-soft.min(), 0.0),
     }
@@ -110,14 +110,14 @@ def controlled(_: Path, seeds: range = range(5)) -> list[Claim]:
         ),
         Claim(
             name="B/pessimistic margin: dpo",
-            value=max(run["dpo"]["margin/pessimistic"] for run in runs),
+            value=largest(run["dpo"]["margin/pessimistic"] for run in runs),
             threshold=0.0,
             relation="<",
             note=f"largest of {len(runs)} seeds",
         ),
         Claim(
             name="B/pessimistic margin: hypo",
-            value=min(run["hypo"]["margin/pessimistic"] for run in runs),
+            value=least(run["hypo"]["margin/pessimistic"] for run in runs),
             threshold=0.0,
             relation=">",
             note=f"smallest of {len(runs)} seeds",
@@ -163,14 +163,14 @@ def real_pairs(_: Path, splits: range = range(5), path: Path = HH_RLHF) -> list[
         ),
         Claim(
             name="C/relative agreement of dpo, as logged in training",
-            value=min(trained),
+            value=least(trained),
             threshold=0.57,
             relation=">",
             note=f"training pairs, smallest of {len(runs)} splits",
         ),
         Claim(
             name="C/pessimistic agreement of dpo",
-            value=max(run["dpo"]["agreement/pessimistic"] for run in runs),
+            value=largest(run["dpo"]["agreement/pessimistic"] for run in runs),
             threshold=0.25,
             relation="<",
             note=f"largest of {len(runs)} splits",
@@ -191,7 +191,7 @@ def real_pairs(_: Path, splits: range = range(5), path: Path = HH_RLHF) -> list[
 
 def _worst(name: str, runs: list[Run], one: str, two: str, *, metric: str, limit: float, relation: str = ">=") -> Claim:
     """The smallest difference of two methods over all runs."""
-    value = min(run[one][metric] - run[two][metric] for run in runs)
+    value = least(run[one][metric] - run[two][metric] for run in runs)
     return Claim(name=name, value=value, threshold=limit, relation=relation, note=f"smallest of {len(runs)} runs")
 
 

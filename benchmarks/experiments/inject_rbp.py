@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.experiments._inject_rbp_markov import simulate
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, together
-from benchmarks.experiments.report import REAL, ROOT, SIMULATED, Claim, positive
+from benchmarks.experiments.report import REAL, ROOT, SIMULATED, Claim, largest, least, positive
 from raylign.contracts import PlacedRow
 from raylign.recipes.inject_rbp.patterns import frequencies
 from raylign.recipes.inject_rbp.policies import Softmax
@@ -97,8 +97,8 @@ def language_model(folder: Path, seeds: Sequence[int] = SEEDS) -> list[Claim]:
     count = f"{REAL}; {len(seeds)} seeds"
     l1 = {arm: [run.metrics.get(f"{arm}/eval/behaviour/l1", np.nan) for run in runs] for arm in ("none", "rlopt")}
     left = float(np.max([after / before for after, before in zip(l1["rlopt"], l1["none"], strict=True)]))
-    unchanged = min(run.metrics["unchanged/seal/unchanged"] for run in runs)
-    ordered = min(mean["rlopt"] - mean["correct"], mean["correct"] - mean["none"])
+    unchanged = least(run.metrics["unchanged/seal/unchanged"] for run in runs)
+    ordered = least([mean["rlopt"] - mean["correct"], mean["correct"] - mean["none"]])
     every = f"{count}, the worst of them"
     claims = [
         Claim(name="C/L1 with injection / without", value=left, threshold=0.5, relation="<=", note=every),
@@ -134,7 +134,7 @@ def one_seed(folder: Path, seed: int) -> FinishedRun:
 
 
 def _largest_p(name: str, key: str, runs: Sequence[FinishedRun]) -> Claim:
-    p = max(run.metrics[f"fit/fit/p/{key}"] for run in runs)
+    p = largest(run.metrics[f"fit/fit/p/{key}"] for run in runs)
     apart = ", ".join(f"{run.metrics[f'fit/fit/js/{key}']:.3f}" for run in runs)
     note = f"{REAL}; by permutation, the largest of the seeds; divergences {apart} bits"
     return Claim(name=f"C/p that {name} have one distribution", value=p, threshold=0.05, relation="<", note=note)

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
-from benchmarks.experiments.report import REAL, Claim
+from benchmarks.experiments.report import REAL, Claim, largest
 
 SEEDS = (1, 2, 3)
 LORA = {"rank": 4, "alpha": 16.0, "lr": 1.5e-3, "sync": "adapter"}  # all weights: 1.5e-4, the recipe's at this scale
@@ -31,11 +31,11 @@ def compared(folder: Path) -> list[Claim]:
     gains = {name: np.array([gain(run, name) for run in runs]) for name in ("full", "adapted")}
     share = float(gains["adapted"].mean() / gains["full"].mean())
     seeds = "; ".join(f"{name} {', '.join(f'{value:.3f}' for value in values)}" for name, values in gains.items())
-    state = max(
+    state = largest(
         last(run, "adapted", "learner/optimizer_mb") / last(run, "full", "learner/optimizer_mb") for run in runs
     )
-    sent = max(last(run, "adapted", "publish/bytes") / last(run, "full", "publish/bytes") for run in runs)
-    gap = max(step["sampler_gap"] for run in runs for step in run.steps("adapted"))
+    sent = largest(last(run, "adapted", "publish/bytes") / last(run, "full", "publish/bytes") for run in runs)
+    gap = largest(step["sampler_gap"] for run in runs for step in run.steps("adapted"))
     note = f"{REAL}; gains by seed: {seeds}"
     return [
         Claim(

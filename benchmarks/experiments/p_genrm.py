@@ -32,7 +32,7 @@ import numpy as np
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._p_genrm_runs import SEEDS, language_model
 from benchmarks.experiments._p_genrm_users import ARMS, World, accuracies, pulled, refinement
-from benchmarks.experiments.report import SIMULATED, Claim
+from benchmarks.experiments.report import SIMULATED, Claim, largest
 from raylign.config.build import build
 from raylign.contracts import RewardFunction
 from raylign.objectives.advantage.group import GRPO
@@ -93,7 +93,7 @@ def rewards(_: Path) -> list[Claim]:
     scores = np.array([score or 0.0 for score in scored.scores])
     advantage = GRPO(GRPO.Config(epsilon=0.0)).of_group(scores)
     return [
-        _exact("A/R of the table: error", max(errors), 1e-9),
+        _exact("A/R of the table: error", largest(errors), 1e-9),
         _exact("A/advantages of 8 chains: mean", abs(float(advantage.mean())), 1e-9),
         _exact("A/advantages of 8 chains: std - 1", abs(float(advantage.std(ddof=1)) - 1), 1e-9),
         _exact("A/advantages of equal rewards", _equal(), 0.0),
@@ -180,7 +180,7 @@ def prototypes(_: Path) -> list[Claim]:
     note = (
         f"points, mean {gains.mean():.2f}, by seed {seen}, less two standard errors; digest wishes for 5; {SIMULATED}"
     )
-    free, held = (max(pulled(seed, strength) for seed in SEEDS) for strength in (1e-3, 1e3))
+    free, held = (largest(pulled(seed, strength) for seed in SEEDS) for strength in (1e-3, 1e3))
     return [
         Claim(
             name="E/agreement, refined - centroid",

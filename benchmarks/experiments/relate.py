@@ -3,8 +3,8 @@
 A  the ladder M1 to M4, RELATE and retuned arms on ads of letters (numpy, `_relate_grammar`), 3 seeds     simulated
 B  credit is local: a fault's gradient is at its own token alone; and part A's credit is the recipe's (`_relate_credit`)
 C  spans reach the tokens that wrote them: 1,000 spans on real Japanese ads, two tokenizers (`_relate_credit`)
-D  a tiny language model through the real actors (`_relate_runs`), 3 seeds: the ladder, and beside RELATE two stages
-   (imitation, then best of 8 by the predictor) and clicks alone                                         real actors
+D  a tiny language model through the real actors (`_relate_runs`), 3 seeds: the ladder, of which M2 and M3 on 8, and
+   beside RELATE two stages (imitation, then best of 8 by the predictor) and clicks alone                real actors
 E  votes on real ads in place of conversions: held-out pairs, and the best of several (`_relate_votes`)
 
     make experiment RECIPE=relate                     all parts
@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._relate_credit import alignment, locality
 from benchmarks.experiments._relate_grammar import ARMS, UPDATES, Outcome, train
-from benchmarks.experiments._relate_runs import SEEDS, language_model
+from benchmarks.experiments._relate_runs import MORE_SEEDS, SEEDS, VARIED, language_model
 from benchmarks.experiments._relate_votes import votes
 from benchmarks.experiments.report import SIMULATED, Claim
 
@@ -88,4 +88,4 @@ def _figure(name: str, outcome: Outcome) -> Claim:
 
 if __name__ == "__main__":
     parts = {"A": ladder, "B": locality, "C": alignment, "D": language_model, "E": votes}
-    main("relate", __doc__, parts, {"seeds": list(SEEDS)}, in_turn)
+    main("relate", __doc__, parts, {"seeds": SEEDS, f"more seeds of {' and '.join(VARIED)}": MORE_SEEDS}, in_turn)

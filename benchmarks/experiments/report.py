@@ -17,7 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL, SIMULATED = "real actors", "simulated"  # what a claim is about, in its note
@@ -37,7 +39,8 @@ class Relation(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One number and what it must be. `relation` is a `Relation` or its text; a NaN fails everything but `report`.
+    """One number and what it must be. `relation` is a `Relation` or its text; what is not finite fails everything
+    but `report`.
 
     `note` says where the threshold comes from, or what the figure was over (seeds, splits).
 
@@ -63,7 +66,7 @@ class Claim:
         value, limit = float(self.value), self.threshold
         if limit is None:
             return True
-        if math.isnan(value):
+        if not math.isfinite(value):
             return False
         if isinstance(limit, tuple):
             return limit[0] <= value <= limit[1]
@@ -89,6 +92,16 @@ def positive(name: str, gains: Iterable[float], note: str = "", how: str = REAL)
     return Claim(
         name=name, value=mean - 2 * error, threshold=0, relation=">", note="; ".join(filter(None, [words, note, how]))
     )
+
+
+def largest(values: Iterable[SupportsFloat]) -> float:
+    """Of some figures; NaN where one is (`max` passes over it)."""
+    return float(np.max([float(value) for value in values]))
+
+
+def least(values: Iterable[SupportsFloat]) -> float:
+    """Of some figures; NaN where one is (`min` passes over it)."""
+    return float(np.min([float(value) for value in values]))
 
 
 def by_seed(values: Iterable[float]) -> str:

@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
 from benchmarks.experiments._sci_coe_world import Arm, Outcome, train
-from benchmarks.experiments.report import REAL, SIMULATED, Claim, positive
+from benchmarks.experiments.report import REAL, SIMULATED, Claim, least, positive
 from raylign.recipes.sci_coe.geometry import (
     Combine,
     LabelRule,
@@ -84,7 +84,7 @@ def numbers(_: Path) -> list[Claim]:
     claims.append(_exact("A/permuted strategies: error", float(np.abs(moved - given["R_v"][0][order]).max()), 1e-9))
     drops = [diversity(E)[j] - diversity(np.vstack([E, E[j]]))[[j, -1]].max() for j in range(len(E))]
     note = f"the least over five strategies; {SIMULATED}"
-    claims.append(Claim(name="A/d lost by a double", value=float(min(drops)), threshold=0, relation=">", note=note))
+    claims.append(Claim(name="A/d lost by a double", value=least(drops), threshold=0, relation=">", note=note))
     crowd = np.array([[1, 0], [1, 0.02], [1, -0.02], [1, 0.01], [-0.6, 0.8]])
     vectors = crowd / np.linalg.norm(crowd, axis=1, keepdims=True)
     alone = reliability(vectors, k_means(vectors, 2, seed=0))[-1]

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from benchmarks.experiments.report import SIMULATED, Claim, positive, write
+from benchmarks.experiments.report import SIMULATED, Claim, largest, least, positive, write
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,8 @@ from benchmarks.experiments.report import SIMULATED, Claim, positive, write
         (math.nan, 0.0, ">=", False),
         (math.nan, 0.0, "<=", False),
         (math.nan, (0.0, 1.0), "within", False),
+        (math.inf, 0.0, ">=", False),
+        (-math.inf, 0.0, "<", False),
     ],
 )
 def test_a_claim_holds_or_not(value: float, threshold: float, relation: str, passed: bool) -> None:
@@ -44,6 +46,14 @@ def test_a_gain_is_positive_when_chance_over_seeds_does_not_explain_it() -> None
     assert clear.note.endswith("(seeds 0.100, 0.200, 0.300); wished .1; simulated")
     assert not positive("x", [0.0, 0.0, 0.9]).passed
     assert not positive("x", [0.9]).passed, "one seed proves nothing"
+
+
+def test_the_largest_and_the_least_of_figures_do_not_pass_over_what_is_none() -> None:
+    assert (largest([0.0, 2, -1.0]), least([0.0, 2, -1.0])) == (2.0, -1.0)
+    for place in range(3):
+        figures = [0.0, 0.0, 0.0]
+        figures[place] = math.nan
+        assert math.isnan(largest(figures)) and math.isnan(least(figures))
 
 
 def test_one_failed_claim_fails_the_experiment_and_all_numbers_are_in_the_file(
