@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import orjson
 
 from raylign.contracts import PlacedRow
 from raylign.data.columns import Columns
@@ -16,11 +19,11 @@ class RowColumns:
     """Where a row says what; a dot enters an object.
 
     A row with both `chosen` and `rejected` is a comparison, or a tie (`raylign.data.ties`). Any other is an answer with
-    its grade, the sum of the columns `grade`, each times its number in `weights`; rows that lack one of these columns
-    are not learned from.
+    its grade, the sum of the columns `grade`, each times its number in `weights`; answers to the same question, all
+    its messages the same, are compared. Rows that lack one of the columns `grade` are left out, and counted.
     """
 
-    question: str = "messages"  # a text, or messages whose last of a user counts
+    question: str = "messages"  # a text, or messages, of which the last of a user is read
     answer: str = "target"
     grade: list[str] = field(default_factory=lambda: ["meta.generated.score"])
     weights: list[float] = field(default_factory=list)  # one for each of `grade`; empty: 1
@@ -41,12 +44,13 @@ class Comparisons:
     answers: Sequence[str]
     pairs: Sequence[tuple[int, int]]  # the better one first
     ties: Sequence[tuple[int, int]]
+    ungraded: int  # rows that lack a grade
 
 
 def comparisons_of(rows: Sequence[PlacedRow], columns: RowColumns) -> Comparisons:
     """All comparisons of some rows, in their order. Raises DataError, naming the place, on what cannot be read."""
-    questions, answers, grades = list[str](), list[str](), dict[str, list[tuple[int, float]]]()
-    pairs, ties = list[tuple[int, int]](), list[tuple[int, int]]()
+    questions, answers, grades = list[str](), list[str](), dict[bytes, list[tuple[int, float]]]()
+    pairs, ties, ungraded = list[tuple[int, int]](), list[tuple[int, int]](), 0
     for row in rows:
         at = Columns(row.columns, row.place, "", "").at
         question = _text(at(columns.question), columns.question, row.place)
@@ -56,9 +60,11 @@ def comparisons_of(rows: Sequence[PlacedRow], columns: RowColumns) -> Comparison
             questions += [question] * 2
             answers += [_text(chosen, columns.chosen, row.place), _text(rejected, columns.rejected, row.place)]
         elif (grade := _grade(at, columns, row.place)) is not None:
-            grades.setdefault(question, []).append((len(answers), grade))
+            grades.setdefault(_conversation(at(columns.question)), []).append((len(answers), grade))
             questions.append(question)
             answers.append(_text(at(columns.answer), columns.answer, row.place))
+        else:
+            ungraded += 1
     for graded in grades.values():
         for number, (one, its) in enumerate(graded):
             for other, theirs in graded[:number]:
@@ -66,11 +72,11 @@ def comparisons_of(rows: Sequence[PlacedRow], columns: RowColumns) -> Comparison
                     ties.append((other, one))
                 else:
                     pairs.append((one, other) if its > theirs else (other, one))
-    return Comparisons(questions=questions, answers=answers, pairs=pairs, ties=ties)
+    return Comparisons(questions=questions, answers=answers, pairs=pairs, ties=ties, ungraded=ungraded)
 
 
 def _grade(at: Callable[[str], object], columns: RowColumns, place: str) -> float | None:
-    """The sum; None where a column is absent."""
+    """The sum; None where a column is absent. Raises DataError on what is no finite number."""
     total = 0.0
     for name, weight in zip(columns.grade, columns.weights or [1.0] * len(columns.grade), strict=True):
         value = at(name)
@@ -78,8 +84,21 @@ def _grade(at: Callable[[str], object], columns: RowColumns, place: str) -> floa
             return None
         if not isinstance(value, bool | int | float):
             raise DataError(f"{place}: {name} is no number, but {str(value)[:60]!r}; fix: set columns.grade")
+        if not math.isfinite(value):
+            fix = "fix: give a finite number, or null to leave the row out"
+            raise DataError(f"{place}: {name} is {value}, which orders no answers; {fix}")
         total += weight * float(value)
     return total
+
+
+def _conversation(asked: object) -> bytes:
+    """What tells questions apart: all messages by who says what, or the text."""
+    if isinstance(asked, list | tuple):
+        asked = [
+            [message.get("role"), message.get("content")] if isinstance(message, Mapping) else message
+            for message in asked
+        ]
+    return orjson.dumps(asked, default=str)
 
 
 def _text(value: object, column: str, place: str) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raylign.actors.reward.scripts import words_of
 from raylign.data.columns import Columns
 from raylign.data.files import read_rows
 from raylign.errors import DataError
 from raylign.records import content_id
 
-WORD = re.compile(r"\w+")
 K1, B = 1.5, 0.75  # of BM25
 
 
@@ -55,11 +54,6 @@ class EvidenceStore:
                 scores[number] = scores.get(number, 0.0) + rarity * times * (K1 + 1) / (times + K1 * length)
         ordered = sorted(scores.items(), key=lambda entry: (-entry[1], entry[0]))
         return [self.passages[number] for number, _ in ordered[:count]]
-
-
-def words_of(text: str) -> list[str]:
-    """Words and numbers, in lower case."""
-    return WORD.findall(text.lower())
 
 
 def read_evidence(path: str) -> EvidenceStore:

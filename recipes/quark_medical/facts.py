@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
+from raylign.actors.reward.scripts import SENTENCE
 from raylign.chat.thoughts import answer_text
 from raylign.config.resolve import Run
 from raylign.contracts import artifact
@@ -20,6 +21,7 @@ from raylign.errors import Problem
 from raylign.recipes.quark_medical.asking import JudgedReward, Question, object_schema
 from raylign.recipes.quark_medical.diagnosis import LOST
 from raylign.recipes.quark_medical.evidence import Passage, read_evidence
+from raylign.recipes.quark_medical.rules import compiled, matches
 from raylign.records import Prompt, Trajectory, Value
 
 INSTRUCTION = """You check one assertion of an answer to a medical question by passages of evidence. Say "supported" if
@@ -68,19 +70,18 @@ class Facts(JudgedReward):
 
         evidence: str = artifact("rows")  # rows with `text` and `id`: a file, or what a stage wrote
         passages: int = 3  # that the judge sees of an assertion
-        split: str = r"(?<=[.!?;])\s+|\n+"  # where assertions end
-        high_risk: list[str] = field(default_factory=list)  # patterns of assertions that are of high risk in any case
+        split: str = SENTENCE  # where assertions end
+        high_risk: list[str] = field(
+            default_factory=list
+        )  # patterns, read as those of `Safety`: high risk at all times
 
         def __post_init__(self) -> None:
             super().__post_init__()
             if self.passages < 1:
                 raise ValueError(f"passages={self.passages}: set it to 1 or more")
-            for pattern in (self.split, *self.high_risk):
-                try:
-                    re.compile(pattern)
-                except re.error as error:
-                    raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
-            if re.compile(self.split).groups:
+            for pattern in self.high_risk:
+                compiled("high_risk", pattern)
+            if compiled("split", self.split).groups:
                 raise ValueError(f"split={self.split!r} has groups, which would become assertions: write (?:...)")
 
     @classmethod
@@ -110,7 +111,7 @@ class Facts(JudgedReward):
                 questions.append(_question(question, one.text, passages))
         for number, reply in zip(places, self.answers(questions), strict=True):
             text = result[number].text
-            risky = reply["high_risk"] or any(re.search(pattern, text) for pattern in self.config.high_risk)
+            risky = reply["high_risk"] or any(matches(pattern, text) for pattern in self.config.high_risk)
             result[number] = Checked(
                 text=text, verdict=Verdict(reply["verdict"]), evidence=reply["evidence"] or "", high_risk=risky
             )
@@ -118,7 +119,7 @@ class Facts(JudgedReward):
 
     def assertions(self, answer: str) -> list[str]:
         """The sentences that say something."""
-        parts = [part.strip() for part in re.split(self.config.split, answer)]
+        parts = [part.strip() for part in compiled("split", self.config.split).split(answer)]
         return [part for part in parts if re.search(r"\w", part)]
 
     def _value(self, checked: Sequence[Checked]) -> Value:

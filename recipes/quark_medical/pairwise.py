@@ -10,6 +10,7 @@ r is a small network on hashed words of the answer, its overlap with the questio
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,12 +23,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import softplus
 
+from raylign.actors.reward.scripts import words_of
 from raylign.contracts import PlacedRow, ScoringEstimator
 from raylign.data.questions import question_of
 from raylign.errors import DataError
 from raylign.objectives.loss.bradley_terry import TieSign
 from raylign.recipes.quark_medical.comparisons import Comparisons, RowColumns, comparisons_of
-from raylign.recipes.quark_medical.evidence import words_of
 from raylign.records import Prompt
 
 Float32s = NDArray[np.float32]
@@ -58,7 +59,7 @@ class HashedOrm(ScoringEstimator):
     """r, without bounds. Rows are graded answers (those of one question are compared) or pairs, see `RowColumns`.
 
     Metrics: ``pairs``, ``ties``, ``accuracy`` (pairs in order), ``gap`` and ``tie_gap`` (mean |difference| of pairs,
-    and of ties), all over the rows that it was fitted to.
+    and of ties), all over the rows that it was fitted to; ``ungraded`` (rows left out, as they lack a grade).
     """
 
     @dataclass
@@ -85,9 +86,13 @@ class HashedOrm(ScoringEstimator):
     def fit(self, rows: Sequence[PlacedRow], seed: int) -> dict[str, float]:
         """Find the weights. Raises DataError where there is no pair to learn from."""
         known = comparisons_of(rows, self.config.columns)
+        lacking = f"{known.ungraded} of {len(rows)} rows lack one of {', '.join(self.config.columns.grade)}"
+        if known.ungraded:
+            logging.getLogger(__name__).warning("%s: they are left out", lacking)
         if not known.pairs:
             raise DataError(
-                f"{len(rows)} rows make no pair of a better and a worse answer to one question; "
+                f"{len(rows)} rows make no pair of a better and a worse answer to one question"
+                f"{f' ({lacking})' if known.ungraded else ''}; "
                 "fix: set columns, or give rows with different grades"
             )
         features = self.features(known.questions, known.answers)
@@ -221,7 +226,7 @@ def figures(scores: NDArray[Any], known: Comparisons) -> dict[str, float]:
     """See `HashedOrm`. scores: r of the answers."""
     pairs, ties = (np.array(part, np.int64).reshape(-1, 2) for part in (known.pairs, known.ties))
     gaps, tie_gaps = (scores[part[:, 0]] - scores[part[:, 1]] for part in (pairs, ties))
-    metrics = {"pairs": float(len(pairs)), "ties": float(len(ties))}
+    metrics = {"pairs": float(len(pairs)), "ties": float(len(ties)), "ungraded": float(known.ungraded)}
     if len(pairs):
         metrics |= {"accuracy": float((gaps > 0).mean()), "gap": float(np.abs(gaps).mean())}
     if len(ties):

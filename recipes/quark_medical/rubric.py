@@ -4,7 +4,7 @@
     score = (V - V_min) / (V_max - V_min)             over what is attainable
 
 - truncation: Important and Highlight count 0 where S_essen < rho_e M_essen or S_pit > rho_p M_pit
-- saturation: S_{imp,hl} = min(sum over tags of min(points of the tag, L), 2)
+- saturation: S_{imp,hl} = min(sum over tags of min(points of the tag, L), 2); an item without one is its own
 - activation: samples of a prompt whose scores are less than L_act apart count the same
 - scaling: above the mean score of a panel of strong models, S_mean + W_scale (S - S_mean)
 """
@@ -55,7 +55,7 @@ class Item:
     group: ItemGroup
     text: str
     weight: float
-    tag: str = ""  # the capability that it shows; saturation counts by it
+    tag: str = ""  # the capability that it shows; saturation counts by it; empty: its own
 
 
 @dataclass
@@ -114,8 +114,9 @@ def _item(row: Any, place: str) -> Item:
         raise DataError(f"{place}.group is {str(group)[:60]!r}; fix: one of {', '.join(ItemGroup)}")
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not (0 < weight < float("inf")):
         raise DataError(f"{place}.weight is {str(weight)[:60]!r}; fix: a number above 0, for pitfalls too")
-    if not isinstance(tag, str):
+    if tag is not None and not isinstance(tag, str):
         raise DataError(f"{place}.tag is no text, but {str(tag)[:60]!r}")
+    tag = (tag or "").strip()
     return Item(id=row["id"], group=ItemGroup(group), text=row["text"], weight=float(weight), tag=tag)
 
 
@@ -152,10 +153,11 @@ def _value(items: Sequence[Item], grades: Mapping[str, int], scoring: Scoring) -
 
 def _points(items: Sequence[Item], grades: Mapping[str, int], group: ItemGroup, scoring: Scoring) -> float:
     """S_g, saturated where that is on."""
-    by_tag: dict[str, float] = {}
+    by_tag: dict[tuple[str, str], float] = {}
     for item in items:
         if item.group is group:
-            by_tag[item.tag] = by_tag.get(item.tag, 0.0) + grades[item.id] * item.weight
+            tag = (item.tag, "" if item.tag else item.id)
+            by_tag[tag] = by_tag.get(tag, 0.0) + grades[item.id] * item.weight
     if group not in TRUNCATED or not scoring.saturation:
         return sum(by_tag.values())
     return min(sum(min(points, scoring.saturation) for points in by_tag.values()), 2.0)

@@ -75,6 +75,7 @@ scale=tiny: about two minutes on 2 cores.
 - Where R_fmt = 0 it is R_cv that is 0, not R'_cv, which would be the industry's mean and more than many an ad earns.
 - A check that the judge fails without a place that the text contains has the penalty on all tokens; one that rules or
   other spans already place has it there alone. The end of turn, which is no text, bears none.
+- Without a gate, R_cv of a text that is no ad is that of what stands between its markup.
 - An unreachable judge, or one that is twice unreadable, makes the sample Missing; the digest lets it pass
   (``unreadable=passes``, counted as judge/unreadable).
 - At scale=tiny R_cv counts as it is (``scale=none``), with the weights of the digest's simulation. Part A of the

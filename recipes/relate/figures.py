@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from raylign.chat.thoughts import answer_text
+from raylign.config.resolve import Run
 from raylign.contracts import Measure
+from raylign.errors import Problem
 from raylign.recipes.relate.phrases import product_of
 from raylign.recipes.relate.semantics import failed_shares
-from raylign.recipes.relate.structure import FORMATTED
+from raylign.recipes.relate.structure import FORMATTED, exempt_problems
 from raylign.records import Float32s, Group, Value
 
 COUNTED = ("unmatched", "dropped")  # of the judge's spans
@@ -85,6 +87,11 @@ class AdFigures(Measure):
         def __post_init__(self) -> None:
             if not self.sizes or min(self.sizes) < 1:
                 raise ValueError(f"sizes={self.sizes}: name numbers of 1 or more")
+
+    @classmethod
+    def problems(cls, key: str, config: Config, run: Run) -> list[Problem]:
+        """What stands in every ad is no figure of one."""
+        return [*super().problems(key, config, run), *exempt_problems(key, config.exempt, config.gate, run)]
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
         """Nothing of what was not measured."""

@@ -72,11 +72,22 @@ def texts_of(prompt: Prompt, column: str) -> list[str]:
 
 
 def product_of(prompt: Prompt, column: str) -> str:
-    """Whose ad the prompt asks for; where no column is named, each prompt is a product. Raises DataError."""
-    if column and column not in prompt.meta:
+    """Whose ad the prompt asks for; where no column is named, each prompt is a product.
+
+    Raises DataError where the column is absent, or holds neither a text nor a whole number: such products would be one.
+    """
+    if not column:
+        return prompt.id
+    if column not in prompt.meta:
         fix = "fix: name another as the setting `product`, or leave that empty"
         raise DataError(f"{prompt.place or prompt.id}: no column {column!r}, which tells products apart; {fix}")
-    return str(prompt.meta[column]) if column else prompt.id
+    value: Any = prompt.meta[column]
+    if isinstance(value, float | np.number) and float(value).is_integer():
+        value = int(value)  # as a table with gaps has it
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        fix = "fix: give every row a text or a whole number"
+        raise DataError(f"{prompt.place or prompt.id}: {column} is {value!r:.60}, which names no product; {fix}")
+    return str(value)
 
 
 def _places(text: str, words: str) -> Iterator[tuple[int, int]]:

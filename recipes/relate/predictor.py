@@ -111,11 +111,14 @@ class TwoHeads(ScoringEstimator):
         return self._told(bags, counts, np.flatnonzero(aside)) | {"too_young": float(len(rows) - len(logs))}
 
     def scores(self, prompt: Prompt, responses: Sequence[str]) -> list[float]:
-        """What `head` says of each, between 0 and 1."""
+        """What `head` says of each, between 0 and 1; of a text that is no ad by what it says without its markup."""
         if not responses:
             return []
         ads = [self._form.read(text) for text in responses]
-        texts = [text if ad is None else _joined(ad.values()) for ad, text in zip(ads, responses, strict=True)]
+        texts = [
+            self._form.bare(text) if ad is None else _joined(ad.values())
+            for ad, text in zip(ads, responses, strict=True)
+        ]
         ctr, cvr = self._chances(self._bags([question_of(prompt)] * len(texts), texts))
         said: list[float] = {Head.ctr: ctr, Head.cvr: cvr, Head.ctcvr: ctr * cvr}[self.config.head].tolist()
         return said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -12,16 +11,17 @@ from typing import Any
 
 from raylign.actors.judge.blocking import BlockingJudge
 from raylign.actors.judge.client import Judge, judge_problems
+from raylign.actors.reward.scripts import folded, phrase, with_places
 from raylign.chat.thoughts import answer_text, blanked
 from raylign.config.resolve import Run
 from raylign.config.schema import Node
 from raylign.contracts import RewardFunction
 from raylign.data.questions import question_of
 from raylign.errors import DataError, JudgeUnreadable, Problem
+from raylign.recipes.relate.numbers import NUMBER, is_stated, stated
 from raylign.recipes.relate.verdicts import CHECKS, SCHEMA, Verdicts, judge_question, read_verdicts
 from raylign.records import Prompt, Span, Trajectory, Value
 
-NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 Places = list[tuple[int, int]]  # [start, end) in a text
 
 
@@ -57,7 +57,7 @@ class Semantics(RewardFunction):
         claims_path: str = ""
         forbidden: str = ""  # a column of the prompts' rows: phrases that this product's ads may not use
         numbers: bool = True  # a number that the prompt does not have fails `correctness`
-        whole_words: bool = True  # a phrase does not begin or end within a word or number of Latin letters
+        whole_words: bool = True  # a phrase begins and ends no word or number in two, where spaces part words
         penalty: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CHECKS, 1.0))  # kappa
         judge: Node = field(default_factory=dict)  # empty: rules alone
         policy: list[str] = field(default_factory=list)  # what the judge is told beside its own rules, line by line
@@ -108,17 +108,18 @@ class Semantics(RewardFunction):
         return Value(score=float(not failed), details=details, spans=(tuple(made),))
 
     def _ruled(self, prompt: Prompt, text: str) -> dict[str, Places]:
-        """What the rules find, by check."""
-        context = question_of(prompt)
+        """What the rules find, by check; letters and digits may be wide or narrow."""
+        context, ad = folded(question_of(prompt)), with_places(text)
         own = self._pattern(_phrases(prompt, self.config.forbidden)) if self.config.forbidden else None
-        claims = [place for place in matches(self._claims, text) if not self._known(text[slice(*place)], context)]
-        numbers = [hit.span() for hit in NUMBER.finditer(text)] if self.config.numbers else []
-        stated = {_plain(hit[0]) for hit in NUMBER.finditer(context)} if numbers else set()
-        return {
-            "correctness": [(a, b) for a, b in numbers if _plain(text[a:b]) not in stated],
+        claims = [place for place in matches(self._claims, ad.text) if not self._known(ad.text[slice(*place)], context)]
+        numbers = list(NUMBER.finditer(ad.text)) if self.config.numbers else []
+        known = stated(context) if numbers else frozenset[str]()
+        places = {
+            "correctness": [hit.span() for hit in numbers if not is_stated(hit[0], known)],
             "relevance": claims,
-            "risk": matches(self._banned, text) + matches(own, text),
+            "risk": matches(self._banned, ad.text) + matches(own, ad.text),
         }
+        return {check: [ad.original(*place) for place in of_check] for check, of_check in places.items()}
 
     def _judged(self, prompt: Prompt, text: str) -> tuple[Verdicts, dict[str, Any]]:
         """The judge's verdicts, and what they cost. Raises JudgeUnavailable, JudgeUnreadable."""
@@ -132,15 +133,15 @@ class Semantics(RewardFunction):
             return Verdicts(), {"judge/asked": 1.0, "judge/unreadable": 1.0}
         return answer.value, answer.counts.metrics("judge")
 
-    def _known(self, phrase: str, context: str) -> bool:
-        return bool(matches(self._pattern([phrase]), context))
+    def _known(self, words: str, context: str) -> bool:
+        return bool(matches(self._pattern([words]), context))
 
     def _pattern(self, phrases: Iterable[str]) -> re.Pattern[str] | None:
         """Finds at every place the longest of the phrases; None without any."""
-        known = sorted({phrase for phrase in phrases if phrase}, key=lambda phrase: (-len(phrase), phrase))
+        known = sorted({folded(words) for words in phrases if words}, key=lambda words: (-len(words), words))
         if not known:
             return None
-        written = [_bounded(phrase) if self.config.whole_words else re.escape(phrase) for phrase in known]
+        written = [phrase(words) if self.config.whole_words else re.escape(words) for words in known]
         return re.compile(f"(?=({'|'.join(written)}))", re.IGNORECASE)
 
 
@@ -164,20 +165,6 @@ async def _ask(question: Any, judge: Judge) -> Any:
     return await judge.ask(question, read_verdicts, SCHEMA)
 
 
-def _plain(number: str) -> str:
-    """Without what only separates thousands, in narrow digits."""
-    return unicodedata.normalize("NFKC", number).replace(",", "")
-
-
-def _bounded(phrase: str) -> str:
-    before, after = ("(?<![0-9A-Za-z])" * _latin(phrase[0]), "(?![0-9A-Za-z])" * _latin(phrase[-1]))
-    return f"{before}{re.escape(phrase)}{after}"
-
-
-def _latin(letter: str) -> bool:
-    return letter.isascii() and letter.isalnum()
-
-
 def _lines(path: str) -> list[str]:
     """The phrases of a file. Raises DataError where it cannot be read."""
     if not path:
@@ -193,7 +180,7 @@ def _lines(path: str) -> list[str]:
 def _phrases(prompt: Prompt, column: str) -> Sequence[str]:
     """Raises DataError where the column is no list of texts."""
     value: Any = prompt.meta.get(column)
-    if not isinstance(value, (list, tuple)) or not all(isinstance(phrase, str) for phrase in value):
+    if not isinstance(value, (list, tuple)) or not all(isinstance(words, str) for words in value):
         raise DataError(
             f"{prompt.place or prompt.id}: the column {column!r} must be a list of phrases, not {str(value)[:60]!r}; "
             "fix: give every row one, if empty, or set forbidden="

@@ -18,8 +18,9 @@ from raylign.objectives.shaping import WeightedSum, token_scores, unknown_reward
 from raylign.recipes.relate.figures import GroupFigures
 from raylign.recipes.relate.history import History
 from raylign.recipes.relate.phrases import PhraseReader, Phrases, product_of, texts_of
+from raylign.recipes.relate.predictor import TwoHeads
 from raylign.recipes.relate.scale import Scale, frozen_statistics, ranks, scaled
-from raylign.recipes.relate.structure import FORMATTED
+from raylign.recipes.relate.structure import FORMATTED, exempt_problems, form_of
 from raylign.records import Float32s, Group, Missing, Prompt, Reward, Trajectory, Value
 
 DIVERSITY = "diversity"
@@ -89,6 +90,8 @@ class GranularCredit(WeightedSum):
         findings.expect(not lacks, "statistics", "empty", f"are what scale=frozen scales {config.conversion} by", fix)
         there = not config.statistics or config.statistics.startswith("@") or Path(config.statistics).is_file()
         findings.expect(there, "statistics", config.statistics, "is no file", f"set {key}.statistics=@STAGE")
+        findings += exempt_problems(key, config.exempt, config.gate, run)
+        findings += _form_problems(config.gate, config.conversion, run)
         return findings
 
     def __init__(
@@ -231,3 +234,19 @@ class GranularCredit(WeightedSum):
     def restore(self, folder: Path) -> None:
         """See `StatefulPart`."""
         self._history.restore(folder, self._saved)
+
+
+def _form_problems(gate: str, conversion: str, run: Run) -> list[Problem]:
+    """The model of clicks must read the ads that the gate lets through."""
+    findings, form = Findings(), form_of(gate, run)
+    key = f"rewards.{conversion}.fn.estimator"
+    if form is None or (part := run.parts.get(key)) is None or not issubclass(part.cls, TwoHeads):
+        return findings
+    for name, wanted, said in (
+        ("separator", form.separator, part.config.separator),
+        ("fields", list(form.names), list(part.config.fields)),
+    ):
+        why = f"is not what rewards.{gate}.fn has, {wanted!r}: the model would read no ad"
+        fix = f"set {name} of both alike, with {name} of the stage that fits the model"
+        findings.expect(said == wanted, f"{key}.{name}", said, why, fix)
+    return findings

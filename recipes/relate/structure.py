@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from raylign.chat.thoughts import answer_text
+from raylign.config.findings import Findings
+from raylign.config.resolve import Run
 from raylign.contracts import RewardFunction
+from raylign.errors import Problem
 from raylign.records import Prompt, Trajectory, Value
 
 FORMATTED = "formatted"  # detail of `Structure`: 1 for an ad, 0 for what is none
@@ -36,6 +39,12 @@ class AdForm:
         if not whole_ad or any(mark in value for mark in self.markup for value in values):
             return None
         return dict(zip(self.names, values, strict=True))
+
+    def bare(self, text: str) -> str:
+        """What any text says, an ad or not: what stands between its markup, line by line."""
+        for mark in self.markup:
+            text = text.replace(mark, "\n")
+        return "\n".join(filter(None, map(str.strip, text.splitlines())))
 
     def write(self, values: Mapping[str, str]) -> str:
         """The text of an ad."""
@@ -97,6 +106,23 @@ class Structure(RewardFunction):
     def wrong(self, prompt: Prompt) -> str | None:
         """Nothing."""
         return ""
+
+
+def form_of(name: str, run: Run) -> AdForm | None:
+    """The form that a reward of the run asks for; None where it is no `Structure`."""
+    part = run.parts.get(f"rewards.{name}.fn")
+    return (
+        AdForm(tuple(part.config.fields), part.config.separator) if part and issubclass(part.cls, Structure) else None
+    )
+
+
+def exempt_problems(key: str, exempt: Sequence[str], gate: str, run: Run) -> list[Problem]:
+    """What stands in every ad must be told from what an ad says. key: of the part that has `exempt`."""
+    findings, form = Findings(key), form_of(gate, run)
+    marks = list(form.markup) if form else []
+    why = f"lacks {', '.join(mark for mark in marks if mark not in exempt)}, which stands in every ad of rewards.{gate}"
+    findings.expect(set(marks) <= set(exempt), "exempt", list(exempt), why, f"set {key}.exempt={marks}")
+    return findings
 
 
 def _outside(length: int, least: int, most: int) -> int:

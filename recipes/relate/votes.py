@@ -49,7 +49,9 @@ class VotedPairs(ScoringEstimator):
         self._weights: np.ndarray | None = None  # [buckets]
 
     def fit(self, rows: Sequence[PlacedRow], seed: int) -> dict[str, float]:
-        """Find the weights; ``pairs``, and ``accuracy`` on those that are not tied. Raises DataError without a pair."""
+        """Find the weights; ``pairs``, ``too_few`` (pairs left out with fewer votes than `least`), and ``accuracy`` on
+        those that are not tied. Raises DataError without a pair, and on votes and texts that are none.
+        """
         pairs = [self._pair(row) for row in rows]
         counted = [(texts, votes) for texts, votes in pairs if sum(votes) >= self.config.least]
         if not counted:
@@ -62,7 +64,7 @@ class VotedPairs(ScoringEstimator):
         self._weights = weights.numpy()
         margins, decided = (left - right) @ weights, votes[:, 0] != votes[:, 1]
         right_way = (margins > 0) == (votes[:, 0] > votes[:, 1])
-        metrics = {"pairs": float(len(counted))}
+        metrics = {"pairs": float(len(counted)), "too_few": float(len(pairs) - len(counted))}
         return metrics | ({"accuracy": float(right_way[decided].double().mean())} if decided.any() else {})
 
     def scores(self, prompt: Prompt, responses: Sequence[str]) -> list[float]:
@@ -92,11 +94,12 @@ class VotedPairs(ScoringEstimator):
 
     def _pair(self, row: PlacedRow) -> tuple[list[str], list[float]]:
         columns = Columns(row.columns, row.place, "", "")
-        texts, votes = ([columns.need(name) for name in names] for names in (self.config.texts, self.config.votes))
-        try:
-            return [str(text) for text in texts], [float(vote) for vote in votes]
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{row.place}: {', '.join(self.config.votes)} are no numbers, but {votes}") from error
+        texts = [columns.need(name) for name in self.config.texts]
+        for name, text in zip(self.config.texts, texts, strict=True):
+            if not isinstance(text, str):
+                fix = "fix: give a text, or name its column as the setting `texts`"
+                raise DataError(f"{row.place}: {name} is no text, but {text!r:.60}; {fix}")
+        return texts, [_votes(columns, name) for name in self.config.votes]
 
     def _buckets(self, text: str) -> np.ndarray:
         return presence(text, self.config.longest, self.config.buckets)
@@ -107,6 +110,19 @@ class VotedPairs(ScoringEstimator):
         for row, text in enumerate(texts):
             features[row, self._buckets(text)] = 1.0
         return features
+
+
+def _votes(columns: Columns, name: str) -> float:
+    """A number of votes, which a table may have as a text. Raises DataError on what cannot be one."""
+    value = columns.need(name)
+    try:
+        votes = -1.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        votes = -1.0
+    if not 0 <= votes < float("inf"):
+        fix = "fix: give how many prefer the text, 0 or more"
+        raise DataError(f"{columns.place}: {name} is no number of votes, but {value!r:.60}; {fix}")
+    return votes
 
 
 def _least_loss(differences: torch.Tensor, votes: torch.Tensor, l2: float) -> torch.Tensor:

@@ -60,7 +60,8 @@ embeds what passes: forward passes of the base model, nothing is generated. scal
   batch of SFT, which general tasks are measured.
 - Vectors are mean last hidden states of the base model, as in the released code; the paper says a Qwen embedding model.
 - Answers are compared by the platform's verifier, which knows 1/2 and 0.5 for the same; the paper compares texts. Boxes
-  are read with their braces matched. The gold answer is the first box of the solution, else its last number.
+  are read with their braces matched. The gold answer is the first box of the solution, else what it calls the answer,
+  else its last number: the run says of how many rows.
 - A reward without the base model is missing, never 0. A YES or NO of several tokens is refused before work; in the
   released code no rewrite then passes.
 - A loss that is not finite, or has no room in 4,096 tokens, leaves mean and deviation [inferred].

@@ -1,30 +1,28 @@
 r"""Views of problems with solutions: the gold answer that a solution states, and the prompt that asks to rewrite it.
 
-The gold answer is the row's own; where the row's answer is the whole solution it is the content of the first complete
-``\boxed{}`` of that, else its last number. A row without any cannot be verified: it is left out, and counted.
+The gold answer is the row's own; where the row's answer is the whole solution it is the one that this states
+(`stated`): in its first complete ``\boxed{}``, in words, else its last number. Rows with but a last number are counted;
+a row without any answer cannot be verified: it is left out, and counted.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from string import Formatter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from raylign.actors.reward.boxed import LAST_NUMBER
-from raylign.actors.reward.response import last_boxed
 from raylign.chat.messages import ASSISTANT
 from raylign.chat.template import ChatTemplate
 from raylign.contracts import View
 from raylign.data.questions import question_of, reworded
 from raylign.errors import DataError
 from raylign.recipes.rewriter.bare import BARE, EXPERT, solution_of
+from raylign.recipes.rewriter.stated import stated_answer
 from raylign.records import Prompt
 
-BOX = re.compile(r"(?=\\(?:boxed|fbox))")
 REWRITE = r"""Here are a problem and a right solution of it. Explain the solution step by step in your own words.
 Keep its reasoning right and its final answer as it is, and do not mention that you were given a solution. On the last
 line write nothing but the final answer in \boxed{{}}.
@@ -35,6 +33,13 @@ Problem:
 Solution:
 {solution}"""
 FIELDS = ("question", "solution")
+
+
+class Gold(NamedTuple):
+    """A gold answer. Example: ``Gold("4", only_number=True)``"""
+
+    answer: Any
+    only_number: bool = False  # see `Stated`
 
 
 class Solutions(View):
@@ -48,12 +53,14 @@ class Solutions(View):
         super().__init__(config)
         self._template = tokenizer
         self._without: list[str] = []  # places of rows that state no answer
+        self._numbers: list[str] = []  # places of rows, and their last numbers
         self._others = 0  # further solutions of the same questions
 
     def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """See `View.prompts`. Raises DataError where there are prompts and none states an answer."""
         golds = [(prompt, gold_of(prompt)) for prompt in prompts]
-        kept = [replace(prompt, answer=gold) for prompt, gold in golds if gold is not None]
+        kept = [replace(prompt, answer=gold.answer) for prompt, gold in golds if gold is not None]
+        self._numbers += [f"{p.place or p.id}: {gold.answer}" for p, gold in golds if gold and gold.only_number]
         self._without += [prompt.place or prompt.id for prompt, gold in golds if gold is None]
         if prompts and not kept:
             raise DataError(
@@ -63,10 +70,18 @@ class Solutions(View):
         return kept
 
     def left_out(self) -> str:
-        """See `View.left_out`."""
-        if not self._without:
-            return ""
-        return f"{len(self._without)} rows left out that state no answer, in a box or as a number: {self._without[0]}"
+        """See `View.left_out`; and of how many rows the gold is a guess."""
+        parts = list[str]()
+        if self._without:
+            count = len(self._without)
+            parts.append(f"{count} rows left out that state no answer, in a box or as a number: {self._without[0]}")
+        if self._numbers:
+            count = len(self._numbers)
+            parts.append(
+                f"{count} rows kept whose gold is but the last number of the solution, which calls none the answer "
+                f"(the first: {self._numbers[0]})"
+            )
+        return "; ".join(parts)
 
 
 class Rewriting(Solutions):
@@ -129,18 +144,10 @@ class Rewriting(Solutions):
         return replace(asked, meta={**asked.meta, BARE: prompt, EXPERT: np.asarray(expert, np.int32)})
 
 
-def gold_of(prompt: Prompt) -> Any:
+def gold_of(prompt: Prompt) -> Gold | None:
     """The answer that a rewrite must keep; None where the row states none."""
     solution = solution_of(prompt)
     if prompt.answer is not None and str(prompt.answer).strip() != solution.strip():
-        return prompt.answer
-    return stated_answer(solution)
-
-
-def stated_answer(solution: str) -> str | None:
-    """Content of the first complete box, else the last number; None without both."""
-    for part in BOX.split(solution)[1:]:
-        if (content := last_boxed(part)) is not None:
-            return content
-    numbers = LAST_NUMBER.findall(solution)
-    return str(numbers[-1]) if numbers else None
+        return Gold(prompt.answer)
+    stated = stated_answer(solution)
+    return None if stated is None else Gold(stated.answer, stated.only_number)

@@ -67,6 +67,20 @@ def test_saturation_caps_padding_by_tag_and_in_all() -> None:
     assert gain(h0=1, h1=1) == pytest.approx(2) and gain(h0=1, h1=1, h2=1) == pytest.approx(2)
 
 
+def test_items_without_a_tag_do_not_saturate_together() -> None:
+    essential = Item(id="e", group=E, text="-", weight=1.0)
+    plain = [Item(id=f"i{n}", group=IMP, text="-", weight=1.0) for n in range(5)]
+    own = [Item(id=f"i{n}", group=IMP, text="-", weight=1.0, tag=f"t{n}") for n in range(5)]
+    half = {"e": 2, "i0": 1, **{f"i{n}": 0 for n in range(1, 5)}}
+    full = {"e": 2, **{f"i{n}": 2 for n in range(5)}}
+    scoring = Scoring(saturation=1.0)
+    of_plain, of_own = (
+        [rubric_score([essential, *items], grades, scoring) for grades in (half, full)] for items in (plain, own)
+    )
+    assert of_plain == of_own == pytest.approx([5 / 6, 1.0]), "2 x 2 points of E, 1 of I, of 6 to be had"
+    assert rubric_score([essential, *plain], {**half, "i1": 1}, scoring) == 1.0, "two items, as two tags"
+
+
 def test_activation_and_scaling() -> None:
     assert activated([0.5, 0.52, 0.9, 0.44], 0.05) == pytest.approx([0.51, 0.51, 0.9, 0.44])
     chain = activated([0.0, 0.04, 0.08, 0.12], 0.05)

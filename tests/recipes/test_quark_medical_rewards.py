@@ -263,6 +263,7 @@ def test_graded_answers_of_a_question_are_pairs_and_ties() -> None:
         {"q": "one", "chosen": "c", "rejected": "r", "tie": True},
     )
     known = comparisons_of(graded, columns)
+    assert known.ungraded == 1
     said = [[(known.answers[i], known.answers[j]) for i, j in part] for part in (known.pairs, known.ties)]
     assert said == [[("c", "r"), ("w", "x"), ("w", "y")], [("c", "r"), ("x", "y")]]
 
@@ -273,6 +274,9 @@ def test_graded_answers_of_a_question_are_pairs_and_ties() -> None:
         ({"q": 3, "a": "x", "g": 1}, "a:0: no text at q"),
         ({"q": "x", "a": None, "g": 1}, "a:0: no text at a"),
         ({"q": "x", "a": "x", "g": "good"}, "a:0: g is no number, but 'good'"),
+        ({"q": "x", "a": "x", "g": float("nan")}, "a:0: g is nan, which orders no answers; fix: give a finite number"),
+        ({"q": "x", "a": "x", "g": float("inf")}, "a:0: g is inf, which orders no answers"),
+        ({"q": "x", "a": "x"}, r"1 rows make no pair of .* one question \(1 of 1 rows lack one of g\)"),
         ({"q": "x", "chosen": "x", "rejected": "y", "tie": "perhaps"}, "a:0: tie='perhaps' is neither true nor false"),
         ({"q": "x", "a": "x", "g": 1}, "1 rows make no pair of a better and a worse answer"),
     ],
@@ -281,6 +285,32 @@ def test_rows_that_teach_nothing_are_told_with_their_place(row: dict[str, Any], 
     orm = HashedOrm(HashedOrm.Config(columns=RowColumns(question="q", answer="a", grade=["g"])))
     with pytest.raises(DataError, match=said):
         orm.fit(rows(row), seed=1)
+
+
+def test_conversations_that_only_end_alike_are_other_questions() -> None:
+    def asked_after(first: str) -> list[dict[str, str]]:
+        texts = (("user", first), ("assistant", "Yes."), ("user", "And for children?"))
+        return [{"role": role, "content": text} for role, text in texts]
+
+    columns = RowColumns(question="q", answer="a", grade=["g"])
+    aspirin, milk = asked_after("Is aspirin safe?"), asked_after("Is oat milk safe?")
+    graded = rows(
+        {"q": aspirin, "a": "No, never.", "g": 1},
+        {"q": milk, "a": "Yes, it is.", "g": 0},
+        {"q": [dict(reversed(message.items())) for message in aspirin], "a": "Yes.", "g": 0},
+    )
+    known = comparisons_of(graded, columns)
+    assert [(known.answers[i], known.answers[j]) for i, j in known.pairs] == [("No, never.", "Yes.")]
+    assert known.ties == [] and set(known.questions) == {"And for children?"}
+
+
+def test_answers_without_a_grade_are_counted_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    columns = RowColumns(question="q", answer="a", grade=["like", "dwell"])
+    logged = [{"q": "one", "a": f"it is {n}", "like": n % 2, **({"dwell": 1} if n < 3 else {})} for n in range(300)]
+    orm = HashedOrm(HashedOrm.Config(columns=columns, network=Network(buckets=64, hidden=8, epochs=1)))
+    metrics = orm.fit(rows(*logged), seed=1)
+    assert metrics["ungraded"] == 297 and metrics["pairs"] == 2
+    assert "297 of 300 rows lack one of like, dwell: they are left out" in caplog.text
 
 
 def fitted(kind: type[HashedOrm], **settings: Any) -> tuple[HashedOrm, dict[str, float]]:

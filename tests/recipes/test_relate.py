@@ -27,12 +27,13 @@ from raylign.actors.reward.validate import validate
 from raylign.actors.reward.worker import RewardWorker
 from raylign.chat.spans import on_tokens, token_ranges
 from raylign.chat.template import ChatTemplate
-from raylign.config.compose import compose
+from raylign.config.compose import compose, compose_with_problems
 from raylign.errors import CheckpointError, ConfigError, DataError
 from raylign.loop.part_state import restore_parts, save_parts
 from raylign.loop.scoring import logged, scored
 from raylign.models.tokenizer import load_tokenizer
 from raylign.recipes.relate import AdFigures, Structure
+from raylign.recipes.relate.phrases import product_of
 from raylign.recipes.relate.semantics import united
 from raylign.recipes.relate.toy import Ads, chances
 from raylign.records import Missing, Span, Value
@@ -121,6 +122,27 @@ def test_rules_mark_phrases_of_real_ads(japanese: list[str], template: ChatTempl
         ({"claims": ["最安"]}, "靴", "業界最安の靴", {"relevance": ["最安"]}),
         ({}, "open 24 hours, 3,000 yen", "24 hours for 3,000 or 300 yen", {"correctness": ["300"]}),
         ({}, "1000円、24時間", "1,000円で\uff12\uff14時間、2.5倍", {"correctness": ["2.5"]}),
+        ({}, "15 kg Tasche", "nur 1,5 kg", {"correctness": ["1,5"]}),
+        ({}, "1,5 kg", "nur 15 kg", {"correctness": ["15"]}),
+        ({}, "1.5 kg", "nur 1,5 kg", {}),
+        ({}, "Preis 1000 Euro", "1.000, 1 000, 1'000 oder 1,000 Euro", {}),
+        ({}, "1.000.000,50", "1000000.50 oder 1000000", {"correctness": ["1000000"]}),
+        ({}, "0.125 mg", "0,125 oder 125 mg", {"correctness": ["125"]}),
+        ({}, "2,500 yen", "2.5 yen", {"correctness": ["2.5"]}),
+        ({}, "3 packs of 500 ml", "3 500 ml packs, 3 600 more", {"correctness": ["3 600"]}),
+        ({}, "1,2,3 days", "2 or 123 days", {"correctness": ["123"]}),
+        ({}, "50 sqm", "50 m\u00b2", {}),
+        ({"banned": ["cur"]}, "", "le cur\u00e9 et le cur", {"risk": ["cur"]}),
+        ({"banned": ["\u00fcber"]}, "", "dar\u00fcber, \u00dcber", {"risk": ["\u00dcber"]}),
+        (
+            {"banned": ["No.1"], "numbers": False},
+            "",
+            "\uff2e\uff4f\uff0e\uff11 choice",
+            {"risk": ["\uff2e\uff4f\uff0e\uff11"]},
+        ),
+        ({"banned": ["\uff2e\uff4f\uff0e\uff11"], "numbers": False}, "", "a no.1 no.10", {"risk": ["no.1"]}),
+        ({"banned": ["No.1"], "numbers": False}, "", "業界No.1の靴", {"risk": ["No.1"]}),
+        ({"claims": ["vegan"]}, "\uff36\uff25\uff27\uff21\uff2e boots", "vegan", {}),
         ({"numbers": False}, "", "300 yen", {}),
         ({"banned": ["a.b"]}, "", "axb", {}),
         ({"banned": ["best"]}, "", "", {}),
@@ -303,6 +325,17 @@ def test_ads_that_ran_before_begin_a_history_and_names_may_be_repeated(template:
         shaper(template).score([group(*ads, prompt=prompt())])
 
 
+@pytest.mark.parametrize("value", [None, "", " ", ["x"], {"id": 3}, True, 1.5, float("nan")])
+def test_rows_without_a_product_have_no_history_in_common(value: Any) -> None:
+    with pytest.raises(DataError, match=r"ads.jsonl:3: product is .*, which names no product; fix: give every row"):
+        product_of(prompt(place="ads.jsonl:3", meta={"product": value}), "product")
+
+
+def test_a_product_is_a_text_or_a_whole_number() -> None:
+    names = [product_of(prompt(meta={"product": value}), "product") for value in ("abc", 12, 12.0)]
+    assert names == ["abc", "12", "12"] and product_of(prompt(), "") == prompt().id
+
+
 def test_a_gate_without_its_detail_is_told(template: ChatTemplate) -> None:
     with pytest.raises(ValueError, match=r"the shaper's gate=structure leaves no detail 'formatted'"):
         shaper(template).score([group(said(template, "a", structure=1.0, semantic=1.0, ctcvr=0.1), prompt=asked())])
@@ -403,8 +436,40 @@ def test_the_toy_pays_superlatives_and_sells_by_true_attributes() -> None:
         (["stages.predictor.estimator.epochs=0"], "epochs is 0, set it above 0"),
         (["~advantage.token_weights.diversity"], r"advantage.token_weights = semantic: does not weigh diversity"),
         (["stages.serve=null"], "names no stage of the run"),
+        (
+            ["stages.rl.shaper.exempt=[]"],
+            r"shaper.exempt = \[\]: lacks ;, which stands in every ad of rewards.structure\s+fix: .*exempt=\[';'\]",
+        ),
+        (
+            ["stages.after.measures.ads.exempt=['-']"],
+            r"stages.after.measures.ads.exempt = .* lacks ;, which stands in every ad",
+        ),
+        (
+            ["stages.predictor.estimator.separator=|"],
+            r"ctcvr.fn.estimator.separator = \|: is not what rewards.structure.fn has, ';': the model",
+        ),
+        (
+            ["rewards.structure.fn.fields={head: [1, 10], body: [4, 10]}"],
+            r"estimator.fields = .* is not what rewards.structure.fn has, \['",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_named(overrides: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         compose([*TINY, *overrides])
+
+
+def test_one_key_changes_the_separator_of_every_part() -> None:
+    run = compose([*TINY, "rewards.structure.fn.separator=|"])
+    for key in ("stages.predictor.estimator", "rewards.ctcvr.fn.estimator", "rewards.structure.fn"):
+        assert run.parts[key].config.separator == "|", key
+    for key in ("stages.rl.shaper", "stages.before.measures.ads", "stages.after.measures.ads"):
+        assert run.parts[key].config.exempt == ["|"], key
+
+
+def test_markup_at_scale_gpu_is_that_of_the_fields() -> None:
+    gpu = ["recipe=relate", "scale=gpu"]
+    _, problems = compose_with_problems([*gpu, "rewards.structure.fn.fields={title: [1, 9], body: [1, 9]}"])
+    keys = {problem.key for problem in problems}
+    assert {"stages.rl.shaper.exempt", "rewards.ctcvr.fn.estimator.fields", "stages.after.measures.ads.exempt"} <= keys
+    assert not any("exempt" in problem.key for problem in compose_with_problems(gpu)[1])

@@ -103,6 +103,17 @@ def test_it_comes_back_from_its_folder_and_the_same_rows_make_the_same_model(fit
         two_heads().load(tmp_path / "nowhere")
 
 
+def test_a_text_that_is_no_ad_is_read_without_its_markup(fitted: Any) -> None:
+    model, _ = fitted
+    said = model.scores(asked(), ["aA;bIJK", "aA;bIJK;", "; aA ;; bIJK ", "aAbIJK"])
+    assert said[0] == said[1] == said[2], "the same words, whatever stands between them"
+    tags = two_heads(separator="", longest=1)
+    tags._model = model._model
+    whole = "<title>aA</title><description>bIJK</description>"
+    broken = [whole + "<title>", f"{whole}</description>", "<title>aA</title>bIJK"]
+    assert tags.scores(asked(), broken) == tags.scores(asked(), [whole]) * 3
+
+
 @pytest.mark.parametrize(
     ("rows", "settings", "message"),
     [
@@ -150,7 +161,7 @@ def pair(first: str, second: str, votes: tuple[Any, Any], number: int = 0) -> Pl
 def test_votes_say_which_words_are_liked(tmp_path: Path) -> None:
     rows = [pair(f"good {word}", f"bad {word}", (7, 1)) for word in ("shoes", "hats", "coats")]
     model = VotedPairs(VotedPairs.Config(buckets=512, l2=1.0))
-    assert model.fit([*rows, pair("bad", "good", (5, 0))], seed=0) == {"pairs": 3.0, "accuracy": 1.0}
+    assert model.fit([*rows, pair("bad", "good", (5, 0))], seed=0) == {"pairs": 3.0, "too_few": 1.0, "accuracy": 1.0}
     good, bad = model.scores(prompt(), ["good gloves", "bad gloves"])
     assert good > bad
     model.save(tmp_path)
@@ -165,7 +176,13 @@ def test_votes_say_which_words_are_liked(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ([pair("a", "b", (3, 2))], "none of 1 pairs has 6 votes"),
-        ([pair("a", "b", ("x", 9), 4)], "votes.csv:4: count.preference_ad1, count.preference_ad2 are no numbers"),
+        ([pair("a", "b", ("x", 9), 4)], "votes.csv:4: count.preference_ad1 is no number of votes, but 'x'; fix"),
+        ([pair("a", "b", (9, -1), 4)], "votes.csv:4: count.preference_ad2 is no number of votes, but -1; fix"),
+        ([pair("a", "b", (float("inf"), 1), 4)], "votes.csv:4: count.preference_ad1 is no number of votes, but inf"),
+        ([pair("a", "b", (9, float("nan")), 4)], "votes.csv:4: count.preference_ad2 is no number of votes, but nan"),
+        ([pair("a", "b", (9, True), 4)], "votes.csv:4: count.preference_ad2 is no number of votes, but True"),
+        ([pair("a", ["x", "y"], (9, 1), 4)], r"votes.csv:4: ad2 is no text, but \['x', 'y'\]; fix"),  # type: ignore[arg-type]
+        ([pair(5, "b", (9, 1), 4)], "votes.csv:4: ad1 is no text, but 5; fix"),  # type: ignore[arg-type]
         ([pair("a", "b", (None, 9), 4)], "votes.csv:4: the count.preference_ad1 is null"),
     ],
 )

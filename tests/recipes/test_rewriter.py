@@ -24,6 +24,7 @@ from raylign.testing import records
 
 TEXTS = ("a", "b", "c", "d")
 TINY = ["recipe=rewriter", "scale=tiny"]
+ASKING = ("warm", "rewrite", "build")  # stages of scale=tiny that ask for rewrites
 BEFORE = "stages.general.measures.forgetting.before"
 
 
@@ -252,14 +253,30 @@ def test_a_word_that_is_not_one_token_is_refused_before_work_and_the_tokenizer_n
         (["rewards.rewrite.fn.embedder={_target_: raylign.actors.embed.HashedNgrams}"], ""),
         ([f"{BEFORE}="], BEFORE),
         ([f"{BEFORE}=@general_before/none"], BEFORE),
-        (["stages.rewrite.view.template='{question}'"], "stages.rewrite.view.template"),
-        (["stages.rewrite.view.template='{question}{solution}{hint}'"], "stages.rewrite.view.template"),
         (["stages.rewrite.lora.rank=0", "stages.rewrite.lora.alpha=32"], "stages.rewrite.lora.rank"),
     ],
 )
 def test_settings_that_would_mean_nothing_are_refused(settings: list[str], wrong: str) -> None:
     _, problems = compose_with_problems([*TINY, *settings])
     assert {problem.key for problem in problems} == ({wrong} if wrong else set()), problems
+
+
+@pytest.mark.parametrize("template", ["{question}", "{question}{solution}{hint}"])
+def test_a_template_that_asks_nothing_is_refused_wherever_it_is_used(template: str) -> None:
+    _, problems = compose_with_problems([*TINY, f"stages.rewrite.view.template='{template}'"])
+    assert {problem.key for problem in problems} == {f"stages.{stage}.view.template" for stage in ASKING}
+
+
+def test_the_rewriter_is_asked_in_every_stage_as_it_is_trained() -> None:
+    for settings in (TINY, [*TINY, "stages.rewrite.view.template='{question}?{solution}'"]):
+        run, problems = compose_with_problems(settings)
+        templates = {run.parts[f"stages.{stage}.view"].config.template for stage in ASKING} if run else set()
+        assert not problems and templates == {
+            settings[-1].partition("=")[2].strip("'") if settings[2:] else "{question}{solution}"
+        }
+    run, _ = compose_with_problems(["recipe=rewriter", "scale=gpu", "stages.rewrite.view.max_tokens=900"])
+    assert run and run.parts["stages.build.view"].config == run.parts["stages.rewrite.view"].config
+    assert run.parts["stages.build.view"].config.max_tokens == 900
 
 
 def test_the_papers_values_stand_at_scale_gpu() -> None:

@@ -23,7 +23,7 @@ from raylign.models.tokenizer import load_tokenizer
 from raylign.recipes.checks import check
 from raylign.recipes.rewriter import Forgetting, Solutions, Tasks
 from raylign.recipes.rewriter.bare import BARE, EXPERT, bare_of, expert_ids
-from raylign.recipes.rewriter.prompts import stated_answer
+from raylign.recipes.rewriter.stated import Stated, stated_answer
 from raylign.recipes.rewriter.toy import (
     FORMATS,
     GENERAL,
@@ -68,7 +68,70 @@ def solutions(template: ChatTemplate) -> Solutions:
     ],
 )
 def test_the_answer_that_a_solution_states(solution: str, answer: str | None) -> None:
-    assert stated_answer(solution) == answer
+    stated = stated_answer(solution)
+    assert (stated and stated.answer) == answer
+
+
+@pytest.mark.parametrize(
+    ("solution", "answer"),
+    [
+        ("The answer is 5 (see step 2).", "5"),
+        ("The answer is 5. We used step 2.", "5"),
+        ("The answer is 5, since 2+3=5.", "5"),
+        ("The answer is 5 apples.", "5"),
+        ("The answer is $5.00 in total", "5.00"),
+        ("The answer is 10:30.", "10:30"),
+        ("The answer is B. (as in Fig. 3)", "B"),
+        ("B. (as in Fig. 3)", "B"),
+        ("Answer: (C) 12 m", "C"),
+        (r"The final answer is $\frac{3}{4}$.", r"\frac{3}{4}"),
+        (r"so x = \frac{3}{4}.", r"\frac{3}{4}"),
+        (r"so the area = 2\sqrt{3}", r"2\sqrt{3}"),
+        ("Answer: 3x + 2", "3x + 2"),
+        ("The answer is (2, 3).", "(2, 3)"),
+        ("The answer is 5 or 6.", "5 or 6"),
+        ("the answer is 0.75 = 3/4", "3/4"),
+        ("the answer is yes, as in step 3", "yes"),
+        ("the result is 5 760 apples", "5 760"),
+        ("so it is\n#### 18", "18"),
+        ("<answer>7</answer>, as in step 2", "7"),
+        ("\u7b54\u6848\u662f\uff17\uff15\u3002", "75"),
+    ],
+)
+def test_a_stated_answer_is_read_and_what_stands_beside_it_is_not(solution: str, answer: str) -> None:
+    assert stated_answer(solution) == Stated(answer)
+
+
+@pytest.mark.parametrize(
+    ("solution", "number"),
+    [
+        ("5 (see step 2).", "5"),
+        (r"\frac{3}{4}", r"\frac{3}{4}"),
+        (r"we get -\frac{3}{4} of it", r"-\frac{3}{4}"),
+        ("3/4 of them", "3/4"),
+        ("5 760", "5 760"),
+        ("in all 5,760 apples", "5,760"),
+        ("10:30", "10:30"),
+        ("x equals 2^10", "2^10"),
+        ("about 1.5e3 units", "1.5e3"),
+        ("between 2-5", "5"),
+        ("it is -3", "-3"),
+        ("The result is 12. Less 5 that makes 7.", "7"),
+        ("The answer is clear. Thus there are 5.", "5"),
+    ],
+)
+def test_a_last_number_is_whole_and_said_to_be_one(solution: str, number: str) -> None:
+    assert stated_answer(solution) == Stated(number, only_number=True)
+
+
+def test_golds_that_are_but_a_last_number_are_counted(template: ChatTemplate) -> None:
+    rows = [problem(number=n, answer=None, meta={"target": f"there are {n}"}, place=f"a.jsonl:{n}") for n in (1, 2)]
+    for view in (solutions(template), rewriting(template)):
+        assert [prompt.answer for prompt in view.prompts([problem(), *rows])] == ["4", "1", "2"]
+        assert view.left_out() == (
+            "2 rows kept whose gold is but the last number of the solution, which calls none the answer "
+            "(the first: a.jsonl:1: 1)"
+        )
 
 
 def test_an_answer_of_its_own_goes_before_the_solutions(template: ChatTemplate) -> None:
