@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from raylign.actors.rollout.strategies import call_of
-from raylign.chat.thoughts import without_thoughts
 from raylign.contracts import Policy, RolloutStrategy, RolloutTask
 from raylign.environment import Environments
 from raylign.errors import RequestError
@@ -60,7 +59,7 @@ class ComposeRollout(Composing, RolloutStrategy):
             ids = np.asarray(policy.template.prompt_ids([{"role": "user", "content": ask.text}]), np.int32)
             reply = await policy.generate(ids, task.sampling, derive_seed(seed, len(calls)))
             calls.append(call_of(reply, ids))
-            return without_thoughts(reply.text)
+            return reply.text
 
         async def compose(first: Chain, second: Chain) -> ChainOrRejected:
             return await compose_async(self._composer, first, second, complete, self.programs.printed)
