@@ -97,9 +97,10 @@ class FreeKeys:
         if not isinstance(node, Mapping) or not may_name(str(node.get("_target_")), self._node(PERMITTED)):
             return None
         try:
-            return target_class(node, key).Config
+            section: type = target_class(node, key).Config
         except ConfigError:
             return None  # reported where the run is resolved
+        return section
 
     def _node(self, key: str) -> object:
         return value_at(self.tree, key)
