@@ -93,7 +93,7 @@ def run(folder: Path, seed: int, arms: Sequence[str] = tuple(ARMS)) -> FinishedR
         "~stages.before",
         "~stages.rl",
         "~stages.after",
-        f"+rewards.ctr={{weight: 0, fn: {clicks}}}",
+        f"+rewards.ctr.fn={clicks}",
     ]
     quiet = ["telemetry.rollouts_per_step=0", "run.stall_s=1800", "run.deadline_s=1800"]
     return run_recipe("relate", folder / f"D-{seed}", [*plain, *stages, *quiet])
