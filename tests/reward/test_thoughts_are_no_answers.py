@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,14 @@ def test_an_answer_that_was_only_thought_of_is_not_given(kind: Any) -> None:
     texts = (r"<think>\boxed{4}</think>\boxed{5}", r"<think>\boxed{4}", r"<think>5</think>\boxed{4}", r"\boxed{4}")
     scores = [value.score for value in function.score(prompt(answer="4"), [trajectory(text) for text in texts])]
     assert scores == [0, 0, 1, 1]
+
+
+def test_a_thought_that_the_template_has_opened_and_nothing_closed_is_no_answer() -> None:
+    function = NumericAnswer(NumericAnswer.Config())
+    said = [trajectory(call("so it is 4", [7, 8])), trajectory(call("so it is 5</think>4", [7, 9]))]
+    for thinks, scores in ((True, [0, 1]), (False, [1, 1])):
+        asked = replace(prompt(answer="4"), thinks=thinks)
+        assert [value.score for value in function.score(asked, said)] == scores
 
 
 def test_what_is_about_thoughts_sees_them() -> None:
