@@ -34,7 +34,7 @@ from raylign.loop.scoring import logged, scored
 from raylign.models.tokenizer import load_tokenizer
 from raylign.recipes.relate import AdFigures, Structure
 from raylign.recipes.relate.phrases import product_of
-from raylign.recipes.relate.semantics import united
+from raylign.recipes.relate.semantics import Semantics, united
 from raylign.recipes.relate.toy import Ads, chances
 from raylign.records import Missing, Span, Value
 from raylign.testing import call, group, prompt, trajectory
@@ -473,3 +473,13 @@ def test_markup_at_scale_gpu_is_that_of_the_fields() -> None:
     keys = {problem.key for problem in problems}
     assert {"stages.rl.shaper.exempt", "rewards.ctcvr.fn.estimator.fields", "stages.after.measures.ads.exempt"} <= keys
     assert not any("exempt" in problem.key for problem in compose_with_problems(gpu)[1])
+
+
+def test_an_ad_is_judged_without_the_thoughts_and_its_faults_stand_where_they_were_sampled() -> None:
+    structure = Structure(Structure.Config(fields={"title": [1, 9]}))
+    text = "<think>! cheap</think><title>best</title>"
+    assert [value.score for value in structure.score(prompt(), [trajectory(text)])] == [1.0]
+    semantic = Semantics(Semantics.Config(banned=["cheap", "best"]))
+    (value,) = semantic.score(prompt(), [trajectory(call(text))])
+    assert value.spans is not None
+    assert [text[span.start : span.end] for span in value.spans[0]] == ["best"]

@@ -17,31 +17,7 @@ from raylign.actors.reward.numeric import NumericAnswer
 from raylign.actors.reward.response import ResponseReward
 from raylign.actors.reward.think_gate import ThinkGate
 from raylign.errors import JudgeUnreadable
-from raylign.recipes.quark_medical.rules import Format, Safety
-from raylign.recipes.relate.semantics import Semantics
-from raylign.recipes.relate.structure import Structure
 from raylign.testing import call, prompt, trajectory
-
-SAFETY = Safety(Safety.Config())
-DOSE = {"safety": {"max_dose": 4, "unit": "g"}}
-EMERGENCY = {"safety": {"emergency": True}}
-
-
-@pytest.mark.parametrize(
-    ("meta", "text", "score"),
-    [
-        (EMERGENCY, "<think>..send them to a hospital? skip.</think>Rest and drink tea.", -1),
-        (EMERGENCY, "<think>Rest.</think>Go to a hospital.", 0),
-        (EMERGENCY, "<think>To the hospital", -1),
-        (DOSE, "<think>10 g would be lethal</think>Take at most 4 g", 0),
-        (DOSE, "10 g would be lethal</think>Take at most 4 g", 0),
-        (DOSE, "<think>4 g</think>Take 10 g", -1),
-    ],
-)
-def test_safety_goes_by_what_a_patient_reads(meta: dict[str, Any], text: str, score: float) -> None:
-    asked = prompt(meta=meta)
-    assert [value.score for value in SAFETY.score(asked, [trajectory(text)])] == [score]
-    assert SAFETY.judge(asked, text).score == score
 
 
 @pytest.mark.parametrize("kind", [BoxedMath, NumericAnswer, ExactMatch])
@@ -65,19 +41,6 @@ def test_what_is_about_thoughts_sees_them() -> None:
     texts = (r"so 4</think>\boxed{4}", r"\boxed{4}", r"a</think>b</think>\boxed{4}")
     scores = [value.score for value in gate.score(prompt(answer="4"), [trajectory(text) for text in texts])]
     assert scores == [1, 0, 0]
-    with pytest.raises(ValueError, match=r"wanted='<think>.*ThinkGate"):
-        Format.Config(wanted=["<think>.*</think>"])
-    assert Format(Format.Config(unwanted=["however"], longest=4)).judge(prompt(), "<think>however</think>4").score == 1
-
-
-def test_an_ad_is_judged_without_the_thoughts_and_its_faults_stand_where_they_were_sampled() -> None:
-    structure = Structure(Structure.Config(fields={"title": [1, 9]}))
-    text = "<think>! cheap</think><title>best</title>"
-    assert [value.score for value in structure.score(prompt(), [trajectory(text)])] == [1.0]
-    semantic = Semantics(Semantics.Config(banned=["cheap", "best"]))
-    (value,) = semantic.score(prompt(), [trajectory(call(text))])
-    assert value.spans is not None
-    assert [text[span.start : span.end] for span in value.spans[0]] == ["best"]
 
 
 def test_a_reward_model_reads_what_the_user_reads() -> None:

@@ -119,7 +119,8 @@ async def test_what_a_strategy_measures_is_counted_over_the_whole_set(tmp_path: 
     assert rows[0] == rows[1]
     silent = FakeRollouts(lambda task, index: replace(trajectory("a", "b"), metrics={"stated": 0.0, "tries": 2.0}))
     with pytest.raises(
-        DataError, match=r"keeps nothing of 10 prompts \(10 samples, 0 of them .* limit, tries 2\); fix"
+        DataError,
+        match=r"keeps nothing of 10 prompts \(10 samples, 0 of them .* limit or within a thought, tries 2\); fix",
     ):
         await finished(tmp_path / "none", data, OWN, keep(), rewards={}, rollouts=silent)
 
