@@ -34,7 +34,14 @@ from raylign.testing import call, prompt, trajectory
         ("<thinking>5</thinking>4", "4"),
         ("[THINK]5[/THINK]4", "4"),
         ("<seed:think>5</seed:think>4", "4"),
+        ("<thought>5</thought>4", "4"),
+        ("\u25c1think\u25b75\u25c1/think\u25b74", "4"),
         ("I think> 4 </thinker>", "I think> 4 </thinker>"),
+        ("The <think> tag opens one. So 4", "The <think> tag opens one. So 4"),
+        ("`<think>` opens one: 4", "`<think>` opens one: 4"),
+        ("<think>5</think>The <think> tag: 4", "The <think> tag: 4"),
+        ("Well. <think>5</think>4", "Well. 4"),
+        ("4\n<think>\n5", "4"),
     ],
 )
 def test_the_answer_is_what_stands_outside_of_thoughts(text: str, answer: str) -> None:

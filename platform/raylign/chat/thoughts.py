@@ -1,11 +1,12 @@
 """Thoughts in what a model says: the answer is what stands outside of them.
 
-| text                                 | answer                                                      |
-|--------------------------------------|-------------------------------------------------------------|
-| ``<think>a</think>b``                | ``b``                                                       |
-| ``a</think>b``                       | ``b``: the chat template wrote the opening tag              |
-| ``<think>a</think>b<think>c</think>d`` | ``bd``                                                    |
-| ``<think>a``                         | nothing: a thought that is not closed goes to the end       |
+| text                                   | answer                                                            |
+|----------------------------------------|-------------------------------------------------------------------|
+| ``<think>a</think>b``                  | ``b``                                                             |
+| ``a</think>b``                         | ``b``: the chat template wrote the opening tag                    |
+| ``<think>a</think>b<think>c</think>d`` | ``bd``                                                            |
+| ``<think>a``                           | nothing: a thought that is not closed goes to the end             |
+| ``the <think> tag``                    | all of it: a tag within a sentence that is never closed is a word |
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ import re
 from raylign.chat.messages import continues
 from raylign.records import Prompt, Trajectory
 
-TAG = re.compile(r"<(?P<close>/?)(?:seed:)?think(?:ing)?>|\[(?P<end>/?)THINK\]", re.IGNORECASE)
+NAMES = r"(?:seed:)?(?:think(?:ing)?|thought)"
+TAG = re.compile(
+    rf"<(?P<close>/?){NAMES}>|\[(?P<end>/?)THINK\]|\u25c1(?P<shut>/?)think\u25b7",
+    re.IGNORECASE,
+)
 
 
 def without_thoughts(text: str, begun: bool = False) -> str:
@@ -33,13 +38,25 @@ def answer_places(text: str, begun: bool = False) -> list[tuple[int, int]]:
     """[start, end) of what stands outside of thoughts, in order; see `without_thoughts`."""
     places, start, thinks = list[tuple[int, int]](), 0, begun
     for tag in TAG.finditer(text):
-        closes = bool(tag["close"] or tag["end"])
+        closes = _closes(tag)
         if closes and not thinks:
             places.clear()  # all before it was a thought that something else opened
         elif not closes and not thinks:
             places.append((start, tag.start()))
-        start, thinks = tag.end(), not closes
+        start, thinks, begun = tag.end(), not closes, begun and not closes
+    if thinks and not begun and _in_sentence(text[: places[-1][1]]):
+        start, thinks = places.pop()[0], False
     return places if thinks else [*places, (start, len(text))]
+
+
+def _closes(tag: re.Match[str]) -> bool:
+    return bool(tag["close"] or tag["end"] or tag["shut"])
+
+
+def _in_sentence(before: str) -> bool:
+    """Whether what follows stands as a word or quoted behind other text of its line."""
+    line = before.rpartition("\n")[2]
+    return bool(line.strip()) and line[-1] in " \t`'\"("
 
 
 def blanked(text: str, begun: bool = False) -> str:
@@ -54,7 +71,7 @@ def blanked(text: str, begun: bool = False) -> str:
 def within_thought(text: str) -> bool:
     """Whether a text ends in a thought that it has opened and not closed."""
     *_, last = [None, *TAG.finditer(text)]
-    return last is not None and not (last["close"] or last["end"])
+    return last is not None and not _closes(last)
 
 
 def answer_text(prompt: Prompt, trajectory: Trajectory) -> str:
