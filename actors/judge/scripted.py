@@ -65,3 +65,8 @@ class Scripted(ChatModel):
 def echo(messages: Sequence[Message], sampling: Sampling, seed: int) -> str:
     """The last message; for trying out everything but the model."""
     return str(messages[-1]["content"])
+
+
+def say(messages: Sequence[Message], sampling: Sampling, seed: int, text: str = "") -> str:
+    """The same reply to whatever is asked."""
+    return text

@@ -40,7 +40,7 @@ from raylign.recipes.p_genrm import ChainFigures, HardNegatives
 from raylign.recipes.p_genrm.items import Item, UserSplit
 from raylign.testing import group, prompt, rows_of, trajectory
 
-ECHO = "raylign.actors.judge.scripted.echo"
+SAY = "raylign.actors.judge.scripted.say"
 USER_SEEDS = tuple(range(1, 25))  # four, as the digest has, leave .25 points of noise in a difference
 CALIBRATED = {  # the digest's simulation
     "Ind-1": 60.7,
@@ -77,8 +77,8 @@ def rewards(_: Path) -> list[Claim]:
     )
     item = Item(user="u", part=UserSplit.train, query="q", responses=("a", "b"), gold=(1.0, 0.0), stated="0.5")
     asked = prompt(meta=item.meta())
-    # a judge that repeats its question, whose first number is the stated criterion
-    judge = {"model": {"_target_": "raylign.actors.judge.scripted.Scripted", "function": ECHO}}
+    half = {"function": SAY, "settings": {"text": "0.5"}}  # PR of the table
+    judge = {"model": {"_target_": "raylign.actors.judge.scripted.Scripted", **half}}
     parts = {
         name: build(RewardFunction, {"_target_": f"raylign.recipes.p_genrm.{name.title()}", **more}, name)
         for name, more in (("format", {}), ("outcome", {}), ("process", {"judge": judge}))

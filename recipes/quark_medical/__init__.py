@@ -39,9 +39,8 @@ and its evidence itself, and its ORM is a small network (fit).
         rewards.facts.fn.evidence=evidence.jsonl
     raylign train recipe=quark_medical scale=tiny -m stages.rl.shaper.mode=tri_factor,equal,raw,batch_z,group_z
 
-Rows of questions.jsonl bring ``rubric`` (items: id, group, text, weight, and a tag, or
-each is its own), and if they have them ``safety``
-(largest dose, contraindications, emergency) and ``panel_mean``. Ablations of ``stages.rl.shaper``:
+Rows of questions.jsonl bring ``rubric`` (items: id, group, text, weight, and a tag, or each is its own), and if they
+have them ``safety`` (largest dose, contraindications, emergency) and ``panel_mean``. Ablations of ``stages.rl.shaper``:
 ``factors.use=[weakness,risk]``, ``red_line=safety`` (a hard gate), ``scaling.domains=true`` (statistics by domain). The
 printed tie loss: ``stages.orm.objective.tie_sign=printed``. `ReferenceFrozen` scores the rewards of any recipe, and
 `HashedOrm` is a reward of any (`raylign.actors.reward.fitted.Fitted`).
