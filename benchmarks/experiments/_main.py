@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -16,6 +18,8 @@ from benchmarks.experiments.report import ROOT, Claim, write
 
 Part: TypeAlias = Callable[[Path], list[Claim]]  # of the folder that its runs go to
 Kind = TypeVar("Kind")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def in_turn(parts: Mapping[str, Part], folder: Path) -> list[Claim]:
@@ -26,6 +30,14 @@ def in_turn(parts: Mapping[str, Part], folder: Path) -> list[Claim]:
         claims += part(folder)
         print(f"part {name}: {time.time() - begun:.0f} s", flush=True)
     return claims
+
+
+def in_processes(work: Callable[[Item], Result], items: Iterable[Item], at_once: int = 2) -> list[Result]:
+    """What a function of a module, or a partial of one, makes of every item, in their order: each in a process of its
+    own, `at_once` at a time.
+    """
+    with ProcessPoolExecutor(at_once, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(work, items))
 
 
 def main(

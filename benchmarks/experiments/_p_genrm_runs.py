@@ -14,7 +14,7 @@ from benchmarks.experiments._recipe_runs import FinishedRun, branched, run_recip
 from benchmarks.experiments.report import REAL, Claim, by_seed, largest, positive
 
 SEEDS = (1, 2, 3)
-UPDATES, MORE = 40, 24  # of every arm from the imitator; of stage 3, and of stage 2 in its place
+UPDATES, MORE = 40, 16  # of every arm from the imitator; of stage 3, and of stage 2 in its place
 TARGET = "raylign.recipes.p_genrm"
 FORM = {"_target_": f"{TARGET}.toy.LetterChains"}
 LEARNS = {
@@ -27,6 +27,7 @@ LOOK = {"split": "train", "greedy": False, "weights": {"outcome": 1, "process": 
 TEST = {"_target_": f"{TARGET}.Asked", "part": "test", "form": FORM}
 ARMS: Mapping[str, tuple[float, float]] = {"both": (0.5, 1.0), "outcome": (0.0, 1.0), "process": (1.0, 0.0)}
 SCALED: Mapping[str, tuple[int, int]] = {"ind12": (12, 0), "users84": (8, 4)}
+SCALED_ITEMS = 768  # half of those that are held out: 12 chains each
 DROPPED = ("cre", "mine", "hard", "library", "prototypes", "alone", "users", "ood")
 EMBEDDER = {"_target_": "raylign.actors.embed.HashedNgrams", "characters": [1, 2], "words": [], "dimensions": 64}
 
@@ -103,9 +104,9 @@ def imitator(folder: Path, seed: int) -> Imitator:
 
 def other_arms(folder: Path, start: Imitator) -> FinishedRun:
     """What the imitator knows, and the arms with one reward alone."""
-    stages = [stage("imitator_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK)]
+    stages = [stage("imitator_after", "evaluate.Evaluate", view=TEST, samples=2, **LOOK)]
     for name in ("outcome", "process"):
-        stages += _arm(name, start, samples=4)
+        stages += _arm(name, start, samples=2)
     return _goes_on(folder, start, "others", "outcome_after/eval/score", stages)
 
 
@@ -121,7 +122,7 @@ def main_run(folder: Path, start: Imitator) -> FinishedRun:
         *_arm("both", start, samples=8),  # which items are hard is what the model says that stage 3 starts from
         stage("stage2", "rl.Rl", start="@both", steps=MORE, weights=both, **LEARNS),
         stage("stage2_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
-        stage("mined", "collect.Collect", start="@both", steps=12, **asking),
+        stage("mined", "collect.Collect", start="@both", steps=8, **asking),
         stage("stage3", "rl.Rl", start="@both", steps=MORE, weights=alone, source=source, **LEARNS),
         stage("stage3_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
         stage("others_after", "evaluate.Evaluate", view={**TEST, "part": "ood"}, samples=4, **LOOK),
@@ -131,9 +132,8 @@ def main_run(folder: Path, start: Imitator) -> FinishedRun:
     for name, (own, neighbours) in SCALED.items():
         strategy = {"_target_": f"{TARGET}.UserScaling", "store": "@clusters", "own": own, "neighbours": neighbours}
         strategy |= {"form": FORM, "embedder": EMBEDDER}
-        stages.append(
-            stage(f"{name}_after", "evaluate.Evaluate", start="@stage3", view=TEST, strategy=strategy, **LOOK)
-        )
+        scaled = {"view": TEST, "strategy": strategy, "prompts": SCALED_ITEMS, **LOOK}
+        stages.append(stage(f"{name}_after", "evaluate.Evaluate", start="@stage3", **scaled))
     return _goes_on(folder, start, "main", "stage3_after/eval/score", stages)
 
 

@@ -24,12 +24,13 @@ sign of the effect, above 0 by two standard errors over the seeds, and name the 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.experiments._main import in_turn, main
+from benchmarks.experiments._main import in_processes, in_turn, main
 from benchmarks.experiments._p_genrm_runs import SEEDS, language_model
 from benchmarks.experiments._p_genrm_users import ARMS, World, accuracies, pulled, refinement
 from benchmarks.experiments.report import SIMULATED, Claim, largest
@@ -116,10 +117,8 @@ def _exact(name: str, error: float, limit: float) -> Claim:
 
 def scaling(_: Path) -> list[Claim]:
     """The digest's table: means over seeds."""
-    plain, random, wide = (
-        _means([accuracies(world, seed) for seed in USER_SEEDS])
-        for world in (World(), World(routed=False), World(spread=0.8))
-    )
+    worlds = (World(), World(routed=False), World(spread=0.8))
+    plain, random, wide = (_means(in_processes(partial(accuracies, world), USER_SEEDS)) for world in worlds)
     claims = [
         Claim(name=f"B/{arm}: accuracy", value=plain[arm], note=f"digest {CALIBRATED[arm]:g}, {SIMULATED}")
         for arm in ARMS
@@ -173,7 +172,7 @@ def curriculum(_: Path) -> list[Claim]:
 
 def prototypes(_: Path) -> list[Claim]:
     """One epoch of the refinement, and how its regulariser holds."""
-    pairs = [refinement(seed) for seed in SEEDS]
+    pairs = in_processes(refinement, SEEDS)
     gains = np.array([after - before for after, before in pairs])
     error = float(gains.std(ddof=1) / np.sqrt(len(gains)))
     seen = ", ".join(f"{after:.1f} and {before:.1f}" for after, before in pairs)

@@ -3,16 +3,16 @@
 A  the ladder M1 to M4, RELATE and retuned arms on ads of letters (numpy, `_relate_grammar`), 3 seeds     simulated
 B  credit is local: a fault's gradient is at its own token alone; and part A's credit is the recipe's (`_relate_credit`)
 C  spans reach the tokens that wrote them: 1,000 spans on real Japanese ads, two tokenizers (`_relate_credit`)
-D  a tiny language model through the real actors (`_relate_runs`), 3 seeds: the ladder, of which M2 and M3 on 8, and
-   beside RELATE two stages (imitation, then best of 8 by the predictor) and clicks alone                real actors
+D  a tiny language model through the real actors (`_relate_runs`), 3 seeds: the ladder, RELATE, and
+   beside it two stages (imitation, then best of 8 by the predictor) and clicks alone                    real actors
 E  votes on real ads in place of conversions: held-out pairs, and the best of several (`_relate_votes`)
 
-    make experiment RECIPE=relate                     all parts, some 28 minutes on 2 cores
+    make experiment RECIPE=relate                     all parts, some 24 minutes on 2 cores
     make experiment RECIPE=relate ARGS="A B C E"      the parts without a language model, about a minute
 
 Thresholds of A are the digest's calibrated ones. Those of D and E are not calibrated: they gate the sign of the effect,
-above 0 by two standard errors, and name the number that the digest wishes for. Chosen after a look: five more seeds
-of M2 and M3, which differ by less than three seeds could tell.
+above 0 by two standard errors, and name the number that the digest wishes for. D's rate was chosen by M1 alone, on one
+seed, so that the digest's 120 updates are enough to learn the form of an ad.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._relate_credit import alignment, locality
 from benchmarks.experiments._relate_grammar import ARMS, UPDATES, Outcome, train
-from benchmarks.experiments._relate_runs import MORE_SEEDS, SEEDS, VARIED, language_model
+from benchmarks.experiments._relate_runs import SEEDS, language_model
 from benchmarks.experiments._relate_votes import votes
 from benchmarks.experiments.report import SIMULATED, Claim
 
@@ -89,4 +89,4 @@ def _figure(name: str, outcome: Outcome) -> Claim:
 
 if __name__ == "__main__":
     parts = {"A": ladder, "B": locality, "C": alignment, "D": language_model, "E": votes}
-    main("relate", __doc__, parts, {"seeds": SEEDS, f"more seeds of {' and '.join(VARIED)}": MORE_SEEDS}, in_turn)
+    main("relate", __doc__, parts, {"seeds": SEEDS}, in_turn)
