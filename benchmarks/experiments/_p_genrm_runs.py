@@ -1,4 +1,4 @@
-"""Part C of P-GenRM's experiment: the recipe itself. The arms of a seed go on from one imitator, in two more runs."""
+"""Part C of P-GenRM's experiment: the recipe itself. All arms of all seeds go on from one imitator, two runs a seed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.experiments._recipe_runs import FinishedRun, branched, run_recipe, stage
+from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
 from benchmarks.experiments.report import REAL, Claim, by_seed, largest, positive
 
 SEEDS = (1, 2, 3)
-UPDATES, MORE = 40, 16  # of every arm from the imitator; of stage 3, and of stage 2 in its place
+UPDATES, MORE = 30, 12  # of every arm from the imitator; of stage 3, and of stage 2 in its place
 TARGET = "raylign.recipes.p_genrm"
 FORM = {"_target_": f"{TARGET}.toy.LetterChains"}
 LEARNS = {
@@ -23,27 +23,25 @@ LEARNS = {
     "view": {"_target_": f"{TARGET}.Asked", "part": "train", "form": FORM},
 }
 JUDGED = {"judged": {"_target_": f"{TARGET}.Judgements"}}
-LOOK = {"split": "train", "greedy": False, "weights": {"outcome": 1, "process": 0, "format": 0}, "measures": JUDGED}
+LOOK = {
+    "split": "train",
+    "prompts": 1024,
+    "greedy": False,
+    "weights": {"outcome": 1, "process": 0, "format": 0},
+    "measures": JUDGED,
+}
 TEST = {"_target_": f"{TARGET}.Asked", "part": "test", "form": FORM}
 ARMS: Mapping[str, tuple[float, float]] = {"both": (0.5, 1.0), "outcome": (0.0, 1.0), "process": (1.0, 0.0)}
 SCALED: Mapping[str, tuple[int, int]] = {"ind12": (12, 0), "users84": (8, 4)}
-SCALED_ITEMS = 768  # half of those that are held out: 12 chains each
 DROPPED = ("cre", "mine", "hard", "library", "prototypes", "alone", "users", "ood")
 EMBEDDER = {"_target_": "raylign.actors.embed.HashedNgrams", "characters": [1, 2], "words": [], "dimensions": 64}
 
 
-class Imitator(NamedTuple):
-    """Of one seed: the path of its model."""
-
-    seed: int
-    model: str
-
-
 class Runs(NamedTuple):
-    """Of one seed: arms from the imitator but the one that goes on, and that one with all that follows from it."""
+    """Of one seed: the arm with both rewards and all that follows from it, and the other arms."""
 
-    others: FinishedRun
     main: FinishedRun
+    others: FinishedRun
 
     def figure(self, name: str) -> float:
         """By its name ``stage/metric``."""
@@ -52,9 +50,10 @@ class Runs(NamedTuple):
 
 def language_model(folder: Path) -> list[Claim]:
     """The digest's third experiment, the curriculum of its fourth, and scaling over users."""
-    starts = [partial(imitator, folder, seed) for seed in SEEDS]
-    ended = branched(starts, [partial(main_run, folder), partial(other_arms, folder)])
-    runs = [Runs(main=main, others=others) for main, others in ended]
+    start = imitator(folder)
+    longer, shorter = ([partial(run, folder, start, seed) for seed in SEEDS] for run in (main_run, other_arms))
+    ended = together([*longer, *shorter])
+    runs = [Runs(main, others) for main, others in zip(ended[: len(SEEDS)], ended[len(SEEDS) :], strict=True)]
     claims = [_figure(name, runs) for name in ("imitator", *ARMS, "stage2", "stage3", *SCALED, "others")]
     both, outcome, process = (_of(runs, name, "outcome") for name in ARMS)
     covers = _of(runs, "both", "process") - _of(runs, "outcome", "process")
@@ -96,21 +95,21 @@ def language_model(folder: Path) -> list[Claim]:
     return claims
 
 
-def imitator(folder: Path, seed: int) -> Imitator:
-    """psi and sft of the recipe."""
-    done = run_recipe("p_genrm", folder / f"C-{seed}-imitator", [*_plain(seed, "sft/nll"), *_without(DROPPED)])
-    return Imitator(seed, done.model("sft"))
+def imitator(folder: Path) -> str:
+    """The model after psi and sft of the recipe, of seed 1."""
+    plain = [*_plain(SEEDS[0], "sft/nll"), *_without(DROPPED)]
+    return run_recipe("p_genrm", folder / "C-imitator", [*plain, "learner.ranks=2"]).model("sft")
 
 
-def other_arms(folder: Path, start: Imitator) -> FinishedRun:
+def other_arms(folder: Path, start: str, seed: int) -> FinishedRun:
     """What the imitator knows, and the arms with one reward alone."""
     stages = [stage("imitator_after", "evaluate.Evaluate", view=TEST, samples=2, **LOOK)]
     for name in ("outcome", "process"):
         stages += _arm(name, start, samples=2)
-    return _goes_on(folder, start, "others", "outcome_after/eval/score", stages)
+    return _goes_on(folder, start, seed, "others", "outcome_after/eval/score", stages)
 
 
-def main_run(folder: Path, start: Imitator) -> FinishedRun:
+def main_run(folder: Path, start: str, seed: int) -> FinishedRun:
     """The arm with both rewards, then stages 2 and 3, prototypes, and scaling."""
     source = {"_target_": f"{TARGET}.HardNegatives", "mined": "@mined", "steps": MORE, "prompts_per_step": 64}
     asking = {"prompts_per_step": 64, "group_size": 8, "weights": {"outcome": 1}, "view": LEARNS["view"]}
@@ -122,7 +121,7 @@ def main_run(folder: Path, start: Imitator) -> FinishedRun:
         *_arm("both", start, samples=8),  # which items are hard is what the model says that stage 3 starts from
         stage("stage2", "rl.Rl", start="@both", steps=MORE, weights=both, **LEARNS),
         stage("stage2_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
-        stage("mined", "collect.Collect", start="@both", steps=8, **asking),
+        stage("mined", "collect.Collect", start="@both", steps=6, **asking),
         stage("stage3", "rl.Rl", start="@both", steps=MORE, weights=alone, source=source, **LEARNS),
         stage("stage3_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
         stage("others_after", "evaluate.Evaluate", view={**TEST, "part": "ood"}, samples=4, **LOOK),
@@ -132,25 +131,25 @@ def main_run(folder: Path, start: Imitator) -> FinishedRun:
     for name, (own, neighbours) in SCALED.items():
         strategy = {"_target_": f"{TARGET}.UserScaling", "store": "@clusters", "own": own, "neighbours": neighbours}
         strategy |= {"form": FORM, "embedder": EMBEDDER}
-        scaled = {"view": TEST, "strategy": strategy, "prompts": SCALED_ITEMS, **LOOK}
+        scaled = {**LOOK, "view": TEST, "strategy": strategy, "prompts": 512}  # 12 chains each
         stages.append(stage(f"{name}_after", "evaluate.Evaluate", start="@stage3", **scaled))
-    return _goes_on(folder, start, "main", "stage3_after/eval/score", stages)
+    return _goes_on(folder, start, seed, "main", "stage3_after/eval/score", stages)
 
 
-def _arm(name: str, start: Imitator, samples: int) -> list[str]:
+def _arm(name: str, start: str, samples: int) -> list[str]:
     """An arm of `ARMS` from the imitator, and what it knows then."""
     alpha, beta = ARMS[name]
     weights = {"format": 1, "outcome": beta, "process": alpha}
     return [
-        stage(name, "rl.Rl", start=start.model, steps=UPDATES, weights=weights, **LEARNS),
+        stage(name, "rl.Rl", start=start, steps=UPDATES, weights=weights, **LEARNS),
         stage(f"{name}_after", "evaluate.Evaluate", view=TEST, samples=samples, **LOOK),
     ]
 
 
-def _goes_on(folder: Path, start: Imitator, name: str, headline: str, stages: Sequence[str]) -> FinishedRun:
-    """A run from the imitator."""
-    plain = [*_plain(start.seed, headline), f"model.path={start.model}", *_without(("psi", "sft", *DROPPED))]
-    return run_recipe("p_genrm", folder / f"C-{start.seed}-{name}", [*plain, *stages])
+def _goes_on(folder: Path, start: str, seed: int, name: str, headline: str, stages: Sequence[str]) -> FinishedRun:
+    """A run from the imitator. Its users are those of its seed, of the same kinds as the imitator's."""
+    plain = [*_plain(seed, headline), f"model.path={start}", *_without(("psi", "sft", *DROPPED))]
+    return run_recipe("p_genrm", folder / f"C-{seed}-{name}", [*plain, *stages])
 
 
 def _plain(seed: int, headline: str) -> list[str]:
