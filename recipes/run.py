@@ -10,6 +10,8 @@ from raylign.config.resolve import Run
 from raylign.recipes.opening import open_run
 from raylign.recipes.stage_order import run_watched
 from raylign.recipes.stages.context import StopRequested
+from raylign.telemetry.alarms import unheard
+from raylign.telemetry.recorder import read_lines
 from raylign.telemetry.report import write_report
 from raylign.telemetry.summary import closing
 
@@ -26,6 +28,8 @@ def train(run: Run, overrides: Sequence[str] = ()) -> int:
             context.progress.message(f"{stop}; the same command continues it")
             gc.freeze()  # or the interpreter looks for garbage for a second before the prompt is back
             return STOPPED
+        for name, said in unheard(run.config.alarms, read_lines(context.folder.path / "metrics.jsonl")).items():
+            context.event("alarm_unheard", said, alarm=name)
         context.folder.finish(summary)
         context.progress.stop()
         context.progress.message(closing(run, summary, write_report(context.folder.path)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -36,6 +37,7 @@ def in_processes(work: Callable[[Item], Result], items: Iterable[Item], at_once:
     """What a function of a module, or a partial of one, makes of every item, in their order: each in a process of its
     own, `at_once` at a time.
     """
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that begin from here on
     with ProcessPoolExecutor(at_once, mp_context=multiprocessing.get_context("spawn")) as pool:
         return list(pool.map(work, items))
 

@@ -11,7 +11,7 @@ import pytest
 from raylign.config.alarms import AlarmAction, AlarmConfig, AlarmRule, alarm_problems, default_alarms
 from raylign.config.compose import compose
 from raylign.errors import ConfigError
-from raylign.telemetry.alarms import Alarm, Alarms
+from raylign.telemetry.alarms import Alarm, Alarms, unheard
 
 Lines = list[dict[str, Any]]
 STEPS = 120
@@ -158,6 +158,24 @@ def test_a_falling_score_with_a_falling_reward_is_no_hacking() -> None:
         reward__mean=lambda step, value: value if step < 60 else 0.5 - 0.004 * (step - 60),
     )
     assert raised(lines) == []
+
+
+def test_an_alarm_of_ones_own_that_nothing_is_recorded_for_is_told() -> None:
+    lines = [{"stage": "rl", "reward/mean": 0.5}, {"stage": "rl", "eval/score": 0.5, "loss": None}]
+    heard = {
+        "reward": AlarmConfig(metrics=["rewards/mean", "reward/*"]),  # one of them is enough
+        "silenced": AlarmConfig(metrics=["nothing"], action=AlarmAction.off),
+        **default_alarms(),
+    }
+    assert unheard(heard, lines) == {}
+    kl = AlarmConfig(metrics=["ref_kl/mean"])
+    pair = AlarmConfig(metrics=["reward/mean", "eval/scores"], rule=AlarmRule.diverges)
+    said = unheard({**heard, "kl": kl, "mine": pair, "lost": AlarmConfig(metrics=["loss"])}, lines)
+    assert set(said) == {"kl", "mine", "lost"}, "what is never a number is not recorded either"
+    assert said["mine"] == (
+        "alarm mine watched nothing: no step recorded eval/scores; "
+        "set alarms.mine.metrics to names of metrics.jsonl (there is eval/score)"
+    )
 
 
 def test_off_and_stop() -> None:

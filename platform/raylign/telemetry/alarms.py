@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
-from raylign.config.alarms import AlarmAction, AlarmConfig, AlarmRule
+from raylign.config.alarms import AlarmAction, AlarmConfig, AlarmRule, default_alarms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,28 @@ class _History:
     @property
     def start(self) -> float:
         return float(np.mean(self.first))
+
+
+def unheard(configs: Mapping[str, AlarmConfig], recorded: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Of a run's alarms those that its steps could not raise, since none recorded what the user lets them watch: name
+    -> what is to be said. The metrics of the defaults are those of some runs only.
+    """
+    defaults = default_alarms()
+    own = {
+        name: config
+        for name, config in configs.items()
+        if config.action is not AlarmAction.off and not (name in defaults and config.metrics == defaults[name].metrics)
+    }
+    known = dict.fromkeys(name for metrics in recorded for name, _ in _matching(list(metrics), metrics)) if own else {}
+    said = {}
+    for name, config in own.items():
+        absent = [metric for metric in config.metrics if not _matching([metric], dict.fromkeys(known, 0.0))]
+        if len(absent) == len(config.metrics) or (absent and config.rule is AlarmRule.diverges):
+            near = [like for metric in absent for like in get_close_matches(metric, list(known), 1)]
+            like = f" (there is {', '.join(near)})" if near else ""
+            fix = f"set alarms.{name}.metrics to names of metrics.jsonl{like}"
+            said[name] = f"alarm {name} watched nothing: no step recorded {', '.join(absent)}; {fix}"
+    return said
 
 
 Finding = tuple[float, str]  # the value, and what is the matter with it
