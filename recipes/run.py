@@ -28,7 +28,8 @@ def train(run: Run, overrides: Sequence[str] = ()) -> int:
             context.progress.message(f"{stop}; the same command continues it")
             gc.freeze()  # or the interpreter looks for garbage for a second before the prompt is back
             return STOPPED
-        for name, said in unheard(run.config.alarms, read_lines(context.folder.path / "metrics.jsonl")).items():
+        recorded = read_lines(context.folder.path / "metrics.jsonl")
+        for name, said in unheard(run.config.alarms, run.given, recorded).items():
             context.event("alarm_unheard", said, alarm=name)
         context.folder.finish(summary)
         context.progress.stop()

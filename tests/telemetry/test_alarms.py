@@ -160,17 +160,18 @@ def test_a_falling_score_with_a_falling_reward_is_no_hacking() -> None:
     assert raised(lines) == []
 
 
-def test_an_alarm_of_ones_own_that_nothing_is_recorded_for_is_told() -> None:
+def test_an_alarm_that_was_set_and_that_nothing_is_recorded_for_is_told() -> None:
     lines = [{"stage": "rl", "reward/mean": 0.5}, {"stage": "rl", "eval/score": 0.5, "loss": None}]
-    heard = {
-        "reward": AlarmConfig(metrics=["rewards/mean", "reward/*"]),  # one of them is enough
-        "silenced": AlarmConfig(metrics=["nothing"], action=AlarmAction.off),
+    configs = {
         **default_alarms(),
+        "heard": AlarmConfig(metrics=["rewards/mean", "reward/*"]),  # one of them is enough
+        "silenced": AlarmConfig(metrics=["nothing"], action=AlarmAction.off),
+        "of_the_recipe": AlarmConfig(metrics=["nothing"]),
+        "mine": AlarmConfig(metrics=["reward/mean", "eval/scores"], rule=AlarmRule.diverges),
+        "lost": AlarmConfig(metrics=["loss"]),
     }
-    assert unheard(heard, lines) == {}
-    kl = AlarmConfig(metrics=["ref_kl/mean"])
-    pair = AlarmConfig(metrics=["reward/mean", "eval/scores"], rule=AlarmRule.diverges)
-    said = unheard({**heard, "kl": kl, "mine": pair, "lost": AlarmConfig(metrics=["loss"])}, lines)
+    given = ["seed", "alarms.heard.metrics", "alarms.silenced.action", "alarms.kl.threshold", "alarms.mine.metrics"]
+    said = unheard(configs, [*given, "alarms.lost.metrics"], lines)
     assert set(said) == {"kl", "mine", "lost"}, "what is never a number is not recorded either"
     assert said["mine"] == (
         "alarm mine watched nothing: no step recorded eval/scores; "

@@ -47,8 +47,8 @@ class AlarmConfig:
     """One alarm. It is raised when its rule comes true, and again only after the rule was untrue in between.
 
     Of several metrics the largest that a step recorded counts (for `total`: their sum); ``name/*`` means all below
-    ``name/``. An alarm whose metrics are not recorded is never raised; where they are not the defaults, the end of the
-    run says so.
+    ``name/``. An alarm whose metrics are not recorded is never raised; of those that the command line sets the end of
+    the run says so.
     """
 
     metrics: list[str] = field(default_factory=list)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from raylign.config.alarms import AlarmAction, AlarmConfig, AlarmRule, default_alarms
+from raylign.config.alarms import AlarmAction, AlarmConfig, AlarmRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,16 +108,14 @@ class _History:
         return float(np.mean(self.first))
 
 
-def unheard(configs: Mapping[str, AlarmConfig], recorded: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Of a run's alarms those that its steps could not raise, since none recorded what the user lets them watch: name
-    -> what is to be said. The metrics of the defaults are those of some runs only.
+def unheard(
+    configs: Mapping[str, AlarmConfig], given: Iterable[str], recorded: Iterable[Mapping[str, Any]]
+) -> dict[str, str]:
+    """Of a run's alarms those that the command line set (keys `given`) and no step could raise, since none recorded
+    what they watch: name -> what is to be said.
     """
-    defaults = default_alarms()
-    own = {
-        name: config
-        for name, config in configs.items()
-        if config.action is not AlarmAction.off and not (name in defaults and config.metrics == defaults[name].metrics)
-    }
+    names = {key.split(".")[1] for key in given if key.startswith("alarms.")}
+    own = {name: configs[name] for name in configs if name in names and configs[name].action is not AlarmAction.off}
     known = dict.fromkeys(name for metrics in recorded for name, _ in _matching(list(metrics), metrics)) if own else {}
     said = {}
     for name, config in own.items():
