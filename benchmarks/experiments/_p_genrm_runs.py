@@ -116,9 +116,9 @@ def main_run(folder: Path, start: str, seed: int) -> FinishedRun:
     both, alone = {"format": 1, "outcome": 1, "process": 0.5}, {"format": 1, "outcome": 1}
     estimator = {"_target_": f"{TARGET}.Prototypes", "clusters": 12, "form": FORM, "embedder": EMBEDDER}
     keep = {"_target_": f"{TARGET}.InForm", "form": FORM}
-    made = {"weights": {}, "view": LEARNS["view"], "keep": keep, "batch_prompts": 512}
+    made = {"weights": {}, "view": LEARNS["view"], "keep": keep, "batch_prompts": 512, "prompts": 4096}
     stages = [
-        *_arm("both", start, samples=8),  # which items are hard is what the model says that stage 3 starts from
+        *_arm("both", start, samples=4),  # which items are hard is what the model says that stage 3 starts from
         stage("stage2", "rl.Rl", start="@both", steps=MORE, weights=both, **LEARNS),
         stage("stage2_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
         stage("mined", "collect.Collect", start="@both", steps=6, **asking),
@@ -169,7 +169,7 @@ def _of(runs: Sequence[Runs], name: str, figure: str) -> np.ndarray:
 
 def _hard_gain(done: FinishedRun) -> float:
     """Accuracy after stage 3 less that after more of stage 2, on items that the model before both judged wrongly as
-    often as not (at most half of 8 chains right).
+    often as not (at most half of 4 chains right).
     """
     rates = {name: _rates(done.rollouts(f"{name}_after")) for name in ("both", "stage2", "stage3")}
     hard = [prompt for prompt, rate in rates["both"].items() if rate <= 0.5]

@@ -3,8 +3,8 @@
 A  rewards: the table of chains; advantages of a group of 8                                              simulated
 B  scaling over users: 400 simulated users (numpy, `_p_genrm_users`), 24 seeds; clustering, routing, aggregation and
    ties are the recipe's. Also with neighbours drawn at random, and with users who have little in common  simulated
-C  a tiny language model through the real actors (`_p_genrm_runs`), 3 seeds: GRPO from one imitator with
-   (alpha, beta) = (.5, 1), (0, 1), (1, 0); stage 3 against more of stage 2; scaling over users         real actors
+C  a tiny language model through the real actors (`_p_genrm_runs`), 3 seeds of users and RL, all from one imitator: GRPO
+   with (alpha, beta) = (.5, 1), (0, 1), (1, 0); stage 3 against more of stage 2; scaling over users    real actors
 D  the curriculum's shares by phase                                                                      simulated
 E  the prototypes' refinement on synthetic vectors, 3 seeds                                              simulated
 
