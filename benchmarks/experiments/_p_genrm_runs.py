@@ -120,11 +120,11 @@ def main_run(folder: Path, start: str, seed: int) -> FinishedRun:
     stages = [
         *_arm("both", start, samples=4),  # which items are hard is what the model says that stage 3 starts from
         stage("stage2", "rl.Rl", start="@both", steps=MORE, weights=both, **LEARNS),
-        stage("stage2_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
+        stage("stage2_after", "evaluate.Evaluate", view=TEST, samples=2, **LOOK),
         stage("mined", "collect.Collect", start="@both", steps=6, **asking),
         stage("stage3", "rl.Rl", start="@both", steps=MORE, weights=alone, source=source, **LEARNS),
-        stage("stage3_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
-        stage("others_after", "evaluate.Evaluate", view={**TEST, "part": "ood"}, samples=4, **LOOK),
+        stage("stage3_after", "evaluate.Evaluate", view=TEST, samples=2, **LOOK),
+        stage("others_after", "evaluate.Evaluate", view={**TEST, "part": "ood"}, samples=2, **LOOK),
         stage("chains", "generate.Generate", start="@stage3", **made),
         stage("clusters", "fit.Fit", data="@chains", estimator=estimator),
     ]
