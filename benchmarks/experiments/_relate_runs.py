@@ -1,20 +1,20 @@
-"""Part D of RELATE's experiment: the recipe itself. The arms of a seed go on from one imitator, in two more runs."""
+"""Part D of RELATE's experiment: the recipe itself, all arms of a seed from the same imitator."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
 
-from benchmarks.experiments._recipe_runs import FinishedRun, branched, run_recipe, stage
+from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, together
 from benchmarks.experiments.report import REAL, Claim, by_seed, positive
 
 SEEDS = (1, 2, 3)
-UPDATES = 120
+STEPS, UPDATES = 84, 2  # of 16 prompts each, and updates in each
 RATE = 3e-3  # the least of 2e-3, 3e-3, 4e-3 and 8e-3 at which M1 alone writes .9 in form before update 90, on seed 1
 WEIGHTS = {"structure": 1, "semantic": 0, "ctcvr": 3, "truth": 0}
 SHAPER = {"_target_": "raylign.recipes.relate.GranularCredit", "scale": "none", "exempt": [";"]}
@@ -44,35 +44,22 @@ ARMS: Mapping[str, Arm] = {
     "relate": arm(TOKENS),
     "clicks": arm(TOKENS, "ctr"),
 }
-BRANCHES = (("m1", "m2", "m3"), ("m4", "relate", "clicks"))  # a run each
-
-
-class Imitator(NamedTuple):
-    """Of one seed: the run that leaves the imitator and the predictor that every arm has."""
-
-    seed: int
-    run: FinishedRun
-
-
-class Runs(NamedTuple):
-    """Of one seed: where it starts, and the runs of `BRANCHES`."""
-
-    start: FinishedRun
-    branches: tuple[FinishedRun, ...]
-
-    def of(self, arm: str) -> FinishedRun:
-        """The run of an arm, or of the imitator."""
-        return next((run for names, run in zip(BRANCHES, self.branches, strict=True) if arm in names), self.start)
+LADDER, OTHERS = ("m1", "m2", "m3"), ("m4", "relate", "clicks")
+# Two runs at a time end together so. A seed has the same imitator in both of its runs.
+RUNS = ((1, (*LADDER, *OTHERS)), (2, (*LADDER, *OTHERS)), (3, LADDER), (3, OTHERS))
+Done = Mapping[str, FinishedRun]  # of a seed: arm -> its run
 
 
 def language_model(folder: Path) -> list[Claim]:
     """The digest's fourth test, and the two further arms."""
-    starts = [partial(imitator, folder, seed) for seed in SEEDS]
-    goings = [partial(arms, folder, names) for names in BRANCHES]
-    runs = [Runs(branches[0][0].run, tuple(done for _, done in branches)) for branches in branched(starts, goings)]
-    looks = {name: [looked(done.of(name), name) for done in runs] for name in ("imitator", *ARMS)}
+    ended = together([partial(run, folder, seed, arms) for seed, arms in RUNS])
+    seeds: dict[int, dict[str, FinishedRun]] = {seed: {} for seed in SEEDS}
+    for (seed, arms), done in zip(RUNS, ended, strict=True):
+        seeds[seed] |= dict.fromkeys((*arms, "imitator", "chosen"), done)
+    runs = list(seeds.values())
+    looks = {name: [looked(done[name], name) for done in runs] for name in ("imitator", *ARMS)}
     claims = [_figure(name, of) for name, of in looks.items()]
-    reached = {name: np.array([_reached(done.of(name), name) for done in runs]) for name in ("m4", "relate")}
+    reached = {name: np.array([_reached(done[name], name) for done in runs]) for name in ("m4", "relate")}
 
     def of(name: str, figure: str) -> np.ndarray:
         return np.array([numbers[figure] for numbers in looks[name]])
@@ -99,41 +86,23 @@ def language_model(folder: Path) -> list[Claim]:
     return [*claims, *_against_others(runs)]
 
 
-def imitator(folder: Path, seed: int) -> Imitator:
-    """The recipe's sft, logs and predictor, and the two stages in place of one: the best of 8 by the predictor."""
+def run(folder: Path, seed: int, arms: Sequence[str]) -> FinishedRun:
+    """The recipe at scale=tiny without its rl, then arms, each from the imitator, and the second stage of two."""
+    estimator = "{_target_: raylign.recipes.relate.TwoHeads, head: ctr, record: meta, separator: ';'"
+    estimator += ", longest: 1, buckets: 1024, hidden: 16}"
+    clicks = f"{{_target_: raylign.actors.reward.fitted.Fitted, fitted: '@predictor', estimator: {estimator}}}"
+    stages = [stage("imitator_after", "evaluate.Evaluate", start="@sft", **LOOK)]
+    for name in arms:
+        learning = {"steps": STEPS, "prompts_per_step": 16, "group_size": 8, "minibatches": UPDATES, **ARMS[name]}
+        stages.append(stage(name, "rl.Rl", start="@sft", **learning))
+        stages.append(stage(f"{name}_after", "evaluate.Evaluate", **LOOK))
     best = {"split": "holdout", "samples": 8, "weights": {"structure": 10, "semantic": 10, "ctcvr": 1, "truth": 0}}
     keep = {"_target_": "raylign.recipes.stages.keep.Best"}
-    stages = [
-        stage("imitator_after", "evaluate.Evaluate", start="@sft", **LOOK),
-        stage("chosen", "generate.Generate", start="@sft", keep=keep, **best),
-    ]
-    plain = _plain(seed, ("before", "rl", "after"))
-    return Imitator(seed, run_recipe("relate", folder / f"D-{seed}-imitator", [*plain, *stages]))
-
-
-def arms(folder: Path, names: Sequence[str], start: Imitator) -> tuple[Imitator, FinishedRun]:
-    """Arms from the imitator, and what each has come to."""
-    plain = _plain(start.seed, ("sft", "serve", "predictor", "before", "rl", "after"))
-    plain += [f"model.path={start.run.model('sft')}", f"learner.optim.lr={RATE}"]
-    plain += [f"rewards.ctcvr.fn={_predictor(start, 'ctcvr')}", f"+rewards.ctr.fn={_predictor(start, 'ctr')}"]
-    stages = []
-    for name in names:
-        learning = {"steps": UPDATES, "prompts_per_step": 8, "group_size": 8, **ARMS[name]}
-        stages.append(stage(name, "rl.Rl", start=start.run.model("sft"), **learning))
-        stages.append(stage(f"{name}_after", "evaluate.Evaluate", **LOOK))
-    return start, run_recipe("relate", folder / f"D-{start.seed}-{names[-1]}", [*plain, *stages])
-
-
-def _predictor(start: Imitator, head: str) -> str:
-    fitted = start.run.folder / "stages" / "predictor" / "fitted"
-    estimator = f"{{_target_: raylign.recipes.relate.TwoHeads, head: {head}, record: meta, separator: ';'"
-    estimator += ", longest: 1, buckets: 1024, hidden: 16}"
-    return f"{{_target_: raylign.actors.reward.fitted.Fitted, fitted: '{fitted}', estimator: {estimator}}}"
-
-
-def _plain(seed: int, without: Sequence[str]) -> list[str]:
+    stages.append(stage("chosen", "generate.Generate", start="@sft", keep=keep, **best))
+    plain = [f"seed={seed}", *(f"~stages.{name}" for name in ("before", "rl", "after")), f"+rewards.ctr.fn={clicks}"]
+    plain += [f"learner.optim.lr={RATE}", "objective.old_logprob=recompute"]
     quiet = ["telemetry.rollouts_per_step=0", "run.stall_s=1800", "run.deadline_s=1800"]
-    return [f"seed={seed}", *quiet, *(f"~stages.{name}" for name in without)]
+    return run_recipe("relate", folder / f"D-{seed}-{arms[-1]}", [*plain, *stages, *quiet])
 
 
 def looked(done: FinishedRun, name: str) -> dict[str, float]:
@@ -160,10 +129,10 @@ def _figure(name: str, looks: Sequence[Mapping[str, float]]) -> Claim:
 
 
 def _reached(done: FinishedRun, name: str) -> float:
-    """The update at which five in a row had a mean compliance of 80 %; one more than there are if none did."""
+    """Updates until three steps in a row had a mean compliance of 80 %; those of a step more than all if none did."""
     compliant = [line["reward/semantic"] for line in done.steps(name)]
-    above = np.flatnonzero(np.convolve(compliant, np.ones(5) / 5, "valid") >= 0.8)
-    return float(above[0] + 5) if len(above) else UPDATES + 1.0
+    above = np.flatnonzero(np.convolve(compliant, np.ones(3) / 3, "valid") >= 0.8)
+    return float(UPDATES * (above[0] + 3 if len(above) else STEPS + 1))
 
 
 def _ratio(reached: Mapping[str, np.ndarray]) -> str:
@@ -173,13 +142,13 @@ def _ratio(reached: Mapping[str, np.ndarray]) -> str:
     )
 
 
-def _against_others(runs: Sequence[Runs]) -> list[Claim]:
+def _against_others(runs: Sequence[Done]) -> list[Claim]:
     """True CTCVR of the ads that comply: at equal compliance of all arms."""
     ours, clicks, chosen = [], [], []
     for done in runs:
-        ours.append(_compliant(_rewards(done.of("relate"), "relate_after")))
-        clicks.append(_compliant(_rewards(done.of("clicks"), "clicks_after")))
-        rows = (done.start.folder / "stages" / "chosen" / "rows.jsonl").read_bytes().splitlines()
+        ours.append(_compliant(_rewards(done["relate"], "relate_after")))
+        clicks.append(_compliant(_rewards(done["clicks"], "clicks_after")))
+        rows = (done["chosen"].folder / "stages" / "chosen" / "rows.jsonl").read_bytes().splitlines()
         chosen.append(_compliant([orjson.loads(row)["meta"]["generated"]["rewards"] for row in rows]))
     claims = []
     for name, theirs in (("two stages, best of 8", chosen), ("clicks alone", clicks)):
