@@ -14,7 +14,7 @@ from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, 
 from benchmarks.experiments.report import REAL, Claim, by_seed, largest, positive
 
 SEEDS = (1, 2, 3)
-UPDATES, MORE = 26, 12  # of every arm from the imitator; of stage 3, and of stage 2 in its place
+UPDATES, MORE = 22, 12  # of every arm from the imitator; of stage 3, and of stage 2 in its place
 TARGET = "raylign.recipes.p_genrm"
 FORM = {"_target_": f"{TARGET}.toy.LetterChains"}
 LEARNS = {
@@ -118,12 +118,12 @@ def main_run(folder: Path, start: str, seed: int) -> FinishedRun:
     keep = {"_target_": f"{TARGET}.InForm", "form": FORM}
     made = {"weights": {}, "view": LEARNS["view"], "keep": keep, "batch_prompts": 512, "prompts": 4096}
     stages = [
-        *_arm("both", start, samples=4),  # which items are hard is what the model says that stage 3 starts from
+        *_arm("both", start, samples=8),  # which items are hard is what the model says that stage 3 starts from
         stage("stage2", "rl.Rl", start="@both", steps=MORE, weights=both, **LEARNS),
-        stage("stage2_after", "evaluate.Evaluate", view=TEST, samples=2, **LOOK),
+        stage("stage2_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
         stage("mined", "collect.Collect", start="@both", steps=6, **asking),
         stage("stage3", "rl.Rl", start="@both", steps=MORE, weights=alone, source=source, **LEARNS),
-        stage("stage3_after", "evaluate.Evaluate", view=TEST, samples=2, **LOOK),
+        stage("stage3_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
         stage("others_after", "evaluate.Evaluate", view={**TEST, "part": "ood"}, samples=2, **LOOK),
         stage("chains", "generate.Generate", start="@stage3", **made),
         stage("clusters", "fit.Fit", data="@chains", estimator=estimator),
@@ -169,7 +169,7 @@ def _of(runs: Sequence[Runs], name: str, figure: str) -> np.ndarray:
 
 def _hard_gain(done: FinishedRun) -> float:
     """Accuracy after stage 3 less that after more of stage 2, on items that the model before both judged wrongly as
-    often as not (at most half of 4 chains right).
+    often as not (at most half of 8 chains right).
     """
     rates = {name: _rates(done.rollouts(f"{name}_after")) for name in ("both", "stage2", "stage3")}
     hard = [prompt for prompt, rate in rates["both"].items() if rate <= 0.5]
