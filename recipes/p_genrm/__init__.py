@@ -55,11 +55,12 @@ Paper, 8B: Chatbot Arena 72.68 alone, 74.30 with (8, 4), 75.92 with (16, 8), 75.
 Measured (make experiment RECIPE=p_genrm): with simulated users and the recipe's own clusters, routing and means, 60.6 %
 with one chain, 63.9 with 8, 64.3 with 32, 65.7 with (16, 8), mean of 24 seeds; with neighbours drawn at random (16, 8)
 loses 1.5 points to 32 own chains. The refinement gains 5 points on held-out pairs (4.6, 9.4, 1.2 by seed).
-With real actors at scale=tiny (3 seeds, 40 steps from one imitator), on held-out users: accuracy .786 -> .839 with both
-rewards, .834 with the outcome alone, .810 with coverage alone; criteria covered .62 -> .68, .67, .68. (8, 4) chains
-judge .832 rightly where one of the same model does .785; 12 own do as well (.830). Of users of unseen kinds .75.
-**The curriculum has a price**: on the items that the model before got wrong stage 3 is .11 above as many further steps
-of stage 2, on all of them .06 below (.785, .847), since what is hard here is often what the past choices do not tell.
+With real actors at scale=tiny (3 seeds of users and RL, 22 steps from one imitator), on held-out users: accuracy .782
+-> .822 with both rewards, .817 with the outcome alone, .805 with coverage alone; criteria covered .62 -> .66, .65, .67.
+(8, 4) chains judge .846 rightly where one of the same model does .816; 12 own do as well (.841). Of users of unseen
+kinds .77. **The curriculum has a price**: on the items that the model before got wrong stage 3 is .05 above as many
+further steps of stage 2, on all of them .02 below (.816, .832), and after twice the steps .06 below, since what is hard
+here is often what the past choices do not tell.
 
 ## Cost
 Paper: 8 GPUs for 8B. (8, 4) is 12 chains a judgement. scale=tiny: some minutes on 2 cores.
