@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from benchmarks.experiments.report import ROOT, commit
 
 Metrics = dict[str, float]
-Start = TypeVar("Start")
 Result = TypeVar("Result")
 AT_ONCE = 2  # runs side by side: in a synchronous run engine and learner take turns, so one run keeps one core busy
 
@@ -76,23 +75,6 @@ def together(jobs: Sequence[Callable[[], Result]], at_once: int = AT_ONCE) -> li
     """The results of all jobs in their order, `at_once` at a time. Raises what the first failing one raises."""
     with ThreadPoolExecutor(at_once) as pool:
         return [future.result() for future in [pool.submit(job) for job in jobs]]
-
-
-def branched(
-    starts: Sequence[Callable[[], Start]], branches: Sequence[Callable[[Start], Result]], at_once: int = AT_ONCE
-) -> list[list[Result]]:
-    """Of every start the results of all branches, which go on from its own result; `at_once` jobs at a time.
-
-    Raises what the first failing one raises.
-    """
-    with ThreadPoolExecutor(at_once) as pool:  # first come, first served: a branch never waits for a start behind it
-        began = [pool.submit(start) for start in starts]
-        ended = [[pool.submit(_goes_on, branch, start) for start in began] for branch in branches]
-        return [[future.result() for future in of_start] for of_start in zip(*ended, strict=True)]
-
-
-def _goes_on(branch: Callable[[Start], Result], start: Future[Start]) -> Result:
-    return branch(start.result())
 
 
 def stage(name: str, target: str, **fields: Any) -> str:

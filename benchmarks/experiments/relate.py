@@ -7,13 +7,14 @@ D  a tiny language model through the real actors (`_relate_runs`), 3 seeds: the 
    beside it two stages (imitation, then best of 8 by the predictor) and clicks alone                    real actors
 E  votes on real ads in place of conversions: held-out pairs, and the best of several (`_relate_votes`)
 
-    make experiment RECIPE=relate                     all parts, some 23 minutes on 2 cores
+    make experiment RECIPE=relate                     all parts
     make experiment RECIPE=relate ARGS="A B C E"      the parts without a language model, about a minute
 
 Thresholds of A are the digest's calibrated ones. Those of D and E are not calibrated: they gate the sign of the effect,
 above 0 by two standard errors, and name the number that the digest wishes for. D's rate was chosen by M1 alone, on one
 seed. Chosen after a look: 168 updates, two a step for time. The digest has 120, after which all arms but M1 had just
-learned the form of an ad, and RELATE was .086 above clicks alone with a standard error of .097.
+learned the form of an ad, and RELATE was .086 above clicks alone with a standard error of .097. With 168 the whole was
+not run yet.
 """
 
 from __future__ import annotations
