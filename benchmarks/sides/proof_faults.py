@@ -69,7 +69,7 @@ def _packed(path: str, part: int | None = None) -> Callable[[Any], Restore]:
 
     def capture(model: Any) -> Restore:
         module = model.get_submodule(path if path == "lm_head" else f"model.{path}")
-        old = module.cpu_linear
+        old = _as_now(module)
 
         def restore() -> None:
             module.cpu_linear = old if part is None else _mixed(old, module.cpu_linear, module, part)
@@ -77,6 +77,19 @@ def _packed(path: str, part: int | None = None) -> Callable[[Any], Restore]:
         return restore
 
     return capture
+
+
+def _as_now(module: Any) -> Any:
+    """What the layer computes now, whatever is loaded later.
+
+    A CPU without a kernel that packs keeps the parameter instead, and `cpu_linear` takes it at every call.
+    """
+    kernel, kept = module.cpu_linear, module.weight.detach().clone()
+
+    def linear(x: Any, weight: Any, bias: Any) -> Any:
+        return kernel(x, kept if kept.numel() else weight, bias)
+
+    return linear
 
 
 def _mixed(old: Any, new: Any, module: Any, part: int) -> Any:
