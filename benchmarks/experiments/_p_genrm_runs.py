@@ -14,7 +14,7 @@ from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, 
 from benchmarks.experiments.report import REAL, Claim, by_seed, largest, positive
 
 SEEDS = (1, 2, 3)
-UPDATES, MORE = 22, 12  # of every arm from the imitator; of stage 3, and of stage 2 in its place
+UPDATES, MORE = 20, 12  # of every arm from the imitator; of stage 3, and of stage 2 in its place
 TARGET = "raylign.recipes.p_genrm"
 FORM = {"_target_": f"{TARGET}.toy.LetterChains"}
 LEARNS = {
@@ -25,7 +25,7 @@ LEARNS = {
 JUDGED = {"judged": {"_target_": f"{TARGET}.Judgements"}}
 LOOK = {
     "split": "train",
-    "prompts": 1024,
+    "prompts": 768,
     "greedy": False,
     "weights": {"outcome": 1, "process": 0, "format": 0},
     "measures": JUDGED,
@@ -98,7 +98,7 @@ def language_model(folder: Path) -> list[Claim]:
 def imitator(folder: Path) -> str:
     """The model after psi and sft of the recipe, of seed 1."""
     plain = [*_plain(SEEDS[0], "sft/nll"), *_without(DROPPED)]
-    return run_recipe("p_genrm", folder / "C-imitator", [*plain, "learner.ranks=2"]).model("sft")
+    return run_recipe("p_genrm", folder / "C-imitator", plain).model("sft")
 
 
 def other_arms(folder: Path, start: str, seed: int) -> FinishedRun:
@@ -131,7 +131,7 @@ def main_run(folder: Path, start: str, seed: int) -> FinishedRun:
     for name, (own, neighbours) in SCALED.items():
         strategy = {"_target_": f"{TARGET}.UserScaling", "store": "@clusters", "own": own, "neighbours": neighbours}
         strategy |= {"form": FORM, "embedder": EMBEDDER}
-        scaled = {**LOOK, "view": TEST, "strategy": strategy, "prompts": 512}  # 12 chains each
+        scaled = {**LOOK, "view": TEST, "strategy": strategy, "prompts": 384}  # 12 chains each
         stages.append(stage(f"{name}_after", "evaluate.Evaluate", start="@stage3", **scaled))
     return _goes_on(folder, start, seed, "main", "stage3_after/eval/score", stages)
 
