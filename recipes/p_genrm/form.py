@@ -43,9 +43,12 @@ class Form(Part):
         them, with ratings, and with the choice that the user made.
         """
 
-    def read(self, text: str, responses: int) -> Chain | None:
-        """What a chain says, which the thoughts before it are no part of; None: it is not in form."""
-        return self.parse(without_thoughts(text), responses)
+    def read(self, text: str, responses: int, begun: bool = False) -> Chain | None:
+        """What a chain says, which the thoughts before it are no part of; None: it is not in form.
+
+        begun: the text goes on with a thought that its prompt has opened.
+        """
+        return self.parse(without_thoughts(text, begun), responses)
 
     @abstractmethod
     def parse(self, text: str, responses: int) -> Chain | None:

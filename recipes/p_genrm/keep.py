@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raylign.chat.thoughts import answer_text
 from raylign.config.build import build
 from raylign.config.schema import Node, node
 from raylign.recipes.p_genrm.choices import FORM
@@ -34,7 +35,8 @@ class InForm(Keep):
     def keep(self, group: Group, usable: Sequence[int]) -> list[Kept]:
         """See `Keep.keep`."""
         item = of_prompt(group.prompt)
-        chains = {index: self._form.read(group.trajectories[index].text, len(item.responses)) for index in usable}
+        said = {index: answer_text(group.prompt, group.trajectories[index]) for index in usable}
+        chains = {index: self._form.parse(text, len(item.responses)) for index, text in said.items()}
         return [
             Kept(index)
             for index, chain in chains.items()

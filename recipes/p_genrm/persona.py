@@ -29,7 +29,8 @@ class PersonaReward(RewardFunction, AsksJudge):
     """The mean total that an answer is given by the chains that compare it with others of its group.
 
     The samples of a prompt stand in a ring, in an order of the prompt's own, and each of `chains` chains is asked about
-    `together` neighbours in it, so that every sample is judged `together` x `chains` times; equal texts are one sample.
+    `together` neighbours in it, so that every sample is judged `together` x `chains` times, and `chains` times where
+    no more than `together` differ; equal texts are one sample.
     An unreadable chain is drawn anew (`judge.tries`); a group of which one stays unreadable is Missing.
 
     For a policy the rewards are used as they are; ``keep: BestAndWorst`` of a `Generate` makes labelled pairs of them,
@@ -45,13 +46,15 @@ class PersonaReward(RewardFunction, AsksJudge):
 
         form: Node = node(Form, FORM)
         history: str = "history"  # column of the prompt with the user's past choices: query, chosen, rejected
+        shown: int = 3  # h: past choices that a chain sees, of more a draw of the prompt's own; 0: all
         together: int = 2  # responses in one chain
         chains: int = 1  # of the same responses
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            if self.together < 2 or self.chains < 1:
-                raise ValueError(f"together={self.together} must be 2 or more, chains={self.chains} 1 or more")
+            if self.together < 2 or self.chains < 1 or self.shown < 0:
+                least = "must be 2 or more, 1 or more, 0 or more"
+                raise ValueError(f"together={self.together}, chains={self.chains}, shown={self.shown} {least}")
 
     config: Config
 
@@ -112,7 +115,11 @@ class PersonaReward(RewardFunction, AsksJudge):
             item = of_prompt(prompt)
             return item.query, item.history
         place = f"{prompt.place or prompt.id}: {self.config.history}"
-        return question_of(prompt), choices(prompt.meta.get(self.config.history), place)
+        past, most = choices(prompt.meta.get(self.config.history), place), self.config.shown
+        if most and len(past) > most:
+            rng = np.random.default_rng(derive_seed(0, prompt.key, "history"))
+            past = tuple(past[index] for index in sorted(rng.permutation(len(past))[:most].tolist()))
+        return question_of(prompt), past
 
 
 def _item(query: str, responses: Sequence[str], history: tuple[Choice, ...]) -> Item:

@@ -85,6 +85,7 @@ class Prototypes(Estimator):
         return {
             "users": float(len(set(self.store.users))),
             "unread": float(len(rows) - len(kept)),
+            "cut": float(self._embedder.counts.cut),
             "smallest": float(sizes.min()),
             "largest": float(sizes.max()),
             "drift": float(drift.mean()),

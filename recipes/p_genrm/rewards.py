@@ -13,7 +13,7 @@ import numpy as np
 
 from raylign.actors.judge.asking import AsksJudge
 from raylign.actors.judge.blocking import BlockingJudge
-from raylign.chat.thoughts import without_thoughts
+from raylign.chat.thoughts import answer_text
 from raylign.config.build import build
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
@@ -55,11 +55,12 @@ class OfChain(RewardFunction):
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
         """One value for each."""
         item = of_prompt(prompt)
-        return [self.value(item, trajectory, totals_of(self.form, item, trajectory)) for trajectory in trajectories]
+        said = [(trajectory, answer_text(prompt, trajectory)) for trajectory in trajectories]
+        return [self.value(item, chain, totals_of(self.form, item, trajectory, chain)) for trajectory, chain in said]
 
     @abstractmethod
-    def value(self, item: Item, trajectory: Trajectory, totals: Sequence[float] | None) -> Value:
-        """What it is worth. totals: of each response; None: not in form."""
+    def value(self, item: Item, chain: str, totals: Sequence[float] | None) -> Value:
+        """What it is worth. chain: its text without thoughts. totals: of each response; None: not in form."""
 
     def gold(self, prompt: Prompt) -> str | None:
         """A chain whose totals are the gold ratings."""
@@ -88,7 +89,7 @@ class Format(OfChain):
 
     config: Config
 
-    def value(self, item: Item, trajectory: Trajectory, totals: Sequence[float] | None) -> Value:
+    def value(self, item: Item, chain: str, totals: Sequence[float] | None) -> Value:
         """See the class."""
         return Value(score=-self.config.penalty if totals is None else 0.0)
 
@@ -121,7 +122,7 @@ class Outcome(OfChain):
                 findings.expect(False, f"{stage.key}.view.part", shown, why, f"set {stage.key}.view.part=train")
         return findings
 
-    def value(self, item: Item, trajectory: Trajectory, totals: Sequence[float] | None) -> Value:
+    def value(self, item: Item, chain: str, totals: Sequence[float] | None) -> Value:
         """See the class."""
         if totals is None:
             return Value(score=0.0, details={"parsed": False, "tie": False})
@@ -151,12 +152,12 @@ class Process(OfChain, AsksJudge):
         super().__init__(config)
         self._judge = BlockingJudge(config.judge)
 
-    def value(self, item: Item, trajectory: Trajectory, totals: Sequence[float] | None) -> Value:
+    def value(self, item: Item, chain: str, totals: Sequence[float] | None) -> Value:
         """See the class. Raises JudgeUnavailable or JudgeUnreadable."""
         if totals is None:
             return Value(score=0.0, details={"asked": False})
         criteria: Mapping[str, float] | str = item.criteria or item.stated or self._criteria(item)
-        question = _asked(wording.COVERAGE, {"criteria": criteria, "reasoning": without_thoughts(trajectory.text)})
+        question = _asked(wording.COVERAGE, {"criteria": criteria, "reasoning": chain})
         answer = self._judge(lambda judge: judge.ask(question, share_of))
         return Value(score=answer.value, details={"asked": True})
 
@@ -170,12 +171,14 @@ class Process(OfChain, AsksJudge):
         return self._judge(lambda judge: judge.ask(question, _said)).value
 
 
-def totals_of(form: Form, item: Item, trajectory: Trajectory) -> Sequence[float] | None:
-    """The total of each response: of several chains together, or of the only one; None without any in form."""
+def totals_of(form: Form, item: Item, trajectory: Trajectory, text: str) -> Sequence[float] | None:
+    """The total of each response: of several chains together, or of the only one, whose text without thoughts is given;
+    None without any in form.
+    """
     if SCALED in trajectory.payload:
         together: Sequence[float] | None = trajectory.payload[SCALED]["scores"]
         return together
-    chain: Chain | None = form.read(trajectory.text, len(item.responses))
+    chain: Chain | None = form.parse(text, len(item.responses))
     return chain.scores if chain else None
 
 

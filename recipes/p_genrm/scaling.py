@@ -47,7 +47,8 @@ class UserScaling(SingleTurn):
 
     All see the responses in the item's one order. Scores go into the payload, where the recipe's rewards look first.
     For n alone (m = 0) one chain is still drawn, for its analysis, and its scores are not counted. Without a
-    neighbour's chain in form the own mean stands alone, and the other way round; without any the item is not judged.
+    neighbour's chain in form the own mean stands alone, and the other way round; without any the item is not judged. A
+    neighbour whose history leaves no room for a chain in the context is not asked (``scaling/too_long``).
     """
 
     roles = (OWN, NEIGHBOUR)
@@ -115,7 +116,8 @@ class UserScaling(SingleTurn):
         if vector is not None:
             near = self._store.neighbours(vector, self.config.neighbours, item.user, self.config.distinct)
         lent = [self._with_history(task, policy, item, row) for row in near]
-        near_asked = (self._said(task, policy, read, (index, NEIGHBOUR, n), item) for n, read in enumerate(lent))
+        fitting = [ids for ids in lent if len(ids) + task.sampling.max_tokens <= policy.max_context]
+        near_asked = (self._said(task, policy, read, (index, NEIGHBOUR, n), item) for n, read in enumerate(fitting))
         neighbours = await together(*near_asked)
         self_mean = mean_scores([_scores(said) for said in own[: self.config.own]])
         near_mean = mean_scores([_scores(said) for said in neighbours])
@@ -135,14 +137,17 @@ class UserScaling(SingleTurn):
             seed=derive_seed(task.run_seed, task.prompt.key, index, OWN, 0),
             stop=own[0].call.stop,
             payload={SCALED: payload},
-            metrics=_figures(own[: self.config.own], neighbours, self_mean, near_mean, item.best),
+            metrics={
+                "scaling/too_long": float(len(lent) - len(fitting)),
+                **_figures(own[: self.config.own], neighbours, self_mean, near_mean, item.best),
+            },
         )
 
     async def _said(self, task: RolloutTask, policy: Policy, ids: Int32s, path: Sequence[Any], item: Item) -> Said:
         sampling = replace(task.sampling, temperature=0.0, top_p=1.0, top_k=0) if task.greedy else task.sampling
         said = await policy.generate(ids, sampling, derive_seed(task.run_seed, task.prompt.key, *path))
         call = replace(call_of(said, ids), fresh=True, role=str(path[1]), learn=False)
-        return Said(call, self._form.read(said.text, len(item.responses)))
+        return Said(call, self._form.read(said.text, len(item.responses), task.prompt.thinks))
 
     def _with_history(self, task: RolloutTask, policy: Policy, item: Item, row: int) -> Int32s:
         """The item's question with the history of a row of the store in place of its own."""

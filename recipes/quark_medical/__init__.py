@@ -63,6 +63,10 @@ scale=tiny: judges are programs, a few minutes on 2 cores.
   review. So are c, epsilon, T, beta, v_max, the averages' 0.9, the weights' bounds, lambda, the aggregation of facts,
   the thresholds of the rubric, and what the online feedback is. The rubric's groups and weights are of a report of the
   same team (QuarkMedBench, arXiv:2603.13691).
+- MEDIQA, the digest's real answers with grades, was not at hand; its part of the experiment runs where the files are.
+  The ties and pairs of PubMedQA are made: halves of one abstract tie, another paper's abstract is worse.
+- Assertions are the answer's sentences, without marks of lists and headings, not what a model makes of it.
+- The safety rules go by words: a dose counts whatever is said of it, a warning governs its sentence and its list.
 - The tie loss as printed pushes ties apart: it is the contrast, not the default.
 - The rubric's printed denominator mixes signs: points count between the least and the most that can be had. Judges
   give grades, the points are added up here.

@@ -10,6 +10,7 @@ import orjson
 
 from raylign.contracts import PlacedRow
 from raylign.data.columns import Columns
+from raylign.data.messages import messages_of
 from raylign.data.ties import is_tie
 from raylign.errors import DataError
 
@@ -24,7 +25,7 @@ class RowColumns:
     """
 
     question: str = "messages"  # a text, or messages, of which the last of a user is read
-    answer: str = "target"
+    answer: str = "target"  # a text, a message, or messages that end with it; as are `chosen` and `rejected`
     grade: list[str] = field(default_factory=lambda: ["meta.generated.score"])
     weights: list[float] = field(default_factory=list)  # one for each of `grade`; empty: 1
     chosen: str = "chosen"
@@ -58,11 +59,11 @@ def comparisons_of(rows: Sequence[PlacedRow], columns: RowColumns) -> Comparison
         if chosen is not None and rejected is not None:
             (ties if is_tie(row.columns, row.place) else pairs).append((len(answers), len(answers) + 1))
             questions += [question] * 2
-            answers += [_text(chosen, columns.chosen, row.place), _text(rejected, columns.rejected, row.place)]
+            answers += [_answer(chosen, columns.chosen, row.place), _answer(rejected, columns.rejected, row.place)]
         elif (grade := _grade(at, columns, row.place)) is not None:
             grades.setdefault(_conversation(at(columns.question)), []).append((len(answers), grade))
             questions.append(question)
-            answers.append(_text(at(columns.answer), columns.answer, row.place))
+            answers.append(_answer(at(columns.answer), columns.answer, row.place))
         else:
             ungraded += 1
     for graded in grades.values():
@@ -101,10 +102,18 @@ def _conversation(asked: object) -> bytes:
     return orjson.dumps(asked, default=str)
 
 
+def _answer(value: object, column: str, place: str) -> str:
+    """A text, or that of the assistant's message with which a conversation ends."""
+    if isinstance(value, list | tuple):
+        *_, last = messages_of(value, place, column)
+        value = last if last["role"] == "assistant" else None
+    return _text(value, column, place)
+
+
 def _text(value: object, column: str, place: str) -> str:
     """A text, a message's, or that of the last message of a user."""
     if isinstance(value, list | tuple):
-        said = [message for message in value if isinstance(message, Mapping) and message.get("role") == "user"]
+        said = [message for message in messages_of(value, place, column) if message["role"] == "user"]
         value = said[-1] if said else None
     text = value.get("content") if isinstance(value, Mapping) else value
     if not isinstance(text, str):

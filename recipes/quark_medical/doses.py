@@ -28,32 +28,39 @@ TIMES = {
     **dict.fromkeys(("亿", "億", "억"), 1e8),
 }
 NAMES = "|".join(sorted((*GRAMS, *SAME), key=lambda name: (-len(name), name)))
+# What is measured in blood or by body weight is no dose: 200 mg/dL, 10 mg/kg; 500 mg/day is one.
+PER = r"(?!\s*/\s*(?:[dmμu]?l|dl|kg|m2|m²|m\^2|分升|毫升|升|公斤|千克)\b)"
 DOSE = (
     r"(?<!\d)(?<!\d[.,])"  # no end of a longer number; in groups by spaces, unless so many are taken: 2 500 mg tablets
     r"((?:\d{1,3}(?:[ '\u2019]\d{3})+(?:[.,]\d+)?(?![\s-]*[a-zμ]+\s*(?:tab|cap|pill))|\d+(?:[.,]\d+)*)"
-    rf"(?:\s*(?:{'|'.join(TIMES)})(?!克))?)[\s-]*((?:{NAMES})s?)\b"
+    rf"(?:\s*(?:{'|'.join(TIMES)})(?!克))?)[\s-]*((?:{NAMES})s?)\b{PER}"
 )
 GROUPED = re.compile(
     r"\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}([ '\u2019]\d{3})+([.,]\d+)?|\d{1,3}(\.\d{3}){2,}|\d{1,3}(\.\d{3})+,\d+"
 )
 
 
-def number_of(text: str) -> float:
-    """4.5 and 4,5 are four and a half; 4,500 and 4 500 are a thousand times as much, as is 4.5千;
-    4.500 is as much as 4.5.
+def numbers_of(text: str) -> list[float]:
+    """4.5 and 4,5 are four and a half; 4,500 and 4 500 are a thousand times as much, as is 4.5千; 4.500 is as much as
+    4.5; 5,10,20 are three numbers.
 
     Raises ValueError on what is no number.
     """
     text = text.lower()
     word = max((name for name in TIMES if text.endswith(name)), key=len, default="")
-    text, factor = text.removesuffix(word).rstrip(), TIMES.get(word, 1.0)
+    digits, factor = text.removesuffix(word).rstrip(), TIMES.get(word, 1.0)
+    listed = digits.count(".") + digits.count(",") > 1 and not GROUPED.fullmatch(digits)
+    return [factor * _number(part) for part in (re.split("[.,]", digits) if listed else [digits])]
+
+
+def _number(text: str) -> float:
     if not GROUPED.fullmatch(text):
-        return factor * float(text.replace(",", "."))
+        return float(text.replace(",", "."))
     *groups, last = re.split(r"[ ,.'\u2019]", text)
     ends = re.search(r"[.,](\d+)$", text)
     marks = set(re.findall(r"\D", text))
     is_fraction = ends is not None and (len(marks) > 1 or len(last) != 3)
-    return factor * (float(f"{''.join(groups)}.{last}") if is_fraction else float("".join((*groups, last))))
+    return float(f"{''.join(groups)}.{last}") if is_fraction else float("".join((*groups, last)))
 
 
 def exceeds(dose: tuple[float, str], most: tuple[float, str]) -> bool:

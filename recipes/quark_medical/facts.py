@@ -16,18 +16,20 @@ from raylign.actors.reward.scripts import SENTENCE
 from raylign.chat.thoughts import answer_text
 from raylign.config.resolve import Run
 from raylign.contracts import artifact
-from raylign.data.questions import question_of
+from raylign.data.questions import conversation_of
 from raylign.errors import Problem
 from raylign.recipes.quark_medical.asking import JudgedReward, Question, object_schema
 from raylign.recipes.quark_medical.diagnosis import LOST
 from raylign.recipes.quark_medical.evidence import Passage, read_evidence
-from raylign.recipes.quark_medical.rules import compiled, matches
+from raylign.recipes.quark_medical.rules import HEADING, MARK, compiled, matches
 from raylign.records import Prompt, Trajectory, Value
 
 INSTRUCTION = """You check one assertion of an answer to a medical question by passages of evidence. Say "supported" if
 a passage says so, "contradicted" if a passage says otherwise, else "unverifiable". "evidence" is the id of the passage
 that decides, null if none does. "high_risk" is true if a person who believes the assertion and it is wrong may come to
 harm. Reply with JSON only: {"verdict": ..., "evidence": ..., "high_risk": ...}."""
+
+TITLE = re.compile(r"^[ \t]*#{1,6}[ \t][^\n]*$|^[ \t]*\*\*[^*\n]+\*\*[ \t]*$", re.MULTILINE)  # # Dosage, **Dosage**
 
 
 class Verdict(StrEnum):
@@ -103,7 +105,7 @@ class Facts(JudgedReward):
 
     def checked(self, prompt: Prompt, answer: str) -> list[Checked]:
         """The assertions of an answer, in order. Raises JudgeUnavailable, JudgeUnreadable."""
-        question, places, questions = question_of(prompt), list[int](), list[Question]()
+        question, places, questions = conversation_of(prompt), list[int](), list[Question]()
         result = [Checked(text=text, verdict=Verdict.unverifiable) for text in self.assertions(answer)]
         for number, one in enumerate(result):
             if passages := self._store.best(f"{question} {one.text}", self.config.passages):
@@ -118,9 +120,10 @@ class Facts(JudgedReward):
         return result
 
     def assertions(self, answer: str) -> list[str]:
-        """The sentences that say something."""
-        parts = [part.strip() for part in compiled("split", self.config.split).split(answer)]
-        return [part for part in parts if re.search(r"\w", part)]
+        """The sentences that say something, without marks of lists; headings and labels of lists say nothing."""
+        text = MARK.sub("", TITLE.sub("", answer))
+        parts = [part.strip() for part in compiled("split", self.config.split).split(text)]
+        return [part for part in parts if re.search(r"\w", part) and not HEADING.search(part)]
 
     def _value(self, checked: Sequence[Checked]) -> Value:
         verdicts = [one.verdict for one in checked]

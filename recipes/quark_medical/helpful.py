@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raylign.chat.thoughts import answer_text
-from raylign.data.questions import question_of
+from raylign.data.questions import conversation_of
 from raylign.recipes.quark_medical.asking import JudgedReward, Question, object_schema
 from raylign.recipes.quark_medical.diagnosis import LOST
 from raylign.records import Prompt, Trajectory, Value
@@ -41,7 +41,7 @@ class Helpful(JudgedReward):
 
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
         """One value per sample."""
-        asked = question_of(prompt)
+        asked = conversation_of(prompt)
         rating = {"type": "integer", "minimum": 0, "maximum": BEST}
         schema = object_schema(**dict.fromkeys(ASPECTS, rating))
         questions = [

@@ -21,7 +21,7 @@ import numpy as np
 
 from raylign.chat.thoughts import answer_text
 from raylign.contracts import Scope
-from raylign.data.questions import question_of
+from raylign.data.questions import conversation_of
 from raylign.errors import DataError
 from raylign.recipes.quark_medical.asking import JudgedReward, Question, object_schema
 from raylign.recipes.quark_medical.diagnosis import LOST
@@ -60,7 +60,9 @@ class Item:
 
 @dataclass
 class Scoring:
-    """How grades become a score. Weights are the report's, the thresholds [inferred]; 0 turns a mechanism off."""
+    """How grades become a score. Weights are the report's, the thresholds [inferred]. saturation=0, activation=0,
+    rho_essential=0 and rho_pitfall=1 turn their mechanisms off.
+    """
 
     essential: float = 2.0
     important: float = 1.0
@@ -109,7 +111,8 @@ def _item(row: Any, place: str) -> Item:
     for name in ("id", "text"):
         if not isinstance(row.get(name), str) or not row[name].strip():
             raise DataError(f"{place}.{name} is no text, but {str(row.get(name))[:60]!r}")
-    group, weight, tag = row.get("group"), row.get("weight", 1.0), row.get("tag", "")
+    group, weight, tag = row.get("group"), row.get("weight"), row.get("tag")
+    weight = 1.0 if weight is None else weight
     if group not in list(ItemGroup):
         raise DataError(f"{place}.group is {str(group)[:60]!r}; fix: one of {', '.join(ItemGroup)}")
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not (0 < weight < float("inf")):
@@ -231,7 +234,7 @@ def _question(prompt: Prompt, items: Sequence[Item], answer: str) -> Question:
     grade = {"type": "integer", "enum": [0, 1, 2]}
     return Question(
         instruction=INSTRUCTION,
-        material={"question": question_of(prompt), "answer": answer, "items": shown},
+        material={"question": conversation_of(prompt), "answer": answer, "items": shown},
         schema=object_schema(grades=object_schema(**{item.id: grade for item in items})),
         read=partial(read_grades, items),
     )

@@ -14,6 +14,7 @@ from raylign.records import Absent, Group, Value
 Float64s = NDArray[np.float64]
 Int64s = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+ROUNDING = 1e-12  # of the largest value: values that are no farther apart are equal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +71,27 @@ def stds(values: Float64s) -> Float64s:
 
 
 def residuals(values: Float64s, groups: Int64s) -> Float64s:
-    """[S, K] values less the mean of their group: what differs between samples of one prompt, not between prompts."""
+    """[S, K] values less the mean of their group: what differs between samples of one prompt, not between prompts.
+
+    Exactly 0 where all samples of a group have the same value, whose mean is rounded.
+    """
     result = np.full(values.shape, np.nan)
     for group in np.unique(groups):
         rows = groups == group
-        result[rows] = values[rows] - means(values[rows])
+        own = values[rows]
+        apart = own - means(own)
+        apart[:, _flat(own)] *= 0.0  # NaN stays
+        result[rows] = apart
     return result
+
+
+def _flat(values: Float64s) -> Bools:
+    """[K] whether all samples that have a value have the same one, but for rounding."""
+    there = ~np.isnan(values)
+    least = np.where(there, values, np.inf).min(axis=0, initial=np.inf)
+    most = np.where(there, values, -np.inf).max(axis=0, initial=-np.inf)
+    size = np.where(there, np.abs(values), 0.0).max(axis=0, initial=0.0)
+    return np.asarray(most - least <= ROUNDING * size)
 
 
 def correlations(values: Float64s, groups: Int64s) -> Float64s:
@@ -104,8 +120,5 @@ def flat_shares(values: Float64s, groups: Int64s) -> Float64s:
     numbers = np.unique(groups)
     flat = np.zeros(values.shape[1])
     for group in numbers:
-        rows = values[groups == group]
-        for column in range(values.shape[1]):
-            there = rows[~np.isnan(rows[:, column]), column]
-            flat[column] += not len(there) or bool((there == there[0]).all())
+        flat += _flat(values[groups == group])
     return flat / max(len(numbers), 1)

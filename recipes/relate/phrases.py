@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from raylign.actors.embed.ngrams import Hashes, ngram_hashes
 from raylign.chat.spans import on_tokens, token_ranges
+from raylign.chat.thoughts import answer_places
 from raylign.errors import DataError
 from raylign.records import Int32s, Prompt, Span, Trajectory
 
 if TYPE_CHECKING:
     from raylign.chat.template import ChatTemplate
 
+Places: TypeAlias = Sequence[tuple[int, int]]  # of characters
 TOKENS = 3  # the kind of these n-grams, apart from those of characters and words
 
 
@@ -35,11 +37,14 @@ class PhraseReader:
     def __init__(self, tokenizer: ChatTemplate, n: int) -> None:
         self._tokenizer, self._n = tokenizer, n
 
-    def of_trajectory(self, trajectory: Trajectory, free: Sequence[str]) -> Phrases:
-        """Of all that was sampled; no phrase reaches from one call into the next."""
+    def of_trajectory(self, trajectory: Trajectory, free: Sequence[str], thinks: bool = False) -> Phrases:
+        """Of all that was sampled but thoughts; no phrase reaches from one call into the next.
+
+        thinks: the prompt has opened a thought.
+        """
         parts, start = [Phrases(np.zeros(0, np.uint64), np.zeros(0, np.int64))], 0
         for call in trajectory.calls:
-            hashes, ends = self._of_ids(call.token_ids, call.text, free)
+            hashes, ends = self._of_ids(call.token_ids, call.text, free, thoughts_in(call.text, thinks))
             parts.append(Phrases(hashes, ends + start))
             start += len(call.token_ids)
         return Phrases(np.concatenate([part.hashes for part in parts]), np.concatenate([part.ends for part in parts]))
@@ -49,15 +54,29 @@ class PhraseReader:
         ids = np.array(self._tokenizer.codec.encode(text), np.int32)
         return self._of_ids(ids, self._tokenizer.text_of(ids), free).hashes
 
-    def _of_ids(self, ids: Int32s, text: str, free: Sequence[str]) -> Phrases:
+    def _of_ids(self, ids: Int32s, text: str, free: Sequence[str], thoughts: Places = ()) -> Phrases:
         ranges = token_ranges(self._tokenizer, ids)
-        outside = on_tokens(ranges, [Span(a, b, 1.0) for words in free for a, b in _places(text, words)])
+        exempt = [place for words in free for place in _places(text, words)]
+        outside = on_tokens(ranges, [Span(start, end, 1.0) for start, end in (*exempt, *thoughts)])
         counts = np.array([start < end for start, end in ranges], bool) & (outside == 0)
         if len(ids) < self._n:
             return Phrases(np.zeros(0, np.uint64), np.zeros(0, np.int64))
         (hashes,) = ngram_hashes(np.asarray(ids).astype(np.uint64), TOKENS, (self._n, self._n))
         whole = sliding_window_view(counts, self._n).all(axis=1)
         return Phrases(hashes[whole], np.flatnonzero(whole) + self._n - 1)
+
+
+def thoughts_in(text: str, thinks: bool = False) -> Places:
+    """[start, end) of all that is no answer, with the white space around it."""
+    answers, places, before = answer_places(text, thinks), list[tuple[int, int]](), 0
+    if answers == [(0, len(text))]:
+        return []
+    for start, end in answers:
+        said = text[start:end]
+        first = start + len(said) - len(said.lstrip())
+        places.append((before, first))
+        before = max(first, start + len(said.rstrip()))
+    return [(start, end) for start, end in (*places, (before, len(text))) if start < end]
 
 
 def texts_of(prompt: Prompt, column: str) -> list[str]:

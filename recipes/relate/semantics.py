@@ -16,7 +16,7 @@ from raylign.chat.thoughts import answer_text, blanked
 from raylign.config.resolve import Run
 from raylign.config.schema import Node
 from raylign.contracts import RewardFunction
-from raylign.data.questions import question_of
+from raylign.data.questions import conversation_of
 from raylign.errors import DataError, JudgeUnreadable, Problem
 from raylign.recipes.relate.numbers import NUMBER, is_stated, stated
 from raylign.recipes.relate.verdicts import CHECKS, SCHEMA, Verdicts, judge_question, read_verdicts
@@ -109,7 +109,7 @@ class Semantics(RewardFunction):
 
     def _ruled(self, prompt: Prompt, text: str) -> dict[str, Places]:
         """What the rules find, by check; letters and digits may be wide or narrow."""
-        context, ad = folded(question_of(prompt)), with_places(text)
+        context, ad = folded(conversation_of(prompt)), with_places(text)
         own = self._pattern(_phrases(prompt, self.config.forbidden)) if self.config.forbidden else None
         claims = [place for place in matches(self._claims, ad.text) if not self._known(ad.text[slice(*place)], context)]
         numbers = list(NUMBER.finditer(ad.text)) if self.config.numbers else []
@@ -124,7 +124,7 @@ class Semantics(RewardFunction):
     def _judged(self, prompt: Prompt, text: str) -> tuple[Verdicts, dict[str, Any]]:
         """The judge's verdicts, and what they cost. Raises JudgeUnavailable, JudgeUnreadable."""
         assert self._judge is not None
-        question = judge_question(question_of(prompt), self.config.policy, text)
+        question = judge_question(conversation_of(prompt), self.config.policy, text)
         try:
             answer = self._judge(partial(_ask, question))
         except JudgeUnreadable:

@@ -13,7 +13,7 @@ import numpy as np
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.contracts import artifact
-from raylign.errors import CheckpointError, Problem
+from raylign.errors import CheckpointError, DataError, Problem
 from raylign.objectives.shaping import WeightedSum, token_scores, unknown_reward
 from raylign.recipes.relate.figures import GroupFigures
 from raylign.recipes.relate.history import History
@@ -48,7 +48,7 @@ class GranularCredit(WeightedSum):
         clip: float = 3.0
         sequence: dict[str, float] = field(default_factory=dict)  # a: weights in S of scores by token, summed over it
         product: str = "product"  # column by which ads share a history; empty: each prompt has its own
-        served: str = ""  # column with a list of ads that ran before; empty: histories begin with the run
+        served: str = ""  # column with the ads of a product that ran before; empty: histories begin with the run
         names: str = ""  # column with a list of names that may be repeated (brand, product)
         exempt: list[str] = field(default_factory=list)  # what else may: the tags or separators of fields
         window: int = 64  # W
@@ -88,8 +88,8 @@ class GranularCredit(WeightedSum):
         lacks = bool(config.conversion) and config.scale is Scale.frozen and not config.statistics
         fix = f"set {key}.statistics=@STAGE of a Calibrate, or {key}.scale=rank or none"
         findings.expect(not lacks, "statistics", "empty", f"are what scale=frozen scales {config.conversion} by", fix)
-        there = not config.statistics or config.statistics.startswith("@") or Path(config.statistics).is_file()
-        findings.expect(there, "statistics", config.statistics, "is no file", f"set {key}.statistics=@STAGE")
+        if config.conversion and config.statistics:
+            findings += _statistics_problems(f"{key}.statistics", config, run)
         findings += exempt_problems(key, config.exempt, config.gate, run)
         findings += _form_problems(config.gate, config.conversion, run)
         return findings
@@ -193,7 +193,8 @@ class GranularCredit(WeightedSum):
 
     def _phrases(self, group: Group) -> list[Phrases]:
         free = self._free(group.prompt)
-        return [self._reader.of_trajectory(trajectory, free) for trajectory in group.trajectories]
+        thinks = group.prompt.thinks
+        return [self._reader.of_trajectory(trajectory, free, thinks) for trajectory in group.trajectories]
 
     def _free(self, prompt: Prompt) -> list[str]:
         return [*self.config.exempt, *texts_of(prompt, self.config.names)]
@@ -213,6 +214,7 @@ class GranularCredit(WeightedSum):
         metrics = super()._metrics(group)
         if known := [score for score in group.scores if score is not None]:
             metrics["reward/score"] = float(np.mean(known))
+        metrics["reward/unscored"] = 1.0 - len(known) / max(len(group.scores), 1)
         return metrics | GroupFigures(self.config.semantic, self.config.gate, DIVERSITY).of(group)
 
     def state_dict(self) -> dict[str, Any]:
@@ -234,6 +236,23 @@ class GranularCredit(WeightedSum):
     def restore(self, folder: Path) -> None:
         """See `StatefulPart`."""
         self._history.restore(folder, self._saved)
+
+
+def _statistics_problems(key: str, config: GranularCredit.Config, run: Run) -> list[Problem]:
+    """They must be of the reward that is scaled; a file is read, of a stage it is known what it measures."""
+    findings, named, reward = Findings(), config.statistics, config.conversion
+    if named.startswith("@"):
+        stage = named[1:].partition("/")[0]
+        if f"stages.{stage}" in run.parts:  # that there is no such stage is told by whoever resolves references
+            measured, fix = run.weights(stage), f"set stages.{stage}.weights.{reward}=1"
+            why = f"measures {', '.join(measured) or 'nothing'}, not {reward}"
+            findings.expect(reward in measured, key, named, why, fix)
+        return findings
+    try:
+        frozen_statistics(named, reward)
+    except DataError as cause:
+        findings.expect(False, key, named, f"is of no use: {cause}", f"set {key}=@STAGE of a Calibrate")
+    return findings
 
 
 def _form_problems(gate: str, conversion: str, run: Run) -> list[Problem]:

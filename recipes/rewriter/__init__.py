@@ -33,12 +33,13 @@ served as judge `base` (scores, yes/no, vectors), a frozen reference and a learn
     raylign train recipe=rewriter scale=tiny rewards.rewrite.fn.diversity=0
 
 Rows bring a question and a solution with a box or a number in it (others are left out, and counted). Rows of
-general.jsonl are read alike; `data.domain_key` names their task. The third command leaves diversity out. Other
-switches: ``rewards.rewrite.fn.distribution=0``, ``rewards.rewrite.fn.soft_gate=0.1``, ``stages.rewrite.group_size=5``
-(the released launcher's K), ``rewards.gate.fn.reasoning={}`` (the answer alone decides), and for the build alone, as
-released, ``stages.build.weights={correct: 1}``. ``rewards.rewrite.fn.embedder`` is one of `raylign.actors.embed`; the
-paper's kind is sentence-transformers with Qwen3-Embedding. `Gate` and `RewriteReward` are rewards of any recipe, with
-any verifier.
+general.jsonl are read alike, and one that states no answer is the answer; `data.domain_key` names their task. The third
+command leaves diversity out. Other switches: ``rewards.rewrite.fn.distribution=0``,
+``rewards.rewrite.fn.soft_gate=0.1``, ``stages.rewrite.group_size=5`` (the released launcher's K),
+``rewards.gate.fn.reasoning={}`` (the answer alone decides), and for the build alone, as released,
+``stages.build.weights={correct: 1}``. ``rewards.rewrite.fn.embedder`` is one of `raylign.actors.embed`; the paper's
+kind is sentence-transformers with Qwen3-Embedding. `Gate` and `RewriteReward` are rewards of any recipe, with any
+verifier.
 
 ## Results
 Paper, Llama-3.2-3B: mathematics 18.9 (base), 21.81 (SFT on experts), 21.12 (rewriter); general tasks 45.21, 37.26,
@@ -60,8 +61,12 @@ embeds what passes: forward passes of the base model, nothing is generated. scal
   batch of SFT, which general tasks are measured.
 - Vectors are mean last hidden states of the base model, as in the released code; the paper says a Qwen embedding model.
 - Answers are compared by the platform's verifier, which knows 1/2 and 0.5 for the same; the paper compares texts. Boxes
-  are read with their braces matched. The gold answer is the first box of the solution, else what it calls the answer,
-  else its last number: the run says of how many rows.
+  are read with their braces matched. The gold answer is the last box of the solution, as the verifier reads rewrites
+  (the released code takes the first of both), else what it calls the answer, else its last number: the run says of how
+  many rows.
+- The built set has the rows that could be asked: not those without an answer, nor, with ``view.max_tokens``, longer
+  ones; of a question with several solutions the first is rewritten, and all are kept where that fails. All are counted.
+- At scale=tiny the KL is to the warmed-up model that RL starts from, not to pi_0 (stages.rewrite's reference).
 - A reward without the base model is missing, never 0. A YES or NO of several tokens is refused before work; in the
   released code no rewrite then passes.
 - A loss that is not finite, or has no room in 4,096 tokens, leaves mean and deviation [inferred].

@@ -16,6 +16,7 @@ from raylign.actors.judge.chat import ChatModel
 from raylign.actors.judge.client import Judge
 from raylign.actors.judge.verbs import verb_problems
 from raylign.actors.reward.verdicts import Verdicts
+from raylign.chat.thoughts import answer_text
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, Verb, node
 from raylign.contracts import RewardFunction
@@ -132,7 +133,7 @@ class YesNo(RewardFunction):
 
     def score(self, prompt: Prompt, trajectories: Sequence[Trajectory]) -> list[Value]:
         """One verdict each. Raises JudgeError without the model, RewardError where a word is not one token of its."""
-        asked = [self._messages(prompt, trajectory.text) for trajectory in trajectories]
+        asked = [self._messages(prompt, answer_text(prompt, trajectory)) for trajectory in trajectories]
         pairs = self._judge(lambda judge: self._pairs(judge, asked))
         return [Value(score=float(yes >= no), details={"yes": yes, "no": no}) for yes, no in pairs]
 

@@ -1,7 +1,7 @@
 r"""Views of problems with solutions: the gold answer that a solution states, and the prompt that asks to rewrite it.
 
 The gold answer is the row's own; where the row's answer is the whole solution it is the one that this states
-(`stated`): in its first complete ``\boxed{}``, in words, else its last number. Rows with but a last number are counted;
+(`stated`): in its last complete ``\boxed{}``, in words, else its last number. Rows with but a last number are counted;
 a row without any answer cannot be verified: it is left out, and counted.
 """
 
@@ -47,7 +47,11 @@ class Solutions(View):
 
     @dataclass
     class Config:
-        """Nothing to set."""
+        """What a solution is that states no answer."""
+
+        plain: bool = False  # the answer itself, as a name is; false: it is left out
+
+    config: Any
 
     def __init__(self, config: Any, *, tokenizer: ChatTemplate, seed: int) -> None:
         super().__init__(config)
@@ -58,7 +62,7 @@ class Solutions(View):
 
     def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """See `View.prompts`. Raises DataError where there are prompts and none states an answer."""
-        golds = [(prompt, gold_of(prompt)) for prompt in prompts]
+        golds = [(prompt, gold_of(prompt, self.config.plain)) for prompt in prompts]
         kept = [replace(prompt, answer=gold.answer) for prompt, gold in golds if gold is not None]
         self._numbers += [f"{p.place or p.id}: {gold.answer}" for p, gold in golds if gold and gold.only_number]
         self._without += [prompt.place or prompt.id for prompt, gold in golds if gold is None]
@@ -91,7 +95,7 @@ class Rewriting(Solutions):
     """
 
     @dataclass
-    class Config:
+    class Config(Solutions.Config):
         """What is asked, and of which items."""
 
         template: str = REWRITE  # with {question} and {solution}
@@ -144,10 +148,14 @@ class Rewriting(Solutions):
         return replace(asked, meta={**asked.meta, BARE: prompt, EXPERT: np.asarray(expert, np.int32)})
 
 
-def gold_of(prompt: Prompt) -> Gold | None:
-    """The answer that a rewrite must keep; None where the row states none."""
+def gold_of(prompt: Prompt, plain: bool = False) -> Gold | None:
+    """The answer that a rewrite must keep; None where the row states none.
+
+    plain: a solution that states none is the answer itself.
+    """
     solution = solution_of(prompt)
     if prompt.answer is not None and str(prompt.answer).strip() != solution.strip():
         return Gold(prompt.answer)
-    stated = stated_answer(solution)
-    return None if stated is None else Gold(stated.answer, stated.only_number)
+    if (stated := stated_answer(solution)) is not None:
+        return Gold(stated.answer, stated.only_number)
+    return Gold(solution.strip()) if plain and solution.strip() else None

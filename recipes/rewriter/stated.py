@@ -9,7 +9,6 @@ from raylign.actors.reward.forms import announced
 from raylign.actors.reward.response import last_boxed
 from raylign.actors.reward.scripts import SENTENCE, edged, folded
 
-BOX = re.compile(r"(?=\\(?:boxed|fbox))")
 ANNOUNCED = re.compile(
     edged(
         r"(?:\b(?:answer|result)\b[^.:\n=\d]{0,40}?(?:\b(?:is|are|equals)\b:?|:)|\banswer\s*=|####"
@@ -43,12 +42,12 @@ class Stated(NamedTuple):
 
 
 def stated_answer(solution: str) -> Stated | None:
-    """The first complete box; else what a form or a sentence calls the answer, or the last equation; else the last
-    number; None without any. What stands in brackets behind an answer, or gives its reason, is none of it.
+    """The last complete box, as verifiers read responses; else what a form or a sentence calls the answer, or the last
+    equation; else the last number; None without any. What stands in brackets behind an answer, or gives its reason, is
+    none of it.
     """
-    for part in BOX.split(solution)[1:]:
-        if (content := last_boxed(part)) is not None:
-            return Stated(content)
+    if (content := last_boxed(solution)) is not None:
+        return Stated(content)
     if (said := _announced(solution)) is not None:
         return Stated(said)
     bare = _without_asides(solution)

@@ -132,3 +132,19 @@ def test_an_embedder_needs_a_model_that_embeds() -> None:
         compose(
             [*run[:2], run[2].replace("served.Served, name: base", "scripted.Scripted, function: raylign.x.y"), run[4]]
         )
+
+
+def test_a_text_that_is_cut_keeps_the_end_that_its_tokenizer_writes(tiny_model: Path, tmp_path: Path) -> None:
+    """As Qwen3-Embedding, whose vector is the state at that token."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    model = tmp_path / "ends"
+    shutil.copytree(tiny_model, model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    end = (tokenizer.eos_token, tokenizer.eos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"$A {end[0]}", special_tokens=[end])
+    tokenizer.save_pretrained(model)
+    states = HiddenStates(str(model), pooling=Pooling.last, max_tokens=4)
+    assert states._ids("abcdefgh") == [*tokenizer("abc", add_special_tokens=False)["input_ids"], end[1]]
+    assert states._ids("ab") == tokenizer("ab")["input_ids"] and states.cut == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -220,3 +221,10 @@ def test_roles_that_no_strategy_names_cannot_be_compared() -> None:
         match=r"(?s)advantage\.by_role.*rollout.strategy=SingleTurn names none.*set advantage.by_role",
     ):
         tiny_run("advantage.by_role=true")
+
+
+def test_equal_scores_teach_where_a_token_has_a_score_that_counts() -> None:
+    blamed = (None, np.array([0.0, -1.0, 0.0], np.float32))
+    equal = replace(group(trajectory("abc"), trajectory("abd"), scores=[1.0, 1.0]), token_scores={"semantic": blamed})
+    assert differs(equal, token_weights={"semantic": 2.0})
+    assert not differs(equal) and not differs(equal, token_weights={"semantic": 0.0, "diversity": 1.0})

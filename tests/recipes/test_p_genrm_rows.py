@@ -17,13 +17,13 @@ from raylign.contracts import RolloutTask, Sampling
 from raylign.data.prompts import load_prompts
 from raylign.errors import ConfigError, DataError
 from raylign.models.tokenizer import load_tokenizer
-from raylign.recipes.p_genrm import Agrees, Asked, JsonChains, PersonalChoices
-from raylign.recipes.p_genrm.choices import record_of
+from raylign.recipes.p_genrm import Agrees, Asked, InForm, JsonChains, Outcome, PersonalChoices
+from raylign.recipes.p_genrm.choices import _weights, record_of
 from raylign.recipes.p_genrm.items import Choice, UserSplit
 from raylign.recipes.p_genrm.scaling import UserScaling
 from raylign.recipes.p_genrm.views import Shown
 from raylign.records import Prompt
-from raylign.testing import group, prompt, trajectory
+from raylign.testing import call, group, prompt, trajectory
 
 PARTS = [{"type": "text", "text": "Hello "}, {"type": "text", "text": "there"}]
 SYSTEM = {"role": "system", "content": "Answer."}
@@ -143,3 +143,17 @@ def test_a_chain_is_read_without_the_thought_before_it(text: str) -> None:
     made = item(responses=("a", "b"), gold=(1.0, 0.0))
     samples = group(trajectory(text), trajectory(f"<think>{CHAIN}"), prompt=prompt(meta=made.meta()))
     assert [kept.sample for kept in keep.keep(samples, [0, 1])] == [0]
+
+
+def test_a_thought_that_the_template_opened_is_no_chain() -> None:
+    made = item(responses=("a", "b"), gold=(1.0, 0.0))
+    opened = prompt(meta=made.meta(), thinks=True)
+    samples = [trajectory(call(text)) for text in (f"draft {CHAIN} hmm", f"draft {CHAIN}</think>{CHAIN}")]
+    assert [value.score for value in Outcome(Outcome.Config()).score(opened, samples)] == [0.0, 1.0]
+    assert [kept.sample for kept in InForm(InForm.Config()).keep(group(*samples, prompt=opened), [0, 1])] == [1]
+
+
+def test_criteria_that_are_no_names_are_refused_with_their_place(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"criteria=.* is no list of names; fix"):
+        _weights({"criteria": [{"name": "brevity"}]}, "a.jsonl:1", "criteria")
+    assert _weights({"criteria": ["brevity"]}, "a.jsonl:1", "criteria") == {"brevity": 1.0}

@@ -21,7 +21,7 @@ from raylign.recipes.p_genrm import (
     Prototypes,
     UserScaling,
 )
-from raylign.recipes.p_genrm.items import Choice, UserSplit
+from raylign.recipes.p_genrm.items import Choice, UserSplit, of_prompt
 from raylign.records import Prompt, Trajectory, Value
 from raylign.testing import group, trajectory
 
@@ -194,3 +194,20 @@ async def test_a_user_among_the_prototypes_is_refused(fitted: Path, template: Ch
         await judged(scaling(fitted), policy, asked(template, item("u3")))
     with pytest.raises(DataError, match="give both places the same embedder"):
         UserScaling(UserScaling.Config(store=str(fitted), form=LETTERS))
+
+
+async def test_a_neighbour_whose_history_leaves_no_room_is_not_asked(fitted: Path, template: ChatTemplate) -> None:
+    said = ["ac;a6c4;06", "ac;a6c4;64", "ac;a6c4;46"]
+    policy = ScriptedPolicy(template, lambda question, number: said[number])
+    prompt = asked(template, item("held", history=(Choice("y", "cb", "ef"),)))
+    longest = max(
+        len(scaling(fitted)._with_history(_task(prompt), policy, of_prompt(prompt), row)) for row in range(12)
+    )
+    policy.max_context = longest + SAMPLING.max_tokens - 1
+    made = await judged(scaling(fitted), policy, prompt)
+    assert made.metrics["scaling/too_long"] == 2 and made.metrics["scaling/neighbours"] == 0
+    assert made.payload["scaled"]["scores"] == made.payload["scaled"]["own"] and len(policy.questions) == 3
+
+
+def _task(prompt: Prompt) -> RolloutTask:
+    return RolloutTask(prompt=prompt, n=1, sampling=SAMPLING, run_seed=1)

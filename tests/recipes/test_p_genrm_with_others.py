@@ -170,3 +170,14 @@ def judgements(text: str) -> list[tuple[str, str, str]]:
             pair = (first[1], second[1]) if preferred[1] == "First" else (second[1], first[1])
             found.append((query[1].strip(), *pair))
     return found
+
+
+def test_a_chain_sees_as_many_past_choices_as_it_was_trained_on() -> None:
+    """Ten past choices of which every one likes another letter: three are shown, of a prompt always the same."""
+    past = [{"query": "x", "chosen": letter, "rejected": "z"} for letter in "abcdefghij"]
+    asks = [prompt(number, text="x", meta={"history": past}) for number in range(8)]
+    shown = [[choice.chosen for choice in persona()._known(one)[1]] for one in asks]
+    assert all(len(letters) == 3 and letters == sorted(letters) for letters in shown)
+    assert shown == [[choice.chosen for choice in persona()._known(one)[1]] for one in asks]
+    assert len({tuple(letters) for letters in shown}) > 4
+    assert len(persona(shown=0)._known(asks[0])[1]) == 10

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from raylign.contracts import PlacedRow
+from raylign.data.questions import conversation_of
 from raylign.errors import DataError, JudgeUnavailable, JudgeUnreadable
 from raylign.recipes.quark_medical import Facts, Feedback, Format, HashedOrm, Helpful, Rubric, Safety
 from raylign.recipes.quark_medical.comparisons import RowColumns, comparisons_of
 from raylign.recipes.quark_medical.evidence import EvidenceStore, Passage, read_evidence
 from raylign.recipes.quark_medical.pairwise import Network
+from raylign.recipes.quark_medical.table import correlations, flat_shares, variance_shares
 from raylign.recipes.quark_medical.toy import ITEMS, Cases, Quality, answer_of, case_of, slots_of
 from raylign.records import Prompt
 from raylign.testing import prompt, trajectory
@@ -367,3 +369,50 @@ def test_the_toy_is_what_it_says() -> None:
         safe.append(safety.judge(shown, str(row.target)).score)
     assert 0.3 < np.mean(right) < 0.7 and -0.6 < np.mean(safe) < -0.2, "rates of what the base model imitates"
     assert slots_of("no answer") == slots_of("")
+
+
+# ------------------------------------------------------------------------------------------------- as people write
+
+
+def test_marks_of_lists_and_headings_assert_nothing(evidence: str) -> None:
+    facts = Facts(Facts.Config(judge=judge(f"{TOY}.verify"), evidence=evidence))
+    answer = "## Dosage\n1. Take at most 4 g a day.\n2) Avoid alcohol.\n\n**Note**\nSide effects:\n- Nausea"
+    answer += "\n- 3 of 100 vomit"
+    assert facts.assertions(answer) == ["Take at most 4 g a day.", "Avoid alcohol.", "Nausea", "3 of 100 vomit"]
+    assert facts.assertions("4.5 g is too much. Take 2.") == ["4.5 g is too much.", "Take 2."]
+
+
+def test_answers_may_be_messages_or_whole_conversations() -> None:
+    def talk(text: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": "q"}, {"role": "assistant", "content": text}]
+
+    columns = RowColumns(question="q", answer="a", grade=["g"])
+    pairs = rows(
+        {"q": "q", "chosen": talk("c"), "rejected": talk("r")},
+        {"q": "q", "chosen": talk("c")[1:], "rejected": talk("r")[1]},
+        {"q": "q", "a": talk("c"), "g": 2},
+        {"q": "q", "a": "r", "g": 1},
+    )
+    known = comparisons_of(pairs, columns)
+    assert [(known.answers[i], known.answers[j]) for i, j in known.pairs] == [("c", "r")] * 3
+    with pytest.raises(DataError, match="a:0: no text at chosen"):
+        comparisons_of(rows({"q": "q", "chosen": talk("c")[:1], "rejected": talk("r")}), columns)
+
+
+def test_judges_read_what_stands_before_the_question() -> None:
+    said = (("system", "On paracetamol."), ("user", "Is it safe?"), ("assistant", "Yes."), ("user", "For children?"))
+    asks = prompt(messages=tuple({"role": role, "content": text} for role, text in said))
+    assert conversation_of(asks) == (
+        "system: On paracetamol.\n\nuser: Is it safe?\n\nassistant: Yes.\n\nuser: For children?"
+    )
+    assert conversation_of(prompt(text="For children?")) == "For children?"
+
+
+@pytest.mark.parametrize("value", [0.1, -0.3, 1e9 + 0.1])
+def test_rewards_that_are_the_same_for_all_samples_go_with_nothing(value: float) -> None:
+    """The mean of eight times 0.1 is not 0.1 in float64."""
+    table, same = np.full((16, 3), value), np.repeat([0, 1], 8)
+    table[:, 2] = np.arange(16)
+    np.testing.assert_array_equal(correlations(table, same), np.eye(3))
+    np.testing.assert_array_equal(variance_shares(table, same), [0, 0, 1])
+    np.testing.assert_array_equal(flat_shares(table, same), [1, 1, 0])

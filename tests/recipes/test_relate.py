@@ -425,7 +425,10 @@ def test_the_toy_pays_superlatives_and_sells_by_true_attributes() -> None:
             ["+stages.rl.shaper.sequence.taste=1"],
             r"shaper.sequence.taste = 1.0: is the name of nothing",
         ),
-        (["stages.rl.shaper.statistics=gone.json"], r"shaper.statistics = gone.json: is no file"),
+        (
+            ["stages.rl.shaper.statistics=gone.json"],
+            r"shaper.statistics = gone.json: is of no use: .* no statistics of ctcvr",
+        ),
         (["+rewards.diversity.fn=${rewards.structure.fn}"], r"rewards.diversity = given: has the name under which"),
         (["stages.rl.shaper.window=4"], "need 1 <= least <= window"),
         (["stages.rl.shaper.theta=1.5"], "theta in"),
@@ -483,3 +486,36 @@ def test_an_ad_is_judged_without_the_thoughts_and_its_faults_stand_where_they_we
     (value,) = semantic.score(prompt(), [trajectory(call(text))])
     assert value.spans is not None
     assert [text[span.start : span.end] for span in value.spans[0]] == ["best"]
+
+
+def test_statistics_of_a_stage_that_does_not_measure_the_conversion_are_refused() -> None:
+    _, problems = compose_with_problems(["recipe=relate", "scale=gpu", "stages.calibrate.weights={structure: 1}"])
+    (problem,) = [problem for problem in problems if problem.key == "stages.rl.shaper.statistics"]
+    assert problem.why == "measures structure, not ctcvr" and problem.fix == "set stages.calibrate.weights.ctcvr=1"
+
+
+@pytest.mark.parametrize("thinks", [False, True])
+def test_what_is_thought_is_no_repeated_phrase(template: ChatTemplate, thinks: bool) -> None:
+    """Eight ads of which nothing but the thought repeats, and a ninth."""
+    opening, thought = ("" if thinks else "<think>"), "the same thought</think>\n\n"
+    history = shaper(template, weights={}, gate="", semantic="", conversion="", least=8)
+    ask = asked(thinks=thinks)
+    for number in range(8):
+        ad = "".join(chr(ord("A") + 3 * number + step) for step in range(3))
+        history.score([group(said(template, f"{opening}{thought}{ad}"), prompt=ask)])
+    (scored,) = history.score([group(said(template, f"{opening}{thought}xyz"), prompt=ask)])
+    (credit,) = scored.token_scores["diversity"]
+    assert credit is not None and not credit.any()
+    (scored,) = history.score([group(said(template, f"{opening}{thought}qrABC"), prompt=ask)])
+    (credit,) = scored.token_scores["diversity"]
+    assert credit is not None and np.flatnonzero(credit).tolist() == [
+        len(f"{opening}{thought}qrA"),
+        len(f"{opening}{thought}qrAB"),
+    ]
+
+
+def test_facts_stand_in_any_message_before_the_ad() -> None:
+    messages = ({"role": "system", "content": "Shoe X, 49 EUR"}, {"role": "user", "content": "Write an ad."})
+    semantic = Semantics(Semantics.Config(numbers=True))
+    (value,) = semantic.score(prompt(messages=messages), [trajectory(call("Only 49, not 59"))])
+    assert value.spans is not None and [(span.start, span.end) for span in value.spans[0]] == [(13, 15)]

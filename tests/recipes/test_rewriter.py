@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from raylign.recipes.rewriter import Gate, RewriteReward, YesNo
 from raylign.recipes.rewriter.shaper import rewriting_metrics
 from raylign.recipes.rewriter.terms import diversity, likeness
 from raylign.records import Group, Prompt, Value
-from raylign.testing import records
+from raylign.testing import call, records, trajectory
 
 TEXTS = ("a", "b", "c", "d")
 TINY = ["recipe=rewriter", "scale=tiny"]
@@ -334,3 +335,10 @@ def test_a_group_that_was_not_judged_has_no_numbers() -> None:
 def test_the_reasoning_check_of_the_default_is_the_frozen_base() -> None:
     part = compose_with_problems(["recipe=rewriter", "scale=gpu"])[0].parts["rewards.rewrite.fn.gate.reasoning"]
     assert part.cls is YesNo and part.config.base["name"] == "base"
+
+
+def test_the_reasoning_check_sees_no_thought() -> None:
+    opened = replace(problem(), thinks=True)
+    gate(-1.0, -2.0).score(opened, [trajectory(call("a draft</think>so 4")), trajectory(call("<think>x</think>so 4"))])
+    shown = [messages[0]["content"] for messages, _ in Base.heard]
+    assert all("so 4" in text and "draft" not in text and "think" not in text for text in shown)

@@ -14,7 +14,7 @@ from rewriter_cases import SOLUTION, problem, rewriting
 
 from raylign.actors.reward.boxed import BoxedMath
 from raylign.chat.template import ChatTemplate
-from raylign.config.compose import compose
+from raylign.config.compose import compose, compose_with_problems
 from raylign.config.schema import DataConfig
 from raylign.contracts import View
 from raylign.data.prompts import load_prompts
@@ -36,7 +36,7 @@ from raylign.recipes.rewriter.toy import (
     worked,
 )
 from raylign.records import Group, Prompt
-from raylign.testing import records
+from raylign.testing import records, trajectory
 
 REAL = "composition/VCMD_seeds_200.jsonl"
 COLUMNS = {"format": "columns", "prompt_key": "problem", "answer_key": "solution", "verifier": "boxed_math"}
@@ -58,8 +58,8 @@ def solutions(template: ChatTemplate) -> Solutions:
     ("solution", "answer"),
     [
         (r"so \boxed{4}", "4"),
-        (r"\boxed{\frac{1}{2}} and then \boxed{3}", r"\frac{1}{2}"),  # the first, its braces matched
-        (r"\fbox{7} or \boxed{8}", "7"),
+        (r"\boxed{3} and then \boxed{\frac{1}{2}}", r"\frac{1}{2}"),  # the last, its braces matched
+        (r"\boxed{7} or \fbox{8}", "8"),
         (r"\boxed{4 breaks off, and 5 stands here: \boxed{6}", "6"),
         ("there are 12 and then 1,300 of them", "1,300"),
         ("minus: -3.5", "-3.5"),
@@ -150,6 +150,21 @@ def test_rows_that_state_no_answer_are_left_out_and_counted(template: ChatTempla
     with pytest.raises(DataError, match=r"none of 1 rows states an answer.*a.jsonl:2"):
         solutions(template).prompts([silent])
     assert solutions(template).prompts([]) == [] and solutions(template).left_out() == ""
+    plain = Solutions(Solutions.Config(plain=True), tokenizer=template, seed=0)
+    assert [one.answer for one in plain.prompts([problem(), silent])] == ["4", "it is so"]
+
+
+def test_the_expert_of_a_problem_with_several_boxes_passes_its_own_check(template: ChatTemplate) -> None:
+    solution = r"(a) \boxed{3} (b) \boxed{5}"
+    (asks,) = solutions(template).prompts([problem(answer=None, meta={"target": solution})])
+    (value,) = BoxedMath(BoxedMath.Config()).score(asks, [trajectory(solution)])
+    assert asks.answer == "5" and value.score == 1
+
+
+def test_general_tasks_are_read_as_the_new_one_and_keep_answers_in_words() -> None:
+    for scale in ("gpu", "tiny"):
+        view = compose_with_problems(["recipe=rewriter", f"scale={scale}"])[0].parts["stages.general_before.view"]
+        assert view.config.plain is True if scale == "gpu" else view.cls is General
 
 
 # ----------------------------------------------------------------------------------------------------------- rewriting

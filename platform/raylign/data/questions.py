@@ -16,6 +16,18 @@ def question_of(prompt: Prompt) -> str:
     return str(prompt.meta.get("question") or last_user(prompt))
 
 
+def conversation_of(prompt: Prompt) -> str:
+    """All that an answer answers, for those who judge it: the question, with what stands before it (a system message,
+    earlier turns) where anything does, each under the name of its role.
+    """
+    last = _user(prompt)
+    before = [message for message in prompt.messages[:last] if message.get("content")]
+    if not before:
+        return question_of(prompt)
+    said = [f"{message['role']}: {message['content']}" for message in before]
+    return "\n\n".join([*said, f"user: {question_of(prompt)}"])
+
+
 def last_user(prompt: Prompt) -> str:
     """Text of the last user message, `data.template` included. Raises DataError where there is none."""
     return str(prompt.messages[_user(prompt)]["content"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ from raylign.loop.scoring import logged, scored
 from raylign.loop.settings import LoopSettings
 from raylign.objectives.selection import selection_metrics
 from raylign.records import Group
+
+NONE: Mapping[str, float] = {}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,11 +39,12 @@ class StepSampler:
         shaper: RewardShaper,
         selector: GroupSelector,
         settings: LoopSettings,
-        by_role: bool = False,
+        advantage: Advantage | None = None,
     ) -> None:
-        """by_role: scores are compared within a role only."""
+        """advantage: says which scores are compared, and what scores of tokens count; None: those of whole samples."""
         self._buffer, self._shaper, self._selector, self._settings = buffer, shaper, selector, settings
-        self._by_role = by_role
+        self._by_role = advantage.by_role if advantage else False
+        self._token_weights = advantage.token_weights if advantage else NONE
 
     async def sample(self, on_phase: Callable[[str], None]) -> SampledStep:
         """One step's groups. on_phase: told ``rollout`` and ``reward`` when they begin."""
@@ -84,7 +87,7 @@ class StepSampler:
 
     def _useful(self, group: Group) -> bool:
         """Whether dynamic sampling, where it is on, keeps a group."""
-        return not self._settings.step.dynamic_sampling or differs(group, self._by_role)
+        return not self._settings.step.dynamic_sampling or differs(group, self._by_role, self._token_weights)
 
 
 def _equal(groups: Sequence[Group], by_role: bool) -> dict[str, float]:
@@ -93,10 +96,13 @@ def _equal(groups: Sequence[Group], by_role: bool) -> dict[str, float]:
     return {"groups/equal": float(np.mean([not differs(group, by_role) for group in compared]))} if compared else {}
 
 
-def differs(group: Group, by_role: bool = False) -> bool:
-    """Whether a group has two different scores (by_role: of one role): only then do its samples teach against each
-    other.
+def differs(group: Group, by_role: bool = False, token_weights: Mapping[str, float] = NONE) -> bool:
+    """Whether a group has two different scores (by_role: of one role), only then do its samples teach against each
+    other; or a token with a score that counts, which teaches by itself.
     """
+    weighed = (group.token_scores.get(name, ()) for name, weight in token_weights.items() if weight)
+    if any(scores is not None and scores.any() for of_reward in weighed for scores in of_reward):
+        return True
     scores: dict[str, set[float | None]] = {}
     for index in group.valid:
         for role in group.trajectories[index].roles if by_role else ("",):
@@ -112,5 +118,5 @@ def teaches(batch: Batch, groups: Sequence[Group], advantage: Advantage) -> bool
     if not advantage.reads_scores:
         return True
     told_by_scores = not advantage.compares_samples or "turn_score" in batch
-    told = told_by_scores or any(differs(group, advantage.by_role) for group in groups)
+    told = told_by_scores or any(differs(group, advantage.by_role, advantage.token_weights) for group in groups)
     return told and bool(np.any(batch["advantage"]))

@@ -97,7 +97,7 @@ class Loop:
         self.on_phase = on_phase  # told (step, phase) when a phase begins: rollout, reward, score, learn, publish
         self.version = self.taught = 0
         self._buffer = RolloutBuffer(parts.source, parts.rollouts, parts.rewards, settings)
-        self._sampler = StepSampler(self._buffer, parts.shaper, parts.selector, settings, parts.advantage.by_role)
+        self._sampler = StepSampler(self._buffer, parts.shaper, parts.selector, settings, parts.advantage)
         self._engines = BusyShare()
 
     def state_dict(self) -> dict[str, Any]:

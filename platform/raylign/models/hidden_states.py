@@ -74,7 +74,9 @@ class HiddenStates:
         if len(ids) > self.max_tokens and not self._cuts:
             raise RequestError(f"a text has {len(ids)} tokens, and at most {self.max_tokens} are read: {text[:60]!r}")
         self.cut += len(ids) > self.max_tokens
-        return ids[: self.max_tokens] or [self._tokenizer.eos_token_id or 0]
+        end = ids[-1:] if ids and ids[-1] in self._tokenizer.all_special_ids else []  # whose state may be what is read
+        kept = ids if len(ids) <= self.max_tokens else [*ids[: self.max_tokens - len(end)], *end]
+        return kept or [self._tokenizer.eos_token_id or 0]
 
 
 def _pool(states: Any, mask: Any, pooling: Pooling) -> Any:
