@@ -20,6 +20,7 @@ from raylign.actors.judge.trial import try_endpoint
 from raylign.actors.remote import by_content
 from raylign.actors.rollout.engine import Engine, EngineSpec, make_engine
 from raylign.actors.routed import same_vocabulary
+from raylign.chat.messages import continues
 from raylign.chat.template import ChatTemplate
 from raylign.config.schema import EngineKind, Pooling, Verb
 from raylign.contracts import Sampling
@@ -31,6 +32,7 @@ from raylign.records import Float32s, Int32s, Message, content_id
 from raylign.telemetry.logs import redirect_output
 
 EXIT_DELAY_S = 0.5  # lets the error reach the caller before the process is gone
+OPENED = "<think>\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,8 @@ class JudgeWorker:
     async def complete(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
         """The answer to a conversation.
 
-        No text in it becomes a special token: what is judged cannot speak in the template's voice.
+        No text in it becomes a special token: what is judged cannot speak in the template's voice. Where the template
+        has opened a thought the answer begins with its tag, so that one that breaks off is not taken for an answer.
 
         Raises RequestError on a conversation that does not fit or that the template refuses, JudgeUnavailable when an
         endpoint gives none, LoadError as `start`, and EngineDeadError, after which the process ends and is made anew.
@@ -117,7 +120,12 @@ class JudgeWorker:
             assert self._engine is not None
             started = time.perf_counter()
             completion = await self._engine.generate(self._template.prompt_ids(messages), sampling, seed)
-        return Reply(text=completion.text, tokens=len(completion.token_ids), seconds=time.perf_counter() - started)
+        opened = self._template.thinks and sampling.structure is None and not continues(messages)
+        return Reply(
+            text=f"{OPENED}{completion.text}" if opened else completion.text,
+            tokens=len(completion.token_ids),
+            seconds=time.perf_counter() - started,
+        )
 
     async def score(self, before: Before, ids: Sequence[int] | Int32s) -> Float32s:
         """See `ChatModel.score`; raises as `complete` does."""

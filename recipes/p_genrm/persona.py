@@ -17,7 +17,7 @@ from raylign.chat.thoughts import answer_text
 from raylign.config.build import build
 from raylign.config.schema import Node, node
 from raylign.contracts import RewardFunction, Scope
-from raylign.data.questions import question_of
+from raylign.data.questions import conversation_of
 from raylign.recipes.p_genrm.choices import FORM
 from raylign.recipes.p_genrm.form import Chain, Form
 from raylign.recipes.p_genrm.items import ITEM, Choice, Item, UserSplit, choices, of_prompt
@@ -119,7 +119,7 @@ class PersonaReward(RewardFunction, AsksJudge):
         if most and len(past) > most:
             rng = np.random.default_rng(derive_seed(0, prompt.key, "history"))
             past = tuple(past[index] for index in sorted(rng.permutation(len(past))[:most].tolist()))
-        return question_of(prompt), past
+        return conversation_of(prompt), past
 
 
 def _item(query: str, responses: Sequence[str], history: tuple[Choice, ...]) -> Item:

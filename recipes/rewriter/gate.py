@@ -20,7 +20,7 @@ from raylign.chat.thoughts import answer_text
 from raylign.config.resolve import Run
 from raylign.config.schema import Node, Verb, node
 from raylign.contracts import RewardFunction
-from raylign.data.questions import question_of
+from raylign.data.questions import conversation_of
 from raylign.errors import Problem, RewardError
 from raylign.recipes.rewriter.bare import bare_of
 from raylign.records import Message, Prompt, Trajectory, Value
@@ -138,7 +138,7 @@ class YesNo(RewardFunction):
         return [Value(score=float(yes >= no), details={"yes": yes, "no": no}) for yes, no in pairs]
 
     def _messages(self, prompt: Prompt, solution: str) -> tuple[Message, ...]:
-        text = self.config.ask.format(problem=question_of(prompt), answer=prompt.answer, solution=solution)
+        text = self.config.ask.format(problem=conversation_of(prompt), answer=prompt.answer, solution=solution)
         return ({"role": "user", "content": text},)
 
     async def _pairs(self, judge: Judge, asked: Sequence[Sequence[Message]]) -> list[tuple[float, float]]:

@@ -16,7 +16,7 @@ from raylign.config.build import named
 from raylign.config.findings import Findings
 from raylign.config.resolve import Run
 from raylign.contracts import RewardFunction, Scope
-from raylign.data.questions import question_of
+from raylign.data.questions import conversation_of, question_of
 from raylign.errors import Problem
 from raylign.recipes.sci_coe.geometry import Float64s, Int64s
 from raylign.recipes.sci_coe.matrix import Matrix, MatrixJudge, Unparsable, pairs_to_ask
@@ -123,7 +123,7 @@ class Judged(RewardFunction, AsksJudge):
         seed = derive_seed(0, prompt.key, "pairs")
         pairs[:, spoken] = pairs_to_ask(len(blank), int(spoken.sum()), self.config.solutions_judged, seed)
         texts = [strategy.text for strategy in asked.strategies]
-        matrix = self._judge.ask(question_of(prompt), asked.solutions, texts, pairs & ~blank[:, None])
+        matrix = self._judge.ask(conversation_of(prompt), asked.solutions, texts, pairs & ~blank[:, None])
         matrix.verdicts[pairs & blank[:, None]] = 0.0
         return matrix
 

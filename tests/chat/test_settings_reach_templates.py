@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from raylign.actors.rollout.engine import EngineSpec
 from raylign.actors.routed import rendered_anew
 from raylign.batch import Batch
 from raylign.chat.template import ChatTemplate
+from raylign.chat.thoughts import without_thoughts
 from raylign.config.compose import compose
 from raylign.config.schema import JudgeConfig
 from raylign.contracts import Completion, Sampling
+from raylign.models.tokenizer import load_tokenizer
 from raylign.records import Prompt, Row, StopReason
 
 NONE = np.zeros(0, np.float32)
@@ -79,6 +82,21 @@ async def test_a_judge_reads_no_turn_that_a_judged_text_spells(
     assert [i for i in attacked if i in special] == [i for i in harmless if i in special]
     if family == "qwen3":
         assert tokenizers[family].decode(attacked).endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+
+
+async def test_a_thought_that_breaks_off_is_no_answer(tiny_model: Path, monkeypatch: Any, tmp_path: Path) -> None:
+    """Its template has opened the thought, so that the tag is not sampled."""
+    tokenizer = load_tokenizer(str(tiny_model), False)
+    tokenizer.chat_template += "{% if add_generation_prompt %}{{- '<think>\\n' -}}{% endif %}"
+    monkeypatch.setattr("raylign.actors.judge.worker.make_engine", lambda *_: Engine(tokenizer))
+    monkeypatch.setattr("raylign.actors.judge.worker.redirect_output", lambda _: None)
+    spec = EngineSpec(model_path="m", dtype="float32", max_context=9, max_sequences=1)
+    worker = JudgeWorker(JudgeSpec(log_path=str(tmp_path / "j.log"), engine=spec))
+    asked = [{"role": "user", "content": "?"}]
+    thought = await worker.complete(asked, Sampling(max_tokens=1), 0)
+    assert without_thoughts(thought.text) == "" and without_thoughts(f"{thought.text}</think>1") == "1"
+    by_schema = await worker.complete(asked, Sampling(max_tokens=1, structure={"json": {}}), 0)
+    assert by_schema.text == "1", "what is guided by a schema has no thought"
 
 
 def test_a_frozen_model_reads_its_own_template_with_its_own_arguments(tokenizers: Any) -> None:
