@@ -84,8 +84,8 @@ Paper: 8 GPUs for 8B. (8, 4) is 12 chains a judgement. scale=tiny: some minutes 
 - In evaluations chains that are not in form, and ties, are wrong; ``first`` counts ties as response 1 (the code).
 - JSON with other keys than the two is not in form; ``form.alias=true`` takes ``scores`` as well.
 - scale=tiny has letters for criteria and a chain of a dozen letters (`toy.LetterChains`).
-- The simulated users' choices are drawn anew for every pair, as the paper does; with one draw a user (16, 8) gained 1.15
-  and 1.06 points over 32 own chains (4 and 12 seeds), where the digest asks for 1.2.
+- The simulated users' choices are drawn anew for every pair, as the paper does; with one draw a user (16, 8) gained
+  1.15 and 1.06 points over 32 own chains (4 and 12 seeds), where the digest asks for 1.2.
 - Batch and rate of RL at scale=tiny are those at which the arms (0, 1) and (1, 0) do best, from one seed's imitator;
   with 16 prompts a step and rates of 2e-4 and 5e-4 no arm had learned anything.
 """
