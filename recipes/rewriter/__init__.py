@@ -79,9 +79,10 @@ embeds what passes: forward passes of the base model, nothing is generated. scal
 from __future__ import annotations
 
 from raylign.recipes.rewriter.forgetting import Forgetting, Tasks
-from raylign.recipes.rewriter.gate import Gate, YesNo
+from raylign.recipes.rewriter.gate import Gate
 from raylign.recipes.rewriter.prompts import Rewriting, Solutions
 from raylign.recipes.rewriter.reward import RewriteReward
 from raylign.recipes.rewriter.shaper import RewriteShaper
+from raylign.recipes.rewriter.yes_no import YesNo
 
 __all__ = ["Forgetting", "Gate", "RewriteReward", "RewriteShaper", "Rewriting", "Solutions", "Tasks", "YesNo"]
