@@ -127,6 +127,9 @@ def test_what_is_measured_in_blood_or_by_weight_is_no_dose(answer: str) -> None:
         ("Do not take it with:\n- warfarin\n- aspirin", False),
         ("Contraindicated:\n1. aspirin. It thins blood.\n2. warfarin", False),
         ("不要同时服用：\n- warfarin", False),
+        ("## Avoid\n\n* **Warfarin**\n* Aspirin", False),
+        ("**Do not combine with**\n(1) aspirin\n(2) warfarin", False),
+        ("## Avoid smoke\nWarfarin is fine.", True),  # no item of a list
         ("It goes well with:\n- warfarin", True),
         ("Do not take it with:\n- milk\nTake warfarin as usual.", True),  # the list has ended
         ("There is no problem taking it with warfarin.", True),
