@@ -1,7 +1,7 @@
 """A recipe can be taken out: without its folder, YAML, tests and experiment everything else passes its checks.
 
 Copies the tree once for each recipe, removes what belongs to it, and runs there: ruff, mypy, and composing and planning
-of every recipe that is left. With --quick only the last.
+of every recipe and variant that is left. With --quick only every recipe.
 
     python -m benchmarks.removal [--quick] [RECIPE ...]
 """
@@ -23,9 +23,9 @@ AREAS = ("platform", "actors", "recipes", "conf", "tests", "benchmarks")
 FILES = ("pyproject.toml", "README.md")
 KEPT = ("grpo", "sft")  # what others are told with
 RECIPES = tuple(sorted({path.stem for path in (ROOT / "conf" / "recipe").glob("*.yaml")} - {*KEPT}))
-IGNORED = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*_cache")
+IGNORED = shutil.ignore_patterns("*.egg-info", ".*_cache")  # bytecode goes along, with the times of its sources
 
-# Every part that a YAML names is there, and every recipe and variant that is left can be planned at scale=tiny.
+# Every part that a YAML names is there, and every recipe (and variant) that is left can be planned at scale=tiny.
 LEFT = """
 import re, sys
 from pathlib import Path
@@ -33,13 +33,13 @@ from raylign.config.build import target_class
 from raylign.config.compose import compose_with_problems, options, recipes
 from raylign.plan import make_plan
 
-removed = sys.argv[1]
+removed, more = sys.argv[1], sys.argv[2:] == ["variants"]
 names = recipes()
 assert removed not in names and "grpo" in names, names
 for path in sorted(Path("conf").rglob("*.yaml")):
     for target in re.findall(r"_target_: *([\\w.]+)", path.read_text()):
         target_class({"_target_": target}, str(path))
-variants = [["recipe=grpo", f"variant={name}"] for name in options("variant")]
+variants = [["recipe=grpo", f"variant={name}"] for name in options("variant") if more]
 for overrides in [[f"recipe={name}"] for name in names] + variants:
     run, problems = compose_with_problems([*overrides, "scale=tiny"])
     wrong = [problem for problem in problems if problem.key != "data.path"]  # what the reader fills in
@@ -85,7 +85,7 @@ def copy_without(recipe: str, folder: Path, root: Path = ROOT) -> Path:
 
 
 def planned_without(recipe: str, folder: Path, packages: Path) -> subprocess.CompletedProcess[str]:
-    """Compose and plan everything that is left, in a process of its own."""
+    """Compose and plan every recipe that is left, in a process of its own."""
     return _ran([sys.executable, "-c", LEFT, recipe], folder, packages)
 
 
@@ -98,14 +98,14 @@ def main(arguments: Sequence[str]) -> int:
     """Check each recipe; exit status 0 when everything passes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="*", metavar="RECIPE", help=f"of {', '.join(RECIPES)}; all by default")
-    parser.add_argument("--quick", action="store_true", help="compose and plan only")
+    parser.add_argument("--quick", action="store_true", help="compose and plan recipes only")
     parsed = parser.parse_args(arguments)
     failed = 0
     for recipe in parsed.recipes or RECIPES:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             packages = copy_without(recipe, folder)
-            checks = {"compose and plan": [sys.executable, "-c", LEFT, recipe]}
+            checks = {"compose and plan": [sys.executable, "-c", LEFT, recipe, *([] if parsed.quick else ["variants"])]}
             if not parsed.quick:
                 if (ROOT / ".mypy_cache").exists():  # what did not change is not checked anew
                     shutil.copytree(ROOT / ".mypy_cache", folder / ".mypy_cache")

@@ -28,8 +28,9 @@ OURS = "raylign."  # generators of the recipes
 def check(run: Run, made: int = 0) -> Reading:
     """Read what the stages will read; what was read serves the run itself.
 
-    made: read only so many rows of a task or a generator. 0: those of the platform's own tasks and generators are left
-    to the stages, which make them while the engines start; own files and generators are always read.
+    made: read only so many rows of a task or a generator, and of those that a view makes of them lay out only so many
+    to be imitated. 0: those of the platform's own tasks and generators are left to the stages, which make them while
+    the engines start; own files and generators are always read.
     Raises DataError and ConfigError, each in the words in which the stages would.
     """
     reading = Reading(run, made)
@@ -38,7 +39,7 @@ def check(run: Run, made: int = 0) -> Reading:
     for stage in reading.run.stages:
         if not stage.config.data.startswith("@") and (made or brings_rows(run, stage)):
             _shaper(stage, reading)
-            _rows(stage, reading)
+            _rows(stage, reading, 0 if brings_rows(run, stage) else made)
     return reading
 
 
@@ -49,22 +50,22 @@ def brings_rows(run: Run, stage: ResolvedStage) -> bool:
     return bool(stage.config.data or data.path or (data.generator and not made_by_us))
 
 
-def _rows(stage: ResolvedStage, reading: Reading) -> None:
+def _rows(stage: ResolvedStage, reading: Reading, made: int) -> None:
     config = stage.config
     if issubclass(stage.cls, OnPairs):
         data = reading.run.config.data
         own = data_of(data, config.data, Path()) if config.data else data
         stage.cls.pairs(config, reading, own, reading.start_of(stage))
     elif "rollout" in stage.roles or issubclass(stage.cls, Sft):
-        _prompts(stage, reading)
+        _prompts(stage, reading, made)
 
 
-def _prompts(stage: ResolvedStage, reading: Reading) -> None:
+def _prompts(stage: ResolvedStage, reading: Reading, made: int) -> None:
     read = reading.of(stage)
     if "rewards" in stage.roles and judged(reading.run, stage.name):
         refuse_doubts(read.prompts)
     if issubclass(stage.cls, Sft) and stage.cls.rows is Sft.rows:  # others make rows of their own, at length
-        reading.demonstrated[stage.name] = stage.cls(stage.config, stage.name).rows(read)
+        reading.demonstrated[stage.name] = stage.cls(stage.config, stage.name).rows(read.first(made))
     elif issubclass(stage.cls, Rl):
         stage.cls(stage.config, stage.name).training_prompts(read)
     _evaluated(stage, reading, read)

@@ -3,7 +3,7 @@
 A  the ladder M1 to M4, RELATE and retuned arms on ads of letters (numpy, `_relate_grammar`), 3 seeds     simulated
 B  credit is local: a fault's gradient is at its own token alone; and part A's credit is the recipe's (`_relate_credit`)
 C  spans reach the tokens that wrote them: 1,000 spans on real Japanese ads, two tokenizers (`_relate_credit`)
-D  a tiny language model through the real actors (`_relate_runs`), 3 seeds: the ladder, RELATE, and
+D  a tiny language model through the real actors (`_relate_runs`), seeds 9 to 11: the ladder, RELATE, and
    beside it two stages (imitation, then best of 8 by the predictor) and clicks alone                    real actors
 E  votes on real ads in place of conversions: held-out pairs, and the best of several (`_relate_votes`)
 
@@ -12,10 +12,10 @@ E  votes on real ads in place of conversions: held-out pairs, and the best of se
 
 Thresholds of A are the digest's calibrated ones. Those of D and E are not calibrated: they gate the sign of the effect,
 above 0 by two standard errors, and name the number that the digest wishes for. D's rate was chosen by M1 alone, on one
-seed. Chosen after a look: 168 updates, two a step for time. The digest has 120, after which all arms but M1 had just
+seed. Its number of updates and its gate of M2's compliance were chosen after a look at seeds 1 to 3, so that it runs on
+three that nobody had looked at. 168 updates, two a step for time: after the digest's 120 all arms but M1 had just
 learned the form of an ad, and RELATE was .086 above clicks alone with a standard error of .097. After 168 M1, too, has
-lost what nothing pays for: that it complies more than M2 (.050, standard error .033) is no gate any more; that M2
-complies in at most .05, as the digest asks, and less than the imitator, is.
+lost what nothing pays for, so that what is asked of M2 is at most .05, as in the digest, and less than the imitator.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ import numpy as np
 from benchmarks.experiments._main import in_turn, main
 from benchmarks.experiments._relate_credit import alignment, locality
 from benchmarks.experiments._relate_grammar import ARMS, UPDATES, Outcome, train
-from benchmarks.experiments._relate_runs import SEEDS, language_model
+from benchmarks.experiments._relate_runs import SEEDS as RUN_SEEDS
+from benchmarks.experiments._relate_runs import language_model
 from benchmarks.experiments._relate_votes import votes
 from benchmarks.experiments.report import SIMULATED, Claim
 
+SEEDS = (1, 2, 3)
 CALIBRATED = {  # the digest's simulation: structure, CTCVR, compliant, distinct-2, updates to 80 % compliance
     "M1": (0.98, 0.16, 0.30, 0.47, None),
     "M2": (0.94, 0.93, 0.00, 0.21, None),
@@ -92,4 +94,4 @@ def _figure(name: str, outcome: Outcome) -> Claim:
 
 if __name__ == "__main__":
     parts = {"A": ladder, "B": locality, "C": alignment, "D": language_model, "E": votes}
-    main("relate", __doc__, parts, {"seeds": SEEDS}, in_turn)
+    main("relate", __doc__, parts, {"seeds": SEEDS, "run_seeds": RUN_SEEDS}, in_turn)

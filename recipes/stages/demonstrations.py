@@ -52,6 +52,11 @@ def demonstrations(prompts: Sequence[Prompt], tokenizer: Any, all_turns: bool = 
     return rows
 
 
+def brings_target(prompt: Prompt) -> bool:
+    """Whether there is something to imitate."""
+    return bool(_demonstrated(prompt))
+
+
 def _demonstrated(prompt: Prompt) -> list[tuple[Message, ...]]:
     """The messages that follow a prompt, in each form that data rows have for them."""
     if prompt.meta.get(TARGETS) and not prompt.meta.get(DIALOGUE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 from raylign.chat.template import ChatTemplate
 from raylign.config.resolve import ResolvedStage, Run
@@ -12,6 +13,7 @@ from raylign.data.pairs import PairSet, Truncation, load_pairs
 from raylign.data.prompts import PromptSet
 from raylign.errors import DataError
 from raylign.models.start import start_folder, start_template
+from raylign.recipes.stages.demonstrations import brings_target
 from raylign.recipes.stages.prompt_sets import PromptSets
 from raylign.records import Row
 
@@ -23,6 +25,13 @@ class ReadStage:
     cfg: Config
     template: ChatTemplate
     prompts: PromptSet
+
+    def first(self, count: int) -> ReadStage:
+        """With so many of the training prompts that bring something to imitate; with all where that is 0, or none."""
+        if not count:
+            return self
+        some = tuple(islice(filter(brings_target, self.prompts.train), count))
+        return replace(self, prompts=replace(self.prompts, train=some)) if some else self
 
 
 class Reading:

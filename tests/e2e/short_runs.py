@@ -1,7 +1,8 @@
 """Short runs of the command line; some are killed, of some is kept what a kill would leave.
 
 They join one Ray cluster, which saves each of them the seconds that a cluster of its own takes to come and go, and
-whose workers are forked from a process that has imported everything (`warm`). Runs that are to be killed start cold.
+whose workers are forked from a process that has imported everything (`warm`). Runs that are to be killed start cold, of
+several in a row the first.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def train(
     """Run the command line here, to this exit status; what it printed.
 
     keep: folders that become what a death at a moment would have left of `folder`: `train` resumes from them.
-    cold: no worker is forked from the warm process. Each file has such a run, mostly the one that resumes: its weights
-    are compared with a warm run's.
+    cold: no worker is forked from the warm process. A few runs that resume are (models, pairs, a critic, environments):
+    their weights are compared with those of a warm run.
     """
 
     def copy(*now: str | int) -> None:
@@ -87,12 +88,12 @@ def train(
     return printed.getvalue()
 
 
-def killed(folder: Path, overrides: Sequence[str], moment: Moment, delay: float) -> None:
+def killed(folder: Path, overrides: Sequence[str], moment: Moment, delay: float, cold: bool = True) -> None:
     """Run in a process of its own, to a death by SIGKILL `delay` seconds after a moment, which must come."""
     command = [sys.executable, str(HERE / "dying.py"), *map(str, moment), str(delay), "train"]
     done = subprocess.run(
         [*command, *overrides, *places(folder)],
-        env={**os.environ, **dict([WORKERS_COLD])},
+        env={**os.environ, **dict([WORKERS_COLD] if cold else [])},
         capture_output=True,
         text=True,
         timeout=280,

@@ -36,7 +36,7 @@ def test_an_alarm_stops_the_run_once_and_it_continues(tmp_path: Path) -> None:
     assert [row["step"] for row in steps(folder, "warmup")] == [1, 2, 3]
     assert "alarm high: loss is" in (folder / "logs" / "driver.log").read_text()
     assert all(0 <= row["loop/lag_max_s"] < 60 for row in steps(folder, "warmup"))
-    second = train(folder, RUN, cold=True)
+    second = train(folder, RUN)
     assert "alarm high" not in second, "what was raised before the stop is not raised again"
     assert [row["step"] for row in steps(folder, "warmup")] == [1, 2, 3, 4, 5, 6]
     (alarm,) = [event for event in lines(folder / "events.jsonl") if event["kind"] == "alarm"]

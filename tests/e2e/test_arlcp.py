@@ -111,6 +111,6 @@ def test_an_evaluation_reports_accuracy_never_the_shaped_score(undisturbed: Path
 def test_killed_and_resumed_is_bit_equal(undisturbed: Path) -> None:
     killed = undisturbed.with_name("killed")
     assert len(steps(killed, "rl")) == 2
-    train(killed, SMALL, cold=True)
+    train(killed, SMALL)
     assert weights(killed, "rl") == weights(undisturbed, "rl")
     assert [row["step"] for row in steps(killed, "rl")] == [row["step"] for row in steps(undisturbed, "rl")]

@@ -70,7 +70,7 @@ def test_student_starts_at_the_base_and_not_at_the_teacher(undisturbed: Path) ->
 def test_killed_and_resumed_is_bit_equal(undisturbed: Path) -> None:
     folder = undisturbed.with_name("killed")
     assert len(steps(folder, "distill")) == 2
-    train(folder, SMALL, cold=True)
+    train(folder, SMALL)
     assert weights(folder, "distill") == weights(undisturbed, "distill")
     assert [row["step"] for row in steps(folder, "distill")] == [row["step"] for row in steps(undisturbed, "distill")]
 

@@ -164,7 +164,7 @@ def test_the_trained_model_labels_pairs_in_a_run_of_its_own(undisturbed: Path) -
 def test_killed_and_resumed_is_bit_equal_with_its_curriculum(undisturbed: Path) -> None:
     killed = undisturbed.with_name("killed")
     assert len(steps(killed, "hard")) == 3
-    train(killed, SMALL, cold=True)
+    train(killed, SMALL)
     assert weights(killed, "hard") == weights(undisturbed, "hard")
     ours, others = (
         [{k: v for k, v in row.items() if k.startswith(("source/", "reward/"))} for row in steps(folder, "hard")]

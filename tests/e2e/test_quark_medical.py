@@ -91,7 +91,7 @@ def test_the_evaluation_leaves_a_table_of_diagnoses(undisturbed: Path) -> None:
 def test_killed_and_resumed_is_bit_equal(undisturbed: Path) -> None:
     killed = undisturbed.with_name("killed")
     assert len(steps(killed, "rl")) == 2
-    train(killed, SMALL, cold=True)
+    train(killed, SMALL)
     assert weights(killed, "rl") == weights(undisturbed, "rl")
     averages = [
         [{name: value for name, value in row.items() if name.startswith("map/")} for row in steps(folder, "rl")]

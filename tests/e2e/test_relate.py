@@ -120,7 +120,7 @@ def test_killed_and_resumed_is_bit_equal_with_its_history(undisturbed: Path) -> 
     killed = undisturbed.with_name("killed")
     assert len(steps(killed, "rl")) == 3
     assert list(killed.glob("stages/rl/checkpoints/*/shaper/history.npz")), "no history in the checkpoint"
-    train(killed, SMALL, cold=True)
+    train(killed, SMALL)
     assert weights(killed, "rl") == weights(undisturbed, "rl")
     ours, others = (
         [{k: v for k, v in row.items() if k.startswith(("relate/", "reward/"))} for row in steps(folder, "rl")]

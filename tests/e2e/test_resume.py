@@ -56,8 +56,8 @@ def test_killed_at_five_points_and_resumed_is_bit_equal(tmp_path: Path) -> None:
     pool = [(row["reward_pool/correct/items"], row["restarts/reward/correct"]) for row in steps(whole, "rl")]
     assert pool == [(8 * 4, 0)] * 7, "eight prompts of four samples a step"
     deaths = [("rollout", 1, 0.05), ("reward", 2, 0.0), ("learn", 3, 0.03), ("save", 3, 0.01), ("publish", 5, 0.005)]
-    for phase, step, delay in deaths:
-        killed(again, [*RUN, *AUDITED, "run.save_every=2"], ("rl", phase, step), delay)
+    for number, (phase, step, delay) in enumerate(deaths):
+        killed(again, [*RUN, *AUDITED, "run.save_every=2"], ("rl", phase, step), delay, cold=number < 2)
     train(again, [*RUN, *AUDITED, "run.save_every=2"])
     assert weights(again, "rl") == weights(whole, "rl")
     assert weights(whole, "rl") != first_weights(whole), "nothing was learned"

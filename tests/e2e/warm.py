@@ -38,6 +38,7 @@ MODULES = (
     "transformers.conversion_mapping",
     "transformers.masking_utils",
     "deepspeed",
+    "peft",
     "openai.types.responses",
     "aiohttp",
     "fastapi",

@@ -320,3 +320,8 @@ def test_the_rewriter_starts_from_right_rewrites_in_all_formats(template: ChatTe
     made = seen(MixedRewrites, template)
     forms = {format_of(prompt.meta["target"], prompt.meta["question"]) for prompt in made}
     assert forms == set(FORMATS) and {BARE, EXPERT} <= set(made[0].meta)
+
+
+def test_a_plan_lays_out_only_the_first_rows_to_imitate() -> None:
+    run = compose(["recipe=rewriter", "scale=tiny", "data.size=400"])
+    assert {stage: len(rows) for stage, rows in check(run, 64).demonstrated.items()} == {"base": 64, "warm": 64}
