@@ -42,16 +42,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def ray_session() -> Iterator[None]:
     """A local cluster of 4 logical CPUs, shared by the whole session. Tests must end the actors that they start."""
     import ray
+    import warm
 
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        object_store_memory=200_000_000,
-        log_to_driver=False,
-    )
+    running = warm.cluster(cpus=4, memory=200_000_000)
+    ray.init(address=running.address, log_to_driver=False)
     yield
     ray.shutdown()
+    running.shutdown()
 
 
 @pytest.fixture(scope="session")

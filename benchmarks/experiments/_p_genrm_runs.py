@@ -150,12 +150,13 @@ def _arm(name: str, start: str, samples: int) -> list[str]:
 def _goes_on(folder: Path, start: str, seed: int, name: str, headline: str, stages: Sequence[str]) -> FinishedRun:
     """A run from the imitator. Its users are those of its seed, of the same kinds as the imitator's."""
     plain = [*_plain(seed, headline), f"model.path={start}", *_without(("psi", "sft", *DROPPED))]
+    plain.append("objective.old_logprob=recompute")
     return run_recipe("p_genrm", folder / f"C-{seed}-{name}", [*plain, *stages])
 
 
 def _plain(seed: int, headline: str) -> list[str]:
     quiet = ["telemetry.rollouts_per_step=0", "run.stall_s=1800", "run.deadline_s=1800"]
-    return [f"seed={seed}", f"telemetry.headline={headline}", "objective.old_logprob=recompute", *quiet]
+    return [f"seed={seed}", f"telemetry.headline={headline}", *quiet]
 
 
 def _without(names: Sequence[str]) -> list[str]:

@@ -7,7 +7,6 @@ several in a row the first.
 
 from __future__ import annotations
 
-import atexit
 import io
 import json
 import os
@@ -26,7 +25,6 @@ import orjson
 import pytest
 import warm
 from dying import at_phases
-from ray.cluster_utils import Cluster
 from warm_start import COLD
 
 from raylign.cli import main
@@ -42,18 +40,7 @@ WORKERS_COLD = ("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": {"env_
 def cluster() -> str:
     """The address of the cluster, started when first asked for."""
     os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, PATHS), os.environ.get("PYTHONPATH", "")])
-    warm.start()
-    head = {
-        "num_cpus": 6,
-        "include_dashboard": False,
-        "include_log_monitor": False,  # workers write logs of their own
-        "no_monitor": True,  # nothing is scaled
-        "object_store_memory": 300_000_000,
-        "setup_worker_path": str(HERE / "warm_start.py"),
-    }
-    running = Cluster(initialize_head=True, head_node_args=head)
-    atexit.register(running.shutdown)
-    return str(running.address)
+    return str(warm.cluster(cpus=6, memory=300_000_000).address)
 
 
 Moment: TypeAlias = tuple[str, str, int]  # a stage, a phase, and the step of the stage that it belongs to

@@ -19,6 +19,7 @@ START = Path(warm.__file__).with_name("warm_start.py")
 WORKER = """
 import json, os, sys
 told = {"parent": os.getppid(), "pid": os.getpid(), "arguments": sys.argv[1:], "mine": os.environ.get("MINE")}
+told["paths"] = sys.path[1:3]
 print(json.dumps(told | {"name": __name__, "numpy": "numpy" in sys.modules}))
 """
 
@@ -48,6 +49,13 @@ def test_a_worker_is_forked_with_its_arguments_and_environment(parent: int, tmp_
     assert first["parent"] == second["parent"] == parent and first["pid"] != second["pid"]
     assert first["arguments"] == ["--worker-id=7"] and first["name"] == "__main__" and first["numpy"]
     assert first["mine"] == "1" and second["mine"] is None  # nothing of one worker is left to the next
+
+
+def test_a_forked_worker_looks_where_it_was_told_to(parent: int, tmp_path: Path) -> None:
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    told = worker(tmp_path, PYTHONPATH=os.pathsep.join([here, there]))
+    assert told["parent"] == parent and told["paths"] == [here, there]
+    assert not {here, there} & set(worker(tmp_path)["paths"])  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("variables", [{COLD: "1"}, {"OMP_NUM_THREADS": "2"}, {"VLLM_USE_V2_MODEL_RUNNER": "0"}])

@@ -1,4 +1,4 @@
-"""A process that has imported most of what a run's workers import; those of the tests' cluster are forked from it.
+"""A process that has imported most of what a run's workers import; those of the tests' clusters are forked from it.
 
 Importing torch, transformers and what vLLM needs beside them costs more than a short run. A forked worker is a process
 of its own, as fresh as any: it has connected to nothing, built no engine and loaded no weights, and imports Ray and
@@ -23,12 +23,15 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from warm_start import PLACE
 
 from raylign.actor_env import actor_env
 from raylign.actors.reward.zygote import die_with
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 MODULES = (
     "torch",
@@ -49,7 +52,26 @@ MODULES = (
 LATER = ("ray", "vllm")  # they read at import what differs by worker, and who is there
 # What libraries read when they are imported: a worker that wants another value of these is not forked.
 READ_AT_IMPORT = ("CUDA", "DS_", "HF_", "LD_", "MALLOC", "MKL", "OMP", "OPENBLAS", "PYTHON", "TOKEN", "TORCH", "VLLM")
+PATHS = "PYTHONPATH"  # only what a worker imports itself is looked for there
 READY = b"ready\n"
+
+
+def cluster(cpus: int, memory: int) -> Cluster:
+    """A running cluster of one node, whose workers are forked. memory: bytes of its object store."""
+    from ray.cluster_utils import Cluster
+
+    start()
+    head = {
+        "num_cpus": cpus,
+        "include_dashboard": False,
+        "include_log_monitor": False,  # workers write logs of their own
+        "no_monitor": True,  # nothing is scaled
+        "object_store_memory": memory,
+        "setup_worker_path": str(Path(__file__).with_name("warm_start.py")),
+    }
+    running = Cluster(initialize_head=True, head_node_args=head)
+    atexit.register(running.shutdown)
+    return running
 
 
 def start(modules: Sequence[str] = MODULES) -> subprocess.Popen[bytes]:
@@ -123,13 +145,15 @@ def become(request: Mapping[str, object], files: list[int]) -> NoReturn:
     arguments: list[str] = request["arguments"]  # type: ignore[assignment]
     sys.argv[:] = arguments
     sys.path[0] = str(Path(arguments[0]).parent)
+    paths = environment.get(PATHS, "").split(os.pathsep)
+    sys.path[1:1] = [path for path in paths if path and path not in sys.path]
     runpy.run_path(arguments[0], run_name="__main__")
     sys.exit()
 
 
 def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that say what importing gives."""
-    return {name: value for name, value in environment.items() if name.startswith(READ_AT_IMPORT)}
+    return {name: value for name, value in environment.items() if name.startswith(READ_AT_IMPORT) and name != PATHS}
 
 
 if __name__ == "__main__":
