@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +16,6 @@ from raylign.recipes.quark_medical.combiner import Mode
 RUN_SEEDS = (1, 2, 3)
 STEPS, EARLY = 120, 10
 ARMS = (Mode.tri_factor, Mode.equal, Mode.raw)
-# Two runs at a time end together so. A seed has the same imitator, rewards and statistics in both of its runs.
-RUNS = ((1, ARMS), (2, ARMS), (3, ARMS[:1]), (3, ARMS[1:]))
 QUIET = ["telemetry.rollouts_per_step=0", "run.stall_s=1800", "run.deadline_s=1800"]
 
 
@@ -60,11 +57,8 @@ class Arm(NamedTuple):
 
 def language_model(folder: Path) -> list[Claim]:
     """The least normalized reward of the held-out evaluation behind each arm, and the table that it leaves."""
-    ended = together([partial(run, folder, seed, arms) for seed, arms in RUNS])
-    of_mode: dict[Mode, list[Arm]] = {mode: [] for mode in ARMS}
-    for (_, modes), arms in zip(RUNS, ended, strict=True):
-        for mode, arm in zip(modes, arms, strict=True):
-            of_mode[mode].append(arm)
+    runs = together([partial(run, folder, seed) for seed in RUN_SEEDS])
+    of_mode = {mode: [arms[mode] for arms in runs] for mode in ARMS}
     claims = [
         Claim(name=f"E/{mode.name}, seed {seed}: least r~", value=arm.lowest, note=f"{REAL}: {arm}")
         for mode in ARMS
@@ -102,12 +96,12 @@ def language_model(folder: Path) -> list[Claim]:
     ]
 
 
-def run(folder: Path, seed: int, modes: Sequence[Mode]) -> list[Arm]:
+def run(folder: Path, seed: int) -> dict[Mode, Arm]:
     """The recipe up to its statistics, then an arm of each combiner, all from the imitator."""
-    first, *others = modes
+    first, *others = ARMS
     stages = [f"stages.rl.steps={STEPS}", "stages.rl.start=@sft", f"stages.rl.shaper.mode={first.name}"]
     for mode in others:
         stages += [f"stages.{mode.name}=${{stages.rl}}", f"stages.{mode.name}.shaper.mode={mode.name}"]
         stages.append(f"stages.{mode.name}_after=${{stages.after}}")
-    done = run_recipe("quark_medical", folder / f"E-{seed}-{first.name}", [f"seed={seed}", *stages, *QUIET])
-    return [Arm(done, "rl", "after"), *(Arm(done, mode.name, f"{mode.name}_after") for mode in others)]
+    done = run_recipe("quark_medical", folder / f"E-{seed}", [f"seed={seed}", *stages, *QUIET])
+    return {first: Arm(done, "rl", "after")} | {mode: Arm(done, mode.name, f"{mode.name}_after") for mode in others}

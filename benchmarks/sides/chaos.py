@@ -162,10 +162,12 @@ def disturbed(
     schedules: Sequence[Schedule],
     timeout_s: float = 600,
     by: Callable[[int, Schedule], bool] | None = None,
+    home: int | None = None,
 ) -> Disturbed:
     """Run to the end, or to the death of the driver, while the schedules strike.
 
-    by: what strikes, given the driver's pid, and tells whether it met anything; `strike` where it is absent.
+    by: what strikes, given the driver's pid, and tells whether it met anything; `strike` where it is absent. home:
+    whose descendants the run's workers are, where it joins a cluster; the driver's where it is absent.
     """
     log = folder.parent / f"{folder.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +194,7 @@ def disturbed(
                 for schedule in due:
                     waiting.remove(schedule)
                     time.sleep(schedule.delay)
-                    if (by or strike)(run.pid, schedule):
+                    if by(run.pid, schedule) if by else strike(run.pid, schedule, home):
                         struck.append(schedule)
             seen = rows
     finally:
@@ -202,14 +204,16 @@ def disturbed(
     return Disturbed(run.returncode, log.read_text(), struck)
 
 
-def strike(driver: int, schedule: Schedule) -> bool:
-    """Whether a process was met. One that is just being replaced is waited for."""
+def strike(driver: int, schedule: Schedule, home: int | None = None) -> bool:
+    """Whether a process was met, among the descendants of `home`, or else the driver's. One that is just being replaced
+    is waited for.
+    """
     if schedule.role == "driver":
         os.kill(driver, schedule.sign)
         return True
     deadline = time.monotonic() + FIND_S
     while time.monotonic() < deadline:
-        pids = sorted(processes(driver, TITLES[schedule.role]))
+        pids = sorted(processes(home or driver, TITLES[schedule.role]))
         if pids:
             with contextlib.suppress(ProcessLookupError):
                 victim = pids[schedule.pick % len(pids)]
@@ -226,11 +230,11 @@ def _go_on(pid: int) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
-def processes(driver: int, title: str) -> list[int]:
+def processes(home: int, title: str) -> list[int]:
     """Pids of the descendants with this title."""
     pids = []
     try:
-        family = psutil.Process(driver).children(recursive=True)
+        family = psutil.Process(home).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
     for process in family:

@@ -1,6 +1,7 @@
 """Every role is killed at a chosen moment, or the disk fills up; the run ends with the weights of one left in peace.
 
-One kill a role here; `benchmarks/chaos.py` strikes each role twenty times at random moments.
+One kill a role here, on the cluster of the other tests; `benchmarks/chaos.py` strikes each role twenty times at random
+moments, in runs that start a cluster of their own.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from benchmarks.sides.chaos import (
     steps_of,
     weights_of,
 )
-from short_runs import train
+from short_runs import places, train
 
 from raylign.errors import OUT_OF_MEMORY
 
@@ -50,6 +51,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
+def shaken(folder: Path, overrides: Sequence[str], kills: Sequence[Schedule]) -> Disturbed:
+    """A run on the cluster that these tests share, whose workers are all descendants of this process."""
+    return disturbed(folder, [*overrides, *places(folder)[1:]], kills, home=os.getpid())
+
+
 def ended(run: Disturbed) -> None:
     assert run.code == 0, run.output[-4000:]
 
@@ -62,7 +68,7 @@ def test_killed_roles_change_nothing(tmp_path: Path, whole: Path) -> None:
         Schedule(role="learner", phase="learn", step=3, delay=0.02, pick=1),
     ]
     folder = tmp_path / "run"
-    run = disturbed(folder, RUN, kills)
+    run = shaken(folder, RUN, kills)
     ended(run)
     assert run.struck == kills
     assert weights_of(folder) == weights_of(whole)
@@ -77,8 +83,8 @@ def test_an_asynchronous_run_survives_its_roles_and_its_driver(tmp_path: Path) -
         Schedule(role="rollout", phase="learn", step=1, delay=0.1),
         Schedule(role="driver", phase="learn", step=3, delay=0.1),
     ]
-    assert disturbed(folder, [*RUN, *ASYNC], kills).code == -signal.SIGKILL
-    ended(disturbed(folder, [*RUN, *ASYNC], []))
+    assert shaken(folder, [*RUN, *ASYNC], kills).code == -signal.SIGKILL
+    ended(shaken(folder, [*RUN, *ASYNC], []))
     rows = steps_of(folder)
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     assert max(row.get("async/staleness_max", 0.0) for row in rows) == 1.0, "rollouts ran ahead, and no further"
@@ -89,12 +95,12 @@ def test_an_asynchronous_run_survives_its_roles_and_its_driver(tmp_path: Path) -
 def test_a_full_disk(small_disk: Path, whole: Path) -> None:
     """One line says so, nothing saved is lost, and with room the run continues."""
     folder = small_disk
-    cut = disturbed(folder, RUN, [])
+    cut = shaken(folder, RUN, [])
     assert cut.code == 1 and "Traceback" not in cut.output, cut.output[-3000:]
     assert f"no space left on the disk of {folder}" in cut.output and "the same command continues" in cut.output
     assert len(steps_of(folder)) < STEPS
     subprocess.run(["mount", "-o", "remount,size=300m", str(small_disk)], check=True)
-    ended(disturbed(folder, RUN, []))
+    ended(shaken(folder, RUN, []))
     assert [row["step"] for row in steps_of(folder)] == list(range(1, STEPS + 1))
     assert weights_of(folder) == weights_of(whole)
 
