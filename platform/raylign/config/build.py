@@ -112,7 +112,7 @@ def part_config(node: Mapping[str, object], key: str) -> tuple[type[Part], Any]:
         schema = copy.deepcopy(schema)
         OmegaConf.update(schema, name, {}, merge=False)
     try:
-        return cls, OmegaConf.to_object(OmegaConf.merge(schema, clean))
+        return cls, OmegaConf.to_object(OmegaConf.merge(schema, clean) if clean else schema)
     except OmegaConfBaseException as cause:
         where = f"{key}.{cause.full_key}" if cause.full_key else key
         raise error(where, short(fields), str(cause).splitlines()[0], "correct the value") from cause

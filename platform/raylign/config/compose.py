@@ -140,6 +140,16 @@ def options(group: str, config_dir: str = "") -> list[str]:
 
 
 def _repository(config_dir: str) -> CachingConfigRepository:
+    """The files of all groups: ours, which are read once a process, and before them those of a user's folder."""
+    return _read_anew(config_dir) if config_dir else _ours()
+
+
+@functools.cache
+def _ours() -> CachingConfigRepository:
+    return _read_anew("")
+
+
+def _read_anew(config_dir: str) -> CachingConfigRepository:
     Plugins.instance()  # registers the file:// and pkg:// sources
     search_path = ConfigSearchPathImpl()
     if config_dir:

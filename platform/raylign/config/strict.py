@@ -31,7 +31,7 @@ class Fault:
 
 def check(schema: type, tree: Mapping[str, object], prefix: str = "") -> tuple[dict[str, object], list[Fault]]:
     """The part of `tree` that fits the schema, and what does not fit."""
-    hints = typing.get_type_hints(schema)
+    hints = _hints(schema)
     names = tuple(item.name for item in dataclasses.fields(schema))
     scratch = _scratch(schema)
     clean: dict[str, object] = {}
@@ -72,13 +72,19 @@ def check(schema: type, tree: Mapping[str, object], prefix: str = "") -> tuple[d
 
 def leaf_keys(schema: type, prefix: str = "") -> Iterator[str]:
     """Dotted keys of all settings of a schema."""
-    hints = typing.get_type_hints(schema)
+    hints = _hints(schema)
     for item in dataclasses.fields(schema):
         hint = hints[item.name]
         if dataclasses.is_dataclass(hint):
             yield from leaf_keys(typing.cast(type, hint), f"{prefix}{item.name}.")
         else:
             yield f"{prefix}{item.name}"
+
+
+@functools.cache
+def _hints(schema: type) -> dict[str, object]:
+    """The types of its fields."""
+    return typing.get_type_hints(schema)
 
 
 @functools.cache

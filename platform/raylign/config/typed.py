@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +20,7 @@ from raylign.config.nearest import nearest_keys
 from raylign.config.other_names import OWN as OWN_NAMES
 from raylign.config.other_names import hint
 from raylign.config.schema import Config
+from raylign.config.schema.base import CONTRACT
 from raylign.config.strict import Fault, check, leaf_keys
 from raylign.errors import Problem
 
@@ -33,12 +36,16 @@ def to_config(
             origin = layers.origin(fault.key)
             where = "" if origin in ("", COMMAND_LINE) else f" (set in {origin})"
             problems.append(Problem(key=key, value=value, why=fault.why + where, fix=known.fix(key, fault)))
+    parts = {name: node for name, node in clean.items() if name in _parts() and all(map(_is_text, _mapping(node)))}
+    rest = {name: value for name, value in clean.items() if name not in parts}
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(_structured(), _literal(clean)))
+        config = OmegaConf.to_object(OmegaConf.merge(_structured(), _literal(rest)))
     except (OmegaConfBaseException, ValueError) as cause:
         problems.append(Problem(key="configuration", value="", why=str(cause).splitlines()[0], fix="correct the value"))
         return None, clean
     assert isinstance(config, Config)
+    for name, node in parts.items():
+        setattr(config, name, copy.deepcopy(node))
     return config, clean
 
 
@@ -78,6 +85,10 @@ def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
+def _is_text(key: object) -> bool:
+    return isinstance(key, str)
+
+
 def _literal(value: object) -> object:
     """A resolved tree with every ``${`` escaped, so that it is not interpolated again."""
     if isinstance(value, Mapping):
@@ -85,6 +96,12 @@ def _literal(value: object) -> object:
     if isinstance(value, list):
         return [_literal(item) for item in value]
     return re.sub(r"(\\*)\$\{", lambda hit: hit[1] * 2 + "\\${", value) if isinstance(value, str) else value
+
+
+@functools.cache
+def _parts() -> frozenset[str]:
+    """Names of the nodes that say how parts are made: plain mappings, which each part checks and types by itself."""
+    return frozenset(item.name for item in dataclasses.fields(Config) if CONTRACT in item.metadata)
 
 
 @functools.cache
