@@ -51,7 +51,7 @@ are unsafe (simulated, 10 seeds) the raw sum ends with .98 unsafe answers, equal
 with .00; its least reward is .54 deviations above the reference, that of the raw sum 1.8 below. It costs .56 of the
 answers' quality against equal weights. On PubMedQA the corrected tie loss halves the gap of ties at the same pair
 accuracy (.90), the printed sign widens it. At scale=tiny with real actors (3 seeds) the least of seven rewards ends
-at +.40 with tri-factor, at +.34 with equal frozen weights, and at -1.75 with the raw sum; unsafe answers .00 and .99
+at +.39 with tri-factor, at +.34 with equal frozen weights, and at -1.75 with the raw sum; unsafe answers .00 and .99
 (raw sum).
 
 ## Cost
