@@ -44,11 +44,9 @@ def ray_session() -> Iterator[None]:
     import ray
     import warm
 
-    running = warm.cluster(cpus=4, memory=200_000_000)
-    ray.init(address=running.address, log_to_driver=False)
+    ray.init(address=warm.cluster(cpus=4, memory=200_000_000).address, log_to_driver=False)
     yield
     ray.shutdown()
-    running.shutdown()
 
 
 @pytest.fixture(scope="session")

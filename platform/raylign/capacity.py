@@ -7,12 +7,14 @@ engine takes its `gpu_memory` share exactly. So a GPU whose bare estimates fill 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raylign.config.schema import ClusterConfig
+from raylign.config.schema import ClusterConfig, EngineConfig
+from raylign.errors import PlanError
 from raylign.models.memory import GB
 
 if TYPE_CHECKING:
@@ -114,3 +116,14 @@ def _local_gb() -> float:
         return min(totals, default=0) / GB
     finally:
         nvml.nvmlShutdown()
+
+
+def refuse_small_cache(key: str, engine: EngineConfig, context: int, context_gb: float) -> None:
+    """Raises PlanError where an engine on a CPU has no room for keys and values of one sequence of `context` tokens."""
+    if engine.gpus or engine.kv_cache_gb >= context_gb:
+        return
+    enough = math.ceil(10 * context_gb) / 10
+    raise PlanError(
+        f"{key}.kv_cache_gb = {engine.kv_cache_gb:g}: holds not one sequence of {context} tokens, whose keys and "
+        f"values take {context_gb:.2g} GiB; fix: set {key}.kv_cache_gb={enough:g}, or a shorter context"
+    )

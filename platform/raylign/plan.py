@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from raylign.audit.cost import audit_cost
-from raylign.capacity import Load, engine_shortfalls, loads, overfull
+from raylign.capacity import Load, engine_shortfalls, loads, overfull, refuse_small_cache
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config, EngineConfig, ModelConfig, PoolConfig
 from raylign.contracts import RewardFunction
@@ -250,8 +250,7 @@ def _judge(name: str, run: Blueprint) -> Role:
             name=f"judge/{name}", actors=judge.workers, cpus=judge.cpus, gpus=judge.gpus,
             memory=f"asks {judge.endpoint}", setting=f"judges.{name}.workers",
         )  # fmt: skip
-    facts = _facts_at(judge.path, run)
-    return _engine(f"judges.{name}", judge, facts, judge.dtype or dtype, context=judge.max_context)
+    return _engine(f"judges.{name}", judge, _facts_at(judge.path, run), judge.dtype or dtype, context=judge.max_context)
 
 
 def _engine(key: str, engine: EngineConfig, facts: ModelFacts, dtype: str, *, context: int) -> Role:
@@ -264,7 +263,9 @@ def _engine(key: str, engine: EngineConfig, facts: ModelFacts, dtype: str, *, co
         setting=f"{key}.workers",
         share=engine.gpu_memory if engine.gpus else 0.0,
     )
-    return _sized(role, engine_estimate(engine, facts, dtype, min(context, facts.context or context)))
+    sized = _sized(role, engine_estimate(engine, facts, dtype, min(context, facts.context or context)))
+    refuse_small_cache(key, engine, context, sized.context_gb)
+    return sized
 
 
 def _sized(role: Role, size: Estimate) -> Role:

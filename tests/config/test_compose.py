@@ -265,3 +265,10 @@ def test_a_misspelt_section_is_the_one_that_was_meant(key: str, hint: str) -> No
     with pytest.raises(ConfigError) as caught:
         compose(["recipe=grpo", "scale=tiny", f"{key}=1"])
     assert caught.value.problems[0].fix == hint
+
+
+def test_values_that_are_still_to_be_given_are_told_by_their_keys() -> None:
+    unset = ("data.size", "advantage.std", "stages.rl.start", "stages.rl.steps", "stages.rl.weights.correct")
+    _, problems = compose_with_problems(["recipe=grpo", "scale=tiny", *(f"{key}=???" for key in unset)])
+    assert {problem.key for problem in problems} == set(unset)
+    assert all("still to be given" in problem.why for problem in problems)

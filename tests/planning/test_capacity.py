@@ -234,3 +234,11 @@ def test_the_memory_of_a_device_is_set_asked_or_unknown() -> None:
     assert device_memory(ClusterConfig(), [{"CPU": 4.0}, h100]) == 79
     assert device_memory(ClusterConfig(), [h100, {"GPU": 1.0, "accelerator_type:L4": 1.0}]) == 22
     assert device_memory(ClusterConfig(), [{"GPU": 1.0, "accelerator_type:FPGA": 1.0}]) == 0
+
+
+@pytest.mark.parametrize(("recipe", "key", "needed"), [("grpo", "rollout", "0.1"), ("rewriter", "judges.base", "0.1")])
+def test_a_cache_that_holds_no_context_is_refused(recipe: str, key: str, needed: str, capsys: Any) -> None:
+    command = ["plan", "--no-fit", f"recipe={recipe}", "scale=tiny", f"{key}.kv_cache_gb=0.0001"]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert f"{key}.kv_cache_gb = 0.0001: holds not one sequence" in told and f"set {key}.kv_cache_gb={needed}" in told

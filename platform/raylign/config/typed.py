@@ -24,11 +24,18 @@ from raylign.config.schema.base import CONTRACT
 from raylign.config.strict import Fault, check, leaf_keys
 from raylign.errors import Problem
 
+MISSING = "???"  # as OmegaConf writes it
+
 
 def to_config(
     tree: dict[str, object], layers: Layers, groups: set[str], problems: list[Problem]
 ) -> tuple[Config | None, dict[str, object]]:
     """The typed config and its plain form; appends to `problems`."""
+    unset = [key for key, value in leaves(tree) if value == MISSING or (isinstance(value, list) and MISSING in value)]
+    if unset:
+        why, fix = "stands for a value that is still to be given", "give it one, or leave it out"
+        problems += [Problem(key=key, value=MISSING, why=why, fix=fix) for key in unset]
+        return None, tree
     clean, faults = check(Config, tree)
     known = _Known.of(tree, groups) if faults else _Known([], [], [])
     for fault in faults:
