@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -31,6 +31,15 @@ def in_turn(parts: Mapping[str, Part], folder: Path) -> list[Claim]:
         claims += part(folder)
         print(f"part {name}: {time.time() - begun:.0f} s", flush=True)
     return claims
+
+
+def beside(real: str, parts: Mapping[str, Part], folder: Path) -> list[Claim]:
+    """The claims of all parts, those without a language model beside the one with it, which is called `real`."""
+    simulated = {name: part for name, part in parts.items() if name != real}
+    trained = {name: part for name, part in parts.items() if name == real}
+    with ThreadPoolExecutor(2) as pool:
+        claims = [pool.submit(in_turn, some, folder) for some in (simulated, trained)]
+        return [claim for future in claims for claim in future.result()]
 
 
 def in_processes(work: Callable[[Item], Result], items: Iterable[Item], at_once: int = 2) -> list[Result]:

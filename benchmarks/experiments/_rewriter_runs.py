@@ -36,7 +36,7 @@ def tiny_run(folder: Path, seed: int) -> FinishedRun:
     view = {"_target_": "raylign.recipes.rewriter.Rewriting", "template": "{question}{solution}"}
     keep = {"_target_": "raylign.recipes.stages.keep.Passing", "at_least": 1}
     taken = {"greedy": True, "sampling": {"temperature": 0, "max_tokens": 30}, "weights": {"gate": 1}}
-    sampled = {"greedy": False, "samples": 8, "weights": {"gate": 1}, "view": view}
+    sampled = {"greedy": False, "samples": 4, "weights": {"gate": 1}, "view": view}
     arms = [
         stage("passing_untrained", EVALUATE, start="@warm", **sampled),
         stage("passing", EVALUATE, start="@rewrite", **sampled),

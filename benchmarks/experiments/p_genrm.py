@@ -28,17 +28,15 @@ sign of the effect, above 0 by two standard errors over the seeds, and name the 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.experiments._main import Part, in_processes, in_turn, main
+from benchmarks.experiments._main import beside, in_processes, main
 from benchmarks.experiments._p_genrm_runs import SEEDS, language_model
 from benchmarks.experiments._p_genrm_users import ARMS, World, accuracies, pulled, refinement
-from benchmarks.experiments._recipe_runs import together
 from benchmarks.experiments.report import SIMULATED, Claim, largest
 from raylign.config.build import build
 from raylign.contracts import RewardFunction
@@ -201,15 +199,6 @@ def prototypes(_: Path) -> list[Claim]:
     ]
 
 
-# --------------------------------------------------------------------------------------------------------------------
-
-
-def beside(parts: Mapping[str, Part], folder: Path) -> list[Claim]:
-    """The claims of all parts. C's imitation leaves one of two cores to those without a language model."""
-    groups = [{name: part for name, part in parts.items() if (name == "C") == real} for real in (False, True)]
-    return [claim for claims in together([partial(in_turn, some, folder) for some in groups]) for claim in claims]
-
-
 if __name__ == "__main__":
     parts = {"A": rewards, "B": scaling, "C": language_model, "D": curriculum, "E": prototypes}
-    main("p_genrm", __doc__, parts, {"seeds": list(SEEDS)}, beside)
+    main("p_genrm", __doc__, parts, {"seeds": list(SEEDS)}, partial(beside, "C"))

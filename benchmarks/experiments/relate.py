@@ -21,11 +21,12 @@ lost what nothing pays for, so that what is asked of M2 is at most .05, as in th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.experiments._main import in_turn, main
+from benchmarks.experiments._main import beside, main
 from benchmarks.experiments._relate_credit import alignment, locality
 from benchmarks.experiments._relate_grammar import ARMS, UPDATES, Outcome, train
 from benchmarks.experiments._relate_runs import SEEDS as RUN_SEEDS
@@ -94,4 +95,4 @@ def _figure(name: str, outcome: Outcome) -> Claim:
 
 if __name__ == "__main__":
     parts = {"A": ladder, "B": locality, "C": alignment, "D": language_model, "E": votes}
-    main("relate", __doc__, parts, {"seeds": SEEDS, "run_seeds": RUN_SEEDS}, in_turn)
+    main("relate", __doc__, parts, {"seeds": SEEDS, "run_seeds": RUN_SEEDS}, partial(beside, "D"))

@@ -24,12 +24,13 @@ the new task (200: .62; 300 at a third of the rate: .48; 400: 1.00), the warm-up
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.experiments._main import in_turn, main
+from benchmarks.experiments._main import in_processes, in_turn, main
 from benchmarks.experiments._rewriter_policy import Outcome, train
 from benchmarks.experiments._rewriter_runs import RUN_SEEDS, language_model
 from benchmarks.experiments.report import SIMULATED, Claim
@@ -165,7 +166,7 @@ CALIBRATED = {
 
 def simulated(_: Path) -> list[Claim]:
     """The digest's second experiment: the means of three seeds."""
-    means = {name: _mean([train(weights, seed) for seed in SEEDS]) for name, weights in ARMS.items()}
+    means = {name: _mean(in_processes(partial(train, weights), SEEDS)) for name, weights in ARMS.items()}
     claims = [
         Claim(
             name=f"B/{name}: feasible mass",
