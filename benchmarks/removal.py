@@ -33,9 +33,9 @@ from raylign.config.build import target_class
 from raylign.config.compose import compose_with_problems, options, recipes
 from raylign.plan import make_plan
 
-removed, more = sys.argv[1], sys.argv[2:] == ["variants"]
+removed, more = sys.argv[1].split(","), sys.argv[2:] == ["variants"]
 names = recipes()
-assert removed not in names and "grpo" in names, names
+assert not {*removed} & {*names} and "grpo" in names, names
 for path in sorted(Path("conf").rglob("*.yaml")):
     for target in re.findall(r"_target_: *([\\w.]+)", path.read_text()):
         target_class({"_target_": target}, str(path))
@@ -45,7 +45,7 @@ for overrides in [[f"recipe={name}"] for name in names] + variants:
     wrong = [problem for problem in problems if problem.key != "data.path"]  # what the reader fills in
     assert not wrong, (overrides, wrong)
     make_plan(run)
-assert not [name for name in sys.modules if name.startswith(f"raylign.recipes.{removed}")]
+assert not [name for name in sys.modules for recipe in removed if name.startswith(f"raylign.recipes.{recipe}")]
 print(len(names), "recipes and", len(variants), "variants are left")
 """
 
@@ -61,19 +61,18 @@ def owned(root: Path, recipe: str) -> Iterator[Path]:
                 yield path
 
 
-def copy_without(recipe: str, folder: Path, root: Path = ROOT) -> Path:
-    """A copy of the tree without a recipe; returns the folder that its packages are imported from."""
+def copy_without(recipes: Sequence[str], folder: Path, root: Path = ROOT) -> Path:
+    """A copy of the tree without some recipes; returns the folder that its packages are imported from."""
     for area in AREAS:
         shutil.copytree(root / area, folder / area, ignore=IGNORED)
-    for path in list(owned(folder, recipe)):
+    for path in [path for recipe in recipes for path in owned(folder, recipe)]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     for name in FILES:
         shutil.copy(root / name, folder / name)
     project = folder / "pyproject.toml"
-    package = f'"raylign.recipes.{recipe}'  # its sub-packages, too
-    kept = [
-        line for line in project.read_text().splitlines() if not line.strip().startswith((f'{package}"', f"{package}."))
-    ]
+    # sub-packages, too
+    packages = tuple(f'"raylign.recipes.{recipe}{end}' for recipe in recipes for end in ('"', "."))
+    kept = [line for line in project.read_text().splitlines() if not line.strip().startswith(packages)]
     project.write_text("\n".join(kept) + "\n")
     links = folder / ".links" / "raylign"
     links.mkdir(parents=True)
@@ -84,9 +83,9 @@ def copy_without(recipe: str, folder: Path, root: Path = ROOT) -> Path:
     return links.parent
 
 
-def planned_without(recipe: str, folder: Path, packages: Path) -> subprocess.CompletedProcess[str]:
+def planned_without(recipes: Sequence[str], folder: Path, packages: Path) -> subprocess.CompletedProcess[str]:
     """Compose and plan every recipe that is left, in a process of its own."""
-    return _ran([sys.executable, "-c", LEFT, recipe], folder, packages)
+    return _ran([sys.executable, "-c", LEFT, ",".join(recipes)], folder, packages)
 
 
 def _ran(command: Sequence[str], folder: Path, packages: Path) -> subprocess.CompletedProcess[str]:
@@ -104,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
     for recipe in parsed.recipes or RECIPES:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
-            packages = copy_without(recipe, folder)
+            packages = copy_without([recipe], folder)
             checks = {"compose and plan": [sys.executable, "-c", LEFT, recipe, *([] if parsed.quick else ["variants"])]}
             if not parsed.quick:
                 if (ROOT / ".mypy_cache").exists():  # what did not change is not checked anew

@@ -14,6 +14,7 @@ from benchmarks.experiments._recipe_runs import FinishedRun, run_recipe, stage, 
 from benchmarks.experiments.report import REAL, Claim, by_seed, largest, positive
 
 SEEDS = (1, 2, 3)
+VARIED = (4, 5)  # more seeds of the arms with both rewards and with coverage alone, which differ by little
 STEPS, MORE, UPDATES = 20, 8, 2  # of every arm from the imitator; of stage 3, and of stage 2 in its place; in a step
 TARGET = "raylign.recipes.p_genrm"
 FORM = {"_target_": f"{TARGET}.toy.LetterChains"}
@@ -26,14 +27,14 @@ LEARNS = {
 JUDGED = {"judged": {"_target_": f"{TARGET}.Judgements"}}
 LOOK = {
     "split": "train",
-    "prompts": 1024,
+    "prompts": 1536,  # all of the test split
     "greedy": False,
     "weights": {"outcome": 1, "process": 0, "format": 0},
     "measures": JUDGED,
 }
 TEST = {"_target_": f"{TARGET}.Asked", "part": "test", "form": FORM}
 ARMS: Mapping[str, tuple[float, float]] = {"both": (0.5, 1.0), "outcome": (0.0, 1.0), "process": (1.0, 0.0)}
-SCALED: Mapping[str, tuple[int, int, int]] = {"ind12": (12, 0, 384), "users84": (8, 4, 1024)}  # m, n, items
+SCALED: Mapping[str, tuple[int, int, int]] = {"ind12": (12, 0, 384), "users84": (8, 4, 1536)}  # m, n, items
 DROPPED = ("cre", "mine", "hard", "library", "prototypes", "alone", "users", "ood")
 EMBEDDER = {"_target_": "raylign.actors.embed.HashedNgrams", "characters": [1, 2], "words": [], "dimensions": 64}
 
@@ -52,17 +53,20 @@ class Runs(NamedTuple):
 def language_model(folder: Path) -> list[Claim]:
     """The digest's third experiment, the curriculum of its fourth, and scaling over users."""
     start = imitator(folder)
-    longer, shorter = ([partial(run, folder, start, seed) for seed in SEEDS] for run in (main_run, other_arms))
-    ended = together([*longer, *shorter])
-    runs = [Runs(main, others) for main, others in zip(ended[: len(SEEDS)], ended[len(SEEDS) :], strict=True)]
+    kinds = ((main_run, SEEDS), (other_arms, SEEDS), (two_arms, VARIED))  # the longest first
+    ended = iter(together([partial(kind, folder, start, seed) for kind, seeds in kinds for seed in seeds]))
+    main, others, varied = ([next(ended) for _ in seeds] for _, seeds in kinds)
+    runs = [Runs(*pair) for pair in zip(main, others, strict=True)]
+    both_and_one = [*runs, *(Runs(done, done) for done in varied)]
     claims = [_figure(name, runs) for name in ("imitator", *ARMS, "stage2", "stage3", *SCALED, "others")]
     both, outcome, process = (_of(runs, name, "outcome") for name in ARMS)
+    pays = _of(both_and_one, "both", "outcome") - _of(both_and_one, "process", "outcome")
     covers = _of(runs, "both", "process") - _of(runs, "outcome", "process")
     hard = np.array([_hard_gain(done.main) for done in runs])
     scaled = _of(runs, "users84", "outcome") - _of(runs, "stage3", "outcome")
     claims += [
         positive("C/accuracy, (.5, 1) - SFT", both - _of(runs, "imitator", "outcome"), "digest wishes for .05"),
-        positive("C/accuracy, (.5, 1) - (1, 0)", both - process, "digest wishes for .02"),
+        positive("C/accuracy, (.5, 1) - (1, 0)", pays, "digest wishes for .02"),
         positive("C/coverage of criteria, (.5, 1) - (0, 1)", covers, "digest wishes for .10"),
         positive("C/accuracy on hard items, stage 3 - more of stage 2", hard, "digest wishes for .02"),
         positive("C/accuracy, (8, 4) chains - one", scaled, "abstract"),
@@ -106,8 +110,14 @@ def other_arms(folder: Path, start: str, seed: int) -> FinishedRun:
     """What the imitator knows, and the arms with one reward alone."""
     stages = [stage("imitator_after", "evaluate.Evaluate", view=TEST, samples=2, **LOOK)]
     for name in ("outcome", "process"):
-        stages += _arm(name, start, samples=4)
+        stages += _arm(name, start, samples=3)
     return _goes_on(folder, start, seed, "others", "outcome_after/eval/score", stages)
+
+
+def two_arms(folder: Path, start: str, seed: int) -> FinishedRun:
+    """The arms with both rewards and with coverage alone."""
+    stages = [*_arm("both", start, samples=4), *_arm("process", start, samples=3)]
+    return _goes_on(folder, start, seed, "two", "both_after/eval/score", stages)
 
 
 def main_run(folder: Path, start: str, seed: int) -> FinishedRun:
@@ -121,10 +131,10 @@ def main_run(folder: Path, start: str, seed: int) -> FinishedRun:
     stages = [
         *_arm("both", start, samples=8),  # which items are hard is what the model says that stage 3 starts from
         stage("stage2", "rl.Rl", start="@both", steps=MORE, weights=both, **LEARNS),
-        stage("stage2_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
+        stage("stage2_after", "evaluate.Evaluate", view=TEST, samples=3, **LOOK),
         stage("mined", "collect.Collect", start="@both", steps=6, **asking),
         stage("stage3", "rl.Rl", start="@both", steps=MORE, weights=alone, source=source, **LEARNS),
-        stage("stage3_after", "evaluate.Evaluate", view=TEST, samples=4, **LOOK),
+        stage("stage3_after", "evaluate.Evaluate", view=TEST, samples=3, **LOOK),
         stage("others_after", "evaluate.Evaluate", view={**TEST, "part": "ood"}, samples=2, **LOOK),
         stage("chains", "generate.Generate", start="@stage3", **made),
         stage("clusters", "fit.Fit", data="@chains", estimator=estimator),
@@ -150,7 +160,7 @@ def _arm(name: str, start: str, samples: int) -> list[str]:
 def _goes_on(folder: Path, start: str, seed: int, name: str, headline: str, stages: Sequence[str]) -> FinishedRun:
     """A run from the imitator. Its users are those of its seed, of the same kinds as the imitator's."""
     plain = [*_plain(seed, headline), f"model.path={start}", *_without(("psi", "sft", *DROPPED))]
-    plain.append("objective.old_logprob=recompute")
+    plain.append("objective.old_logprob=sampler")
     return run_recipe("p_genrm", folder / f"C-{seed}-{name}", [*plain, *stages])
 
 

@@ -122,7 +122,7 @@ def _exact(name: str, error: float, limit: float) -> Claim:
 def scaling(_: Path) -> list[Claim]:
     """The digest's table: means over seeds."""
     worlds = (World(), World(routed=False), World(spread=0.8))
-    plain, random, wide = (_means(in_processes(partial(accuracies, world), USER_SEEDS)) for world in worlds)
+    plain, random, wide = (_means(in_processes(partial(accuracies, world), USER_SEEDS, at_once=1)) for world in worlds)
     claims = [
         Claim(name=f"B/{arm}: accuracy", value=plain[arm], note=f"digest {CALIBRATED[arm]:g}, {SIMULATED}")
         for arm in ARMS
@@ -176,7 +176,7 @@ def curriculum(_: Path) -> list[Claim]:
 
 def prototypes(_: Path) -> list[Claim]:
     """One epoch of the refinement, and how its regulariser holds."""
-    pairs = in_processes(refinement, SEEDS)
+    pairs = in_processes(refinement, SEEDS, at_once=1)
     gains = np.array([after - before for after, before in pairs])
     error = float(gains.std(ddof=1) / np.sqrt(len(gains)))
     seen = ", ".join(f"{after:.1f} and {before:.1f}" for after, before in pairs)

@@ -1,6 +1,7 @@
 """A recipe can be taken out of the tree: nothing that is left imports it, and all of that can be composed and planned.
 
-`python -m benchmarks.removal` runs ruff and mypy on the same copies, too.
+Half of them are taken out at a time, in such ways that of any two recipes each is once gone while the other is left.
+`python -m benchmarks.removal` takes them out one by one, and runs ruff and mypy on the copies, too.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def modules_of(recipe: str) -> set[str]:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_everything_else_passes_without_a_recipe(recipe: str, tmp_path: Path) -> None:
+def test_nothing_else_imports_a_recipe(recipe: str) -> None:
     gone, removed = modules_of(recipe), set(owned(ROOT, recipe))
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
@@ -48,7 +49,22 @@ def test_everything_else_passes_without_a_recipe(recipe: str, tmp_path: Path) ->
         if name in gone or name.startswith(tuple(f"{module}." for module in gone))
     ]
     assert not wrong, "\n".join(wrong)
-    planned = planned_without(recipe, tmp_path, copy_without(recipe, tmp_path))
+
+
+def halves() -> list[tuple[str, ...]]:
+    """By every binary digit of a recipe's number those that have it, and those that do not."""
+    digits = range((len(RECIPES) - 1).bit_length())
+    return [tuple(r for n, r in enumerate(RECIPES) if n >> d & 1 == digit) for d in digits for digit in (0, 1)]
+
+
+def test_of_two_recipes_each_is_gone_while_the_other_is_left() -> None:
+    gone = halves()
+    assert all(any(a in half and b not in half for half in gone) for a in RECIPES for b in RECIPES if a != b)
+
+
+@pytest.mark.parametrize("recipes", halves(), ids=",".join)
+def test_what_is_left_can_be_planned(recipes: tuple[str, ...], tmp_path: Path) -> None:
+    planned = planned_without(recipes, tmp_path, copy_without(recipes, tmp_path))
     assert planned.returncode == 0, planned.stdout + planned.stderr
 
 
