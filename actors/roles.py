@@ -42,8 +42,8 @@ class Told(Protocol):
 class Roles:
     """All actors of one run. start_model: the run's; model_of: the folder that a path of the configuration means.
 
-    `weights` is the model whose weights the rollout engines hold: the folder that they were started from, or what was
-    last published to them.
+    `weights` is the model whose weights the rollout engines hold, by their start or as they were last given, `trained`
+    the one whose weights the learner has since its stage ended. Both are empty where that is no model's folder.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Roles:
         self.placement, self.log_dir, self.told = placement, log_dir, told
         self._run = run
         self.shared = placement.plan.shared  # whether roles share devices, and so start one after the other
-        self.weights = ""
+        self.weights = self.trained = ""
         self.pool: VllmRolloutPool | None = None
         self._start_model, self._model_of = start_model, model_of
         self._ahead: asyncio.Task[Any] | None = None  # the start of the rollout pool before a stage asks for it
@@ -114,7 +114,7 @@ class Roles:
     async def _rollouts(self, model: str, publishes: bool) -> VllmRolloutPool:
         async with self._locks["rollouts"]:
             await self.judges()
-            if self.pool is not None and self.weights != model and not publishes:
+            if self.pool is not None and self.weights != model and not (publishes or await self._published(model)):
                 await self.pool.close()
                 self.pool = None
             environment = await self.environment()
@@ -137,6 +137,19 @@ class Roles:
                     await pool.start()
             self.weights = model
             return self.pool
+
+    async def _published(self, model: str) -> bool:
+        """Whether the engines have this model's weights from the learner now: much sooner than by a new start."""
+        if self.pool is None or model != self.trained:
+            return False
+        try:
+            weights = await self._learners["learner"].publish(0)  # the version of a new engine
+        except LearnerError as error:
+            self.told("learner_lost", f"the learner died after its stage; engines start from {model}: {error}")
+            await self.end_learners()
+            return False
+        await self.pool.publish(weights)
+        return True
 
     async def environment(self, stage: str = "", node: Mapping[str, Any] | None = None) -> EnvironmentSpec | None:
         """Where episodes live, if there are any: the run's, or those of a stage with one (`node`) of its own.
@@ -244,6 +257,7 @@ class Roles:
 
     async def _learner(self, role: str, spec: LearnerSpec) -> LearnerGroup:
         cfg, group = self.run.config, self._learners.get(role)
+        self.trained = ""
         if group is None:
             group = LearnerGroup(
                 role, spec.learner, log_dir=self.log_dir, options=self.options(role), collectives_s=cfg.run.deadline_s
@@ -258,12 +272,8 @@ class Roles:
         return group
 
     def _replaced(self, name: str, cause: LearnerError) -> None:
-        self.told(
-            "frozen_model_restarted",
-            f"frozen model {name} died and is replaced: {cause}",
-            frozen=name,
-            cause=str(cause),
-        )
+        said = f"frozen model {name} died and is replaced: {cause}"
+        self.told("frozen_model_restarted", said, frozen=name, cause=str(cause))
 
     async def _make_room(self) -> None:
         """Before an engine is rebuilt the others give back what they only keep; a dead one says so at its next call."""
@@ -272,7 +282,7 @@ class Roles:
 
     async def end_learners(self) -> None:
         """End policy and critic; the next call of `learner` or `critic` starts new ranks."""
-        groups = list(self._learners.values())
+        groups, self.trained = list(self._learners.values()), ""
         self._learners.clear()
         await asyncio.gather(*(group.close() for group in groups), return_exceptions=True)
 

@@ -23,33 +23,46 @@ RUN_SEEDS = (1, 2, 3, 4)
 SFT, EVALUATE, GENERATE = "sft.Sft", "evaluate.Evaluate", "generate.Generate"
 ONLY_ANSWERS = {"correct": 1}
 TOY = "raylign.recipes.rewriter.toy"
+AFTER_BASE = ("general_before", "downstream_before", "warm", "rewrite", "build", "sft", "downstream", "general")
+BATCH = 512  # prompts that a set is built of at a time
+QUIET = ["telemetry.rollouts_per_step=0", "run.stall_s=1800", "run.deadline_s=1800"]
 
 
 def language_model(folder: Path) -> list[Claim]:
-    """The digest's third and fourth experiments: one run a seed, all arms within it, each from the same base model."""
-    runs = together([partial(tiny_run, folder, seed) for seed in RUN_SEEDS])
+    """The digest's third and fourth experiments: one run a seed, all arms within it, all from one base model."""
+    base = base_model(folder)
+    runs = together([partial(tiny_run, folder, base, seed) for seed in RUN_SEEDS])
     return [*_figures(runs), *_compared(runs), *_sets(runs)]
 
 
-def tiny_run(folder: Path, seed: int) -> FinishedRun:
-    """The recipe at scale=tiny, and after it the base model tuned on two other sets, step by step alike."""
+def base_model(folder: Path) -> str:
+    """What the recipe's first stage makes at scale=tiny."""
+    plain = [f"seed={RUN_SEEDS[0]}", *QUIET, "telemetry.headline=base/nll", *(f"~stages.{name}" for name in AFTER_BASE)]
+    return run_recipe("rewriter", folder / "C-base", plain).model("base")
+
+
+def tiny_run(folder: Path, base: str, seed: int) -> FinishedRun:
+    """The recipe at scale=tiny from a base model, and after it that model tuned on two other sets, alike."""
     view = {"_target_": "raylign.recipes.rewriter.Rewriting", "template": "{question}{solution}"}
     keep = {"_target_": "raylign.recipes.stages.keep.Passing", "at_least": 1}
     taken = {"greedy": True, "sampling": {"temperature": 0, "max_tokens": 30}, "weights": {"gate": 1}}
     sampled = {"greedy": False, "samples": 4, "weights": {"gate": 1}, "view": view}
-    arms = [
+    built = {"view": view, "keep": keep, "otherwise": "target", "batch_prompts": BATCH, **taken}
+    arms = [  # in this order engines change their model least often
         stage("passing_untrained", EVALUATE, start="@warm", **sampled),
+        stage("build_untrained", GENERATE, start="@warm", **built),
+        *_tuned("untrained", base, "@build_untrained"),
         stage("passing", EVALUATE, start="@rewrite", **sampled),
-        stage("build_untrained", GENERATE, start="@warm", view=view, keep=keep, otherwise="target", **taken),
-        *_tuned("untrained", "@build_untrained"),
-        *_tuned("expert", ""),
+        *_tuned("expert", base, ""),
     ]
-    quiet = ["telemetry.rollouts_per_step=0", "run.stall_s=1800", "run.deadline_s=1800"]
-    quiet += ["stages.rewrite.lora.sync=merged"]  # the same numbers; vLLM's CPU build is slow with adapters
-    return run_recipe("rewriter", folder / f"C-{seed}", [f"seed={seed}", *quiet, *arms])
+    plain = [f"seed={seed}", *QUIET, f"model.path={base}", "judges.base.path=''", "~stages.base"]
+    plain += [f"stages.{name}.start={base}" for name in ("warm", "sft")]
+    plain += ["stages.rewrite.lora.sync=merged"]  # the same numbers; vLLM's CPU build is slow with adapters
+    plain += ["objective.old_logprob=sampler", f"stages.build.batch_prompts={BATCH}"]
+    return run_recipe("rewriter", folder / f"C-{seed}", [*plain, *arms])
 
 
-def _tuned(name: str, data: str) -> list[str]:
+def _tuned(name: str, base: str, data: str) -> list[str]:
     """SFT of the base model as the recipe's own does it, and both evaluations. data: empty for the experts' texts."""
     optim = {"lr": "${stages.sft.optim.lr}", "warmup_steps": "${stages.sft.optim.warmup_steps}", "schedule": "cosine"}
     steps = {"steps": "${stages.sft.steps}", "batch_size": 64, "optim": optim}
@@ -59,7 +72,7 @@ def _tuned(name: str, data: str) -> list[str]:
         "forgetting": {"_target_": "raylign.recipes.rewriter.Forgetting", "before": "@general_before/tasks"},
     }
     return [
-        stage(f"sft_{name}", SFT, start="@base", data=data, **steps),
+        stage(f"sft_{name}", SFT, start=base, data=data, **steps),
         stage(f"downstream_{name}", EVALUATE, weights=ONLY_ANSWERS),
         stage(f"general_{name}", EVALUATE, weights=ONLY_ANSWERS, view=general, measures=measures),
     ]

@@ -4,10 +4,10 @@ A  the numbers: a group of six with scripted losses, vectors and gates through t
    of which none, one or two pass; a loss that is not finite; a sample alone, and a base model that is gone
 B  a simulated policy over eight styles (`_rewriter_policy`; terms are the recipe's), seven arms of three seeds: the
    task alone collapses on the expert's style, each term does its own, a soft gate lets wrong text win
-C  a tiny language model through the real actors (`_rewriter_runs`), four seeds, one run each: base model, rewriter by
-   LoRA, sets built, base model tuned on the experts' texts, on an untrained rewriter's set and on the trained one's.
-   Then the sets row by row: as many as their input, what was kept passes the gate, what was not is the expert's text
-   byte for byte
+C  a tiny language model through the real actors (`_rewriter_runs`): a base model, and four seeds from it, one run each:
+   rewriter by LoRA, sets built, base model tuned on the experts' texts, on an untrained rewriter's set and on the
+   trained one's. Then the sets row by row: as many as their input, what was kept passes the gate, what was not is the
+   expert's text byte for byte
 
     make experiment RECIPE=rewriter                  all parts, about 24 minutes on 2 cores
     make experiment RECIPE=rewriter ARGS="A B"       the parts without a language model, about a minute
@@ -24,12 +24,13 @@ the new task (200: .62; 300 at a third of the rate: .48; 400: 1.00), the warm-up
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.experiments._main import in_processes, in_turn, main
+from benchmarks.experiments._main import beside, in_processes, main
 from benchmarks.experiments._rewriter_policy import Outcome, train
 from benchmarks.experiments._rewriter_runs import RUN_SEEDS, language_model
 from benchmarks.experiments.report import SIMULATED, Claim
@@ -166,7 +167,7 @@ CALIBRATED = {
 def simulated(_: Path) -> list[Claim]:
     """The digest's second experiment: the means of three seeds."""
     jobs = [(weights, seed) for weights in ARMS.values() for seed in SEEDS]
-    outcomes = iter(in_processes(_trained, jobs))
+    outcomes = iter(in_processes(_trained, jobs, at_once=1))
     means = {name: _mean([next(outcomes) for _ in SEEDS]) for name in ARMS}
     claims = [
         Claim(
@@ -207,5 +208,5 @@ if __name__ == "__main__":
         __doc__,
         {"A": numbers, "B": simulated, "C": language_model},
         {"seeds": SEEDS, "run seeds": RUN_SEEDS},
-        in_turn,
+        partial(beside, "C"),
     )

@@ -85,8 +85,13 @@ class RunModels(RunRecords):
         """The frozen model that fills each of these streams, by stream; started when needed (`FrozenModels.fill`)."""
         return await self.roles.frozen.fill(streams, prompts, self.roles.shared)
 
-    def hand_over(self, model: Path, published: bool) -> None:
-        """Make a stage's model the start of the next. published: the rollout engines hold exactly these weights."""
+    def hand_over(self, model: Path, *, published: bool | None, lora: LoraConfig) -> None:
+        """Make a stage's model, which the learner holds, the start of the next.
+
+        published: the rollout engines were given it last; False: they were given something else of the stage; None:
+        nothing. Of adapters that are sent alone engines never hold what is exported.
+        """
         self.lineage.model = str(model)
-        if published:
-            self.roles.weights = self.lineage.model
+        self.roles.trained = "" if lora.sent else self.lineage.model
+        if published is not None:
+            self.roles.weights = self.roles.trained if published else ""

@@ -130,7 +130,7 @@ class Preference(OnPairs):
 
     async def left(self, context: RunContext, model: Path) -> dict[str, str]:
         """The model, from which the next stage starts."""
-        context.hand_over(model, published=False)
+        context.hand_over(model, published=None, lora=self.config.lora)
         return {MODEL: str(model)}
 
     async def batches(self, context: RunContext, pairs: PairSet, objective: Objective) -> tuple[Batch, Batch | None]:

@@ -120,7 +120,7 @@ class Rl(Stage):
         if said := lesson(self.name, self.config.steps, loop.version, loop.taught):
             context.event("nothing_learned", said, stage=self.name)
         await loop.parts.learner.export(str(folder / "model"))
-        context.hand_over(folder / "model", published=not self.config.lora.sent)
+        context.hand_over(folder / "model", published=True, lora=self.config.lora)
         return StageResult(
             steps=self.config.steps,
             metrics={"steps/taught": loop.taught / self.config.steps},

@@ -100,7 +100,7 @@ class Sft(Stage):
                 context.progress.message(f"{reached}={config.stop_at:g}")
                 break
         await learner.export(str(folder / "model"))
-        context.hand_over(folder / "model", published=published and not config.lora.sent)
+        context.hand_over(folder / "model", published=published if config.eval_every else None, lora=config.lora)
         artifacts = {MODEL: str(folder / "model")}
         return StageResult(steps=done, metrics=training.kept["metrics"], artifacts=artifacts)
 

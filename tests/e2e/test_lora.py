@@ -19,16 +19,28 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 LORA = ["variant=grpo", "stages.rl.lora={rank: 8, alpha: 32, lr: 1e-2, sync: adapter}", "stages.rl.steps=3"]
 
 
-async def train(context: RunContext) -> None:
+async def train(context: RunContext) -> tuple[dict[str, float], dict[str, float]]:
+    """What the start was worth before the stage, and after it, when the engines last had the stage's adapters."""
     stage = context.enter("rl")
+    start = context.lineage.model
+    before = await sampled(context)
     await stage.cls(stage.config, "rl").run(context)
-    context.record("rl", 4, (await context.evaluate(context.prompts.train[:8], samples=2, greedy=False)).metrics)
+    trained, context.lineage.model = context.lineage.model, start
+    after = await sampled(context)
+    context.lineage.model = trained
+    context.record("rl", 4, await sampled(context))
     await context.roles.close()
+    return before, after
+
+
+async def sampled(context: RunContext) -> dict[str, float]:
+    return dict((await context.evaluate(context.prompts.train[:8], samples=2, greedy=False)).metrics)
 
 
 def test_adapters_alone_are_sent(tmp_path: Path) -> None:
     with open_run(compose([*OVERRIDES, *LORA, *places(tmp_path / "run")])) as context:
-        asyncio.run(train(context))
+        before, after = asyncio.run(train(context))
+    assert before == after, "its own weights were sampled, not the stage's"
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     steps = [step for step in map(json.loads, lines) if "publish/bytes" in step]
     assert len(steps) == 3 and all(step["sampler_gap"] < 1e-5 and step["publish/gap_max"] < 1e-4 for step in steps)
