@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from omegaconf import OmegaConf
 
+from raylign.actors.engines import Engines
 from raylign.actors.environments.actor import EnvironmentActors, environment_spec
 from raylign.actors.frozen_models import FrozenModels
 from raylign.actors.judge.group import JudgeGroup
@@ -40,11 +41,7 @@ class Told(Protocol):
 
 
 class Roles:
-    """All actors of one run. start_model: the run's; model_of: the folder that a path of the configuration means.
-
-    `weights` is the model whose weights the rollout engines hold, by their start or as they were last given, `trained`
-    the one whose weights the learner has since its stage ended. Both are empty where that is no model's folder.
-    """
+    """All actors of one run. start_model: the run's; model_of: the folder that a path of the configuration means."""
 
     def __init__(
         self,
@@ -62,10 +59,9 @@ class Roles:
         self.placement, self.log_dir, self.told = placement, log_dir, told
         self._run = run
         self.shared = placement.plan.shared  # whether roles share devices, and so start one after the other
-        self.weights = self.trained = ""
-        self.pool: VllmRolloutPool | None = None
+        publishes = any(stage.cls.publishes for stage in run.stages)
+        self.engines = Engines(self._rollout_pool, lambda: self._learners.get("learner") if publishes else None)
         self._start_model, self._model_of = start_model, model_of
-        self._ahead: asyncio.Task[Any] | None = None  # the start of the rollout pool before a stage asks for it
         self._environments: dict[str, EnvironmentActors] = {}  # by stage, the run's under no name
         self.reward_pools: RewardPools | None = None  # those that were started
         self.grader_pools: RewardPools | None = None
@@ -80,7 +76,7 @@ class Roles:
             replaced=self._replaced,
             starting=starting,
         )
-        self._locks = {name: asyncio.Lock() for name in ("rollouts", "rewards", "graders", "judges")}
+        self._locks = {name: asyncio.Lock() for name in ("rewards", "graders", "judges")}
 
     @property
     def run(self) -> Run:
@@ -100,56 +96,30 @@ class Roles:
         """Ray options of the actors of a role, by index."""
         return partial(self.placement.options, role)
 
-    def start_rollouts(self, model: str) -> None:
-        """Start the rollout pool, if there is none, beside what a stage does until it asks for it."""
-        if self.pool is None and self._ahead is None:
-            self._ahead = asyncio.create_task(self._rollouts(model, publishes=False))
-
-    async def rollouts(self, model: str, publishes: bool = False) -> VllmRolloutPool:
-        """The rollout pool; its engines hold `model`. publishes: other weights will do, for new ones come first."""
-        if self._ahead is not None:
-            await asyncio.shield(self._ahead)
-        return await self._rollouts(model, publishes)
-
-    async def _rollouts(self, model: str, publishes: bool) -> VllmRolloutPool:
-        async with self._locks["rollouts"]:
-            await self.judges()
-            if self.pool is not None and self.weights != model and not (publishes or await self._published(model)):
-                await self.pool.close()
-                self.pool = None
-            environment = await self.environment()
-            if self.pool is None:
-                cfg = self.run.config
-                pool = VllmRolloutPool(
-                    cfg.rollout,
-                    cfg.model,
-                    model,
-                    log_dir=self.log_dir,
-                    environment=environment,
-                    options=self.options("rollout"),
-                    deadline_s=cfg.run.deadline_s,
-                    lora=[stage.lora for stage in self.run.stages if stage.lora is not None and stage.lora.sent],
-                )
-                if self.shared:
-                    pool.share_device(self.placement.plan.role("rollout").kv_bytes, self._make_room)
-                self.pool = pool
-                with self.starting("rollout engine", lambda: pool.alive, cfg.rollout.workers):
-                    await pool.start()
-            self.weights = model
-            return self.pool
-
-    async def _published(self, model: str) -> bool:
-        """Whether the engines have this model's weights from the learner now: much sooner than by a new start."""
-        if self.pool is None or model != self.trained:
-            return False
+    async def _rollout_pool(self, model: str) -> VllmRolloutPool:
+        """A new pool that serves a model; its actors are ended where they cannot all be started."""
+        await self.judges()
+        environment = await self.environment()
+        cfg = self.run.config
+        pool = VllmRolloutPool(
+            cfg.rollout,
+            cfg.model,
+            model,
+            log_dir=self.log_dir,
+            environment=environment,
+            options=self.options("rollout"),
+            deadline_s=cfg.run.deadline_s,
+            lora=[stage.lora for stage in self.run.stages if stage.lora is not None and stage.lora.sent],
+        )
+        if self.shared:
+            pool.share_device(self.placement.plan.role("rollout").kv_bytes, self._make_room)
         try:
-            weights = await self._learners["learner"].publish(0)  # the version of a new engine
-        except LearnerError as error:
-            self.told("learner_lost", f"the learner died after its stage; engines start from {model}: {error}")
-            await self.end_learners()
-            return False
-        await self.pool.publish(weights)
-        return True
+            with self.starting("rollout engine", lambda: pool.alive, cfg.rollout.workers):
+                await pool.start()
+        except BaseException:
+            await pool.close()
+            raise
+        return pool
 
     async def environment(self, stage: str = "", node: Mapping[str, Any] | None = None) -> EnvironmentSpec | None:
         """Where episodes live, if there are any: the run's, or those of a stage with one (`node`) of its own.
@@ -205,7 +175,7 @@ class Roles:
     def _beside_no_start(self) -> AbstractAsyncContextManager[Any]:
         """Where rewards share devices they start before or after an engine, which measures what is free there."""
         on_gpu = any(pool.gpus for pool in (*self.run.config.rewards.values(), *self.run.config.audit.graders.values()))
-        return self._locks["rollouts"] if self.shared and on_gpu else nullcontext()
+        return self.engines.lock if self.shared and on_gpu else nullcontext()
 
     async def judges(self) -> None:
         """Start the served chat models, once, before anybody who may ask them. Raises EngineDeadError, RunError."""
@@ -257,7 +227,7 @@ class Roles:
 
     async def _learner(self, role: str, spec: LearnerSpec) -> LearnerGroup:
         cfg, group = self.run.config, self._learners.get(role)
-        self.trained = ""
+        self.engines.learner_loads()
         if group is None:
             group = LearnerGroup(
                 role, spec.learner, log_dir=self.log_dir, options=self.options(role), collectives_s=cfg.run.deadline_s
@@ -282,17 +252,12 @@ class Roles:
 
     async def end_learners(self) -> None:
         """End policy and critic; the next call of `learner` or `critic` starts new ranks."""
-        groups, self.trained = list(self._learners.values()), ""
+        groups = list(self._learners.values())
         self._learners.clear()
         await asyncio.gather(*(group.close() for group in groups), return_exceptions=True)
 
     async def close(self) -> None:
         """End every actor that was started."""
-        if self._ahead is not None:
-            self._ahead.cancel()
-            await asyncio.gather(self._ahead, return_exceptions=True)
-        optional = (self.pool, self.reward_pools, self.grader_pools)
         groups: list[Any] = [*self.frozen.groups, *self._learners.values(), *self._judges.values()]
-        groups += self._environments.values()
-        groups += [group for group in optional if group is not None]
+        groups += [self.engines, *self._environments.values(), *filter(None, self.scoring_pools)]
         await asyncio.gather(*(group.close() for group in groups), return_exceptions=True)

@@ -34,7 +34,7 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
                 result, present = context.folder.stage_result(stage.name), context.enter(stage.name)
                 if result is None:
                     if engines_may_start(context.cfg, stages[index:], context.roles.shared):
-                        context.roles.start_rollouts(context.lineage.model if stage.cls.of_policy else policy)
+                        context.roles.engines.start_ahead(context.lineage.model if stage.cls.of_policy else policy)
                     if "rollout" in present.roles:
                         await context.read_prompts()  # here, so that no stage reads them on the event loop
                     result = await _run_stage(context, present)

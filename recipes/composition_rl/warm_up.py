@@ -43,7 +43,7 @@ class WarmUp(Sft):
 
     async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
         """Greedy score on the deepest chains shown, for `stop_at`: how soon a model follows a link differs by seed."""
-        rollouts = await context.rollouts()
+        rollouts = await context.rollouts(publishes=True)
         await rollouts.publish(await learner.publish(step))
         source = _source(context, len(self.config.shares), "warm-up's end")
         return (await context.evaluate(source.next(self.config.eval_prompts))).metrics

@@ -90,7 +90,7 @@ class RunContext(RunModels):
 
     async def rollouts(self, publishes: bool = False) -> VllmRolloutPool:
         """The rollout pool with the present model. publishes: the stage puts its own weights in before it samples."""
-        return await self.roles.rollouts(self.lineage.model, publishes)
+        return await self.roles.engines.holding(self.lineage.model, publishes)
 
     async def strategy(self) -> StrategySpec | None:
         """The stage's own strategy in its own environment; None where it takes the run's."""

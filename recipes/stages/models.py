@@ -86,12 +86,6 @@ class RunModels(RunRecords):
         return await self.roles.frozen.fill(streams, prompts, self.roles.shared)
 
     def hand_over(self, model: Path, *, published: bool | None, lora: LoraConfig) -> None:
-        """Make a stage's model, which the learner holds, the start of the next.
-
-        published: the rollout engines were given it last; False: they were given something else of the stage; None:
-        nothing. Of adapters that are sent alone engines never hold what is exported.
-        """
+        """Make a stage's model, which the learner has, the start of the next. published: as `Engines.stage_trained`."""
         self.lineage.model = str(model)
-        self.roles.trained = "" if lora.sent else self.lineage.model
-        if published is not None:
-            self.roles.weights = self.roles.trained if published else ""
+        self.roles.engines.stage_trained(self.lineage.model, published=published, whole=not lora.sent)

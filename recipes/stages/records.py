@@ -76,7 +76,7 @@ class RunRecords:
         """Write down step `step` (from 1) of a stage, show it, raise its alarms. places: as `Recorder.rollouts`;
         audited: what graders said of these groups, and of others that were sampled with them.
         """
-        metrics = {**metrics, **self.figures.take(stage, self.roles.pool, *self.roles.scoring_pools)}
+        metrics = {**metrics, **self.figures.take(stage, self.roles.engines.pool, *self.roles.scoring_pools)}
         self.recorder.metrics(self.first_step + step, metrics, stage)
         if groups or (audited and audited.graded):
             shown = with_grades(groups, audited)

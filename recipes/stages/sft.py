@@ -90,7 +90,7 @@ class Sft(Stage):
             done, published = step + 1, bool(config.eval_every) and (step + 1) % config.eval_every == 0
             if published:
                 context.phase(self.name, step, "start")
-                await asyncio.gather(context.rollouts(), context.rewards())
+                await asyncio.gather(context.rollouts(publishes=True), context.rewards())
                 context.phase(self.name, step, "evaluate")
                 metrics |= await self._pass_rate(context, learner, step + 1)
             context.record(self.name, step + 1, metrics)
@@ -110,7 +110,7 @@ class Sft(Stage):
 
     async def _pass_rate(self, context: RunContext, learner: Any, step: int) -> dict[str, float]:
         """Score of sampled (not greedy) answers: what reinforcement learning would start from."""
-        rollouts = await context.rollouts()
+        rollouts = await context.rollouts(publishes=True)
         await rollouts.publish(await learner.publish(step))
         evaluation = await context.evaluate(context.prompts.holdout[: self.config.eval_prompts], greedy=False)
         return evaluation.metrics

@@ -66,12 +66,11 @@ class FakeRun(RunContext):
         self.fakes = SimpleNamespace(rollouts=rollouts or FakeRollouts(), rewards=FakeRewards(rewards))
         self.roles: Any = SimpleNamespace(
             run=run,
-            pool=None,
+            engines=SimpleNamespace(pool=None, start_ahead=lambda model: None),
             reward_pools=None,
             scoring_pools=(),
             graders=self._graders,
             shared=False,
-            start_rollouts=lambda model: None,
             close=self.close,
         )
         self._stop_after, self.steps, self._fake_graders = stop_after, 0, graders

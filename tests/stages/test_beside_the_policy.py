@@ -71,7 +71,7 @@ async def test_later_stages_start_from_the_policy_and_engines_hold_it(
     ]
     for _ in range(2):  # the second run finds the first stage finished
         context = FakeRun(tmp_path / "run", data, f"run.allow_targets=[{HERE}.]", *stages, rewards={})
-        context.roles.start_rollouts = started.append
+        context.roles.engines.start_ahead = started.append
         ended = await run_stages(context)
         begun = {name: context.folder.stage_result(name).metrics["began"] for name in ("rm", "last")}  # type: ignore[union-attr]
         assert begun == {"rm": len(str(tiny_model)), "last": len("the-start")}
