@@ -81,7 +81,7 @@ class Engines:
                 self.pool = None
             if self.pool is None:
                 self.pool = await self._start(model)
-                self._shape = _shape(model)
+                self._shape = await asyncio.to_thread(_shape, model)
             self._model = model
             return self.pool
 
@@ -89,7 +89,7 @@ class Engines:
         """Whether the engines have the model now, or may stay for what will be published."""
         if self._model == model:
             return True
-        if _shape(model) != self._shape:
+        if await asyncio.to_thread(_shape, model) != self._shape:
             return False
         learner = self._learner()
         if publishes or learner is None or model != self._trained:
