@@ -59,7 +59,7 @@ RELATE reaches 80 % in .68 of M4's updates and ends at 93 % (M4 88 %), with stru
 CTCVR (.76). On real Japanese ads spans mark the right tokens 2,000 times of 2,000, and `VotedPairs` tells the preferred
 of two unseen ads in 72 % of 1,235 pairs.
 With real actors (seeds 12 to 14, which nobody had looked at when the settings were chosen; 168 updates, two a step, at
-a rate of 3e-3; all 26 claims hold): RELATE complies in 80 % after 100 updates (M4 152) and ends at .85 (.82, the imitator
+a rate of 3e-3; all 26 claims hold): RELATE complies in 80 % after 100 updates (M4 152) and ends at .85 (.82, imitator
 .24) with a true CTCVR of .62 (.64, .28); of ads that comply, .36 above best of 8 by the predictor and .10 above clicks
 alone (.07, .12, .12 by seed). M3's distinct-2 is .044 above M2's (.463, .427 on three seeds; six have these two arms),
 with a weight of 3 for diversity: with the digest's 1, as M4 has, it was .033 over eight runs, in noise on any three. M1
