@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 from raylign.actors.learner.group import LearnerGroup
 from raylign.actors.rollout.pool import VllmRolloutPool
-from raylign.config.schema import ModelConfig
 from raylign.errors import LearnerError
-from raylign.models.facts import ModelFacts, model_facts
+from raylign.models.alike import alike
 
 Started = Callable[[str], Awaitable[VllmRolloutPool]]
 
@@ -21,7 +19,8 @@ class Engines:
     and the run publishes weights anyway (there are models that engines compute otherwise, and no sync of theirs holds).
 
     A model reaches engines by a start, or, in a fraction of the time, from the learner that has it: a stage publishes
-    its own, and after its end what it trained can still be had. Engines of another shape are always started anew.
+    its own, and after its end what it trained can still be had. Models that differ in more than weights are always
+    started anew: engines take shape, template and ends of turn from the folder that they were started with.
 
     Example::
 
@@ -29,13 +28,16 @@ class Engines:
         pool = await engines.holding("run/stages/sft/model")
     """
 
-    def __init__(self, start: Started, learner: Callable[[], LearnerGroup | None]) -> None:
-        self._start, self._learner = start, learner
+    def __init__(
+        self, start: Started, learner: Callable[[], LearnerGroup | None], trust_remote_code: bool = False
+    ) -> None:
+        self._start, self._learner, self._trust = start, learner, trust_remote_code
         self.lock = asyncio.Lock()
         self.pool: VllmRolloutPool | None = None
         self._model = ""  # whose weights the engines have; empty: no folder's
         self._trained = ""  # whose weights the learner has since its stage ended
-        self._shape: ModelFacts | None = None  # of the model that the engines were started with
+        self._started = ""  # the model that they were started with
+        self._publishing = False  # whether the stage publishes its own weights, and has not said what it left
         self._ahead: asyncio.Task[Any] | None = None  # their start before a stage asks for them
 
     def start_ahead(self, model: str) -> None:
@@ -44,7 +46,7 @@ class Engines:
             self._ahead = asyncio.create_task(self._holding(model, publishes=False))
 
     async def holding(self, model: str, publishes: bool = False) -> VllmRolloutPool:
-        """The pool; its engines hold `model`. publishes: other weights of its shape will do, new ones come first.
+        """The pool; its engines hold `model`. publishes: the stage puts its own weights in, others will do until then.
 
         Raises EngineDeadError when an engine cannot be started.
         """
@@ -62,9 +64,15 @@ class Engines:
         published: engines were given it last; False: they were given something else of the stage; None: nothing.
         whole: False where they are sent adapters alone, and so never hold what is exported.
         """
+        self._publishing = False
         self._trained = model if whole else ""
         if published is not None:
             self._model = self._trained if published else ""
+
+    def stage_ended(self) -> None:
+        """What a stage published that did not say so is no folder's."""
+        if self._publishing:
+            self._publishing, self._model = False, ""
 
     async def close(self) -> None:
         """End them."""
@@ -77,19 +85,21 @@ class Engines:
     async def _holding(self, model: str, publishes: bool) -> VllmRolloutPool:
         async with self.lock:
             if self.pool is not None and not await self._given(self.pool, model, publishes):
-                await self.pool.close()
-                self.pool = None
+                pool, self.pool = self.pool, None
+                await pool.close()
             if self.pool is None:
                 self.pool = await self._start(model)
-                self._shape = await asyncio.to_thread(_shape, model)
+                self._started = model
             self._model = model
+            self._publishing |= publishes
             return self.pool
 
     async def _given(self, pool: VllmRolloutPool, model: str, publishes: bool) -> bool:
         """Whether the engines have the model now, or may stay for what will be published."""
         if self._model == model:
             return True
-        if await asyncio.to_thread(_shape, model) != self._shape:
+        self._model = ""  # whatever happens from here on
+        if not await asyncio.to_thread(alike, self._started, model, self._trust):
             return False
         learner = self._learner()
         if publishes or learner is None or model != self._trained:
@@ -101,8 +111,3 @@ class Engines:
             return False
         await pool.publish(weights)
         return True
-
-
-def _shape(model: str) -> ModelFacts:
-    """Without the count of what is stored: tied weights may be stored twice."""
-    return replace(model_facts(ModelConfig(path=model)), parameters=0)

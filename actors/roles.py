@@ -59,8 +59,8 @@ class Roles:
         self.placement, self.log_dir, self.told = placement, log_dir, told
         self._run = run
         self.shared = placement.plan.shared  # whether roles share devices, and so start one after the other
-        publishes = any(stage.cls.publishes for stage in run.stages)
-        self.engines = Engines(self._rollout_pool, lambda: self._learners.get("learner") if publishes else None)
+        publishes, trust = any(stage.cls.publishes for stage in run.stages), run.config.model.trust_remote_code
+        self.engines = Engines(self._rollout_pool, lambda: self._learners.get("learner") if publishes else None, trust)
         self._start_model, self._model_of = start_model, model_of
         self._environments: dict[str, EnvironmentActors] = {}  # by stage, the run's under no name
         self.reward_pools: RewardPools | None = None  # those that were started

@@ -35,6 +35,7 @@ def check(run: Run, made: int = 0) -> Reading:
     """
     reading = Reading(run, made)
     _frozen(run, reading)
+    _starts(reading)
     single_tokens(run, reading)
     for stage in reading.run.stages:
         if not stage.config.data.startswith("@") and (made or brings_rows(run, stage)):
@@ -108,3 +109,27 @@ def _frozen(run: Run, reading: Reading) -> None:
         if frozen.path and not frozen.path.startswith("@") and frozen.stream in run.streams():
             tokenizer = load_tokenizer(frozen.path, run.config.model.trust_remote_code)
             same_vocabulary(reading.template.tokenizer, tokenizer, f"frozen.{name}.path", frozen.path)
+
+
+def _starts(reading: Reading) -> None:
+    """A model from elsewhere that a stage starts from reads prompts as the run's tokenizer and template write them.
+
+    Pairs are not meant: these are rendered by the template of the model that is trained on them.
+    """
+    for stage in reading.run.stages:
+        start = reading.start_of(stage)
+        if start == reading.start or not stage.cls.of_policy or issubclass(stage.cls, OnPairs):
+            continue
+        key = f"{stage.key}.start"
+        try:
+            theirs = reading.template_of(start)
+        except (OSError, KeyError) as cause:
+            why = f"its tokenizer cannot be loaded ({' '.join(str(cause).split())[:200]})"
+            fix = "name a folder with tokenizer.json"
+            raise ConfigError([Problem(key=key, value=start, why=why, fix=fix)]) from cause
+        ours = reading.template
+        same_vocabulary(ours.tokenizer, theirs.tokenizer, key, start)
+        if ours.tokenizer.chat_template != theirs.tokenizer.chat_template or ours.ends != theirs.ends:
+            why = f"has another chat template, or other ends of a turn, than {reading.start}, which renders all prompts"
+            fix = f"set model.path={start}, or copy tokenizer and chat template of one model to the other's folder"
+            raise ConfigError([Problem(key=key, value=start, why=why, fix=fix)])

@@ -24,9 +24,9 @@ async def run_watched(context: RunContext) -> dict[str, Any]:
 
 
 async def run_stages(context: RunContext) -> dict[str, Any]:
-    """All stages in order; ends every actor. Returns the final model and the metrics of every stage."""
+    """All stages in order; ends every actor. Returns the policy that was made last and the metrics of every stage."""
     results: dict[str, StageResult] = {}
-    stages = context.run.stages
+    stages, final = context.run.stages, context.lineage.start
     try:
         with stopping_on_signals(context):
             for index, stage in enumerate(stages):
@@ -38,10 +38,11 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
                     if "rollout" in present.roles:
                         await context.read_prompts()  # here, so that no stage reads them on the event loop
                     result = await _run_stage(context, present)
-                elif result.model:
-                    context.lineage.model = result.model
+                    context.roles.engines.stage_ended()
                 if not stage.cls.of_policy:
                     context.lineage.model = policy
+                elif result.model:
+                    context.lineage.model = final = result.model
                 context.first_step += result.steps
                 results[stage.name] = result
     except StopRequested as stop:
@@ -56,7 +57,7 @@ async def run_stages(context: RunContext) -> dict[str, Any]:
         raise
     finally:
         await context.roles.close()
-    return {"model": context.lineage.model, "metrics": stage_summary(results)}
+    return {"model": final, "metrics": stage_summary(results)}
 
 
 async def _run_stage(context: RunContext, stage: ResolvedStage) -> StageResult:

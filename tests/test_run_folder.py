@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,19 @@ def test_stage_results_survive() -> None:
     folder.finish_stage("rl", result, started_from="y")
     assert folder.stage_result("rl") == result
     folder.close()
+
+
+def test_a_copied_folder_goes_on_with_what_it_holds_itself(tmp_path: Path) -> None:
+    folder = RunFolder.open(settings(dir=str(tmp_path / "a")), RESOLVED)
+    made = {"model": str(folder.stage("sft") / "model"), "logs": str(tmp_path / "elsewhere.jsonl")}
+    folder.finish_stage("sft", StageResult(steps=1, artifacts=made), "start")
+    assert folder.stage_result("sft") == StageResult(steps=1, artifacts=made)
+    folder.close()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    copied = RunFolder.open(settings(dir=str(tmp_path / "b")), RESOLVED)
+    result = copied.stage_result("sft")
+    assert result is not None and result.artifacts == {
+        "model": str(copied.stage("sft") / "model"),
+        "logs": made["logs"],
+    }
+    copied.close()

@@ -53,7 +53,7 @@ class SentenceEmbedder(KeptEmbedder):
     @cached_property
     def identity(self) -> str:  # type: ignore[override]  # reads every file of the model, once
         """See `Embedder.identity`."""
-        return f"{LIBRARY} {version(LIBRARY)}, {fingerprint(self.config.path)}"
+        return f"{LIBRARY} {version(LIBRARY)}, {fingerprint(self.config.path, deep=True)}"  # poolings have folders
 
     def compute(self, texts: Sequence[str]) -> Float32s:
         """See `KeptEmbedder.compute`."""

@@ -7,12 +7,13 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from raylign.actors.judge.chat import ChatModel, Reply
 from raylign.config.build import OWN
 from raylign.contracts import Sampling
-from raylign.records import Message
+from raylign.records import Message, content_id
 
 
 class Scripted(ChatModel):
@@ -36,19 +37,19 @@ class Scripted(ChatModel):
         module, _, name = config.function.rpartition(".")
         self._function: Callable[..., Any] = getattr(importlib.import_module(module), name)
         self._settings = dict(config.settings)
-        self._name = f"{config.function}{sorted(self._settings.items())}"
+        self._name = f"{config.function}{sorted(self._settings.items())}{_code(self._function)}"
 
     @classmethod
     def of(cls, function: Callable[..., Any], **settings: Any) -> Scripted:
         """A model that calls this very function."""
         model = cls.__new__(cls)
         model._function, model._settings = function, settings
-        model._name = f"{function.__module__}.{function.__qualname__}{sorted(settings.items())}"
+        model._name = f"{function.__module__}.{function.__qualname__}{sorted(settings.items())}{_code(function)}"
         return model
 
     @property
     def name(self) -> str:
-        """The function's path and its settings."""
+        """The function's path, its settings, and the code of its module: kept replies end with a change of it."""
         return self._name
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
@@ -60,6 +61,12 @@ class Scripted(ChatModel):
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+def _code(function: Callable[..., Any]) -> str:
+    """A hash of the file that defines a function; empty without a file."""
+    file = inspect.getsourcefile(inspect.unwrap(function))
+    return f" {content_id(Path(file).read_text())}" if file and Path(file).is_file() else ""
 
 
 def echo(messages: Sequence[Message], sampling: Sampling, seed: int) -> str:

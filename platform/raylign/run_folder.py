@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ from raylign.errors import RunError, no_space
 IDENTITY = "identity.json"
 FINISHED = "finished.json"
 DONE = "done.json"  # of a stage
+HERE = "./"  # begins an artifact within the run folder, as DONE names it
 LOCK = ".lock"
 FULL_MB = 16  # less than this is a full disk
 UNESSENTIAL = (
@@ -88,12 +89,24 @@ class RunFolder:
         if not path.exists():
             return None
         content = orjson.loads(path.read_bytes())
-        return StageResult(**{item.name: content[item.name] for item in fields(StageResult) if item.name in content})
+        result = StageResult(**{item.name: content[item.name] for item in fields(StageResult) if item.name in content})
+        here = {
+            name: str(self.path / left) if left.startswith(HERE) else left for name, left in result.artifacts.items()
+        }
+        return replace(result, artifacts=here)
 
     def finish_stage(self, name: str, result: StageResult, started_from: str) -> None:
-        """Record that a stage is over, the model that it started from and what it left behind."""
-        content = {"started_from": started_from, **asdict(result)}
+        """Record that a stage is over, the model that it started from and what it left behind.
+
+        What is within the folder is named as seen from there: of a copied folder the copy is meant.
+        """
+        left = {name: self._from_here(path) for name, path in result.artifacts.items()}
+        content = {"started_from": started_from, **asdict(result), "artifacts": left}
         write_atomically(self.stage(name) / DONE, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+
+    def _from_here(self, path: str) -> str:
+        absolute = Path(path).absolute()
+        return f"{HERE}{absolute.relative_to(self.path)}" if absolute.is_relative_to(self.path) else path
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Record that the run is over."""

@@ -22,6 +22,7 @@ from raylign.config.resolve import Run
 from raylign.config.schema import Node, OptimConfig, Schedule, node
 from raylign.contracts import MODEL, FrozenStream, Learner, Objective
 from raylign.data.pairs import Pair, PairSet, rows_of_pairs
+from raylign.data.prompt_identity import canonical
 from raylign.data.score_cache import ScoreCache, fingerprint
 from raylign.errors import Problem
 from raylign.objectives.loss.bradley_terry import BradleyTerry
@@ -29,7 +30,7 @@ from raylign.objectives.loss.pairs import pair_rows
 from raylign.objectives.loss.preference import PreferenceLoss, held_out_metrics
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.on_pairs import OnPairs, PairSettings
-from raylign.records import Row
+from raylign.records import Row, content_id
 
 REFERENCE = "ref_logprob"
 LOGPROBS = "old_logprob"  # the learner's own
@@ -137,7 +138,9 @@ class Preference(OnPairs):
         """With the reference's log-probs where the objective needs them."""
         train, held_out = await super().batches(context, pairs, objective)
         if REFERENCE in objective.needs:
-            cache = ScoreCache(Path(self.config.cache or context.folder.path / "scores"), _identity(context))
+            cache = ScoreCache(
+                Path(self.config.cache or context.folder.path / "scores"), reference_identity(context, pairs)
+            )
             train = await _scored(context, cache, train, pairs.train)
             held_out = held_out and await _scored(context, cache, held_out, pairs.holdout)
             await context.roles.frozen.close()
@@ -163,8 +166,10 @@ async def _scored(context: RunContext, cache: ScoreCache, rows: Batch, pairs: tu
     return rows.with_streams(**{REFERENCE: cache.stream(rows)})
 
 
-def _identity(context: RunContext) -> dict[str, str]:
-    """Cache key of the reference: the content of its models and every setting that changes their log-probs."""
+def reference_identity(context: RunContext, pairs: PairSet) -> dict[str, str]:
+    """Cache key of the reference: the content of its models and every setting that changes their log-probs. Where these
+    depend on more of a row than its ids, by domain, a context or a template of its own, all rows belong to it.
+    """
     cfg = context.cfg
     wanted = [frozen for frozen in cfg.frozen.values() if frozen.stream == REFERENCE]
     models = [
@@ -172,7 +177,13 @@ def _identity(context: RunContext) -> dict[str, str]:
         f"|{sorted(frozen.template_args.items())}"
         for frozen in wanted
     ]
-    return {"models": " ".join(sorted(models)), "dtype": cfg.model.dtype, "temperature": "1"}
+    identity = {"models": " ".join(sorted(models)), "dtype": cfg.model.dtype, "temperature": "1"}
+    if any(frozen.domain or frozen.context or frozen.own_template for frozen in wanted):
+        prompts = [pair.prompt for pair in (*pairs.train, *pairs.holdout)]
+        asked = [canonical([list(prompt.messages), prompt.domain, prompt.meta]) for prompt in prompts]
+        contexts = [canonical(dict(frozen.context)) for frozen in wanted]
+        identity["rows"] = content_id(*contexts, *asked)
+    return identity
 
 
 def _problem(key: str, value: object, why: str, fix: str) -> Problem:

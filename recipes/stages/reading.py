@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 
-from raylign.chat.template import ChatTemplate
+from raylign.chat.template import ChatTemplate, same_ids
 from raylign.config.resolve import ResolvedStage, Run
 from raylign.config.schema import Config, DataConfig
 from raylign.data.pairs import PairSet, Truncation, load_pairs
@@ -87,7 +87,7 @@ class Reading:
         """Of the model in a folder, with the run's arguments; the run's own where it is the same."""
         if model not in self._templates:
             read = start_template(self.run.config, model)
-            self._templates[model] = self.template if _same(read, self.template) else read
+            self._templates[model] = self.template if same_ids(read, self.template) else read
         return self._templates[model]
 
     def pairs(
@@ -108,14 +108,3 @@ class Reading:
         """What has been read so far."""
         prompts = self.sets.reports if "sets" in vars(self) else []
         return [*prompts, *dict.fromkeys(str(pairs.report) for pairs in self._pairs.values())]
-
-
-def _same(one: ChatTemplate, other: ChatTemplate) -> bool:
-    """Whether two templates give the same ids."""
-    first, second = one.tokenizer, other.tokenizer
-    return bool(
-        first.chat_template == second.chat_template
-        and one.ends == other.ends
-        and (first.is_fast and second.is_fast)
-        and first.backend_tokenizer.to_str() == second.backend_tokenizer.to_str()
-    )

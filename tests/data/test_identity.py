@@ -17,8 +17,10 @@ from raylign.data.pairs import Pair, rows_of_pairs
 from raylign.data.score_cache import ScoreCache
 from raylign.errors import CheckpointError
 from raylign.payloads import put
+from raylign.recipes.stages.preference import reference_identity
 from raylign.recipes.stages.training import Training
 from raylign.records import Payload, Prompt, Row
+from raylign.testing import tiny_run
 
 
 def pair(answer: int) -> Pair:
@@ -103,3 +105,19 @@ async def test_a_training_goes_on_with_its_own_data_only(tmp_path: Path) -> None
     assert (again.start, again.kept) == (2, {"steps": 2})
     with pytest.raises(CheckpointError, match="other data"):
         Training(context, "sft", 2, other)
+
+
+def test_scores_are_kept_by_all_that_a_reference_reads(tiny_model: Path) -> None:
+    def identity(domain: str, *settings: str, solution: str = "s") -> dict[str, str]:
+        run = tiny_run("objective.kl_coef=0.1", *settings)
+        asked = replace(pair(3), prompt=replace(pair(3).prompt, domain=domain, meta={"solution": solution}))
+        pairs: Any = SimpleNamespace(train=(asked,), holdout=())
+        context: Any = SimpleNamespace(cfg=run.config, lineage=SimpleNamespace(of=lambda path: str(tiny_model)))
+        return reference_identity(context, pairs)
+
+    context = "frozen.reference.context={_target_: raylign.recipes.g_opd.context.SolutionContext}"
+    assert identity("a") == identity("b"), "it reads the ids alone"
+    assert identity("a", context) == identity("a", context) != identity("a")
+    assert identity("a", context) != identity("a", context, solution="another")
+    for setting in ("frozen.reference.domain=a", "frozen.reference.own_template=true"):
+        assert identity("a", setting) != identity("b", setting)

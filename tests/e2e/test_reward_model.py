@@ -52,7 +52,7 @@ def test_what_the_learner_scores_the_reward_scores(tmp_path: Path) -> None:
     assert metrics["eval/accuracy/letters"] == metrics["eval/accuracy"]
     assert metrics["eval/tie_gap/turned"] == metrics["eval/tie_gap"]
 
-    folder = result["artifacts"]["reward_model"]
+    folder = str(tmp_path / "run" / result["artifacts"]["reward_model"])
     reward = RewardModel(RewardModel.Config(model=folder))
     held = load_pairs(
         DataConfig(path=str(file), holdout=80), load_tokenizer(folder, False), 64, Truncation.drop, 1, ties=True

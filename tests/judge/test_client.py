@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +200,14 @@ def test_settings_that_make_no_sense_are_named(settings: dict[str, Any], named: 
 def test_a_script_outside_the_package_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"within raylign\."):
         part_config({"_target_": ECHO["_target_"], "function": "os.system"}, "judge.model")
+
+
+def test_a_function_that_was_edited_is_another_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = []
+    for said in ("yes", "yes", "nothing"):
+        (tmp_path / "edited_judge.py").write_text(f"def say(messages, sampling, seed):\n    return {said!r}\n")
+        importlib.invalidate_caches()
+        sys.modules.pop("edited_judge", None)
+        names.append(Scripted.of(importlib.import_module("edited_judge").say).name)
+    assert names[0] == names[1] != names[2]

@@ -98,6 +98,30 @@ async def test_what_was_published_last_is_held(models: tuple[str, str, str]) -> 
     assert await run.holding(start, publishes=True) == [], "new weights come first"
 
 
+async def test_another_template_or_end_of_turn_is_always_started(models: tuple[str, str, str]) -> None:
+    start, trained, other = models
+    shutil.rmtree(other)
+    for change in ("chat_template.jinja", "generation_config.json"):
+        shutil.copytree(start, other)
+        file = Path(other) / change
+        file.write_text(f"{file.read_text()}!" if change.endswith("jinja") else '{"eos_token_id": [5]}')
+        run = Recorded()
+        await run.holding(start)
+        assert await run.holding(other, publishes=True) == ["end", "start other"]
+        assert await run.holding(trained, publishes=True) == ["end", "start trained"]
+        shutil.rmtree(other)
+
+
+async def test_what_a_stage_published_without_a_word_is_no_folders(models: tuple[str, str, str]) -> None:
+    start, _, _ = models
+    run = Recorded()
+    await run.holding(start, publishes=True)
+    run.engines.stage_ended()
+    assert await run.holding(start) == ["end", "start start"]
+    run.engines.stage_ended()
+    assert await run.holding(start) == []
+
+
 async def test_another_shape_is_always_started(models: tuple[str, str, str]) -> None:
     start, _, other = models
     run = Recorded()

@@ -66,7 +66,7 @@ class FakeRun(RunContext):
         self.fakes = SimpleNamespace(rollouts=rollouts or FakeRollouts(), rewards=FakeRewards(rewards))
         self.roles: Any = SimpleNamespace(
             run=run,
-            engines=SimpleNamespace(pool=None, start_ahead=lambda model: None),
+            engines=SimpleNamespace(pool=None, start_ahead=lambda model: None, stage_ended=lambda: None),
             reward_pools=None,
             scoring_pools=(),
             graders=self._graders,

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from stage_run import FakeRun, lines
 from transformers import PreTrainedTokenizerFast
 
-from raylign.contracts import REWARD_MODEL, Stage, StageResult, StageSettings
+from raylign.contracts import MODEL, REWARD_MODEL, Stage, StageResult, StageSettings
 from raylign.data.pairs import Truncation
+from raylign.errors import ConfigError
+from raylign.recipes.checks import check
 from raylign.recipes.stage_order import run_stages
 from raylign.recipes.stages.reading import Reading
 from raylign.testing import tiny_run
@@ -106,3 +109,47 @@ def test_pairs_are_read_in_the_words_of_the_model_that_is_trained(tmp_path: Path
     mine, copied, theirs = read(""), read(str(same)), read(str(other))
     assert mine == copied and len(theirs) == len(mine) + 2
     assert reading.template_of(str(other)).codec.decode(theirs).endswith("<|assistant|>:c<|end|>")
+
+
+class Distilled(Sampling):
+    """Makes a model, and tells nobody but by its result."""
+
+    @classmethod
+    def leaves(cls, config: Any) -> tuple[str, ...]:
+        return (MODEL,)
+
+    async def run(self, context: Any) -> StageResult:
+        model = str(context.folder.stage(self.name) / "model")
+        return StageResult(steps=1, artifacts={MODEL: model}, metrics={"began": len(context.lineage.model)})
+
+
+async def test_a_model_of_a_result_is_the_next_stages_start_whether_resumed_or_not(tmp_path: Path, data: str) -> None:
+    kinds = (("made", "Distilled"), ("last", "Sampling"))
+    stages = [f"+stages.{name}={{_target_: {HERE}.{kind}}}" for name, kind in kinds]
+    for _ in range(2):
+        context = FakeRun(tmp_path / "run", data, f"run.allow_targets=[{HERE}.]", *stages, rewards={})
+        ended = await run_stages(context)
+        model = str(context.folder.stage("made") / "model")
+        last = context.folder.stage_result("last")
+        assert ended["model"] == model and last is not None and last.metrics["began"] == len(model)
+        shutil.rmtree(context.folder.stage("last"))
+        (tmp_path / "run" / "finished.json").unlink(missing_ok=True)
+
+
+CHANGES = {
+    "chat_template.jinja": lambda text: f"{text}!",
+    "generation_config.json": lambda text: '{"eos_token_id": [5]}',
+    "tokenizer.json": lambda text: text.replace('"a"', '"another"'),
+}
+
+
+@pytest.mark.parametrize("file", CHANGES)
+def test_a_start_that_reads_otherwise_is_refused(file: str, tmp_path: Path, data: str, tiny_model: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    warm = f"+stages.warm={{_target_: raylign.recipes.stages.evaluate.Evaluate, start: '{other}'}}"
+    named = [f"model.path={tiny_model}", data, warm]
+    check(tiny_run(*named), made=8)
+    (other / file).write_text(CHANGES[file]((other / file).read_text()))
+    with pytest.raises(ConfigError, match=r"stages\.warm\.start = .*other.*(template|vocabulary)"):
+        check(tiny_run(*named), made=8)

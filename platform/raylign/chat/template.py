@@ -261,3 +261,14 @@ _HIDDEN = {
 def chat_template(tokenizer: Any) -> ChatTemplate:
     """The template of a tokenizer without further arguments, or the template itself where it is one already."""
     return tokenizer if isinstance(tokenizer, ChatTemplate) else ChatTemplate(tokenizer)
+
+
+def same_ids(one: ChatTemplate, other: ChatTemplate) -> bool:
+    """Whether two templates give the same ids, and know the same ends of a turn."""
+    first, second = one.tokenizer, other.tokenizer
+    return bool(
+        first.chat_template == second.chat_template
+        and one.ends == other.ends
+        and (first.is_fast and second.is_fast)
+        and first.backend_tokenizer.to_str() == second.backend_tokenizer.to_str()
+    )

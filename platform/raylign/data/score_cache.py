@@ -95,17 +95,20 @@ def row_keys(batch: Batch) -> list[bytes]:
     ]
 
 
-def fingerprint(path: str) -> str:
+def fingerprint(path: str, deep: bool = False) -> str:
     """Identity of a model's content: the hash of its files, or name and commit of a Hugging Face id.
+
+    deep: of those in its folders, too.
 
     Raises DataError when there is no such model.
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
-        files = [file for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES]
+        there = sorted(folder.rglob("*") if deep else folder.iterdir())
+        files = [file for file in there if file.suffix in SUFFIXES and file.is_file()]
         if not files:
             raise DataError(f"{folder}: holds no model files")
-        return content_id(*(f"{file.name}:{_checksum(file)}" for file in files))
+        return content_id(*(f"{file.relative_to(folder)}:{_checksum(file)}" for file in files))
     from transformers.utils.hub import cached_file
 
     try:
