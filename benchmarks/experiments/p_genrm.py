@@ -8,7 +8,7 @@ C  a tiny language model through the real actors (`_p_genrm_runs`), 3 seeds of u
 D  the curriculum's shares by phase                                                                      simulated
 E  the prototypes' refinement on synthetic vectors, 3 seeds                                              simulated
 
-    make experiment RECIPE=p_genrm                    all parts, about 25 minutes on 2 cores
+    make experiment RECIPE=p_genrm                    all parts, about 24 minutes on 2 cores
     make experiment RECIPE=p_genrm ARGS="A B D E"     the parts without a language model, about a minute
 
 Chosen after a look: E's size (8,000 rows in 16 dimensions gained -.03 points: one epoch has few steps there); that B
