@@ -60,8 +60,8 @@ held-out users: accuracy .658 -> .744 with both rewards, .743 with the outcome a
 covered .60 -> .64, .62, .66. (8, 4) chains judge .772 rightly where one of the same model does .729; 12 own do better
 still (.799, of fewer items): here like users add nothing that more of one's own chains would not. Of users of unseen
 kinds .69. **The curriculum has a price**: on the items that the model before got wrong stage 3 is .09 above as many
-further steps of stage 2, on all of them .02 below (.729, .751). It asks of 384 mined items, stage 2 of all. **The better
-the imitator, the less is left to learn**: it has 600 steps of imitation there, for the preset's 1,000, after which
+further steps of stage 2, on all of them .02 below (.729, .751). It asks of 384 mined items, stage 2 of all. **The
+better the imitator, the less is left to learn**: here it has 600 steps of imitation for the preset's 1,000, after which
 (.776) both rewards came to .827, coverage alone to .810 and (8, 4) chains to .838, differences within noise.
 
 ## Cost
