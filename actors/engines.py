@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from raylign.actors.rollout.pool import VllmRolloutPool
 from raylign.errors import LearnerError
 from raylign.models.alike import alike
 
+LOG = logging.getLogger(__name__)
 Started = Callable[[str], Awaitable[VllmRolloutPool]]
 
 
@@ -106,7 +108,8 @@ class Engines:
             return publishes
         try:
             weights = await learner.publish(0)  # the version of a new engine
-        except LearnerError:  # logged where it died; the folder has what it had
+        except LearnerError as error:  # the folder has what it had
+            LOG.warning("the learner died after its stage, the engines are started with %s: %s", model, error)
             self._trained = ""
             return False
         await pool.publish(weights)

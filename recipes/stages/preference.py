@@ -22,7 +22,6 @@ from raylign.config.resolve import Run
 from raylign.config.schema import Node, OptimConfig, Schedule, node
 from raylign.contracts import MODEL, FrozenStream, Learner, Objective
 from raylign.data.pairs import Pair, PairSet, rows_of_pairs
-from raylign.data.prompt_identity import canonical
 from raylign.data.score_cache import ScoreCache, fingerprint
 from raylign.errors import Problem
 from raylign.objectives.loss.bradley_terry import BradleyTerry
@@ -30,7 +29,7 @@ from raylign.objectives.loss.pairs import pair_rows
 from raylign.objectives.loss.preference import PreferenceLoss, held_out_metrics
 from raylign.recipes.stages.context import RunContext
 from raylign.recipes.stages.on_pairs import OnPairs, PairSettings
-from raylign.records import Row, content_id
+from raylign.records import Row
 
 REFERENCE = "ref_logprob"
 LOGPROBS = "old_logprob"  # the learner's own
@@ -179,10 +178,8 @@ def reference_identity(context: RunContext, pairs: PairSet) -> dict[str, str]:
     ]
     identity = {"models": " ".join(sorted(models)), "dtype": cfg.model.dtype, "temperature": "1"}
     if any(frozen.domain or frozen.context or frozen.own_template for frozen in wanted):
-        prompts = [pair.prompt for pair in (*pairs.train, *pairs.holdout)]
-        asked = [canonical([list(prompt.messages), prompt.domain, prompt.meta]) for prompt in prompts]
-        contexts = [canonical(dict(frozen.context)) for frozen in wanted]
-        identity["rows"] = content_id(*contexts, *asked)
+        contexts = " ".join(str(sorted(frozen.context.items())) for frozen in wanted)
+        identity["rows"] = f"{contexts} {pairs.asked}"
     return identity
 
 

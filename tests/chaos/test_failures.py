@@ -128,8 +128,8 @@ class Context:
         stage = SimpleNamespace(name="one", config=StageSettings(), roles=frozenset())
         self.cfg, self.run = SimpleNamespace(judges={}), SimpleNamespace(stages=[stage])
         self.folder = SimpleNamespace(stage_result=lambda name: None)
-        self.lineage = SimpleNamespace(model="m", of=lambda path: "m")
-        self.roles = SimpleNamespace(shared=False, close=self.close)
+        self.lineage = SimpleNamespace(model="m", start="m", of=lambda path: "m")
+        self.roles = SimpleNamespace(shared=False, close=self.close, engines=SimpleNamespace(stage_ended=lambda: None))
         self.first_step = 0
         self.enter = lambda name: stage
 

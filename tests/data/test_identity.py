@@ -13,7 +13,7 @@ import pytest
 
 from raylign.batch import Batch
 from raylign.data.identity import identity_of_rows
-from raylign.data.pairs import Pair, rows_of_pairs
+from raylign.data.pairs import Pair, PairSet, rows_of_pairs
 from raylign.data.score_cache import ScoreCache
 from raylign.errors import CheckpointError
 from raylign.payloads import put
@@ -111,7 +111,8 @@ def test_scores_are_kept_by_all_that_a_reference_reads(tiny_model: Path) -> None
     def identity(domain: str, *settings: str, solution: str = "s") -> dict[str, str]:
         run = tiny_run("objective.kl_coef=0.1", *settings)
         asked = replace(pair(3), prompt=replace(pair(3).prompt, domain=domain, meta={"solution": solution}))
-        pairs: Any = SimpleNamespace(train=(asked,), holdout=())
+        report: Any = None
+        pairs = PairSet(train=(asked,), holdout=(), report=report)
         context: Any = SimpleNamespace(cfg=run.config, lineage=SimpleNamespace(of=lambda path: str(tiny_model)))
         return reference_identity(context, pairs)
 

@@ -41,6 +41,7 @@ async def test_the_run_says_it_where_it_is_looked_at(tmp_path: Path, note: str) 
     told = list[tuple[str, str, dict[str, Any]]]()
     roles: Any = Roles.__new__(Roles)  # without its run
     roles.frozen, roles.starting = SimpleNamespace(), unseen
+    roles.engines = SimpleNamespace(learner_loads=lambda: None)
     roles.run, roles._learners = compose(["recipe=grpo", "scale=tiny"]), {"learner": group}
     roles.told = lambda name, message="", **facts: told.append((name, message, facts))
     await roles._learner("learner", LearnerSpec(model_path="m", learner=LearnerConfig(), total_steps=1))

@@ -22,6 +22,7 @@ from raylign.data.columns import Columns
 from raylign.data.holdout import held_out
 from raylign.data.pair_report import PairReport
 from raylign.data.pair_rows import PairText, read_pairs
+from raylign.data.prompt_identity import canonical
 from raylign.data.templates import filled
 from raylign.errors import DataError
 from raylign.records import Int32s, Prompt, Row, content_id
@@ -58,6 +59,12 @@ class PairSet:
     train: tuple[Pair, ...]
     holdout: tuple[Pair, ...]
     report: PairReport
+
+    @property
+    def asked(self) -> str:
+        """A hash of all that the prompts are besides their ids: messages, domain and what came with the row."""
+        prompts = [pair.prompt for pair in (*self.train, *self.holdout)]
+        return content_id(*(canonical([list(prompt.messages), prompt.domain, prompt.meta]) for prompt in prompts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

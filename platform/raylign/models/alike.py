@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import AutoConfig
-
 from raylign.chat.template import ChatTemplate, same_ids
 from raylign.models.tokenizer import load_tokenizer
 
@@ -26,5 +24,7 @@ def alike(one: str, other: str, trust_remote_code: bool = False) -> bool:
 
 
 def _settings(model: str, trust_remote_code: bool) -> dict[str, Any]:
+    from transformers import AutoConfig  # with torch, which a driver that only plans does without
+
     config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code).to_dict()
     return {name: value for name, value in config.items() if name not in PASSING}
